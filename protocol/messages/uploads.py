@@ -4,6 +4,7 @@
 controller for the archive of a whole run. No credentials are in any of these.
 """
 
+from collections.abc import Sequence
 from typing import Literal
 
 import msgspec
@@ -112,6 +113,33 @@ class UploadEnd(UploadPart, frozen=True, kw_only=True, tag="end"):
 
 PROGRESS_EVERY_S = 10.0
 UploadLine = UploadProgress | UploadEnd
+
+UPLOADER = ("-I", "-X", "utf8", "-m", "sflow_agent.uploader")
+"""The arguments of the interpreter that start the program."""
+UPLOADER_GRACE_S = 5.0
+"""Between SIGTERM, at which parts that were sent are taken back, and SIGKILL."""
+_QUOTED = 300
+
+
+def line_said(line: bytes | bytearray) -> UploadLine | None:
+    """Return what a line of the program's output says; None for one that a library has printed."""
+    try:
+        said: UploadLine = msgspec.json.decode(line, type=UploadLine)
+    except (msgspec.DecodeError, msgspec.ValidationError):
+        return None
+    return said
+
+
+def last_error(printed: bytes) -> str:
+    """Return the last line that the program printed as an error, as the end of a sentence; empty if there is none."""
+    lines = printed.decode(errors="replace").strip().splitlines()
+    return f": {lines[-1][:_QUOTED]}" if lines else ""
+
+
+def failed(files: Sequence[FileUpload], text: str) -> UploadOutcome:
+    """Return the outcome of an upload of which nothing is known to have arrived."""
+    is_failure = any(one.on_error == "fail" for one in files)
+    return UploadOutcome(problems=(UploadProblem(text=text, is_failure=is_failure),))
 
 
 def limited(outcome: UploadOutcome) -> UploadOutcome:

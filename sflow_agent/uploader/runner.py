@@ -17,12 +17,15 @@ import msgspec
 from protocol.ids import AttemptId
 from protocol.messages.orders import UploadFiles
 from protocol.messages.uploads import (
+    UPLOADER,
+    UPLOADER_GRACE_S,
     UploadEnd,
     UploadJob,
-    UploadLine,
     UploadOutcome,
-    UploadProblem,
     UploadProgress,
+    failed,
+    last_error,
+    line_said,
 )
 from protocol.text.signal_names import signal_name
 from sflow_agent.core.events import AgentEvent, UploadEnded, UploadProgressed
@@ -30,15 +33,11 @@ from sflow_agent.descriptors import Descriptors
 from sflow_agent.processes.syscalls import memory_file
 from sflow_agent.processes.table import Processes
 
-PROGRAM = (sys.executable, "-I", "-X", "utf8", "-m", "sflow_agent.uploader")
 MOST_AT_ONCE = 4
 """Each takes 60 MB with boto3, and the network is the same for all."""
-GRACE_S = 5.0
-"""Between SIGTERM, at which parts that were sent are taken back, and SIGKILL."""
 KILLED_WITHIN_S = 5.0
 """A process that waits for a file system without an answer ends only with that: the result no longer waits for it."""
 LINE_BYTES = 4 << 20
-_QUOTED = 300
 
 
 class _Running:
@@ -74,7 +73,7 @@ class UploadRunner:
         """End an upload, with SIGKILL at once if it is forced. Repeating it can only make it faster."""
         for order in [order for order in self._queue if order.attempt == attempt]:
             self._queue.remove(order)
-            self._finish(order, _not_begun(order))
+            self._finish(order, failed(order.files, "it was ended before it had begun"))
         running = self._running.get(attempt)
         if running is None:
             return
@@ -83,7 +82,7 @@ class UploadRunner:
         if is_forced:
             running.kill_at = now
         elif running.kill_at is None:
-            running.kill_at = now + GRACE_S
+            running.kill_at = now + UPLOADER_GRACE_S
             _signal(running.pid, signal.SIGTERM)
 
     def next_wakeup(self) -> float | None:
@@ -112,7 +111,7 @@ class UploadRunner:
             try:
                 self._start(order)
             except OSError as error:
-                self._finish(order, _failed(order, f"the uploader cannot be started: {error.strerror}"))
+                self._finish(order, failed(order.files, f"the uploader cannot be started: {error.strerror}"))
 
     def _start(self, order: UploadFiles) -> None:
         """Raises: OSError."""
@@ -126,7 +125,7 @@ class UploadRunner:
         try:
             os.write(request, msgspec.json.encode(job))
             pid = self._processes.start_helper(
-                PROGRAM,
+                (sys.executable, *UPLOADER),
                 request,
                 write_end,
                 errors,
@@ -153,15 +152,13 @@ class UploadRunner:
         *lines, rest = running.text.split(b"\n")
         running.text = rest[-LINE_BYTES:]
         for line in lines:
-            try:
-                said: UploadLine = msgspec.json.decode(line, type=UploadLine)
-            except (msgspec.DecodeError, msgspec.ValidationError):
-                continue  # a library that prints
-            match said:
+            match said := line_said(line):
                 case UploadProgress(text=text):
                     self._events.append(UploadProgressed(running.order.attempt, text))
                 case UploadEnd(outcome=outcome):
                     running.outcome = outcome
+                case None:
+                    pass
                 case _:
                     assert_never(said)
 
@@ -180,8 +177,8 @@ class UploadRunner:
         del self._running[running.order.attempt]
         _signal(running.pid, signal.SIGKILL)  # what it may have left in its group
         if running.outcome is None and running.was_ended:
-            running.outcome = _failed(running.order, "it was ended before it was done")
-        self._finish(running.order, running.outcome or _failed(running.order, how))
+            running.outcome = failed(running.order.files, "it was ended before it was done")
+        self._finish(running.order, running.outcome or failed(running.order.files, how))
         self._start_next()
 
     def _finish(self, order: UploadFiles, outcome: UploadOutcome) -> None:
@@ -196,15 +193,4 @@ def _signal(group: int, number: int) -> None:
 def _last_line(running: _Running) -> str:
     """Return the last line that the program printed as an error, as the end of a sentence."""
     size = os.fstat(running.errors).st_size
-    text = os.pread(running.errors, 4096, max(0, size - 4096)).decode(errors="replace").strip()
-    return f": {text.splitlines()[-1][:_QUOTED]}" if text else ""
-
-
-def _not_begun(order: UploadFiles) -> UploadOutcome:
-    return _failed(order, "it was ended before it had begun")
-
-
-def _failed(order: UploadFiles, text: str) -> UploadOutcome:
-    """Return the outcome of an order of which nothing is known to be uploaded."""
-    is_failure = any(one.on_error == "fail" for one in order.files)
-    return UploadOutcome(problems=(UploadProblem(text=text, is_failure=is_failure),))
+    return last_error(os.pread(running.errors, 4096, max(0, size - 4096)))

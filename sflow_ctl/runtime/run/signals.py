@@ -76,16 +76,10 @@ class SignalInbox:
         self._pending.append(number)
 
 
-class EndSignals:
-    """Keeps signals from cutting off the end of a run: each calls `hurry` while this is entered.
+class _Handled:
+    """A context in which `_on_signal` handles the signals that stop a run; it leaves the handlers as it found them."""
 
-    A `SignalInbox` that is entered meanwhile takes the signals for as long as it is.
-    """
-
-    def __init__(self, hurry: Callable[[], object]) -> None:
-        self._hurry = hurry
-        self.is_hurried = False
-        """A signal has come."""
+    def __init__(self) -> None:
         self._old_handlers: Handlers = {}
 
     def __enter__(self) -> Self:
@@ -96,6 +90,22 @@ class EndSignals:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         _restore(self._old_handlers)
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        raise NotImplementedError
+
+
+class EndSignals(_Handled):
+    """Keeps signals from cutting off the end of a run: each calls `hurry` while this is entered.
+
+    A `SignalInbox` that is entered meanwhile takes the signals for as long as it is.
+    """
+
+    def __init__(self, hurry: Callable[[], object]) -> None:
+        super().__init__()
+        self._hurry = hurry
+        self.is_hurried = False
+        """A signal has come."""
 
     def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
         self.is_hurried = True
@@ -125,25 +135,21 @@ class StoppedEarlyError(BaseException):
         self.status = _EARLY.get(number, ExitStatus.TIME_LIMIT)
 
 
-class EarlySignals:
+class EarlySignals(_Handled):
     """Lets the first signal unwind what prepares a run, so that nothing of it is left; further ones do not cut that off.
 
     A `SignalInbox` or `EndSignals` that is entered meanwhile takes the signals for as long as it is.
     """
 
     def __init__(self) -> None:
+        super().__init__()
         self._is_stopped = False
-        self._old_handlers: Handlers = {}
-
-    def __enter__(self) -> Self:
-        self._old_handlers = _handle_with(self._on_signal)
-        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if not isinstance(error, StoppedEarlyError):  # else the program ends, and cleans up on its way
-            _restore(self._old_handlers)
+            super().__exit__(kind, error, traceback)
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         if not self._is_stopped:

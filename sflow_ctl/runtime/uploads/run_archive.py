@@ -19,24 +19,22 @@ from msgspec import Struct
 
 from protocol.machine.marks import RUN_MARKER
 from protocol.messages.uploads import (
-    UploadEnd,
+    UPLOADER,
+    UPLOADER_GRACE_S,
     UploadJob,
-    UploadLine,
     UploadOutcome,
-    UploadProblem,
     UploadProgress,
+    failed,
+    last_error,
+    line_said,
 )
 from sflow_ctl.plan.model import Plan
 from sflow_ctl.runtime.record import layout
 from sflow_ctl.runtime.record.run_log import RunLog
 from sflow_ctl.runtime.uploads.progress import lines_about
 
-PROGRAM = (sys.executable, "-I", "-X", "utf8", "-m", "sflow_agent.uploader")
-GRACE_S = 5.0
-"""Between SIGTERM, at which parts that were sent are taken back, and SIGKILL."""
 LOOK_EVERY_S = 0.2
 """How soon a signal of the user's ends it."""
-_QUOTED = 300
 
 
 class EndOfUpload(Struct, frozen=True):
@@ -75,9 +73,7 @@ def _upload(
         outcome, how = _run(job, {**os.environ, RUN_MARKER: marker}, end, say)
     except OSError as error:
         outcome, how = None, f"the uploader cannot be started: {error.strerror}"
-    if outcome is not None:
-        return outcome
-    return UploadOutcome(problems=(UploadProblem(text=how, is_failure=upload.on_error == "fail"),))
+    return outcome or failed(job.files, how)
 
 
 def _run(
@@ -85,7 +81,7 @@ def _run(
 ) -> tuple[UploadOutcome | None, str]:
     """Return the program's outcome, or how it ended without one. Raises: OSError."""
     process = subprocess.Popen(
-        PROGRAM,
+        (sys.executable, *UPLOADER),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -103,8 +99,7 @@ def _run(
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
-        lines = process.stderr.read(1 << 20).decode(errors="replace").strip().splitlines()
-    last = f": {lines[-1][:_QUOTED]}" if lines else ""
+        last = last_error(process.stderr.read(1 << 20))
     return outcome, why or f"the uploader ended with status {process.returncode}{last}"
 
 
@@ -121,7 +116,7 @@ def _follow(
         poller.poll(LOOK_EVERY_S * 1000)
         now = time.monotonic()
         if kill_at is None and (why := _why_it_must_end(end, now)):
-            kill_at = now + GRACE_S
+            kill_at = now + UPLOADER_GRACE_S
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGTERM)
         if kill_at is not None and now > kill_at:
@@ -136,15 +131,11 @@ def _follow(
 
 def _taken(line: bytes, say: Callable[[str], object]) -> UploadOutcome | None:
     """Take in a line of the program's; return the outcome if it is one."""
-    try:
-        said: UploadLine = msgspec.json.decode(line, type=UploadLine)
-    except (msgspec.DecodeError, msgspec.ValidationError):
-        return None  # a library that prints
+    said = line_said(line)
     if isinstance(said, UploadProgress):
         say(f"uploading the run directory: {said.text}")
         return None
-    assert isinstance(said, UploadEnd)
-    return said.outcome
+    return None if said is None else said.outcome
 
 
 def _why_it_must_end(end: EndOfUpload, now: float) -> str:
