@@ -200,6 +200,7 @@ def test_f62_a_stopped_terminal_shows_how_much_it_missed(tmp_path: Path) -> None
         reader.go.set()
         controller.until(lambda: b"lines skipped" in reader.data, "the notice")
         agent.close()
+    until(lambda: not console.is_unread)  # text in the last write comes after the erased progress line
     assert console.close()
     until(lambda: reader.data.endswith(b"\r\x1b[K"))
     os.close(theirs)
