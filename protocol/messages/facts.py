@@ -120,6 +120,10 @@ class ProbeWaiting(FromAgentMessage, frozen=True, kw_only=True):
     """"port 8000 is not listening", "HTTP 503"; cut to 500 characters."""
 
 
+OTHER_PORT, OTHER_ADDRESS = "the task listens on ", ", only on "
+"""Parts of the detail of a service that does listen, but not where its probe looks: a mistake, most likely."""
+
+
 class Leased(FromAgentMessage, frozen=True, kw_only=True):
     """The answer to the `Lease` of this task and number."""
 

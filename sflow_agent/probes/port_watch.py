@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from msgspec import Struct
 
 from protocol.ids import ProbeKey, RankId
+from protocol.messages.facts import OTHER_ADDRESS, OTHER_PORT
 from sflow_agent.probes.socket_owner import Judgement, OwnerScope, SocketOwners
 from sflow_agent.probes.sockets import Listener, reached
 
@@ -116,12 +117,14 @@ class PortWatch:
             awaited.is_open, awaited.text, awaited.judged = False, "", ()
             if at_port:
                 places = ", ".join(sorted(one.place for one in at_port)[:SHOWN_PORTS])
-                awaited.text = f"port {awaited.port} is not listening on {awaited.host}, only on {places}"
+                awaited.text = (
+                    f"port {awaited.port} is not listening on {awaited.host}{OTHER_ADDRESS}{places}"
+                )
             elif now >= awaited.elsewhere_at:
                 awaited.elsewhere_at = now + ELSEWHERE_EVERY_S
                 found = self._owners.ports_of(awaited.scope, sockets, mains)
                 places = ", ".join(sorted({one.place for one in found})[:SHOWN_PORTS])
-                awaited.elsewhere = f"the task listens on {places}" if places else ""
+                awaited.elsewhere = f"{OTHER_PORT}{places}" if places else ""
             return
         if awaited.is_open or (listeners == awaited.judged and now < awaited.judged_until):
             return

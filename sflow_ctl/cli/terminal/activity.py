@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 
 from msgspec import Struct
 
+from protocol.messages.facts import OTHER_ADDRESS, OTHER_PORT
 from protocol.text.ansi import printable
 from protocol.text.counted import counted
 from protocol.text.listing import listed
@@ -18,7 +19,6 @@ REPORT_AFTER_S = (30.0, 60.0, 120.0, 300.0, 600.0)
 """When a pipe or file gets a line about a service that is not ready; the last interval repeats."""
 ELSEWHERE_AFTER_S = 5.0
 """The same about one that does listen, but on another port or address: a mistake, most likely."""
-_ELSEWHERE = ("the task listens on", "only on")
 ROTATE_S = 3.0
 """How long the status line shows one service."""
 GATHER_S = 0.05
@@ -37,7 +37,7 @@ class _Wait(Struct):
     @property
     def is_elsewhere(self) -> bool:
         """Return whether the service listens, but not where its probe looks."""
-        return any(words in self.text for words in _ELSEWHERE)
+        return OTHER_PORT in self.text or OTHER_ADDRESS in self.text
 
     def has_reported(self) -> None:
         """Count a report."""
