@@ -256,8 +256,8 @@ class PlannedTask(_Part, frozen=True, kw_only=True):
     min_ready: int | None = None
     """How many of all replicas of `base` must be ready for their dependants to start."""
     timeout_s: float | None = None
-    deadline_s: float | None = None
-    """Seconds from an attempt's start within which it must be ready."""
+    deadlines_s: tuple[float | None, ...] = ()
+    """Seconds from an attempt's start within which each of its readiness probes must have been true; None for no limit."""
     probes: tuple[Probe, ...] = ()
     outputs: tuple[PlannedOutput, ...] = ()
     result: PlannedResult | None = None
@@ -318,6 +318,12 @@ class PlannedTask(_Part, frozen=True, kw_only=True):
         return bool(self.probes) and any(probe.kind == "readiness" for probe in self.probes)
 
     @property
+    def deadline_s(self) -> float | None:
+        """Return the seconds within which an attempt must be ready: the longest of its probes; None without limit."""
+        limits = [limit for limit in self.deadlines_s if limit is not None]
+        return max(limits) if limits and len(limits) == len(self.deadlines_s) else None
+
+    @property
     def is_service(self) -> bool:
         """Return whether it serves other tasks: it is stopped when all other tasks are done."""
         return self.kind == "service" if self.kind is not None else self.has_readiness
@@ -338,6 +344,8 @@ class Plan(_Part, frozen=True, kw_only=True):
     """Services alone keep the run alive."""
     services_may_leave: bool = False
     """A ready service that ends with success is done, even if others still need it: the rule of sflow 0.2."""
+    late_is_final: bool = False
+    """A task that misses a deadline for readiness is not started again, whatever its retries: the rule of sflow 0.3.1."""
     success: Success | None = None
     """Conditions on a run that completed. Paths are absolute, patterns are for all logs."""
     signatures: tuple[Signature, ...] = ()

@@ -23,7 +23,7 @@ _NOT_WORK: dict[str, Any] = {
     "chooses_step_nodes": False,
     "elsewhere": None, "pinned": "", "lends_gpus": False,
     # time, and what follows a failure or the end of the work
-    "timeout_s": None, "deadline_s": None, "wait_s": None, "hang": None, "stopping": None, "retries": None,
+    "timeout_s": None, "deadlines_s": None, "wait_s": None, "hang": None, "stopping": None, "retries": None,
     "restart": None, "on_failure": "cancel", "min_ready": None, "is_main": False, "finally_when": None,
     # how its output reaches its log, and where its files go: that is done again by itself
     "is_log_direct": False, "uploads": (),

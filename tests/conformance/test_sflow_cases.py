@@ -16,6 +16,7 @@ from sflow_ctl.plan.model import Plan
 from sflow_ctl.planner.context import JobNode, PlanContext
 from sflow_ctl.planner.phases.node_filter import NodeFilter
 from sflow_ctl.planner.pipeline import build_plan
+from sflow_ctl.planner.show.plan_json import to_json
 from sflow_ctl.planner.show.text import plan_text
 from sflow_ctl.runtime.slurm.own_allocation import salloc_argv
 from tests.unit.planner import planning
@@ -390,6 +391,43 @@ def test_17_lists_of_probes() -> None:
     assert [len(probe.parts) for probe in server.probes] == [2]
     assert [part.threshold for part in bad.probes[0].parts] == [3, 1]
     assert "and once" in plan_text(planned("17"))
+
+
+def test_17_each_probe_of_a_list_has_its_own_times(tmp_path: Path) -> None:
+    listed = (
+        "{log_watch: {match_pattern: up}, timeout: 9, interval: 1}, "
+        "{all: [{exec: {command: x}}, {tcp_port: {port: 2}}], deadline: 90, timeout: 4}, "
+        "{any: [{tcp_port: {port: 3}}], deadline: 0}, {exec: {command: y}}"
+    )
+    file = tmp_path / "w.yaml"
+    file.write_text(
+        'version: "0.1"\nworkflow:\n  name: w\n  tasks:\n'
+        f"    - {{name: t, script: [x], probes: {{readiness: [{listed}]}}}}\n"
+    )
+    plan = build_plan(load_documents([file]), CONTEXT)
+    (task,) = plan.tasks
+    assert task.deadlines_s == (9.0, 90.0, None, 1200.0)
+    (probe,) = task.probes
+    assert [(part.part, part.timeout_s, part.needs_all, part.interval_s) for part in probe.parts] == [
+        (0, 30.0, True, 1.0),
+        (1, 4.0, True, 5.0),
+        (2, 60.0, False, 5.0),
+        (3, 60.0, True, 5.0),
+    ]
+    shown = "probe 1 within 9 s, probe 2 within 90 s, probe 3 without limit, probe 4 within 1200 s"
+    assert shown in plan_text(plan)
+    as_json = to_json(plan)["tasks"][0]["probes"][0]
+    assert [as_json["deadline_s"], *(one["deadline_s"] for one in as_json["also"])] == [
+        9.0,
+        90.0,
+        None,
+        1200.0,
+    ]
+
+
+def test_16_strict_does_not_try_a_late_service_again() -> None:
+    assert planned("16", context=STRICT).late_is_final
+    assert not planned("16").late_is_final
 
 
 def test_21_ports_as_a_list() -> None:

@@ -93,8 +93,9 @@ def _begin_attempt(run: Run, out: Effects, task: Task, placement: Placement, now
     number = task.attempt.number
     if task.plan.timeout_s is not None:
         run.timers.set(now + task.plan.timeout_s, TimeoutDue(task.index, number))
-    if task.plan.deadline_s is not None:
-        run.timers.set(now + task.plan.deadline_s, DeadlineDue(task.index, number))
+    for part, deadline_s in enumerate(task.plan.deadlines_s):
+        if deadline_s is not None:
+            run.timers.set(now + deadline_s, DeadlineDue(task.index, number, part))
     if needs_leases(task.plan):
         send_leases(run, out, run.leases.begin(task))
         give_up_leases(

@@ -25,6 +25,8 @@ class AttemptVerdict(Struct):
     state: TaskState
     reason: Reason
     may_retry: bool = False
+    is_final: bool = False
+    """No other attempt follows, whatever retries and restarts the task has."""
     is_repeated: bool = False
     """Another attempt follows regardless of the task's retries: the attempt was not at fault."""
     is_of_rank: bool = False

@@ -154,7 +154,7 @@ def _must_stay(task: Task) -> bool:
     It serves if it says so, if it is kept running, or if it has what a server has: GPUs, or a port.
     """
     plan, attempt = task.plan, task.attempt
-    checks = (check for probe in plan.probes for check in probe.checks)
+    checks = (check for probe in plan.probes for check in probe.all_checks)
     has_port = bool(plan.ports) or any(isinstance(check, TcpCheck | HttpCheck) for check in checks)
     is_declared = plan.kind == "service" or plan.restart is not None
     return is_declared or has_port or bool(attempt.gpus) or attempt.has_listened

@@ -190,15 +190,25 @@ def _surroundings(task: PlannedTask, common: Mapping[str, str]) -> Iterator[tupl
         yield "ports", f"{', '.join(map(_block, task.ports))}; leased on its nodes when it starts"
     if task.files:
         yield "files", ", ".join(file.path for file in task.files)
-    if task.deadline_s is not None:
-        limits = {
-            part.timeout_s for probe in task.probes if probe.kind == "readiness" for part in probe.parts
-        }
-        checks = "".join(f", each check within {limit:g} s" for limit in limits) if len(limits) == 1 else ""
-        yield "deadline", f"ready within {task.deadline_s:g} s{checks}"
+    if any(limit is not None for limit in task.deadlines_s):
+        yield "deadline", _deadlines(task)
     own = {name: value for name, value in task.env.items() if common.get(name) != value}
     if own:
         yield "env", ", ".join(_variables(own))
+
+
+def _deadlines(task: PlannedTask) -> str:
+    """Return within which time a task must be ready, and each of its checks must end."""
+    parts = [part for probe in task.probes if probe.kind == "readiness" for part in probe.parts]
+    limits = {part.timeout_s for part in parts}
+    checks = "".join(f", each check within {limit:g} s" for limit in limits) if len(limits) == 1 else ""
+    if len(set(task.deadlines_s)) == 1:
+        return f"ready within {task.deadlines_s[0]:g} s{checks}"
+    own = [
+        f"probe {number} without limit" if limit is None else f"probe {number} within {limit:g} s"
+        for number, limit in enumerate(task.deadlines_s, 1)
+    ]
+    return f"{', '.join(own)}{checks}"
 
 
 def _policies(task: PlannedTask) -> Iterator[tuple[str, str]]:
