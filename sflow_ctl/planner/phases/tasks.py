@@ -18,7 +18,7 @@ from sflow_ctl.format import schema
 from sflow_ctl.format.expressions.templates import EXPRESSION_START, as_text
 from sflow_ctl.plan.assignment import place_view, service_view
 from sflow_ctl.plan.model import DeferredExpression, PlannedFile, PlannedNode, PlannedTask
-from sflow_ctl.planner.deferred import TaskNamespace
+from sflow_ctl.planner.deferred import TaskNamespace, leasing
 from sflow_ctl.planner.findings import Findings, UnplannableError
 from sflow_ctl.planner.launch.plan import LaunchPlan, LaunchSetting, plan_launch
 from sflow_ctl.planner.phases.artifacts import PlannedArtifacts
@@ -81,7 +81,9 @@ def plan_tasks(
     """Plan all tasks, in file and replica order. Problems are findings."""
     flexible = {one.task.name for one in placed if one.placement.is_flexible}
     scripts = Scripts(source.tasks, graph.replicas_of, flexible, port_counts(placed))
-    views = TaskNamespace(_task_namespace(backends, graph, placed), _movable(placed))
+    views = TaskNamespace(
+        _task_namespace(backends, graph, placed), _movable(placed), leasing(source.tasks, graph.replicas_of)
+    )
     exported = source.rules.exported(scope.values)
     environment = shared_environment(exported, artifacts.paths, _run_environment(source))
     _warn_of_reserved((*exported, *artifacts.paths), findings)

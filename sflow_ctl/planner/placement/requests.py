@@ -13,6 +13,7 @@ from msgspec import Struct
 from protocol.messages.rank_spec import PortBlock
 from sflow_ctl.format import schema
 from sflow_ctl.plan.model import Placement
+from sflow_ctl.planner.deferred import TaskNamespace, leasing
 from sflow_ctl.planner.fields import number
 from sflow_ctl.planner.findings import Findings, UnplannableError
 from sflow_ctl.planner.numbers import as_flag, as_int, as_list, at
@@ -59,7 +60,8 @@ def place_tasks(
 ) -> tuple[PlacedTask, ...]:
     """Place all tasks, in file and replica order. Problems are findings."""
     scripts = Scripts(source.tasks, graph.replicas_of)
-    scopes = TaskScopes(source, scope, scripts, {}, findings)
+    unplaced = TaskNamespace({}, (), leasing(source.tasks, graph.replicas_of))
+    scopes = TaskScopes(source, scope, scripts, unplaced, findings)
     copies = [(one, replica) for one in graph.tasks for replica in one.replicas]
     order = [(one, one.replicas[index]) for one, index in placement_order(graph)]
     if not source.rules.places_in_time:
