@@ -26,7 +26,7 @@ from protocol.messages.facts import (
 )
 from sflow_ctl.core.actions import uploads
 from sflow_ctl.core.actions.attempt_ends import on_cleared, on_launch_failed, stop_if_hung
-from sflow_ctl.core.actions.dispatch import on_leased, start_queued, warn_if_stuck
+from sflow_ctl.core.actions.dispatch import fail_if_kept_out, on_leased, start_queued, warn_if_stuck
 from sflow_ctl.core.actions.exit_gate import on_exited, on_log_overdue, on_server_heard
 from sflow_ctl.core.actions.job_time import on_job_end_near, on_job_ending
 from sflow_ctl.core.actions.reconciliation import accept_agent, on_agent_lost, reconcile_node
@@ -304,6 +304,7 @@ def settle(run: Run, out: Effects, now: float) -> None:
             start_queued(run, out, now)
         if run.tally.working == 0 and run.tally.live:
             warn_if_stuck(run, out)
+        fail_if_kept_out(run, out, now)
         if run.has_started and run.plan.timeout_s is not None and not run.is_time_armed:
             run.is_time_armed = True
             run.timers.set(now + run.plan.timeout_s, WorkflowTimeout())

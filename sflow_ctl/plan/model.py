@@ -17,7 +17,7 @@ from protocol.messages.uploads import FileUpload, StorageTarget
 from protocol.text.process_labels import Labels, has_label_option
 from sflow_ctl.plan.monitors import PlannedMonitor
 from sflow_ctl.plan.results import PlannedOutput, PlannedResult
-from sflow_ctl.plan.words import OnFailure, Until
+from sflow_ctl.plan.words import OnFailure, ReleaseAfter, Until
 
 PLAN_VERSION = 1
 
@@ -230,6 +230,11 @@ class PlannedTask(_Part, frozen=True, kw_only=True):
     """Why it may not, as the end of a sentence."""
     lends_gpus: bool = False
     """Once it is ready, other tasks may use its GPUs beside it."""
+    keeps_gpus: bool = False
+    """Its GPUs stay its own until the run ends."""
+    claims_nodes_until: ReleaseAfter | None = None
+    """Until when it keeps its nodes from tasks that heed claims."""
+    heeds_claims: bool = False
     has_step_variables: bool = False
     """Its ranks get the variables of their position as srun sets them; a real step gets them from Slurm."""
     ranks_per_node: tuple[int, ...] = (1,)

@@ -21,7 +21,8 @@ _NOT_WORK: dict[str, Any] = {
     # place
     "backend": "", "assigned_arguments": (), "has_step_variables": False, "required_paths": (),
     "chooses_step_nodes": False,
-    "elsewhere": None, "pinned": "", "lends_gpus": False,
+    "elsewhere": None, "pinned": "", "lends_gpus": False, "keeps_gpus": False,
+    "claims_nodes_until": None, "heeds_claims": False,
     # time, and what follows a failure or the end of the work
     "timeout_s": None, "deadlines_s": None, "wait_s": None, "hang": None, "stopping": None, "retries": None,
     "restart": None, "on_failure": "cancel", "min_ready": None, "is_main": False, "finally_when": None,

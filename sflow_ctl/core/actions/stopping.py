@@ -10,7 +10,15 @@ import msgspec
 
 from protocol.ids import RankId
 from protocol.messages.orders import EndStep, Stop
-from sflow_ctl.core.actions.transitions import cancel_waiting, change, enqueue, release, reserve, send_leases
+from sflow_ctl.core.actions.transitions import (
+    cancel_waiting,
+    change,
+    enqueue,
+    give_up_kept,
+    release,
+    reserve,
+    send_leases,
+)
 from sflow_ctl.core.effects import Effects
 from sflow_ctl.core.model import moves
 from sflow_ctl.core.model.attempt import AttemptVerdict
@@ -194,7 +202,7 @@ def _begin_again(
         run.leases.renew(task, node)
     assert attempt.placement is not None
     is_there = not any(run.nodes[node].is_gone for node in attempt.placement.nodes)
-    if next_one.in_place and is_there:
+    if (next_one.in_place or task.plan.keeps_gpus) and is_there:
         reserve(run, task)
     else:
         release(run, task)
@@ -283,6 +291,7 @@ def begin_stop(
     run.shutdown.branch = spared
     run.enter(RunPhase.STOPPING)
     run.outcome, run.cause = outcome, cause
+    give_up_kept(run)
     cancel_waiting(run, out, exit_policy.never_started(outcome))
     _lift_all_fences(run, out, now)
     for task in run.leases.all_waiting():

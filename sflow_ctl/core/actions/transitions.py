@@ -46,8 +46,12 @@ def change(
             runtime_s=runtime_s,
         )
     )
+    if task.is_delayed and task.cannot_start_again:
+        run.unsatisfiable.append((task, task.cannot_start_again))
     if new is TaskState.READY and task.plan.lends_gpus:
         lend(run, task)
+    if new is TaskState.READY and run.claims.became_ready(task):
+        run.queue.retry_all()
     changes = dependencies.update(run.tasks, task)
     if changes.unsatisfiable:
         run.unsatisfiable.extend(one for one in changes.unsatisfiable if run.may_start(one[0]))
@@ -82,6 +86,7 @@ def occupy(run: Run, task: Task, placement: Placement, now: float) -> None:
     else:
         run.tally.occupy(task)
     task.begin_attempt(placement, now, _step_nodes(run, task, placement))
+    run.claims.begin(task, placement)
     for node in task.attempt.nodes:
         run.nodes[node].live.add(task.index)
 
@@ -114,7 +119,11 @@ def release(run: Run, task: Task) -> None:
     for node in {*placement.nodes, *task.attempt.nodes}:
         run.nodes[node].live.discard(task.index)
         run.nodes[node].reserved.discard(task.index)
-    run.ledger.release(placement)
+    if run.outcome is None and task.plan.keeps_gpus and not placement.is_shared:
+        run.kept.append((task.index, placement))
+    else:
+        run.ledger.release(placement)
+    run.claims.ended(task)
     task.attempt.placement = None
     task.is_reserved = False
     run.tally.release(task)
@@ -129,6 +138,15 @@ def lend(run: Run, task: Task) -> None:
         return
     run.ledger.release(placement)
     task.lent = task.attempt.placement = msgspec.structs.replace(placement, is_shared=True)
+    run.queue.retry_all()
+
+
+def give_up_kept(run: Run) -> None:
+    """Free what tasks that have ended keep from others until the run ends: it does now."""
+    for _, placement in run.kept:
+        run.ledger.release(placement)
+    run.kept.clear()
+    run.claims.owners.clear()
     run.queue.retry_all()
 
 
@@ -157,6 +175,8 @@ def skip_unsatisfiable(run: Run, out: Effects) -> None:
             give_up_reservation(run, task)
             state = TaskState.CANCELLED if task.attempt.number else TaskState.SKIPPED
             change(run, out, task, state, Reason("upstream", because))
+        elif task.state not in TERMINAL:
+            task.cannot_start_again = because
 
 
 def cancel_waiting(run: Run, out: Effects, reason: Reason) -> None:

@@ -76,6 +76,8 @@ class Task(Struct):
     """When its last attempt began: what had failed before is not why that one failed."""
     is_delayed: bool = False
     """Waiting until its next attempt is due."""
+    cannot_start_again: str = ""
+    """Why no further attempt can follow the one that runs: a task that it needs has failed for good."""
     is_reserved: bool = False
     """Between two attempts in the same place, which stays taken."""
     lent: Placement | None = None

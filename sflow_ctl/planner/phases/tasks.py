@@ -26,7 +26,7 @@ from sflow_ctl.planner.phases.backends import PlannedBackends
 from sflow_ctl.planner.phases.expand import Graph
 from sflow_ctl.planner.phases.workflow import WorkflowPolicy
 from sflow_ctl.planner.placement.moves import of_launch, settled
-from sflow_ctl.planner.placement.requests import PlacedTask, lends_gpus, port_counts
+from sflow_ctl.planner.placement.requests import PlacedTask, keeps_gpus, lends_gpus, port_counts
 from sflow_ctl.planner.source import PlanInput, Scope
 from sflow_ctl.planner.tasks.environment import reserved, shared_environment, task_environment
 from sflow_ctl.planner.tasks.outputs import plan_outputs
@@ -206,6 +206,8 @@ def _plan_task(setting: _Setting, placed: PlacedTask, findings: Findings) -> Pla
             placement=placed.placement,
             **of_launch(placed.alternative, placed.placement, launch, setting.backends.nodes)._asdict(),
             lends_gpus=lends_gpus(task),
+            keeps_gpus=keeps_gpus(task),
+            **placed.claim._asdict(),
             ports=placed.ports,
             **msgspec.structs.asdict(launch),
             **msgspec.structs.asdict(policy),

@@ -104,6 +104,7 @@ SAME: dict[str, object] = {
     "elsewhere": Placement(nodes=(0, 1), is_flexible=True), "pinned": "its file names its nodes",
     "name": "b", "base": "b", "replica_index": 3, "is_replicated": True, "operator": "other", "backend": "other",
     "assigned_arguments": (AssignedArgument(position=9, value="node_names"),), "has_step_variables": True,
+    "keeps_gpus": True, "claims_nodes_until": "task_ready", "heeds_claims": True,
     "required_paths": (("x", "/x"),), "timeout_s": 9.0, "deadlines_s": (9.0,), "wait_s": 9.0,
     "hang": HangPolicy(no_output_s=3.0), "stopping": Stopping(grace_s=9.0), "retries": Retries(count=9),
     "restart": Restart(), "on_failure": "drain", "min_ready": 9, "is_main": True, "finally_when": "after_stop",
