@@ -23,6 +23,7 @@ from protocol.messages.facts import (
     SideCommandEnded,
 )
 from protocol.messages.orders import SamplesStored, Spawn, ToAgent
+from protocol.messages.rank_spec import RankSpec
 from protocol.text.signal_names import signal_name
 from sflow_ctl.core.commands import (
     AbandonNode,
@@ -155,6 +156,7 @@ class Controller:
                 self._flush(now)
             self._end_agents()
         self.record_keeper.flush(time.monotonic(), syncs_at_once=True)
+        self._write_results()
         self.outputs.close()
         return self._finish
 
@@ -318,10 +320,22 @@ class Controller:
 
     def _send(self, node: int, message: ToAgent) -> None:
         if isinstance(message, Spawn):
+            if any(map(self._may_read_results, message.ranks)):
+                self._write_results()
             self._output.placed(node, [spec.rank for spec in message.ranks])
             if self._nodes.is_spooling(node):
                 rotate_logs(self._output, message)
         self._link.send(node, message)
+
+    def _may_read_results(self, spec: RankSpec) -> bool:
+        """Return whether a process may read what tasks before it have measured."""
+        task = self._planned[spec.rank.attempt.task]
+        return bool(task.depends_on) or task.finally_when is not None
+
+    def _write_results(self) -> None:
+        problem = self.outputs.write_results()
+        if problem:
+            self._warn(problem)
 
     def _record(self, transition: Transition, now: float) -> None:
         transition = _without_secrets(transition)

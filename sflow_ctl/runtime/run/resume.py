@@ -30,7 +30,7 @@ from sflow_ctl.runtime.record.durable import UNREADABLE, open_regular, read_regu
 from sflow_ctl.runtime.record.held_exits import held_successes
 from sflow_ctl.runtime.record.prior_plans import PriorPlans
 from sflow_ctl.runtime.record.reader import Liveness, RunReader, RunStatus, list_runs
-from sflow_ctl.runtime.run.output_collector import collect_outputs
+from sflow_ctl.runtime.run.output_collector import OutputCollector, collect_outputs
 from sflow_ctl.runtime.viewing.messages import Change
 
 _EARLIER_LOG = lazy_pattern(r"\.attempt-(\d+)(?:\.rank-\d+)?\.log$")
@@ -189,6 +189,16 @@ def prior_results(
     }
     names = [task.name for task in plan.tasks if task.name in kept]
     return results, resumed_summary(names, reasons, [name for name in names if name in uploads])
+
+
+def take_over_values(outputs: OutputCollector, plan: Plan, results: dict[str, PriorResult]) -> None:
+    """Give the collector of a resumed run the values of the tasks that are kept."""
+    outputs.values.update(
+        {name: prior.outputs for name, prior in results.items() if prior.outputs is not None}
+    )
+    with_result = [task.name for task in plan.tasks if task.result is not None]
+    if with_result:
+        outputs.keep_results([name for name in with_result if name in results and results[name].is_done])
 
 
 def kept_changes(run: PriorRun, results: dict[str, PriorResult]) -> list[Change]:

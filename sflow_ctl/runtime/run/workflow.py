@@ -186,7 +186,6 @@ def _run(
             state=controller.state,
             outputs=controller.outputs.values,
             output_problems=controller.outputs.problems,
-            uploads=controller.progress.uploads,
             refused={**fleet.link.refused(), **{kind: n for kind, n in output.counters.items() if n}},
             job_id=planned.allocation.job_id if planned.allocation else None,
             resumed=record.resumed,
@@ -344,9 +343,10 @@ def _make_controller(
         job_clock=shell.job_clock,
         monitor=shell.monitor,
     )
-    controller.outputs.values.update(
-        {name: prior.outputs for name, prior in record.prior.items() if prior.outputs is not None}
-    )
+    if record.prior:
+        from sflow_ctl.runtime.run.resume import take_over_values  # most runs are not resumed
+
+        take_over_values(controller.outputs, plan, record.prior)
     return controller
 
 

@@ -16,11 +16,10 @@ from sflow_ctl.runtime.run.output_collector import shown_problems
 
 
 class RunProgress:
-    """Takes the commands of the scheduler that change no state; `uploads` is what became of those of each task."""
+    """Takes the commands of the scheduler that change no state."""
 
     def __init__(self, state: RunView, journal: Journal, log: RunLog, output: OutputService) -> None:
         self._state, self._journal, self._log, self._output = state, journal, log, output
-        self.uploads: dict[str, UploadOutcome] = {}
 
     def show(self, command: RecordWaiting | RecordUploads, now: float) -> None:
         """Show and record it."""
@@ -28,7 +27,8 @@ class RunProgress:
             case RecordWaiting():
                 self._show_waiting(command, now)
             case RecordUploads(task=task, outcome=outcome):
-                self.uploads[task] = outcome
+                self._journal.uploads(command, now)
+                self._state.note_uploaded(task, command.attempt, outcome)
                 for line in lines_about(task, outcome, self._log):
                     self._output.say(line)
             case _:
