@@ -23,7 +23,6 @@ from protocol.messages.facts import (
     SideCommandEnded,
 )
 from protocol.messages.orders import SamplesStored, Spawn, ToAgent
-from protocol.messages.rank_spec import RankSpec
 from protocol.text.signal_names import signal_name
 from sflow_ctl.core.commands import (
     AbandonNode,
@@ -46,13 +45,13 @@ from sflow_ctl.core.events import (
     LogArrived,
     MessageReceived,
     NodeCleared,
-    OutputsCollected,
     SchedulerEvent,
     StopRequested,
     WakeUp,
 )
 from sflow_ctl.core.scheduler import Scheduler
 from sflow_ctl.core.states import Reason, Transition
+from sflow_ctl.plan.model import PlannedTask
 from sflow_ctl.plan.secrets import SECRETS
 from sflow_ctl.report.run_view import RunView
 from sflow_ctl.report.transition_text import transition_text
@@ -68,7 +67,7 @@ from sflow_ctl.runtime.record.record_keeper import RecordKeeper
 from sflow_ctl.runtime.record.run_log import RunLog
 from sflow_ctl.runtime.run.last_steps import end_agents, log_ignored_messages
 from sflow_ctl.runtime.run.node_book import NodeBook
-from sflow_ctl.runtime.run.output_collector import OutputCollector, shown_problems
+from sflow_ctl.runtime.run.output_collector import OutputCollector
 from sflow_ctl.runtime.run.preload import Preload
 from sflow_ctl.runtime.run.signals import SignalInbox
 from sflow_ctl.runtime.slurm.job_end import JobEndNotice
@@ -167,7 +166,7 @@ class Controller:
         events.extend(self._stop_event(number) for number in self._signals.take())
         events.extend(self._job_end.with_end(self._link.receive(now)))
         events.extend(self._logs())
-        events.extend(self._collected())
+        events.extend(self.progress.collected(self.outputs))
         events.extend(self._link.tick(now))
         self._nodes.report_silences(self._link.silent, self._link.lost_after_s, self._warn)
         if self._job_clock is not None:
@@ -194,16 +193,6 @@ class Controller:
         name = signal_name(number)
         self._log.info(f"{name} received, {'forcing the end' if self._stops_requested > 1 else 'stopping'}")
         return StopRequested(signal=name, force=self._stops_requested > 1)
-
-    def _collected(self) -> list[SchedulerEvent]:
-        events: list[SchedulerEvent] = []
-        for task, attempt, values, problems in self.outputs.collected():
-            for problem in problems:
-                self._log.warning(f"outputs of {task}: {problem}")
-            for shown in shown_problems(problems):
-                self._output.say(f"warning: outputs of {task}: {shown}")
-            events.append(OutputsCollected(task=task, attempt=attempt, values=values, problems=(*problems,)))
-        return events
 
     def _logs(self) -> list[SchedulerEvent]:
         """Return the findings of the output service since the last call."""
@@ -320,20 +309,14 @@ class Controller:
 
     def _send(self, node: int, message: ToAgent) -> None:
         if isinstance(message, Spawn):
-            if any(map(self._may_read_results, message.ranks)):
-                self._write_results()
+            self._write_results([self._planned[spec.rank.attempt.task] for spec in message.ranks])
             self._output.placed(node, [spec.rank for spec in message.ranks])
             if self._nodes.is_spooling(node):
                 rotate_logs(self._output, message)
         self._link.send(node, message)
 
-    def _may_read_results(self, spec: RankSpec) -> bool:
-        """Return whether a process may read what tasks before it have measured."""
-        task = self._planned[spec.rank.attempt.task]
-        return bool(task.depends_on) or task.finally_when is not None
-
-    def _write_results(self) -> None:
-        problem = self.outputs.write_results()
+    def _write_results(self, before: Sequence[PlannedTask] | None = None) -> None:
+        problem = self.outputs.write_results(before)
         if problem:
             self._warn(problem)
 

@@ -75,9 +75,15 @@ class OutputCollector:
 
         self._results = ResultFiles(self._run_directory, tasks)
 
-    def write_results(self) -> str:
-        """Bring `results.json` up to date; return why that failed, or nothing."""
-        return "" if self._results is None else self._results.write()
+    def write_results(self, before: Sequence[PlannedTask] | None = None) -> str:
+        """Bring `results.json` up to date; return why that failed, or nothing.
+
+        `before` are tasks that start now: nothing is done for those that come after no other task.
+        """
+        if self._results is None:
+            return ""
+        is_read = before is None or any(task.depends_on or task.finally_when is not None for task in before)
+        return self._results.write() if is_read else ""
 
     def collect(self, task: PlannedTask, attempt: int) -> None:
         """Begin to read the outputs of an attempt that exited with success."""

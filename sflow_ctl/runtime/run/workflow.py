@@ -158,7 +158,7 @@ def _run(
         journal = _open_journal(planned, record)
         ends.callback(journal.close)
         clock = _job_clock(planned)
-        monitor = _make_monitor(planned.plan, directory.path, log, output)
+        monitor = _make_monitor(planned, directory.path, log, output)
         shell = _Shell(record, output, journal, log, clock, monitor)
         controller = _make_controller(planned, options, fleet, shell)
         gc.freeze()  # the plan lives as long as the run: no garbage collection need scan it
@@ -206,7 +206,7 @@ def _report(
     from sflow_ctl.runtime.monitor.ending import report_monitors  # most runs have no monitor
 
     gone_at = planned.allocation.ends_at if planned.allocation is not None else None
-    report_monitors(monitor, directory, planned.plan, log, lambda: signals.is_hurried, gone_at)
+    report_monitors(monitor, directory, log, lambda: signals.is_hurried, gone_at)
 
 
 def _with_archive(
@@ -350,8 +350,10 @@ def _make_controller(
     return controller
 
 
-def _make_monitor(plan: Plan, path: Path, log: RunLog, output: OutputService) -> "MonitorRecorder | None":
-    if not plan.monitors:
+def _make_monitor(
+    planned: PlannedRun, path: Path, log: RunLog, output: OutputService
+) -> "MonitorRecorder | None":
+    if not planned.plan.monitors:
         return None
     from sflow_ctl.runtime.monitor.recorder import MonitorRecorder
 
@@ -359,7 +361,8 @@ def _make_monitor(plan: Plan, path: Path, log: RunLog, output: OutputService) ->
         log.warning(text)
         output.say(f"warning: {text}")
 
-    return MonitorRecorder(path, plan, warn)
+    plan_of = planned.earlier.plans.of if planned.earlier is not None else None
+    return MonitorRecorder(path, planned.plan, warn, plan_of)
 
 
 def _resumed_lines(record: _Record) -> list[str]:

@@ -165,3 +165,15 @@ def test_results_that_cannot_be_written_are_a_problem(tmp_path: Path, collector:
     collector.collect(measuring("t1", tmp_path), 1)
     assert wait_for(collector, 1)[0].problems == []
     assert collector.write_results().startswith("results.json cannot be written: ")
+
+
+def test_only_tasks_that_come_after_others_need_the_results(
+    tmp_path: Path, collector: OutputCollector
+) -> None:
+    collector.writes_results = False
+    collector.collect(measuring("t1", tmp_path), 1)
+    wait_for(collector, 1)
+    collector.write_results([a_task("first")])
+    assert not (tmp_path / "results.json").exists()
+    collector.write_results([a_task("first"), a_task("second", "t1")])
+    assert entries(tmp_path) == {"t1": {"rate": 1}}
