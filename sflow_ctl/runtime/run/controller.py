@@ -65,6 +65,7 @@ from sflow_ctl.runtime.record.directory import RunDirectory
 from sflow_ctl.runtime.record.journal import Journal
 from sflow_ctl.runtime.record.record_keeper import RecordKeeper
 from sflow_ctl.runtime.record.run_log import RunLog
+from sflow_ctl.runtime.record.summary_writer import SummaryWriter
 from sflow_ctl.runtime.run.last_steps import end_agents, log_ignored_messages
 from sflow_ctl.runtime.run.node_book import NodeBook
 from sflow_ctl.runtime.run.output_collector import OutputCollector
@@ -93,11 +94,12 @@ class Controller:
         directory: RunDirectory,
         configs: list[AgentConfig],
         common: AgentConfig,
-        state: RunView | None = None,
+        state: RunView,
+        summary: SummaryWriter,
         job_clock: "JobClock | None" = None,
         monitor: "MonitorRecorder | None" = None,
     ) -> None:
-        """`state` is that of a resumed run, `job_clock` knows the Slurm job's time limit, `monitor` takes what agents measure."""
+        """`job_clock` knows the Slurm job's time limit, `monitor` takes what agents measure."""
         self._scheduler = scheduler
         self._plan = scheduler.plan
         self._planned = {task.name: task for task in scheduler.plan.tasks}
@@ -111,10 +113,11 @@ class Controller:
         self._common = common
         self._job_clock = job_clock
         self._monitor = monitor
-        self.state = state or RunView(scheduler.plan)
+        self.state = state
         """Folded from the transitions, as every viewer does it."""
         self.outputs = OutputCollector(directory.path)
         self.progress = RunProgress(self.state, journal, log, output)
+        self.summary = summary
         self._nodes = NodeBook(
             [node.name for node in scheduler.plan.nodes], common.spool_directory is not None
         )
@@ -326,6 +329,7 @@ class Controller:
         self.state.apply(transition)
         if self._monitor is not None:
             self._monitor.note(transition, self._scheduler.place_of(transition.task))
+        self.summary.note(transition)
         self._log.info(transition_text(transition), f"sflow.task.{transition.task}")
         self._output.publish(transition)
 
@@ -337,10 +341,11 @@ class Controller:
         self._link.flush(now, **({} if is_stopping else holds))
         keeper.write_nodes(self._nodes, now)
         self._log.flush()
+        self.summary.write_if_due(now)
 
     def _timeout_ms(self) -> int:
         now = time.monotonic()
-        sources = (self._link, self._scheduler)
+        sources = (self._link, self._scheduler, self.summary)
         times = [*(source.next_wakeup() for source in sources), self.record_keeper.next_wakeup(now)]
         due = min(at for at in times if at is not None)
         return max(0, math.ceil((due - now) * 1000))

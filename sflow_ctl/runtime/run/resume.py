@@ -23,6 +23,7 @@ from sflow_ctl.plan.model import Plan
 from sflow_ctl.plan.secrets import SECRETS
 from sflow_ctl.report.resumed import ResumedSummary, resumed_summary
 from sflow_ctl.report.run_view import RunView, TaskRecord
+from sflow_ctl.report.timeline import Timeline
 from sflow_ctl.runtime.record import layout
 from sflow_ctl.runtime.record.claim import HeldClaim, await_end_of_earlier_start, claim_run, read_claim
 from sflow_ctl.runtime.record.directory import RunFacts
@@ -49,6 +50,8 @@ class PriorRun(Struct, frozen=True):
     is_completed: bool
     next_seq: int
     """The next sequence number of the journal."""
+    timeline: Timeline
+    """Of all controllers so far."""
     claim: HeldClaim | None
     """This process's claim on the run; None for a run that has completed or is only read."""
 
@@ -85,7 +88,9 @@ def earlier_run(
     if must_claim and not is_completed:
         claim = claim_run(directory, max(reader.facts.incarnation, last.incarnation if last else 0))
     reader = RunReader(directory)  # another controller may have ended in between
-    reader.refresh()
+    timeline = Timeline({})
+    for change in reader.refresh():
+        timeline.note(change.transition, change.wall_ns)
     return PriorRun(
         directory,
         reader.facts,
@@ -94,6 +99,7 @@ def earlier_run(
         reader.incarnations,
         is_completed,
         _lines(directory / layout.JOURNAL) + 1,
+        timeline,
         claim,
     )
 
