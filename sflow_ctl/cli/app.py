@@ -27,6 +27,7 @@ _COMMANDS = {
     "compose": ("sflow_ctl.cli.commands.compose", "compose", "Merge workflow files into one."),
     "visualize": ("sflow_ctl.cli.commands.visualize", "visualize", "Draw the graph of a workflow."),
     "sample": ("sflow_ctl.cli.commands.sample", "sample", "List, show or copy example workflows."),
+    "skill": ("sflow_ctl.cli.commands.skill", "skill", "Copy the skills for coding agents."),
     "presets": ("sflow_ctl.cli.commands.presets", "presets", "List the ready-made services for `uses:`."),
     "batch": ("sflow_ctl.cli.commands.batch", "batch", "Write Slurm batch scripts and submit them."),
     "config": ("sflow_ctl.cli.commands.config", "config", "Show the effective settings."),
@@ -87,6 +88,7 @@ def _print_version(ctx: click.Context, _parameter: click.Parameter, value: bool)
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option(
+    "-V",
     "--version",
     is_flag=True,
     callback=_print_version,
