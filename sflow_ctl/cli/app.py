@@ -55,6 +55,7 @@ class LazyGroup(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Find the command that the first argument names; a misspelled one is answered with the nearest."""
         name = args[0]
+        _refuse_kubernetes(args)
         if name not in _COMMANDS and not name.startswith("-"):
             from sflow_ctl.format.checking import guess_hint  # only when something is wrong
 
@@ -76,6 +77,17 @@ class LazyGroup(click.Group):
         """Write the list of commands, without importing any."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, entry[2]) for name, entry in _COMMANDS.items()])
+
+
+def _refuse_kubernetes(args: list[str]) -> None:
+    """Refuse options for clusters that sflow-ctl does not run on. Raises: UsageError."""
+    options = args[: args.index("--")] if "--" in args else args
+    given = [word.partition("=")[0] for word in options if word.startswith(("--kube", "--extra-kubectl"))]
+    if given:
+        what = f"{', '.join(dict.fromkeys(given))}: sflow-ctl does not support the Kubernetes backend"
+        raise UsageError.of(
+            "kubernetes-option", what, hint="leave it out; sflow-ctl runs on this machine and on Slurm"
+        )
 
 
 def _print_version(ctx: click.Context, _parameter: click.Parameter, value: bool) -> None:

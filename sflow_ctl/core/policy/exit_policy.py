@@ -135,7 +135,8 @@ def left_too_early(task: Task, others: Iterable[Task], node_names: Sequence[str]
     if not task.attempt.was_ready:
         missing = task.attempt.readiness.text(node_names)
         text = f"exited with status {task.attempt.exit_code} before it was ready"
-        reason = Reason("not_ready", f"{text}: {missing}" if missing else text)
+        text += f": {missing}" if missing else ""
+        reason = Reason("not_ready", f"{text} (service exited before readiness)")
         return AttemptVerdict(TaskState.FAILED, reason, may_retry=True)
     if not _must_stay(task):
         return None

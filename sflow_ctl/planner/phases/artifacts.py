@@ -220,6 +220,11 @@ def _inline(
 ) -> Materialised:
     absolute = _below(places.run_directory, path)
     if not absolute.startswith(f"{places.run_directory}/"):
+        if not os.path.isabs(path):  # noqa: PTH117 - text
+            what = f'artifact "{artifact.name}": the path of its content escapes the workflow output directory: {uri}'
+            raise UnplannableError(
+                "outside-run-directory", what, "use file://NAME, or an absolute path", ("uri",)
+            )
         what = (
             f'artifact "{artifact.name}": its content is written to {absolute}, outside the run directory, '
         )
