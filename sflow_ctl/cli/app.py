@@ -60,6 +60,8 @@ class LazyGroup(click.Group):
             from sflow_ctl.format.checking import guess_hint  # only when something is wrong
 
             hint = guess_hint(name, list(_COMMANDS), f"commands are {', '.join(_COMMANDS)}")
+            if name in ("upgrade", "update"):
+                hint = "sflow-ctl does not install itself: pip install -U sflow-ctl"
             raise UsageError.of("unknown-command", f'there is no command "{name}"', hint=hint)
         return super().resolve_command(ctx, args)
 
