@@ -98,6 +98,8 @@ class RankCleared(FromAgentMessage, frozen=True, kw_only=True):
     rank: RankId
     ended: int = 0
     """Processes that it had left behind and the agent ended."""
+    left: tuple[str, ...] = ()
+    """The first of those that were there when its main process had ended: "pid name"."""
     survivors: tuple[str, ...] = ()
 
 

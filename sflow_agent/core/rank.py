@@ -219,11 +219,10 @@ class Rank(Struct):
         self.exit = msgspec.structs.replace(self.exit, cause=cause)
         return self._report_exit()
 
-    def tree_gone(self, ended: int, survivors: tuple[str, ...]) -> list[AgentCommand]:
-        """Report that no process but `survivors` is left."""
-        if self.is_gone or (self.exit is None and not survivors):
+    def tree_gone(self, cleared: RankCleared) -> list[AgentCommand]:
+        """Report that no process but survivors is left."""
+        if self.is_gone or (self.exit is None and not cleared.survivors):
             return []  # the main process is still to be reaped: its exit will show whether any process is left
-        cleared = RankCleared(rank=self.id, ended=ended, survivors=survivors)
         if self.phase is RankPhase.DIAGNOSING:
             self.cleared = cleared
             if self.stop is not None:

@@ -314,3 +314,4 @@ def test_32_the_first_process_ends_a_task(tmp_path: Path) -> None:
     ran = Ran(tmp_path, "32")
     assert ran.log("b") == ["b"]
     assert ran.done.returncode == 0
+    assert "a has ended with its first process; stopped then: " in ran.done.stdout + ran.done.stderr

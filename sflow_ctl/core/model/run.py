@@ -114,6 +114,8 @@ class Run(Struct):
     """Queued tasks that use the address of a task that has lost its node and has no other yet."""
     stuck_at: tuple[int, int] | None = None
     """The task of the last warning about missing room."""
+    leaving_processes: set[str] = field(default_factory=set)
+    """Tasks, as written, whose leftovers were warned of."""
     survivors: list[str] = field(default_factory=list)
     stale_messages: int = 0
     """Facts about attempts that are over, and all facts of nodes that were given up."""

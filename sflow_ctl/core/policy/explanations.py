@@ -62,6 +62,15 @@ def kept_from(
     )
 
 
+def stopped_leftovers(task: Task, left: Sequence[str], count: int) -> str:
+    """Say that a task has ended with its first process, and what of it was stopped then."""
+    more = f" and {count - len(left)} more" if count > len(left) else ""
+    return (
+        f"{task.plan.name} has ended with its first process; stopped then: {', '.join(left)}{more} "
+        "(to keep the task running until they end, let its script `wait` for them)"
+    )
+
+
 def finds_no_room(task: Task, tasks: Sequence[Task]) -> str:
     """Explain that only ready services run, and that they hold the resources that `task` needs."""
     nodes = set(task.plan.placement.nodes)

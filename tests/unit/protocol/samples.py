@@ -335,7 +335,7 @@ FROM_AGENT: tuple[FromAgent, ...] = (
         ),
     ),
     EXITED,
-    RankCleared(rank=RANK, ended=3, survivors=("77 deaf",)),
+    RankCleared(rank=RANK, ended=3, left=("76 sleep",), survivors=("77 deaf",)),
     TRIGGERED,
     ProbeWaiting(attempt=ATTEMPT, kind="readiness", detail="HTTP 503"),
     RankIdle(rank=RANK, kind="output", is_quiet=True),
