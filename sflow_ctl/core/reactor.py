@@ -101,6 +101,8 @@ def on_fact(run: Run, out: Effects, node: int, message: FromAgent, now: float) -
 
 def on_message(run: Run, out: Effects, node: int, message: FromAgent, now: float) -> None:
     """Take in a fact from an agent, which counts only if it is about a rank of that agent's node."""
+    if isinstance(message, RankStarted | RankExited | LaunchFailed) and run.windows.answered(node, message.rank):
+        run.queue.retry_all()
     match message:
         case RankStarted():
             _on_started(run, out, node, message, now)

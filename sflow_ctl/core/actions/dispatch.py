@@ -27,6 +27,8 @@ def start_queued(run: Run, out: Effects, now: float) -> None:
     limit = run.plan.max_running
     outcome = run.outcome  # a task that cannot start may stop the run
     while (limit is None or run.tally.live < limit) and run.outcome is outcome:
+        if run.windows.are_all_full(len(run.nodes)):
+            break
         index = run.queue.pop()
         if index is None:
             break
@@ -67,10 +69,10 @@ def _start_in_reserved_places(run: Run, out: Effects, now: float) -> None:
         assert placement is not None
         if task.unmet > 0:
             _wait_again(run, out, task)
-        elif all(map(run.is_up, placement.nodes)):
+        elif all(map(run.takes_orders, placement.nodes)):
             _begin_attempt(run, out, task, placement, now)
         else:
-            run.reserved_ready.append(index)  # an agent is away; it returns, or is lost
+            run.reserved_ready.append(index)  # an agent is away, and returns or is lost; or it has enough orders
 
 
 def _wait_again(run: Run, out: Effects, task: Task) -> None:
@@ -116,6 +118,7 @@ def _spawn(run: Run, out: Effects, task: Task, now: float) -> None:
     needed = ranks_needed(task.plan.probes, task.plan.world_size)
     task.attempt.readiness = Readiness.of(specs, needed)
     for node, spec in specs:
+        run.windows.ordered(node, spec)
         out.spawn(node, spec)
 
 

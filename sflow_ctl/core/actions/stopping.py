@@ -292,6 +292,7 @@ def begin_stop(
     for rank in out.withdraw_spawns(spared_names):  # decided in this very event, and never sent to an agent
         task = run.task_named(rank.attempt.task)
         task.attempt.rank_never_ran(rank.rank)
+        run.windows.answered(task.attempt.node_of_rank[rank.rank], rank)
         if not task.attempt.uncleared:
             conclude(run, out, task, stopped_verdict(run, task), now)
     run.shutdown.steps = ending_steps(run.tasks)
