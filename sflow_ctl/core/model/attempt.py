@@ -238,11 +238,11 @@ class Attempt(Struct):
                 setattr(self, name, _EMPTY[name])
 
 
-class _Never(Attempt, frozen=True):
+class _Never(Attempt, frozen=True):  # type: ignore[misc]
     """The record of an attempt that does not exist. Assignments to it raise."""
 
 
-class _NoReadiness(Readiness, frozen=True):
+class _NoReadiness(Readiness, frozen=True):  # type: ignore[misc]
     """What is awaited of such an attempt: nothing."""
 
 

@@ -11,6 +11,7 @@ import msgspec
 
 from protocol.text.lazy_pattern import lazy_pattern
 from sflow_ctl.plan.model import Plan
+from sflow_ctl.plan.plan_file import decode_plan
 from sflow_ctl.runtime.record import layout
 from sflow_ctl.runtime.record.durable import UNREADABLE, read_regular
 
@@ -36,7 +37,7 @@ class PriorPlans:
         if number not in self._read:
             path = self._directory / layout.earlier_plan(number)
             try:
-                plan = msgspec.json.decode(read_regular(path), type=Plan)
+                plan = decode_plan(read_regular(path))
             except (OSError, *UNREADABLE):
                 self._read[number] = None
             else:
