@@ -30,8 +30,8 @@ from sflow_ctl.core.events import (
     WakeUp,
 )
 from sflow_ctl.core.model.phase import RunPhase
+from sflow_ctl.core.model.resources import MAX_RANKS
 from sflow_ctl.core.model.run import Run
-from sflow_ctl.core.model.start_windows import MAX_RANKS
 from sflow_ctl.core.states import TaskState, Transition
 from sflow_ctl.plan.deferred import NO_EXPRESSIONS, Evaluator
 from sflow_ctl.plan.model import Placement, Plan

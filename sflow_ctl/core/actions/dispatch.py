@@ -2,7 +2,7 @@
 
 from protocol.messages.facts import Leased
 from sflow_ctl.core.actions.stopping import cannot_start, stop_task, stopped_verdict
-from sflow_ctl.core.actions.transitions import change, occupy, send_leases
+from sflow_ctl.core.actions.transitions import change, occupy, send_leases, skip_unsatisfiable
 from sflow_ctl.core.effects import Effects
 from sflow_ctl.core.model import moves
 from sflow_ctl.core.model.attempt import AttemptVerdict
@@ -19,7 +19,14 @@ from sflow_ctl.plan.model import Placement
 
 
 def start_queued(run: Run, out: Effects, now: float) -> None:
-    """Start the queued tasks for which there is room, in plan order."""
+    """Start the queued tasks for which there is room, in plan order; skip what needs one that can never start."""
+    _start_those_with_room(run, out, now)
+    while run.unsatisfiable:
+        skip_unsatisfiable(run, out)
+        _start_those_with_room(run, out, now)
+
+
+def _start_those_with_room(run: Run, out: Effects, now: float) -> None:
     if run.reserved_ready:
         _start_in_reserved_places(run, out, now)
     while run.awaiting_places:

@@ -12,8 +12,7 @@ from protocol.ids import AttemptId, RankId
 from sflow_ctl.core.model.phase import RUN_TRANSITIONS, RunPhase, Shutdown
 from sflow_ctl.core.model.port_leases import Leases
 from sflow_ctl.core.model.ready_queue import ReadyQueue
-from sflow_ctl.core.model.resources import GpuLedger, PlacesNow
-from sflow_ctl.core.model.start_windows import StartWindows
+from sflow_ctl.core.model.resources import GpuLedger, PlacesNow, StartWindows
 from sflow_ctl.core.model.tally import Tally
 from sflow_ctl.core.model.task import Task, build_graph
 from sflow_ctl.core.model.timers import Timers

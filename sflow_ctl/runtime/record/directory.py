@@ -19,12 +19,12 @@ import msgspec
 from protocol.errors import RunDirectoryError
 from sflow_ctl.plan.log_paths import log_path
 from sflow_ctl.plan.model import Plan
-from sflow_ctl.plan.plan_file import encode_plan
 from sflow_ctl.plan.secrets import SECRETS
 from sflow_ctl.runtime.record import layout
 from sflow_ctl.runtime.record.claim import Claim, encode_claim
 from sflow_ctl.runtime.record.disk import unwritable
 from sflow_ctl.runtime.record.durable import Content, sync_directory, write_durably, write_for_now, write_new
+from sflow_ctl.runtime.record.plan_file import encode_plan
 from sflow_ctl.runtime.record.processes import process_start_ticks, process_world
 from sflow_ctl.runtime.record.sources import SourceFile
 from sflow_ctl.runtime.run.options import RunOptions

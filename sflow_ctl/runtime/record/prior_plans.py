@@ -11,9 +11,9 @@ import msgspec
 
 from protocol.text.lazy_pattern import lazy_pattern
 from sflow_ctl.plan.model import Plan
-from sflow_ctl.plan.plan_file import decode_plan
 from sflow_ctl.runtime.record import layout
 from sflow_ctl.runtime.record.durable import UNREADABLE, read_regular
+from sflow_ctl.runtime.record.plan_file import decode_plan
 
 _NAME = lazy_pattern(r"^plan\.(\d+)\.json$")
 

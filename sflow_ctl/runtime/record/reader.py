@@ -19,7 +19,6 @@ from protocol.text.ansi import printable_line
 from protocol.text.counted import counted
 from protocol.text.lazy_pattern import lazy_pattern
 from sflow_ctl.plan.log_paths import log_path, rank_log_path
-from sflow_ctl.plan.plan_file import decode_plan
 from sflow_ctl.plan.secrets import SECRETS
 from sflow_ctl.report.run_view import RunView
 from sflow_ctl.report.summary import Summary, read_summary
@@ -30,6 +29,7 @@ from sflow_ctl.runtime.record.claim import HolderState, holder_of, read_claim
 from sflow_ctl.runtime.record.directory import ConnectionFacts, RunFacts
 from sflow_ctl.runtime.record.durable import UNREADABLE, open_regular, read_regular
 from sflow_ctl.runtime.record.journal import read_journal
+from sflow_ctl.runtime.record.plan_file import decode_plan
 from sflow_ctl.runtime.viewing.messages import Change
 
 T = TypeVar("T")

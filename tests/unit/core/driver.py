@@ -23,8 +23,8 @@ from sflow_ctl.core.commands import (
 )
 from sflow_ctl.core.events import AgentLost, SchedulerEvent, WakeUp
 from sflow_ctl.core.invariants import check_invariants
+from sflow_ctl.core.model.resources import MAX_RANKS
 from sflow_ctl.core.model.run import Run
-from sflow_ctl.core.model.start_windows import MAX_RANKS
 from sflow_ctl.core.model.task import Task
 from sflow_ctl.core.scheduler import Scheduler
 from sflow_ctl.core.states import TaskState, Transition

@@ -44,7 +44,7 @@ from sflow_ctl.core.events import (
     StopRequested,
     WakeUp,
 )
-from sflow_ctl.core.model.start_windows import MAX_RANKS
+from sflow_ctl.core.model.resources import MAX_RANKS
 from sflow_ctl.plan.model import Plan
 from tests.unit.agent.driver import CheckedCore
 from tests.unit.core.driver import Driver

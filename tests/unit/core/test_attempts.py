@@ -5,7 +5,7 @@ import pytest
 
 from protocol.messages.facts import ExitCause, LaunchFailed, RankExited
 from protocol.messages.rank_spec import Success
-from sflow_ctl.core.events import MessageReceived
+from sflow_ctl.core.events import AgentLost, MessageReceived
 from sflow_ctl.core.model.rank_specs import success_of_rank
 from sflow_ctl.core.states import Outcome, TaskState, Transition
 from sflow_ctl.plan.model import Placement, PlannedTask, Retries
@@ -202,4 +202,15 @@ def test_a_task_whose_server_is_gone_for_ever_does_not_wait_for_another_attempt(
     reason = drive.run.task_named("client").last_reason
     assert reason is not None
     assert reason.text == "exit status 1; it needs server, which is failed"
+    assert drive(goodbye()) == ["finish failed"]
+
+
+def test_what_needs_a_task_that_can_never_start_is_skipped_at_once() -> None:
+    """Found by the simulated fleet: nothing else happened, and the run never ended."""
+    first, far = a_task("a"), a_task("b", "a", placement=Placement(nodes=(1,)), on_failure="isolate")
+    drive = Driver.joined(a_plan(first, far, a_task("c", "b"), nodes=2), 0, 1)
+    drive(started("a"))
+    assert drive(AgentLost(node=1, reason="killed")) == ["1: abandon"]
+    lines = drive(exited("a"))
+    assert lines[-2:] == ["c#0 waiting->skipped upstream", "0: leave 5"]
     assert drive(goodbye()) == ["finish failed"]

@@ -8,7 +8,7 @@ from protocol.messages.orders import Spawn
 from protocol.messages.rank_spec import RankSpec
 from sflow_ctl.core.commands import Command, SendToAgent
 from sflow_ctl.core.events import MessageReceived
-from sflow_ctl.core.model.start_windows import MAX_BYTES, MAX_RANKS, StartWindows
+from sflow_ctl.core.model.resources import MAX_BYTES, MAX_RANKS, StartWindows
 from sflow_ctl.plan.model import Placement
 from tests.unit.core.driver import Driver
 from tests.unit.core.plans import a_plan, a_task, exited, hello, rank, started
