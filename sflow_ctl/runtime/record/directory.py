@@ -223,9 +223,10 @@ class RunDirectory:
         with contextlib.suppress(OSError):  # the directory may be gone, its file system read-only
             (self.path / layout.CONNECTION).unlink(missing_ok=True)
 
-    def write(self, name: str, content: bytes) -> None:
-        """Replace a file of `layout.py`. Raises: OSError; the old file is still there then."""
-        write_durably(self.path / name, SECRETS.mask.raw(content))
+    def write(self, name: str, content: Content) -> None:
+        """Replace a file of `layout.py`, piece by piece. Raises: OSError; the old file is still there then."""
+        pieces = (content,) if isinstance(content, bytes) else content
+        write_durably(self.path / name, map(SECRETS.mask.raw, pieces))
 
 
 def _recorded(record: msgspec.Struct) -> bytes:
