@@ -15,6 +15,7 @@ from protocol.messages.checks import Probe
 from protocol.messages.rank_spec import Container, HangPolicy, LaunchKind, PortBlock, Stopping, Success
 from protocol.messages.uploads import FileUpload, StorageTarget
 from protocol.text.process_labels import Labels, has_label_option
+from sflow_ctl.plan.fetches import Fetch
 from sflow_ctl.plan.monitors import PlannedMonitor
 from sflow_ctl.plan.results import PlannedOutput, PlannedResult
 from sflow_ctl.plan.words import OnFailure, ReleaseAfter, Until
@@ -155,45 +156,14 @@ class PlannedFile(_Part, frozen=True, kw_only=True):
     """Tasks whose ports it uses, as in `DeferredExpression`."""
 
 
-class WebFile(_Part, frozen=True, kw_only=True, tag="web_file"):
-    """A file to download to `path`, unless it is there."""
-
-    artifact: str
-    uri: str
-    path: str
-    sha256: str | None = None
-    """64 hexadecimal digits, lower case."""
-    where: str
-    """Its position in the workflow file."""
-
-
-class HubSnapshot(_Part, frozen=True, kw_only=True, tag="hub_snapshot"):
-    """A model, dataset or space of a Hugging Face hub, or a part of one, to be linked at `link`."""
-
-    artifact: str
-    uri: str
-    link: str
-    """A link to the snapshot in the hub's own cache."""
-    repo_type: str
-    repo: str
-    """`ORG/NAME`"""
-    revision: str | None = None
-    inside: str = ""
-    """The file or directory within; empty for all."""
-    where: str
-
-
-class ContainerImage(_Part, frozen=True, kw_only=True, tag="container_image"):
-    """An image that a container runtime on this machine needs."""
-
-    artifact: str
-    uri: str
-    image: str
-    where: str
-
-
-Fetch = WebFile | HubSnapshot | ContainerImage
-"""What must be on this machine before the first task starts."""
+def own_variables(name: str, replica_index: int, run_directory: str) -> dict[str, str]:
+    """Return the variables that tell the copies of a task apart."""
+    return {
+        "SFLOW_REPLICA_INDEX": str(replica_index),
+        "SFLOW_TASK_NAME": name,
+        "SFLOW_TASK_OUTPUT_DIR": f"{run_directory}/{name}",
+        "SFLOW_TASK_RESULT_FILE": f"{run_directory}/{name}/result.json",
+    }
 
 
 class PlannedTask(_Part, frozen=True, kw_only=True):
@@ -216,8 +186,8 @@ class PlannedTask(_Part, frozen=True, kw_only=True):
     """Arguments of `argv` that are filled in when a flexible placement becomes a fixed one."""
     script: str
     env: dict[str, str]
-    """The environment table without variables that are known per attempt, run directory, or flexible
-    placement.
+    """The environment table without variables that are known per attempt or flexible placement, and without those of
+    `own_variables`: copies of a task share one table.
     """
     cwd: str | None = None
     container: Container | None = None
@@ -282,6 +252,14 @@ class PlannedTask(_Part, frozen=True, kw_only=True):
     """(artifact, path) pairs that only the nodes can check."""
     uploads: tuple[FileUpload, ...] = ()
     """Uploaded once it has ended with success, before it counts as completed."""
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Return the variables of `env`, and its own."""
+        directory = self.env.get("SFLOW_WORKFLOW_OUTPUT_DIR")
+        if directory is None:
+            return dict(self.env)
+        return {**self.env, **own_variables(self.name, self.replica_index, directory)}
 
     @property
     def uses_ports(self) -> tuple[str, ...]:

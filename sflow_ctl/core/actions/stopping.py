@@ -10,15 +10,7 @@ import msgspec
 
 from protocol.ids import RankId
 from protocol.messages.orders import EndStep, Stop
-from sflow_ctl.core.actions.transitions import (
-    cancel_waiting,
-    change,
-    enqueue,
-    give_up_kept,
-    release,
-    reserve,
-    send_leases,
-)
+from sflow_ctl.core.actions.transitions import cancel_waiting, change, enqueue, release, reserve, send_leases
 from sflow_ctl.core.effects import Effects
 from sflow_ctl.core.model import moves
 from sflow_ctl.core.model.attempt import AttemptVerdict
@@ -152,7 +144,12 @@ def following(run: Run, task: Task, verdict: AttemptVerdict, now: float) -> Next
     if not run.may_start(task):
         return None
     next_one = restart_policy.following(task, verdict, now)
-    return None if next_one is not None and moves.why_never(run, task) else next_one
+    return None if next_one is not None and _why_never(run, task) else next_one
+
+
+def _why_never(run: Run, task: Task) -> str:
+    """Say why a task can never start again, as the end of a sentence; empty if it can."""
+    return moves.why_never(run, task) or dependencies.never_met(run.tasks, task)
 
 
 def conclude(run: Run, out: Effects, task: Task, verdict: AttemptVerdict, now: float) -> None:
@@ -176,9 +173,9 @@ def conclude(run: Run, out: Effects, task: Task, verdict: AttemptVerdict, now: f
 
 def _with_why_it_stays(run: Run, task: Task, verdict: AttemptVerdict, now: float) -> AttemptVerdict:
     """Return the verdict of a task's last attempt, with the reason why another one that was due cannot run anywhere."""
-    if verdict.reason.word != "node_lost" or restart_policy.following(task, verdict, now) is None:
+    if restart_policy.following(task, verdict, now) is None:
         return verdict
-    why = moves.why_never(run, task)
+    why = _why_never(run, task)
     if not why:
         return verdict
     reason = msgspec.structs.replace(verdict.reason, text=f"{verdict.reason.text}; {why}")
@@ -291,7 +288,6 @@ def begin_stop(
     run.shutdown.branch = spared
     run.enter(RunPhase.STOPPING)
     run.outcome, run.cause = outcome, cause
-    give_up_kept(run)
     cancel_waiting(run, out, exit_policy.never_started(outcome))
     _lift_all_fences(run, out, now)
     for task in run.leases.all_waiting():
@@ -301,6 +297,7 @@ def begin_stop(
     for rank in out.withdraw_spawns(spared_names):  # decided in this very event, and never sent to an agent
         task = run.task_named(rank.attempt.task)
         task.attempt.rank_never_ran(rank.rank)
+        run.windows.answered(task.attempt.node_of_rank[rank.rank], rank)
         if not task.attempt.uncleared:
             conclude(run, out, task, stopped_verdict(run, task), now)
     run.shutdown.steps = ending_steps(run.tasks)

@@ -29,7 +29,8 @@ def change(
     task.state, task.last_reason = new, reason
     run.tally.add(task)
     attempt = task.attempt
-    attempt.was_ready = attempt.was_ready or new is TaskState.READY
+    if new is TaskState.READY:
+        attempt.was_ready = True
     is_end = new in TERMINAL or task.is_delayed
     out.record(
         Transition(
@@ -46,8 +47,8 @@ def change(
             runtime_s=runtime_s,
         )
     )
-    if task.is_delayed and task.cannot_start_again:
-        run.unsatisfiable.append((task, task.cannot_start_again))
+    if new in TERMINAL and attempt.number and not attempt.uncleared:
+        attempt.settle()
     if new is TaskState.READY and task.plan.lends_gpus:
         lend(run, task)
     if new is TaskState.READY and run.claims.became_ready(task):
@@ -141,7 +142,7 @@ def lend(run: Run, task: Task) -> None:
     run.queue.retry_all()
 
 
-def give_up_kept(run: Run) -> None:
+def _give_up_kept(run: Run) -> None:
     """Free what tasks that have ended keep from others until the run ends: it does now."""
     for _, placement in run.kept:
         run.ledger.release(placement)
@@ -175,12 +176,15 @@ def skip_unsatisfiable(run: Run, out: Effects) -> None:
             give_up_reservation(run, task)
             state = TaskState.CANCELLED if task.attempt.number else TaskState.SKIPPED
             change(run, out, task, state, Reason("upstream", because))
-        elif task.state not in TERMINAL:
-            task.cannot_start_again = because
 
 
 def cancel_waiting(run: Run, out: Effects, reason: Reason) -> None:
-    """Cancel all tasks that have not started, except those that run although the run ends."""
+    """Cancel all tasks that have not started, except those that run although the run ends.
+
+    These may have what other tasks have kept until then.
+    """
+    if run.outcome is not None:
+        _give_up_kept(run)
     for task in run.tasks:
         is_spared = task.plan.finally_when is not None or task.index in run.shutdown.branch
         if task.state in (TaskState.WAITING, TaskState.QUEUED) and not is_spared:

@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from protocol.text.listing import listed
 from sflow_ctl.core.model.task import Task
 from sflow_ctl.core.states import TERMINAL, TaskState
+from sflow_ctl.plan.graph import needs_text
 from sflow_ctl.plan.model import Placement
-from sflow_ctl.plan.wording import needs_text
 
 SHOWN = 3
 """Tasks named in one sentence."""

@@ -11,7 +11,7 @@ from msgspec import Struct
 from sflow_ctl.format import schema
 from sflow_ctl.format.expressions.templates import EXPRESSION_START, evaluate, render_template, template_names
 from sflow_ctl.format.rules.definitions import artifact_field_findings, artifact_sum_findings
-from sflow_ctl.plan.model import ContainerImage, Fetch, HubSnapshot, WebFile
+from sflow_ctl.plan.fetches import ContainerImage, Fetch, HubSnapshot, WebFile
 from sflow_ctl.plan.task_views import OWN
 from sflow_ctl.planner.findings import Findings, UnplannableError
 from sflow_ctl.planner.phases.artifact_use import artifact_use

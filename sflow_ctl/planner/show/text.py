@@ -13,10 +13,9 @@ from protocol.messages.rank_spec import HangPolicy, PortBlock, SideCommand, Stop
 from protocol.text.counted import counted
 from protocol.text.listing import listed
 from protocol.text.signal_names import signal_name
-from sflow_ctl.plan.graph import topological_order
+from sflow_ctl.plan.graph import needs_text, topological_order, until_text
 from sflow_ctl.plan.model import Dependency, Placement, Plan, PlannedNode, PlannedTask
 from sflow_ctl.plan.monitors import monitor_text
-from sflow_ctl.plan.wording import needs_text, until_text
 from sflow_ctl.planner.phases.fetches import shown_uri
 from sflow_ctl.planner.placement.capacity import gpus_taken
 from sflow_ctl.planner.tasks.success import conditions

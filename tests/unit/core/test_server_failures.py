@@ -135,15 +135,3 @@ def test_clusters_f8_a_failure_that_waits_counts_at_once_when_the_end_is_forced(
     drive(exited("client", 7, node=1))
     drive(StopRequested(signal="SIGINT", force=True))
     assert drive.state("client") is S.CANCELLED
-
-
-def test_a_client_cannot_start_again_after_its_server_failed_for_good() -> None:
-    server = a_task("server", service=True, on_failure="continue")
-    client = a_task("client", "server", placement=ELSEWHERE, retries=1)
-    drive = serving(server, client)
-    drive.end("server", 98)
-    assert drive.state("client") is S.RUNNING
-    drive(exited("client", 7, node=1), now=99.0)
-    assert drive.state("client") is S.CANCELLED
-    assert drive.why("client") == "upstream: needs server, which is failed"
-    assert drive.run.outcome is not None
