@@ -48,7 +48,7 @@ def test_a_copy_that_differs_much_is_written_whole(plan: Plan) -> None:
     assert len(names) > MAX_CHANGES
     other = msgspec.structs.replace(
         second, script="x", argv=("x",), env={}, cwd="/", pinned="p", is_main=True, kill_on_bad_exit=True,
-        wait_s=1.0, lends_gpus=True, has_step_variables=True, ranks_per_node=(2,), timeout_s=1.0, deadline_s=2.0,
+        wait_s=1.0, lends_gpus=True, has_step_variables=True, ranks_per_node=(2,), timeout_s=1.0, deadlines_s=(2.0,),
     )  # fmt: skip
     changed = msgspec.structs.replace(plan, tasks=(first, other))
     assert b'"like"' not in b"".join(encode_plan(changed))
