@@ -130,7 +130,6 @@ def summary(
     survivors: Sequence[str] = (),
     refused: dict[str, int] | None = None,
     output_problems: Mapping[str, Sequence[str]] | None = None,
-    uploads: Mapping[str, UploadOutcome] | None = None,
     resumed: ResumedSummary | None = None,
 ) -> Summary:
     """Return the summary of a run that has ended."""
@@ -148,26 +147,22 @@ def summary(
         survivors=tuple(survivors),
         simulated_gpus=state.plan.simulated_gpus,
         refused=refused or {},
-        tasks=task_summaries(state, output_problems or {}, uploads or {}),
+        tasks=task_summaries(state, output_problems or {}),
         resumed=resumed,
     )
 
 
 def task_summaries(
-    state: RunView,
-    output_problems: Mapping[str, Sequence[str]] = MappingProxyType({}),
-    uploads: Mapping[str, UploadOutcome] = MappingProxyType({}),
+    state: RunView, output_problems: Mapping[str, Sequence[str]] = MappingProxyType({})
 ) -> tuple[TaskSummary, ...]:
     """Return the current state of every task, for programs."""
     return tuple(
-        _task_summary(record, state.plan, output_problems.get(record.name, ()), uploads.get(record.name))
+        _task_summary(record, state.plan, output_problems.get(record.name, ()))
         for record in state.tasks.values()
     )
 
 
-def _task_summary(
-    record: TaskRecord, plan: Plan, output_problems: Sequence[str], uploads: UploadOutcome | None
-) -> TaskSummary:
+def _task_summary(record: TaskRecord, plan: Plan, output_problems: Sequence[str]) -> TaskSummary:
     return TaskSummary(
         name=record.name,
         state=record.state,
@@ -184,7 +179,7 @@ def _task_summary(
         waits_for=record.waits_for,
         output_problems=tuple(output_problems),
         uploading=record.uploads,
-        uploads=None if uploads is None else UploadSummary.of(uploads),
+        uploads=None if record.uploaded is None else UploadSummary.of(record.uploaded),
         log=log_path(record.name),
     )
 

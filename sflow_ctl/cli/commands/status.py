@@ -94,6 +94,8 @@ def _ask_controller(reader: RunReader) -> bool:
                 elif isinstance(event, Current):
                     for record in reader.state.tasks.values():  # the socket sends changes of state only
                         state.note_waiting(record.name, record.attempts, record.waits_for)
+                        if record.uploaded is not None:
+                            state.note_uploaded(record.name, record.attempts, record.uploaded)
                         if record.uploads:
                             state.note_waiting(record.name, record.attempts, record.uploads, "uploads")
                     reader.state = state
