@@ -10,8 +10,8 @@ from types import MappingProxyType
 import msgspec
 
 from protocol.messages.uploads import UploadedFile, UploadOutcome
-from protocol.text.signal_names import signal_name
-from sflow_ctl.core.states import FirstCause, Outcome, TaskState
+from protocol.text.signal_names import signal_name, signal_number
+from sflow_ctl.core.states import FirstCause, Outcome, Reason, TaskState
 from sflow_ctl.plan.log_paths import log_path
 from sflow_ctl.plan.model import Plan
 from sflow_ctl.report.resumed import ResumedSummary
@@ -200,3 +200,27 @@ def summary_json(whole: Summary) -> Iterator[bytes]:
 def read_summary(content: bytes) -> Summary:
     """Return the summary in a file. Raises: msgspec.DecodeError when it is not one."""
     return msgspec.json.decode(content, type=Summary)
+
+
+def view_of(whole: Summary, plan: Plan) -> RunView:
+    """Return the state at the end of a run, as its summary has it: without the details of log lines in reasons."""
+    nodes = {node.name: node.index for node in plan.nodes}
+    records = {
+        task.name: TaskRecord(
+            name=task.name,
+            state=task.state,
+            attempts=task.attempts,
+            node=None if task.node is None else nodes.get(task.node),
+            gpus=task.gpus,
+            exit_code=task.exit_code,
+            signal=None if task.signal is None else signal_number(task.signal),
+            runtime_s=task.runtime_s,
+            reason=Reason(task.reason_word, task.reason, hint=task.hint, line=task.line)
+            if task.reason_word
+            else None,
+            waits_for=task.waits_for,
+            uploads=task.uploading,
+        )
+        for task in whole.tasks
+    }
+    return RunView(plan, records)

@@ -107,17 +107,18 @@ def _place_members(
 ) -> dict[str, tuple[Placement, Alternative, NodeClaim]]:
     """Place the tasks of one backend, in their order; nothing unless all of their requests are valid."""
     requests = []
-    for one, replica in members:
+    asking = _asking(members)
+    for one, replica in asking:
         with findings.collecting("tasks", one.task.name, "resources", subject=f'task "{one.task.name}"'):
             request = _request(one, replica, scopes.of(one.task, replica).value)
             requests.append(msgspec.structs.replace(request, claimant=_claimant(one, replica, ancestry)))
-    if len(requests) < len(members):
+    if len(requests) < len(asking):
         return {}
     result = {}
     placements = place_all(available, requests)
     is_late = any(isinstance(placed, Placement) and placed.is_flexible for placed in placements)
     has_late_claims = is_late and any(request.claims_nodes for request in requests)
-    for (one, replica), request, placed in zip(members, requests, placements, strict=True):
+    for (one, replica), request, placed in zip(asking, requests, placements, strict=True):
         if isinstance(placed, UnplannableError):
             findings.add_problem(placed, "tasks", one.task.name)
         else:
@@ -125,7 +126,33 @@ def _place_members(
             result[replica.name] = placed, alternative(available, request, placed), claim
     for what in available.notes:
         findings.note("claimed-nodes", what)
+    if len(asking) < len(members):
+        placed_of = {one.task.name: result[replica.name] for one, replica in asking if replica.name in result}
+        result |= {
+            replica.name: placed_of[one.task.name]
+            for one, replica in members
+            if one.task.name in placed_of
+            if replica.name not in result
+        }
     return result
+
+
+def _asking(members: Sequence[tuple[Expanded, Replica]]) -> list[tuple[Expanded, Replica]]:
+    """Leave out copies of tasks without needs: where no node is claimed, all of them get the same place."""
+    if any(_claims_nodes(one.task) for one, _ in members):
+        return list(members)
+    seen: set[str] = set()
+    asking = []
+    for one, replica in members:
+        if one.task.resources is not None or one.task.name not in seen:
+            asking.append((one, replica))
+            seen.add(one.task.name)
+    return asking
+
+
+def _claims_nodes(task: schema.Task) -> bool:
+    resources = task.resources
+    return resources is not None and resources.nodes is not None and resources.nodes.release_after is not None
 
 
 def _late_claim(task: schema.Task, request: PlacementRequest, findings: Findings) -> NodeClaim:

@@ -264,8 +264,8 @@ _ON_FAILURE = {
 def _common(plan: Plan) -> dict[str, str]:
     """Return the variables that every task has, beside the inherited ones."""
     common = dict(plan.tasks[0].env) if plan.tasks else {}
-    for task in plan.tasks:
-        common = {name: value for name, value in common.items() if task.env.get(name) == value}
+    for env in {id(task.env): task.env for task in plan.tasks}.values():  # copies share theirs
+        common = {name: value for name, value in common.items() if env.get(name) == value}
     return common
 
 
