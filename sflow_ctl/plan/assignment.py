@@ -8,9 +8,6 @@ from typing import Any
 
 from sflow_ctl.plan.model import AssignedArgument, PlannedNode
 
-UNKNOWN_HOST = "0.0.0.0"
-"""The address of a node that is known by name only."""
-
 
 def node_view(node: PlannedNode, index: int) -> dict[str, Any]:
     """Return a node as expressions see it, with its index among those of a backend or a task."""
@@ -23,9 +20,11 @@ def place_view(nodes: Sequence[PlannedNode], gpus: Sequence[int]) -> dict[str, A
 
 
 def service_view(nodes: Sequence[Mapping[str, Any]], port: int) -> dict[str, Any]:
-    """Return where a task serves as expressions see it; `nodes` are views of the task's nodes."""
+    """Return where a task serves as expressions see it; `nodes` are views of the task's nodes.
+
+    Host and URL are empty where the address will never be known; one that agents report later is a placeholder until then.
+    """
     host = str(nodes[0]["ip_address"]) if nodes else ""
-    host = "" if host == UNKNOWN_HOST else host
     shown = f"[{host}]" if ":" in host else host
     return {"host": host, "port": port, "url": f"http://{shown}:{port}" if host else ""}
 

@@ -399,6 +399,17 @@ def test_21_ports_as_a_list() -> None:
     assert not api.ports
 
 
+def test_21_a_service_may_be_planned_before_its_address_is_known(tmp_path: Path) -> None:
+    """The agents of a Slurm job report their addresses; until then the plan has placeholders."""
+    pool = "backends: {p: {type: slurm, account: a, partition: p, time: 5, nodes: 1, gpus_per_node: 0}}\nworkflow:"
+    file = changed(tmp_path, "21", ("workflow:", pool))
+    for address, shown in (("0.0.0.0", "0.0.0.0"), ("10.0.0.7", "10.0.0.7"), ("fd00::7", "[fd00::7]")):
+        context = replace(CONTEXT, job_nodes=(JobNode("n1", address),), job_id="7")
+        api, client = build_plan(load_documents([file]), context).tasks
+        assert client.script == f"echo {address} 18000 http://{shown}:18000"
+        assert f"http://{shown}:18000/" in str(api.probes[0].checks)
+
+
 def test_26_environment() -> None:
     (task,) = planned("26").tasks
     assert task.env["SFLOW_TASK_RESULT_FILE"].endswith("/t/result.json")

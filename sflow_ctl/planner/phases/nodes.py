@@ -7,7 +7,7 @@ from protocol.text.counted import counted
 from sflow_ctl.format import schema
 from sflow_ctl.format.expressions.templates import evaluate_any
 from sflow_ctl.plan.model import PlannedNode
-from sflow_ctl.planner.context import UNKNOWN_ADDRESS, JobNode, PlanContext
+from sflow_ctl.planner.context import JobNode, PlanContext
 from sflow_ctl.planner.fields import number
 from sflow_ctl.planner.findings import UnplannableError
 from sflow_ctl.planner.numbers import as_int
@@ -119,7 +119,7 @@ def _placeholder_nodes(
     backend: schema.Backend, count: int, is_used: bool, context: PlanContext
 ) -> tuple[JobNode, ...]:
     if backend.hosts and context.nodes_override is None:
-        return tuple(JobNode(host.name, host.ip_address or UNKNOWN_ADDRESS) for host in backend.hosts)
+        return tuple(JobNode(host.name, host.ip_address or "") for host in backend.hosts)
     if backend.type != "slurm" or context.nodes_override is not None:
         name, address = context.here
         return tuple(JobNode(name if i == 0 else f"{name}-{i}", address) for i in range(count))

@@ -10,7 +10,7 @@ import pytest
 
 from protocol.messages.node import Gpu, GpuUser
 from sflow_agent.node import inventory
-from sflow_agent.node.gpu_view import GpuView, SliceError
+from sflow_agent.node.gpu_view import GpuView, SliceError, given_view, simulated_view
 from tests.unit.agent.fake_nvml import GIB, FakeGpu, FakeNvml, FakeProcess
 
 PCI = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
@@ -113,6 +113,16 @@ def test_visible_gpus_and_the_variables_of_tasks(
     assert list(seen.engine_names(range(len(uuids)))) == uuids
     for index, name in enumerate(names.split(",") if names else ()):
         assert seen.environment((index,), {})["CUDA_VISIBLE_DEVICES"] == name
+
+
+def test_a_task_knows_its_gpus_by_uuid(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = view(here, monkeypatch, four(), {"CUDA_VISIBLE_DEVICES": "2,3"})
+    uuids = [gpu.uuid for gpu in seen.gpus]
+    made = seen.environment((1, 0), {"SFLOW_TASK_NODE_NAME": "n1"})
+    assert made["SFLOW_PLANNED_GPU_UUIDS"] == f"n1={uuids[1]},{uuids[0]}"
+    only_given = given_view({"CUDA_VISIBLE_DEVICES": "0,1"}, is_amd=False)
+    for without in (simulated_view(2), only_given):
+        assert "SFLOW_PLANNED_GPU_UUIDS" not in without.environment((0,), {"SFLOW_TASK_NODE_NAME": "n1"})
 
 
 def test_a_slice_counts_within_the_given_gpus(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
