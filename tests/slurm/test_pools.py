@@ -240,6 +240,18 @@ def test_30_two_pools_on_the_hosts_that_they_name(cluster: Cluster, way: str) ->
     assert [line.split()[0] for line in done.log("small")] == ["node0"]
 
 
+@pytest.mark.parametrize("way", WAYS[1:], indirect=True)
+def test_30_pools_of_two_partitions_are_components_of_one_job(cluster: Cluster, way: str) -> None:
+    """Each pool has its own partition, hosts and options: the node without GPUs is asked for without."""
+    done = run(cluster, way, two_pools(cluster, "node1,node2", "node3", "requeued"))
+    assert done.status == 0, done.printed
+    assert done.log("big") == ["0: node1 0,1,2,3", "1: node2 0,1,2,3"]
+    (node,) = done.log("small")
+    assert node in ("node0", "node3")  # and no GPUs
+    parts = re.findall(r"Partition=(\w+).*?NumNodes=(\d)", done.job)
+    assert parts == [("main", "2"), ("requeued", "1")]
+
+
 def test_30_a_host_that_is_excluded_is_not_asked_for(cluster: Cluster, way: str) -> None:
     path = cluster.shared / "w.yaml"
     path.write_text(f"""version: "0.1"
@@ -283,7 +295,7 @@ workflow: {{name: w, tasks: [{{name: t, script: [hostname]}}]}}
 @pytest.mark.parametrize("way", WAYS[1:], indirect=True)
 def test_extra_args_of_the_file_reach_slurm(cluster: Cluster, way: str) -> None:
     path = cluster.shared / "w.yaml"
-    words = '"--cpus-per-task=${{ CPUS }}", "--comment \'two words\'", -c, 2, --gpus-per-node=1'
+    words = '"--cpus-per-task=${{ CPUS }}", "--comment=two words", -c, "2", --gpus-per-node=1'
     path.write_text(f"""version: "0.1"
 variables: {{CPUS: 3}}
 backends: {{pool: {{{POOL}, nodes: 1, gpus_per_node: 1, extra_args: [{words}]}}}}

@@ -15,17 +15,26 @@ RELEASE_WITHIN_S = 90.0
 
 
 def salloc_argv(request: SlurmRequest, workflow: str, extra_args: Sequence[str]) -> tuple[str, ...]:
-    """Return the format's own command (5.3), its arguments in that order."""
-    argv = ["salloc"]
-    for option, value in (
+    """Return the format's own command (5.3), its arguments in that order; components of a job are separated by colons.
+
+    Source: salloc(1), "heterogeneous jobs".
+    """
+    argv = ["salloc", *_asked(request), "--job-name", request.job_name or workflow, "--no-shell"]
+    argv += [*request.extra_args, *extra_args]
+    for part in request.parts:
+        argv += [":", *_asked(part), *part.extra_args, *extra_args]
+    return tuple(argv)
+
+
+def _asked(request: SlurmRequest) -> list[str]:
+    """Return the options of the fields that a request has."""
+    fields = (
         ("--account", request.account),
         ("--partition", request.partition),
         ("--nodes", request.nodes),
         ("--time", request.time),
-    ):
-        if value is not None:
-            argv += [option, str(value)]
-    return (*argv, "--job-name", request.job_name or workflow, "--no-shell", *request.extra_args, *extra_args)
+    )
+    return [word for option, value in fields if value is not None for word in (option, str(value))]
 
 
 @contextlib.contextmanager
