@@ -1,11 +1,11 @@
 """Writes the batch script of one job: the request to Slurm, and the one command that runs in it."""
 
-import re
 import shlex
 
 from msgspec import Struct
 
 from sflow_ctl.batch.directives import argument, checked, directive, verbatim
+from sflow_ctl.batch.memory import asks_for_memory, without_replaced_memory
 
 
 class JobPart(Struct, frozen=True, kw_only=True):
@@ -40,10 +40,6 @@ class BatchJob(JobPart, frozen=True, kw_only=True):
     """True where the user's environment tells sbatch how much memory jobs get."""
     preamble: tuple[str, ...] = ()
     """Shell commands before the run."""
-
-
-MEMORY_VARIABLES = ("SBATCH_MEM_PER_CPU", "SBATCH_MEM_PER_GPU", "SBATCH_MEM_PER_NODE")
-"""Environment variables that set the memory of a job for sbatch. Source: sbatch(1), Input Environment Variables."""
 
 
 def batch_script(job: BatchJob, made_by: str) -> str:
@@ -82,7 +78,8 @@ COMPONENT = "#SBATCH hetjob"
 
 def _part_directives(part: JobPart, job: BatchJob, dependency: list[str]) -> list[str]:
     lines = []
-    is_asked_for = any(map(asks_for_memory, (*part.allocation_args, *job.extra_args)))
+    allocation_args = without_replaced_memory(part.allocation_args, job.extra_args)
+    is_asked_for = any(map(asks_for_memory, (*allocation_args, *job.extra_args)))
     if not is_asked_for and not job.has_memory_default:
         lines.append(directive("mem", 0))  # all of each node's memory: tasks share it
     lines += [directive("partition", part.partition), directive("account", part.account)]
@@ -93,15 +90,10 @@ def _part_directives(part: JobPart, job: BatchJob, dependency: list[str]) -> lis
     if part.gpus_per_node is not None:
         lines.append(directive("gpus-per-node", part.gpus_per_node))
     lines += dependency
-    if part.allocation_args:
-        first, *others = (argument(text) for text in part.allocation_args)
+    if allocation_args:
+        first, *others = (argument(text) for text in allocation_args)
         lines.append(" ".join([first, *(other.removeprefix("#SBATCH ") for other in others)]))
     return lines + [verbatim(text) for text in job.extra_args]
-
-
-def asks_for_memory(text: str) -> bool:
-    """Return whether the user's options request memory; Slurm refuses two ways at once."""
-    return re.search(r"(?:^|\s)--mem(?:-per-[a-z]+)?(?:[=\s]|$)", text) is not None
 
 
 def _command(argv: tuple[str, ...]) -> str:

@@ -47,8 +47,9 @@ def gpu_environment(gpus: Sequence[int]) -> dict[str, str]:
     """Return the variables that name a task's GPUs, counted within what its agents may use; none without GPUs.
 
     The agent replaces the value of `CUDA_VISIBLE_DEVICES` by the GPUs' names on its node; `SFLOW_TASK_GPUS` stays.
+    `SFLOW_GPU_PLAN` is sflow's name for these numbers, which its samples read.
     """
     if not gpus:
         return {}
     indices = ",".join(map(str, gpus))
-    return {"CUDA_VISIBLE_DEVICES": indices, "SFLOW_TASK_GPUS": indices}
+    return {"CUDA_VISIBLE_DEVICES": indices, "SFLOW_TASK_GPUS": indices, "SFLOW_GPU_PLAN": indices}

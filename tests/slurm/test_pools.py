@@ -3,45 +3,21 @@
 The cases are those of `tests/conformance/sflow_0_3` with a pool of Slurm; what each must give is in its head.
 """
 
-import json
 import re
-import shutil
 from pathlib import Path
-from typing import Any
 
 import pytest
-from msgspec import Struct
 
 from tests.slurm.rig import Cluster
-from tests.slurm.runs import SFLOW_CTL, fresh, ours_left
-from tests.slurm.settings import HEAD, address
-from tests.support import wait_until
+from tests.slurm.runs import fresh
+from tests.slurm.settings import address
+from tests.slurm.ways import WAYS, run
 
 pytestmark = pytest.mark.slurm
 __all__ = ["fresh"]
 
 CASES = Path(__file__).parents[1] / "conformance" / "sflow_0_3"
 POOL = "type: slurm, account: lab, partition: main, time: 5"
-WAYS = ("in a job", "with an allocation", "by batch")
-
-
-class Done(Struct, frozen=True):
-    """A run that has ended."""
-
-    status: int
-    printed: str
-    directory: Path
-    job: str
-    """Slurm's facts about its job, in one line; empty where it is gone."""
-
-    def log(self, task: str) -> list[str]:
-        """Return the lines of a task, those of several processes sorted."""
-        return sorted((self.directory / task / f"{task}.log").read_text().splitlines())
-
-    def summary(self) -> dict[str, Any]:
-        """Return the summary of the run."""
-        loaded: dict[str, Any] = json.loads((self.directory / ".sflow" / "summary.json").read_text())
-        return loaded
 
 
 def case(cluster: Cluster, name: str, *changes: tuple[str, str]) -> Path:
@@ -53,36 +29,6 @@ def case(cluster: Cluster, name: str, *changes: tuple[str, str]) -> Path:
     path = cluster.shared / "case.yaml"
     path.write_text(text)
     return path
-
-
-def run(cluster: Cluster, way: str, path: Path, *options: str, nodes: int = 1, **job: str | int) -> Done:
-    """Run a file to its end. `nodes` and `job` are of the job around it, where the way has one."""
-    out = cluster.shared / "out"
-    shutil.rmtree(out, ignore_errors=True)
-    places = f"--output-dir {out} --workspace-dir {cluster.shared}"
-    words = " ".join((str(path), *options))
-    if way == "with an allocation":
-        done = cluster.run_in_node(HEAD, f"{SFLOW_CTL} run {words} {places} -v".split(), within_s=90)
-        found = re.search(r"job (\d+): waiting for its nodes", done.stderr)
-        number = int(found[1]) if found else None
-        printed, status = done.stdout + done.stderr, done.returncode
-    else:
-        if way == "by batch":
-            command = f"{SFLOW_CTL} batch {words} {places} -o {cluster.shared}/job.sh --submit"
-            done = cluster.run_in_node(HEAD, command.split())
-            found = re.search(r"Submitted job (\d+)", done.stdout)
-            assert found is not None, done.stdout + done.stderr
-            number = int(found[1])
-        else:
-            number = cluster.sbatch(f"exec {SFLOW_CTL} run {words} {places}", nodes=nodes, **job)
-        ended = cluster.wait_job(number, within_s=90)
-        printed, status = cluster.output(number), int(ended.exit_code.split(":")[0])
-        for log in out.glob(f"{number}-sflow-submit.*"):
-            printed += log.read_text()
-    said = "" if number is None else cluster.scontrol("show", "job", "--oneliner", str(number))
-    directories = sorted(one.parent for one in out.glob("*/.sflow"))
-    wait_until(lambda: not ours_left(cluster), f"nothing is left: {ours_left(cluster)}", 30)
-    return Done(status, printed, directories[-1] if directories else out, said)
 
 
 @pytest.fixture(params=WAYS)
@@ -306,3 +252,44 @@ workflow: {{name: w, tasks: [{{name: t, script: ['echo $SLURM_JOB_ID']}}]}}
     assert "CPUs/Task=2" in done.job
     assert "Comment=two words" in done.job
     assert "gres:gpu:1" in done.job or "gres/gpu=1" in done.job
+
+
+@pytest.mark.parametrize("way", WAYS[1:], indirect=True)
+@pytest.mark.parametrize(
+    ("given", "memory", "more"),
+    [
+        ("", "MinMemoryCPU=100M", "CPUs/Task=1"),
+        ("-e -c2", "MinMemoryCPU=100M", "CPUs/Task=2"),
+        ("-e --mem=200", "MinMemoryNode=200M", "CPUs/Task=1"),
+        ("-e --gpus-per-node=1 -e --mem-per-gpu=1G", "gres:gpu:1", "CPUs/Task=1"),
+        ("-e --exclusive", "MinMemoryCPU=100M", "OverSubscribe=NO"),
+    ],
+)
+def test_public_07_memory_is_asked_for_in_one_way_by_slurms_own_judgement(
+    cluster: Cluster, way: str, given: str, memory: str, more: str
+) -> None:
+    """The file asks for memory per CPU; what the command line says of memory replaces that."""
+    path = cluster.shared / "memory.yaml"
+    path.write_text(f"""version: "0.1"
+backends: {{s: {{{POOL}, nodes: 1, gpus_per_node: 1, extra_args: ["--mem-per-cpu=100"]}}}}
+workflow: {{name: w, tasks: [{{name: a, script: ['echo ran']}}]}}
+""")
+    done = run(cluster, way, path, given)
+    assert done.status == 0, done.printed
+    assert done.log("a") == ["ran"]
+    assert memory in done.job
+    assert more in done.job
+
+
+def test_public_07_two_jobs_that_say_their_memory_share_a_node(cluster: Cluster) -> None:
+    """Without an option a job takes all memory of its nodes; `-e --mem=200` leaves the rest to others."""
+    other = cluster.sbatch("sleep 300", nodes=1, nodelist="node0", mem="100")
+    cluster.wait_job(other, "RUNNING")
+    path = cluster.shared / "memory.yaml"
+    path.write_text(f"""version: "0.1"
+backends: {{s: {{{POOL}, nodes: 1, gpus_per_node: 0, include_nodes: [node0]}}}}
+workflow: {{name: w, tasks: [{{name: a, script: [hostname]}}]}}
+""")
+    done = run(cluster, "by batch", path, "-e --mem=200")
+    assert done.log("a") == ["node0"]
+    assert cluster.job(other).state == "RUNNING"

@@ -10,7 +10,8 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from protocol.errors import Finding, RunDirectoryError, UsageError
-from sflow_ctl.batch.script import MEMORY_VARIABLES, BatchJob, JobPart, batch_script
+from sflow_ctl.batch.memory import MEMORY_VARIABLES
+from sflow_ctl.batch.script import BatchJob, JobPart, batch_script
 from sflow_ctl.batch.sheet import NODE_COLUMNS
 from sflow_ctl.batch.slurm_request import SlurmRequest, completed, slurm_request
 from sflow_ctl.cli.options.batch_options import BatchOptions

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 
 from protocol.errors import AllocationError
+from sflow_ctl.batch.memory import without_replaced_memory
 from sflow_ctl.batch.slurm_request import SlurmRequest
 from sflow_ctl.runtime.slurm.allocation import Allocation, allocation_of
 
@@ -20,9 +21,9 @@ def salloc_argv(request: SlurmRequest, workflow: str, extra_args: Sequence[str])
     Source: salloc(1), "heterogeneous jobs".
     """
     argv = ["salloc", *_asked(request), "--job-name", request.job_name or workflow, "--no-shell"]
-    argv += [*request.extra_args, *extra_args]
+    argv += [*without_replaced_memory(request.extra_args, extra_args), *extra_args]
     for part in request.parts:
-        argv += [":", *_asked(part), *part.extra_args, *extra_args]
+        argv += [":", *_asked(part), *without_replaced_memory(part.extra_args, extra_args), *extra_args]
     return tuple(argv)
 
 
