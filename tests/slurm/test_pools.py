@@ -293,3 +293,22 @@ workflow: {{name: w, tasks: [{{name: a, script: [hostname]}}]}}
     done = run(cluster, "by batch", path, "-e --mem=200")
     assert done.log("a") == ["node0"]
     assert cluster.job(other).state == "RUNNING"
+
+
+def test_an_artifact_of_the_nodes_need_not_exist_where_the_run_is_started(cluster: Cluster, way: str) -> None:
+    """/run is each node's own."""
+    for node in cluster.nodes[:1]:
+        cluster.run_in_node(node, ["mkdir", "-p", "/run/model"])
+    path = cluster.shared / "artifact.yaml"
+    path.write_text(f"""version: "0.1"
+artifacts: {{M: {{uri: "fs:///run/model"}}}}
+backends: {{s: {{{POOL}, nodes: 1, gpus_per_node: 0, include_nodes: [node0]}}}}
+workflow: {{name: w, tasks: [{{name: a, script: ['ls -d ${{{{ artifacts.M.path }}}}']}}]}}
+""")
+    done = run(cluster, way, path)
+    assert done.status == 0, done.printed
+    assert done.log("a") == ["/run/model"]
+    cluster.run_in_node("node0", ["rmdir", "/run/model"])
+    gone = run(cluster, way, path)
+    assert gone.status != 0
+    assert "/run/model" in gone.printed

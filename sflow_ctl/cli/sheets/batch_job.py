@@ -201,6 +201,7 @@ def _plan(
         monitors_workflow=options.enable_workflow_monitor,
         monitored_tasks=options.enable_task_monitor,
         allow_placeholder_nodes=True,
+        may_lack_artifacts=True,  # they must exist on the job's nodes
     )
     return build_plan(loaded, context)
 

@@ -177,6 +177,15 @@ def test_pools_that_ask_for_different_things_are_components_of_the_job(tmp_path:
     assert "--gpus-per-node" not in made.stdout
 
 
+def test_an_artifact_need_not_exist_where_the_job_is_submitted(tmp_path: Path) -> None:
+    (tmp_path / "wf.yaml").write_text(
+        SLURM.replace("workflow:", "artifacts: {M: {uri: fs:///no/such}}\nworkflow:")
+    )
+    made = sflow_ctl("batch", "wf.yaml", cwd=tmp_path)
+    assert made.returncode == 0, made.stderr
+    assert 'artifact "M": /no/such does not exist' in made.stderr
+
+
 def test_pools_that_ask_for_the_same_share_the_job(tmp_path: Path) -> None:
     same = POOLS.replace("partition: c", "partition: gpu").replace("time: 30", 'time: "01:00:00"')
     (tmp_path / "wf.yaml").write_text(same)
