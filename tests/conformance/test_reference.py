@@ -6,12 +6,14 @@ Needs the package: it is installed into an environment of its own, which takes a
 
 import os
 import re
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from bench.reference import differences, interpreter
 from protocol.errors import FleetError
 from tests.conformance.reference.comparison import compare, planned_here
 from tests.conformance.reference.install import (
@@ -103,3 +105,19 @@ def test_kubernetes_has_one_finding_for_each_backend(
         assert isinstance(ours, FleetError), name
         (finding,) = ours.findings
         assert (finding.code, bool(finding.where)) == ("backend-unsupported", True)
+
+
+def test_what_two_releases_plan_otherwise_is_named() -> None:
+    task = {"nodes": [0], "gpus": "0"}
+    old = {"tasks": {"a": task, "b": task, "gone": task}}
+    new = {"tasks": {"a": task, "b": {**task, "gpus": "1"}, "more": task}}
+    assert list(differences("f", old, new)) == ["f b gpus: '0' -> '1'", "f gone: is gone", "f more: is new"]
+    assert list(differences("f", {"error": "x"}, new)) == ["f: x -> planned"]
+    assert not list(differences("f", {"error": "x\nat 1"}, {"error": "x\nat 2"}))
+    assert list(differences("f", {"error": "x"}, {"error": "y"})) == ["f: x -> y"]
+
+
+def test_an_interpreter_without_sflow_is_said() -> None:
+    assert interpreter(sys.executable) == Path(sys.executable).absolute()
+    with pytest.raises(NotInstalledError, match="has no samples: ModuleNotFoundError"):
+        samples_directory(Path(sys.executable))
