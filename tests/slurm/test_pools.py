@@ -251,7 +251,7 @@ workflow: {{name: w, tasks: [{{name: t, script: ['echo $SLURM_JOB_ID']}}]}}
     assert done.status == 0, done.printed
     assert "CPUs/Task=2" in done.job
     assert "Comment=two words" in done.job
-    assert "gres:gpu:1" in done.job or "gres/gpu=1" in done.job
+    assert re.search(r"TresPerNode=gres[:/]gpu:1", done.job)
 
 
 @pytest.mark.parametrize("way", WAYS[1:], indirect=True)
@@ -261,7 +261,7 @@ workflow: {{name: w, tasks: [{{name: t, script: ['echo $SLURM_JOB_ID']}}]}}
         ("", "MinMemoryCPU=100M", "CPUs/Task=1"),
         ("-e -c2", "MinMemoryCPU=100M", "CPUs/Task=2"),
         ("-e --mem=200", "MinMemoryNode=200M", "CPUs/Task=1"),
-        ("-e --gpus-per-node=1 -e --mem-per-gpu=1G", "gres:gpu:1", "CPUs/Task=1"),
+        ("-e --gpus-per-node=1 -e --mem-per-gpu=1G", "gpu:1", "CPUs/Task=1"),
         ("-e --exclusive", "MinMemoryCPU=100M", "OverSubscribe=NO"),
     ],
 )
