@@ -30,7 +30,7 @@ ROOT = Path(__file__).parents[2]
 LEAST_SAMPLES = 77
 
 INTENDED: Mapping[str, str] = {
-    r"(docker/|28-).* \$(CUDA|NVIDIA)_VISIBLE_DEVICES": "numbers of GPUs in a docker pool",
+    r"(docker/|28-).* \$(CUDA|NVIDIA)_VISIBLE_DEVICES": "numbers of GPUs on docker backends",
     r"03-.* script": "`- echo on: yes` in a script",
     r"04-.* script": "the script of a task with `fail_fast`",
     r"05-.* script": "a variable without `type`",

@@ -8,6 +8,7 @@ from typing import Any
 
 from msgspec import Struct
 
+from sflow_ctl.runtime.record.plan_file import decode_plan
 from tests.slurm.machine import ENVIRONMENT
 from tests.slurm.rig import Cluster
 from tests.slurm.runs import SFLOW_CTL, ours_left
@@ -37,9 +38,8 @@ class Done(Struct, frozen=True):
 
     def nodes(self) -> dict[str, list[str]]:
         """Return the nodes of each task."""
-        plan = json.loads((self.directory / ".sflow" / "plan.json").read_text())
-        names = "SFLOW_TASK_ASSIGNED_NODE_NAMES"
-        return {task["name"]: task["env"][names].split(",") for task in plan["tasks"]}
+        plan = decode_plan((self.directory / ".sflow" / "plan.json").read_bytes())
+        return {task.name: [plan.nodes[node].name for node in task.placement.nodes] for task in plan.tasks}
 
 
 def run(

@@ -30,7 +30,7 @@ _QUOTED_BYTES = 2000
 _END_WAIT_S = 10.0
 _STEP_ENDS_WITHIN_S, _PER_NODE_S = 3.0, 0.02
 """After the goodbye of all agents. srun waits for ever for a node whose slurmstepd was killed."""
-_ABORT_S = 0.5
+_LAST_WAIT_S = 0.5
 """Then srun may still end by itself: with SIGTERM it waits for such a node, for Slurm's KillWait and longer."""
 
 
@@ -153,7 +153,7 @@ class StepLauncher:
         self._swept += self._sweeps.wait(max(0.0, deadline - time.monotonic()))
         if self._pidfd < 0:
             return []
-        self.end(_ABORT_S)
+        self.end(_LAST_WAIT_S)
         return list(self._nodes)
 
     def _has_ended(self, within_s: float) -> bool:

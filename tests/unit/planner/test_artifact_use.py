@@ -127,7 +127,7 @@ def test_local_agents_look_here(tmp_path: Path) -> None:
         plan(tmp_path, "M: {uri: 'fs:///m'}", "{name: a, script: [$M]}", context=context)
 
 
-def test_before_there_is_a_job_nobody_looks_here_for_its_nodes(tmp_path: Path) -> None:
+def test_before_there_is_a_job_paths_of_its_nodes_are_not_checked_here(tmp_path: Path) -> None:
     context = replace(CONTEXT, allow_placeholder_nodes=True, job_nodes=None)
     planned = plan(tmp_path, "M: {uri: 'fs:///m'}", "{name: a, script: [$M]}", context=context)
     assert not planned.warnings
