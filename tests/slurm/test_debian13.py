@@ -25,7 +25,7 @@ TESTS = (
     "tests/slurm/test_rest_of_a_run.py::test_clusters_t3_a_killed_daemon_of_the_agents_step_leaves_the_run_unharmed",
     "tests/slurm/test_jobs_that_change.py::test_public_16_a_run_that_a_step_starts_several_times_is_one_run",
     "tests/slurm/test_pools.py::test_26_the_environment_of_tasks",
-    "tests/slurm/test_pools.py::test_30_pools_of_two_partitions_are_components_of_one_job",
+    "tests/slurm/test_pools.py::test_30_two_pools_on_the_hosts_that_they_name",
     "tests/slurm/test_pools.py::test_extra_args_of_the_file_reach_slurm",
     "tests/slurm/test_pools.py::test_public_07_memory_is_asked_for_in_one_way_by_slurms_own_judgement",
 )

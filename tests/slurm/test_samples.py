@@ -158,21 +158,17 @@ def test_resource_release_after(cluster: Cluster, samples: Path, programs: Path)
     assert cards["Third Batch Worker 0"] == "1"  # that of the one that is ready and runs on
 
 
-@pytest.mark.parametrize("partition", ["main", "requeued"])
-def test_multi_backend(cluster: Cluster, samples: Path, images: None, way: str, partition: str) -> None:
-    """Two pools, of one partition and of two."""
+def test_multi_backend(cluster: Cluster, samples: Path, images: None, way: str) -> None:
+    """Two backends, whose nodes are different ones where they share a job."""
     path = samples / "multi_backend.yaml"
-    if way == "in a job" and partition != "main":
-        pytest.skip("the job is there")
-    options = ("--set SLURM_ACCOUNT=lab", "--set PARTITION_A=main", f"--set PARTITION_B={partition}")
+    options = ("--set SLURM_ACCOUNT=lab", "--set PARTITION_A=main", "--set PARTITION_B=main")
     done = run(cluster, way, path, *options, model(cluster), nodes=3)
     assert done.status == 0, done.printed
     nodes = done.nodes()
     assert {task: len(names) for task, names in nodes.items()} == {"task_a": 2, "task_b": 1}
-    assert not set(nodes["task_a"]) & set(nodes["task_b"])
-    assert re.search(
-        r"task_b backend=cluster_b job=\d+ nodes=node\d$", "\n".join(done.log("task_b")), re.MULTILINE
-    )
+    assert way != "in a job" or not set(nodes["task_a"]) & set(nodes["task_b"])
+    said = "\n".join(done.log("task_b"))
+    assert re.search(r"task_b backend=cluster_b job=\d+ nodes=node\d$", said, re.MULTILINE)
 
 
 def test_auto_replica(cluster: Cluster, samples: Path) -> None:

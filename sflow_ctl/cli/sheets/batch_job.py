@@ -11,22 +11,23 @@ from msgspec.structs import replace
 
 from protocol.errors import Finding, RunDirectoryError, UsageError
 from sflow_ctl.batch.memory import MEMORY_VARIABLES
-from sflow_ctl.batch.script import BatchJob, JobPart, batch_script
+from sflow_ctl.batch.script import BatchJob, batch_script
 from sflow_ctl.batch.sheet import NODE_COLUMNS
 from sflow_ctl.batch.slurm_request import SlurmRequest, completed, slurm_request
+from sflow_ctl.batch.slurm_time import slurm_time
 from sflow_ctl.cli.options.batch_options import BatchOptions
 from sflow_ctl.cli.options.paths import absolute
-from sflow_ctl.cli.sheets.job_parts import expected_nodes, notes_on_backends, part_fields
 from sflow_ctl.cli.terminal.lines import print_warning
 from sflow_ctl.format.compose import compose
 from sflow_ctl.format.loader import LoadedDocument, load_documents
 from sflow_ctl.plan.model import Plan
+from sflow_ctl.planner.context import JobNode
 from sflow_ctl.planner.numbers import NumberError, as_int
 from sflow_ctl.planner.phases.node_filter import NodeFilter
 from sflow_ctl.planner.pipeline import PlanContext, build_plan
 from sflow_ctl.runtime.files.documents import write_document
 from sflow_ctl.runtime.files.settings_files import job_fields, preamble
-from sflow_ctl.runtime.slurm.commands import submit
+from sflow_ctl.runtime.slurm.commands import default_account, default_partition, submit
 from sflow_ctl.settings import Effective
 from sflow_ctl.version import VERSION
 
@@ -97,16 +98,17 @@ def prepare(options: BatchOptions, choice: JobChoice) -> PreparedJob:
     found = options.layers.of(loaded)
     request = completed(slurm_request(loaded, _hosts(options)), options.layers.said.data, found.settings)
     warnings: list[Finding] = []
-    warnings += notes_on_backends(options, choice.nodes, request)
-    gpus = None if request.parts else _gpus(options, choice, request, warnings)
-    nodes = request.nodes if request.parts else choice.nodes or request.nodes
+    if request.others:
+        others = ", ".join(request.others)
+        what = f"one job for backends {request.backend} and {others}: all fields except the nodes are those of {request.backend}"
+        warnings.append(Finding("several-backends", what))
+    gpus = _gpus(options, choice, request, warnings)
+    nodes = choice.nodes or request.nodes
     plan = _plan(options, loaded, found, request, nodes, gpus)
     if nodes is None:
         nodes = _nodes_of_variable(plan) if choice.may_leave_nodes else _nodes_missing(choice)
     program = _program(options, found.settings.python, warnings)
     rest = _options(options, gpus)
-    has_number = options.gpus_per_node is not None and not request.parts
-    gpus_asked_for = gpus or request.gpus_per_node if has_number else None
     job = BatchJob(
         name=choice.name or request.job_name or DEFAULT_NAME,
         preamble=tuple(preamble(found).lines()),
@@ -114,13 +116,13 @@ def prepare(options: BatchOptions, choice: JobChoice) -> PreparedJob:
         workspace_dir=str(options.workspace_dir),
         stdout=options.stdout,
         stderr=options.stderr,
-        **part_fields(request, options.time, warnings),
+        partition=_known("partition", "-p", request.partition, warnings),
+        account=_known("account", "-A", request.account, warnings),
         nodes=nodes,
-        gpus_per_node=gpus_asked_for,
-        parts=tuple(
-            JobPart(nodes=part.nodes, **part_fields(part, options.time, warnings)) for part in request.parts
-        ),
+        time=request.time if options.time is None else _time(options.time),
+        gpus_per_node=None if options.gpus_per_node is None else gpus or request.gpus_per_node,
         after_ok=options.after_ok,
+        allocation_args=request.extra_args,
         extra_args=options.extra_args,
         has_memory_default=any(os.environ.get(name) for name in MEMORY_VARIABLES),
     )
@@ -182,6 +184,11 @@ def _plan(
     gpus: int | None,
 ) -> Plan:
     name = loaded.document.workflow.name
+    job_nodes = None
+    if nodes is not None and request.backend is not None:
+        others = (f"{request.backend}-node{i}" for i in range(len(request.hosts), nodes))
+        names = (*request.hosts[:nodes], *others)
+        job_nodes = tuple(JobNode(name, f"0.0.0.{i}") for i, name in enumerate(names, 1))
     context = PlanContext(
         workspace_dir=str(options.workspace_dir),
         output_dir=str(options.output_dir),
@@ -192,7 +199,7 @@ def _plan(
         max_running=None,
         path_exists=os.path.exists,
         read_text=lambda path: Path(path).read_text(encoding="utf-8"),
-        job_nodes=expected_nodes(request, nodes),
+        job_nodes=job_nodes,
         container_engine=found.settings.container_engine,
         given=job_fields(found),
         compat=options.compat,
@@ -237,6 +244,26 @@ def _nodes_missing(choice: JobChoice) -> NoReturn:
         str(choice.files[-1]),
         "add -N NODES, or a slurm backend with nodes",
     )
+
+
+def _time(text: str) -> str:
+    try:
+        return slurm_time(text)
+    except NumberError as error:
+        raise UsageError.of("wrong-value", f"--time {error}", "--time") from error
+
+
+def _known(what: str, option: str, asked: str | None, warnings: list[Finding]) -> str:
+    """Return the partition or account: the one given, else the cluster's."""
+    if asked:
+        return asked
+    detected = default_partition() if what == "partition" else default_account()
+    if detected is None:
+        hint = f"name one with {option}, in a slurm backend or in a site file"
+        raise UsageError.of(f"{what}-unknown", f"the {what} of the job is unknown", hint=hint)
+    text = f"{what} {detected} was found by asking Slurm"
+    warnings.append(Finding(f"{what}-detected", text, hint=f"{option} names another"))
+    return detected
 
 
 def _program(options: BatchOptions, python: str | None, warnings: list[Finding]) -> tuple[str, ...]:

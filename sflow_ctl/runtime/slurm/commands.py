@@ -10,7 +10,6 @@ from pathlib import Path
 from protocol.errors import LaunchError
 from protocol.text.lazy_pattern import lazy_pattern
 from sflow_ctl.batch.memory import MEMORY_VARIABLES, asks_for_memory
-from sflow_ctl.batch.script import COMPONENT
 
 _ANSWER_WITHIN_S = 15.0
 _SUBMIT_WITHIN_S = 120.0
@@ -90,9 +89,7 @@ def _directives(script: Path) -> list[str]:
     """Return the options of a script's `#SBATCH` lines, as sbatch splits them. Source: get_argument of its src/sbatch/opt.c."""
     found: list[str] = []
     for line in script.read_text(encoding="utf-8", errors="surrogateescape").splitlines():
-        if line.strip() == COMPONENT:
-            found.append(":")  # Source: sbatch(1), "heterogeneous jobs"
-        elif line.startswith("#SBATCH "):
+        if line.startswith("#SBATCH "):
             reader = shlex.shlex(line.removeprefix("#SBATCH "), posix=True)
             reader.whitespace_split = True
             reader.escapedquotes = "\"'"

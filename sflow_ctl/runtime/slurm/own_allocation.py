@@ -16,26 +16,18 @@ RELEASE_WITHIN_S = 90.0
 
 
 def salloc_argv(request: SlurmRequest, workflow: str, extra_args: Sequence[str]) -> tuple[str, ...]:
-    """Return the format's own command (5.3), its arguments in that order; components of a job are separated by colons.
-
-    Source: salloc(1), "heterogeneous jobs".
-    """
-    argv = ["salloc", *_asked(request), "--job-name", request.job_name or workflow, "--no-shell"]
-    argv += [*without_replaced_memory(request.extra_args, extra_args), *extra_args]
-    for part in request.parts:
-        argv += [":", *_asked(part), *without_replaced_memory(part.extra_args, extra_args), *extra_args]
-    return tuple(argv)
-
-
-def _asked(request: SlurmRequest) -> list[str]:
-    """Return the options of the fields that a request has."""
-    fields = (
+    """Return the format's own command (5.3), its arguments in that order."""
+    argv = ["salloc"]
+    for option, value in (
         ("--account", request.account),
         ("--partition", request.partition),
         ("--nodes", request.nodes),
         ("--time", request.time),
-    )
-    return [word for option, value in fields if value is not None for word in (option, str(value))]
+    ):
+        if value is not None:
+            argv += [option, str(value)]
+    asked = without_replaced_memory(request.extra_args, extra_args)
+    return (*argv, "--job-name", request.job_name or workflow, "--no-shell", *asked, *extra_args)
 
 
 @contextlib.contextmanager

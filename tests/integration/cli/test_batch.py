@@ -157,24 +157,14 @@ def test_the_backend_gives_the_jobs_request_in_both_forms(tmp_path: Path) -> Non
     assert (tmp_path / "sflow_output").is_dir()  # else Slurm could not open the log, and the job would die
 
 
-POOLS = SLURM.replace(
-    "workflow:", "  cpu: {type: slurm, account: lab, partition: c, nodes: 1, gpus_per_node: 0, time: 30,"
-    " include_nodes: [n7]}\nworkflow:"
-).replace("tasks: [", "tasks: [{name: b, script: [x], backend: cpu}, ")  # fmt: skip
-
-
-def test_pools_that_ask_for_different_things_are_components_of_the_job(tmp_path: Path) -> None:
-    (tmp_path / "wf.yaml").write_text(POOLS)
-    made = sflow_ctl("batch", "wf.yaml", "-N", "9", "-G", "8", "-p", "p", "--time", "5", cwd=tmp_path)
+def test_hosts_that_the_file_names_may_be_planned_with(tmp_path: Path) -> None:
+    named = SLURM.replace(
+        "gpus_per_node: 4,", "gpus_per_node: 4, include_nodes: [n7, n8], exclude_nodes: [n9],"
+    )
+    (tmp_path / "wf.yaml").write_text(named)
+    made = sflow_ctl("batch", "wf.yaml", cwd=tmp_path)
     assert made.returncode == 0, made.stderr
-    assert directives(made.stdout)[4:] == [
-        "--mem=0", "--partition=gpu", "--account=lab", "--nodes=2", "--time=5",
-        "hetjob",
-        "--mem=0", "--partition=c", "--account=lab", "--nodes=1", "--time=5", "--nodelist=n7",
-    ]  # fmt: skip
-    assert "one heterogeneous job for backends pool, cpu, each with a component of its own" in made.stderr
-    assert "-N, -G, -p of the command line: each backend's own number or partition is used" in made.stderr
-    assert "--gpus-per-node" not in made.stdout
+    assert directives(made.stdout)[-1] == "--nodelist=n7,n8 --exclude=n9"
 
 
 def test_an_artifact_need_not_exist_where_the_job_is_submitted(tmp_path: Path) -> None:
@@ -184,17 +174,6 @@ def test_an_artifact_need_not_exist_where_the_job_is_submitted(tmp_path: Path) -
     made = sflow_ctl("batch", "wf.yaml", cwd=tmp_path)
     assert made.returncode == 0, made.stderr
     assert 'artifact "M": /no/such does not exist' in made.stderr
-
-
-def test_pools_that_ask_for_the_same_share_the_job(tmp_path: Path) -> None:
-    same = POOLS.replace("partition: c", "partition: gpu").replace("time: 30", 'time: "01:00:00"')
-    (tmp_path / "wf.yaml").write_text(same)
-    made = sflow_ctl("batch", "wf.yaml", cwd=tmp_path)
-    assert made.returncode == 0, made.stderr
-    assert directives(made.stdout)[5:] == [
-        "--partition=gpu", "--account=lab", "--nodes=3", "--time=01:00:00", "--nodelist=n7"
-    ]  # fmt: skip
-    assert "one job for backends pool and cpu" in made.stderr
 
 
 def test_options_win_over_the_backend(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from protocol.errors import UsageError
 from sflow_ctl.batch.memory import MEMORY_VARIABLES, without_replaced_memory
-from sflow_ctl.batch.script import BatchJob, JobPart, batch_script
+from sflow_ctl.batch.script import BatchJob, batch_script
 from sflow_ctl.runtime.slurm.commands import submit_environment
 
 LINE = st.text(st.characters(blacklist_categories=("Cc", "Cs", "Zl", "Zp", "Cn", "Co", "Cf")), min_size=1)
@@ -73,18 +73,6 @@ def test_the_whole_script() -> None:
         "exec /opt/python -I -m sflow_ctl run \\\n"
         "    --file /w/demo.yaml\n"
     )
-
-
-def test_a_job_of_two_components() -> None:
-    part = JobPart(partition="cpu", account="lab", nodes=1, time="30", allocation_args=("--mem-per-cpu=1G",))
-    words = sbatch_words(batch_script(job(parts=(part,), extra_args=("--qos=x",), after_ok=("7",)), "x"))
-    split = words.index("hetjob")
-    assert words[split + 1 :] == [
-        "--partition=cpu", "--account=lab", "--nodes=1", "--time=30", "--mem-per-cpu=1G", "--qos=x"
-    ]  # fmt: skip
-    assert words[4:split] == [
-        "--mem=0", "--partition=gpu", "--account=lab", "--nodes=2", "--dependency=afterok:7", "--qos=x"
-    ]  # fmt: skip
 
 
 def test_unset_options_are_left_to_slurm() -> None:
