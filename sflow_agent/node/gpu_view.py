@@ -15,7 +15,6 @@ from protocol.text.lazy_pattern import lazy_pattern
 
 CUDA, CUDA_ORDER, PCI_ORDER = "CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "PCI_BUS_ID"
 NVIDIA = "NVIDIA_VISIBLE_DEVICES"
-PLANNED, NODE_NAME = "SFLOW_PLANNED_GPU_UUIDS", "SFLOW_TASK_NODE_NAME"
 _HIP, _ROCR, _OPENCL = "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "GPU_DEVICE_ORDINAL"
 _NUMBER = lazy_pattern(r"\+?([0-9]+)")
 _NAMES = ("GPU-", "MIG-")
@@ -82,10 +81,13 @@ class GpuView(msgspec.Struct, frozen=True):
         is_numbered = _HIP not in self.variables and any(_NUMBER.fullmatch(name) for name in names)
         if is_numbered and CUDA_ORDER not in inherited:
             made[CUDA_ORDER] = PCI_ORDER
-        known = [self.gpus[index] for index in indices if index < len(self.gpus)]
-        if NODE_NAME in inherited and all(gpu.uuid and not gpu.simulated for gpu in known):
-            made[PLANNED] = f"{inherited[NODE_NAME]}={','.join(gpu.uuid for gpu in known)}"
         return made
+
+    def uuids(self, indices: Sequence[int]) -> tuple[str, ...]:
+        """Return the names of these GPUs; none unless all are known."""
+        gpus = [self.gpus[index] for index in indices if index < len(self.gpus)]
+        is_known = len(gpus) == len(indices) and all(gpu.uuid and not gpu.simulated for gpu in gpus)
+        return tuple(gpu.uuid for gpu in gpus) if is_known else ()
 
     def engine_names(self, indices: Sequence[int]) -> tuple[str, ...]:
         """Return the names to request from a container engine. Raises: SliceError."""

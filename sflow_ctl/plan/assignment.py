@@ -8,6 +8,9 @@ from typing import Any
 
 from sflow_ctl.plan.model import AssignedArgument, PlannedNode
 
+SERVICE_KEYS = ("host", "port", "url")
+"""What `task.NAME.service` has."""
+
 
 def node_view(node: PlannedNode, index: int) -> dict[str, Any]:
     """Return a node as expressions see it, with its index among those of a backend or a task."""

@@ -10,7 +10,7 @@ import pytest
 
 from protocol.messages.node import Gpu, GpuUser
 from sflow_agent.node import inventory
-from sflow_agent.node.gpu_view import GpuView, SliceError, given_view, simulated_view
+from sflow_agent.node.gpu_view import GpuView, SliceError
 from tests.unit.agent.fake_nvml import GIB, FakeGpu, FakeNvml, FakeProcess
 
 PCI = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
@@ -113,16 +113,6 @@ def test_visible_gpus_and_the_variables_of_tasks(
     assert list(seen.engine_names(range(len(uuids)))) == uuids
     for index, name in enumerate(names.split(",") if names else ()):
         assert seen.environment((index,), {})["CUDA_VISIBLE_DEVICES"] == name
-
-
-def test_a_task_knows_its_gpus_by_uuid(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen = view(here, monkeypatch, four(), {"CUDA_VISIBLE_DEVICES": "2,3"})
-    uuids = [gpu.uuid for gpu in seen.gpus]
-    made = seen.environment((1, 0), {"SFLOW_TASK_NODE_NAME": "n1"})
-    assert made["SFLOW_PLANNED_GPU_UUIDS"] == f"n1={uuids[1]},{uuids[0]}"
-    only_given = given_view({"CUDA_VISIBLE_DEVICES": "0,1"}, is_amd=False)
-    for without in (simulated_view(2), only_given):
-        assert "SFLOW_PLANNED_GPU_UUIDS" not in without.environment((0,), {"SFLOW_TASK_NODE_NAME": "n1"})
 
 
 def test_a_slice_counts_within_the_given_gpus(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -299,3 +289,15 @@ def test_a_variable_that_hides_gpus_is_named(
     environ = {"CUDA_VISIBLE_DEVICES": given}
     seen = view(here, monkeypatch, four(), environ) if has_driver else inventory.gpu_view(0, environ)
     assert seen.problems == problem
+
+
+def test_the_names_of_planned_gpus_are_given_if_all_are_known() -> None:
+    gpus = (
+        Gpu(index=0, uuid=A),
+        Gpu(index=1, uuid=""),
+        Gpu(index=2, uuid=C),
+        Gpu(index=3, uuid="x", simulated=True),
+    )
+    view = GpuView(gpus=gpus)
+    assert view.uuids((2, 0)) == (C, A)
+    assert view.uuids((0, 1)) == view.uuids((0, 3)) == view.uuids((0, 4)) == view.uuids(()) == ()
