@@ -233,7 +233,7 @@ workflow: {{name: w, tasks: [{{name: t, script: [hostname]}}]}}
 @pytest.mark.parametrize("way", WAYS[1:], indirect=True)
 def test_extra_args_of_the_file_reach_slurm(cluster: Cluster, way: str) -> None:
     path = cluster.shared / "w.yaml"
-    words = '"--cpus-per-task=${{ CPUS }}", "--comment=two words", -c, "2", --gpus-per-node=1'
+    words = '"--cpus-per-task=${{ CPUS }}", "--comment=two-words", -c, "2", --gpus-per-node=1'
     path.write_text(f"""version: "0.1"
 variables: {{CPUS: 3}}
 backends: {{pool: {{{POOL}, nodes: 1, gpus_per_node: 1, extra_args: [{words}]}}}}
@@ -242,7 +242,7 @@ workflow: {{name: w, tasks: [{{name: t, script: ['echo $SLURM_JOB_ID']}}]}}
     done = run(cluster, way, path)
     assert done.status == 0, done.printed
     assert "CPUs/Task=2" in done.job
-    assert "Comment=two words" in done.job
+    assert "Comment=two-words" in done.job
     assert re.search(r"TresPerNode=gres[:/]gpu:1", done.job)
 
 
