@@ -1,7 +1,7 @@
 """Prints what a release of sflow plans otherwise than another one does: `python -m bench.reference --version X`.
 
-Both are installed into environments of their own; each plans all samples of the newer one and our cases. Nothing here is a
-measurement: run it when a release is out, and bring the format up to it.
+Both are installed into environments of their own, or a path names the interpreter of one that has it; each plans all samples
+of the newer one and our cases. Nothing here is a measurement: run it when a release is out, and bring the format up to it.
 """
 
 import argparse
@@ -41,14 +41,19 @@ def differences(name: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> It
                 yield f"{name} {task} {fact}: {before[fact]!r} -> {after.get(fact)!r}"
 
 
+def interpreter(release: str) -> Path:
+    """Return the interpreter of a release. Raises: NotInstalledError."""
+    return Path(release).absolute() if Path(release).is_file() else environment(release)
+
+
 def main() -> int:
     """Compare two releases and print what differs; return 1 if anything does."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--version", required=True, help="the release to look at")
-    parser.add_argument("--since", default=VERSION, help="the release to compare it with")
+    parser.add_argument("--version", required=True, help="the release to look at, or an interpreter's path")
+    parser.add_argument("--since", default=VERSION, help="the release to compare it with, or a path")
     given = parser.parse_args()
     try:
-        older, newer = environment(given.since), environment(given.version)
+        older, newer = interpreter(given.since), interpreter(given.version)
         jobs = samples(samples_directory(newer))
         jobs |= {case.stem: ["-f", str(case)] for case in sorted(CASES.glob("*.yaml"))}
         with tempfile.TemporaryDirectory() as folder:

@@ -1,11 +1,11 @@
 """Writes the batch script of one job: the request to Slurm, and the one command that runs in it."""
 
-import re
 import shlex
 
 from msgspec import Struct
 
 from sflow_ctl.batch.directives import argument, checked, directive, verbatim
+from sflow_ctl.batch.memory import asks_for_memory, without_replaced_memory
 
 
 class BatchJob(Struct, frozen=True, kw_only=True):
@@ -35,10 +35,6 @@ class BatchJob(Struct, frozen=True, kw_only=True):
     """Shell commands before the run."""
 
 
-MEMORY_VARIABLES = ("SBATCH_MEM_PER_CPU", "SBATCH_MEM_PER_GPU", "SBATCH_MEM_PER_NODE")
-"""Environment variables that set the memory of a job for sbatch. Source: sbatch(1), Input Environment Variables."""
-
-
 def batch_script(job: BatchJob, made_by: str) -> str:
     """Return the script. Its exit status is that of `argv`.
 
@@ -62,7 +58,8 @@ def _directives(job: BatchJob) -> list[str]:
         directive("error", job.stderr),
         directive("open-mode", "append"),  # a job that is requeued keeps its earlier output
     ]
-    is_asked_for = any(map(asks_for_memory, (*job.allocation_args, *job.extra_args)))
+    allocation_args = without_replaced_memory(job.allocation_args, job.extra_args)
+    is_asked_for = any(map(asks_for_memory, (*allocation_args, *job.extra_args)))
     if not is_asked_for and not job.has_memory_default:
         lines.append(directive("mem", 0))  # all of each node's memory: tasks share it
     lines += [directive("partition", job.partition), directive("account", job.account)]
@@ -74,15 +71,10 @@ def _directives(job: BatchJob) -> list[str]:
         lines.append(directive("gpus-per-node", job.gpus_per_node))
     if job.after_ok:
         lines.append(directive("dependency", f"afterok:{':'.join(job.after_ok)}"))
-    if job.allocation_args:
-        first, *others = (argument(text) for text in job.allocation_args)
+    if allocation_args:
+        first, *others = (argument(text) for text in allocation_args)
         lines.append(" ".join([first, *(other.removeprefix("#SBATCH ") for other in others)]))
     return lines + [verbatim(text) for text in job.extra_args]
-
-
-def asks_for_memory(text: str) -> bool:
-    """Return whether the user's options request memory; Slurm refuses two ways at once."""
-    return re.search(r"(?:^|\s)--mem(?:-per-[a-z]+)?(?:[=\s]|$)", text) is not None
 
 
 def _command(argv: tuple[str, ...]) -> str:

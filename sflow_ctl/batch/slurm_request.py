@@ -28,6 +28,8 @@ class SlurmRequest(Struct, frozen=True, kw_only=True):
     """Further Slurm backends that tasks use: they share the job."""
     nodes: int | None = None
     """The nodes of all of them together."""
+    hosts: tuple[str, ...] = ()
+    """Hosts that it names, which are nodes of the job."""
     gpus_per_node: int | None = None
     partition: str | None = None
     account: str | None = None
@@ -73,31 +75,32 @@ def slurm_request(loaded: LoadedDocument, more: NodeFilter = NodeFilter()) -> Sl
         nodes = _request(other, values, domains_of(document), findings).get("nodes")
         if nodes is not None:
             request["nodes"] = request.get("nodes", 0) + nodes
-    request["extra_args"] = (
-        *_node_options(chosen, values, document, more, findings),
-        *request.get("extra_args", ()),
-    )
+    hosts = _node_filter(chosen, values, document, more, findings)
+    request["extra_args"] = (*hosts.options(), *request.get("extra_args", ()))
     findings.stop_if_any()
     return SlurmRequest(
-        backend=chosen[0].name, others=tuple(backend.name for backend in chosen[1:]), **request
+        backend=chosen[0].name,
+        others=tuple(backend.name for backend in chosen[1:]),
+        hosts=hosts.included,
+        **request,
     )
 
 
-def _node_options(
+def _node_filter(
     backends: Sequence[schema.Backend],
     values: Mapping[str, Any],
     document: schema.Document,
     more: NodeFilter,
     findings: Findings,
-) -> tuple[str, ...]:
-    """Return the options for the hosts of all backends, which share the job."""
+) -> NodeFilter:
+    """Return the hosts of all backends, which share the job."""
     filters = []
     for backend in backends:
         with findings.collecting("backends", backend.name, subject=f'backend "{backend.name}"'):
             filters.append(NodeFilter.of(backend, namespace(values, domains_of(document)), more))
     included = tuple(dict.fromkeys(host for one in filters for host in one.included))
     excluded = dict.fromkeys(host for one in filters for host in one.excluded if host not in included)
-    return NodeFilter(included, tuple(excluded)).options()
+    return NodeFilter(included, tuple(excluded))
 
 
 def _request(

@@ -10,8 +10,6 @@ from sflow_ctl.plan.model import AssignedArgument, PlannedNode
 
 SERVICE_KEYS = ("host", "port", "url")
 """What `task.NAME.service` has."""
-UNKNOWN_HOST = "0.0.0.0"
-"""The address of a node that is known by name only."""
 
 
 def node_view(node: PlannedNode, index: int) -> dict[str, Any]:
@@ -25,9 +23,11 @@ def place_view(nodes: Sequence[PlannedNode], gpus: Sequence[int]) -> dict[str, A
 
 
 def service_view(nodes: Sequence[Mapping[str, Any]], port: int) -> dict[str, Any]:
-    """Return where a task serves as expressions see it; `nodes` are views of the task's nodes."""
+    """Return where a task serves as expressions see it; `nodes` are views of the task's nodes.
+
+    Host and URL are empty where the address will never be known; one that agents report later is a placeholder until then.
+    """
     host = str(nodes[0]["ip_address"]) if nodes else ""
-    host = "" if host == UNKNOWN_HOST else host
     shown = f"[{host}]" if ":" in host else host
     return {"host": host, "port": port, "url": f"http://{shown}:{port}" if host else ""}
 
@@ -50,8 +50,9 @@ def gpu_environment(gpus: Sequence[int]) -> dict[str, str]:
     """Return the variables that name a task's GPUs, counted within what its agents may use; none without GPUs.
 
     The agent replaces the value of `CUDA_VISIBLE_DEVICES` by the GPUs' names on its node; `SFLOW_TASK_GPUS` stays.
+    `SFLOW_GPU_PLAN` is sflow's name for these numbers, which its samples read.
     """
     if not gpus:
         return {}
     indices = ",".join(map(str, gpus))
-    return {"CUDA_VISIBLE_DEVICES": indices, "SFLOW_TASK_GPUS": indices}
+    return {"CUDA_VISIBLE_DEVICES": indices, "SFLOW_TASK_GPUS": indices, "SFLOW_GPU_PLAN": indices}

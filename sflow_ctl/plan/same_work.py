@@ -31,7 +31,10 @@ _NOT_WORK: dict[str, Any] = {
 }  # fmt: skip
 """Fields of `PlannedTask` that do not make other work, and the value that stands for any of theirs."""
 _PLACED_VARIABLES = frozenset(
-    ("CUDA_VISIBLE_DEVICES", "SFLOW_TASK_GPUS", "SFLOW_TASK_ASSIGNED_NODE_NAMES", "SFLOW_TASK_ASSIGNED_NODE_IPS")
+    (
+        "CUDA_VISIBLE_DEVICES", "SFLOW_TASK_GPUS", "SFLOW_GPU_PLAN", "SFLOW_TASK_ASSIGNED_NODE_NAMES",
+        "SFLOW_TASK_ASSIGNED_NODE_IPS",
+    )
 )  # fmt: skip
 """Variables that say where a task runs."""
 _PLACED_OPTIONS = frozenset(("--jobid", "--nodelist", "--het-group"))

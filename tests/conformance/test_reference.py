@@ -6,12 +6,14 @@ Needs the package: it is installed into an environment of its own, which takes a
 
 import os
 import re
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from bench.reference import differences, interpreter
 from protocol.errors import FleetError
 from tests.conformance.reference.comparison import compare, planned_here
 from tests.conformance.reference.install import (
@@ -24,23 +26,31 @@ from tests.conformance.reference.install import (
 )
 
 CASES = Path(__file__).parent / "sflow_0_3"
+ROOT = Path(__file__).parents[2]
 LEAST_SAMPLES = 77
 
 INTENDED: Mapping[str, str] = {
-    r"docker/.* \$(CUDA|NVIDIA)_VISIBLE_DEVICES": "docker counts from 0 inside the container there; here the agent does",
-    r"03-.* script": "the source text of a line with a colon is kept",
-    r"04-.* script": "fail_fast is part of the command line here, not of the script",
-    r"05-.* script": "an untyped number stays a number in scripts",
-    r"06-.* script": "a replica's line with `task.` sees the replica's own value",
-    r"07-.* \$": "the address of this machine differs",
-    r"07-.* script": "the address of this machine differs",
-    r"12-.* plain nodes": "a task that asks for nothing gets the nodes that are not claimed",
-    r"12-.* plain \$SFLOW_TASK_ASSIGNED": "the same",
-    r"28-.* \$(CUDA|NVIDIA)_VISIBLE_DEVICES": "as for docker above",
-    r"\$NVIDIA_VISIBLE_DEVICES": "set by the agent, from the names of the node's GPUs",
-    r"13-.* \$PICK": "a list is JSON in both, with other blanks",
+    r"(docker/|28-).* \$(CUDA|NVIDIA)_VISIBLE_DEVICES": "numbers of GPUs on docker backends",
+    r"03-.* script": "`- echo on: yes` in a script",
+    r"04-.* script": "the script of a task with `fail_fast`",
+    r"05-.* script": "a variable without `type`",
+    r"06-.* script": "expressions of a replica",
+    r"07-.* (\$|script)": "addresses of a local backend",
+    r"12-.* plain (nodes|\$SFLOW_TASK_ASSIGNED)": "claimed nodes (`nodes.release_after`)",
+    r"\$NVIDIA_VISIBLE_DEVICES": "`NVIDIA_VISIBLE_DEVICES`",
+    r"13-.* \$PICK": "lists and mappings in the environment",
 }
-"""Patterns of differences, and why they are."""
+"""Patterns of differences, and where `docs/differences.md` gives what is here instead, and why."""
+
+
+def test_every_intended_difference_is_documented_with_its_reason() -> None:
+    lines = (ROOT / "docs" / "differences.md").read_text().splitlines()
+    rows = [re.split(r"(?<!\\)\|", line)[1:-1] for line in lines if line.startswith("| ")]
+    reasons = {cells[0].strip(): cells[3].strip() for cells in rows}
+    assert set(INTENDED.values()) <= set(reasons)
+    assert all(reasons.values())
+    assert all(len(cells) == 4 for cells in rows)
+    assert VERSION in lines[0]
 
 
 def _is_intended(difference: str) -> bool:
@@ -103,3 +113,19 @@ def test_kubernetes_has_one_finding_for_each_backend(
         assert isinstance(ours, FleetError), name
         (finding,) = ours.findings
         assert (finding.code, bool(finding.where)) == ("backend-unsupported", True)
+
+
+def test_what_two_releases_plan_otherwise_is_named() -> None:
+    task = {"nodes": [0], "gpus": "0"}
+    old = {"tasks": {"a": task, "b": task, "gone": task}}
+    new = {"tasks": {"a": task, "b": {**task, "gpus": "1"}, "more": task}}
+    assert list(differences("f", old, new)) == ["f b gpus: '0' -> '1'", "f gone: is gone", "f more: is new"]
+    assert list(differences("f", {"error": "x"}, new)) == ["f: x -> planned"]
+    assert not list(differences("f", {"error": "x\nat 1"}, {"error": "x\nat 2"}))
+    assert list(differences("f", {"error": "x"}, {"error": "y"})) == ["f: x -> y"]
+
+
+def test_an_interpreter_without_sflow_is_said() -> None:
+    assert interpreter(sys.executable) == Path(sys.executable).absolute()
+    with pytest.raises(NotInstalledError, match="has no samples: ModuleNotFoundError"):
+        samples_directory(Path(sys.executable))

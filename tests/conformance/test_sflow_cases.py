@@ -478,6 +478,17 @@ def test_21_ports_as_a_list() -> None:
     assert not api.ports
 
 
+def test_21_a_service_may_be_planned_before_its_address_is_known(tmp_path: Path) -> None:
+    """The agents of a Slurm job report their addresses; until then the plan has placeholders."""
+    pool = "backends: {p: {type: slurm, account: a, partition: p, time: 5, nodes: 1, gpus_per_node: 0}}\nworkflow:"
+    file = changed(tmp_path, "21", ("workflow:", pool))
+    for address, shown in (("0.0.0.0", "0.0.0.0"), ("10.0.0.7", "10.0.0.7"), ("fd00::7", "[fd00::7]")):
+        context = replace(CONTEXT, job_nodes=(JobNode("n1", address),), job_id="7")
+        api, client = build_plan(load_documents([file]), context).tasks
+        assert client.script == f"echo {address} 18000 http://{shown}:18000"
+        assert f"http://{shown}:18000/" in str(api.probes[0].checks)
+
+
 def test_26_environment() -> None:
     (task,) = planned("26").tasks
     assert task.environment["SFLOW_TASK_RESULT_FILE"].endswith("/t/result.json")
@@ -501,6 +512,21 @@ def test_30_two_slurm_pools() -> None:
     )
     more = slurm_request(loaded("30"), NodeFilter(("n3",), ("n8 n7",)))
     assert more.extra_args == ("--nodelist=n1,n2,n3", "--exclude=n9,n8,n7")
+
+
+def test_30_hosts_that_a_pool_names_are_left_to_it(tmp_path: Path) -> None:
+    """Whichever pool is first in the file."""
+    names = ("n1", "n2", "n3")
+    job = replace(CONTEXT, job_nodes=tuple(map(JobNode, names)), job_id="7")
+    file = changed(
+        tmp_path,
+        "30",
+        ('include_nodes: ["n1,n2"], ', ""),
+        ("gpus_per_node: 0}", "gpus_per_node: 0, include_nodes: [n1]}"),
+    )
+    big, small = build_plan(load_documents([file]), job).tasks
+    assert big.env["SFLOW_TASK_ASSIGNED_NODE_NAMES"] == "n2,n3"
+    assert small.env["SFLOW_TASK_ASSIGNED_NODE_NAMES"] == "n1"
 
 
 def test_30_nodes_of_a_job_are_filtered(tmp_path: Path) -> None:

@@ -25,6 +25,9 @@ from tests.documents.blocks import ROOT
 
 PACKAGES = ("protocol", "sflow_agent", "sflow_ctl")
 _CODE = re.compile(r"^[a-z][a-z0-9]*(-[a-z0-9]+)+$|^(cycle|launcher|options)$")
+_SAID = re.compile(r"^([a-z]+(?:-[a-z]+)+): $")
+"""The beginning of a line of `sflow.log` that has a code: a text with what varies, not a finding."""
+_PROGRAMS = ("sflow-ctl", "sflow-agent")
 _MAKERS = re.compile(r"Error$|Finding$|Problem$|^of$|^add$")
 
 
@@ -35,6 +38,8 @@ def message_codes() -> dict[str, set[str]]:
         for path in sorted((ROOT / package).rglob("*.py")):
             tree = ast.parse(path.read_text(encoding="utf-8"))
             texts = _assigned(tree)
+            for said, text in _said(tree):
+                found[said].add(text)
             for call in _calls(tree):
                 match call.args:
                     case [ast.Constant(value=str(code)), sentence, *_] if _CODE.match(code):
@@ -44,6 +49,15 @@ def message_codes() -> dict[str, set[str]]:
                     case _:
                         pass
     return found
+
+
+def _said(tree: ast.Module) -> Iterator[tuple[str, str]]:
+    """Yield the codes and sentences of warnings in the log."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.JoinedStr) and isinstance(node.values[0], ast.Constant):
+            match = _SAID.match(str(node.values[0].value))
+            if match is not None and match[1] not in _PROGRAMS:
+                yield match[1], _sentence(node, []).removeprefix(f"{match[1]}: ")
 
 
 def _assigned(tree: ast.Module) -> list[tuple[int, str, ast.expr]]:

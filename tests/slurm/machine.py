@@ -91,17 +91,22 @@ class Machine:
 
     def processes(self) -> list[Process]:
         """Return its processes without the first process and the machine's own daemons."""
-        return [process for process in in_same_namespace(self.first) if process.name not in DAEMONS]
+        return [process for process in in_same_namespace(self.first) if _plain_name(process) not in DAEMONS]
 
     def daemon(self, name: str) -> Process | None:
         """The running munged, slurmd or slurmctld; a child that slurmd forks for a job is not taken for it."""
-        found = [process for process in in_same_namespace(self.first) if process.name == name]
+        found = [process for process in in_same_namespace(self.first) if _plain_name(process) == name]
         return min(found, key=lambda process: (process.started, process.pid), default=None)
 
     def listens(self, port: int) -> bool:
         """Looks at the socket table: a connection attempt that fails would cost Slurm a second."""
         sockets = Path(f"/proc/{self.first.pid}/net/tcp").read_text()
         return f":{port:04X} 00000000:0000 0A" in sockets
+
+
+def _plain_name(process: Process) -> str:
+    """Return a process's name without Debian's suffix: a daemon of 24.11 that was reconfigured has executed `slurmd-wlm`."""
+    return process.name.removesuffix("-wlm")
 
 
 def checked(argv: Sequence[str], stdin: str = "") -> str:

@@ -13,16 +13,25 @@ pytestmark = pytest.mark.slurm
 
 SMOKE = Path(__file__).with_name("debian13") / "smoke"
 TESTS = (
-    "tests/slurm/test_launch.py::test_f53_tasks_of_a_real_job_see_nothing_of_the_agents_step",
+    "tests/slurm/test_launch.py",
     "tests/slurm/test_gpus.py",
+    "tests/slurm/test_batch.py",
+    "tests/slurm/test_step_lines.py",
     "tests/slurm/test_steps.py::test_probes_outputs_retries_and_exits_are_those_of_any_task",
-    "tests/slurm/test_step_lines.py::test_p7_lines_are_judged_as_they_were_printed",
     "tests/slurm/test_steps.py::test_settings_of_the_job_and_of_the_agents_step_do_not_reach_the_inner_srun",
+    "tests/slurm/test_step_ends.py::test_clusters_f4_every_way_in_which_a_step_is_stopped",
+    "tests/slurm/test_step_ends.py::test_clusters_f12_f13_a_cancelled_job_runs_what_is_for_its_end_and_says_so",
+    "tests/slurm/test_ends.py::test_p8_an_element_of_an_array_has_its_own_end",
+    "tests/slurm/test_rest_of_a_run.py::test_clusters_t3_a_killed_daemon_of_the_agents_step_leaves_the_run_unharmed",
     "tests/slurm/test_jobs_that_change.py::test_public_16_a_run_that_a_step_starts_several_times_is_one_run",
+    "tests/slurm/test_pools.py::test_26_the_environment_of_tasks",
+    "tests/slurm/test_pools.py::test_30_two_pools_on_the_hosts_that_they_name",
+    "tests/slurm/test_pools.py::test_extra_args_of_the_file_reach_slurm",
+    "tests/slurm/test_pools.py::test_public_07_memory_is_asked_for_in_one_way_by_slurms_own_judgement",
 )
-"""What differs between 22.05 and 24.11, and ends soon: `smoke` without arguments runs more."""
-ROOT_WITHIN_S, TESTS_WITHIN_S = 170.0, 120.0
-"""Together under five minutes; a root took 100 s on two idle CPUs."""
+"""What differs between 22.05 and 24.11. P8 follows F13, for which Slurm reads its configuration anew, in new daemons."""
+ROOT_WITHIN_S, TESTS_WITHIN_S = 170.0, 300.0
+"""A root took 100 s on two idle CPUs, and is kept; the tests took 110 s."""
 MIRROR_WITHIN_S = 5.0
 
 

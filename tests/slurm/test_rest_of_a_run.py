@@ -74,7 +74,12 @@ def test_clusters_t3_a_killed_daemon_of_the_agents_step_leaves_the_run_unharmed(
     for one in daemons:
         one.kill()
     (cluster.shared / "go").touch()
+    ended = cluster.shared / "out" / "run" / ".sflow/summary.json"
+    begun = time.monotonic()
+    wait_until(ended.exists, "the run ends", 30)
     job = cluster.wait_job(number, within_s=60)
+    took_s = time.monotonic() - begun
+    assert took_s < 10, f"{took_s:.1f} s: srun waits for the dead daemon, and the run for srun"
     assert job.state == "COMPLETED", cluster.output(number)
     assert drained(cluster) == ["server_0", "server_1"]
     assert log(cluster, "collect") == "completed: \n"

@@ -10,7 +10,8 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from protocol.errors import Finding, RunDirectoryError, UsageError
-from sflow_ctl.batch.script import MEMORY_VARIABLES, BatchJob, batch_script
+from sflow_ctl.batch.memory import MEMORY_VARIABLES
+from sflow_ctl.batch.script import BatchJob, batch_script
 from sflow_ctl.batch.sheet import NODE_COLUMNS
 from sflow_ctl.batch.slurm_request import SlurmRequest, completed, slurm_request
 from sflow_ctl.batch.slurm_time import slurm_time
@@ -151,9 +152,7 @@ def make_log_directories(job: PreparedJob) -> None:
         directory = Path(pattern).parent
         literal = str(directory).replace("%%", "%")
         if "%" in str(directory).replace("%%", ""):
-            print_warning(
-                f"make the directory of {pattern} yourself: Slurm does not make it make it make it make it"
-            )
+            print_warning(f"make the directory of {pattern} yourself: Slurm does not make it")
             continue
         try:
             Path(literal).mkdir(parents=True, exist_ok=True)
@@ -187,7 +186,9 @@ def _plan(
     name = loaded.document.workflow.name
     job_nodes = None
     if nodes is not None and request.backend is not None:
-        job_nodes = tuple(JobNode(f"{request.backend}-node{i}", f"0.0.0.{i + 1}") for i in range(nodes))
+        others = (f"{request.backend}-node{i}" for i in range(len(request.hosts), nodes))
+        names = (*request.hosts[:nodes], *others)
+        job_nodes = tuple(JobNode(name, f"0.0.0.{i}") for i, name in enumerate(names, 1))
     context = PlanContext(
         workspace_dir=str(options.workspace_dir),
         output_dir=str(options.output_dir),
@@ -207,6 +208,7 @@ def _plan(
         monitors_workflow=options.enable_workflow_monitor,
         monitored_tasks=options.enable_task_monitor,
         allow_placeholder_nodes=True,
+        may_lack_artifacts=True,  # they must exist on the job's nodes
     )
     return build_plan(loaded, context)
 

@@ -83,9 +83,8 @@ def plan_artifacts(
     context = source.context
 
     def is_elsewhere(task: schema.Task) -> bool:
-        """Return whether a task runs on a machine that this process cannot examine; a dry run examines its own."""
-        is_slurm = backends.of(task).type == "slurm" and context.nodes_override is None
-        return is_slurm and not context.allow_placeholder_nodes
+        """Return whether a task runs on a machine that this process cannot examine."""
+        return backends.of(task).type == "slurm" and context.nodes_override is None
 
     use = artifact_use(source.document, is_elsewhere)
     places = Places(

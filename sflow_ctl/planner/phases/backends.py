@@ -75,8 +75,8 @@ def plan_backends(source: PlanInput, values: Mapping[str, Any], findings: Findin
     _require_job_fields(source, findings)
     findings.stop_if_any()
     used = choice.used
-    job = JobNodes(source.context.job_nodes, sum(one.type == "slurm" for one in used.values()))
     names = namespace(values, domains_of(source.document))
+    job = JobNodes(source.context.job_nodes, [one for one in used.values() if one.type == "slurm"], names)
     nodes_of: dict[str, tuple[PlannedNode, ...]] = {}
     numbered: list[PlannedNode] = []
     view: dict[str, Any] = {}

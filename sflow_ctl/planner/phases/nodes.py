@@ -1,13 +1,15 @@
 """The nodes of a backend: those of an allocation, local ones, or placeholders while there is no allocation."""
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from protocol.text.counted import counted
 from sflow_ctl.format import schema
 from sflow_ctl.format.expressions.templates import evaluate_any
+from sflow_ctl.plan.errors import ExpressionError
 from sflow_ctl.plan.model import PlannedNode
-from sflow_ctl.planner.context import UNKNOWN_ADDRESS, JobNode, PlanContext
+from sflow_ctl.planner.context import JobNode, PlanContext
 from sflow_ctl.planner.fields import number
 from sflow_ctl.planner.findings import UnplannableError
 from sflow_ctl.planner.numbers import as_int
@@ -75,11 +77,21 @@ def _gpus_of_host(
 class JobNodes:
     """Hands out the nodes of the Slurm job to the slurm backends in file order."""
 
-    def __init__(self, nodes: tuple[JobNode, ...] | None, backends: int) -> None:
+    def __init__(
+        self, nodes: tuple[JobNode, ...] | None, backends: Sequence[schema.Backend], names: Mapping[str, Any]
+    ) -> None:
+        """`backends` are those that tasks use, `names` the values of their expressions."""
         self.left = nodes or ()
         self.differing: list[tuple[str, str]] = []
         """Backends that declare other numbers of nodes than they get, each with the sentence about it."""
-        self._has_one_backend = backends == 1
+        self._has_one_backend = len(backends) == 1
+        self._named: set[str] = set()
+        """Hosts that a backend asks for by name: the others take them last."""
+        for backend in backends if len(backends) > 1 else ():
+            with contextlib.suppress(
+                UnplannableError, ExpressionError
+            ):  # a finding where its nodes are taken
+                self._named.update(NodeFilter.of(backend, names, NodeFilter()).included)
 
     def take(self, backend: str, declared: int, hosts: NodeFilter) -> tuple[JobNode, ...]:
         """Return a backend's nodes: all of them for the only one, else as many as it declares; only those of `hosts`.
@@ -100,9 +112,11 @@ class JobNodes:
             raise UnplannableError(
                 "nodes-do-not-fit", what, "ask Slurm for more, or run the backends one by one"
             )
-        part = able[:declared]
+        others = {node.name for node in able if node.name in self._named and node.name not in hosts.included}
+        part = sorted(able, key=lambda node: node.name in others)[:declared]
+        part = [node for node in able if node in part]
         self.left = tuple(node for node in self.left if node not in part)
-        return part
+        return tuple(part)
 
 
 def _kept(backend: str, nodes: Sequence[JobNode], hosts: NodeFilter) -> tuple[JobNode, ...]:
@@ -119,7 +133,7 @@ def _placeholder_nodes(
     backend: schema.Backend, count: int, is_used: bool, context: PlanContext
 ) -> tuple[JobNode, ...]:
     if backend.hosts and context.nodes_override is None:
-        return tuple(JobNode(host.name, host.ip_address or UNKNOWN_ADDRESS) for host in backend.hosts)
+        return tuple(JobNode(host.name, host.ip_address or "") for host in backend.hosts)
     if backend.type != "slurm" or context.nodes_override is not None:
         name, address = context.here
         return tuple(JobNode(name if i == 0 else f"{name}-{i}", address) for i in range(count))

@@ -28,6 +28,10 @@ from sflow_ctl.slurm.step_command import step_argv, step_environment
 CONFIG_VARIABLE = "SFLOW_AGENT_CONFIG"
 _QUOTED_BYTES = 2000
 _END_WAIT_S = 10.0
+_STEP_ENDS_WITHIN_S, _PER_NODE_S = 3.0, 0.02
+"""After the goodbye of all agents. srun waits for ever for a node whose slurmstepd was killed."""
+_LAST_WAIT_S = 0.5
+"""Then srun may still end by itself: with SIGTERM it waits for such a node, for Slurm's KillWait and longer."""
 
 
 class StepLauncher:
@@ -135,31 +139,36 @@ class StepLauncher:
             self._sweeps.begin(node, self._names[node], marker)
 
     def wait_all(self, timeout_s: float) -> list[int]:
-        """Wait until the step and all sweeps have ended; end what is late, and return the step's nodes if it is."""
-        deadline = time.monotonic() + timeout_s
-        while self._pidfd >= 0 and (left := deadline - time.monotonic()) > 0:
+        """Wait until the step and all sweeps have ended; end what is late, and return the step's nodes if it is.
+
+        All agents that there are have said goodbye: only Slurm is waited for.
+        """
+        now = time.monotonic()
+        deadline = now + timeout_s
+        step_deadline = now + min(timeout_s, _STEP_ENDS_WITHIN_S + _PER_NODE_S * len(self._nodes))
+        while self._pidfd >= 0 and (left := step_deadline - time.monotonic()) > 0:
             if self._has_ended(left):
                 self._reap()
             self._swept += self._sweeps.clear()
         self._swept += self._sweeps.wait(max(0.0, deadline - time.monotonic()))
         if self._pidfd < 0:
             return []
-        self.end()
+        self.end(_LAST_WAIT_S)
         return list(self._nodes)
 
     def _has_ended(self, within_s: float) -> bool:
         """Return whether the step has ended; wait for an end of anything for at most so long."""
         return any(descriptor == self._pidfd for descriptor, _ in self._epoll.poll(within_s))
 
-    def end(self) -> None:
-        """End the step with all its processes: srun kills its tasks when it is terminated."""
+    def end(self, within_s: float = _END_WAIT_S) -> None:
+        """End the step with all its processes: srun kills its tasks when it is terminated, and is killed after `within_s`."""
         self._sweeps.end()
         if self._pidfd < 0:
             return
         for number in (signal.SIGTERM, signal.SIGKILL):
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(self._pid, number)
-            if self._has_ended(_END_WAIT_S):
+            if self._has_ended(within_s):
                 break
         self._reap()
 

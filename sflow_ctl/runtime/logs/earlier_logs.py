@@ -1,7 +1,8 @@
 """Takes what agents of earlier controllers had left of their logs, and agents of this one hand over.
 
 Only for attempts that a resumed run had begun before, and only bytes that are not here yet. No consumer sees them: what a
-terminal or a merged log shows is of this run's own attempts. Owned by the output thread; `intake.py` calls it.
+terminal shows is of this run's own attempts. The merged log of a gang gets the lines. Owned by the output thread; `intake.py`
+calls it.
 """
 
 from collections.abc import Callable, Mapping
@@ -9,7 +10,8 @@ from pathlib import Path
 
 from protocol.ids import RankId
 from protocol.messages.logs import LogChunk
-from sflow_ctl.plan.log_paths import earlier_log_path, rank_log_path
+from sflow_ctl.plan.log_paths import earlier_log_path, log_path, rank_log_path
+from sflow_ctl.runtime.logs.late_lines import add_late_lines, rank_prefix
 from sflow_ctl.runtime.logs.store import RankLog, SpoolFiles, log_file, new_part
 
 
@@ -21,12 +23,14 @@ class EarlierLogs:
         run_directory: Path,
         attempts: Mapping[str, int],
         log_path_of: Callable[[RankId], str],
+        gang_sizes: Mapping[str, int],
     ) -> None:
         self.note: Callable[[str], object] = lambda _text: None
         """Takes lines for `sflow.log`."""
         self._run_directory = run_directory
         self._attempts = attempts
         self._log_path_of = log_path_of
+        self._gang_sizes = gang_sizes
         self._files = SpoolFiles()
         self._logs: dict[RankId, RankLog] = {}
         self._began_at: dict[RankId, int] = {}
@@ -92,7 +96,22 @@ class EarlierLogs:
         del self._logs[log.rank]
         added = log.position - self._began_at.pop(log.rank)
         if added:
+            self._merge(log)
             name = log.path.relative_to(self._run_directory)
             self.note(
                 f"{added} bytes of {name} had not arrived before the run was resumed; they are there now"
             )
+
+    def _merge(self, log: RankLog) -> None:
+        """Add the lines to the merged log, if the rank is one of several."""
+        task, number = log.rank.attempt
+        size = self._gang_sizes.get(task, 1)
+        if size == 1:
+            return
+        moved = self._run_directory / earlier_log_path(task, number)
+        is_moved = number < self._attempts[task] or moved.exists()
+        merged = moved if is_moved else self._run_directory / log_path(task)
+        try:
+            add_late_lines(merged, log.path, rank_prefix(log.rank.rank, size))
+        except OSError as error:
+            self.note(f"cannot write {merged}: {error.strerror}")

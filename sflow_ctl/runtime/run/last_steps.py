@@ -28,7 +28,9 @@ def end_agents(
         if end.is_cleared and end.node in abandoned:
             log.info(f"node {nodes[end.node].name}: {end.how}")
     for node in late:
-        log.warning(f"node {nodes[node].name}: its agent did not exit and was killed")
+        log.warning(
+            f"node {nodes[node].name}: its agent, or the job step of it, had not ended and was killed"
+        )
     return late
 
 

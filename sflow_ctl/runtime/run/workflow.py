@@ -283,7 +283,7 @@ def _make_output(planned: PlannedRun, fleet: Fleet, record: _Record, console: Co
         from sflow_ctl.runtime.logs.earlier_logs import EarlierLogs  # most runs are not resumed
 
         attempts = {name: prior.attempt for name, prior in record.prior.items()}
-        earlier = EarlierLogs(record.directory.path, attempts, paths)
+        earlier = EarlierLogs(record.directory.path, attempts, paths, gang_sizes)
     return OutputService(
         log_socket=fleet.link.logs,
         client_socket=fleet.link.clients,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from protocol.errors import LaunchError
 from protocol.text.lazy_pattern import lazy_pattern
-from sflow_ctl.batch.script import MEMORY_VARIABLES, asks_for_memory
+from sflow_ctl.batch.memory import MEMORY_VARIABLES, asks_for_memory
 
 _ANSWER_WITHIN_S = 15.0
 _SUBMIT_WITHIN_S = 120.0

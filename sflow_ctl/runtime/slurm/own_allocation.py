@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 
 from protocol.errors import AllocationError
+from sflow_ctl.batch.memory import without_replaced_memory
 from sflow_ctl.batch.slurm_request import SlurmRequest
 from sflow_ctl.runtime.slurm.allocation import Allocation, allocation_of
 
@@ -25,7 +26,8 @@ def salloc_argv(request: SlurmRequest, workflow: str, extra_args: Sequence[str])
     ):
         if value is not None:
             argv += [option, str(value)]
-    return (*argv, "--job-name", request.job_name or workflow, "--no-shell", *request.extra_args, *extra_args)
+    asked = without_replaced_memory(request.extra_args, extra_args)
+    return (*argv, "--job-name", request.job_name or workflow, "--no-shell", *asked, *extra_args)
 
 
 @contextlib.contextmanager

@@ -45,11 +45,14 @@ def environment(version: str = VERSION) -> Path:
 
 
 def samples_directory(python: Path) -> Path:
-    """Return the directory of the samples that the package carries."""
+    """Return the directory of the samples that the package carries. Raises: NotInstalledError."""
     code = "import sflow.samples as s; print(s.get_samples_dir())"
     done = subprocess.run(
-        [str(python), "-c", code], check=True, capture_output=True, text=True, timeout=_SLOW_S
+        [str(python), "-c", code], check=False, capture_output=True, text=True, timeout=_SLOW_S
     )
+    if done.returncode:
+        last = done.stderr.strip().splitlines()[-1:]
+        raise NotInstalledError(f"the nv-sflow of {python} has no samples: {' '.join(last)}")
     return Path(done.stdout.strip().splitlines()[-1])
 
 

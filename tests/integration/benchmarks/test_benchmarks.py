@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[3]
-NOT_PROGRAMS = {"__init__", "measure", "reference"}
-"""`reference` compares releases of another program, from the network: `tests/conformance` has that."""
+NOT_PROGRAMS = {"__init__", "measure", "reference", "peers"}
+"""The last two run releases of another program, which are installed from the network: see below, and `tests/conformance`."""
 SLURM = "slurm"
 """Needs root and a Slurm; it is only imported here."""
 MODULES = sorted(path.stem for path in (ROOT / "bench").glob("*.py") if path.stem not in NOT_PROGRAMS)
@@ -24,12 +24,26 @@ def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
     )
 
 
+def test_the_comparison_with_sflow_runs_and_prints_medians() -> None:
+    if not (os.environ.get("SFLOW_REFERENCE") or os.environ.get("CI")):
+        pytest.skip("set SFLOW_REFERENCE=1 to run sflow, which is installed for it")
+    done = run("-m", "bench.peers")
+    if done.returncode == 3:
+        pytest.skip(done.stderr)
+    check(done)
+    assert done.stdout.count("sflow / sflow-ctl, median of the rounds: ") == 5
+
+
 @pytest.mark.parametrize("module", [one for one in MODULES if one != SLURM])
 def test_a_benchmark_runs_and_prints_medians(module: str) -> None:
     if module in ("chain", "before_after") and shutil.which("make") is None:
         pytest.skip("make is not installed")
     other = [str(Path(sys.executable).with_name("sflow-ctl"))] if module == "before_after" else []
-    done = run("-m", f"bench.{module}", *other)
+    check(run("-m", f"bench.{module}", *other))
+
+
+def check(done: "subprocess.CompletedProcess[str]") -> None:
+    """Assert that a benchmark has printed the medians of what it measured."""
     assert done.returncode == 0, done.stdout + done.stderr
     records = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
     assert records

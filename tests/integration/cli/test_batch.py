@@ -157,6 +157,25 @@ def test_the_backend_gives_the_jobs_request_in_both_forms(tmp_path: Path) -> Non
     assert (tmp_path / "sflow_output").is_dir()  # else Slurm could not open the log, and the job would die
 
 
+def test_hosts_that_the_file_names_may_be_planned_with(tmp_path: Path) -> None:
+    named = SLURM.replace(
+        "gpus_per_node: 4,", "gpus_per_node: 4, include_nodes: [n7, n8], exclude_nodes: [n9],"
+    )
+    (tmp_path / "wf.yaml").write_text(named)
+    made = sflow_ctl("batch", "wf.yaml", cwd=tmp_path)
+    assert made.returncode == 0, made.stderr
+    assert directives(made.stdout)[-1] == "--nodelist=n7,n8 --exclude=n9"
+
+
+def test_an_artifact_need_not_exist_where_the_job_is_submitted(tmp_path: Path) -> None:
+    (tmp_path / "wf.yaml").write_text(
+        SLURM.replace("workflow:", "artifacts: {M: {uri: fs:///no/such}}\nworkflow:")
+    )
+    made = sflow_ctl("batch", "wf.yaml", cwd=tmp_path)
+    assert made.returncode == 0, made.stderr
+    assert 'artifact "M": /no/such does not exist' in made.stderr
+
+
 def test_options_win_over_the_backend(tmp_path: Path) -> None:
     (tmp_path / "wf.yaml").write_text(SLURM)
     options = "-J j -p p -A a -N 1 -G 8 --time 90m -O logs/%x/%j.out -E err.txt -e --qos=high --headroom 60"

@@ -3,6 +3,8 @@
 import csv
 from pathlib import Path
 
+import pytest
+
 from tests.integration.cli.test_batch import LOCAL, SLURM, directives, stand_in
 from tests.support import sflow_ctl
 
@@ -56,6 +58,23 @@ def test_each_row_is_a_job_and_a_bad_one_does_not_stop_the_others(tmp_path: Path
     assert {"--job-name=tasks_b_4_003", "--nodes=4"} <= set(directives(script))
     assert f"--file {directory}/tasks_b_4_003.yaml \\\n" in script
     assert "--set" not in script
+
+
+@pytest.mark.parametrize("command", ["batch -b in/s.csv --output-dir out", "compose -b in/s.csv -o out"])
+def test_clusters_minor_a_row_has_each_warning_once(tmp_path: Path, command: str) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "w.yaml").write_text(
+        'version: "0.1"\nvariables: {V: 1}\n'
+        "backends: {p: {type: slurm, account: a, partition: p, time: 5, nodes: 1, gpus_per_node: 0}}\n"
+        "workflow:\n  name: w\n  tasks:\n    - {name: a, script: [x], replicas: {count: 2}, depends_on: [gone]}\n"
+    )
+    (tmp_path / "in" / "s.csv").write_text(
+        "sflow_config_file,V,missable_tasks\nw.yaml,1,gone\nw.yaml,2,gone other\n"
+    )
+    done = sflow_ctl(*command.split(), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    lines = [line for line in done.stderr.splitlines() if "dependency on missing gone" in line]
+    assert len(lines) == 2
 
 
 def test_chosen_rows_with_files_from_the_command_line(tmp_path: Path) -> None:

@@ -123,7 +123,7 @@ def test_agents_that_never_joined_do_not_delay_the_end(tmp_path: Path) -> None:
         tmp_path, "  tasks: [{name: a, script: ['true'], resources: {nodes: {count: 1}}}]\n", "--nodes", "6"
     )
     assert done.returncode == 0
-    assert "did not exit and was killed" not in (tmp_path / "sflow_output" / "R" / "sflow.log").read_text()
+    assert "had not ended and was killed" not in (tmp_path / "sflow_output" / "R" / "sflow.log").read_text()
 
 
 RESUMED = """  tasks:

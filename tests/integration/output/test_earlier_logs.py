@@ -16,7 +16,7 @@ def logs(directory: Path, notes: list[str], *, is_gang: bool = False) -> Earlier
     def path_of(one: RankId) -> str:
         return rank_log_path("t", one.rank) if is_gang else log_path("t")
 
-    made = EarlierLogs(directory, {"t": 2}, path_of)
+    made = EarlierLogs(directory, {"t": 2}, path_of, {"t": 2} if is_gang else {})
     made.note = notes.append
     return made
 
@@ -72,3 +72,19 @@ def test_r7_a_disk_that_refuses_is_said_once_and_nothing_is_acknowledged(tmp_pat
     assert take(earlier, rank(2), 0, b"x") is None
     assert take(earlier, rank(2), 0, b"x") is None
     assert len(notes) == 1
+
+
+def test_r7_the_merged_log_of_a_gang_gets_the_late_lines(tmp_path: Path) -> None:
+    """A line that was cut is completed where it is; further ones follow."""
+    (tmp_path / "t").mkdir()
+    (tmp_path / "t/t.rank-0.log").write_bytes(b"a\nb\n")
+    (tmp_path / "t/t.rank-1.log").write_bytes(b"x\nhal")
+    (tmp_path / "t/t.log").write_bytes(b"0: a\n1: x\n1: hal\n0: b\n")
+    earlier = logs(tmp_path, [], is_gang=True)
+    assert take(earlier, rank(2, 1), 5, b"f\ny\nz", is_end=True) == 10
+    assert (tmp_path / "t/t.log").read_bytes() == b"0: a\n1: x\n1: half\n0: b\n1: y\n1: z\n"
+    assert take(earlier, rank(1, 0), 0, b"first\n", is_end=True) == 6
+    assert (tmp_path / "t/t.attempt-1.log").read_bytes() == b"0: first\n"
+    assert sorted(path.name for path in (tmp_path / "t").iterdir()) == [
+        "t.attempt-1.log", "t.attempt-1.rank-0.log", "t.log", "t.rank-0.log", "t.rank-1.log"
+    ]  # fmt: skip

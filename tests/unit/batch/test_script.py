@@ -7,7 +7,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from protocol.errors import UsageError
-from sflow_ctl.batch.script import MEMORY_VARIABLES, BatchJob, batch_script
+from sflow_ctl.batch.memory import MEMORY_VARIABLES, without_replaced_memory
+from sflow_ctl.batch.script import BatchJob, batch_script
 from sflow_ctl.runtime.slurm.commands import submit_environment
 
 LINE = st.text(st.characters(blacklist_categories=("Cc", "Cs", "Zl", "Zp", "Cn", "Co", "Cf")), min_size=1)
@@ -90,6 +91,24 @@ def test_public_07_memory_is_asked_for_in_one_way(option: str, field: str) -> No
     words = sbatch_words(batch_script(job(**{field: (option,)}), "x"))
     assert "--mem=0" not in words
     assert "--mem=0" in sbatch_words(batch_script(job(extra_args=("--mem-bind=local",)), "x"))
+
+
+@pytest.mark.parametrize(
+    ("files", "given", "kept"),
+    [
+        (("--mem-per-cpu=100",), ("--mem-per-gpu 1G",), ()),
+        (("--mem", "5G", "-c2", "--mem-bind=local"), ("--qos=x --mem=200",), ("-c2", "--mem-bind=local")),
+        (("--mem-per-cpu 100", "--exclusive"), ("--mem=0",), ("--exclusive",)),
+        (("--mem-per-cpu", "100"), ("-c2",), ("--mem-per-cpu", "100")),
+    ],
+)
+def test_public_07_the_command_lines_memory_replaces_the_files(
+    files: tuple[str, ...], given: tuple[str, ...], kept: tuple[str, ...]
+) -> None:
+    """Slurm refuses two of the three ways to ask for memory."""
+    assert without_replaced_memory(files, given) == kept
+    words = sbatch_words(batch_script(job(allocation_args=files, extra_args=given), "x"))
+    assert sum(word.startswith("--mem") and not word.startswith("--mem-bind") for word in words) == 1
 
 
 def test_public_06_another_jobs_variables_do_not_reach_a_new_one() -> None:

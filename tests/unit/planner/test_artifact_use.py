@@ -121,11 +121,20 @@ def test_an_unused_missing_artifact_is_a_warning_for_remote_tasks(tmp_path: Path
     assert "artifacts.M.uri" in str(warning.where)
 
 
-@pytest.mark.parametrize("how", [{"nodes_override": 1, "job_nodes": None}, {"allow_placeholder_nodes": True}])
-def test_local_agents_and_dry_runs_look_here(how: dict[str, object], tmp_path: Path) -> None:
-    context = replace(CONTEXT, **how)
+def test_local_agents_look_here(tmp_path: Path) -> None:
+    context = replace(CONTEXT, nodes_override=1, job_nodes=None)
     with pytest.raises(PlanError, match="/m does not exist"):
         plan(tmp_path, "M: {uri: 'fs:///m'}", "{name: a, script: [$M]}", context=context)
+
+
+def test_before_there_is_a_job_paths_of_its_nodes_are_not_checked_here(tmp_path: Path) -> None:
+    context = replace(CONTEXT, allow_placeholder_nodes=True, job_nodes=None)
+    planned = plan(tmp_path, "M: {uri: 'fs:///m'}", "{name: a, script: [$M]}", context=context)
+    assert not planned.warnings
+    assert planned.tasks[0].required_paths == (("M", "/m"),)
+    dry = replace(context, may_lack_artifacts=True)
+    (warning,) = plan(tmp_path, "M: {uri: 'fs:///m'}", "{name: a, script: [$M]}", context=dry).warnings
+    assert warning.what == 'artifact "M": /m does not exist'
 
 
 def test_a_script_that_runs_elsewhere_still_is_not_checked(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """Merges the logs of a gang's ranks into `<task>.log`: every line with its rank in front, in order of arrival.
 
 Owned by the output thread. The order within a rank is kept. A rank's own file is the buffer: lines that
-cannot be written now are read from there later.
+cannot be written now are read from there later. Lines that come after their rank was done with are added at the end.
 """
 
 import os
@@ -11,10 +11,11 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from protocol.ids import RankId
+from protocol.ids import AttemptId, RankId
 from sflow_ctl.plan.log_paths import earlier_log_path, log_path
 from sflow_ctl.runtime.logs.consumers.consumer import LogConsumer
 from sflow_ctl.runtime.logs.cursor import Cursor
+from sflow_ctl.runtime.logs.late_lines import add_late_lines, rank_prefix
 from sflow_ctl.runtime.logs.store import RankLog
 
 READ_BYTES = 256 * 1024
@@ -68,8 +69,11 @@ class GangLogs(LogConsumer):
         self._note = note
         self._parts: dict[RankLog, _MergedRank] = {}
         self._behind: dict[RankLog, _MergedRank] = {}
-        self._files: dict[str, int] = {}
+        self._late: dict[RankLog, bytes] = {}
+        """Logs that were merged and forgotten, and have got more bytes since; with their prefixes."""
+        self._files: dict[AttemptId, int] = {}
         self._attempts: dict[str, int] = {}
+        """The newest attempt of each task."""
         self._has_complained = False
 
     def must_finish(self, rank: RankId) -> bool:
@@ -83,8 +87,10 @@ class GangLogs(LogConsumer):
         """
         if not self.must_finish(log.rank):
             return
-        width = len(str(self._sizes[log.rank.attempt.task] - 1))
-        prefix = f"{log.rank.rank:0{width}d}: ".encode()
+        prefix = rank_prefix(log.rank.rank, self._sizes[log.rank.attempt.task])
+        if offset > 0:  # it had come to an end before
+            self._late[log] = prefix
+            return
         self._parts[log] = _MergedRank(log, prefix, Cursor(log, offset))
         self._begin_attempt(log)
 
@@ -112,7 +118,7 @@ class GangLogs(LogConsumer):
     def has_all(self, log: RankLog) -> bool:
         """Return whether all known bytes of this log are in the merged file."""
         part = self._parts.get(log)
-        return part is None or part.is_merged
+        return log not in self._late if part is None else part.is_merged
 
     def forget(self, log: RankLog) -> None:
         """Close the cursor of a log that is complete and merged, and the merged file with its last rank."""
@@ -121,19 +127,23 @@ class GangLogs(LogConsumer):
             return
         part.cursor.close()
         self._behind.pop(log, None)
-        task = log.rank.attempt.task
-        if not any(other.rank.attempt.task == task for other in self._parts):
-            self._close(task)
+        attempt = log.rank.attempt
+        if not any(other.rank.attempt == attempt for other in self._parts):
+            self._close(attempt)
 
     def wake_at(self, now: float) -> float | None:
         """Return when `work` is due; None if no log is behind."""
+        if any(log.is_complete for log in self._late):
+            return now
         if not self._behind:
             return None
         return min(now if part.retry_at is None else part.retry_at for part in self._behind.values())
 
     def work(self, now: float, limit: int) -> list[RankLog]:
         """Merge up to about `limit` bytes of logs that are behind; return the logs that are merged now."""
-        merged = []
+        merged = [log for log in list(self._late) if log.is_complete]
+        for log in merged:
+            self._add_late(log)
         for log, part in list(self._behind.items()):
             if part.retry_at is not None and now < part.retry_at:
                 continue
@@ -149,9 +159,19 @@ class GangLogs(LogConsumer):
         return merged
 
     def close(self) -> None:
-        """Close the files."""
-        for task in list(self._files):
-            self._close(task)
+        """Add what has come late, and close the files."""
+        for log in list(self._late):
+            self._add_late(log)
+        for attempt in list(self._files):
+            self._close(attempt)
+
+    def _add_late(self, log: RankLog) -> None:
+        prefix = self._late.pop(log)
+        self._close(log.rank.attempt)  # the file may be replaced
+        try:
+            add_late_lines(self._path(log.rank.attempt), log.path, prefix)
+        except OSError as error:
+            self._complain(log, error)
 
     def _catch_up(self, part: _MergedRank, now: float) -> int:
         if part.pending:
@@ -178,38 +198,46 @@ class GangLogs(LogConsumer):
         if not part.pending:
             return
         try:
-            descriptor = self._file(part.log.rank.attempt.task)
+            descriptor = self._file(part.log.rank.attempt)
             while part.pending:
                 part.pending = part.pending[os.write(descriptor, part.pending) :]
         except OSError as error:
             part.retry_at = now + RETRY_S
             self._behind[part.log] = part
-            if not self._has_complained:
-                self._note(f"cannot write the merged log of {part.log.rank.attempt.task}: {error.strerror}")
-            self._has_complained = True
+            self._complain(part.log, error)
 
-    def _file(self, task: str) -> int:
-        descriptor = self._files.get(task)
+    def _complain(self, log: RankLog, error: OSError) -> None:
+        if not self._has_complained:
+            self._note(f"cannot write the merged log of {log.rank.attempt.task}: {error.strerror}")
+        self._has_complained = True
+
+    def _file(self, attempt: AttemptId) -> int:
+        descriptor = self._files.get(attempt)
         if descriptor is None:
             flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-            descriptor = self._files[task] = os.open(self._run_directory / log_path(task), flags, 0o600)
+            descriptor = self._files[attempt] = os.open(self._path(attempt), flags, 0o600)
         return descriptor
 
+    def _path(self, attempt: AttemptId) -> Path:
+        """Return where the merged log of an attempt is now."""
+        task, number = attempt
+        is_newest = number >= self._attempts.get(task, 1)
+        return self._run_directory / (log_path(task) if is_newest else earlier_log_path(task, number))
+
     def _begin_attempt(self, log: RankLog) -> None:
-        """Rename the merged log of the previous attempt, once."""
+        """Rename the merged log of the previous attempt, once. Its lines that are not here yet follow it."""
         task, number = log.rank.attempt
         before = self._attempts.get(task, 1)
         if number <= before:
             return
         self._attempts[task] = number
-        self._close(task)
         with suppress(OSError):
             (self._run_directory / log_path(task)).rename(
                 self._run_directory / earlier_log_path(task, number - 1)
             )
 
-    def _close(self, task: str) -> None:
-        descriptor = self._files.pop(task, None)
+    def _close(self, attempt: AttemptId) -> None:
+        descriptor = self._files.pop(attempt, None)
         if descriptor is not None:
             with suppress(OSError):
                 os.close(descriptor)
