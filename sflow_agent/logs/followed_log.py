@@ -9,7 +9,7 @@ from protocol.ids import ProbeKey, RankId
 from sflow_agent.core.events import CheckObserved
 from sflow_agent.core.send_window import SendWindow
 from sflow_agent.logs.search import Search
-from sflow_agent.logs.spool import DeliveredPart, LeftLog, log_size
+from sflow_agent.logs.spool import DeliveredPart, LeftLog, log_size, size_if_there
 
 
 class Log(Struct):
@@ -42,7 +42,7 @@ class Log(Struct):
         for (owner, key), search in self.searches.items():
             if search.is_done:
                 continue
-            if log_size(self.path) < search.offset:
+            if 0 <= size_if_there(self.path) < search.offset:
                 self.note_shrunk(warn)
                 search.restart()
             budget, result = search.read(self.path, budget)

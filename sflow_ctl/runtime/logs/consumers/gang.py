@@ -12,6 +12,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from protocol.ids import RankId
+from protocol.machine.named_file import is_at_path, put_back
 from sflow_ctl.plan.log_paths import earlier_log_path, log_path
 from sflow_ctl.runtime.logs.consumers.consumer import LogConsumer
 from sflow_ctl.runtime.logs.cursor import Cursor
@@ -189,10 +190,13 @@ class GangLogs(LogConsumer):
             self._has_complained = True
 
     def _file(self, task: str) -> int:
+        path = str(self._run_directory / log_path(task))
         descriptor = self._files.get(task)
         if descriptor is None:
-            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-            descriptor = self._files[task] = os.open(self._run_directory / log_path(task), flags, 0o600)
+            flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+            descriptor = self._files[task] = os.open(path, flags, 0o600)
+        else:
+            _keep(descriptor, path)
         return descriptor
 
     def _begin_attempt(self, log: RankLog) -> None:
@@ -211,5 +215,14 @@ class GangLogs(LogConsumer):
     def _close(self, task: str) -> None:
         descriptor = self._files.pop(task, None)
         if descriptor is not None:
+            _keep(descriptor, str(self._run_directory / log_path(task)))
             with suppress(OSError):
                 os.close(descriptor)
+
+
+def _keep(descriptor: int, path: str) -> None:
+    """Put a merged log back that a task deleted, to continue at its end."""
+    if not is_at_path(descriptor, path):
+        with suppress(OSError):
+            put_back(descriptor, path)
+            os.lseek(descriptor, 0, os.SEEK_END)
