@@ -19,6 +19,7 @@ from sflow_ctl.format.yaml_values import (
     STR_TAG,
     InvalidDataError,
     Problem,
+    child,
     place_of,
     plain_data,
     plain_scalar,
@@ -71,7 +72,7 @@ class Source(Struct):
         """
         node: yaml.Node | None = self.root
         for key in path:
-            found = _child(node, key)
+            found = child(node, key)
             if found is None:
                 break
             node = found
@@ -85,23 +86,18 @@ class Source(Struct):
         """Return the parsed node at `path`."""
         node: yaml.Node | None = self.root
         for key in path:
-            node = _child(node, key)
+            node = child(node, key)
         return node
 
     def is_mapping(self, path: Sequence[PathKey]) -> bool:
         """Return True if this file itself has a mapping at `path`."""
         return isinstance(self.node(path), yaml.MappingNode)
 
-    def scalar_text(self, path: Sequence[PathKey]) -> str | None:
-        """Return the source of the unquoted scalar at `path`, or None for anything else."""
-        node = self.node(path)
-        return node.value if isinstance(node, yaml.ScalarNode) and node.tag == "" else None
-
     def key_where(self, path: Sequence[PathKey]) -> str | None:
         """Return `file:line:column` of the last key of `path` itself."""
         node: yaml.Node | None = self.root
         for key in path[:-1]:
-            node = _child(node, key)
+            node = child(node, key)
         if isinstance(node, yaml.MappingNode):
             for key_node, _ in node.value:
                 if key_node.value == str(path[-1]):
@@ -211,17 +207,3 @@ def _syntax_finding(path: Path, error: yaml.MarkedYAMLError, text: str) -> Findi
 
 def _finding(path: Path, problem: Problem) -> Finding:
     return Finding(problem.code, problem.what, f"{path}:{place_of(problem.node)}", problem.hint)
-
-
-def _child(node: yaml.Node | None, key: PathKey) -> yaml.Node | None:
-    if isinstance(node, yaml.SequenceNode) and isinstance(key, int):
-        if key < len(node.value):
-            item: yaml.Node = node.value[key]
-            return item
-        return None
-    if isinstance(node, yaml.MappingNode):
-        for key_node, value_node in node.value:
-            if key_node.value == str(key):
-                found: yaml.Node = value_node
-                return found
-    return None

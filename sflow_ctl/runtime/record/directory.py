@@ -228,11 +228,14 @@ class RunDirectory:
 
 
 def _recorded(record: msgspec.Struct, indent: int = -1) -> bytes:
-    """Return a record as JSON, without the values of secrets; with `indent` -1 on one line."""
+    """Return a record as JSON, without the values of secrets; with `indent` -1 on one line.
+
+    Numbers that keep their text are texts: a resume compares them.
+    """
     if not SECRETS.mask:
-        text = msgspec.json.encode(record)
+        text = msgspec.json.encode(record, enc_hook=str)
     else:
-        text = msgspec.json.encode(SECRETS.mask.data(msgspec.to_builtins(record)))
+        text = msgspec.json.encode(SECRETS.mask.data(msgspec.to_builtins(record, enc_hook=str)))
     return msgspec.json.format(text, indent=indent) if indent >= 0 else text
 
 

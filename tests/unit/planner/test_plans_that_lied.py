@@ -2,10 +2,15 @@
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from sflow_ctl.batch.slurm_time import slurm_time
+from sflow_ctl.format.expressions.templates import EVALUATOR
+from sflow_ctl.plan.deferred import DeferredValues
+from sflow_ctl.plan.model import Plan
 from sflow_ctl.planner.numbers import as_int, as_seconds
+from sflow_ctl.runtime.record.directory import _recorded
 from tests.unit.planner.planning import findings_of, plan_of
 
 JOB = frozenset(("account", "partition"))
@@ -209,3 +214,88 @@ def test_public_03_a_time_limit_of_0_is_none(tmp_path: Path) -> None:
         assert (plan.timeout_s, plan.tasks[0].timeout_s) == (None, None)
     plan = plan_of(tmp_path, text % ("1", "0.5"))
     assert (plan.timeout_s, plan.tasks[0].timeout_s) == (1.0, 0.5)
+
+
+def test_public_04_a_late_expression_calculates_with_numbers(tmp_path: Path) -> None:
+    """They were texts: `2 * A` was `1.501.50`."""
+    plan = plan_of(
+        tmp_path,
+        "variables: {A: 1.50, L: [2.50]}\nworkflow:\n  name: w\n  tasks:\n"
+        "    - {name: a, script: [x], outputs: [{pattern: 'n={n:d}'}]}\n"
+        "    - {name: b, depends_on: [a], script: ['${{ A }} ${{ task.a.outputs.n * A }} ${{ L[0] + task.a.outputs.n }}']}\n",
+    )
+    filled, _ = DeferredValues(plan, {"a": {"n": 2}}, lambda _: None, EVALUATOR).filled_in(plan.tasks[1])
+    assert filled.argv[-1].endswith("1.50 3.0 4.5")
+    recorded = msgspec.json.decode(_recorded(plan), type=Plan)  # a resume reads it
+    assert recorded.tasks[1].argv == plan.tasks[1].argv
+
+
+OUTPUTS = (
+    "variables: {C: {value: 1, domain: [1, 2]}}\nworkflow:\n  name: w\n  tasks:\n"
+    "    - {name: m, script: [x], replicas: {variables: [C]}, outputs: [{pattern: 'r={rate:d}'}]}\n"
+    "    - {name: n, script: [x], outputs: [{json: 'a.b'}, {csv: step, source: f.csv},\n"
+    "      {pattern: '{p.q:d}'}], result: {z: 'z=(.)'}}\n"
+    "    - {name: f, script: [x], result: {file: m.json}}\n"
+    "    - {name: e, script: [x], outputs: [{pattern: '{${{ \"v\" }}:d}'}]}\n"
+    "    - name: c\n      depends_on: [m, n, f, e]\n      script: ['%s']\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("expression", "code", "hint"),
+    [
+        ("task.m.outputs.rate", "outputs-of-replicas", 'task["m"][0].outputs'),
+        ('task["m"].outputs', "outputs-of-replicas", "map(attribute="),
+        ("task.m_1.outputs.rat", "no-such-output", 'did you mean "rate"?'),
+        ("task.m[1].outputs[\"rat\"]", "no-such-output", 'did you mean "rate"?'),
+        ("task.n.outputs.a", "no-such-output", "it has b, p.q, step, z"),
+    ],
+)  # fmt: skip
+def test_public_n4_outputs_that_cannot_come_are_refused(
+    expression: str, code: str, hint: str, tmp_path: Path
+) -> None:
+    (finding,) = findings_of(tmp_path, OUTPUTS % f"${{{{ {expression} }}}}")
+    assert finding.code == code
+    assert hint in str(finding.hint)
+    assert "workflow.tasks[4].script[0]" in str(finding.where)
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "task.m[0].outputs.rate",
+        'task["m_2"].outputs["rate"]',
+        "task.m | map(attribute=\"outputs.rate\") | sum",
+        "task.n.outputs.b.deep",
+        "task.n.outputs.step",
+        "task.n.outputs.z",
+        "task.n.outputs.p",
+        'task.n.outputs.get("a")',
+        "task.n.outputs.a | default(1)",
+        "task.n.outputs.a is defined",
+        "task.f.outputs.anything",
+        "task.e.outputs.anything",
+    ],
+)  # fmt: skip
+def test_public_n4_outputs_that_may_come_are_accepted(expression: str, tmp_path: Path) -> None:
+    assert plan_of(tmp_path, OUTPUTS % f"${{{{ {expression} }}}}").tasks[-1].deferred
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        "retries: %s",
+        "retries: {count: 1, interval: %s}",
+        "retries: {count: 1, interval: 1, backoff: %s}",
+        "timeout: %s",
+        "replicas: %s",
+        "resources: {gpus: {count: %s}}",
+        "resources: {nodes: {count: %s}}",
+        "ports: {http: %s}",
+        "success: {files: [{path: a, min_bytes: %s}]}",
+    ],
+)
+def test_public_n4_numbers_beyond_measure_are_refused(field: str, tmp_path: Path) -> None:
+    text = f"workflow: {{name: w, tasks: [{{name: a, script: [x], {field % ('1' + '0' * 400)}}}]}}\n"
+    (finding,) = findings_of(tmp_path, text)
+    assert finding.code in ("wrong-value", "sweep-size", "nodes-do-not-fit", "too-many-ports")
