@@ -5,6 +5,7 @@ orders it with `CollectOutputs` and lets the exit count when the values are here
 they are known.
 """
 
+import codecs
 import contextlib
 import errno
 import os
@@ -177,6 +178,11 @@ def _open_patiently(path: Path) -> int:
         time.sleep(SHORTAGE_PAUSE_S)
 
 
+def _encoding(beginning: bytes) -> str:
+    is_utf_16 = beginning.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    return "utf-16" if is_utf_16 else "utf-8-sig"
+
+
 def _lines(path: Path, source: str, labels: Labels) -> Iterator[str]:
     """Yield the lines of a regular file; a FIFO or device would block, or never end. Raises: OSError."""
     descriptor = _open_patiently(path)
@@ -184,7 +190,8 @@ def _lines(path: Path, source: str, labels: Labels) -> Iterator[str]:
         os.close(descriptor)
         raise OSError(f"{source} is not a regular file")
     if labels == "none":
-        with open(descriptor, encoding="utf-8", errors="replace") as file:  # noqa: PTH123 - a descriptor has no path
+        encoding = _encoding(os.pread(descriptor, 3, 0))
+        with open(descriptor, encoding=encoding, errors="replace") as file:  # noqa: PTH123 - a descriptor has no path
             yield from file
         return
     remover = LabelRemover(labels)

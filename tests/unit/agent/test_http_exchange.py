@@ -288,3 +288,10 @@ def test_json_needs_the_whole_body() -> None:
     for body in (b"<html>", b"\xff", b"[" * 100_000):
         got = answer(b"HTTP/1.1 200 OK\r\n\r\n" + body, is_ended=True)
         assert verdict(check, got) == (False, "HTTP 200 OK, but its body is not JSON")
+
+
+@pytest.mark.parametrize("body", [b'\xef\xbb\xbf{"count": 2}', b'{"count": 2, "load": NaN}'])
+def test_public_14_and_15_an_answer_is_read_as_programs_write_it(body: bytes) -> None:
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body)
+    check = HttpCheck(method="GET", url="", json="count == 2")
+    assert verdict(check, answer(head + body)) == (True, "HTTP 200 OK, count == 2")
