@@ -1,7 +1,8 @@
 """One HTTP/1.1 exchange without its socket: the bytes of a request, and an answer read as its bytes arrive.
 
-h11 reads the answer; this module bounds it, as only short answers are expected, and accepts what curl does and h11 does not: bare
-line feeds around chunks (h11 accepts them in heads), blanks before a colon, lines that are no headers. Imported with the first HTTP probe. `checks.http` owns the socket, `verdict` judges.
+h11 reads the answer; this module bounds it, as only short answers are expected, and accepts what curl does and h11 does not:
+bare line feeds around chunks (h11 accepts them in heads), blanks before a colon, lines that are no headers. Imported with the
+first HTTP probe. `checks.http` owns the socket, `verdict` judges.
 Source: RFC 9112.
 """
 
@@ -24,6 +25,8 @@ _KEEPS_METHOD = frozenset((307, 308))
 _DEFAULT_CONTENT_TYPE = "text/plain; charset=utf-8"
 _NOT_GIVEN = ("connection", "content-length", "transfer-encoding")
 """Headers about the framing of the request: a check cannot replace them."""
+_TLS_RECORDS = (b"\x15\x03", b"\x16\x03")
+"""An alert or a handshake. Source: RFC 8446, 5.1."""
 MAX_SIZE_LINE = 4096
 _BLANK_LINE = lazy_pattern(rb"\n\r?\n")
 _LINE_END = lazy_pattern(rb"\r?\n")
@@ -124,6 +127,8 @@ class Answer:
     def _end_of_head(self, searched: int) -> int | None:
         """Return where the first head in what was received ends, or None. Raises: BadAnswerError."""
         start = bytes(self._head[:60])
+        if start[:2] in _TLS_RECORDS:
+            raise BadAnswerError("it speaks TLS (https:// would ask that way)")
         if not start.upper().startswith(b"HTTP/"[: len(start)]):
             raise BadAnswerError(f"this is not an HTTP answer: {start.decode(errors='replace')!r}")
         end = _BLANK_LINE.search(self._head, searched)

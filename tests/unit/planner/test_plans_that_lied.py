@@ -5,6 +5,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from protocol.messages.checks import TcpCheck
 from sflow_ctl.batch.slurm_time import slurm_time
 from sflow_ctl.format.expressions.templates import EVALUATOR
 from sflow_ctl.plan.deferred import DeferredValues
@@ -299,3 +300,12 @@ def test_public_n4_numbers_beyond_measure_are_refused(field: str, tmp_path: Path
     text = f"workflow: {{name: w, tasks: [{{name: a, script: [x], {field % ('1' + '0' * 400)}}}]}}\n"
     (finding,) = findings_of(tmp_path, text)
     assert finding.code in ("wrong-value", "sweep-size", "nodes-do-not-fit", "too-many-ports")
+
+
+@pytest.mark.parametrize("host", ["::1", "[::1]"])
+def test_public_11_a_host_may_be_written_as_an_endpoint_has_it(host: str, tmp_path: Path) -> None:
+    probes = f"{{readiness: {{tcp_port: {{port: 80, host: '{host}'}}}}}}"
+    text = f"workflow: {{name: w, tasks: [{{name: a, script: [x], probes: {probes}}}]}}\n"
+    (check,) = plan_of(tmp_path, text).tasks[0].probes[0].checks
+    assert isinstance(check, TcpCheck)
+    assert check.host == "::1"
