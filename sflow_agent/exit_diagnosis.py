@@ -121,7 +121,9 @@ class ExitDiagnosis:
             )
         )
         if cause is not None and cause.word == "port_in_use":
-            return self._with_owner(cause, pieces, end.spec)
+            cause = self._with_owner(cause, pieces, end.spec)
+        if cause is not None and found is not None and found.doubt and cause.line == found.line:
+            return msgspec.structs.replace(cause, text=f"{cause.text or cause.line}; {found.doubt}")
         return cause
 
     def _with_owner(self, cause: ExitCause, pieces: list[LogExcerpt], spec: RankSpec) -> ExitCause:
