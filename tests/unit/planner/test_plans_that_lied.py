@@ -170,6 +170,31 @@ def test_public_24_variables_that_a_shell_sets_itself_are_warned_of(tmp_path: Pa
     assert all("w.yaml:" in str(one.where) and one.hint for one in shell)
 
 
+def test_public_24_a_variable_that_a_shell_cannot_name_is_warned_of(tmp_path: Path) -> None:
+    text = "variables: {a-b: 1, c.d: 2, e: 3, f-g: 4}\nworkflow:\n  name: w\n  tasks:\n"
+    script = "['echo $a-b', 'echo ${c.d} $e $f', 'echo ${{ variables[\"f-g\"] }}']"
+    warnings = plan_of(tmp_path, f"{text}    - {{name: t, script: {script}}}\n").warnings
+    assert [one.what for one in warnings] == [
+        'task "t": a shell does not read $a-b as the variable "a-b"',
+        'task "t": a shell does not read $c.d as the variable "c.d"',
+    ]
+    assert [str(one.where).partition("  ")[2] for one in warnings] == [
+        "workflow.tasks[0].script[0]", "workflow.tasks[0].script[1]",
+    ]  # fmt: skip
+
+
+def test_public_22_hyphens_are_looked_for_beside_numbers_of_any_spelling(tmp_path: Path) -> None:
+    """A version such as 1.10 beside a name with a hyphen was an internal error."""
+    text = (
+        "variables: {a-b: 1, V: 1.10, W: [2.50, {k: 1_0}], D: {value: 1.0, domain: [1.0]}}\n"
+        "artifacts: {M: {uri: 'file://m', content: x}}\nbackends: {p: {type: local, nodes: 1}}\n"
+        "workflow:\n  name: w\n  tasks:\n    - {name: t, variables: {X: 1.20}, script: ['cat $M ${{ V }} ${{ %s }}']}\n"
+    )
+    assert plan_of(tmp_path, text % "W[0]").tasks
+    (finding,) = findings_of(tmp_path, text % "a-b")
+    assert finding.code == "hyphen-in-name"
+
+
 TORCH = "backends: {pool: {type: local, nodes: %d}}\n" + ONE + "launcher: torchrun\n"
 
 
