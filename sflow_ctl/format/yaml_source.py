@@ -4,6 +4,7 @@ Places are looked up in the parsed nodes when something is wrong, so a good file
 `yaml_values` are the only ones that know the YAML library.
 """
 
+import codecs
 import re
 import sys
 from collections.abc import Sequence
@@ -182,8 +183,22 @@ def _read_text(path: Path, kind: str) -> str | Finding:
         return Finding("file-not-found", f"the {kind} {path} does not exist", str(path), hint)
     except IsADirectoryError:
         return Finding("file-not-found", f"{path} is a directory, not a {kind}", str(path))
-    except (OSError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        line, column, why = not_utf_8(error)
+        shown = STANDARD_INPUT if str(path) == "-" else path
+        where = f"{shown}:{line}:{column}"
+        return Finding("file-not-readable", f"the {kind} {shown} {why}", where, "save it as UTF-8")
+    except OSError as error:
         return Finding("file-not-readable", f"the {kind} {path} cannot be read: {error}", str(path))
+
+
+def not_utf_8(error: UnicodeDecodeError) -> tuple[int, int, str]:
+    """Return where a text is not UTF-8, line and column from 1, and what it is."""
+    before = error.object[: error.start]
+    column = len(before.rpartition(b"\n")[2].decode(errors="replace")) + 1
+    is_utf_16 = error.object.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    why = "is UTF-16" if is_utf_16 else f"is not UTF-8: byte 0x{error.object[error.start]:02x}"
+    return before.count(b"\n") + 1, column, why
 
 
 def _syntax_finding(path: Path, error: yaml.MarkedYAMLError, text: str) -> Finding:
