@@ -16,6 +16,7 @@ from msgspec import Struct
 
 from protocol.errors import Finding
 from sflow_ctl.format.written import WrittenFloat, WrittenInt
+from sflow_ctl.format.yaml_problems import begins_earlier, explain_syntax
 from sflow_ctl.format.yaml_values import (
     STR_TAG,
     InvalidDataError,
@@ -123,7 +124,7 @@ def read_source(path: Path, kind: str = "workflow file") -> tuple[Source | None,
     except yaml.MarkedYAMLError as error:
         return None, [_syntax_finding(path, error, text)]
     except yaml.YAMLError as error:
-        return None, [Finding("yaml-syntax", f"not valid YAML: {error}", str(path))]
+        return None, [_control_finding(path, error, text)]
     except RecursionError:
         return None, [Finding("yaml-syntax", "not valid YAML: nested too deeply", str(path))]
     except InvalidDataError as error:
@@ -205,7 +206,8 @@ def _syntax_finding(path: Path, error: yaml.MarkedYAMLError, text: str) -> Findi
     """Explain a syntax error at the place where it begins: for an open quote that is the quote, not the file's end."""
     problem, context = error.problem_mark, error.context_mark
     is_open_quote = context is not None and "quoted scalar" in str(error.context)
-    mark = context if is_open_quote or problem is None else problem
+    began_earlier = context is not None and begins_earlier(str(error.problem), str(error.context))
+    mark = context if is_open_quote or began_earlier or problem is None else problem
     if mark is None:
         return Finding("yaml-syntax", f"not valid YAML: {error.problem or error.context}", str(path))
     where = f"{path}:{mark.line + 1}:{mark.column + 1}"
@@ -215,9 +217,20 @@ def _syntax_finding(path: Path, error: yaml.MarkedYAMLError, text: str) -> Findi
         return Finding("yaml-syntax", "not valid YAML: a tab in the indentation", where, hint)
     if is_open_quote:
         return Finding("yaml-syntax", "not valid YAML: a quote is not closed", where, "close the quote")
-    what = f"not valid YAML: {error.problem or error.context}"
-    hint = "check indentation and quoting; a value with `: ` or ` #` in it needs quotes"
-    return Finding("yaml-syntax", what, where, hint)
+    problem_text = error.problem or error.context
+    why, hint = explain_syntax(str(problem_text), line)
+    return Finding("yaml-syntax", f"not valid YAML: {why or problem_text}", where, hint)
+
+
+def _control_finding(path: Path, error: yaml.YAMLError, text: str) -> Finding:
+    """Explain a character that no YAML file may have."""
+    position = getattr(error, "position", None)
+    if not isinstance(position, int) or position >= len(text):
+        return Finding("yaml-syntax", f"not valid YAML: {str(error).partition(chr(10))[0]}", str(path))
+    before = text[:position]
+    where = f"{path}:{before.count(chr(10)) + 1}:{len(before.rpartition(chr(10))[2]) + 1}"
+    what = f"not valid YAML: the control character 0x{ord(text[position]):02x}"
+    return Finding("yaml-syntax", what, where, "remove it")
 
 
 def _finding(path: Path, problem: Problem) -> Finding:

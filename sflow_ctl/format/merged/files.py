@@ -9,12 +9,13 @@ from typing import Any
 from msgspec import Struct, field
 
 from protocol.errors import Finding
-from sflow_ctl.format.checking import check, guess_hint
+from sflow_ctl.format.checking import check, meant_key
 from sflow_ctl.format.field_lookup import dotted
 from sflow_ctl.format.merged.deep_merge import MergedLeaf, merge_item, settle_variable
 from sflow_ctl.format.merged.items import Item
 from sflow_ctl.format.merged.script_lines import restore_lines
 from sflow_ctl.format.merged.short_forms import expand_short_forms, with_long_monitor
+from sflow_ctl.format.other_words import entry_example, example_of
 from sflow_ctl.format.schema import WorkflowSettings
 from sflow_ctl.format.written import variable_value
 from sflow_ctl.format.yaml_source import PathKey, Source
@@ -312,9 +313,10 @@ def _require(merged: Merged) -> None:
     if missing and not merged.findings:
         files = ", ".join(str(source.path) for source in merged.sources)
         what = f"the workflow is incomplete: {', '.join(missing)} missing"
-        merged.findings.append(
-            Finding("missing-key", what, files, "a file needs at least version, workflow.name and tasks")
-        )
+        hint = "a file needs at least version, workflow.name and tasks"
+        if missing == ["version"]:
+            hint = 'begin it with version: "0.1"'
+        merged.findings.append(Finding("missing-key", what, files, hint))
 
 
 def _unknown_keys(
@@ -328,12 +330,22 @@ def _unknown_keys(
                     "unknown-key",
                     f'unknown key "{key}"',
                     f"{source.key_where(full)}  {dotted(full)}",
-                    guess_hint(str(key), allowed, f"allowed here: {', '.join(allowed)}"),
+                    _hint_of_key(str(key), path, allowed),
                 )
             )
+
+
+def _hint_of_key(key: str, path: tuple[PathKey, ...], allowed: tuple[str, ...]) -> str | None:
+    if not path and key in WORKFLOW_KEYS:
+        return f"it belongs below workflow: indent it, as in workflow: {{name: ..., {key}: ...}}"
+    meant = meant_key(key, allowed)
+    return f'did you mean "{meant}"?' if meant else f"allowed here: {', '.join(allowed)}"
 
 
 def _shape(source: Source, path: tuple[PathKey, ...], what: str) -> Finding:
     field_name = dotted(path)
     place = source.where(path) or str(source.path)
-    return Finding("wrong-type", what, f"{place}  {field_name}" if field_name else place)
+    hint = example_of(path[-1]) if path else "e.g. " + str(example_of("workflow"))
+    if len(path) > 1:
+        hint = entry_example(str(path[-2])) or hint
+    return Finding("wrong-type", what, f"{place}  {field_name}" if field_name else place, hint)

@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
-from protocol.errors import Finding, SpecError, UsageError
+from protocol.errors import Finding, PlanError, SpecError, UsageError
 from sflow_ctl.format.loader import DocumentError, LoadedDocument, load_documents
 from sflow_ctl.plan.model import Plan
 from sflow_ctl.plan.secrets import SECRETS
@@ -148,6 +148,11 @@ def plan_run(read: ReadRun, options: RunOptions, is_dry: bool) -> PlannedRun:
         return _with_simulated_gpus(_selected(build_plan(loaded, known), options.tasks), options)
 
     plan = _with_simulated_gpus(_selected(build_plan(loaded, context), options.tasks), options)
+    if any(task.outputs for task in plan.tasks):
+        from sflow_ctl.results.checks import wrong_outputs  # the parse library, only for files with outputs
+
+        if findings := wrong_outputs(plan, loaded.where):
+            raise PlanError(findings)
     if plan.storage:
         from sflow_ctl.runtime.uploads.at_start import upload_warnings  # few runs upload anything
 
