@@ -214,9 +214,8 @@ class Rank(Struct):
 
     def diagnosed(self, cause: ExitCause | None) -> list[AgentCommand]:
         """Report the exit that was withheld for its cause; a late cause is dropped."""
-        if self.phase is not RankPhase.DIAGNOSING:
+        if self.phase is not RankPhase.DIAGNOSING or self.exit is None:
             return []
-        assert self.exit is not None
         self.exit = msgspec.structs.replace(self.exit, cause=cause or disk_full(self.lost_output))
         return self._report_exit()
 

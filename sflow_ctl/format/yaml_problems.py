@@ -49,7 +49,7 @@ _EXPLANATIONS = (
         "a list or mapping in brackets is not closed, or has text in it that needs quotes",
         _OTHER,
     ),
-    ("did not find expected node content", "brackets with something in them that is no value", _OTHER),
+    ("did not find expected node content", "something in brackets that is not a value", _OTHER),
 )
 
 

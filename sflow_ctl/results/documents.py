@@ -103,7 +103,7 @@ def column(name: str, lines: Iterable[str]) -> list[Any]:
 
 
 def _header(name: str, lines: Iterator[str]) -> str:
-    """Return the line with the names: the first with text that is no comment, or a comment that has this name."""
+    """Return the line with the names: the first that is not a comment, or a comment that has this name."""
     comment = ""
     for line in lines:
         text = line.lstrip("\ufeff")

@@ -1,7 +1,7 @@
 """One HTTP/1.1 exchange without its socket: the bytes of a request, and an answer read as its bytes arrive.
 
 h11 reads the answer; this module bounds it, as only short answers are expected, and accepts what curl does and h11 does not:
-bare line feeds around chunks (h11 accepts them in heads), blanks before a colon, lines that are no headers. Imported with the
+bare line feeds around chunks (h11 accepts them in heads), blanks before a colon, lines without headers. Imported with the
 first HTTP probe. `checks.http` owns the socket, `verdict` judges.
 Source: RFC 9112.
 """

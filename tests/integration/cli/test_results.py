@@ -44,7 +44,13 @@ def test_a_sweep_has_one_table_and_later_tasks_see_its_values(tmp_path: Path) ->
 
 
 def test_a_missing_value_fails_its_user_and_lists_the_known_names(tmp_path: Path) -> None:
-    (tmp_path / "w.yaml").write_text(SWEEP.replace("task.bench_1.outputs.rate", "task.bench_1.outputs.speed"))
+    text = SWEEP.replace("task.bench_1.outputs.rate", "task.bench_1.outputs.speed")
+    (tmp_path / "w.yaml").write_text(text)
+    run = sflow_ctl("run", "w.yaml", cwd=tmp_path)
+    assert run.returncode == 2  # no output is called that
+    assert 'the output "speed" of "bench", which it does not have' in run.stderr
+    printed_by_none = "- {csv: loss, source: t.csv}\n        - {pattern: 'speed = {speed:f}'}"
+    (tmp_path / "w.yaml").write_text(text.replace("- {csv: loss, source: t.csv}", printed_by_none))
     run = sflow_ctl("run", "w.yaml", cwd=tmp_path)
     assert run.returncode == 1
     assert "task best cannot start: " in run.stdout + run.stderr
