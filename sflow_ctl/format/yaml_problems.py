@@ -53,10 +53,9 @@ _EXPLANATIONS = (
 )
 
 
-def begins_earlier(problem: str, context: str) -> bool:
+def begins_earlier(problem: str) -> bool:
     """Return whether the mistake is where the construct begins, which libyaml notices a line later."""
-    is_open_bracket = "flow" in context and "did not find expected ',' or" in problem
-    return is_open_bracket or "could not find expected ':'" in problem
+    return "could not find expected ':'" in problem
 
 
 def explain_syntax(problem: str, line: str) -> tuple[str, str]:

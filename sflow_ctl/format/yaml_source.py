@@ -206,7 +206,7 @@ def _syntax_finding(path: Path, error: yaml.MarkedYAMLError, text: str) -> Findi
     """Explain a syntax error at the place where it begins: for an open quote that is the quote, not the file's end."""
     problem, context = error.problem_mark, error.context_mark
     is_open_quote = context is not None and "quoted scalar" in str(error.context)
-    began_earlier = context is not None and begins_earlier(str(error.problem), str(error.context))
+    began_earlier = context is not None and begins_earlier(str(error.problem))
     mark = context if is_open_quote or began_earlier or problem is None else problem
     if mark is None:
         return Finding("yaml-syntax", f"not valid YAML: {error.problem or error.context}", str(path))

@@ -18,6 +18,10 @@ from sflow_ctl.planner.source import PlanInput
 
 _EXPRESSION = lazy_pattern(r"\$\{\{.*?\}\}|\{%.*?%\}", re.DOTALL)
 _SHELL_NAME = lazy_pattern(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
+_TRUNCATES = lazy_pattern(
+    r"(?:(?<!>)>\|?|\btee\b(?!\s+-\w*a))\s*[\"']?/(?:dev/(?:stdout|stderr|fd/[12])|proc/(?:self|\$\$)/fd/[12])\b"
+)
+"""Opens the file behind stdout or stderr anew, without appending."""
 _QUOTED = lazy_pattern(r"\"[^\"]*\"|'[^']*'")
 # fmt: off
 _SET_BY_BASH = frozenset((
@@ -52,6 +56,7 @@ def check_document(source: PlanInput, findings: Findings) -> None:
             where = findings.loaded.where("tasks", task.name, "variables", index)
             _warn_of_owned(variable.name, where, findings)
         _warn_of_unspeakable(source, task, findings)
+        _warn_of_truncation(task, findings)
 
 
 def _warn_of_owned(name: str, where: str, findings: Findings) -> None:
@@ -74,6 +79,18 @@ def _warn_of_unspeakable(source: PlanInput, task: schema.Task, findings: Finding
                 findings.warn(
                     "shell-variable", what, where, f'write ${{{{ variables["{name}"] }}}}, or rename it'
                 )
+
+
+def _warn_of_truncation(task: schema.Task, findings: Findings) -> None:
+    """Warn of a redirection that empties a log which the task writes itself."""
+    if task.log != "direct":
+        return
+    for index, text in enumerate(task.script):
+        match = _TRUNCATES.search(text)
+        if match is not None:
+            what = f'task "{task.name}": with `log: direct`, `{match[0].strip()}` empties its log'
+            where = findings.loaded.where("tasks", task.name, "script", index)
+            findings.warn("log-truncated", what, where, "write >&2 or >&1, or leave log: direct out")
 
 
 def _check_hyphens(source: PlanInput, findings: Findings) -> None:

@@ -125,7 +125,7 @@ def _planning_findings(read: ReadRun, options: RunOptions, known: Sequence[Findi
 def plan_run(read: ReadRun, options: RunOptions, is_dry: bool) -> PlannedRun:
     """Plan a run without touching anything. In a Slurm job the plan is provisional until its agents report.
 
-    Raises: PlanError, UsageError with every finding; AllocationError.
+    Raises: PlanError, UsageError with every finding; AllocationError; UnicodeEncodeError.
     """
     earlier = None
     if options.resume is not None:
@@ -141,6 +141,8 @@ def plan_run(read: ReadRun, options: RunOptions, is_dry: bool) -> PlannedRun:
     directory = settings.output_dir / run_id
     if is_dry and earlier is None:
         directory = settings.output_dir / "_dry_run" / name
+    for path in (directory, options.workflow.workspace_dir):
+        str(path).encode()  # another encoding is refused before anything is made
     context = _plan_context(read, options, nodes, run_id, directory, is_dry)
 
     def replan(job_id: str, job_nodes: "tuple[JobNode, ...]", here: tuple[str, str]) -> Plan:

@@ -112,9 +112,9 @@ HEAD_OF_TASKS = 'version: "0.1"\nworkflow:\n  name: w\n  tasks:\n'
     [
         ("    - name: a\n      script: [x]\n     depends_on: [b]\n", "indented otherwise", "7:6", "of its neighbours"),
         ("    - name: a\n      scripts\n      log: piped\n", "a key without `: `", "6:7", "`key: value`"),
-        ("    - name: a\n      script: [echo ${{ N }}]\n", "braces of an expression", "6:15", "put it in quotes"),
+        ("    - name: a\n      script: [echo ${{ N }}]\n", "braces of an expression", "6:22", "put it in quotes"),
         ("    - {name: a, replicas: ${{ N }}, script: [x]}\n", "braces of an expression", "5:", "put it in quotes"),
-        ("    - name: a\n      script: [echo hi\n    - name: b\n", "in brackets is not closed", "6:15", "quotes"),
+        ("    - name: a\n      script: [echo hi\n    - name: b\n", "in brackets is not closed", "7:", "quotes"),
         ("    - name: a\n      script: echo a: b\n", "a second `: `", "6:21", "quotes"),
         ("    - name: a\n      script: - echo\n", "cannot begin with `- `", "6:15", "next line"),
         ("    - name: a\n      script: [*x]\n", "an anchor", "6:16", "quotes"),

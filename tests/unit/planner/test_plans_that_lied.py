@@ -195,6 +195,30 @@ def test_public_22_hyphens_are_looked_for_beside_numbers_of_any_spelling(tmp_pat
     assert finding.code == "hyphen-in-name"
 
 
+@pytest.mark.parametrize(
+    ("line", "is_warned"),
+    [
+        ("echo x > /dev/stderr", True),
+        ("echo x 2>/dev/stdout", True),
+        ("exec &> /proc/self/fd/1", True),
+        ('echo x > "/dev/fd/2"', True),
+        ("echo x >| /dev/stdout", True),
+        ("echo x | tee /dev/stderr", True),
+        ("echo x >> /dev/stderr", False),
+        ("echo x | tee -a /dev/stderr", False),
+        ("echo x >&2", False),
+        ("echo x > /dev/null", False),
+        ("cat < /dev/stdin", False),
+    ],
+)
+def test_public_01_a_redirection_that_empties_a_direct_log_is_warned_of(
+    line: str, is_warned: bool, tmp_path: Path
+) -> None:
+    for log, expected in (("direct", is_warned), ("piped", False)):
+        text = f"workflow: {{name: w, tasks: [{{name: a, log: {log}, script: ['{line}']}}]}}\n"
+        assert [one.code for one in plan_of(tmp_path, text).warnings] == ["log-truncated"] * expected
+
+
 TORCH = "backends: {pool: {type: local, nodes: %d}}\n" + ONE + "launcher: torchrun\n"
 
 
