@@ -22,7 +22,7 @@ import msgspec
 
 from protocol.text.counted import counted
 from protocol.text.process_labels import LabelRemover, Labels
-from sflow_ctl.plan.log_paths import log_path
+from sflow_ctl.plan.log_paths import earlier_log_path, log_path
 from sflow_ctl.plan.model import PlannedTask
 from sflow_ctl.plan.results import STDOUT
 from sflow_ctl.plan.secrets import SECRETS
@@ -92,7 +92,7 @@ class OutputCollector:
         while (wanted := self._wanted.get()) is not None:
             task, attempt = wanted
             try:
-                values, problems = self._read(task)
+                values, problems = self._read(task, attempt)
             except Exception as error:  # noqa: BLE001 - a value that cannot be read never holds a task up
                 values, problems = {}, [f"could not be read: {type(error).__name__}: {error}"]
             self.values[task.name] = values
@@ -103,7 +103,7 @@ class OutputCollector:
             with contextlib.suppress(OSError):  # closed: the run has ended
                 os.eventfd_write(self.fileno, 1)
 
-    def _read(self, task: PlannedTask) -> tuple[dict[str, Any], list[str]]:
+    def _read(self, task: PlannedTask, attempt: int) -> tuple[dict[str, Any], list[str]]:
         from sflow_ctl.results.outputs import collect  # the parse library, only for tasks that need it
 
         log = self._run_directory / log_path(task.name)
@@ -115,6 +115,7 @@ class OutputCollector:
             )
 
         found = collect(task.outputs, lines)
+        found.problems += _stale(task, attempt, log.parent)
         specs = [
             {
                 key: value
@@ -176,6 +177,27 @@ def _open_patiently(path: Path) -> int:
             if error.errno not in (errno.EMFILE, errno.ENFILE) or time.monotonic() > deadline:
                 raise
         time.sleep(SHORTAGE_PAUSE_S)
+
+
+def _stale(task: PlannedTask, attempt: int, directory: Path) -> Iterator[str]:
+    """Yield a sentence for each file that this attempt has not written: its values are an earlier attempt's.
+
+    The log of the attempt before was renamed when this one began: both times are the file system's own.
+    """
+    began = _changed_at(directory.parent / earlier_log_path(task.name, attempt - 1)) if attempt > 1 else None
+    if began is None:
+        return
+    for source in sorted({output.source for output in task.outputs} - {STDOUT}):
+        written = _changed_at(directory / source)
+        if written is not None and written < began:
+            yield f"{source}: attempt {attempt} did not write it, so its values are an earlier attempt's"
+
+
+def _changed_at(path: Path) -> int | None:
+    try:
+        return path.stat().st_ctime_ns
+    except OSError:
+        return None
 
 
 def _encoding(beginning: bytes) -> str:

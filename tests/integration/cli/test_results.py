@@ -146,3 +146,21 @@ workflow:
     assert run.returncode == 0, run.stdout + run.stderr
     results = json.loads((tmp_path / "sflow_output/r/results.json").read_bytes())
     assert {name: one["values"] for name, one in results["tasks"].items()} == {"a": {"r": 1}, "b": {"r": 12}}
+
+
+def test_public_08_values_of_a_file_that_an_earlier_attempt_wrote_are_reported(tmp_path: Path) -> None:
+    first = (
+        "cd $SFLOW_TASK_OUTPUT_DIR; test -e mark || { echo 1 | tee mark > r.csv; sed -i 1ia r.csv; exit 1; }"
+    )
+    tasks = "".join(
+        f"    - {{name: {name}, retries: 1, script: ['{first}', '{then}'], outputs: [{{csv: a, source: r.csv}}]}}\n"
+        for name, then in (("stale", "true"), ("fresh", "touch r.csv"))
+    )
+    (tmp_path / "w.yaml").write_text(f'version: "0.1"\nworkflow:\n  name: w\n  tasks:\n{tasks}')
+    done = sflow_ctl("run", "w.yaml", "--run-id", "r", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    what = "r.csv: attempt 2 did not write it, so its values are an earlier attempt's"
+    assert f"warning: outputs of stale: {what}" in done.stdout + done.stderr
+    assert "outputs of fresh" not in done.stdout + done.stderr
+    summary = json.loads((tmp_path / "sflow_output/r/.sflow/summary.json").read_text())
+    assert {one["name"]: one["output_problems"] for one in summary["tasks"]} == {"stale": [what], "fresh": []}
