@@ -8,6 +8,7 @@ import contextlib
 import os
 import stat
 
+WRITTEN_AGAIN = "it was written again"
 RESTORED_BYTES = 256 << 20
 """What a larger log had is not copied: that would hold up the output of other tasks."""
 
@@ -51,9 +52,7 @@ def put_back(descriptor: int, path: str) -> str:
             os.unlink(part)  # noqa: PTH108
         raise
     _replace(descriptor, new)
-    return (
-        "it was written again" if is_whole else "it begins anew, since it was too large to be written again"
-    )
+    return WRITTEN_AGAIN if is_whole else "it begins anew, since it was too large to be written again"
 
 
 def _replace(descriptor: int, new: int) -> None:

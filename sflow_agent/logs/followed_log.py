@@ -24,6 +24,10 @@ class Log(Struct):
     searches: dict[tuple[RankId, ProbeKey], Search] = field(default_factory=dict)
     size: int = 0
     """The last known size of a log that its task writes itself."""
+    truncations: int = 0
+    """Of those that its writer has counted, how many are known here."""
+    noted_base: int = 0
+    """The stream's base that the spool's index has."""
     is_shrunk: bool = False
     """It has become shorter, and a warning was given."""
     foreign_inode: int | None = None
@@ -49,6 +53,18 @@ class Log(Struct):
             if result is not None:
                 seen.append(CheckObserved(owner, key, result, search.matcher.line))
         return budget
+
+    def begin_anew(self, truncations: int, warn: Callable[[str], None]) -> None:
+        """Read from the beginning if the log was truncated so often, also where it is as long as it was by now."""
+        if truncations == self.truncations:
+            return
+        self.truncations = truncations
+        self.note_shrunk(warn)
+        for search in self.searches.values():
+            if not search.is_done:
+                search.restart()
+        if self.stream is not None and self.stream.end is None:
+            self.stream.start_anew()
 
     def note_shrunk(self, warn: Callable[[str], None]) -> None:
         """Warn, once, that the log was truncated."""

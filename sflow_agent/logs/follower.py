@@ -147,6 +147,7 @@ class LogFollower:
         log = self._logs.get(rank)
         if log is None:
             return
+        log.begin_anew(self._outputs.truncations(rank), self._warn)
         if log.stream is not None:
             log.stream.end = log.stream.base + log_size(log.path)
         self._direct.pop(rank, None)
@@ -224,6 +225,7 @@ class LogFollower:
             log = self._logs.get(rank)
             if log is None:
                 continue
+            log.begin_anew(self._outputs.truncations(rank), self._warn)
             before = budget
             budget = log.search(budget, seen, self._warn)
             budget = self._stream(rank, log, budget)
@@ -278,9 +280,11 @@ class LogFollower:
             size = os.fstat(descriptor).st_size
             if stream.base + size < stream.sent and stream.end is None:
                 log.note_shrunk(self._warn)
+                log.truncations = self._outputs.truncations(rank)
                 stream.start_anew()
-                if self._index is not None and log.relative:
-                    self._index.note(IndexEntry(rank, log.relative, base=stream.base))
+            if stream.base != log.noted_base and self._index is not None and log.relative:
+                self._index.note(IndexEntry(rank, log.relative, base=stream.base))
+            log.noted_base = stream.base
             while budget > 0:
                 chunk = stream.next_chunk(size)
                 if chunk is None:

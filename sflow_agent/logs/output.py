@@ -21,7 +21,7 @@ from collections import deque
 from collections.abc import Callable
 
 from protocol.ids import RankId
-from protocol.machine.named_file import is_at_path, put_back
+from protocol.machine.named_file import WRITTEN_AGAIN, is_at_path, put_back
 from sflow_agent.descriptors import Descriptors
 from sflow_agent.logs.output_handover import OutputSender
 from sflow_agent.logs.splicing import Masks, Pending, Unwritten, discard, move, move_masked, write_masked
@@ -58,6 +58,8 @@ class RankOutput:
         self.is_large = False
         self.keeps_path = True
         """Its log is put back if the task deletes or renames it: until a next attempt's log has that path."""
+        self.end = 0
+        """The size of its log after the last move: one that is smaller since was truncated."""
         self.held_reason = ""
         """Why its output stays in the pipe: the disk is full. Empty while it is written."""
         self.pending = Pending()
@@ -99,6 +101,7 @@ class Outputs:
         self._is_loop_behind = False
         """A flooding output has grown, and the loop is to hear of it in a moment."""
         self._problems: deque[str] = deque()
+        self._truncations: dict[RankId, int] = {}
         self._held: dict[int, RankOutput] = {}
         """By number: those whose log's disk is full. The thread tries them again."""
         descriptors.add(self._event, select.EPOLLIN, self._take_news)
@@ -174,6 +177,10 @@ class Outputs:
         self._forget_ended()
         return lost
 
+    def truncations(self, rank: RankId) -> int:
+        """Return how often the rank's log has begun anew: counted before it gets its next bytes."""
+        return self._truncations.get(rank, 0)
+
     def superseded(self, path: str) -> None:
         """Note that a log is renamed because the next attempt's gets its path."""
         for output in list(self._by_rank.values()):
@@ -238,11 +245,15 @@ class Outputs:
         """Move up to `limit` bytes; return whether the pipe is at its end. Output that is not written is reported."""
         if output.keeps_path and not is_at_path(output.file, output.path):
             self._put_back(output)
+        if os.fstat(output.file).st_size < output.end:
+            self._truncations[output.rank] = self.truncations(output.rank) + 1
         if self.mask is None:
             moved, is_at_end, unwritten = move(output.pipe, output.file, limit)
         else:
             pipe, file = output.pipe, output.file
             moved, is_at_end, unwritten = move_masked(pipe, file, limit, output.pending, self.mask)
+        if moved:
+            output.end = os.lseek(output.file, 0, os.SEEK_CUR)
         self._note_unwritten(output, unwritten)
         is_news = moved > 0 and self.is_followed(output.rank)
         if is_news:
@@ -265,6 +276,9 @@ class Outputs:
             output.keeps_path = False
             return
         self._problems.append(f"{output.path} was deleted or renamed while its task ran: {done}")
+        if done != WRITTEN_AGAIN:
+            self._truncations[output.rank] = self.truncations(output.rank) + 1
+            output.end = 0
         self._signal_loop()
         if output.is_armed and self._guardian is not None and self.mask is None:
             self._guardian.add(output.number, output.pipe, output.file)

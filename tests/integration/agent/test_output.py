@@ -229,3 +229,20 @@ def test_public_01_the_log_of_an_earlier_attempt_is_not_put_back(controller: Fak
     earlier = controller.directory / "a" / "a.attempt-1.log"
     controller.until(lambda: earlier.read_text() == "late\n", "the line of the first attempt")
     assert controller.log("a") == "second\n"
+
+
+@pytest.mark.parametrize("deed", [": > {log}", "rm {log}; echo 123456 > {log}", "truncate -s 3 {log}"])
+def test_public_01_a_truncated_log_that_is_as_long_again_at_once_is_read_anew(
+    controller: FakeController, deed: str
+) -> None:
+    """Its size alone does not show it."""
+    log = controller.directory / "a" / "a.log"
+    more = "echo READY $(seq 20)"
+    script = f"echo abc; sleep 0.3; {deed.format(log=log)}; {more}; sleep 0.3; echo end; sleep 60"
+    controller.spawn(spec("a", "bash", "-c", script, probes=(log_probe("READY"),), stream=True))
+    controller.until(lambda: controller.said(ProbeTriggered), "its readiness", 5.0)
+    controller.until(lambda: b"end" in controller.received[rank_id("a")], "the rest of the log")
+    received = controller.received[rank_id("a")].decode()
+    assert received.startswith("abc\n")
+    assert received.endswith(controller.log("a"))
+    assert received.count("READY") == 1
