@@ -9,7 +9,7 @@ from protocol.ids import ProbeKey, RankId
 from sflow_agent.core.events import CheckObserved
 from sflow_agent.core.send_window import SendWindow
 from sflow_agent.logs.search import Search
-from sflow_agent.logs.spool import DeliveredPart, LeftLog, log_size, size_if_there
+from sflow_agent.logs.spool import DeliveredPart, IndexEntry, LeftLog, SpoolIndex, log_size, size_if_there
 
 
 class Log(Struct):
@@ -54,9 +54,16 @@ class Log(Struct):
                 seen.append(CheckObserved(owner, key, result, search.matcher.line))
         return budget
 
-    def begin_anew(self, truncations: int, warn: Callable[[str], None]) -> None:
-        """Read from the beginning if the log was truncated so often, also where it is as long as it was by now."""
-        if truncations == self.truncations:
+    def note_base(self, rank: RankId, index: SpoolIndex | None) -> None:
+        """Have the spool's index know where in the stream the file begins."""
+        assert self.stream is not None
+        if self.stream.base != self.noted_base and index is not None and self.relative:
+            index.note(IndexEntry(rank, self.relative, base=self.stream.base))
+        self.noted_base = self.stream.base
+
+    def begin_anew(self, truncations: int, warn: Callable[[str], None], *, is_shorter: bool = False) -> None:
+        """Read from the beginning if the log is shorter, or was truncated so often and may be as long as it was by now."""
+        if truncations == self.truncations and not is_shorter:
             return
         self.truncations = truncations
         self.note_shrunk(warn)

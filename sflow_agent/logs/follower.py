@@ -18,7 +18,7 @@ from sflow_agent.core.send_window import SendWindow
 from sflow_agent.logs.followed_log import Log
 from sflow_agent.logs.output import ARM_AFTER_S, Outputs
 from sflow_agent.logs.search import Search
-from sflow_agent.logs.spool import DeliveredPart, IndexEntry, LeftLog, SpoolIndex, log_size
+from sflow_agent.logs.spool import DeliveredPart, LeftLog, SpoolIndex, log_size
 
 IN_FLIGHT_BYTES = 16 * 1024 * 1024
 """The limit of unacknowledged bytes over all logs: bounds the agent's memory."""
@@ -279,12 +279,8 @@ class LogFollower:
         try:
             size = os.fstat(descriptor).st_size
             if stream.base + size < stream.sent and stream.end is None:
-                log.note_shrunk(self._warn)
-                log.truncations = self._outputs.truncations(rank)
-                stream.start_anew()
-            if stream.base != log.noted_base and self._index is not None and log.relative:
-                self._index.note(IndexEntry(rank, log.relative, base=stream.base))
-            log.noted_base = stream.base
+                log.begin_anew(self._outputs.truncations(rank), self._warn, is_shorter=True)
+            log.note_base(rank, self._index)
             while budget > 0:
                 chunk = stream.next_chunk(size)
                 if chunk is None:
