@@ -2,7 +2,7 @@
 
 from protocol.messages.facts import Leased
 from sflow_ctl.core.actions.stopping import cannot_start, stop_task, stopped_verdict
-from sflow_ctl.core.actions.transitions import change, occupy, send_leases
+from sflow_ctl.core.actions.transitions import change, occupy, send_leases, skip_unsatisfiable
 from sflow_ctl.core.effects import Effects
 from sflow_ctl.core.model import moves
 from sflow_ctl.core.model.attempt import AttemptVerdict
@@ -19,7 +19,14 @@ from sflow_ctl.plan.model import Placement
 
 
 def start_queued(run: Run, out: Effects, now: float) -> None:
-    """Start the queued tasks for which there is room, in plan order."""
+    """Start the queued tasks for which there is room, in plan order; skip what needs one that can never start."""
+    _start_those_with_room(run, out, now)
+    while run.unsatisfiable:
+        skip_unsatisfiable(run, out)
+        _start_those_with_room(run, out, now)
+
+
+def _start_those_with_room(run: Run, out: Effects, now: float) -> None:
     if run.reserved_ready:
         _start_in_reserved_places(run, out, now)
     while run.awaiting_places:
@@ -27,6 +34,8 @@ def start_queued(run: Run, out: Effects, now: float) -> None:
     limit = run.plan.max_running
     outcome = run.outcome  # a task that cannot start may stop the run
     while (limit is None or run.tally.live < limit) and run.outcome is outcome:
+        if run.windows.are_all_full(len(run.nodes)):
+            break
         index = run.queue.pop()
         if index is None:
             break
@@ -34,13 +43,14 @@ def start_queued(run: Run, out: Effects, now: float) -> None:
         if task.state is not TaskState.QUEUED:
             continue
         placement = moves.wanted(run, task)
+        room = (placement, task.plan.heeds_claims)
         if task.unmet > 0:
             _wait_again(run, out, task)
-            run.queue.retry_like(placement)
+            run.queue.retry_like(room)
             continue
         if run.leases.awaits_place(task):
             run.awaiting_places.append(index)
-            run.queue.retry_like(placement)
+            run.queue.retry_like(room)
             continue
         is_early = run.outcome is None and run.awaited and _may_be_anywhere(placement)
         taken = None if is_early else moves.take(run, task, placement)
@@ -49,11 +59,11 @@ def start_queued(run: Run, out: Effects, now: float) -> None:
             if why_never:
                 reason = Reason("node_lost", explanations.lost_its_place(lost_nodes(run, task), why_never))
                 cannot_start(run, out, task, TaskState.LOST, reason, now)
-                run.queue.retry_like(placement)
+                run.queue.retry_like(room)
                 continue
-            run.queue.block(index, placement)
+            run.queue.block(index, room)
             continue
-        run.queue.retry_like(placement)
+        run.queue.retry_like(room)
         _begin_attempt(run, out, task, taken, now)
 
 
@@ -67,10 +77,12 @@ def _start_in_reserved_places(run: Run, out: Effects, now: float) -> None:
         assert placement is not None
         if task.unmet > 0:
             _wait_again(run, out, task)
-        elif all(map(run.is_up, placement.nodes)):
+        elif all(map(run.takes_orders, placement.nodes)):
             _begin_attempt(run, out, task, placement, now)
         else:
-            run.reserved_ready.append(index)  # an agent is away; it returns, or is lost
+            run.reserved_ready.append(
+                index
+            )  # an agent is away, and returns or is lost; or it has enough orders
 
 
 def _wait_again(run: Run, out: Effects, task: Task) -> None:
@@ -93,8 +105,9 @@ def _begin_attempt(run: Run, out: Effects, task: Task, placement: Placement, now
     number = task.attempt.number
     if task.plan.timeout_s is not None:
         run.timers.set(now + task.plan.timeout_s, TimeoutDue(task.index, number))
-    if task.plan.deadline_s is not None:
-        run.timers.set(now + task.plan.deadline_s, DeadlineDue(task.index, number))
+    for part, deadline_s in enumerate(task.plan.deadlines_s):
+        if deadline_s is not None:
+            run.timers.set(now + deadline_s, DeadlineDue(task.index, number, part))
     if needs_leases(task.plan):
         send_leases(run, out, run.leases.begin(task))
         give_up_leases(
@@ -116,6 +129,7 @@ def _spawn(run: Run, out: Effects, task: Task, now: float) -> None:
     needed = ranks_needed(task.plan.probes, task.plan.world_size)
     task.attempt.readiness = Readiness.of(specs, needed)
     for node, spec in specs:
+        run.windows.ordered(node, spec)
         out.spawn(node, spec)
 
 
@@ -154,6 +168,22 @@ def give_up_leases(run: Run, out: Effects, gone: set[int], now: float) -> None:
         if task.attempt.is_unsent:  # not ended by the end of another of them
             reason = Reason("node_lost", "a node whose ports it needs is lost")
             stop_task(run, out, task, AttemptVerdict(TaskState.LOST, reason, may_retry=True), now)
+
+
+def fail_if_kept_out(run: Run, out: Effects, now: float) -> None:
+    """Fail the tasks that wait for what is kept from them until the run ends, when nothing else is left to run."""
+    while run.outcome is None and run.tally.live == 0 and (run.kept or run.claims.owners):
+        index = run.queue.first_blocked()
+        is_away = any(not node.is_up and not node.is_gone for node in run.nodes)
+        if index is None or is_away or any(task.is_delayed for task in run.tasks):
+            return
+        task = run.tasks[index]
+        if task.state is TaskState.QUEUED:
+            reason = Reason("kept", explanations.kept_from(task, run.tasks, run.kept, run.claims.owners))
+            cannot_start(run, out, task, TaskState.FAILED, reason, now)
+        run.queue.retry_all()
+        if run.outcome is None:
+            start_queued(run, out, now)
 
 
 def warn_if_stuck(run: Run, out: Effects) -> None:

@@ -20,7 +20,6 @@ from protocol.text.ansi import printable_line
 from protocol.text.counted import counted
 from protocol.text.lazy_pattern import lazy_pattern
 from sflow_ctl.plan.log_paths import log_path, rank_log_path
-from sflow_ctl.plan.model import Plan
 from sflow_ctl.plan.secrets import SECRETS
 from sflow_ctl.report.run_view import RunView
 from sflow_ctl.report.summary import Summary, read_summary
@@ -31,6 +30,7 @@ from sflow_ctl.runtime.record.claim import HolderState, holder_of, read_claim
 from sflow_ctl.runtime.record.directory import ConnectionFacts, RunFacts
 from sflow_ctl.runtime.record.durable import UNREADABLE, open_regular, read_regular
 from sflow_ctl.runtime.record.journal import read_journal
+from sflow_ctl.runtime.record.plan_file import decode_plan
 from sflow_ctl.runtime.viewing.messages import Change
 
 T = TypeVar("T")
@@ -38,7 +38,7 @@ READ_BYTES = 1024 * 1024
 MAX_LISTED = 8
 _STAMP = lazy_pattern(r"-(\d{8}-\d{6})-[0-9a-f]{6}$")
 _TRANSITION = b'"kind":"transition"'
-_WAITING = b'"kind":"waiting"'
+_SHOWN = (_TRANSITION, b'"kind":"waiting"', b'"kind":"uploads"')
 
 
 class Liveness(StrEnum):
@@ -150,8 +150,8 @@ class RunReader:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self.facts = self._decode(layout.RUN, RunFacts)
-        self.plan = self._decode(layout.PLAN, Plan)
+        self.facts = self._read(layout.RUN, lambda content: msgspec.json.decode(content, type=RunFacts))
+        self.plan = self._read(layout.PLAN, decode_plan)
         SECRETS.declare(self.plan.secrets, os.environ)
         self.state = RunView(self.plan)
         self.incarnations: dict[str, int] = {}
@@ -238,10 +238,12 @@ class RunReader:
             lines = (self._torn + block).split(b"\n")
             self._torn = lines.pop()
             # Only shown lines are decoded: the events of a large run are most of the file.
-            for entry in read_journal(line for line in lines if _TRANSITION in line or _WAITING in line):
+            for entry in read_journal(line for line in lines if any(kind in line for kind in _SHOWN)):
                 if entry.waiting is not None:
                     told = entry.waiting
                     self.state.note_waiting(told.task, told.attempt, told.text, told.what)
+                if entry.uploads is not None:
+                    self.state.note_uploaded(entry.uploads.task, entry.uploads.attempt, entry.uploads.outcome)
                 if entry.transition is not None:
                     self.last_wall_ns = entry.wall_ns
                     self.state.apply(entry.transition, entry.wall_ns)
@@ -258,10 +260,10 @@ class RunReader:
                 continue
         return max(signs)
 
-    def _decode(self, name: str, kind: type[T]) -> T:
+    def _read(self, name: str, decode: Callable[[bytes], T]) -> T:
         path = self.directory / name
         try:
-            return msgspec.json.decode(read_regular(path), type=kind)
+            return decode(read_regular(path))
         except OSError as error:
             raise RunDirectoryError.of(
                 "run-not-readable", f"cannot read {path}: {error.strerror or error}"

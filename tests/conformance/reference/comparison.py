@@ -138,7 +138,7 @@ def _compare_task(
     )
     for variable, value in facts["env"].items():
         where = f"{task.name} ${variable}"
-        found.check(where, there.neutral(value), here.neutral(task.env.get(variable)))
+        found.check(where, there.neutral(value), here.neutral(task.environment.get(variable)))
     probes = sorted(_probe_there(probe, there) for probe in facts["probes"])
     ours = sorted(_probes_here(task, here))
     if task.is_replicated and task.replica_index > 0:  # there the first replica asks for all (6.3)
@@ -166,7 +166,7 @@ def _probe_there(probe: Mapping[str, Any], names: _Names) -> str:
 def _probes_here(task: PlannedTask, names: _Names) -> Iterator[str]:
     for probe in (part for whole in task.probes for part in whole.parts):
         for check in probe.checks:
-            deadline = task.deadline_s if probe.kind == "readiness" else None
+            deadline = task.deadlines_s[probe.part] if probe.kind == "readiness" else None
             times = (probe.delay_s, probe.interval_s, probe.timeout_s, probe.threshold, deadline)
             target: object = None
             if isinstance(check, HttpCheck):

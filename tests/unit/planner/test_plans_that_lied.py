@@ -2,16 +2,14 @@
 
 from pathlib import Path
 
-import msgspec
 import pytest
 
 from protocol.messages.checks import TcpCheck
 from sflow_ctl.batch.slurm_time import slurm_time
 from sflow_ctl.format.expressions.templates import EVALUATOR
 from sflow_ctl.plan.deferred import DeferredValues
-from sflow_ctl.plan.model import Plan
 from sflow_ctl.planner.numbers import as_int, as_seconds
-from sflow_ctl.runtime.record.directory import _recorded
+from sflow_ctl.runtime.record.plan_file import decode_plan, encode_plan
 from tests.unit.planner.planning import findings_of, plan_of
 
 JOB = frozenset(("account", "partition"))
@@ -276,7 +274,7 @@ def test_public_04_a_late_expression_calculates_with_numbers(tmp_path: Path) -> 
     )
     filled, _ = DeferredValues(plan, {"a": {"n": 2}}, lambda _: None, EVALUATOR).filled_in(plan.tasks[1])
     assert filled.argv[-1].endswith("1.50 3.0 4.5")
-    recorded = msgspec.json.decode(_recorded(plan), type=Plan)  # a resume reads it
+    recorded = decode_plan(b"".join(encode_plan(plan)))  # a resume reads it
     assert recorded.tasks[1].argv == plan.tasks[1].argv
 
 
