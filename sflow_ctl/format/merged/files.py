@@ -102,7 +102,7 @@ def merge(sources: Sequence[Source]) -> Merged:
 
 
 def _no_mapping(source: Source) -> Finding:
-    """Return the finding about a file that is no workflow; a sheet is given in another way."""
+    """Return the finding about a file that is not a workflow; a sheet is given in another way."""
     name = str(source.path)
     if name.endswith(".csv"):
         what = f"{name} is a sheet, not a workflow file"
