@@ -121,7 +121,9 @@ class ExitDiagnosis:
             )
         )
         if cause is not None and cause.word == "port_in_use":
-            return self._with_owner(cause, pieces, end.spec)
+            cause = self._with_owner(cause, pieces, end.spec)
+        if cause is not None and found is not None and found.doubt and cause.line == found.line:
+            return msgspec.structs.replace(cause, text=f"{cause.text or cause.line}; {found.doubt}")
         return cause
 
     def _with_owner(self, cause: ExitCause, pieces: list[LogExcerpt], spec: RankSpec) -> ExitCause:
@@ -131,7 +133,9 @@ class ExitDiagnosis:
         if port is not None:
             owner = owner_of_port(port, self._marker)
             text = f"port {port} was in use{f' by {owner}' if owner is not None else '; it is free now'}"
-            return msgspec.structs.replace(cause, text=text)
+            is_ours = owner is not None and owner.startswith("task ") and " of this run" in owner
+            hint = "let one of the two use another port: `ports:` leases free ones" if is_ours else cause.hint
+            return msgspec.structs.replace(cause, text=text, hint=hint)
         port = _probed_port(spec)
         if port is None:
             return cause

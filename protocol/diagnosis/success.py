@@ -7,11 +7,10 @@ controller for the whole run.
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-import msgspec
-
 from protocol.messages.facts import ExitCause
 from protocol.messages.rank_spec import RequiredFile, RequiredJson, Success
 from protocol.text.ansi import LINE_END, text_of_line
+from protocol.text.json_documents import documents
 from protocol.text.json_expression import JsonExpressionError, json_expression
 from protocol.text.line_pattern import LinePattern
 from protocol.text.process_labels import LabelRemover, Labels
@@ -87,18 +86,22 @@ def _json_wrong(required: RequiredJson, files: Files) -> str | None:
         content = files.read(required.path, MAX_JSON_BYTES + 1)
         if len(content) > MAX_JSON_BYTES:
             return f"{required.path} is larger than {MAX_JSON_BYTES >> 20} MiB, the limit for checks"
-        document = msgspec.json.decode(content)
+        found = documents(content)
     except FileNotFoundError:
         return f"there is no {required.path}, which it must write"
     except OSError as error:
         return f"{required.path} cannot be read: {error.strerror or error}"
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         return f"{required.path} is not a JSON document: {error}"
-    try:
-        holds, why = json_expression(required.where).holds(document)
-    except JsonExpressionError as error:
-        holds, why = False, f'"{required.where}" {error}'
-    return None if holds else f"{required.path} does not fulfil `{required.where}`: {why}"
+    for number, document in enumerate(found, 1):
+        try:
+            holds, why = json_expression(required.where).holds(document)
+        except JsonExpressionError as error:
+            holds, why = False, f'"{required.where}" {error}'
+        if not holds:
+            which = f"document {number} of {required.path}" if len(found) > 1 else required.path
+            return f"{which} does not fulfil `{required.where}`: {why}"
+    return None
 
 
 # ---------------------------------------------------------------------- patterns

@@ -107,8 +107,10 @@ def status_of(event: ProcessExited, *, is_stopped_step: bool) -> tuple[int | Non
     return event.exit_code, event.signal
 
 
-def disk_full(lost_output: str) -> ExitCause:
-    """Return the cause of a task whose output had no room; `lost_output` says how much is lost, and where."""
+def disk_full(lost_output: str) -> ExitCause | None:
+    """Return the cause of a task whose output had no room, if it had none; `lost_output` says what is lost, and where."""
+    if not lost_output:
+        return None
     return ExitCause(word="disk_full", text=lost_output, hint="make room there, and run it again")
 
 

@@ -7,7 +7,7 @@ ends a line.
 import re
 from collections.abc import Iterable
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from protocol.diagnosis.signatures import Signature, sentence
 from protocol.text.ansi import LINE_END, without_escapes
@@ -17,6 +17,8 @@ from sflow_agent.core.launcher_failures import launcher_failure
 
 LINE_CHARACTERS = 500
 """The limit of a line that is kept, or searched: a regular expression must not meet a megabyte without an end."""
+MANY_LINES = 200
+"""A program that prints so much more has probably overcome what the line is about."""
 _LONG = lazy_pattern(rf"^(.{{{LINE_CHARACTERS}}}).+$", re.MULTILINE)
 _TRACEBACK = "Traceback (most recent call last):"
 _EXCEPTION = lazy_pattern(r"[A-Za-z_][\w.]*(?:\s?\([^)]*\))?(?::(?:\s.*)?)?$")
@@ -73,6 +75,8 @@ class ExplainingLine(Struct, frozen=True):
     line: str
     offset: int
     """The line's first byte in the log."""
+    doubt: str = ""
+    """What else may be the cause: a line of a signature may be about something that the program overcame."""
 
 
 class LogReader:
@@ -89,10 +93,10 @@ class LogReader:
         The launcher of a job step is always asked: `srun` ends with the worst status, of ranks that it has killed itself.
         """
         texts = [(piece, piece.text()) for piece in pieces]
-        for piece, text in texts:
+        for index, (piece, text) in enumerate(texts):
             found = self._by_signature(piece, text)
             if found is not None:
-                return found
+                return found if index == 0 else self._doubted(found, texts[0][1], MANY_LINES)
         readers = (_by_traceback, _by_launcher) if with_tracebacks else (_by_launcher,) if is_step else ()
         for reader in readers:
             for piece, text in texts:
@@ -116,7 +120,33 @@ class LogReader:
         line = _line_at(text, start)
         said = sentence(signature, match.groupdict(), line)
         offset = piece.start_of(text.count("\n", 0, start))
-        return ExplainingLine(signature.reason, said, signature.hint, line, offset)
+        found = ExplainingLine(signature.reason, said, signature.hint, line, offset)
+        return self._doubted(found, text[match.end() :], text.count("\n", match.end()))
+
+    def _doubted(self, found: ExplainingLine, rest: str, lines: int) -> ExplainingLine:
+        """Return what was found with what the log says after it, if that is of another error, or much."""
+        last = _last_exception(rest)
+        if last is not None and not self._is_of(found.reason, last):
+            doubt = f"its last error is {last}"
+        elif lines >= MANY_LINES:
+            doubt = "its log continued long after that line"
+        else:
+            return found
+        return structs.replace(found, doubt=doubt)
+
+    def _is_of(self, reason: str, line: str) -> bool:
+        return any(one.reason == reason and regex.search(line) for one, regex in self._signatures)
+
+
+def _last_exception(text: str) -> str | None:
+    position = text.rfind(_TRACEBACK)
+    while position >= 0:
+        start = text.rfind("\n", 0, position) + 1
+        found = _exception_after(text, start, text[start:position])
+        if found is not None:
+            return found[1]
+        position = text.rfind(_TRACEBACK, 0, position)
+    return None
 
 
 def _match_in_a_line(regex: "re.Pattern[str]", text: str, end: int) -> "re.Match[str] | None":

@@ -91,6 +91,7 @@ class Rank(Struct):
     started_at_ns: int = 0
     started_at: float = 0.0
     exit: RankExited | None = None
+    lost_output: str = ""
     cleared: RankCleared | None = None
     """The result of ending its tree, while the exit is withheld."""
     stop: StopSequence | None = None
@@ -170,7 +171,7 @@ class Rank(Struct):
             was_asked=is_asked,
             has_listened=self.listeners.is_seen,
         )
-        self.has_leftovers = event.has_leftovers
+        self.has_leftovers, self.lost_output = event.has_leftovers, event.lost_output
         is_good = event.exit_code in self.spec.success_exit_codes
         confirmed = [state for state in self.probes.values() if is_good and state.process_completed()]
         out = [command for state in confirmed for command in self._news_of(state, now)]
@@ -213,10 +214,9 @@ class Rank(Struct):
 
     def diagnosed(self, cause: ExitCause | None) -> list[AgentCommand]:
         """Report the exit that was withheld for its cause; a late cause is dropped."""
-        if self.phase is not RankPhase.DIAGNOSING:
+        if self.phase is not RankPhase.DIAGNOSING or self.exit is None:
             return []
-        assert self.exit is not None
-        self.exit = msgspec.structs.replace(self.exit, cause=cause)
+        self.exit = msgspec.structs.replace(self.exit, cause=cause or disk_full(self.lost_output))
         return self._report_exit()
 
     def tree_gone(self, cleared: RankCleared) -> list[AgentCommand]:

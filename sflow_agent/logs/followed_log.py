@@ -9,7 +9,7 @@ from protocol.ids import ProbeKey, RankId
 from sflow_agent.core.events import CheckObserved
 from sflow_agent.core.send_window import SendWindow
 from sflow_agent.logs.search import Search
-from sflow_agent.logs.spool import DeliveredPart, LeftLog, log_size
+from sflow_agent.logs.spool import DeliveredPart, IndexEntry, LeftLog, SpoolIndex, log_size, size_if_there
 
 
 class Log(Struct):
@@ -24,6 +24,10 @@ class Log(Struct):
     searches: dict[tuple[RankId, ProbeKey], Search] = field(default_factory=dict)
     size: int = 0
     """The last known size of a log that its task writes itself."""
+    truncations: int = 0
+    """Of those that its writer has counted, how many are known here."""
+    noted_base: int = 0
+    """The stream's base that the spool's index has."""
     is_shrunk: bool = False
     """It has become shorter, and a warning was given."""
     foreign_inode: int | None = None
@@ -42,13 +46,32 @@ class Log(Struct):
         for (owner, key), search in self.searches.items():
             if search.is_done:
                 continue
-            if log_size(self.path) < search.offset:
+            if 0 <= size_if_there(self.path) < search.offset:
                 self.note_shrunk(warn)
                 search.restart()
             budget, result = search.read(self.path, budget)
             if result is not None:
                 seen.append(CheckObserved(owner, key, result, search.matcher.line))
         return budget
+
+    def note_base(self, rank: RankId, index: SpoolIndex | None) -> None:
+        """Have the spool's index know where in the stream the file begins."""
+        assert self.stream is not None
+        if self.stream.base != self.noted_base and index is not None and self.relative:
+            index.note(IndexEntry(rank, self.relative, base=self.stream.base))
+        self.noted_base = self.stream.base
+
+    def begin_anew(self, truncations: int, warn: Callable[[str], None], *, is_shorter: bool = False) -> None:
+        """Read from the beginning if the log is shorter, or was truncated so often and may be as long as it was by now."""
+        if truncations == self.truncations and not is_shorter:
+            return
+        self.truncations = truncations
+        self.note_shrunk(warn)
+        for search in self.searches.values():
+            if not search.is_done:
+                search.restart()
+        if self.stream is not None and self.stream.end is None:
+            self.stream.start_anew()
 
     def note_shrunk(self, warn: Callable[[str], None]) -> None:
         """Warn, once, that the log was truncated."""

@@ -18,7 +18,7 @@ from sflow_agent.core.send_window import SendWindow
 from sflow_agent.logs.followed_log import Log
 from sflow_agent.logs.output import ARM_AFTER_S, Outputs
 from sflow_agent.logs.search import Search
-from sflow_agent.logs.spool import DeliveredPart, IndexEntry, LeftLog, SpoolIndex, log_size
+from sflow_agent.logs.spool import DeliveredPart, LeftLog, SpoolIndex, log_size
 
 IN_FLIGHT_BYTES = 16 * 1024 * 1024
 """The limit of unacknowledged bytes over all logs: bounds the agent's memory."""
@@ -147,6 +147,7 @@ class LogFollower:
         log = self._logs.get(rank)
         if log is None:
             return
+        log.begin_anew(self._outputs.truncations(rank), self._warn)
         if log.stream is not None:
             log.stream.end = log.stream.base + log_size(log.path)
         self._direct.pop(rank, None)
@@ -224,6 +225,7 @@ class LogFollower:
             log = self._logs.get(rank)
             if log is None:
                 continue
+            log.begin_anew(self._outputs.truncations(rank), self._warn)
             before = budget
             budget = log.search(budget, seen, self._warn)
             budget = self._stream(rank, log, budget)
@@ -277,10 +279,8 @@ class LogFollower:
         try:
             size = os.fstat(descriptor).st_size
             if stream.base + size < stream.sent and stream.end is None:
-                log.note_shrunk(self._warn)
-                stream.start_anew()
-                if self._index is not None and log.relative:
-                    self._index.note(IndexEntry(rank, log.relative, base=stream.base))
+                log.begin_anew(self._outputs.truncations(rank), self._warn, is_shorter=True)
+            log.note_base(rank, self._index)
             while budget > 0:
                 chunk = stream.next_chunk(size)
                 if chunk is None:

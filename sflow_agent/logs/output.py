@@ -21,6 +21,7 @@ from collections import deque
 from collections.abc import Callable
 
 from protocol.ids import RankId
+from protocol.machine.named_file import WRITTEN_AGAIN, is_at_path, put_back
 from sflow_agent.descriptors import Descriptors
 from sflow_agent.logs.output_handover import OutputSender
 from sflow_agent.logs.splicing import Masks, Pending, Unwritten, discard, move, move_masked, write_masked
@@ -55,6 +56,10 @@ class RankOutput:
         self.is_armed = False
         self.is_closed = False
         self.is_large = False
+        self.keeps_path = True
+        """Its log is put back if the task deletes or renames it: until a next attempt's log has that path."""
+        self.end = 0
+        """The size of its log after the last move: one that is smaller since was truncated."""
         self.held_reason = ""
         """Why its output stays in the pipe: the disk is full. Empty while it is written."""
         self.pending = Pending()
@@ -95,7 +100,8 @@ class Outputs:
         self._ended: deque[RankOutput] = deque()
         self._is_loop_behind = False
         """A flooding output has grown, and the loop is to hear of it in a moment."""
-        self._problems: deque[tuple[str, Unwritten]] = deque()
+        self._problems: deque[str] = deque()
+        self._truncations: dict[RankId, int] = {}
         self._held: dict[int, RankOutput] = {}
         """By number: those whose log's disk is full. The thread tries them again."""
         descriptors.add(self._event, select.EPOLLIN, self._take_news)
@@ -171,6 +177,17 @@ class Outputs:
         self._forget_ended()
         return lost
 
+    def truncations(self, rank: RankId) -> int:
+        """Return how often the rank's log has begun anew: counted before it gets its next bytes."""
+        return self._truncations.get(rank, 0)
+
+    def superseded(self, path: str) -> None:
+        """Note that a log is renamed because the next attempt's gets its path."""
+        for output in list(self._by_rank.values()):
+            if output.path == path:
+                with output.lock:
+                    output.keeps_path = False
+
     def discard(self, rank: RankId) -> None:
         """Close the output of a rank that could not be started."""
         output = self._by_rank.get(rank)
@@ -213,11 +230,7 @@ class Outputs:
         while self._grown:
             self.on_grown(self._grown.popleft())
         while self._problems:
-            path, unwritten = self._problems.popleft()
-            follows = (
-                "its task waits for room once its pipe is full" if unwritten.is_held else "output is lost"
-            )
-            self._warn(f"{path} cannot be written ({unwritten.reason}): {follows}")
+            self._warn(self._problems.popleft())
         self._forget_ended()
 
     def _forget_ended(self) -> None:
@@ -230,11 +243,17 @@ class Outputs:
 
     def _move(self, output: RankOutput, limit: int) -> bool:
         """Move up to `limit` bytes; return whether the pipe is at its end. Output that is not written is reported."""
+        if output.keeps_path and not is_at_path(output.file, output.path):
+            self._put_back(output)
+        if os.fstat(output.file).st_size < output.end:
+            self._truncations[output.rank] = self.truncations(output.rank) + 1
         if self.mask is None:
             moved, is_at_end, unwritten = move(output.pipe, output.file, limit)
         else:
             pipe, file = output.pipe, output.file
             moved, is_at_end, unwritten = move_masked(pipe, file, limit, output.pending, self.mask)
+        if moved:
+            output.end = os.lseek(output.file, 0, os.SEEK_CUR)
         self._note_unwritten(output, unwritten)
         is_news = moved > 0 and self.is_followed(output.rank)
         if is_news:
@@ -250,9 +269,26 @@ class Outputs:
                 fcntl.fcntl(output.pipe, fcntl.F_SETPIPE_SZ, LARGE_PIPE_BYTES)
         return is_at_end
 
+    def _put_back(self, output: RankOutput) -> None:
+        try:
+            done = put_back(output.file, output.path)
+        except OSError:  # the whole run directory is gone, or its disk is full: the old file takes the rest
+            output.keeps_path = False
+            return
+        self._problems.append(f"{output.path} was deleted or renamed while its task ran: {done}")
+        if done != WRITTEN_AGAIN:
+            self._truncations[output.rank] = self.truncations(output.rank) + 1
+            output.end = 0
+        self._signal_loop()
+        if output.is_armed and self._guardian is not None and self.mask is None:
+            self._guardian.add(output.number, output.pipe, output.file)
+
     def _note_unwritten(self, output: RankOutput, unwritten: Unwritten | None) -> None:
         if unwritten is not None and not output.held_reason:
-            self._problems.append((output.path, unwritten))
+            follows = (
+                "its task waits for room once its pipe is full" if unwritten.is_held else "output is lost"
+            )
+            self._problems.append(f"{output.path} cannot be written ({unwritten.reason}): {follows}")
         self._hold(output, unwritten.reason if unwritten is not None and unwritten.is_held else "")
 
     def _hold(self, output: RankOutput, reason: str) -> None:
@@ -323,7 +359,8 @@ class Outputs:
 
 def _open_log(path: str) -> int:
     """Open a log to write at its end. Raises: OSError."""
-    flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC  # splice(2) refuses O_APPEND
+    # splice(2) refuses O_APPEND. Read, so that a log that its task deletes can be written again.
+    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
     try:
         return os.open(path, flags, 0o600)
     except FileNotFoundError:

@@ -35,6 +35,8 @@ class OutputSender:
         end.setblocking(False)
         self._end = end
         self._added: dict[int, tuple[int, int]] = {}
+        self._sent: set[int] = set()
+        """What the guardian has; one of them is added again when its log is another file."""
         self._removed: list[int] = []
         self._lock = threading.Lock()
         """Removals come from the thread that moves output."""
@@ -47,7 +49,9 @@ class OutputSender:
     def remove(self, number: int) -> None:
         """Have the guardian close them again; must come before they are closed here."""
         with self._lock:
-            if self._added.pop(number, None) is None and len(self._removed) < MAX_BACKLOG:
+            self._added.pop(number, None)
+            if number in self._sent and len(self._removed) < MAX_BACKLOG:
+                self._sent.discard(number)
                 self._removed.append(number)
 
     def flush(self) -> None:
@@ -64,6 +68,7 @@ class OutputSender:
                 return
             for number in numbers:
                 del self._added[number]
+            self._sent.update(numbers)
         while self._removed:
             numbers = self._removed[:OUTPUTS_PER_MESSAGE]
             if not self._send([-number for number in numbers], []):
@@ -109,6 +114,7 @@ class HeldOutputs:
             if number < 0:
                 self._close(-number)
             elif (pair := next(pairs, None)) is not None:  # else this process has no descriptors left
+                self._close(number)  # its log was put back, and is another file
                 self._held[number] = pair
 
     def drain(self, timeout_ms: int) -> None:

@@ -114,10 +114,15 @@ def remove_spool(path: str) -> None:
 
 def log_size(path: str) -> int:
     """Return the bytes of a log; 0 for one that does not exist yet."""
+    return max(0, size_if_there(path))
+
+
+def size_if_there(path: str) -> int:
+    """Return the bytes of a log; -1 for one that does not exist now."""
     try:
         return os.stat(path).st_size  # noqa: PTH116 - called for every log that grows
     except OSError:
-        return 0
+        return -1
 
 
 class DeliveredPart(Struct):

@@ -147,3 +147,11 @@ def _detail(awaited: Awaited) -> str:
         return f"port {awaited.port} is listening"
     closed = f"port {awaited.port} is not listening"
     return f"{closed}; {awaited.elsewhere}" if awaited.elsewhere else closed
+
+
+def elsewhere_in(detail: str) -> str:
+    """Return the part of a closed port's detail that says where its task does listen; empty without one."""
+    if OTHER_PORT in detail:
+        return detail[detail.index(OTHER_PORT) :]
+    _, here, places = detail.partition(OTHER_ADDRESS)
+    return f"the port is listening{here}{places}" if here else ""

@@ -24,7 +24,7 @@ from sflow_agent.descriptors import Descriptors
 from sflow_agent.logs.follower import LogFollower
 from sflow_agent.probes.checks.check import ActiveCheck, Done
 from sflow_agent.probes.poller import ProbePoller
-from sflow_agent.probes.port_watch import PortWatch
+from sflow_agent.probes.port_watch import PortWatch, elsewhere_in
 from sflow_agent.probes.socket_owner import UNKNOWN_OWNER, OwnerScope, SocketOwners
 from sflow_agent.probes.sockets import addresses_of, reached
 from sflow_agent.processes.table import Processes
@@ -84,6 +84,8 @@ class ProbeWatcher:
         self._tools: HttpTools | None = None
         self._guarded: dict[tuple[RankId, ProbeKey], _Guard] = {}
         """Guards of URLs of this node."""
+        self._elsewhere: dict[tuple[RankId, ProbeKey], str] = {}
+        """Of URLs of this node whose port is closed: where the task does listen, as a part of a detail."""
         self._asked: dict[tuple[RankId, ProbeKey], LogSearch] = {}
         """Searches that only the controller can make."""
 
@@ -136,6 +138,7 @@ class ProbeWatcher:
         self._polls.remove((rank, key))
         self._logs.unsearch(rank, key)
         self._guarded.pop((rank, key), None)
+        self._elsewhere.pop((rank, key), None)
         asked = self._asked.pop((rank, key), None)
         if asked is not None:
             self._report(replace_fields(asked, pattern=None))
@@ -159,7 +162,10 @@ class ProbeWatcher:
                 if is_open and UNKNOWN_OWNER in detail:
                     self._warn(f"{rank}: {detail}")
             elif is_open:
+                self._elsewhere.pop((rank, key), None)
                 self._polls.poll_now((rank, key), now)
+            else:
+                self._elsewhere[rank, key] = elsewhere_in(detail)
         return found + [self._accepted(seen) for seen in self._polls.work(now)]
 
     def poll(self, now: float) -> list[CheckObserved]:
@@ -169,8 +175,11 @@ class ProbeWatcher:
     def _accepted(self, seen: CheckObserved) -> CheckObserved:
         """Return the result of a poll, negative if a foreign process gave the positive answer."""
         guard = self._guarded.get((seen.rank, seen.key))
-        if guard is None or not seen.is_true:
+        if guard is None:
             return seen
+        if not seen.is_true:
+            elsewhere = self._elsewhere.get((seen.rank, seen.key))
+            return replace(seen, detail=f"{seen.detail}; {elsewhere}") if elsewhere else seen
         try:
             listeners = reached(self._owners.look().get(guard.port, ()), guard.addresses)
         except OSError as error:

@@ -63,7 +63,7 @@ def memory_file(name: str) -> int:
     try:
         return os.memfd_create(name, os.MFD_CLOEXEC)
     except OSError as error:
-        if error.errno not in (errno.ENOSYS, errno.EPERM, errno.EINVAL):
+        if error.errno not in (errno.ENOSYS, errno.EPERM, errno.EACCES, errno.EINVAL):
             raise
     import tempfile  # 5 ms, on old kernels only
 

@@ -115,6 +115,8 @@ class Processes:
                     self._cleanups.expect(spec.rank, cleanup)
             if spec.launch_kind == "step":
                 spec = self._marked_step(spec)
+            if spec.earlier_log is not None:
+                self._outputs.superseded(self._spawner.log_path(spec.log))
             pid, started_at_ns = self._spawner.spawn(spec, partial(self._open_output, spec), mark)
         except SpawnError as error:
             self._steps.forget(spec.rank)

@@ -46,7 +46,9 @@ class Sheet(Struct, frozen=True):
 
 def read_sheet(name: str, text: str) -> Sheet:
     """Return the sheet in a CSV text. Raises: UsageError with every finding."""
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True, skipinitialspace=True)
+    reader = csv.reader(
+        io.StringIO(text, newline=""), delimiter=_separator(text), strict=True, skipinitialspace=True
+    )
     records: list[tuple[int, list[str]]] = []
     try:
         begin = 1
@@ -75,6 +77,12 @@ def read_sheet(name: str, text: str) -> Sheet:
     if findings:
         raise UsageError(findings)
     return sheet
+
+
+def _separator(text: str) -> str:
+    """Return what separates the columns: spreadsheets of some countries write semicolons, and copies of cells have tabs."""
+    header = next((line for line in text.splitlines() if line.strip()), "")
+    return next((one for one in (";", "\t") if one in header and "," not in header), ",")
 
 
 def check_columns(sheet: Sheet, known: Sequence[str]) -> None:

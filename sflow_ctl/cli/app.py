@@ -3,6 +3,7 @@
 import errno
 import importlib
 import io
+import os
 import sys
 from contextlib import suppress
 
@@ -139,6 +140,17 @@ def main() -> None:
         status = _status_of_command(debug)
     except (click.Abort, KeyboardInterrupt):
         status = int(ExitStatus.INTERRUPTED)
+    except (
+        UnicodeEncodeError
+    ) as error:  # a path or argument in another encoding, which no file of ours can hold
+        shown = os.fsencode(error.object[max(0, error.start - 60) : error.end + 20]).decode(
+            errors="backslashreplace"
+        )
+        hint = "rename it, or choose other directories with --workspace-dir and --output-dir"
+        print_line(f"error[not-utf-8]: a path or argument is not UTF-8: {shown}\n  hint:  {hint}", err=True)
+        if debug:
+            print_traceback()
+        status = int(ExitStatus.USAGE)
     except OSError as error:  # an error of the machine, not our bug: a full disk, a file of another user
         name = f"{error.filename}: " if error.filename else ""
         hint = _HINTS.get(error.errno or 0, "")

@@ -30,10 +30,13 @@ def print_end(end: RunEnd) -> None:
         header, rows = results(end.state.plan, end.state, end.outputs)
         print_line("")
         print_table(results_table(header, rows, display_path(end.directory / layout.RESULTS)))
-    for task in [one for one in whole.tasks if one.output_problems][:SHOWN_FAILURES]:
+    with_problems = [one for one in whole.tasks if one.output_problems]
+    for task in with_problems[:SHOWN_FAILURES]:
         more = len(task.output_problems) - 1
         others = f" (and {counted(more, 'more problem')})" if more else ""
         print_line(f"  missing outputs of {task.name}: {task.output_problems[0]}{others}")
+    if len(with_problems) > SHOWN_FAILURES:
+        print_line(f"  and of {counted(len(with_problems) - SHOWN_FAILURES, 'more task')}")
     print_cause(end.state, whole, end.directory)
     for survivor in whole.survivors:
         print_line(f"  could not be killed: process {survivor}")

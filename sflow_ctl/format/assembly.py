@@ -15,6 +15,7 @@ from sflow_ctl.format.merged.files import Merged, named_items
 from sflow_ctl.format.merged.ignored_keys import without_ignored
 from sflow_ctl.format.merged.items import Item
 from sflow_ctl.format.merged.required_by import with_required
+from sflow_ctl.format.other_words import entry_example
 
 _MAPPINGS = frozenset({"success", "upload_all", "monitor"})
 """Fields of the workflow that have fields of their own."""
@@ -94,7 +95,8 @@ def _convert(merged: Merged, section: str, items: list[Item], kind: type[P], who
     for item in items:
         whole.items.setdefault((section, item.name), item)
         if item.is_shorthand and kind is not schema.Variable:
-            merged.findings.append(Finding("wrong-type", f'"{item.name}" must be a mapping', item.where()))
+            what = f'"{item.name}" must be a mapping'
+            merged.findings.append(Finding("wrong-type", what, item.where(), entry_example(section)))
             continue
         remainders: list[Remainder] = []
         body = with_required(item) if section == "tasks" else without_ignored(section, item, whole.ignored)

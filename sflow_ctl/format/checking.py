@@ -15,6 +15,7 @@ import msgspec
 from protocol.errors import Finding
 from protocol.text.lazy_pattern import lazy_pattern
 from sflow_ctl.format.field_lookup import PathKey, dotted, fields_at, words_at
+from sflow_ctl.format.other_words import example_of, meant_by, words_for
 
 T = TypeVar("T")
 Path = tuple[PathKey, ...]
@@ -30,6 +31,8 @@ _NOT_REQUESTED = frozenset({"cpu", "cpus", "mem", "memory"})
 """What people ask for beside GPUs and nodes, and the format has no field for: not a misspelling of `gpus`."""
 _COUNTED = frozenset({"replicas", "retries", "nodes", "gpus"})
 """Fields for which a number is short for a mapping with `count`."""
+_IN_PLACE = {"script": ["true"]}
+"""What stands for a required field that was wrong, while the rest is checked."""
 _WORDS = {
     "int": "a whole number",
     "float": "a number",
@@ -86,6 +89,8 @@ def check(
     if remainders is not None:
         with suppress(msgspec.ValidationError):  # a required value was wrong
             removed = tuple((*base, *(problem.meant or problem.path)) for problem in problems)
+            if isinstance(rest, dict):  # a task without its script has other fields that may be wrong
+                rest = _IN_PLACE | rest
             remainders.append(Remainder(msgspec.convert(rest, kind, strict=True), removed))
     explained = {problem.meant for problem in problems}
     for problem in problems[: MAX_FINDINGS - len(findings)]:
@@ -101,6 +106,15 @@ def nearest(word: str, candidates: Sequence[str]) -> str | None:
 
     found = difflib.get_close_matches(word, candidates, n=1, cutoff=0.6)
     return found[0] if found else None
+
+
+def meant_key(key: str, allowed: Sequence[str]) -> str | None:
+    """Return the allowed key that another tool's word or a misspelling stands for, or None."""
+    guess = meant_by(key, allowed) or nearest(key, allowed)
+    if guess is not None:
+        return guess
+    other = nearest(key, words_for(allowed))
+    return None if other is None else meant_by(other, allowed)
 
 
 def guess_hint(word: str, candidates: Sequence[str], otherwise: str | None) -> str | None:
@@ -155,8 +169,10 @@ def _problem(error: msgspec.ValidationError, data: Any, scope: _Scope) -> _Probl
 def _unknown_key(parent: Path, key: str, scope: _Scope) -> _Problem:
     path = (*parent, key)
     allowed = fields_at(scope.kind, parent)
-    guess = None if key in _NOT_REQUESTED else nearest(key, allowed)
+    guess = None if key in _NOT_REQUESTED else meant_key(key, allowed)
     hint = f'did you mean "{guess}"?' if guess else f"allowed here: {', '.join(allowed)}"
+    if key in _NOT_REQUESTED and "gpus" in allowed:
+        hint += "; CPUs and memory cannot be requested (--max-running limits how many tasks run at a time)"
     finding = Finding("unknown-key", f'unknown key "{key}"', scope.place(path), hint)
     return _Problem(path, finding, None if guess is None else (*parent, guess))
 
@@ -194,6 +210,8 @@ def _type_hint(what: str, path: Path) -> str | None:
         return 'quote it: version: "0.1"'
     if path and path[-1] in _COUNTED and what.startswith("Expected `object"):
         return f"a number, or a mapping: {path[-1]}: {{count: 2}}"
+    if what.startswith("Expected `object") and path and (example := example_of(path[-1])):
+        return f"e.g. {example}"
     if "Expected `array`" in what:
         return "write a list: [a, b], or one item a line beginning with `- `"
     if what.startswith("Expected `str"):

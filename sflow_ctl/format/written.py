@@ -10,11 +10,15 @@ import math
 import re
 from typing import Any
 
+import msgspec
+
 from protocol.text.lazy_pattern import lazy_pattern
 from sflow_ctl.format.casting import VARIABLE_TYPES
+from sflow_ctl.format.yaml_values import members_of, unquoted
 
 _INTEGER = lazy_pattern(r"[-+]?(?:0|[1-9][0-9]*)", re.ASCII)
 _DECIMAL = lazy_pattern(r"[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?", re.ASCII)
+_JSON_NUMBER = lazy_pattern(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?", re.ASCII)
 _LEADING_ZERO = lazy_pattern(r"[-+]?0[0-9]")
 
 
@@ -37,6 +41,8 @@ class WrittenInt(int):
         """Return the source text."""
         return self.text
 
+    __repr__ = __str__
+
 
 class WrittenFloat(float):
     """A float that becomes its source text wherever it is printed."""
@@ -56,6 +62,14 @@ class WrittenFloat(float):
     def __str__(self) -> str:
         """Return the source text."""
         return self.text
+
+    __repr__ = __str__
+
+
+# Messages about values name their types.
+WrittenInt.__module__ = WrittenFloat.__module__ = "builtins"
+WrittenInt.__name__ = WrittenInt.__qualname__ = "int"
+WrittenFloat.__name__ = WrittenFloat.__qualname__ = "float"
 
 
 def written(value: Any, text: str | None) -> Any:
@@ -87,6 +101,16 @@ def as_written(value: Any) -> Any:
     return [as_written(member) for member in value] if isinstance(value, list) else value
 
 
+def json_number(value: Any) -> Any:
+    """Return what stands for a kept number in JSON, which `msgspec` asks for: its source text where that is JSON too.
+
+    Raises: TypeError for other values.
+    """
+    if not isinstance(value, WrittenInt | WrittenFloat):
+        raise TypeError(f"no JSON for a value of type {type(value).__name__}")
+    return msgspec.Raw(value.text.encode()) if _JSON_NUMBER.fullmatch(value.text) else plain(value)
+
+
 def number_or_text(text: str) -> Any:
     """Return the number that a text from a command line or a table is, or the text itself.
 
@@ -104,12 +128,25 @@ def json_value(text: str) -> Any:
     return json.loads(text, parse_int=number_or_text, parse_float=number_or_text, parse_constant=str)
 
 
-def variable_value(value: Any, text: str | None, type_name: Any) -> Any:
-    """Return a variable's scalar as its declared type should see it; `text` is its unquoted source, None for other values.
+def variable_value(value: Any, node: Any, type_name: Any) -> Any:
+    """Return a variable's value as its declared type should see it; `node` is where the file has it, None elsewhere.
 
-    With `type: string` it is exactly the text; a null stays null.
+    With `type: string` a scalar is exactly its text; a null stays null.
     """
-    if text is None or value is None or isinstance(value, list | dict | str):
+    if isinstance(value, list | dict):
+        return _within(value, node)
+    text = unquoted(node)
+    if text is None or value is None or isinstance(value, str):
         return value
     is_text = isinstance(type_name, str) and VARIABLE_TYPES.get(type_name) == "string"
     return text if is_text else written(value, text)
+
+
+def _within(value: Any, node: Any) -> Any:
+    """Return a list or mapping whose numbers keep their texts. What comes from a merge key has no node here."""
+    if isinstance(value, list | dict):
+        nodes = members_of(node)
+        if isinstance(value, list):
+            return [_within(member, nodes.get(index)) for index, member in enumerate(value)]
+        return {key: _within(member, nodes.get(str(key))) for key, member in value.items()}
+    return written(value, unquoted(node))

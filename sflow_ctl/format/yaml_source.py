@@ -4,6 +4,7 @@ Places are looked up in the parsed nodes when something is wrong, so a good file
 `yaml_values` are the only ones that know the YAML library.
 """
 
+import codecs
 import re
 import sys
 from collections.abc import Sequence
@@ -15,10 +16,12 @@ from msgspec import Struct
 
 from protocol.errors import Finding
 from sflow_ctl.format.written import WrittenFloat, WrittenInt
+from sflow_ctl.format.yaml_problems import begins_earlier, explain_syntax
 from sflow_ctl.format.yaml_values import (
     STR_TAG,
     InvalidDataError,
     Problem,
+    child,
     place_of,
     plain_data,
     plain_scalar,
@@ -71,7 +74,7 @@ class Source(Struct):
         """
         node: yaml.Node | None = self.root
         for key in path:
-            found = _child(node, key)
+            found = child(node, key)
             if found is None:
                 break
             node = found
@@ -85,23 +88,18 @@ class Source(Struct):
         """Return the parsed node at `path`."""
         node: yaml.Node | None = self.root
         for key in path:
-            node = _child(node, key)
+            node = child(node, key)
         return node
 
     def is_mapping(self, path: Sequence[PathKey]) -> bool:
         """Return True if this file itself has a mapping at `path`."""
         return isinstance(self.node(path), yaml.MappingNode)
 
-    def scalar_text(self, path: Sequence[PathKey]) -> str | None:
-        """Return the source of the unquoted scalar at `path`, or None for anything else."""
-        node = self.node(path)
-        return node.value if isinstance(node, yaml.ScalarNode) and node.tag == "" else None
-
     def key_where(self, path: Sequence[PathKey]) -> str | None:
         """Return `file:line:column` of the last key of `path` itself."""
         node: yaml.Node | None = self.root
         for key in path[:-1]:
-            node = _child(node, key)
+            node = child(node, key)
         if isinstance(node, yaml.MappingNode):
             for key_node, _ in node.value:
                 if key_node.value == str(path[-1]):
@@ -126,7 +124,7 @@ def read_source(path: Path, kind: str = "workflow file") -> tuple[Source | None,
     except yaml.MarkedYAMLError as error:
         return None, [_syntax_finding(path, error, text)]
     except yaml.YAMLError as error:
-        return None, [Finding("yaml-syntax", f"not valid YAML: {error}", str(path))]
+        return None, [_control_finding(path, error, text)]
     except RecursionError:
         return None, [Finding("yaml-syntax", "not valid YAML: nested too deeply", str(path))]
     except InvalidDataError as error:
@@ -186,15 +184,30 @@ def _read_text(path: Path, kind: str) -> str | Finding:
         return Finding("file-not-found", f"the {kind} {path} does not exist", str(path), hint)
     except IsADirectoryError:
         return Finding("file-not-found", f"{path} is a directory, not a {kind}", str(path))
-    except (OSError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        line, column, why = not_utf_8(error)
+        shown = STANDARD_INPUT if str(path) == "-" else path
+        where = f"{shown}:{line}:{column}"
+        return Finding("file-not-readable", f"the {kind} {shown} {why}", where, "save it as UTF-8")
+    except OSError as error:
         return Finding("file-not-readable", f"the {kind} {path} cannot be read: {error}", str(path))
+
+
+def not_utf_8(error: UnicodeDecodeError) -> tuple[int, int, str]:
+    """Return where a text is not UTF-8, line and column from 1, and what it is."""
+    before = error.object[: error.start]
+    column = len(before.rpartition(b"\n")[2].decode(errors="replace")) + 1
+    is_utf_16 = error.object.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    why = "is UTF-16" if is_utf_16 else f"is not UTF-8: byte 0x{error.object[error.start]:02x}"
+    return before.count(b"\n") + 1, column, why
 
 
 def _syntax_finding(path: Path, error: yaml.MarkedYAMLError, text: str) -> Finding:
     """Explain a syntax error at the place where it begins: for an open quote that is the quote, not the file's end."""
     problem, context = error.problem_mark, error.context_mark
     is_open_quote = context is not None and "quoted scalar" in str(error.context)
-    mark = context if is_open_quote or problem is None else problem
+    began_earlier = context is not None and begins_earlier(str(error.problem))
+    mark = context if is_open_quote or began_earlier or problem is None else problem
     if mark is None:
         return Finding("yaml-syntax", f"not valid YAML: {error.problem or error.context}", str(path))
     where = f"{path}:{mark.line + 1}:{mark.column + 1}"
@@ -204,24 +217,21 @@ def _syntax_finding(path: Path, error: yaml.MarkedYAMLError, text: str) -> Findi
         return Finding("yaml-syntax", "not valid YAML: a tab in the indentation", where, hint)
     if is_open_quote:
         return Finding("yaml-syntax", "not valid YAML: a quote is not closed", where, "close the quote")
-    what = f"not valid YAML: {error.problem or error.context}"
-    hint = "check indentation and quoting; a value with `: ` or ` #` in it needs quotes"
-    return Finding("yaml-syntax", what, where, hint)
+    problem_text = error.problem or error.context
+    why, hint = explain_syntax(str(problem_text), line)
+    return Finding("yaml-syntax", f"not valid YAML: {why or problem_text}", where, hint)
+
+
+def _control_finding(path: Path, error: yaml.YAMLError, text: str) -> Finding:
+    """Explain a character that no YAML file may have."""
+    position = getattr(error, "position", None)
+    if not isinstance(position, int) or position >= len(text):
+        return Finding("yaml-syntax", f"not valid YAML: {str(error).partition(chr(10))[0]}", str(path))
+    before = text[:position]
+    where = f"{path}:{before.count(chr(10)) + 1}:{len(before.rpartition(chr(10))[2]) + 1}"
+    what = f"not valid YAML: the control character 0x{ord(text[position]):02x}"
+    return Finding("yaml-syntax", what, where, "remove it")
 
 
 def _finding(path: Path, problem: Problem) -> Finding:
     return Finding(problem.code, problem.what, f"{path}:{place_of(problem.node)}", problem.hint)
-
-
-def _child(node: yaml.Node | None, key: PathKey) -> yaml.Node | None:
-    if isinstance(node, yaml.SequenceNode) and isinstance(key, int):
-        if key < len(node.value):
-            item: yaml.Node = node.value[key]
-            return item
-        return None
-    if isinstance(node, yaml.MappingNode):
-        for key_node, value_node in node.value:
-            if key_node.value == str(key):
-                found: yaml.Node = value_node
-                return found
-    return None

@@ -19,7 +19,18 @@ try:
 finally:
     re.compile = _compile
 
-__all__ = ["STR_TAG", "InvalidDataError", "Problem", "place_of", "plain_data", "plain_scalar", "yaml"]
+__all__ = [
+    "STR_TAG",
+    "InvalidDataError",
+    "Problem",
+    "child",
+    "members_of",
+    "place_of",
+    "plain_data",
+    "plain_scalar",
+    "unquoted",
+    "yaml",
+]
 
 MAX_DEPTH = 200
 MAX_ALIASED = 100_000
@@ -70,6 +81,32 @@ def plain_data(root: yaml.Node) -> tuple[Any, list[Problem]]:
 def place_of(node: yaml.Node) -> str:
     """Return `line:column` of a node, both from 1."""
     return f"{node.start_mark.line + 1}:{node.start_mark.column + 1}"
+
+
+def child(node: yaml.Node | None, key: str | int) -> yaml.Node | None:
+    """Return the node of a member; None where there is none."""
+    if isinstance(node, yaml.SequenceNode) and isinstance(key, int):
+        return node.value[key] if key < len(node.value) else None
+    if isinstance(node, yaml.MappingNode):
+        for key_node, value_node in node.value:
+            if key_node.value == str(key):
+                found: yaml.Node = value_node
+                return found
+    return None
+
+
+def members_of(node: yaml.Node | None) -> dict[str | int, yaml.Node]:
+    """Return the nodes of a sequence's or mapping's members, by index or key; none of any other node."""
+    if isinstance(node, yaml.SequenceNode):
+        return dict(enumerate(node.value))
+    if isinstance(node, yaml.MappingNode):
+        return {key.value: value for key, value in reversed(node.value) if isinstance(key, yaml.ScalarNode)}
+    return {}
+
+
+def unquoted(node: yaml.Node | None) -> str | None:
+    """Return the source of an unquoted scalar; None for anything else."""
+    return node.value if isinstance(node, yaml.ScalarNode) and node.tag == "" else None
 
 
 def plain_scalar(text: str) -> Any:

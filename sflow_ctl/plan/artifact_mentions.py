@@ -87,7 +87,7 @@ def _texts(task: PlannedTask) -> Iterator[str]:
         None if container is None else msgspec.structs.replace(container, directories=()),
         [(file.path, file.content) for file in task.files],
     )
-    yield from strings_in(msgspec.to_builtins(parts))
+    yield from strings_in(msgspec.to_builtins(parts, enc_hook=str))
 
 
 def strings_in(value: object) -> Iterator[str]:

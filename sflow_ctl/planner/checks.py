@@ -12,10 +12,16 @@ from typing import Any
 import msgspec
 
 from protocol.text.lazy_pattern import lazy_pattern
+from sflow_ctl.format import schema
 from sflow_ctl.planner.findings import Findings
 from sflow_ctl.planner.source import PlanInput
 
 _EXPRESSION = lazy_pattern(r"\$\{\{.*?\}\}|\{%.*?%\}", re.DOTALL)
+_SHELL_NAME = lazy_pattern(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
+_TRUNCATES = lazy_pattern(
+    r"(?:(?<!>)>\|?|\btee\b(?!\s+-\w*a))\s*[\"']?/(?:dev/(?:stdout|stderr|fd/[12])|proc/(?:self|\$\$)/fd/[12])\b"
+)
+"""Opens the file behind stdout or stderr anew, without appending."""
 _QUOTED = lazy_pattern(r"\"[^\"]*\"|'[^']*'")
 # fmt: off
 _SET_BY_BASH = frozenset((
@@ -23,12 +29,13 @@ _SET_BY_BASH = frozenset((
     "BASH_COMMAND", "BASH_EXECUTION_STRING", "BASH_LINENO", "BASH_SOURCE", "BASH_SUBSHELL",
     "BASH_VERSINFO", "BASH_VERSION", "COMP_WORDBREAKS", "DIRSTACK", "EPOCHREALTIME", "EPOCHSECONDS",
     "EUID", "FUNCNAME", "HISTCMD", "IFS", "LINENO", "OLDPWD", "OPTERR", "OPTIND", "PIPESTATUS", "PPID",
-    "PS4", "PWD", "RANDOM", "SHELLOPTS", "SHLVL", "SRANDOM", "_",
+    "PS1", "PS2", "PS4", "PWD", "RANDOM", "SHELLOPTS", "SHLVL", "SRANDOM", "_",
 ))
 # fmt: on
-"""Variables that bash sets when it starts, whatever is in its environment. Source: bash(1), Shell Variables,
-and tried with bash 5.2: of the other special variables SECONDS, UID and GROUPS keep the value of the
-environment.
+"""Variables that bash sets when it starts, whatever is in its environment; a shell that runs a script has no PS1 and PS2.
+
+Source: bash(1), Shell Variables, and tried with bash 5.2: of the other special variables SECONDS, UID and GROUPS keep
+the value of the environment.
 """
 _SET_BY_US = frozenset(("CUDA_VISIBLE_DEVICES",))
 Path = tuple[str | int, ...]
@@ -48,6 +55,8 @@ def check_document(source: PlanInput, findings: Findings) -> None:
         for index, variable in enumerate(task.variables):
             where = findings.loaded.where("tasks", task.name, "variables", index)
             _warn_of_owned(variable.name, where, findings)
+        _warn_of_unspeakable(source, task, findings)
+        _warn_of_truncation(task, findings)
 
 
 def _warn_of_owned(name: str, where: str, findings: Findings) -> None:
@@ -57,6 +66,31 @@ def _warn_of_owned(name: str, where: str, findings: Findings) -> None:
     elif name in _SET_BY_US:
         what = f'variable "{name}" is replaced in every task with GPUs'
         findings.warn("reserved-name", what, where, "rename it")
+
+
+def _warn_of_unspeakable(source: PlanInput, task: schema.Task, findings: Findings) -> None:
+    """Warn of `$a-b` in a script, which a shell reads as `${a}-b`, where a variable has that name."""
+    names = {one.name for one in (*source.variables, *task.variables) if not _SHELL_NAME.fullmatch(one.name)}
+    for index, text in enumerate(task.script):
+        for name in sorted(names):
+            if f"${name}" in text or f"${{{name}}}" in text:
+                what = f'task "{task.name}": a shell does not read ${name} as the variable "{name}"'
+                where = findings.loaded.where("tasks", task.name, "script", index)
+                findings.warn(
+                    "shell-variable", what, where, f'write ${{{{ variables["{name}"] }}}}, or rename it'
+                )
+
+
+def _warn_of_truncation(task: schema.Task, findings: Findings) -> None:
+    """Warn of a redirection that empties a log which the task writes itself."""
+    if task.log != "direct":
+        return
+    for index, text in enumerate(task.script):
+        match = _TRUNCATES.search(text)
+        if match is not None:
+            what = f'task "{task.name}": with `log: direct`, `{match[0].strip()}` empties its log'
+            where = findings.loaded.where("tasks", task.name, "script", index)
+            findings.warn("log-truncated", what, where, "write >&2 or >&1, or leave log: direct out")
 
 
 def _check_hyphens(source: PlanInput, findings: Findings) -> None:
@@ -108,7 +142,7 @@ def _texts(source: PlanInput) -> Iterator[tuple[str, str, Path, str]]:
         ("tasks", document.workflow.tasks),
     ):
         for item in items:
-            for path, text in _walk(msgspec.to_builtins(item), ()):
+            for path, text in _walk(msgspec.to_builtins(item, enc_hook=str), ()):
                 yield section, item.name, path, text
 
 

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from protocol.text.lazy_pattern import lazy_pattern
 from sflow_ctl.format import schema
+from sflow_ctl.format.checking import guess_hint
 from sflow_ctl.format.expressions.templates import (
     DOMAINS,
     EXPRESSION_START,
@@ -19,14 +20,19 @@ from sflow_ctl.format.expressions.templates import (
     names_used,
     pieces,
 )
-from sflow_ctl.format.written import as_written
 from sflow_ctl.format.yaml_source import PathKey
 from sflow_ctl.plan.model import DeferredExpression
 from sflow_ctl.plan.task_views import OWN
 from sflow_ctl.planner.findings import UnplannableError
+from sflow_ctl.planner.tasks.outputs import names_of_values
 
 _OUTPUTS = lazy_pattern(r"\boutputs\b")
 _DEFERRED = lazy_pattern(r"\b(?:outputs|(?<!service\.)ports?|endpoints?)\b")
+_VALUE = lazy_pattern(
+    r"\btask(?:\.(?P<name>\w+)|\[\s*[\"'](?P<quoted>[^\"']+)[\"']\s*\])(?P<index>\s*\[[^\]]*\])?"
+    r"\.outputs(?:\.(?P<value>\w+)|\[\s*[\"'](?P<key>[^\"']+)[\"']\s*\])?(?P<call>\s*\()?"
+)
+_MAY_BE_MISSING = lazy_pattern(r"\b(?:default|d|defined|undefined)\b")
 _PLACE = lazy_pattern(r"\b(?:nodes|gpus|service)\b")
 _SERVICE = lazy_pattern(r"\bservice\b")
 _NAMED = lazy_pattern(r"\btask(?:\.(\w+)|\[\s*[\"']([^\"']+)[\"']\s*\])")
@@ -87,6 +93,8 @@ class Known(NamedTuple):
     base_of: Mapping[str, str]
     """Maps concrete names, and names as written, to the task as written."""
     ancestors: Callable[[str], frozenset[str]]
+    replicas_of: Mapping[str, Sequence[str]]
+    """Maps tasks as written to their concrete names."""
     flexible: Collection[str]
     """Tasks as written whose nodes are chosen when they start."""
 
@@ -134,7 +142,7 @@ def note_places(value: Any, names: Mapping[str, Any]) -> None:
 def known_names(used: Iterable[str], names: Mapping[str, Any]) -> dict[str, Any]:
     """Those of the names that are used and known now."""
     known = {
-        name: as_written(names[name])
+        name: names[name]
         for name in used
         if name in names and name != "task" and not isinstance(names[name], OwnPorts)
     }
@@ -195,6 +203,37 @@ def check_outputs(task: schema.Task, placeholder: str, known: Known, path: tuple
         if known.tasks[base].is_service:
             what = f'task "{task.name}" uses the outputs of "{base}", a service, which has outputs only when it ends'
             raise UnplannableError("outputs-too-late", what, "take them from a task that completes", path)
+    for match in _VALUE.finditer(placeholder):
+        name = match["name"] or match["quoted"]
+        _check_replica(task, name, match["index"] is not None, known, path)
+        value = match["value"] or match["key"]
+        if value is not None and match["call"] is None and _MAY_BE_MISSING.search(placeholder) is None:
+            _check_value(task, known.tasks[known.base_of[name]], value, path)
+
+
+def _check_replica(
+    task: schema.Task, name: str, is_one: bool, known: Known, path: tuple[PathKey, ...]
+) -> None:
+    """Check that outputs are those of one replica. Raises: UnplannableError."""
+    replicas = known.replicas_of.get(name, (name,))
+    if not is_one and list(replicas) != [name]:
+        what = f'task "{task.name}" uses outputs of "{name}", which has {len(replicas)} replicas with outputs of their own'
+        of_one = (
+            f'write task["{replicas[0]}"].outputs or task["{name}"][0].outputs for one, ' if replicas else ""
+        )
+        hint = f"{of_one}`task[\"{name}\"] | map(attribute='outputs')` for all"
+        raise UnplannableError("outputs-of-replicas", what, hint, path)
+
+
+def _check_value(task: schema.Task, source: schema.Task, value: str, path: tuple[PathKey, ...]) -> None:
+    """Check that a task yields a value of this name. Raises: UnplannableError."""
+    names = names_of_values(source)
+    if names is None or any(name == value or name.startswith((f"{value}[", f"{value}.")) for name in names):
+        return
+    what = f'task "{task.name}" uses the output "{value}" of "{source.name}", which it does not have'
+    raise UnplannableError(
+        "no-such-output", what, guess_hint(value, sorted(names), f"it has {', '.join(sorted(names))}"), path
+    )
 
 
 def check_ports(task: schema.Task, used: Sequence[str], known: Known, path: tuple[PathKey, ...]) -> None:

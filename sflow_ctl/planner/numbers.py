@@ -18,6 +18,10 @@ _PARTS = lazy_pattern(
 _MILLISECONDS = lazy_pattern(r"(\d+(?:\.\d+)?)\s*ms$")
 
 
+MOST = 2**53
+"""What every program that reads a plan's JSON has exactly."""
+
+
 class NumberError(ValueError):
     """A value that its field does not accept; the text says what was expected."""
 
@@ -50,6 +54,8 @@ def as_int(value: Any, least: int | None = None) -> int:
             result = _integral(value)
     if result is None:
         raise NumberError(f"must resolve to int, is {value!r}")
+    if abs(result) > MOST:
+        raise NumberError(f"must be at most {MOST}")
     if least is not None and result < least:
         raise NumberError(f"must be at least {least}, is {result}")
     return result
@@ -72,7 +78,10 @@ def as_seconds(value: Any) -> float:
     Raises: NumberError.
     """
     if isinstance(value, int | float) and not isinstance(value, bool):
-        return _not_negative(float(value), value)
+        try:
+            return _not_negative(float(value), value)
+        except OverflowError:
+            raise NumberError(f"must be at most {MOST} seconds") from None
     text = str(value).strip()
     try:
         return _not_negative(float(text), value)

@@ -1,7 +1,7 @@
 """Reads values from JSON documents and CSV files as programs write them. Pure: lines in, values out.
 
 JSON may be one document, several after each other, or one per line; CSV may begin with a byte order mark, be separated by commas,
-semicolons or tabs, and have blanks after separators.
+semicolons or tabs, and have blanks after separators and comments before its header.
 """
 
 import csv
@@ -11,11 +11,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from typing import Any
 
+from protocol.text.json_documents import documents_of
 from protocol.text.lazy_pattern import lazy_pattern
 from sflow_ctl.results.patterns import LABEL, PatternError
 
 _STEP = lazy_pattern(r"\.?([^.\[\]]+)|\[(\d+|\*)\]|\[\"([^\"]*)\"\]|\['([^']*)'\]")
-_BLANKS = lazy_pattern(r"\s*")
 _INTEGER = lazy_pattern(r"[-+]?(?:0|[1-9]\d*)", re.ASCII)
 _DECIMAL = lazy_pattern(
     r"[-+]?(?:(?:0|[1-9]\d*)?\.\d*|(?:0|[1-9]\d*)(?=[eE][-+]))(?:[eE][-+]?\d+)?", re.ASCII
@@ -24,14 +24,32 @@ _DECIMAL = lazy_pattern(
 _SEPARATORS = ",;\t|"
 
 
+class IncompleteError(ValueError):
+    """A file that is not what it should be from some place on."""
+
+    def __init__(self, what: str, values: list[Any]) -> None:
+        super().__init__(what)
+        self.values = values
+        """What was read before that."""
+
+
 def json_values(path: str, lines: Iterable[str], is_log: bool) -> list[Any]:
     """Return the values at `path` of every JSON document in a file, or in the lines of a log.
 
-    Raises: PatternError for a path that is not one, ValueError for a file that is not JSON.
+    Raises: PatternError for a path that is not one, IncompleteError for a file that is not JSON to its end.
     """
     steps = json_path(path)
-    documents = _log_documents(lines) if is_log else _file_documents("".join(lines))
-    return [value for document in documents for value in select(document, steps)]
+    documents = _log_documents(lines) if is_log else documents_of("".join(lines), _integer)
+    values: list[Any] = []
+    try:
+        for document in documents:
+            values += select(document, steps)
+    except json.JSONDecodeError as error:
+        rest = "; what is before that was read" if values else ""
+        raise IncompleteError(f"not JSON: {error}{rest}", values) from error
+    except ValueError as error:
+        raise IncompleteError(str(error), values) from error
+    return values
 
 
 def json_path(path: str) -> tuple[str | int, ...]:
@@ -71,17 +89,41 @@ def select(document: Any, steps: Sequence[str | int]) -> list[Any]:
 def column(name: str, lines: Iterable[str]) -> list[Any]:
     """Return the values of a column of a CSV file with a header; numbers become numbers. Raises: KeyError, ValueError."""
     rest = iter(lines)
-    header = next((line for line in rest if line.strip("\ufeff \t\r\n")), "").lstrip("\ufeff")
+    header = _header(name.strip(), rest)
     reader = csv.reader(chain([header], rest), delimiter=_separator(header), skipinitialspace=True)
     try:
         names = [one.strip() for one in next(reader, [])]
         if name.strip() not in names:
-            raise KeyError(f'no column "{name}", there are {", ".join(names) or "none"}')
+            raise KeyError(_no_column(name.strip(), names))
         index = names.index(name.strip())
         cells = [row[index].strip() for row in reader if index < len(row)]
     except csv.Error as error:
         raise ValueError(f"not a CSV file: {error}") from error
     return [cell_value(cell) for cell in cells if cell]
+
+
+def _header(name: str, lines: Iterator[str]) -> str:
+    """Return the line with the names: the first that is not a comment, or a comment that has this name."""
+    comment = ""
+    for line in lines:
+        text = line.lstrip("\ufeff")
+        if not text.strip():
+            continue
+        if not text.startswith("#"):
+            return text
+        names = text.lstrip("#")
+        if name in [one.strip(' "\r\n') for one in names.split(_separator(names))]:
+            return names
+        comment = comment or text
+    return comment
+
+
+def _no_column(name: str, names: Sequence[str]) -> str:
+    if any("\0" in one or "\ufffd" in one for one in names):
+        return f'no column "{name}": the file is not text in UTF-8 or UTF-16'
+    guess = next((one for one in names if one.lower() == name.lower()), None)
+    hint = "" if guess is None else f' (did you mean "{guess}"?)'
+    return f'no column "{name}", there are {", ".join(names) or "none"}{hint}'
 
 
 def cell_value(text: str) -> Any:
@@ -104,24 +146,6 @@ def _separator(header: str) -> str:
     """Return the separator that a header has most of, outside quotes."""
     outside = re.sub(r'"[^"]*"', "", header)
     return max(_SEPARATORS, key=outside.count)
-
-
-def _file_documents(text: str) -> Iterator[Any]:
-    """Yield the documents of a file, one after the other. Raises: ValueError."""
-    decoder = json.JSONDecoder(parse_int=_integer)
-    position = _blanks_end(text, len(text) - len(text.lstrip("\ufeff")))
-    if position == len(text):
-        raise ValueError("the file is empty")
-    while position < len(text):
-        document, end = decoder.raw_decode(text, position)
-        yield document
-        position = _blanks_end(text, end)
-
-
-def _blanks_end(text: str, position: int) -> int:
-    match = _BLANKS.match(text, position)
-    assert match is not None
-    return match.end()
 
 
 def _log_documents(lines: Iterable[str]) -> Iterator[Any]:

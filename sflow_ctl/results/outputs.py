@@ -12,7 +12,7 @@ from msgspec import Struct, field
 
 from sflow_ctl.plan.results import STDOUT, PlannedOutput
 from sflow_ctl.results.aggregates import AggregateError, summarised
-from sflow_ctl.results.documents import column, json_values
+from sflow_ctl.results.documents import IncompleteError, column, json_values
 from sflow_ctl.results.patterns import MAX_TEXT, Found, PatternError, match_lines
 
 Read = Callable[[str], Iterable[str]]
@@ -75,6 +75,13 @@ def _collect_document(output: PlannedOutput, read: Read, found: Found, result: O
             values = column(output.csv, read(output.source))
         else:
             return
+    except (
+        IncompleteError
+    ) as error:  # a program that was interrupted while it wrote loses its last document alone
+        for value in error.values:
+            found.add(name, value)
+        result.problems.append(f"{output.source}: {error}")
+        return
     except (OSError, ValueError, KeyError, RecursionError) as error:
         text = error.args[0] if isinstance(error, KeyError) else _why(error)
         result.problems.append(f"{output.source}: {text}")

@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Struct, field
 
 from protocol.text.ansi import text_without_escapes
+from protocol.text.json_documents import documents
 from protocol.text.line_pattern import SEARCHED_CHARACTERS, LinePattern
 from sflow_ctl.plan.results import PlannedResult, PlannedResultPattern
 from sflow_ctl.results.aggregates import AggregateError, summarised
@@ -82,9 +83,12 @@ def result_of_file(file: str, read: "bytes | OSError") -> TaskResult:
         result.errors.append(why)
         return result
     try:
-        document = msgspec.json.decode(read)
-    except (msgspec.DecodeError, RecursionError) as error:
+        document, *others = documents(read)
+    except (ValueError, RecursionError) as error:
         result.errors.append(f"{file} is not JSON: {error}")
+        return result
+    if others:
+        result.errors.append(f"{file} has {1 + len(others)} JSON documents: one was expected")
         return result
     if not isinstance(document, dict):
         result.errors.append(f"{file} is not a JSON object")

@@ -9,7 +9,7 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-_MISSING = (errno.ENOSYS, errno.EPERM, errno.EINVAL)
+_MISSING = (errno.ENOSYS, errno.EPERM, errno.EACCES, errno.EINVAL)
 """Kernels before 5.3 lack pidfd_open, and some containers forbid one or both."""
 
 

@@ -3,6 +3,7 @@
 The exit status is 2; nothing is made or started.
 """
 
+import os
 from pathlib import Path
 
 import pytest
@@ -142,3 +143,21 @@ def test_an_unknown_option_is_a_usage_error(tmp_path: Path) -> None:
     done = sflow_ctl("run", "--nodse", "2", cwd=tmp_path)
     assert done.returncode == 2
     assert "--nodes" in done.stderr
+
+
+def test_f63_paths_that_are_not_utf_8_are_refused_before_anything_is_made(tmp_path: Path) -> None:
+    other = tmp_path / os.fsdecode(b"d\xe9r")
+    other.mkdir()
+    (other / "w.yaml").write_text(task_file("script: [x]"))
+    (tmp_path / "w.yaml").write_text(task_file("script: [x]"))
+    for arguments, directory in (
+        (("w.yaml",), other),
+        (("w.yaml", "--output-dir", os.fsdecode(b"o\xe9")), tmp_path),
+    ):
+        done = sflow_ctl("run", *arguments, cwd=directory)
+        assert done.returncode == 2
+        assert done.stderr.startswith("error[not-utf-8]: a path or argument is not UTF-8: ")
+        assert "\\xe9" in done.stderr
+        assert "--output-dir" in done.stderr
+    assert sorted(path.name for path in other.iterdir()) == ["w.yaml"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [other.name, "w.yaml"]

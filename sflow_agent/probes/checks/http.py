@@ -128,7 +128,8 @@ class ActiveHttpCheck:
         except BadAnswerError as error:
             self._fail(f"{self._parts.host_header}: {error}")
         except OSError as error:
-            self._fail(f"{self._parts.host_header}: {(error.strerror or str(error)).lower()}")
+            why = error.strerror or str(error)
+            self._fail(f"{self._parts.host_header}: {why.lower() if error.errno else why}")
 
     def _exchange(self) -> None:
         stream = self._stream

@@ -1,7 +1,8 @@
 """One HTTP/1.1 exchange without its socket: the bytes of a request, and an answer read as its bytes arrive.
 
-h11 reads the answer; this module bounds it, as only short answers are expected, and accepts bare line feeds around chunks, as
-curl does (h11 accepts them in heads). Imported with the first HTTP probe. `checks.http` owns the socket, `verdict` judges.
+h11 reads the answer; this module bounds it, as only short answers are expected, and accepts what curl does and h11 does not:
+bare line feeds around chunks (h11 accepts them in heads), blanks before a colon, lines without headers. Imported with the
+first HTTP probe. `checks.http` owns the socket, `verdict` judges.
 Source: RFC 9112.
 """
 
@@ -24,8 +25,13 @@ _KEEPS_METHOD = frozenset((307, 308))
 _DEFAULT_CONTENT_TYPE = "text/plain; charset=utf-8"
 _NOT_GIVEN = ("connection", "content-length", "transfer-encoding")
 """Headers about the framing of the request: a check cannot replace them."""
+_TLS_RECORDS = (b"\x15\x03", b"\x16\x03")
+"""An alert or a handshake. Source: RFC 8446, 5.1."""
 MAX_SIZE_LINE = 4096
 _BLANK_LINE = lazy_pattern(rb"\n\r?\n")
+_LINE_END = lazy_pattern(rb"\r?\n")
+_NAME = lazy_pattern(rb"[-!#$%&'*+.^_`|~0-9A-Za-z]+")
+_CONTROLS = lazy_pattern(rb"[\x00-\x08\x0b-\x1f\x7f]")
 _SIZE = lazy_pattern(rb"([0-9A-Fa-f]{1,15})\s*(?:;|$)")
 
 
@@ -103,7 +109,7 @@ class Answer:
             head, data = bytes(self._head[:end]), bytes(self._head[end:])
             del self._head[:end]
             searched = 0
-            self._receive(head)
+            self._receive(_tidied(head))
         if not self.is_over:
             data = data if self._chunks is None else self._chunks.feed(data)
             if data:
@@ -121,7 +127,9 @@ class Answer:
     def _end_of_head(self, searched: int) -> int | None:
         """Return where the first head in what was received ends, or None. Raises: BadAnswerError."""
         start = bytes(self._head[:60])
-        if not start.startswith(b"HTTP/"[: len(start)]):
+        if start[:2] in _TLS_RECORDS:
+            raise BadAnswerError("it speaks TLS (https:// would ask that way)")
+        if not start.upper().startswith(b"HTTP/"[: len(start)]):
             raise BadAnswerError(f"this is not an HTTP answer: {start.decode(errors='replace')!r}")
         end = _BLANK_LINE.search(self._head, searched)
         if (end.end() if end is not None else len(self._head)) > MAX_HEAD_BYTES:
@@ -163,6 +171,19 @@ class Answer:
                 self.is_complete = True
             case _:
                 pass  # of h11's own state
+
+
+def _tidied(head: bytes) -> bytes:
+    """Return a head without the small faults that curl overlooks and h11 refuses."""
+    first, *lines = _LINE_END.split(head)
+    tidied = [first[:5].upper() + first[5:]]
+    for line in lines:
+        name, colon, value = line.partition(b":")
+        is_continued = line[:1] in (b" ", b"\t")
+        if line and not is_continued and not (colon and _NAME.fullmatch(name.strip())):
+            continue
+        tidied.append(_CONTROLS.sub(b" ", line if is_continued else name.strip() + colon + value))
+    return b"\r\n".join(tidied)
 
 
 class _ChunkLines:

@@ -8,6 +8,8 @@ from typing import TypeVar
 from sflow_agent.worker import Workers
 
 T = TypeVar("T")
+_NO_TLS = ("WRONG_VERSION_NUMBER", "PACKET_LENGTH_TOO_LONG", "RECORD_LAYER_FAILURE")
+"""What OpenSSL 3 makes of an answer that is not TLS."""
 
 
 class TlsContexts:
@@ -57,6 +59,11 @@ class TlsStream:
             self._wait_as_a_socket(self._tls.do_handshake)
         except ssl.SSLCertVerificationError as error:
             raise OSError(0, f"its certificate is not accepted: {error.verify_message}") from error
+        except ssl.SSLError as error:
+            why = f"ssl: {(error.reason or str(error)).replace('_', ' ').lower()}"
+            if error.reason in _NO_TLS:
+                raise OSError(0, f"it does not speak TLS; http:// would ask without ({why})") from error
+            raise OSError(0, f"TLS failed ({why})") from error
 
     def send(self, data: bytes) -> int:
         """Send bytes. Raises: BlockingIOError, OSError."""

@@ -1,8 +1,7 @@
 """Judges an HTTP answer against a probe's check and says what is missing. Pure. Called by `checks.http`."""
 
-import msgspec
-
 from protocol.messages.checks import HttpCheck
+from protocol.text.json_documents import documents
 from protocol.text.json_expression import json_expression
 from sflow_agent.probes.http.exchange import MAX_BODY_BYTES, Answer
 
@@ -49,8 +48,8 @@ def _json_verdict(source: str, answer: Answer, status: str) -> tuple[bool, str]:
         why = f"is longer than {MAX_BODY_BYTES} bytes" if _is_full(answer) else "ended too early"
         return False, f"{status}, but its body {why}"
     try:
-        document = msgspec.json.decode(bytes(answer.body))
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        (document,) = documents(bytes(answer.body))
+    except (ValueError, RecursionError):
         return False, f"{status}, but its body is not JSON"
     expression = json_expression(source)
     holds, why = expression.holds(document)

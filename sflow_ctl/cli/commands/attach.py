@@ -44,10 +44,10 @@ SUMMARY_WITHIN_S = 10.0
 def attach(run: str | None, quiet: bool, output_dir: Path) -> int:
     """Follow a run from another terminal until it ends, and exit with its exit status.
 
-    RUN is a run directory, a run id or the beginning of one. Default: the newest run. Prints the last lines of each
-    running task first. Ctrl-C detaches; the run keeps going.
+    RUN is a run directory, a run id or the beginning of one. Default: the newest live run, else the newest. Prints the
+    last lines of each running task first. Ctrl-C detaches; the run keeps going.
     """
-    reader = RunReader(find_run(run, output_dir))
+    reader = RunReader(find_run(run, output_dir, prefers_live=True))
     reader.refresh()
     if reader.summary() is not None or reader.status().liveness is Liveness.DEAD:
         return _say_end(reader)

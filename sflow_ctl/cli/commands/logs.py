@@ -30,7 +30,9 @@ MAX_NOTES = 20
 
 @click.command()
 @click.option(
-    "--run", metavar="RUN", help="Run directory, run id or the beginning of one. Default: the newest run."
+    "--run",
+    metavar="RUN",
+    help="Run directory, run id or the beginning of one. Default: the newest run; with -f, the newest live one.",
 )
 @click.option(
     "-f",
@@ -64,7 +66,7 @@ def logs(
     with the task's name. On a terminal, escape sequences other than colours are left out; a pipe or file gets the
     bytes of the log.
     """
-    reader = RunReader(find_run(run, output_dir))
+    reader = RunReader(find_run(run, output_dir, prefers_live=is_following))
     reader.refresh()
     chosen = chosen_tasks(reader, tasks) or [task.name for task in reader.plan.tasks]
     printer = _Printer(is_prefixed=len(chosen) > 1, is_raw=is_raw)

@@ -47,9 +47,9 @@ class StatusReport(msgspec.Struct, frozen=True, kw_only=True):
 def status(run: str | None, as_json: bool, output_dir: Path) -> int:
     """Show the state of a run and of each task.
 
-    RUN is a run directory, a run id or the beginning of one. Default: the newest run.
+    RUN is a run directory, a run id or the beginning of one. Default: the newest live run, else the newest.
     """
-    reader = RunReader(find_run(run, output_dir))
+    reader = RunReader(find_run(run, output_dir, prefers_live=True))
     ended = reader.summary()
     if ended is not None and ended.outcome is Outcome.COMPLETED:
         reader.state = view_of(ended, reader.plan)  # a tenth of the time of reading the journal

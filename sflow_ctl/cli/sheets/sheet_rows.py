@@ -10,6 +10,7 @@ from sflow_ctl.batch.row_options import RowOptions, row_files, row_options
 from sflow_ctl.batch.row_selection import selected_rows
 from sflow_ctl.batch.sheet import Row, Sheet, check_columns, read_sheet
 from sflow_ctl.format.defined_names import DefinedNames, defined_names
+from sflow_ctl.format.yaml_source import not_utf_8
 
 
 class SheetRows(Struct, frozen=True):
@@ -43,11 +44,14 @@ class SheetRows(Struct, frozen=True):
 def open_sheet(path: Path, selections: Sequence[str], first: Sequence[Path]) -> SheetRows:
     """Read a sheet and check its columns. Raises: UsageError with every finding."""
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            text = file.read()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise UsageError.of("file-not-readable", f"{path} cannot be read: {reason}", str(path)) from error
+        text = path.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        what = f"{path} cannot be read: {error.strerror}"
+        raise UsageError.of("file-not-readable", what, str(path)) from error
+    except UnicodeDecodeError as error:
+        line, column, why = not_utf_8(error)
+        where = f"{path}:{line}:{column}"
+        raise UsageError.of("file-not-readable", f"{path} {why}", where, "save it as UTF-8") from error
     sheet = read_sheet(str(path), text)
     numbers = set(selected_rows(selections, len(sheet.rows)))
     rows = SheetRows(

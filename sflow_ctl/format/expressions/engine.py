@@ -305,7 +305,7 @@ def _budgeted_filter(name: str, function: Callable[..., Any]) -> Callable[..., A
         arguments = [*args[position + 1 :], *kwargs.values()]
         if isinstance(value, str):
             spend(1 + len(value) // (1 if name in _SLOW else 1000))
-        elif isinstance(value, Sized):
+        elif isinstance(value, Sized) and not isinstance(value, StrictUndefined):
             spend(len(value))
             spend_reading(value)
         if name == "sum":

@@ -12,7 +12,7 @@ from protocol.errors import Finding
 from sflow_ctl.format.field_lookup import dotted
 from sflow_ctl.format.merged.items import FilePart, Item, Path
 from sflow_ctl.format.written import as_written, variable_value
-from sflow_ctl.format.yaml_values import plain_scalar
+from sflow_ctl.format.yaml_values import plain_scalar, unquoted
 
 _MAX_SHOWN = 80
 _BY_NAME = "variables"
@@ -131,5 +131,6 @@ def settle_variable(item: Item) -> None:
 
 def _reread(item: Item, path: Path, value: Any, kind: Any) -> Any:
     layer = item.layer_of(path)
-    text = layer.source.scalar_text(layer.path_of(path))
-    return value if text is None else variable_value(plain_scalar(text), text, kind)
+    node = layer.source.node(layer.path_of(path))
+    text = unquoted(node)
+    return value if text is None else variable_value(plain_scalar(text), node, kind)

@@ -9,15 +9,17 @@ from typing import Any
 from msgspec import Struct, field
 
 from protocol.errors import Finding
-from sflow_ctl.format.checking import check, guess_hint
+from sflow_ctl.format.checking import check, meant_key
 from sflow_ctl.format.field_lookup import dotted
 from sflow_ctl.format.merged.deep_merge import MergedLeaf, merge_item, settle_variable
 from sflow_ctl.format.merged.items import Item
 from sflow_ctl.format.merged.script_lines import restore_lines
 from sflow_ctl.format.merged.short_forms import expand_short_forms, with_long_monitor
+from sflow_ctl.format.other_words import entry_example, example_of
 from sflow_ctl.format.schema import WorkflowSettings
-from sflow_ctl.format.written import variable_value, written
+from sflow_ctl.format.written import variable_value
 from sflow_ctl.format.yaml_source import PathKey, Source
+from sflow_ctl.format.yaml_values import members_of, unquoted
 
 ROOT_KEYS = (
     "version",
@@ -143,13 +145,25 @@ def named_items(
                 _shape(source, (*path, index), "every entry of this list must be a mapping with a name")
             )
         elif not isinstance(body.get("name"), str):
-            what = '"name" is missing' if "name" not in body else "the name is not text"
-            code = "missing-key" if "name" not in body else "wrong-type"
-            where = f"{source.where((*path, index))}  {dotted((*path, index))}"
-            findings.append(Finding(code, what, where, "give every entry of a list a `name:`"))
+            findings.append(_nameless(source, (*path, index), "name" in body))
         else:
             items.append(Item(body["name"], dict(body), source, (*path, index)))
     return items
+
+
+def _nameless(source: Source, path: tuple[PathKey, ...], has_name: bool) -> Finding:
+    if has_name:
+        place = (*path, "name")
+        text = unquoted(source.node(place))
+        what = "the name is not text" if not text else f"the name {text} is not text, but a value of YAML"
+        return Finding(
+            "wrong-type",
+            what,
+            f"{source.where(place)}  {dotted(place)}",
+            "put it in quotes" if text else "give it a name in text",
+        )
+    where = f"{source.where(path)}  {dotted(path)}"
+    return Finding("missing-key", '"name" is missing', where, "give every entry of a list a `name:`")
 
 
 def variable_items(
@@ -161,12 +175,12 @@ def variable_items(
         kind = item.body.get("type")
         place = item.path if item.is_shorthand else (*item.path, "value")
         if "value" in item.body:
-            item.body["value"] = variable_value(item.body["value"], source.scalar_text(place), kind)
+            item.body["value"] = variable_value(item.body["value"], source.node(place), kind)
         domain = item.body.get("domain")
         if isinstance(domain, list):
-            texts = [source.scalar_text((*item.path, "domain", index)) for index in range(len(domain))]
+            nodes = members_of(source.node((*item.path, "domain")))
             item.body["domain"] = [
-                variable_value(member, text, kind) for member, text in zip(domain, texts, strict=True)
+                variable_value(member, nodes.get(index), kind) for index, member in enumerate(domain)
             ]
     return items
 
@@ -237,7 +251,7 @@ def _take_values(task: Item, findings: list[Finding]) -> None:
             task.body["variables"] = [item.body for item in items]
     if isinstance(given, dict):
         task.body[WITH] = {
-            key: written(value, task.source.scalar_text((*task.path, WITH, key)))
+            key: variable_value(value, task.source.node((*task.path, WITH, key)), None)
             for key, value in given.items()
         }
 
@@ -309,9 +323,10 @@ def _require(merged: Merged) -> None:
     if missing and not merged.findings:
         files = ", ".join(str(source.path) for source in merged.sources)
         what = f"the workflow is incomplete: {', '.join(missing)} missing"
-        merged.findings.append(
-            Finding("missing-key", what, files, "a file needs at least version, workflow.name and tasks")
-        )
+        hint = "a file needs at least version, workflow.name and tasks"
+        if missing == ["version"]:
+            hint = 'begin it with version: "0.1"'
+        merged.findings.append(Finding("missing-key", what, files, hint))
 
 
 def _unknown_keys(
@@ -325,12 +340,22 @@ def _unknown_keys(
                     "unknown-key",
                     f'unknown key "{key}"',
                     f"{source.key_where(full)}  {dotted(full)}",
-                    guess_hint(str(key), allowed, f"allowed here: {', '.join(allowed)}"),
+                    _hint_of_key(str(key), path, allowed),
                 )
             )
+
+
+def _hint_of_key(key: str, path: tuple[PathKey, ...], allowed: tuple[str, ...]) -> str | None:
+    if not path and key in WORKFLOW_KEYS:
+        return f"it belongs below workflow: indent it, as in workflow: {{name: ..., {key}: ...}}"
+    meant = meant_key(key, allowed)
+    return f'did you mean "{meant}"?' if meant else f"allowed here: {', '.join(allowed)}"
 
 
 def _shape(source: Source, path: tuple[PathKey, ...], what: str) -> Finding:
     field_name = dotted(path)
     place = source.where(path) or str(source.path)
-    return Finding("wrong-type", what, f"{place}  {field_name}" if field_name else place)
+    hint = example_of(path[-1]) if path else "e.g. " + str(example_of("workflow"))
+    if len(path) > 1:
+        hint = entry_example(str(path[-2])) or hint
+    return Finding("wrong-type", what, f"{place}  {field_name}" if field_name else place, hint)

@@ -69,7 +69,8 @@ def _assign(item: Item, text: str, is_strict: bool) -> None:
     is_text = is_text and not is_strict
     value = text if is_text and not text.startswith(("[", "{")) else infer(text)
     value = plain(value) if is_strict else value
-    if isinstance(value, list):
+    is_list = declared == "list" or (isinstance(current, list) and item.body.get("domain") is None)
+    if isinstance(value, list) and (is_strict or not is_list):
         item.body["domain"] = [str(member) if is_text else member for member in value]
         item.body["value"] = item.body["domain"][0] if value else None
     else:

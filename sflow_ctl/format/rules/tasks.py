@@ -39,7 +39,9 @@ def reference_findings(
     """Check that a task has a script, and depends on tasks and uses a backend that exist."""
     if not task.script:
         what = f'task "{task.name}" has an empty script'
-        yield Finding("empty-script", what, where("tasks", task.name, "script"))
+        yield Finding(
+            "empty-script", what, where("tasks", task.name, "script"), "write the commands that it runs"
+        )
     for index, dependency in enumerate(task.dependencies):
         other = dependency.task
         if other not in known:

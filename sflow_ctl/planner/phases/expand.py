@@ -78,6 +78,8 @@ def expand(
             f'task "{task.name}": replicas.count must be at least 0, is {size}',
             path=("replicas", "count"),
         )
+    if size > MAX_REPLICAS:
+        raise _too_many(task, ("replicas", "count"))
     replicas = tuple(
         Replica(
             _sweep_name(task.name, values) if names else f"{task.name}_{index}",
@@ -109,10 +111,13 @@ def _sweep(
             )
     lists = [domains[name] or () for name in names]
     if math.prod(len(values) for values in lists) > MAX_REPLICAS:
-        raise UnplannableError(
-            "sweep-size", f'task "{task.name}": more than {MAX_REPLICAS} replicas', path=("replicas",)
-        )
+        raise _too_many(task, ("replicas",))
     return list(itertools.product(*lists))
+
+
+def _too_many(task: schema.Task, path: tuple[str, ...]) -> UnplannableError:
+    what = f'task "{task.name}": more than {MAX_REPLICAS} replicas'
+    return UnplannableError("sweep-size", what, "use fewer: each is a task with a process of its own", path)
 
 
 def _sweep_name(base: str, values: Sequence[Any]) -> str:

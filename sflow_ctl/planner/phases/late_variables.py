@@ -63,7 +63,7 @@ def refuse_late(
     if not unknown:
         return
     for part in parts:
-        for field, value in msgspec.to_builtins(part).items():
+        for field, value in msgspec.to_builtins(part, enc_hook=str).items():
             if field == "content":  # written once everything is known
                 continue
             for name in sorted(referenced(value) & unknown):

@@ -8,6 +8,7 @@ import msgspec
 from sflow_ctl.format import schema
 from sflow_ctl.format.casting import cast
 from sflow_ctl.format.expressions.templates import EXPRESSION_START, evaluate_any, names_used
+from sflow_ctl.format.written import json_number
 from sflow_ctl.plan.errors import ExpressionError
 from sflow_ctl.planner.findings import Findings
 from sflow_ctl.planner.phases.late_variables import split_late
@@ -130,7 +131,7 @@ def _settle(
 def environment_text(value: Any) -> str:
     """Return a value as the text of an environment variable: scalars in Python's spelling, lists and mappings as JSON."""
     if isinstance(value, list | dict | tuple):
-        return msgspec.json.encode(value).decode()
+        return msgspec.json.encode(value, enc_hook=json_number).decode()
     return value if isinstance(value, str) else str(value)
 
 

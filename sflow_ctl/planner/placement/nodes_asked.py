@@ -131,9 +131,9 @@ def whole_nodes(request: PlacementRequest, count: int, cap: int, left: list[int]
             f'task "{request.task}" asks for {count} GPUs; a count above one node\'s {cap} must be a multiple of per-node '
             f"GPU capacity"
         )
-        raise UnplannableError(
-            "gpus-do-not-fit", what, f"use {count // cap * cap} or {(count // cap + 1) * cap}", path
-        )
+        fewer, more = count // cap * cap, (count // cap + 1) * cap
+        hint = f"use {fewer} or {more}" if more <= len(left) * cap else f"use at most {len(left) * cap}"
+        raise UnplannableError("gpus-do-not-fit", what, hint, path)
     if count // cap > len(left):
         what = (
             f'task "{request.task}" asks for {counted(count, "GPU")}: it needs {counted(count // cap, "node")} with '

@@ -1,10 +1,11 @@
 """Plans the `outputs` of a task: the source and the name of each value."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from string import Formatter
 from typing import Any
 
 from sflow_ctl.format import schema
+from sflow_ctl.format.expressions.templates import EXPRESSION_START
 from sflow_ctl.plan.results import PlannedMetric, PlannedOutput
 from sflow_ctl.planner.findings import Findings
 
@@ -39,6 +40,30 @@ def _plan_one(
         source=str(evaluate(output.source)),
         metrics=metrics,
     )
+
+
+def names_of_values(task: schema.Task) -> set[str] | None:
+    """Return the names of all values that a task yields; None where expressions or a file decide about them."""
+    if task.result is not None and task.result.file is not None:
+        return None
+    names = names_of_outputs(task.outputs)
+    if names is None or task.result is None:
+        return names
+    return names | {one.name for one in task.result.patterns or ()}
+
+
+def names_of_outputs(outputs: Iterable[schema.Output]) -> set[str] | None:
+    """Return the names of the values of these outputs; None where expressions decide about them."""
+    names: set[str] = set()
+    for output in outputs:
+        fields = (output.pattern, output.json, output.csv, output.name)
+        if any(EXPRESSION_START in field for field in fields if field is not None):
+            return None
+        if output.pattern is not None:
+            names |= pattern_fields(output.pattern)
+        else:
+            names.add(output.name or output.csv or last_step(str(output.json)))
+    return names
 
 
 def pattern_fields(pattern: str) -> set[str]:

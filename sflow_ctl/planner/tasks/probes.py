@@ -196,6 +196,8 @@ def _tcp_port(scope: _Scope, tcp: schema.TcpPort, path: _Path, key: ProbeKey) ->
         what = f'task "{scope.task.name}": port {port} is above 65535'
         raise UnplannableError("wrong-value", what, path=(*path, "port"))
     host = scope.evaluate(tcp.host) if tcp.on_node == "first" else None
+    if isinstance(host, str) and host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]  # as an endpoint has an IPv6 address
     return TcpCheck(port=port, host=None if host in _ANY_ADDRESS else str(host), owner=tcp.owner)
 
 

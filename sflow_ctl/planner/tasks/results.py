@@ -9,7 +9,7 @@ from sflow_ctl.format.rules.names import unsafe_path
 from sflow_ctl.plan.results import PlannedResult, PlannedResultPattern
 from sflow_ctl.planner.findings import Findings, UnplannableError
 from sflow_ctl.planner.numbers import as_flag
-from sflow_ctl.planner.tasks.outputs import pattern_fields
+from sflow_ctl.planner.tasks.outputs import names_of_outputs
 
 
 def plan_result(
@@ -30,7 +30,7 @@ def plan_result(
         ),
         file=path,
     )
-    in_both = sorted({one.name for one in planned.patterns} & _names_of_outputs(task))
+    in_both = sorted({one.name for one in planned.patterns} & (names_of_outputs(task.outputs) or set()))
     if in_both:
         what = f'task "{task.name}": {", ".join(in_both)} is in outputs and in result: the value of outputs counts'
         where = findings.loaded.where("tasks", task.name, "result")
@@ -56,10 +56,3 @@ def _pattern(
         unit=pattern.unit,
         is_required=as_flag(evaluate(pattern.required)),
     )
-
-
-def _names_of_outputs(task: schema.Task) -> set[str]:
-    names: set[str] = set()
-    for output in task.outputs:
-        names |= {output.name} if output.name else pattern_fields(str(output.pattern or ""))
-    return names

@@ -178,7 +178,7 @@ class Scripts:
     def _known(self) -> Known:
         bases = {name: base for base, names in self._replicas_of.items() for name in names}
         bases |= {base: base for base in self._replicas_of}
-        return Known(self._tasks, bases, self._all_before, self._flexible)
+        return Known(self._tasks, bases, self._all_before, self._replicas_of, self._flexible)
 
     def _checked(
         self, task: schema.Task, replica: str, deferred: list[DeferredExpression], path: Path, names: Names

@@ -14,6 +14,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from protocol.ids import RankId
+from protocol.machine.named_file import is_at_path, put_back
 from sflow_ctl.plan.log_paths import earlier_log_path, rank_log_path
 
 MAX_OPEN_FILES = 128
@@ -132,7 +133,7 @@ class SpoolFiles:
     """The files this controller writes. Raises OSError when the disk refuses; nothing is lost then."""
 
     def __init__(self) -> None:
-        self._open: OrderedDict[RankId, int] = OrderedDict()
+        self._open: OrderedDict[RankId, tuple[int, RankLog]] = OrderedDict()
 
     def existing_bytes(self, log: RankLog) -> int:
         """Return how many bytes an earlier controller of this run has already written; 0 without a file."""
@@ -158,16 +159,20 @@ class SpoolFiles:
 
         Return False without a file.
         """
+        opened = self._open.get(rank)
+        if opened is not None:
+            _keep(opened[0], path)
         with suppress(FileNotFoundError):
             path.rename(earlier_path)
             return True
-        self.close_one(rank)
         return False
 
     def close_one(self, rank: RankId) -> None:
         """Close the rank's file if it is open."""
-        descriptor = self._open.pop(rank, None)
-        if descriptor is not None:
+        opened = self._open.pop(rank, None)
+        if opened is not None:
+            descriptor, log = opened
+            _keep(descriptor, log.path)
             # Delayed write errors (NFS) show here; the bytes were acknowledged when the system took them.
             with suppress(OSError):
                 os.close(descriptor)
@@ -178,17 +183,25 @@ class SpoolFiles:
             self.close_one(rank)
 
     def _descriptor(self, log: RankLog) -> int:
-        descriptor = self._open.get(log.rank)
-        if descriptor is not None:
+        opened = self._open.get(log.rank)
+        if opened is not None:
             self._open.move_to_end(log.rank)
-            return descriptor
-        flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+            _keep(opened[0], log.path)
+            return opened[0]
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
         try:
             descriptor = os.open(log.path, flags, 0o600)
         except FileNotFoundError:
             log.path.parent.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(log.path, flags, 0o600)
-        self._open[log.rank] = descriptor
+        self._open[log.rank] = descriptor, log
         if len(self._open) > MAX_OPEN_FILES:
             self.close_one(next(iter(self._open)))
         return descriptor
+
+
+def _keep(descriptor: int, path: Path) -> None:
+    """Put a file back that a task deleted. Where that fails, what is written is lost with the directory."""
+    if not is_at_path(descriptor, str(path)):
+        with suppress(OSError):
+            put_back(descriptor, str(path))

@@ -237,8 +237,8 @@ class RunDirectory:
 def _recorded(record: msgspec.Struct) -> bytes:
     """Return a record as JSON on one line, without the values of secrets."""
     if not SECRETS.mask:
-        return msgspec.json.encode(record)
-    return msgspec.json.encode(SECRETS.mask.data(msgspec.to_builtins(record)))
+        return msgspec.json.encode(record, enc_hook=str)
+    return msgspec.json.encode(SECRETS.mask.data(msgspec.to_builtins(record, enc_hook=str)))
 
 
 def _make_task_directory(root: str, name: str) -> None:

@@ -96,7 +96,9 @@ def _entries(plan: Plan) -> Iterator[PlannedTask | dict[str, Any]]:
 
 
 def _encoded(record: msgspec.Struct | dict[str, Any], mask: Mask | None) -> bytes:
-    return msgspec.json.encode(record if mask is None else mask(msgspec.to_builtins(record)))
+    return msgspec.json.encode(
+        record if mask is None else mask(msgspec.to_builtins(record, enc_hook=str)), enc_hook=str
+    )
 
 
 @cache

@@ -64,7 +64,7 @@ def moved(plan: Plan, directory: Path, workspace: Path) -> Plan:
     changes = [(one, other) for one, other in changes if one != other]
     if not changes:
         return plan
-    text = msgspec.json.encode(plan).decode()
+    text = msgspec.json.encode(plan, enc_hook=str).decode()
     # All at once: one new place may be inside another old one.
     places = {_inner(one): _inner(other) for one, other in reversed(changes)}
     words = "|".join(map(re.escape, sorted(places, key=len, reverse=True)))

@@ -3,9 +3,10 @@
 The run directory is the interface (docs/architecture.md): this module reads it, `directory.py` writes it.
 """
 
+import contextlib
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TypeVar
@@ -13,7 +14,7 @@ from typing import TypeVar
 import msgspec
 from msgspec import Struct
 
-from protocol.errors import RunDirectoryError, UsageError
+from protocol.errors import FleetError, RunDirectoryError, UsageError
 from protocol.ids import AttemptId, RankId
 from protocol.text.ansi import printable_line
 from protocol.text.counted import counted
@@ -51,11 +52,22 @@ class Liveness(StrEnum):
     """It is silent, but its death cannot be proved from here."""
 
 
-def find_run(argument: str | None, output_dir: Path) -> Path:
+def _newest_live(runs: Sequence[Path]) -> Path | None:
+    """Return the newest run whose controller lives and can be reached."""
+    for run in reversed(runs):
+        if (run / layout.CONNECTION).exists():  # few have one: it goes with the controller
+            with contextlib.suppress(FleetError):
+                if RunReader(run).status().liveness is Liveness.RUNNING:
+                    return run
+    return None
+
+
+def find_run(argument: str | None, output_dir: Path, *, prefers_live: bool = False) -> Path:
     """Return the directory of the run that `argument` names; without it, the newest one in `output_dir`.
 
     A name is a path, `last` for the newest, a run id, or the beginning of one (a Slurm job id is one) that fits a single run; the
-    newest run of a job when several of its runs do.
+    newest run of a job when several of its runs do. With `prefers_live`, the newest that still runs comes before those that
+    have ended since.
 
     Raises: UsageError.
     """
@@ -71,13 +83,14 @@ def find_run(argument: str | None, output_dir: Path) -> Path:
             )
     runs = list_runs(output_dir)
     if argument == "last" and not any(run.name.startswith("last") for run in runs):
-        argument = None
+        argument, prefers_live = None, False
     if not runs:
         raise UsageError.of(
             "no-runs", f"there are no runs in {output_dir}", hint="name the directory with --output-dir"
         )
     if argument is None:
-        return runs[-1]
+        live = _newest_live(runs) if prefers_live else None
+        return runs[-1] if live is None else live
     fitting = [run for run in runs if run.name.startswith(argument)]
     exact = [run for run in fitting if run.name == argument]
     of_job = [run for run in fitting if argument.isdecimal() and run.name.startswith(f"{argument}-")]

@@ -5,6 +5,7 @@ orders it with `CollectOutputs` and lets the exit count when the values are here
 they are known.
 """
 
+import codecs
 import contextlib
 import errno
 import os
@@ -21,7 +22,7 @@ import msgspec
 
 from protocol.text.counted import counted
 from protocol.text.process_labels import LabelRemover, Labels
-from sflow_ctl.plan.log_paths import log_path
+from sflow_ctl.plan.log_paths import earlier_log_path, log_path
 from sflow_ctl.plan.model import PlannedTask
 from sflow_ctl.plan.results import STDOUT
 from sflow_ctl.plan.secrets import SECRETS
@@ -109,7 +110,7 @@ class OutputCollector:
         while (wanted := self._next()) is not None:
             task, attempt = wanted
             try:
-                values, problems = self._read(task)
+                values, problems = self._read(task, attempt)
             except Exception as error:  # noqa: BLE001 - a value that cannot be read never holds a task up
                 values, problems = {}, [f"could not be read: {type(error).__name__}: {error}"]
             self.values[task.name] = values
@@ -129,7 +130,7 @@ class OutputCollector:
                 return self._wanted.get(timeout=wait_s)
             self.write_results()
 
-    def _read(self, task: PlannedTask) -> tuple[dict[str, Any], list[str]]:
+    def _read(self, task: PlannedTask, attempt: int) -> tuple[dict[str, Any], list[str]]:
         from sflow_ctl.results.outputs import collect  # the parse library, only for tasks that need it
 
         log = self._run_directory / log_path(task.name)
@@ -141,6 +142,7 @@ class OutputCollector:
             )
 
         found = collect(task.outputs, lines)
+        found.problems += _stale(task, attempt, log.parent)
         specs = [
             {
                 key: value
@@ -205,6 +207,32 @@ def _open_patiently(path: Path) -> int:
         time.sleep(SHORTAGE_PAUSE_S)
 
 
+def _stale(task: PlannedTask, attempt: int, directory: Path) -> Iterator[str]:
+    """Yield a sentence for each file that this attempt has not written: its values are an earlier attempt's.
+
+    The log of the attempt before was renamed when this one began: both times are the file system's own.
+    """
+    began = _changed_at(directory.parent / earlier_log_path(task.name, attempt - 1)) if attempt > 1 else None
+    if began is None:
+        return
+    for source in sorted({output.source for output in task.outputs} - {STDOUT}):
+        written = _changed_at(directory / source)
+        if written is not None and written < began:
+            yield f"{source}: attempt {attempt} did not write it, so its values are an earlier attempt's"
+
+
+def _changed_at(path: Path) -> int | None:
+    try:
+        return path.stat().st_ctime_ns
+    except OSError:
+        return None
+
+
+def _encoding(beginning: bytes) -> str:
+    is_utf_16 = beginning.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    return "utf-16" if is_utf_16 else "utf-8-sig"
+
+
 def _lines(path: Path, source: str, labels: Labels) -> Iterator[str]:
     """Yield the lines of a regular file; a FIFO or device would block, or never end. Raises: OSError."""
     descriptor = _open_patiently(path)
@@ -212,7 +240,8 @@ def _lines(path: Path, source: str, labels: Labels) -> Iterator[str]:
         os.close(descriptor)
         raise OSError(f"{source} is not a regular file")
     if labels == "none":
-        with open(descriptor, encoding="utf-8", errors="replace") as file:  # noqa: PTH123 - a descriptor has no path
+        encoding = _encoding(os.pread(descriptor, 3, 0))
+        with open(descriptor, encoding=encoding, errors="replace") as file:  # noqa: PTH123 - a descriptor has no path
             yield from file
         return
     remover = LabelRemover(labels)

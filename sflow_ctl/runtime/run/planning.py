@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
-from protocol.errors import Finding, SpecError, UsageError
+from protocol.errors import Finding, PlanError, SpecError, UsageError
 from sflow_ctl.format.loader import DocumentError, LoadedDocument, load_documents
 from sflow_ctl.plan.model import Plan
 from sflow_ctl.plan.secrets import SECRETS
@@ -125,7 +125,7 @@ def _planning_findings(read: ReadRun, options: RunOptions, known: Sequence[Findi
 def plan_run(read: ReadRun, options: RunOptions, is_dry: bool) -> PlannedRun:
     """Plan a run without touching anything. In a Slurm job the plan is provisional until its agents report.
 
-    Raises: PlanError, UsageError with every finding; AllocationError.
+    Raises: PlanError, UsageError with every finding; AllocationError; UnicodeEncodeError.
     """
     earlier = None
     if options.resume is not None:
@@ -141,6 +141,8 @@ def plan_run(read: ReadRun, options: RunOptions, is_dry: bool) -> PlannedRun:
     directory = settings.output_dir / run_id
     if is_dry and earlier is None:
         directory = settings.output_dir / "_dry_run" / name
+    for path in (directory, options.workflow.workspace_dir):
+        str(path).encode()  # another encoding is refused before anything is made
     context = _plan_context(read, options, nodes, run_id, directory, is_dry)
 
     def replan(job_id: str, job_nodes: "tuple[JobNode, ...]", here: tuple[str, str]) -> Plan:
@@ -148,6 +150,11 @@ def plan_run(read: ReadRun, options: RunOptions, is_dry: bool) -> PlannedRun:
         return _with_simulated_gpus(_selected(build_plan(loaded, known), options.tasks), options)
 
     plan = _with_simulated_gpus(_selected(build_plan(loaded, context), options.tasks), options)
+    if any(task.outputs for task in plan.tasks):
+        from sflow_ctl.results.checks import wrong_outputs  # the parse library, only for files with outputs
+
+        if findings := wrong_outputs(plan, loaded.where):
+            raise PlanError(findings)
     if plan.storage:
         from sflow_ctl.runtime.uploads.at_start import upload_warnings  # few runs upload anything
 

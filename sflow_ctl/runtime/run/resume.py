@@ -275,7 +275,7 @@ def _as_recorded(plan: Plan) -> Plan:
     """Return the plan as a run directory has it: a changed secret does not make a task different work."""
     if not SECRETS.mask:
         return plan
-    return msgspec.convert(SECRETS.mask.data(msgspec.to_builtins(plan)), Plan)
+    return msgspec.convert(SECRETS.mask.data(msgspec.to_builtins(plan, enc_hook=str)), Plan)
 
 
 def refuse_masked_values(document: object, secrets: Sequence[str], directory: Path) -> None:

@@ -252,8 +252,25 @@ def test_https_is_verified_by_default(controller: FakeController, certificate: P
             in waits_for(controller, "name", "certificate").lower()
         )
         waits_for(controller, "missing", "/no/such/file cannot be used: No such file")
-        waits_for(controller, "plain", "ssl")
+        waits_for(controller, "plain", "it does not speak TLS; http:// would ask without (ssl")
         assert not any(is_ready(controller, task) for task in ("system", "name", "missing", "plain"))
+
+
+@pytest.mark.parametrize(
+    ("bound", "asked", "text"),
+    [
+        ("", "http://127.0.0.1:{other}/", "connection refused; the task listens on {port}"),
+        ("127.0.0.1", "http://127.0.0.2:{port}/", "connection refused; the port is listening, only on 127.0.0.1:{port}"),
+    ],
+)  # fmt: skip
+def test_public_20_and_11_where_a_server_does_listen_is_named_for_urls_too(
+    controller: FakeController, bound: str, asked: str, text: str
+) -> None:
+    port, other = free_port(), free_port()
+    server = f'import socket, time; s = socket.create_server(("{bound}", {port})); time.sleep(60)'
+    probe = readiness(get(asked.format(port=port, other=other)), interval_s=0.5)
+    controller.spawn(spec("a", sys.executable, "-c", server, probes=(probe,)))
+    waits_for(controller, "a", text.format(port=port, other=other))
 
 
 # ---------------------------------------------------------------------- many

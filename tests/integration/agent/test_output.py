@@ -164,3 +164,85 @@ def test_a_log_that_cannot_be_written_stops_no_task(controller: FakeController) 
     controller.until(
         lambda: any("cannot be written" in notice.text for notice in controller.said(Notice)), "a warning"
     )
+
+
+@pytest.mark.parametrize(
+    "deed",
+    [
+        "rm {log}",
+        "rm -rf {directory}",
+        "rm -rf {directory}; mkdir {directory}",
+        "mv {log} {log}.1",
+    ],
+)
+@pytest.mark.parametrize("prints_more", [True, False])
+def test_public_01_a_log_that_its_task_deletes_or_renames_is_put_back(
+    controller: FakeController, deed: str, prints_more: bool
+) -> None:
+    log = controller.directory / "a" / "a.log"
+    deed = deed.format(log=log, directory=log.parent)
+    rest = "echo after; sleep 0.2; echo READY" if prints_more else "sleep 0.1"
+    probes = (log_probe("READY"),) if prints_more else ()
+    controller.spawn(
+        spec("a", "bash", "-c", f"seq 1000; sleep 0.1; {deed}; {rest}", probes=probes, stream=True)
+    )
+    assert controller.exited("a").exit_code == 0
+    expected = [*map(str, range(1, 1001)), *(["after", "READY"] if prints_more else [])]
+    assert controller.log("a").split() == expected
+    controller.until(lambda: rank_id("a") in controller.ended_logs, "the end of the log")
+    assert controller.received[rank_id("a")].decode().split() == expected
+    assert bool(controller.said(ProbeTriggered)) == prints_more
+    notices = [notice.text for notice in controller.said(Notice) if "a.log" in notice.text]
+    assert len(notices) == 1
+    assert "was deleted or renamed while its task ran: it was written again" in notices[0]
+
+
+def test_public_01_a_log_that_its_task_replaces_is_continued(controller: FakeController) -> None:
+    log = controller.directory / "a" / "a.log"
+    script = f"seq 1000; sleep 0.1; rm {log}; echo mine > {log}; echo after; sleep 0.1; echo READY"
+    controller.spawn(spec("a", "bash", "-c", script, probes=(log_probe("READY"),)))
+    controller.exited("a")
+    assert controller.log("a") == "mine\nafter\nREADY\n"
+    assert controller.said(ProbeTriggered)
+
+
+def test_public_01_a_killed_agent_writes_into_the_log_that_was_put_back(controller: FakeController) -> None:
+    log = controller.directory / "a" / "a.log"
+    script = f"trap 'echo last; exit' TERM; sleep 0.1; rm {log}; echo up; while :; do sleep 0.05; done"
+    controller.spawn(spec("a", "bash", "-c", script, probes=(log_probe("up"),)))
+    controller.until(lambda: controller.said(ProbeTriggered), "its line after the deletion")
+    pid = controller.started("a").pid
+    time.sleep(0.1)  # the guardian is given the new file with the next turn of the loop
+    os.kill(controller.agent, 9)
+    controller.until(lambda: not is_alive(pid), "the end of the task")
+    controller.exit_status()
+    assert controller.log("a").split() == ["up", "Terminated", "last"]
+
+
+def test_public_01_the_log_of_an_earlier_attempt_is_not_put_back(controller: FakeController) -> None:
+    """What is left of the first attempt prints when the second one has its log at the path."""
+    child = "trap '' TERM; sleep 0.5; echo late"
+    controller.spawn(spec("a", "bash", "-c", f"({child}) & sleep 0.1; exit 1", grace_s=5.0))
+    assert controller.exited("a").exit_code == 1
+    controller.spawn(spec("a", "bash", "-c", "echo second", attempt=2, earlier_log="a/a.attempt-1.log"))
+    controller.until(lambda: "second" in controller.log("a"), "the second attempt")
+    earlier = controller.directory / "a" / "a.attempt-1.log"
+    controller.until(lambda: earlier.read_text() == "late\n", "the line of the first attempt")
+    assert controller.log("a") == "second\n"
+
+
+@pytest.mark.parametrize("deed", [": > {log}", "rm {log}; echo 123456 > {log}", "truncate -s 3 {log}"])
+def test_public_01_a_truncated_log_that_is_as_long_again_at_once_is_read_anew(
+    controller: FakeController, deed: str
+) -> None:
+    """Its size alone does not show it."""
+    log = controller.directory / "a" / "a.log"
+    more = "echo READY $(seq 20)"
+    script = f"echo abc; sleep 0.3; {deed.format(log=log)}; {more}; sleep 0.3; echo end; sleep 60"
+    controller.spawn(spec("a", "bash", "-c", script, probes=(log_probe("READY"),), stream=True))
+    controller.until(lambda: controller.said(ProbeTriggered), "its readiness", 5.0)
+    controller.until(lambda: b"end" in controller.received[rank_id("a")], "the rest of the log")
+    received = controller.received[rank_id("a")].decode()
+    assert received.startswith("abc\n")
+    assert received.endswith(controller.log("a"))
+    assert received.count("READY") == 1

@@ -82,6 +82,24 @@ def test_f61_every_line_of_every_rank_is_in_the_merged_log_in_order(spool: bool,
     assert len(merged) == 6 * 20_001
 
 
+@pytest.mark.parametrize("spool", [False, True], ids=["shared", "spooled"])
+def test_public_01_a_gang_that_deletes_its_output_directory_keeps_every_line(
+    spool: bool, tmp_path: Path
+) -> None:
+    script = 'seq 100; sleep 0.3; rm -rf "$SFLOW_TASK_OUTPUT_DIR"; sleep 0.3'
+    options = ("--log-spool", str(tmp_path / "spool"), "-q") if spool else ("-q",)
+    more = f"    - {{name: more, operator: two_each, script: ['{script}; seq 101 200']}}\n"
+    silent = f"    - {{name: silent, operator: two_each, script: ['{script}']}}\n"
+    status, output, directory = run(tmp_path, more + silent, *options)
+    assert status == 0, output
+    for task, count in ("more", 200), ("silent", 100):
+        lines = [str(number) for number in range(1, count + 1)]
+        merged = (directory / task / f"{task}.log").read_text().splitlines()
+        for rank in range(6):
+            assert [one.partition(": ")[2] for one in merged if one.startswith(f"{rank}: ")] == lines
+            assert (directory / task / f"{task}.rank-{rank}.log").read_text().splitlines() == lines
+
+
 def test_outputs_see_all_ranks_without_their_labels(tmp_path: Path) -> None:
     status, output, _ = run(
         tmp_path,

@@ -44,7 +44,13 @@ def test_a_sweep_has_one_table_and_later_tasks_see_its_values(tmp_path: Path) ->
 
 
 def test_a_missing_value_fails_its_user_and_lists_the_known_names(tmp_path: Path) -> None:
-    (tmp_path / "w.yaml").write_text(SWEEP.replace("task.bench_1.outputs.rate", "task.bench_1.outputs.speed"))
+    text = SWEEP.replace("task.bench_1.outputs.rate", "task.bench_1.outputs.speed")
+    (tmp_path / "w.yaml").write_text(text)
+    run = sflow_ctl("run", "w.yaml", cwd=tmp_path)
+    assert run.returncode == 2  # no output is called that
+    assert 'the output "speed" of "bench", which it does not have' in run.stderr
+    printed_by_none = "- {csv: loss, source: t.csv}\n        - {pattern: 'speed = {speed:f}'}"
+    (tmp_path / "w.yaml").write_text(text.replace("- {csv: loss, source: t.csv}", printed_by_none))
     run = sflow_ctl("run", "w.yaml", cwd=tmp_path)
     assert run.returncode == 1
     assert "task best cannot start: " in run.stdout + run.stderr
@@ -140,3 +146,21 @@ workflow:
     assert run.returncode == 0, run.stdout + run.stderr
     results = json.loads((tmp_path / "sflow_output/r/results.json").read_bytes())
     assert {name: one["values"] for name, one in results["tasks"].items()} == {"a": {"r": 1}, "b": {"r": 12}}
+
+
+def test_public_08_values_of_a_file_that_an_earlier_attempt_wrote_are_reported(tmp_path: Path) -> None:
+    first = (
+        "cd $SFLOW_TASK_OUTPUT_DIR; test -e mark || { echo 1 | tee mark > r.csv; sed -i 1ia r.csv; exit 1; }"
+    )
+    tasks = "".join(
+        f"    - {{name: {name}, retries: 1, script: ['{first}', '{then}'], outputs: [{{csv: a, source: r.csv}}]}}\n"
+        for name, then in (("stale", "true"), ("fresh", "touch r.csv"))
+    )
+    (tmp_path / "w.yaml").write_text(f'version: "0.1"\nworkflow:\n  name: w\n  tasks:\n{tasks}')
+    done = sflow_ctl("run", "w.yaml", "--run-id", "r", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    what = "r.csv: attempt 2 did not write it, so its values are an earlier attempt's"
+    assert f"warning: outputs of stale: {what}" in done.stdout + done.stderr
+    assert "outputs of fresh" not in done.stdout + done.stderr
+    summary = json.loads((tmp_path / "sflow_output/r/.sflow/summary.json").read_text())
+    assert {one["name"]: one["output_problems"] for one in summary["tasks"]} == {"stale": [what], "fresh": []}

@@ -385,3 +385,14 @@ def test_a_leaving_agent_reports_withheld_exits() -> None:
     commands = core.handle(Ordered(Leave()), 1.1)
     assert told(commands)
     assert FinishLogs() in commands
+
+
+def test_ux_7_a_failure_whose_output_had_no_room_is_put_down_to_the_disk() -> None:
+    """What it had to say about it is lost."""
+    core = running()
+    text = "its log could not be written"
+    end = ProcessExited(A, 1, None, 10, False, lost_output=text)
+    assert core.handle(ProcessesReaped((end,)), 1.0) == [DiagnoseExit(A, 1, None)]
+    (exit,) = told(core.handle(ExitDiagnosed(A, None), 1.1))
+    assert exit.cause is not None
+    assert (exit.exit_code, exit.cause.word, exit.cause.text) == (1, "disk_full", text)

@@ -100,6 +100,10 @@ ANSWERS = {
         b'6;ext=1\r\n{"coun\r\n0A\r\nt": [1,2]}\r\n0\r\nTrailer: x\r\n\r\n'
     ),
     "after an interim one": b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early\r\nLink: x\r\n\r\n" + JSON,
+    "with small faults": (
+        b'http/1.1 200\r\nX A: b\r\nno header\r\nContent-Length : 16\r\nX: \x01\x7f\r\n\r\n{"count": [1,2]}'
+    ),
+    "with a folded header": b'HTTP/1.1 200 OK\r\nX: a\r\n\tb: c\r\nContent-Length: 16\r\n\r\n{"count": [1,2]}',
     "to the end": b'HTTP/1.0 200 OK\r\n\r\n{"count": [1,2]}',
 }
 
@@ -288,3 +292,10 @@ def test_json_needs_the_whole_body() -> None:
     for body in (b"<html>", b"\xff", b"[" * 100_000):
         got = answer(b"HTTP/1.1 200 OK\r\n\r\n" + body, is_ended=True)
         assert verdict(check, got) == (False, "HTTP 200 OK, but its body is not JSON")
+
+
+@pytest.mark.parametrize("body", [b'\xef\xbb\xbf{"count": 2}', b'{"count": 2, "load": NaN}'])
+def test_public_14_and_15_an_answer_is_read_as_programs_write_it(body: bytes) -> None:
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body)
+    check = HttpCheck(method="GET", url="", json="count == 2")
+    assert verdict(check, answer(head + body)) == (True, "HTTP 200 OK, count == 2")

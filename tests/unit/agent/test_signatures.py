@@ -9,7 +9,7 @@ import pytest
 import protocol
 from protocol.diagnosis.reasons import LOG_WORDS
 from protocol.diagnosis.signatures import Signature, problem_of, read_signatures
-from sflow_agent.core.log_reading import LogExcerpt, LogReader, port_in
+from sflow_agent.core.log_reading import MANY_LINES, LogExcerpt, LogReader, port_in
 
 SHIPPED = read_signatures(
     Path(protocol.__file__).with_name("diagnosis").joinpath("signatures.toml").read_text()
@@ -270,6 +270,34 @@ def test_the_end_of_a_log_counts_before_its_beginning() -> None:
     found = READER.explanation(pieces, with_tracebacks=True)
     assert found is not None
     assert (found.reason, found.offset) == ("cuda_oom", 10_000)
+
+
+def doubt_of(log: str, *earlier: str) -> str:
+    pieces = [LogExcerpt(10_000, log.encode()), *(LogExcerpt(0, one.encode()) for one in earlier)]
+    found = READER.explanation(pieces, with_tracebacks=True)
+    assert found is not None
+    return found.doubt
+
+
+def test_ux_6_a_line_that_the_program_may_have_overcome_is_a_guess() -> None:
+    oom = "CUDA out of memory. Retrying with batch 8\n"
+    error = TRACEBACK + "KeyError: 3\n"
+    assert doubt_of(oom + error) == "its last error is KeyError: 3"
+    assert doubt_of(oom + error + "bye\n") == "its last error is KeyError: 3"
+    assert doubt_of("bye\n" + error, oom) == "its last error is KeyError: 3"
+    assert (
+        doubt_of("bye\n", oom)
+        == doubt_of(oom + "step\n" * MANY_LINES)
+        == "its log continued long after that line"
+    )
+
+
+def test_ux_6_a_line_that_the_end_of_the_log_agrees_with_is_none() -> None:
+    error = TRACEBACK + "torch.OutOfMemoryError: CUDA out of memory. Tried\n"
+    assert doubt_of(error) == ""
+    assert doubt_of("CUDA out of memory. Tried\n" + error) == ""
+    assert doubt_of(TRACEBACK + "KeyError: 3\n" + "CUDA out of memory. Tried\n") == ""
+    assert doubt_of("CUDA out of memory. Tried\n" + "step\n" * 20) == ""
 
 
 def test_a_line_without_an_end_is_searched_only_so_far() -> None:

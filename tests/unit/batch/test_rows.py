@@ -236,3 +236,10 @@ def test_results_keep_the_input_and_replace_earlier_results() -> None:
         results_table(("f",), lines[:1], has_composed=True).splitlines()[1]
         == "a,7,7,/o/7-*,b,submitted,/o/b/a.yaml"
     )
+
+
+@pytest.mark.parametrize("separator", [";", "\t"])
+def test_public_14_a_sheet_may_be_separated_as_spreadsheets_write_it(separator: str) -> None:
+    text = "sflow_config_file|A|B\nw.yaml|1,5|x\n".replace("|", separator)
+    (row,) = read_sheet("s.csv", text).rows
+    assert row.cells == {"sflow_config_file": "w.yaml", "A": "1,5", "B": "x"}

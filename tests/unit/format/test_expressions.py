@@ -85,3 +85,11 @@ def test_names_are_found_whatever_their_form() -> None:
 def test_any_text_is_a_value_or_an_expression_error(source: str) -> None:
     with contextlib.suppress(ExpressionError):
         evaluate(f"x ${{{{ {source} }}}} y", NAMES)
+
+
+def test_a_default_stands_for_what_is_missing() -> None:
+    names = {"variables": {"A": 1}, "L": ["x"]}
+    text = "${{ FOO | default(3) }} ${{ variables.B | default('b') }} ${{ L[7] | d('none') }} ${{ (X | default({})).k | d(1) }}"
+    assert evaluate(text, names) == "3 b none 1"
+    with pytest.raises(ExpressionError, match="FOO"):
+        evaluate("${{ FOO | upper }}", names)

@@ -13,7 +13,8 @@ from sflow_ctl.format.loader import LoadedDocument, load_documents
 from sflow_ctl.format.merged.overrides import infer
 from sflow_ctl.format.written import as_written, number_or_text, plain, written
 from sflow_ctl.format.yaml_source import dump, read_source
-from sflow_ctl.format.yaml_values import plain_scalar
+from sflow_ctl.format.yaml_values import plain_scalar, unquoted
+from sflow_ctl.planner.phases.variables import environment_text
 
 TASKS = "workflow: {name: w, tasks: [{name: a, script: [x]}]}\n"
 
@@ -138,4 +139,42 @@ def test_a_dumped_number_reads_back_as_itself(text: str, tmp_path_factory: pytes
     source, findings = read_source(path)
     assert source is not None
     assert not findings
-    assert str(written(source.data["a"], source.scalar_text(("a",)))) == text
+    assert str(written(source.data["a"], unquoted(source.node(("a",))))) == text
+
+
+NESTED = "{list: [25.10, 010, 1e5, yes], map: {tag: 25.10, deep: [{k: 2.50}]}, 7: 1_0}"
+
+
+def test_public_04_numbers_within_lists_and_mappings_keep_their_text(tmp_path: Path) -> None:
+    (variable,) = loaded(tmp_path, f"variables: {{V: {{value: {NESTED}}}}}\n").document.variables
+    value = variable.value
+    assert value == {"list": [25.1, 8, 1e5, True], "map": {"tag": 25.1, "deep": [{"k": 2.5}]}, 7: 10}
+    assert [str(one) for one in value["list"]] == ["25.10", "010", "1e5", "True"]
+    assert (str(value["map"]["tag"]), str(value["map"]["deep"][0]["k"])) == ("25.10", "2.50")
+    assert str(value["list"]) == "[25.10, 010, 1e5, True]"
+    assert environment_text(value["list"]) == "[25.10,8,1e5,true]"  # 010 is no number in JSON
+
+
+def test_public_04_merge_keys_and_aliases_are_read_as_before(tmp_path: Path) -> None:
+    text = "variables: {V: {value: {a: &one {x: 1.10}, b: *one, c: {<<: *one, y: 2.20}}}}\n"
+    (variable,) = loaded(tmp_path, text).document.variables
+    assert variable.value == {"a": {"x": 1.1}, "b": {"x": 1.1}, "c": {"x": 1.1, "y": 2.2}}
+    assert [str(variable.value[key]["x"]) for key in "ab"] == ["1.10", "1.10"]
+
+
+def test_public_04_compose_keeps_numbers_within_lists(tmp_path: Path) -> None:
+    document = loaded(tmp_path, f"variables: {{V: {{value: {NESTED}}}}}\n")
+    path = tmp_path / "composed.yaml"
+    path.write_text(compose(document))
+    (again,) = load_documents([path]).document.variables
+    assert str(again.value) == str(document.document.variables[0].value)
+
+
+def test_public_05_json_of_the_command_line_reaches_tasks_as_written(tmp_path: Path) -> None:
+    text = "variables: {M: {value: {a: 1}}, L: [1, 2], S: 5, T: {type: list, value: []}}\n"
+    overrides = ('M={"tag": 25.10}', "L=[25.10, 3]", "S=[25.10, 3]", "T=[1.50]")
+    m, several, swept, typed = loaded(tmp_path, text, *overrides).document.variables
+    assert environment_text(m.value) == '{"tag":25.10}'
+    assert (environment_text(several.value), several.domain) == ("[25.10,3]", None)
+    assert (environment_text(typed.value), typed.domain) == ("[1.50]", None)
+    assert (str(swept.value), [str(one) for one in swept.domain or ()]) == ("25.10", ["25.10", "3"])

@@ -171,3 +171,22 @@ def test_any_bytes_are_data_or_findings(data: bytes, tmp_path_factory: pytest.Te
     path.write_bytes(data)
     source, findings = read_source(path)
     assert source is not None or findings
+
+
+@pytest.mark.parametrize(
+    ("content", "place", "what"),
+    [
+        (b'version: "0.1"\nworkflow: {name: \xf6}\n', "2:18", "is not UTF-8: byte 0xf6"),
+        ("\u00e9: 1\n\u00fc: ".encode() + b"\xff", "2:4", "is not UTF-8: byte 0xff"),
+        ('version: "0.1"\n'.encode("utf-16"), "1:1", "is UTF-16"),
+    ],
+)
+def test_public_21_another_encoding_is_named_with_its_place(
+    content: bytes, place: str, what: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "w.yaml"
+    path.write_bytes(content)
+    source, (finding,) = read_source(path)
+    assert source is None
+    assert (finding.where, finding.hint) == (f"{path}:{place}", "save it as UTF-8")
+    assert what in finding.what

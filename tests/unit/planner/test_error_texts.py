@@ -102,3 +102,82 @@ def test_ux_12_a_file_in_place_of_the_output_directory_is_called_one(tmp_path: P
     error = RunDirectory(tmp_path / "sflow_output", "r")._not_writable(OSError(17, "File exists"))
     assert f"{tmp_path / 'sflow_output'} is a file, not a directory" in str(error)
     assert "--output-dir" in str(error)
+
+
+HEAD_OF_TASKS = 'version: "0.1"\nworkflow:\n  name: w\n  tasks:\n'
+
+
+@pytest.mark.parametrize(
+    ("tasks", "what", "place", "hint"),
+    [
+        ("    - name: a\n      script: [x]\n     depends_on: [b]\n", "indented otherwise", "7:6", "of its neighbours"),
+        ("    - name: a\n      scripts\n      log: piped\n", "a key without `: `", "6:7", "`key: value`"),
+        ("    - name: a\n      script: [echo ${{ N }}]\n", "braces of an expression", "6:22", "put it in quotes"),
+        ("    - {name: a, replicas: ${{ N }}, script: [x]}\n", "braces of an expression", "5:", "put it in quotes"),
+        ("    - name: a\n      script: [echo hi\n    - name: b\n", "in brackets is not closed", "7:", "quotes"),
+        ("    - name: a\n      script: echo a: b\n", "a second `: `", "6:21", "quotes"),
+        ("    - name: a\n      script: - echo\n", "cannot begin with `- `", "6:15", "next line"),
+        ("    - name: a\n      script: [*x]\n", "an anchor", "6:16", "quotes"),
+        ("    - name: a\n      script: @x\n", "cannot begin with this character", "6:15", "quotes"),
+        ("    - {name: a, script: [x]}\n---\n", "a second document", "6:1", "-f merges files"),
+        ("    - {name: a, script: [\x07]}\n", "control character 0x07", "5:26", "remove it"),
+    ],
+)  # fmt: skip
+def test_ux_12_a_mistake_in_the_syntax_is_explained(
+    tmp_path: Path, tasks: str, what: str, place: str, hint: str
+) -> None:
+    path = tmp_path / "w.yaml"
+    path.write_text(HEAD_OF_TASKS + tasks)
+    with pytest.raises(FleetError) as caught:
+        read_run(RunOptions.of(files=(path,), workspace_dir=tmp_path))
+    (finding,) = caught.value.findings
+    assert what in finding.what
+    assert str(finding.where).startswith(f"{path}:{place}")
+    assert hint in str(finding.hint)
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        (TASK % ", command: y", 'did you mean "script"?'),
+        (TASK % ", needs: [b]", 'did you mean "depends_on"?'),
+        (TASK % ", enviroment: {A: 1}", 'did you mean "variables"?'),
+        (TASK % ", gpus: 2", 'did you mean "resources"?'),
+        (TASK % ", probes: {ready: {tcp_port: {port: 1}}}", 'did you mean "readiness"?'),
+        (TASK % ", probes: {readiness: {tcp_port: 80}}", "e.g. tcp_port: {port: 8000}"),
+        (TASK % ", probes: {readiness: {http_get: http://x}}", "e.g. http_get: {url:"),
+        ("workflow: {name: w}\ntasks: [{name: a, script: [x]}]\n", "it belongs below workflow"),
+        ("artifacts: {M: fs:///x}\n" + TASK % "", "e.g. artifacts: {MODEL: {uri:"),
+        ("workflow: {name: w, tasks: [a]}\n", "- {name: a, script: [echo hello]}"),
+    ],
+)
+def test_ux_12_words_and_shapes_of_other_tools_are_answered(tmp_path: Path, text: str, hint: str) -> None:
+    assert hint in str(found(tmp_path, text).hint)
+
+
+def test_ux_12_a_task_without_its_script_hides_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "w.yaml"
+    path.write_text(
+        HEAD_OF_TASKS
+        + "    - {name: a, cmd: x, timeout: soon}\n    - {name: b, script: {x: y}, retries: -1}\n"
+    )
+    options = RunOptions.of(files=(path,), workspace_dir=tmp_path)
+    with pytest.raises(FleetError) as caught:
+        plan_run(read_run(options), options, is_dry=True)
+    fields = [str(one.where).rpartition("workflow.")[2] for one in caught.value.findings]
+    assert fields == ["tasks[0].cmd", "tasks[1].script", "tasks[0].timeout", "tasks[1].retries.count"]
+
+
+@pytest.mark.parametrize(
+    ("output", "what"),
+    [
+        ("pattern: '{a:q}'", "format spec 'q' not recognised"),
+        ("pattern: no field", "no named field"),
+        ("json: 'a[', source: x", "is not a path into a JSON document"),
+    ],
+)
+def test_public_n4_an_output_that_can_find_nothing_is_refused(tmp_path: Path, output: str, what: str) -> None:
+    finding = found(tmp_path, TASK % f", outputs: [{{{output}}}]")
+    assert what in finding.what
+    assert "tasks[0].outputs[0]." in str(finding.where)
+    assert finding.hint

@@ -4,8 +4,12 @@ from pathlib import Path
 
 import pytest
 
+from protocol.messages.checks import TcpCheck
 from sflow_ctl.batch.slurm_time import slurm_time
+from sflow_ctl.format.expressions.templates import EVALUATOR
+from sflow_ctl.plan.deferred import DeferredValues
 from sflow_ctl.planner.numbers import as_int, as_seconds
+from sflow_ctl.runtime.record.plan_file import decode_plan, encode_plan
 from tests.unit.planner.planning import findings_of, plan_of
 
 JOB = frozenset(("account", "partition"))
@@ -164,6 +168,55 @@ def test_public_24_variables_that_a_shell_sets_itself_are_warned_of(tmp_path: Pa
     assert all("w.yaml:" in str(one.where) and one.hint for one in shell)
 
 
+def test_public_24_a_variable_that_a_shell_cannot_name_is_warned_of(tmp_path: Path) -> None:
+    text = "variables: {a-b: 1, c.d: 2, e: 3, f-g: 4}\nworkflow:\n  name: w\n  tasks:\n"
+    script = "['echo $a-b', 'echo ${c.d} $e $f', 'echo ${{ variables[\"f-g\"] }}']"
+    warnings = plan_of(tmp_path, f"{text}    - {{name: t, script: {script}}}\n").warnings
+    assert [one.what for one in warnings] == [
+        'task "t": a shell does not read $a-b as the variable "a-b"',
+        'task "t": a shell does not read $c.d as the variable "c.d"',
+    ]
+    assert [str(one.where).partition("  ")[2] for one in warnings] == [
+        "workflow.tasks[0].script[0]", "workflow.tasks[0].script[1]",
+    ]  # fmt: skip
+
+
+def test_public_22_hyphens_are_looked_for_beside_numbers_of_any_spelling(tmp_path: Path) -> None:
+    """A version such as 1.10 beside a name with a hyphen was an internal error."""
+    text = (
+        "variables: {a-b: 1, V: 1.10, W: [2.50, {k: 1_0}], D: {value: 1.0, domain: [1.0]}}\n"
+        "artifacts: {M: {uri: 'file://m', content: x}}\nbackends: {p: {type: local, nodes: 1}}\n"
+        "workflow:\n  name: w\n  tasks:\n    - {name: t, variables: {X: 1.20}, script: ['cat $M ${{ V }} ${{ %s }}']}\n"
+    )
+    assert plan_of(tmp_path, text % "W[0]").tasks
+    (finding,) = findings_of(tmp_path, text % "a-b")
+    assert finding.code == "hyphen-in-name"
+
+
+@pytest.mark.parametrize(
+    ("line", "is_warned"),
+    [
+        ("echo x > /dev/stderr", True),
+        ("echo x 2>/dev/stdout", True),
+        ("exec &> /proc/self/fd/1", True),
+        ('echo x > "/dev/fd/2"', True),
+        ("echo x >| /dev/stdout", True),
+        ("echo x | tee /dev/stderr", True),
+        ("echo x >> /dev/stderr", False),
+        ("echo x | tee -a /dev/stderr", False),
+        ("echo x >&2", False),
+        ("echo x > /dev/null", False),
+        ("cat < /dev/stdin", False),
+    ],
+)
+def test_public_01_a_redirection_that_empties_a_direct_log_is_warned_of(
+    line: str, is_warned: bool, tmp_path: Path
+) -> None:
+    for log, expected in (("direct", is_warned), ("piped", False)):
+        text = f"workflow: {{name: w, tasks: [{{name: a, log: {log}, script: ['{line}']}}]}}\n"
+        assert [one.code for one in plan_of(tmp_path, text).warnings] == ["log-truncated"] * expected
+
+
 TORCH = "backends: {pool: {type: local, nodes: %d}}\n" + ONE + "launcher: torchrun\n"
 
 
@@ -209,3 +262,97 @@ def test_public_03_a_time_limit_of_0_is_none(tmp_path: Path) -> None:
         assert (plan.timeout_s, plan.tasks[0].timeout_s) == (None, None)
     plan = plan_of(tmp_path, text % ("1", "0.5"))
     assert (plan.timeout_s, plan.tasks[0].timeout_s) == (1.0, 0.5)
+
+
+def test_public_04_a_late_expression_calculates_with_numbers(tmp_path: Path) -> None:
+    """They were texts: `2 * A` was `1.501.50`."""
+    plan = plan_of(
+        tmp_path,
+        "variables: {A: 1.50, L: [2.50]}\nworkflow:\n  name: w\n  tasks:\n"
+        "    - {name: a, script: [x], outputs: [{pattern: 'n={n:d}'}]}\n"
+        "    - {name: b, depends_on: [a], script: ['${{ A }} ${{ task.a.outputs.n * A }} ${{ L[0] + task.a.outputs.n }}']}\n",
+    )
+    filled, _ = DeferredValues(plan, {"a": {"n": 2}}, lambda _: None, EVALUATOR).filled_in(plan.tasks[1])
+    assert filled.argv[-1].endswith("1.50 3.0 4.5")
+    recorded = decode_plan(b"".join(encode_plan(plan)))  # a resume reads it
+    assert recorded.tasks[1].argv == plan.tasks[1].argv
+
+
+OUTPUTS = (
+    "variables: {C: {value: 1, domain: [1, 2]}}\nworkflow:\n  name: w\n  tasks:\n"
+    "    - {name: m, script: [x], replicas: {variables: [C]}, outputs: [{pattern: 'r={rate:d}'}]}\n"
+    "    - {name: n, script: [x], outputs: [{json: 'a.b'}, {csv: step, source: f.csv},\n"
+    "      {pattern: '{p.q:d}'}], result: {z: 'z=(.)'}}\n"
+    "    - {name: f, script: [x], result: {file: m.json}}\n"
+    "    - {name: e, script: [x], outputs: [{pattern: '{${{ \"v\" }}:d}'}]}\n"
+    "    - name: c\n      depends_on: [m, n, f, e]\n      script: ['%s']\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("expression", "code", "hint"),
+    [
+        ("task.m.outputs.rate", "outputs-of-replicas", 'task["m"][0].outputs'),
+        ('task["m"].outputs', "outputs-of-replicas", "map(attribute="),
+        ("task.m_1.outputs.rat", "no-such-output", 'did you mean "rate"?'),
+        ("task.m[1].outputs[\"rat\"]", "no-such-output", 'did you mean "rate"?'),
+        ("task.n.outputs.a", "no-such-output", "it has b, p.q, step, z"),
+    ],
+)  # fmt: skip
+def test_public_n4_outputs_that_cannot_come_are_refused(
+    expression: str, code: str, hint: str, tmp_path: Path
+) -> None:
+    (finding,) = findings_of(tmp_path, OUTPUTS % f"${{{{ {expression} }}}}")
+    assert finding.code == code
+    assert hint in str(finding.hint)
+    assert "workflow.tasks[4].script[0]" in str(finding.where)
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "task.m[0].outputs.rate",
+        'task["m_2"].outputs["rate"]',
+        "task.m | map(attribute=\"outputs.rate\") | sum",
+        "task.n.outputs.b.deep",
+        "task.n.outputs.step",
+        "task.n.outputs.z",
+        "task.n.outputs.p",
+        'task.n.outputs.get("a")',
+        "task.n.outputs.a | default(1)",
+        "task.n.outputs.a is defined",
+        "task.f.outputs.anything",
+        "task.e.outputs.anything",
+    ],
+)  # fmt: skip
+def test_public_n4_outputs_that_may_come_are_accepted(expression: str, tmp_path: Path) -> None:
+    assert plan_of(tmp_path, OUTPUTS % f"${{{{ {expression} }}}}").tasks[-1].deferred
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        "retries: %s",
+        "retries: {count: 1, interval: %s}",
+        "retries: {count: 1, interval: 1, backoff: %s}",
+        "timeout: %s",
+        "replicas: %s",
+        "resources: {gpus: {count: %s}}",
+        "resources: {nodes: {count: %s}}",
+        "ports: {http: %s}",
+        "success: {files: [{path: a, min_bytes: %s}]}",
+    ],
+)
+def test_public_n4_numbers_beyond_measure_are_refused(field: str, tmp_path: Path) -> None:
+    text = f"workflow: {{name: w, tasks: [{{name: a, script: [x], {field % ('1' + '0' * 400)}}}]}}\n"
+    (finding,) = findings_of(tmp_path, text)
+    assert finding.code in ("wrong-value", "sweep-size", "nodes-do-not-fit", "too-many-ports")
+
+
+@pytest.mark.parametrize("host", ["::1", "[::1]"])
+def test_public_11_a_host_may_be_written_as_an_endpoint_has_it(host: str, tmp_path: Path) -> None:
+    probes = f"{{readiness: {{tcp_port: {{port: 80, host: '{host}'}}}}}}"
+    text = f"workflow: {{name: w, tasks: [{{name: a, script: [x], probes: {probes}}}]}}\n"
+    (check,) = plan_of(tmp_path, text).tasks[0].probes[0].checks
+    assert isinstance(check, TcpCheck)
+    assert check.host == "::1"

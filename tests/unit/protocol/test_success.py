@@ -12,6 +12,13 @@ CONTENT = {
     "/d/empty": b"",
     "/d/bad.json": b"{",
     "/d/log": b"one\ntwo\n",
+    "/d/bom": b'\xef\xbb\xbf{"rate": 3}',
+    "/d/utf-16": '\ufeff{"rate": 3}'.encode("utf-16-le"),
+    "/d/nan": b'{"rate": 3, "loss": NaN, "most": Infinity}',
+    "/d/lines": b'{"rate": 3}\r\n{"rate": 4}\r\n',
+    "/d/sequence": b'\x1e{"rate": 3}\n\x1e{"rate": 4}\n',
+    "/d/pretty": b'{\n "rate": 3\n}\n{\n "rate": 4\n}\n',
+    "/d/cut": b'{"rate": 3}\n{"rate"',
 }
 
 
@@ -133,3 +140,16 @@ def test_a_missing_log_is_not_a_success() -> None:
     cause = missing(Success(forbid=("x",)), [PrintedLog("/log")], Files(matching, read, blocks))
     assert cause is not None
     assert "cannot be read" in cause.text
+
+
+@pytest.mark.parametrize("name", ["bom", "utf-16", "nan", "lines", "sequence", "pretty"])
+def test_public_14_and_15_conditions_read_json_as_programs_write_it(name: str) -> None:
+    assert said(of_json(f"/d/{name}", "rate > 2")) is None
+
+
+def test_public_15_a_condition_holds_for_every_document() -> None:
+    assert said(of_json("/d/lines", "rate > 3")) == (
+        "success", "document 1 of /d/lines does not fulfil `rate > 3`: rate is 3",
+    )  # fmt: skip
+    _, text = said(of_json("/d/cut", "rate > 2")) or ("", "")
+    assert text.startswith("/d/cut is not a JSON document")

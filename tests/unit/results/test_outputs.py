@@ -127,6 +127,9 @@ def values_of(kind: str, path: str, text: str) -> tuple[dict[str, Any], list[str
         "\n\nstep,loss\n1,0.5\n\n2,0.25\n",
         'step,loss,note\n1,0.5,"a;b"\n2,0.25\n',
         '"a;b;c;d",step,loss\nx,1,0.5\ny,2,0.25\n',
+        "# made by bench 1.2, on a node\n#\nstep,loss\n1,0.5\n2,0.25\n",
+        "# step, loss\n1,0.5\n2,0.25\n",
+        "\ufeff#step\tloss\n1\t0.5\n2\t0.25\n",
     ],
 )
 def test_public_14_csv_as_programs_write_it(text: str) -> None:
@@ -137,6 +140,12 @@ def test_public_14_csv_as_programs_write_it(text: str) -> None:
 def test_public_14_a_missing_or_empty_column_is_reported() -> None:
     assert values_of("csv", "lost", "step,loss\n1,2\n") == ({}, ['f: no column "lost", there are step, loss'])
     assert values_of("csv", "loss", "step,loss\n1,\n") == ({}, ["f: column loss is empty: v has no value"])
+    assert values_of("csv", "step", "Step,loss\n1,2\n")[1] == [
+        'f: no column "step", there are Step, loss (did you mean "Step"?)'
+    ]
+    assert values_of("csv", "step", "\ufffd\ufffds\0t\0,\0\n")[1] == [
+        'f: no column "step": the file is not text in UTF-8 or UTF-16'
+    ]
     assert values_of("csv", "loss", "") == ({}, ['f: no column "loss", there are none'])
 
 
@@ -180,12 +189,21 @@ def test_public_15_several_documents_are_several_values(text: str) -> None:
     assert values_of("json", path, text) == ({"v": [10, 20]}, [])
 
 
-@pytest.mark.parametrize("text", ["", " \n", '{"a": 1', '{"a": 1}\nnot json\n', "[" * 100_000])
+@pytest.mark.parametrize("text", ["", " \n", '{"a": 1', "not json\n", "[" * 100_000])
 def test_public_15_a_file_that_is_not_json_is_reported(text: str) -> None:
     values, problems = values_of("json", "a", text)
     assert values == {}
     assert len(problems) == 1
     assert problems[0].startswith("f: ")
+
+
+def test_public_15_what_precedes_a_document_that_was_cut_is_kept() -> None:
+    """A program that was interrupted while it wrote has lost its last document, not all of them."""
+    values, problems = values_of("json", "a", '{"a": 1}\n{"a": 2}\n{"a": ')
+    assert values == {"v": [1, 2]}
+    assert problems == [
+        "f: not JSON: Expecting value: line 3 column 7 (char 24); what is before that was read"
+    ]
 
 
 @pytest.mark.parametrize("text", ['a,b\n1,"' + "x" * 200_000 + '"\n', "a,b\n1,\0\n"])

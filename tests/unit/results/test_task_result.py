@@ -146,3 +146,11 @@ def test_no_text_breaks_a_type(text: str) -> None:
     for kind in ("auto", "string"):
         assert typed(text, kind) is not None
     encoded(found(pattern("x", "(?s).+", aggregate="list"), lines=[text]).document("t"))
+
+
+def test_public_14_and_15_a_results_file_is_read_as_programs_write_it() -> None:
+    result = result_of_file("m.json", b'\xef\xbb\xbf{"rate": 7, "loss": NaN}')
+    assert (result.values["rate"], result.errors) == (7, [])
+    assert result_of_file("m.json", b'{"a": 1}\n{"a": 2}').errors == [
+        "m.json has 2 JSON documents: one was expected"
+    ]

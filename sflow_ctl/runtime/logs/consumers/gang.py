@@ -12,6 +12,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from protocol.ids import AttemptId, RankId
+from protocol.machine.named_file import is_at_path, put_back
 from sflow_ctl.plan.log_paths import earlier_log_path, log_path
 from sflow_ctl.runtime.logs.consumers.consumer import LogConsumer
 from sflow_ctl.runtime.logs.cursor import Cursor
@@ -212,10 +213,13 @@ class GangLogs(LogConsumer):
         self._has_complained = True
 
     def _file(self, attempt: AttemptId) -> int:
+        path = str(self._path(attempt))
         descriptor = self._files.get(attempt)
         if descriptor is None:
-            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-            descriptor = self._files[attempt] = os.open(self._path(attempt), flags, 0o600)
+            flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+            descriptor = self._files[attempt] = os.open(path, flags, 0o600)
+        else:
+            _keep(descriptor, path)
         return descriptor
 
     def _path(self, attempt: AttemptId) -> Path:
@@ -239,5 +243,14 @@ class GangLogs(LogConsumer):
     def _close(self, attempt: AttemptId) -> None:
         descriptor = self._files.pop(attempt, None)
         if descriptor is not None:
+            _keep(descriptor, str(self._path(attempt)))
             with suppress(OSError):
                 os.close(descriptor)
+
+
+def _keep(descriptor: int, path: str) -> None:
+    """Put a merged log back that a task deleted, to continue at its end."""
+    if not is_at_path(descriptor, path):
+        with suppress(OSError):
+            put_back(descriptor, path)
+            os.lseek(descriptor, 0, os.SEEK_END)

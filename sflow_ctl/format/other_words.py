@@ -1,0 +1,81 @@
+"""What people write who come from other tools, and what it is called here. `checking` and `merged.files` put it into hints."""
+
+from collections.abc import Sequence
+
+_WORDS = {
+    "script": ("command", "commands", "cmd", "run", "exec", "entrypoint", "shell", "args", "program"),
+    "depends_on": ("needs", "after", "requires", "dependencies", "deps", "depend_on", "wait_for"),
+    "variables": ("env", "envs", "environment", "vars", "environ", "parameters", "params"),
+    "probes": ("healthcheck", "health_check", "readiness", "readiness_probe", "liveness", "probe", "ready"),
+    "replicas": ("matrix", "sweep", "parallelism", "scale", "instances", "parametrize"),
+    "retries": ("retry", "max_retries", "attempts", "restarts"),
+    "timeout": ("time", "time_limit", "timelimit", "walltime", "deadline", "timeout_minutes"),
+    "finally": ("always", "cleanup", "on_exit", "teardown"),
+    "resources": ("gpus", "gpu", "nodes", "num_gpus", "n_gpus", "ngpus", "requests", "limits"),
+    "operator": ("image", "container", "executor", "type", "runtime"),
+    "artifacts": ("inputs", "volumes", "datasets", "data"),
+    "outputs": ("metrics", "results"),
+    "interval": ("period", "every", "interval_s", "period_seconds"),
+    "readiness": ("ready",),
+    "failure": ("liveness", "failed", "fail"),
+    "http_get": ("http", "url", "httpGet"),
+    "tcp_port": ("tcp", "port", "tcpSocket", "tcp_socket"),
+    "log_watch": ("log", "pattern", "regex", "stdout"),
+    "exec": ("command", "cmd", "script"),
+    "match_pattern": ("pattern", "match", "text", "string"),
+    "regex_pattern": ("regex", "regexp"),
+    "count": ("number", "num", "n", "size"),
+    "tasks": ("jobs", "steps", "services", "stages"),
+    "workflow": ("pipeline", "jobs", "services", "steps"),
+    "on_failure": ("fail_fast", "failfast", "strategy", "failure"),
+    "uri": ("path", "url", "source", "file"),
+    "value": ("default", "val"),
+    "domain": ("values", "choices", "options", "enum"),
+}
+_EXAMPLES = {
+    "tcp_port": "tcp_port: {port: 8000}",
+    "http_get": 'http_get: {url: "http://127.0.0.1:8000/health"}',
+    "log_watch": "log_watch: {match_pattern: READY}",
+    "readiness": "readiness: {tcp_port: {port: 8000}}",
+    "failure": "failure: {log_watch: {match_pattern: FATAL}}",
+    "probes": "probes: {readiness: {tcp_port: {port: 8000}}}",
+    "resources": "resources: {gpus: {count: 1}}",
+    "files": 'files: {"server.conf": "text", "b.txt": {from: path}}',
+    "variables": "variables: {PORT: 8000}",
+    "success": "success: {files: [result.json]}",
+    "stop": "stop: {signal: SIGINT, grace: 30}",
+    "workflow": "workflow: {name: my-run, tasks: [...]}",
+    "ports": "ports: {http: 1}",
+    "restart": "restart: {count: 2}",
+}
+
+
+_ENTRIES = {
+    "tasks": "a list of tasks: - {name: a, script: [echo hello]}",
+    "artifacts": 'e.g. artifacts: {MODEL: {uri: "fs:///data/model"}}',
+    "backends": "e.g. backends: {pool: {type: local, nodes: 2}}",
+    "operators": "e.g. operators: {container: {type: container, image: ...}}",
+    "variables": "a list of variables: - {name: PORT, value: 8000}",
+}
+"""How the entries of a section are written."""
+
+
+def meant_by(key: str, allowed: Sequence[str]) -> str | None:
+    """Return the allowed key that a word of another tool stands for; None without one."""
+    word = key.lower().replace("-", "_")
+    return next((name for name in allowed if word in _WORDS.get(name, ())), None)
+
+
+def words_for(allowed: Sequence[str]) -> list[str]:
+    """Return the words of other tools for these keys."""
+    return [word for name in allowed for word in _WORDS.get(name, ())]
+
+
+def example_of(key: object) -> str | None:
+    """Return how a key with a mapping is written, as an example."""
+    return _EXAMPLES.get(str(key))
+
+
+def entry_example(section: str) -> str | None:
+    """Return how an entry of a section is written, as an example."""
+    return _ENTRIES.get(section)
