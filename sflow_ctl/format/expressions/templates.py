@@ -230,7 +230,7 @@ def _evaluate_one(source: str, names: Mapping[str, Any]) -> Any:
         if quick is not UNKNOWN:
             return quick
     from sflow_ctl.format.expressions.budget import within_budget
-    from sflow_ctl.format.expressions.engine import plain_result
+    from sflow_ctl.format.expressions.plain_data import plain_result
 
     compiled = _compiled(source)
     try:
@@ -247,7 +247,8 @@ def _explain(error: Exception, source: str, names: Mapping[str, Any]) -> Express
     from jinja2.exceptions import SecurityError, UndefinedError
 
     from sflow_ctl.format.expressions.budget import BudgetError
-    from sflow_ctl.format.expressions.engine import ResultError, UnknownNameError
+    from sflow_ctl.format.expressions.engine import UnknownNameError
+    from sflow_ctl.format.expressions.plain_data import ResultError
 
     if isinstance(error, ExpressionError):  # of a namespace, which knows better
         return error
