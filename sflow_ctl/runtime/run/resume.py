@@ -24,7 +24,16 @@ from sflow_ctl.plan.secrets import SECRETS
 from sflow_ctl.report.resumed import ResumedSummary, resumed_summary
 from sflow_ctl.report.run_view import RunView, TaskRecord
 from sflow_ctl.runtime.record import layout
-from sflow_ctl.runtime.record.claim import HeldClaim, await_end_of_earlier_start, claim_run, read_claim
+from sflow_ctl.runtime.record.claim import (
+    Claim,
+    HeldClaim,
+    await_end_of_earlier_start,
+    claim_run,
+    claim_text,
+    holder_of,
+    read_claim,
+    shows_life,
+)
 from sflow_ctl.runtime.record.directory import RunFacts
 from sflow_ctl.runtime.record.durable import UNREADABLE, open_regular, read_regular
 from sflow_ctl.runtime.record.held_exits import held_successes
@@ -81,6 +90,8 @@ def earlier_run(
         status = reader.controller_status()  # another resume keeps the summary until it has its nodes
     if status.liveness is not Liveness.ENDED:
         _refuse_running(reader, status, is_forced)
+        if must_claim and last is not None and not is_forced:
+            _refuse_renewed(reader, last)
     claim = None
     if must_claim and not is_completed:
         claim = claim_run(directory, max(reader.facts.incarnation, last.incarnation if last else 0))
@@ -111,6 +122,19 @@ def _refuse_running(reader: RunReader, status: RunStatus, is_forced: bool) -> No
     raise UsageError.of(
         "still-running",
         f"run {reader.facts.run_id} is still running: {status.text}",
+        hint=f"follow it with sflow-ctl attach {reader.directory}, or stop it first",
+    )
+
+
+def _refuse_renewed(reader: RunReader, claim: Claim) -> None:
+    """Watch a claim of another host that only its age calls dead. Raises: UsageError when it is renewed."""
+    path = reader.directory / layout.CLAIM
+    holder = holder_of(path, claim)
+    if not holder.is_presumed or not shows_life(path):
+        return
+    raise UsageError.of(
+        "still-running",
+        f"run {reader.facts.run_id} is still running: {claim_text(claim)}, whose clock is not this host's",
         hint=f"follow it with sflow-ctl attach {reader.directory}, or stop it first",
     )
 
