@@ -21,6 +21,7 @@ from collections import deque
 from collections.abc import Callable
 
 from protocol.ids import RankId
+from protocol.machine.log_file import open_log
 from sflow_agent.descriptors import Descriptors
 from sflow_agent.logs.output_handover import OutputSender
 from sflow_agent.logs.splicing import Masks, Pending, Unwritten, discard, move, move_masked, write_masked
@@ -109,7 +110,7 @@ class Outputs:
 
         Raises: OSError for a log that cannot be opened.
         """
-        file = _open_log(path)
+        file = open_log_of(path)
         if len(self._by_rank) >= self._most:
             os.close(file)
             unmasked = "" if self.mask is None else ", where secrets are not masked"
@@ -321,15 +322,14 @@ class Outputs:
                         self._signal_loop()  # also for what has grown and was not signalled
 
 
-def _open_log(path: str) -> int:
-    """Open a log to write at its end. Raises: OSError."""
-    flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC  # splice(2) refuses O_APPEND
+def open_log_of(path: str) -> int:
+    """Open a log to write at its end, and make its directory if it is missing. Raises: OSError."""
     try:
-        return os.open(path, flags, 0o600)
+        return open_log(path)  # splice(2) refuses O_APPEND
     except FileNotFoundError:
         # The directory is nearly always there: asking first would cost each start a locked look at its parent.
         make_log_directory(path)
-        return os.open(path, flags, 0o600)
+        return open_log(path)
 
 
 def make_log_directory(path: str) -> None:

@@ -54,7 +54,7 @@ def print_end(end: RunEnd) -> None:
         print_line(
             f"  {counted(whole.simulated_gpus, 'GPU')} {'was' if whole.simulated_gpus == 1 else 'were'} simulated"
         )
-    gone = "" if (end.directory / layout.RUN).exists() else " (deleted)"
+    gone = "" if end.directory.exists() else " (deleted)"
     print_line(f"  Output folder: {display_path(end.directory)}{gone}")
     if end.state.plan.monitors:
         from sflow_ctl.runtime.monitor.files import OVERVIEW  # most runs have no monitor

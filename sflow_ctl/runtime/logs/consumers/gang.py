@@ -12,6 +12,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from protocol.ids import RankId
+from protocol.machine.log_file import open_log
 from sflow_ctl.plan.log_paths import earlier_log_path, log_path
 from sflow_ctl.runtime.logs.consumers.consumer import LogConsumer
 from sflow_ctl.runtime.logs.cursor import Cursor
@@ -191,8 +192,8 @@ class GangLogs(LogConsumer):
     def _file(self, task: str) -> int:
         descriptor = self._files.get(task)
         if descriptor is None:
-            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-            descriptor = self._files[task] = os.open(self._run_directory / log_path(task), flags, 0o600)
+            path = str(self._run_directory / log_path(task))
+            descriptor = self._files[task] = open_log(path, os.O_APPEND)
         return descriptor
 
     def _begin_attempt(self, log: RankLog) -> None:
