@@ -12,6 +12,7 @@ from typing import Any
 
 from protocol.text.lazy_pattern import lazy_pattern
 from sflow_ctl.format.casting import VARIABLE_TYPES
+from sflow_ctl.format.yaml_values import MAX_DIGITS
 
 _INTEGER = lazy_pattern(r"[-+]?(?:0|[1-9][0-9]*)", re.ASCII)
 _DECIMAL = lazy_pattern(r"[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?", re.ASCII)
@@ -93,7 +94,7 @@ def number_or_text(text: str) -> Any:
     Leading zeros, underscores, `nan`, and `inf` in any spelling are text: no number prints back as such.
     """
     if _INTEGER.fullmatch(text):
-        return written(int(text), text) if len(text) < 4000 else text
+        return written(int(text), text) if len(text) <= MAX_DIGITS else text
     if _DECIMAL.fullmatch(text) and not _LEADING_ZERO.match(text):
         return written(float(text), text)
     return text

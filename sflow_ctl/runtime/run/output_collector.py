@@ -104,6 +104,7 @@ class OutputCollector:
 
     def _read(self, task: PlannedTask) -> tuple[dict[str, Any], list[str]]:
         from sflow_ctl.results.outputs import collect  # the parse library, only for tasks that need it
+        from sflow_ctl.results.recorded import outputs_document
 
         log = self._run_directory / log_path(task.name)
 
@@ -124,9 +125,7 @@ class OutputCollector:
         ]
         if task.result is not None:
             self._add_result(task, found, lambda: lines(STDOUT))
-        document: dict[str, Any] = {"outputs": found.values, "specs": specs, "task": task.name}
-        if found.metrics:
-            document["metrics"] = found.metrics
+        document = outputs_document(task.name, found.values, found.metrics, specs)
         text = msgspec.json.format(msgspec.json.encode(document, order="sorted"), indent=2)
         try:
             write_durably(log.parent / "outputs.json", SECRETS.mask.raw(text) + b"\n")

@@ -19,10 +19,12 @@ from sflow_ctl.core.actions.resume import PriorResult, decide, has_uploads_left
 from sflow_ctl.core.states import LIVE, Outcome, Reason, TaskState, Transition
 from sflow_ctl.plan.artifact_mentions import PlannedArtifactUse
 from sflow_ctl.plan.log_paths import log_path, rank_log_path
-from sflow_ctl.plan.model import Plan
+from sflow_ctl.plan.model import Plan, PlannedTask
+from sflow_ctl.plan.results import STDOUT
 from sflow_ctl.plan.secrets import SECRETS
 from sflow_ctl.report.resumed import ResumedSummary, resumed_summary
 from sflow_ctl.report.run_view import RunView, TaskRecord
+from sflow_ctl.results.recorded import has_masked, values_of
 from sflow_ctl.runtime.record import layout
 from sflow_ctl.runtime.record.claim import (
     Claim,
@@ -180,9 +182,11 @@ def prior_results(
         elif task.name in held and not held[task.name].has_log:
             incomplete[task.name] = "its log had not arrived completely when its controller ended"
         elif task.has_values and not task.is_service:
-            outputs[task.name] = _outputs(run.directory, task.name)
-            if outputs[task.name] is None and not (is_dry and task.name in held):
+            values = outputs[task.name] = _outputs(run.directory, task)
+            if values is None and not (is_dry and task.name in held):
                 incomplete[task.name] = "its outputs.json cannot be read"
+            elif has_masked(values, plan.secrets) and _reads_files(task) and _uses_outputs(plan):
+                incomplete[task.name] = "its outputs have the value of a secret, which is not recorded"
     kept, again = decide(plan, completed, incomplete)
     uploads = {
         task.name
@@ -329,12 +333,22 @@ def _logged_attempts(directory: Path, task: str) -> int:
     return max(earlier) + has_log
 
 
-def _outputs(directory: Path, task: str) -> dict[str, Any] | None:
+def _reads_files(task: PlannedTask) -> bool:
+    """Return whether values are from files, which are not masked as logs are."""
+    return any(output.source != STDOUT for output in task.outputs)
+
+
+def _uses_outputs(plan: Plan) -> bool:
+    """Return whether an expression of a task is on outputs of others."""
+    return any("outputs" in one.placeholder for task in plan.tasks for one in task.deferred)
+
+
+def _outputs(directory: Path, task: PlannedTask) -> dict[str, Any] | None:
     try:
-        document = msgspec.json.decode(read_regular(directory / task / "outputs.json"))
+        document = msgspec.json.decode(read_regular(directory / task.name / "outputs.json"))
     except (OSError, *UNREADABLE):
         return None
-    return {**document.get("outputs", {}), **document.get("metrics", {})}
+    return values_of(document, task.outputs)
 
 
 def _lines(path: Path) -> int:
