@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, AnyStr, NamedTuple
 
 import msgspec
 
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from sflow_ctl.runtime.files.task_results import ResultFiles
 
 SHOWN_PROBLEMS = 3
+MAX_LINE = 16 << 20
+"""Characters of a line that are held in memory: a program may never end its line."""
 SHORTAGE_WITHIN_S, SHORTAGE_PAUSE_S = 10.0, 0.2
 
 
@@ -176,6 +178,14 @@ def _open_patiently(path: Path) -> int:
         time.sleep(SHORTAGE_PAUSE_S)
 
 
+def _pieces(readline: Callable[[int], AnyStr], end: AnyStr, *, drops_rest: bool) -> Iterator[AnyStr]:
+    """Yield lines; of one that is longer than `MAX_LINE` the beginning, or all of it in pieces."""
+    while line := readline(MAX_LINE):
+        yield line
+        while drops_rest and len(line) == MAX_LINE and not line.endswith(end):
+            line = readline(MAX_LINE)
+
+
 def _lines(path: Path, source: str, labels: Labels) -> Iterator[str]:
     """Yield the lines of a regular file; a FIFO or device would block, or never end. Raises: OSError."""
     descriptor = _open_patiently(path)
@@ -184,11 +194,11 @@ def _lines(path: Path, source: str, labels: Labels) -> Iterator[str]:
         raise OSError(f"{source} is not a regular file")
     if labels == "none":
         with open(descriptor, encoding="utf-8", errors="replace") as file:  # noqa: PTH123 - a descriptor has no path
-            yield from file
+            yield from _pieces(file.readline, "\n", drops_rest=source == STDOUT)
         return
     remover = LabelRemover(labels)
     with open(descriptor, "rb") as log:  # noqa: PTH123
-        for raw in log:
+        for raw in _pieces(log.readline, b"\n", drops_rest=True):
             line = remover.line(raw.rstrip(b"\n"))
             if line is not None:
                 yield line.decode(errors="replace")
