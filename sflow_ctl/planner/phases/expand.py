@@ -72,6 +72,8 @@ def expand(
             "leave count out: the sweep decides",
             ("replicas", "count"),
         )
+    if size > MAX_REPLICAS:
+        raise _too_many(task)
     if size < 0:
         raise UnplannableError(
             "wrong-value",
@@ -109,10 +111,13 @@ def _sweep(
             )
     lists = [domains[name] or () for name in names]
     if math.prod(len(values) for values in lists) > MAX_REPLICAS:
-        raise UnplannableError(
-            "sweep-size", f'task "{task.name}": more than {MAX_REPLICAS} replicas', path=("replicas",)
-        )
+        raise _too_many(task)
     return list(itertools.product(*lists))
+
+
+def _too_many(task: schema.Task) -> UnplannableError:
+    what = f'task "{task.name}": more than {MAX_REPLICAS} replicas'
+    return UnplannableError("sweep-size", what, path=("replicas",))
 
 
 def _sweep_name(base: str, values: Sequence[Any]) -> str:

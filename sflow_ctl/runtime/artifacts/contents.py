@@ -74,6 +74,8 @@ class _Budget:
 
 
 def _of_file(path: Path, info: os.stat_result, budget: _Budget) -> str:
+    if not info.st_size:
+        return "empty"  # or of /proc, where reading may never end
     if not budget.takes(info.st_size):
         return f"{info.st_size} bytes, changed {info.st_mtime_ns}"
     with path.open("rb") as file:
@@ -98,6 +100,8 @@ def _files_below(root: Path) -> Iterator[Path]:
     """Yield the files in a directory, and in those that links in it lead to; each directory once."""
     seen = {_identity(str(root))}
     for directory, names, files in os.walk(root, followlinks=True):
+        if len(seen) > MAX_ENTRIES:
+            return
         names.sort()
         found = {name: _identity(f"{directory}/{name}") for name in names}
         names[:] = [name for name, identity in found.items() if identity not in seen]

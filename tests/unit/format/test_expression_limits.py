@@ -275,3 +275,10 @@ def test_s2_a_deferred_value_has_the_same_budget() -> None:
         EVALUATOR.template(
             "{% for a in range(9999) %}{% for b in range(9999) %}{% endfor %}{% endfor %}", NAMES
         )
+
+
+def test_s2_expressions_of_one_text_have_a_limit_together() -> None:
+    names = {"v": "x" * 6_000_000}
+    assert len(evaluate("a${{ v }}", names)) == 6_000_001
+    with pytest.raises(ExpressionError, match="more than 10000000 characters"):
+        evaluate("${{ v }}${{ v }}${{ v }}", names)

@@ -209,3 +209,24 @@ def test_public_03_a_time_limit_of_0_is_none(tmp_path: Path) -> None:
         assert (plan.timeout_s, plan.tasks[0].timeout_s) == (None, None)
     plan = plan_of(tmp_path, text % ("1", "0.5"))
     assert (plan.timeout_s, plan.tasks[0].timeout_s) == (1.0, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("more", "what"),
+    [
+        ("replicas: {count: 1000000000}", "more than 1000000 replicas"),
+        ("resources: {gpus: {count: 1000000000}}", "must be at most 100000"),
+        ("resources: {nodes: {count: 1000000000}}", "must be at most 100000"),
+        ("resources: {gpus: {count: '${{ 10 ** 12 }}'}}", "must be at most 100000"),
+        ("launcher: {type: torchrun, nproc: 1000000000}", "must be at most 100000"),
+    ],
+)
+def test_s2_a_number_that_would_fill_the_memory_is_refused(tmp_path: Path, more: str, what: str) -> None:
+    assert what in str(findings_of(tmp_path, ONE + more + "\n"))
+
+
+@pytest.mark.parametrize("field", ["nodes", "gpus_per_node"])
+def test_s2_a_backend_is_not_larger_than_any_machine(tmp_path: Path, field: str) -> None:
+    backend = f"backends: [{{name: l, type: local, {field}: 1000000000}}]\n"
+    (finding,) = findings_of(tmp_path, backend + ONE + "timeout: 5\n")
+    assert "must be at most 100000" in str(finding)
