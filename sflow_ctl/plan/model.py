@@ -196,6 +196,16 @@ Fetch = WebFile | HubSnapshot | ContainerImage
 """What must be on this machine before the first task starts."""
 
 
+def own_variables(name: str, replica_index: int, run_directory: str) -> dict[str, str]:
+    """Return the variables that tell the copies of a task apart."""
+    return {
+        "SFLOW_REPLICA_INDEX": str(replica_index),
+        "SFLOW_TASK_NAME": name,
+        "SFLOW_TASK_OUTPUT_DIR": f"{run_directory}/{name}",
+        "SFLOW_TASK_RESULT_FILE": f"{run_directory}/{name}/result.json",
+    }
+
+
 class PlannedTask(_Part, frozen=True, kw_only=True):
     """One node of the executed graph, completely decided except for the GPUs of a flexible placement."""
 
@@ -216,8 +226,8 @@ class PlannedTask(_Part, frozen=True, kw_only=True):
     """Arguments of `argv` that are filled in when a flexible placement becomes a fixed one."""
     script: str
     env: dict[str, str]
-    """The environment table without variables that are known per attempt, run directory, or flexible
-    placement.
+    """The environment table without variables that are known per attempt or flexible placement, and without those of
+    `own_variables`: copies of a task share one table.
     """
     cwd: str | None = None
     container: Container | None = None
@@ -277,6 +287,14 @@ class PlannedTask(_Part, frozen=True, kw_only=True):
     """(artifact, path) pairs that only the nodes can check."""
     uploads: tuple[FileUpload, ...] = ()
     """Uploaded once it has ended with success, before it counts as completed."""
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Return the variables of `env`, and its own."""
+        directory = self.env.get("SFLOW_WORKFLOW_OUTPUT_DIR")
+        if directory is None:
+            return dict(self.env)
+        return {**self.env, **own_variables(self.name, self.replica_index, directory)}
 
     @property
     def uses_ports(self) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ The format is described in `docs/`; `version` grows when a field changes its mea
 read by `status`, `attach` and `run --resume`. Pure.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 
 import msgspec
@@ -17,6 +17,8 @@ from sflow_ctl.plan.model import Plan
 from sflow_ctl.report.resumed import ResumedSummary
 from sflow_ctl.report.run_view import RunView, TaskRecord
 from sflow_ctl.report.words import node_name
+
+_WRITTEN_AT_ONCE = 1000
 
 
 class UploadSummary(msgspec.Struct, frozen=True, kw_only=True):
@@ -187,9 +189,17 @@ def _task_summary(
     )
 
 
-def summary_json(whole: Summary) -> bytes:
-    """Return the content of the file, indented for readers."""
-    return msgspec.json.format(msgspec.json.encode(whole), indent=1) + b"\n"
+def summary_json(whole: Summary) -> Iterator[bytes]:
+    """Yield the content of the file in pieces: indented for readers, with one line for each task."""
+    head = msgspec.json.format(msgspec.json.encode(msgspec.structs.replace(whole, tasks=())), indent=1)
+    before, empty, after = head.partition(b'"tasks": []')
+    yield before + empty[:-1]
+    separator = b"\n  "
+    for first in range(0, len(whole.tasks), _WRITTEN_AT_ONCE):
+        lines = map(msgspec.json.encode, whole.tasks[first : first + _WRITTEN_AT_ONCE])
+        yield separator + b",\n  ".join(lines)
+        separator = b",\n  "
+    yield b"]" + after + b"\n"
 
 
 def read_summary(content: bytes) -> Summary:

@@ -284,7 +284,7 @@ def test_22_and_23_results_are_planned() -> None:
     assert maker.result == none.result
     assert (maker.result.file, user.result) == ("my.json", None)
     assert user.env["SFLOW_WORKFLOW_RESULT_FILE"].endswith("/results.json")
-    assert user.env["SFLOW_TASK_RESULT_FILE"].endswith("/user/result.json")
+    assert user.environment["SFLOW_TASK_RESULT_FILE"].endswith("/user/result.json")
 
 
 def test_25_monitors_are_planned() -> None:
@@ -401,7 +401,7 @@ def test_21_ports_as_a_list() -> None:
 
 def test_26_environment() -> None:
     (task,) = planned("26").tasks
-    assert task.env["SFLOW_TASK_RESULT_FILE"].endswith("/t/result.json")
+    assert task.environment["SFLOW_TASK_RESULT_FILE"].endswith("/t/result.json")
     assert task.env["SFLOW_WORKFLOW_RESULT_FILE"].endswith("/results.json")
     assert task.env["SFLOW_BACKEND_NUM_NODES"] == "1"
 

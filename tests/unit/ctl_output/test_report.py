@@ -215,7 +215,7 @@ def test_the_summary_reads_back_as_it_was_written() -> None:
         ended_wall_ns=2_500_000_000,
         refused={"malformed": 2},
     )
-    assert read_summary(summary_json(whole)) == whole
+    assert read_summary(b"".join(summary_json(whole))) == whole
     assert whole.duration_s == 2.5
     assert whole.counts == {"completed": 1, "failed": 1, "cancelled": 1}
     assert whole.tasks[1].signal == "SIGKILL"

@@ -1,0 +1,99 @@
+"""The file form of a plan, `plan.json`: every field of `Plan`, and one line for each task.
+
+A copy of a task that differs from the first one in a few fields is written as these fields and `like`, the first one's name.
+100,000 replicas are 6 MB so, and share their scripts and environments in memory when they are read. Written by
+`runtime/record/directory.py`; read by viewers and resumes.
+"""
+
+from collections.abc import Callable, Iterator
+from functools import cache
+from itertools import islice
+from operator import attrgetter
+from typing import Any
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from sflow_ctl.plan.model import Plan, PlannedTask
+
+_FIELDS = PlannedTask.__struct_fields__
+_values_of = attrgetter(*_FIELDS)
+MAX_CHANGES = 12
+"""A copy that differs in more fields is written whole."""
+_WRITTEN_AT_ONCE = 1000
+
+Mask = Callable[[Any], Any]
+"""Returns plain data without the values of secrets."""
+
+
+def encode_plan(plan: Plan, mask: Mask | None = None) -> Iterator[bytes]:
+    """Yield the file's content in pieces."""
+    head = _encoded(msgspec.structs.replace(plan, tasks=()), mask)
+    before, _, after = head.partition(b'"tasks":[]')
+    yield before + b'"tasks":['
+    separator = b"\n"
+    entries = _entries(plan)
+    while lines := [_encoded(entry, mask) for entry in islice(entries, _WRITTEN_AT_ONCE)]:
+        yield separator + b",\n".join(lines)
+        separator = b",\n"
+    yield b"\n]" + after + b"\n"
+
+
+def decode_plan(content: bytes) -> Plan:
+    """Return the plan of a file. Raises: msgspec.DecodeError for another content."""
+    kind = _file_type()
+    file = msgspec.json.decode(content, type=kind)
+    first: dict[str, PlannedTask] = {}
+    tasks = []
+    for entry in file.tasks:
+        own = {
+            name: value for name, value in zip(_FIELDS, _values_of(entry), strict=True) if value is not UNSET
+        }
+        try:
+            task = msgspec.structs.replace(first[entry.like], **own) if entry.like else PlannedTask(**own)
+        except (KeyError, TypeError) as error:
+            raise msgspec.ValidationError(f"a task lacks {error}") from error
+        first.setdefault(task.name, task)
+        tasks.append(task)
+    rest = {name: getattr(file, name) for name in Plan.__struct_fields__ if name != "tasks"}
+    return Plan(**rest, tasks=tuple(tasks))
+
+
+def _entries(plan: Plan) -> Iterator[PlannedTask | dict[str, Any]]:
+    """Yield what is written of each task."""
+    first: dict[str, tuple[Any, ...]] = {}
+    for task in plan.tasks:
+        values, model = _values_of(task), first.get(task.base)
+        if model is None:
+            first[task.base] = values
+            yield task
+            continue
+        changes = {
+            name: value
+            for name, value, other in zip(_FIELDS, values, model, strict=True)
+            if value is not other and value != other
+        }
+        yield {"like": model[0], **changes} if len(changes) <= MAX_CHANGES else task
+
+
+def _encoded(record: msgspec.Struct | dict[str, Any], mask: Mask | None) -> bytes:
+    return msgspec.json.encode(record if mask is None else mask(msgspec.to_builtins(record)))
+
+
+@cache
+def _file_type() -> type[Any]:
+    """Return the type of the file: that of a plan, whose tasks may lack any field."""
+    of_task: list[tuple[str, Any, Any]] = [("like", str, "")]
+    of_task += [(field.name, field.type | UnsetType, UNSET) for field in msgspec.structs.fields(PlannedTask)]
+    entry = msgspec.defstruct("PlanFileTask", of_task, kw_only=True)
+    of_plan = [
+        (field.name, list[entry]) if field.name == "tasks" else _with_default(field)  # type: ignore[valid-type]
+        for field in msgspec.structs.fields(Plan)
+    ]
+    return msgspec.defstruct("PlanFile", of_plan, kw_only=True)
+
+
+def _with_default(field: msgspec.structs.FieldInfo) -> Any:
+    if field.default_factory is not msgspec.NODEFAULT:
+        return field.name, field.type, msgspec.field(default_factory=field.default_factory)
+    return (field.name, field.type) if field.required else (field.name, field.type, field.default)
