@@ -82,7 +82,7 @@ def _unquoted(step: str) -> str:
 
 
 def _put(value: Any, steps: Sequence[str], text: Any) -> None:
-    """Put a number in the place that a path names; a file that somebody has changed is left as it is."""
+    """Put a number in the place that a path names; a file that was changed is left as it is."""
     *before, last = steps or ("",)
     try:
         for step in before:

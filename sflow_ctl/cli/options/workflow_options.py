@@ -14,7 +14,7 @@ from sflow_ctl.runtime.run.options import RunOptions
 
 F = TypeVar("F", bound=Callable[..., object])
 _PATH = click.Path(path_type=Path)
-_POSITIVE = click.IntRange(min=1, max=100_000)  # as `numbers.MAX_COUNT`, whose import takes time
+_POSITIVE = click.IntRange(min=1)
 COMPAT: dict[str, Compat] = {"strict": "0.3.1", "0.2": "0.2"}
 _FILES = section(
     "Workflow",

@@ -10,7 +10,7 @@ from sflow_ctl.plan.model import PlannedNode
 from sflow_ctl.planner.context import UNKNOWN_ADDRESS, JobNode, PlanContext
 from sflow_ctl.planner.fields import number
 from sflow_ctl.planner.findings import UnplannableError
-from sflow_ctl.planner.numbers import as_count
+from sflow_ctl.planner.numbers import MAX_COUNT, as_count
 from sflow_ctl.planner.phases.node_filter import NodeFilter
 
 
@@ -27,6 +27,7 @@ def backend_nodes(
     Raises: UnplannableError, NumberError, ExpressionError.
     """
     subject = f'backend "{backend.name}"'
+    _check_options(context)
     gpus = context.gpus_per_node_override
     if gpus is None and backend.gpus_per_node is not None:
         gpus = number(subject, ("gpus_per_node",), as_count, evaluate_any(backend.gpus_per_node, names), 0)
@@ -57,6 +58,14 @@ def backend_nodes(
         )
         for index, node in enumerate(given)
     ]
+
+
+def _check_options(context: PlanContext) -> None:
+    """Refuse options that no machine could fulfil. Raises: UnplannableError."""
+    given = (("--nodes", context.nodes_override), ("--gpus-per-node", context.gpus_per_node_override))
+    for option, count in given:
+        if count is not None and count > MAX_COUNT:
+            raise UnplannableError("wrong-value", f"{option} must be at most {MAX_COUNT}, is {count}")
 
 
 def _gpus_of_host(

@@ -230,3 +230,9 @@ def test_s2_a_backend_is_not_larger_than_any_machine(tmp_path: Path, field: str)
     backend = f"backends: [{{name: l, type: local, {field}: 1000000000}}]\n"
     (finding,) = findings_of(tmp_path, backend + ONE + "timeout: 5\n")
     assert "must be at most 100000" in str(finding)
+
+
+@pytest.mark.parametrize("option", ["nodes_override", "gpus_per_node_override"])
+def test_s2_an_option_is_not_larger_than_any_machine(tmp_path: Path, option: str) -> None:
+    (finding,) = findings_of(tmp_path, ONE + "timeout: 5\n", **{option: 10**9})
+    assert "must be at most 100000" in str(finding)
