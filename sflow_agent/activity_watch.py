@@ -18,6 +18,7 @@ from protocol.messages.rank_spec import RankSpec
 from sflow_agent.core.events import IdleChanged
 from sflow_agent.core.poll_schedule import InactivityTimer
 from sflow_agent.logs.spool import log_size
+from sflow_agent.node.gpu_driver import GpuDriver
 from sflow_agent.worker import Workers
 
 MAX_GPU_REST_S = 1.0
@@ -40,10 +41,11 @@ class ActivityWatch:
         self,
         workers: Workers,
         gpus: Sequence[Gpu],
+        driver: GpuDriver,
         log_path: Callable[[str], str],
         warn: Callable[[str], None],
     ) -> None:
-        self._gpus = gpus
+        self._gpus, self._driver = gpus, driver
         self._log_path = log_path
         self._warn = warn
         self._workers = workers
@@ -129,11 +131,11 @@ class ActivityWatch:
         return ()
 
     def _ask(self, key: tuple[RankId, ActivityKind], watched: Watched) -> None:
-        from sflow_agent.node.gpu_use import gpu_use
-
         uuids = watched.uuids
         self._workers.run(
-            uuids, lambda: gpu_use(uuids), lambda answer: self._answers.append((key, watched, answer))
+            uuids,
+            lambda: self._driver.use(uuids),
+            lambda answer: self._answers.append((key, watched, answer)),
         )
 
     def _is_used(self, answer: dict[str, int | None] | OSError) -> bool:

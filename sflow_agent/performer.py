@@ -66,6 +66,7 @@ if TYPE_CHECKING:
     from sflow_agent.exit_diagnosis import ExitDiagnosis
     from sflow_agent.inspection.inspector import Inspector
     from sflow_agent.monitor.monitoring import Monitoring
+    from sflow_agent.node.gpu_driver import GpuDriver
     from sflow_agent.port_leases import PortLeases
     from sflow_agent.processes.side_commands import SideCommands
     from sflow_agent.uploader.runner import UploadRunner
@@ -108,6 +109,7 @@ class Performer:
         self._diagnosis: ExitDiagnosis | None = None
         self._side_commands: SideCommands | None = None
         self._activity: ActivityWatch | None = None
+        self._driver: GpuDriver | None = None
         self._inspector: Inspector | None = None
         self._uploads: UploadRunner | None = None
         self._monitoring: Monitoring | None = None
@@ -293,9 +295,22 @@ class Performer:
 
             parts = self._parts
             self._activity = self._source(
-                ActivityWatch(parts.workers, parts.inventory.gpus, parts.spawner.log_path, parts.warn)
+                ActivityWatch(
+                    parts.workers,
+                    parts.inventory.gpus,
+                    self._gpu_driver(),
+                    parts.spawner.log_path,
+                    parts.warn,
+                )
             )
         return self._activity
+
+    def _gpu_driver(self) -> "GpuDriver":
+        if self._driver is None:
+            from sflow_agent.node.gpu_driver import GpuDriver
+
+            self._driver = GpuDriver()
+        return self._driver
 
     def _upload(self, command: BeginUpload | EndUpload) -> None:
         if self._uploads is None:
@@ -323,7 +338,13 @@ class Performer:
             parts = self._parts
             self._monitoring = self._source(
                 Monitoring(
-                    orders, parts.workers, parts.inventory, parts.config.marker, parts.report, parts.warn
+                    orders,
+                    parts.workers,
+                    parts.inventory,
+                    self._gpu_driver(),
+                    parts.config.marker,
+                    parts.report,
+                    parts.warn,
                 )
             )
 

@@ -59,6 +59,12 @@ MEANINGS: tuple[Meaning, ...] = (
     Meaning("probe", "rule", "its failure probe triggered"),
     Meaning("expression", "rule", "an expression could not be evaluated at its start", may_retry=False),
     Meaning("ports", "run", "its node could not lease the ports that it needs"),
+    Meaning(
+        "kept",
+        "run",
+        "it waited for GPUs or nodes that `release_after: workflow_completion` keeps until the run ends",
+        may_retry=False,
+    ),
     Meaning("node_lost", "run", "its node's agent is silent or gone"),
     Meaning(
         "time_limit", "run", "the time limit of the workflow or the Slurm job was reached", may_retry=False

@@ -92,6 +92,8 @@ class Probe(msgspec.Struct, frozen=True, kw_only=True):
     """Limit of a single check."""
     threshold: int = 1
     """Consecutive positive results needed of each check."""
+    part: int = 0
+    """Its position in the list of the file; readiness is reported for each."""
     also: "tuple[Probe, ...]" = ()
     """Further probes of the same kind, each with its own times. A task is ready when each has been true once, and fails when any
     is."""

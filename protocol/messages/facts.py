@@ -98,15 +98,22 @@ class RankCleared(FromAgentMessage, frozen=True, kw_only=True):
     rank: RankId
     ended: int = 0
     """Processes that it had left behind and the agent ended."""
+    left: tuple[str, ...] = ()
+    """The first of those that were there when its main process had ended: "pid name"."""
     survivors: tuple[str, ...] = ()
 
 
 class ProbeTriggered(FromAgentMessage, frozen=True, kw_only=True):
-    """A probe's checks have held as often in a row as its threshold requires. Sent once per rank and kind."""
+    """A probe's checks have held as often in a row as its threshold requires.
+
+    Sent once per rank and kind; of a list of readiness probes, once for each of them.
+    """
 
     attempt: AttemptId
     rank: int = 0
     kind: ProbeKind
+    part: int = 0
+    """The probe's position in the list of its kind."""
     detail: str
     """What was seen: "port 6379 listening", or the matched line, cut to 500 characters."""
 

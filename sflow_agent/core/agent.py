@@ -12,6 +12,7 @@ from protocol.messages.facts import (
     Goodbye,
     LiveRank,
     ProbeTriggered,
+    RankCleared,
     RankExited,
     RankIdle,
     Terminated,
@@ -250,10 +251,10 @@ class AgentCore:
                 self._on_reaped(event, now)
             case ExitDiagnosed(rank=rank, cause=cause):
                 self._apply(rank, lambda record: record.diagnosed(cause))
-            case TreeGone(rank=rank, ended=ended):
-                self._on_tree_gone(rank, ended, ())
+            case TreeGone(rank=rank, ended=ended, left=left):
+                self._on_cleared(RankCleared(rank=rank, ended=ended, left=left))
             case TreeSurvived(rank=rank, survivors=survivors):
-                self._on_tree_gone(rank, 0, survivors)
+                self._on_cleared(RankCleared(rank=rank, survivors=survivors))
             case CheckObserved():
                 self._on_observed(event, now)
             case ListenerSeen(rank=rank):
@@ -285,15 +286,15 @@ class AgentCore:
             record = self.ranks[end.rank]
             self._update(record, record.exited(end, kills.get(end.rank, 0), now))
 
-    def _on_tree_gone(self, rank: RankId, ended: int, survivors: tuple[str, ...]) -> None:
-        if (of_part := self._parts.gone(rank, ended, survivors)) is not None:
-            self._survivors.extend(survivors)
+    def _on_cleared(self, cleared: RankCleared) -> None:
+        if (of_part := self._parts.gone(cleared)) is not None:
+            self._survivors.extend(cleared.survivors)
             self._out += of_part
             return
-        record = self.ranks.get(rank)
+        record = self.ranks.get(cleared.rank)
         if record is not None and not record.is_gone:
-            self._survivors.extend(survivors)
-            self._update(record, record.tree_gone(ended, survivors))
+            self._survivors.extend(cleared.survivors)
+            self._update(record, record.tree_gone(cleared))
 
     def _on_command_ended(self, event: CommandEnded, now: float) -> None:
         record = self.ranks.get(event.rank)

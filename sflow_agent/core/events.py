@@ -77,6 +77,8 @@ class TreeGone(Struct, frozen=True):
 
     rank: RankId
     ended: int
+    left: tuple[str, ...] = ()
+    """The first of those that outlived the main process: "pid name"."""
 
 
 class TreeSurvived(Struct, frozen=True):

@@ -13,7 +13,7 @@ from msgspec import Struct, field
 
 from protocol.ids import ProbeKey, ProbeKind, RankId
 from protocol.messages.checks import Check, ExecCheck, HttpCheck, LogCheck, Probe, TcpCheck
-from protocol.messages.facts import ProbeWaiting
+from protocol.messages.facts import ProbeTriggered, ProbeWaiting
 
 DETAIL_CHARACTERS = 500
 MIN_LOOK_INTERVAL_S = 0.01
@@ -74,6 +74,8 @@ class PartState(Struct):
     """Monotonic seconds from which on results count."""
     streaks: dict[ProbeKey, Streak] = field(default_factory=dict)
     has_triggered: bool = False
+    is_reported: bool = False
+    """The controller is informed that it has triggered."""
     confirm_at: float | None = None
     """When the probe triggers by a log line, if the process is there by then."""
     detail: str = ""
@@ -204,6 +206,11 @@ class PartState(Struct):
         for streak in self.streaks.values():
             streak.next_look = None
 
+    def fact(self, rank: RankId) -> ProbeTriggered:
+        """Return the fact that it has triggered."""
+        kind, part = self.probe.kind, self.probe.part
+        return ProbeTriggered(attempt=rank.attempt, rank=rank.rank, kind=kind, part=part, detail=self.detail)
+
 
 class ProbeState(Struct):
     """The probes of one kind of one rank: ready when each part has been true once, failed when any is."""
@@ -213,8 +220,6 @@ class ProbeState(Struct):
     has_triggered: bool = False
     detail: str = ""
     """What was seen, once it has triggered."""
-    closed: list[ProbeKey] = field(default_factory=list)
-    """Checks of an entry of the list that the last observation has made true: it stays so."""
     said: str | None = None
     """The missing conditions, as last reported."""
     say_at: float = 0.0
@@ -246,23 +251,21 @@ class ProbeState(Struct):
 
         A key that they do not have is ignored: it comes from the wire.
         """
-        before = self.open_keys()
         for part in self._open():
             part.observe(key, is_true, detail, now, is_poll)
-        self.closed = [one for one in before if one not in self.open_keys()]
         return self._has_just_triggered()
 
     def wake(self, now: float) -> bool:
-        """Count the checks that are due; return True when that triggers the probes."""
-        for part in self._open():
-            part.wake(now)
-        return self._has_just_triggered()
+        """Count the checks that are due; return True when that triggers one of the probes."""
+        triggered = [part for part in self._open() if part.wake(now)]
+        self._has_just_triggered()
+        return bool(triggered)
 
     def process_completed(self) -> bool:
-        """Take that the process has done all that it should; return True when the probes trigger by that."""
-        for part in self._open():
-            part.process_completed()
-        return self._has_just_triggered()
+        """Take that the process has done all that it should; return True when one of the probes triggers by that."""
+        triggered = [part for part in self._open() if part.process_completed()]
+        self._has_just_triggered()
+        return bool(triggered)
 
     def look_last(self, key: ProbeKey, is_true: bool, detail: str) -> bool:
         """Take the result of a check's last look; return True when the probes trigger by it."""
@@ -270,6 +273,17 @@ class ProbeState(Struct):
             if key in part.streaks:
                 part.look_last(key, is_true, detail)
         return self._has_just_triggered()
+
+    def take_news(self) -> list[PartState]:
+        """Return the parts that have triggered since the last call."""
+        news = [part for part in self.triggered_parts() if not part.is_reported]
+        for part in news:
+            part.is_reported = True
+        return news
+
+    def triggered_parts(self) -> list[PartState]:
+        """Return the parts that have triggered."""
+        return [part for part in self.parts if part.has_triggered]
 
     @property
     def longest_check_s(self) -> float:
@@ -292,7 +306,7 @@ class ProbeState(Struct):
         return [part for part in self.parts if not part.has_triggered]
 
     def _has_just_triggered(self) -> bool:
-        met = [part for part in self.parts if part.has_triggered]
+        met = self.triggered_parts()
         is_enough = len(met) == len(self.parts) if self.probe.kind == "readiness" else bool(met)
         if self.has_triggered or not is_enough:
             return False

@@ -173,7 +173,7 @@ class Rank(Struct):
         self.has_leftovers = event.has_leftovers
         is_good = event.exit_code in self.spec.success_exit_codes
         confirmed = [state for state in self.probes.values() if is_good and state.process_completed()]
-        out = [command for state in confirmed for command in self._triggered(state, now)]
+        out = [command for state in confirmed for command in self._news_of(state, now)]
         if is_good and memory_kills:
             out.append(Report(lost_processes(event, memory_kills)))
         if is_good and event.lost_output and self.phase is RankPhase.RUNNING:
@@ -219,11 +219,10 @@ class Rank(Struct):
         self.exit = msgspec.structs.replace(self.exit, cause=cause)
         return self._report_exit()
 
-    def tree_gone(self, ended: int, survivors: tuple[str, ...]) -> list[AgentCommand]:
-        """Report that no process but `survivors` is left."""
-        if self.is_gone or (self.exit is None and not survivors):
+    def tree_gone(self, cleared: RankCleared) -> list[AgentCommand]:
+        """Report that no process but survivors is left."""
+        if self.is_gone or (self.exit is None and not cleared.survivors):
             return []  # the main process is still to be reaped: its exit will show whether any process is left
-        cleared = RankCleared(rank=self.id, ended=ended, survivors=survivors)
         if self.phase is RankPhase.DIAGNOSING:
             self.cleared = cleared
             if self.stop is not None:
@@ -284,9 +283,8 @@ class Rank(Struct):
         if self.exit is None:
             if self.listeners.take_due(now):
                 out.append(LookForListeners(self.id))
-            for state in self.probes.values():
-                if state.wake(now):
-                    out += self._triggered(state, now)
+            for state in [state for state in self.probes.values() if state.wake(now)]:
+                out += self._news_of(state, now)
         return out
 
     # ------------------------------------------------------------------ probes and activity
@@ -295,17 +293,17 @@ class Rank(Struct):
         """Take a change of a probe's check, or a result."""
         if self.phase is RankPhase.LOOKING:
             return self._looked(state, event, now)
-        is_new = state.observe(event.key, event.is_true, event.detail, now, event.is_poll)
-        return self._triggered(state, now) if is_new else [UnwatchCheck(self.id, key) for key in state.closed]
+        state.observe(event.key, event.is_true, event.detail, now, event.is_poll)
+        return self._news_of(state, now)
 
     def _looked(self, state: ProbeState, event: CheckObserved, now: float) -> list[AgentCommand]:
         """Take the result of a last look; the exit counts once the probe has triggered, or cannot any more."""
         if event.key not in self.looked_for:
             return []
         self.looked_for.discard(event.key)
-        if state.look_last(event.key, event.is_true, event.detail):
-            return [*self._triggered(state, now), *self._end_looking(now)]
-        return [] if self.looked_for else self._end_looking(now)
+        has_triggered = state.look_last(event.key, event.is_true, event.detail)
+        news = self._news_of(state, now)
+        return [*news, *(self._end_looking(now) if has_triggered or not self.looked_for else ())]
 
     def _end_looking(self, now: float) -> list[AgentCommand]:
         """Let the exit be judged, after what the readiness probe still misses."""
@@ -329,8 +327,8 @@ class Rank(Struct):
         return []
 
     def triggered(self) -> list[ProbeTriggered]:
-        """Return its probes that have triggered."""
-        return [self._fact(state) for state in self.probes.values() if state.has_triggered]
+        """Return its probes that have triggered, of lists of readiness probes each."""
+        return [part.fact(self.id) for state in self.probes.values() for part in state.triggered_parts()]
 
     def idle_changed(self, event: IdleChanged) -> list[AgentCommand]:
         """Report that a running rank shows no activity, or some again."""
@@ -339,15 +337,14 @@ class Rank(Struct):
         (self.idle.add if event.is_quiet else self.idle.discard)(event.kind)
         return [Report(RankIdle(rank=self.id, kind=event.kind, is_quiet=event.is_quiet))]
 
-    def _triggered(self, state: ProbeState, now: float) -> list[AgentCommand]:
-        if state.probe.kind == "readiness" and self.exit is None:
+    def _news_of(self, state: ProbeState, now: float) -> list[AgentCommand]:
+        """Report the probes that have just triggered, and stop their checks."""
+        news = state.take_news()
+        if news and state.has_triggered and state.probe.kind == "readiness" and self.exit is None:
             self.listeners.begin(self.spec.probes, now)
-        return [Report(self._fact(state)), *(UnwatchCheck(self.id, key) for key in state.streaks)]
-
-    def _fact(self, state: ProbeState) -> ProbeTriggered:
-        return ProbeTriggered(
-            attempt=self.id.attempt, rank=self.id.rank, kind=state.probe.kind, detail=state.detail
-        )
+        over = state.parts if news and state.has_triggered and state.probe.kind == "failure" else news
+        reports: list[AgentCommand] = [Report(part.fact(self.id)) for part in news]
+        return reports + [UnwatchCheck(self.id, key) for part in over for key in part.streaks]
 
     def _unwatch(self) -> list[AgentCommand]:
         """Stop the probes of an ending rank; triggered probes stay triggered."""

@@ -212,14 +212,12 @@ class StepParts:
             out += sequence.signal(min(grace_s, sequence.grace_s or grace_s), now)
         return out
 
-    def gone(self, part: RankId, ended: int, survivors: tuple[str, ...]) -> list[AgentCommand] | None:
-        """Report that nothing of a part is left but `survivors`; None if it is not a part that is being ended."""
-        sequence = self._sequences.pop(part, None)
+    def gone(self, cleared: RankCleared) -> list[AgentCommand] | None:
+        """Report that nothing of a part is left but survivors; None if it is not a part that is being ended."""
+        sequence = self._sequences.pop(cleared.rank, None)
         if sequence is None:
             return None
-        if part == ALL_STEPS:
-            return []
-        return [Report(RankCleared(rank=part, ended=ended, survivors=survivors))]
+        return [] if cleared.rank == ALL_STEPS else [Report(cleared)]
 
     def wake(self, now: float) -> list[AgentCommand]:
         """Do what is due."""

@@ -1,16 +1,15 @@
 """Reads the use of this node's GPUs from NVIDIA's driver, or of simulated ones from the tasks that have them.
 
-`sampler` calls it in a thread: a broken driver may not answer. The driver stays open between readings, because opening
-it takes longer than reading. A value that a GPU does not have is None.
+`sampler` calls it in a thread: a broken driver may not answer. A value that a GPU does not have is None.
 """
 
-import contextlib
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from protocol.messages.monitor import Reading
 from protocol.messages.node import Gpu
+from sflow_agent.node.gpu_driver import GpuDriver
 
 MIB = 1 << 20
 Value = int | float | str | None
@@ -19,11 +18,13 @@ Value = int | float | str | None
 class GpuReader:
     """The GPUs of an agent, in its own order, which is that of PCI."""
 
-    def __init__(self, gpus: Sequence[Gpu], problems: Sequence[str], fields: tuple[str, ...]) -> None:
+    def __init__(
+        self, gpus: Sequence[Gpu], problems: Sequence[str], fields: tuple[str, ...], driver: GpuDriver
+    ) -> None:
         self._gpus = gpus
+        self._driver = driver
         self._problems = problems
         self._fields = fields
-        self._handles: dict[str, Any] | None = None
         self._last_error = ""
 
     def read(self, held: frozenset[int]) -> list[Reading]:
@@ -39,23 +40,18 @@ class GpuReader:
                 )
                 for gpu in self._gpus
             ]
-        real = [gpu for gpu in self._gpus if gpu.uuid]
+        real = {gpu.uuid: gpu for gpu in self._gpus if gpu.uuid}
         if not real:
             why = "; ".join(self._problems) or "no NVIDIA driver answers here"
             return self._error(at_ms, why)
-        import pynvml  # half a second, and only here is there a driver
+
+        def reading(nvml: Any, handle: Any, uuid: str) -> Reading:
+            return Reading(scope="gpu", at_ms=at_ms, values=self._values(nvml, real[uuid], handle))
 
         try:
-            handles = self._opened(pynvml, real)
-            readings = [
-                Reading(scope="gpu", at_ms=at_ms, values=self._values(pynvml, gpu, handles[gpu.uuid]))
-                for gpu in real
-            ]
-        except pynvml.NVMLError as error:
-            self._handles = None  # opened anew at the next reading
-            with contextlib.suppress(pynvml.NVMLError):
-                pynvml.nvmlShutdown()
-            return self._error(at_ms, f"the NVIDIA driver says: {error}")
+            readings = self._driver.each(list(real), reading)
+        except OSError as error:
+            return self._error(at_ms, error.strerror or str(error))
         self._last_error = ""
         return readings
 
@@ -64,12 +60,6 @@ class GpuReader:
             return []
         self._last_error = text
         return [Reading(scope="gpu", at_ms=at_ms, error=text)]
-
-    def _opened(self, nvml: Any, gpus: Sequence[Gpu]) -> dict[str, Any]:
-        if self._handles is None:
-            nvml.nvmlInit()
-            self._handles = {gpu.uuid: nvml.nvmlDeviceGetHandleByUUID(gpu.uuid) for gpu in gpus}
-        return self._handles
 
     def _values(self, nvml: Any, gpu: Gpu, handle: Any) -> tuple[Value, ...]:
         asked = Asked(nvml, handle)
@@ -80,6 +70,8 @@ class GpuReader:
                 continue
             read = FIELDS.get(name)
             values.append(None if read is None else asked.known(read))
+            if name == "utilization.gpu" and isinstance(values[-1], int):
+                self._driver.note_use(gpu.uuid, values[-1])
         return tuple(values)
 
     def _simulated(self, gpu: Gpu, is_held: bool) -> tuple[Value, ...]:

@@ -20,6 +20,7 @@ from sflow_agent.monitor.sampler import Sampler
 from sflow_agent.monitor.sampling import ActiveMonitors, ReadingQueue
 from sflow_agent.monitor.scripts import BackgroundScripts
 from sflow_agent.monitor.windows import WindowWatch
+from sflow_agent.node.gpu_driver import GpuDriver
 from sflow_agent.processes.spawn import task_environment
 from sflow_agent.worker import Workers
 
@@ -32,6 +33,7 @@ class Monitoring:
         orders: MonitorOrders,
         workers: Workers,
         inventory: Inventory,
+        driver: GpuDriver,
         marker: str,
         report: Callable[[Sampled], None],
         warn: Callable[[str], None],
@@ -41,7 +43,7 @@ class Monitoring:
         self._queue = ReadingQueue(fields)
         self._gpus_of: dict[RankId, tuple[int, ...]] = {}
         """Of the running ranks."""
-        gpus = GpuReader(inventory.gpus, inventory.gpu_problems, fields)
+        gpus = GpuReader(inventory.gpus, inventory.gpu_problems, fields, driver)
         self._sampler = Sampler(workers, HostReader(), gpus, self._held, self._took)
         self._windows = WindowWatch(orders.windows, self._found)
         self._scripts = BackgroundScripts(task_environment(dict(os.environ), marker), warn)

@@ -83,6 +83,12 @@ class GpuView(msgspec.Struct, frozen=True):
             made[CUDA_ORDER] = PCI_ORDER
         return made
 
+    def uuids(self, indices: Sequence[int]) -> tuple[str, ...]:
+        """Return the names of these GPUs; none unless all are known."""
+        gpus = [self.gpus[index] for index in indices if index < len(self.gpus)]
+        is_known = len(gpus) == len(indices) and all(gpu.uuid and not gpu.simulated for gpu in gpus)
+        return tuple(gpu.uuid for gpu in gpus) if is_known else ()
+
     def engine_names(self, indices: Sequence[int]) -> tuple[str, ...]:
         """Return the names to request from a container engine. Raises: SliceError."""
         return self._chosen(self.engine, indices) if self.engine else ()

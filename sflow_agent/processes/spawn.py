@@ -56,6 +56,10 @@ A value of the user's is kept.
 """
 
 
+PLANNED_UUIDS = "SFLOW_PLANNED_GPU_UUIDS"
+"""As sflow has it, `NODE=UUID,UUID`; of this node only."""
+
+
 class SpawnError(Exception):
     """A rank's process could not be made: the system's number and a sentence for a person."""
 
@@ -191,6 +195,8 @@ class Spawner:
             environment.update(self._gpus.environment(spec.gpus, environment))
             if spec.gpus and CUDA in environment and spec.container is None:
                 environment[NVIDIA] = environment[CUDA]  # a container's runtime would read it as a request
+            if uuids := self._gpus.uuids(spec.gpus):
+                environment[PLANNED_UUIDS] = f"{self._node}={','.join(uuids)}"
         except SliceError as error:
             raise SpawnError(errno.ENODEV, str(error)) from error
         environment[RUN_MARKER] = self._environment[RUN_MARKER]

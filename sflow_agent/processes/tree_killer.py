@@ -28,6 +28,10 @@ SRUN_WITHIN_S = 2.0
 """The time that `srun` has after SIGTERM; less than what a rank has to be gone after SIGKILL."""
 
 
+MAX_LEFT = 3
+"""Processes that are named."""
+
+
 class TreeKill(Struct):
     """A tree that is being ended."""
 
@@ -36,6 +40,8 @@ class TreeKill(Struct):
     watched: dict[int, int] = field(default_factory=dict)
     """Descriptor to pid of the members that must end before the tree is scanned again."""
     signalled: set[int] = field(default_factory=set)
+    left: list[str] = field(default_factory=list)
+    """The first members that have outlived the main process."""
     srun_signal: int = 0
     """The signal of the order for which `srun` has got one, if any."""
     has_met_step: bool = False
@@ -198,7 +204,7 @@ class TreeKiller:
             self._forget(rank)
         if survivor is not None:
             return [TreeSurvived(rank, (survivor,))]
-        return [TreeGone(rank, len(ending.signalled - {main}))]
+        return [TreeGone(rank, len(ending.signalled - {main}), tuple(ending.left))]
 
     def drop(self, rank: RankId) -> None:
         """Stop ending the rank's tree."""
@@ -253,6 +259,8 @@ class TreeKiller:
         is_new = is_new and not self._is_srun(rank, pid)
         if is_new:
             ending.signalled.add(pid)
+            if len(ending.left) < MAX_LEFT and self._main_of[rank] not in self._running:
+                ending.left.append(name_of(pid))
         try:
             descriptor = open_pidfd(pid)
         except ProcessLookupError:

@@ -11,7 +11,9 @@ from protocol.text.cells import inert
 
 NOT_SUBMITTED = "not submitted"
 FAILED = "FAILED"
-RESULT_COLUMNS = ("slurm_job_id", "sflow_output_dir", "status")
+COMPOSED = "composed_sflow_config"
+"""The column of the composed workflow, which is there with `--resolve`."""
+RESULT_COLUMNS = ("slurm_job_id", "backend_job_id", "sflow_output_dir", "sflow_batch_dir", "status", COMPOSED)
 
 Status = Literal["submitted", "not submitted", "failed"]
 
@@ -21,27 +23,28 @@ class JobResult(Struct, frozen=True):
 
     status: Status
     job_id: str | None = None
+    composed: str = ""
+    """The workflow that the job runs."""
 
 
-def result_cells(result: JobResult, output_dir: str, was_submitting: bool) -> dict[str, str]:
-    """Return the last columns of a line."""
+def result_cells(result: JobResult, output_dir: str, batch_dir: str, was_submitting: bool) -> dict[str, str]:
+    """Return the last columns of a line; `batch_dir` is the name of the directory that the scripts are in."""
+    job, output = NOT_SUBMITTED, NOT_SUBMITTED
     if result.status == "submitted":
         assert result.job_id is not None
-        return _cells(result.job_id, f"{output_dir}/{result.job_id}-*", result.status)
-    if result.status == "failed":
-        return _cells(FAILED, "" if was_submitting else NOT_SUBMITTED, result.status)
-    return _cells(NOT_SUBMITTED, NOT_SUBMITTED, result.status)
-
-
-def _cells(*values: str) -> dict[str, str]:
+        job, output = result.job_id, f"{output_dir}/{result.job_id}-*"
+    elif result.status == "failed":
+        job, output = FAILED, "" if was_submitting else NOT_SUBMITTED
+    values = (job, job, output, batch_dir, result.status, result.composed)
     return dict(zip(RESULT_COLUMNS, values, strict=True))
 
 
-def results_table(columns: Sequence[str], lines: Sequence[Mapping[str, str]]) -> str:
+def results_table(columns: Sequence[str], lines: Sequence[Mapping[str, str]], *, has_composed: bool) -> str:
     """Return the lines as CSV, under `columns` and the result columns; a column with the name of one is replaced."""
     text = io.StringIO(newline="")
-    header = [*(column for column in columns if column not in RESULT_COLUMNS), *RESULT_COLUMNS]
-    writer = csv.DictWriter(text, header, lineterminator="\n")
+    added = [column for column in RESULT_COLUMNS if has_composed or column != COMPOSED]
+    header = [*(column for column in columns if column not in added), *added]
+    writer = csv.DictWriter(text, header, extrasaction="ignore", lineterminator="\n")
     writer.writerow({column: inert(column) for column in header})
     writer.writerows({column: inert(cell) for column, cell in line.items()} for line in lines)
     return text.getvalue()

@@ -27,6 +27,7 @@ _COMMANDS = {
     "compose": ("sflow_ctl.cli.commands.compose", "compose", "Merge workflow files into one."),
     "visualize": ("sflow_ctl.cli.commands.visualize", "visualize", "Draw the graph of a workflow."),
     "sample": ("sflow_ctl.cli.commands.sample", "sample", "List, show or copy example workflows."),
+    "skill": ("sflow_ctl.cli.commands.skill", "skill", "Copy the skills for coding agents."),
     "presets": ("sflow_ctl.cli.commands.presets", "presets", "List the ready-made services for `uses:`."),
     "batch": ("sflow_ctl.cli.commands.batch", "batch", "Write Slurm batch scripts and submit them."),
     "config": ("sflow_ctl.cli.commands.config", "config", "Show the effective settings."),
@@ -54,10 +55,13 @@ class LazyGroup(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Find the command that the first argument names; a misspelled one is answered with the nearest."""
         name = args[0]
+        _refuse_kubernetes(args)
         if name not in _COMMANDS and not name.startswith("-"):
             from sflow_ctl.format.checking import guess_hint  # only when something is wrong
 
             hint = guess_hint(name, list(_COMMANDS), f"commands are {', '.join(_COMMANDS)}")
+            if name in ("upgrade", "update"):
+                hint = "sflow-ctl does not install itself: pip install -U sflow-ctl"
             raise UsageError.of("unknown-command", f'there is no command "{name}"', hint=hint)
         return super().resolve_command(ctx, args)
 
@@ -77,6 +81,17 @@ class LazyGroup(click.Group):
             formatter.write_dl([(name, entry[2]) for name, entry in _COMMANDS.items()])
 
 
+def _refuse_kubernetes(args: list[str]) -> None:
+    """Refuse options for clusters that sflow-ctl does not run on. Raises: UsageError."""
+    options = args[: args.index("--")] if "--" in args else args
+    given = [word.partition("=")[0] for word in options if word.startswith(("--kube", "--extra-kubectl"))]
+    if given:
+        what = f"{', '.join(dict.fromkeys(given))}: sflow-ctl does not support the Kubernetes backend"
+        raise UsageError.of(
+            "kubernetes-option", what, hint="leave it out; sflow-ctl runs on this machine and on Slurm"
+        )
+
+
 def _print_version(ctx: click.Context, _parameter: click.Parameter, value: bool) -> None:
     if value:
         from sflow_ctl.version import VERSION
@@ -87,6 +102,7 @@ def _print_version(ctx: click.Context, _parameter: click.Parameter, value: bool)
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option(
+    "-V",
     "--version",
     is_flag=True,
     callback=_print_version,

@@ -26,7 +26,7 @@ from protocol.messages.facts import (
 )
 from sflow_ctl.core.actions import uploads
 from sflow_ctl.core.actions.attempt_ends import on_cleared, on_launch_failed, stop_if_hung
-from sflow_ctl.core.actions.dispatch import on_leased, start_queued, warn_if_stuck
+from sflow_ctl.core.actions.dispatch import fail_if_kept_out, on_leased, start_queued, warn_if_stuck
 from sflow_ctl.core.actions.exit_gate import on_exited, on_log_overdue, on_server_heard
 from sflow_ctl.core.actions.job_time import on_job_end_near, on_job_ending
 from sflow_ctl.core.actions.reconciliation import accept_agent, on_agent_lost, reconcile_node
@@ -199,12 +199,13 @@ def _on_probe(run: Run, out: Effects, node: int, message: ProbeTriggered | Probe
     if task is None:
         return
     if message.kind == "readiness":
-        if not task.attempt.readiness.seen(node, message.rank):
+        readiness = task.attempt.readiness
+        if not readiness.seen(node, message.rank, message.part, message.detail):
             return
         if task.state is TaskState.RUNNING:
-            change(run, out, task, TaskState.READY, Reason("ready", message.detail))
+            change(run, out, task, TaskState.READY, Reason("ready", readiness.detail))
         elif task.state is TaskState.STARTING:  # one rank is ready before others are reported as started
-            task.attempt.early_readiness = message.detail
+            task.attempt.early_readiness = readiness.detail
     elif task.state in (TaskState.STARTING, TaskState.RUNNING, TaskState.READY):
         # The format: a failure probe ends the task whatever retries it has. A restart policy still applies.
         stop_task(run, out, task, AttemptVerdict(TaskState.FAILED, Reason("probe", message.detail)), now)
@@ -276,9 +277,12 @@ def _on_attempt_timer(run: Run, out: Effects, task: Task, timer: AttemptTimer, n
             is_ready_job = task.state is TaskState.READY and not task.plan.is_service
             if is_starting or is_ready_job:
                 stop_task(run, out, task, timeouts.timed_out(task, names), now)
-        case DeadlineDue():
-            if is_starting and not task.attempt.uploading:
-                stop_task(run, out, task, timeouts.not_ready_in_time(task, names), now)
+        case DeadlineDue(part=part):
+            readiness = task.attempt.readiness
+            is_late = readiness.is_late(part) or readiness.is_met  # met, and some rank has still not started
+            if is_starting and is_late and not task.attempt.uploading:
+                verdict = timeouts.not_ready_in_time(task, names, part, is_final=run.plan.late_is_final)
+                stop_task(run, out, task, verdict, now)
         case OtherRanksDue():
             is_done = bool(task.attempt.uploading)
             if task.attempt.open_ranks and not is_done and task.state is not TaskState.STOPPING:
@@ -311,6 +315,7 @@ def settle(run: Run, out: Effects, now: float) -> None:
             start_queued(run, out, now)
         if run.tally.working == 0 and run.tally.live:
             warn_if_stuck(run, out)
+        fail_if_kept_out(run, out, now)
         if run.has_started and run.plan.timeout_s is not None and not run.is_time_armed:
             run.is_time_armed = True
             run.timers.set(now + run.plan.timeout_s, WorkflowTimeout())

@@ -8,6 +8,8 @@ from typing import Any
 
 from sflow_ctl.plan.model import AssignedArgument, PlannedNode
 
+SERVICE_KEYS = ("host", "port", "url")
+"""What `task.NAME.service` has."""
 UNKNOWN_HOST = "0.0.0.0"
 """The address of a node that is known by name only."""
 

@@ -1,9 +1,10 @@
-"""Algorithms on the dependency graph: find a cycle, find an order. Linear in tasks and dependencies."""
+"""Algorithms on the dependency graph, linear in tasks and dependencies: a cycle, an order; and edges and places as words."""
 
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 
-from sflow_ctl.plan.model import PlannedTask
+from protocol.text.counted import counted
+from sflow_ctl.plan.model import Dependency, Placement, PlannedTask
 
 
 def find_cycle(edges: Mapping[str, Sequence[str]]) -> list[str] | None:
@@ -47,3 +48,18 @@ def dependency_names(task: PlannedTask, members: Mapping[str, Sequence[PlannedTa
             yield from (member.name for member in members[dependency.task])
         else:
             yield dependency.task
+
+
+def needs_text(placement: Placement) -> str:
+    """Say what a placement takes: "4 GPUs on each of 2 nodes"."""
+    per_node = placement.gpus_per_node if placement.is_flexible else len(placement.gpus)
+    count = placement.node_count if placement.is_flexible else len(placement.nodes)
+    where = "one node" if count == 1 else f"each of {count} nodes"
+    return f"{counted(per_node, 'GPU')} on {where}" if per_node else where
+
+
+def until_text(dependency: Dependency, target: PlannedTask) -> str:
+    """Say how far the dependency must be: "Ready", "Completed", "Failed"."""
+    if dependency.until == "available":
+        return "Ready" if target.is_service else "Completed"
+    return dependency.until.capitalize()

@@ -15,9 +15,10 @@ from protocol.messages.checks import Probe
 from protocol.messages.rank_spec import Container, HangPolicy, LaunchKind, PortBlock, Stopping, Success
 from protocol.messages.uploads import FileUpload, StorageTarget
 from protocol.text.process_labels import Labels, has_label_option
+from sflow_ctl.plan.fetches import Fetch
 from sflow_ctl.plan.monitors import PlannedMonitor
 from sflow_ctl.plan.results import PlannedOutput, PlannedResult
-from sflow_ctl.plan.words import OnFailure, Until
+from sflow_ctl.plan.words import OnFailure, ReleaseAfter, Until
 
 PLAN_VERSION = 1
 
@@ -155,47 +156,6 @@ class PlannedFile(_Part, frozen=True, kw_only=True):
     """Tasks whose ports it uses, as in `DeferredExpression`."""
 
 
-class WebFile(_Part, frozen=True, kw_only=True, tag="web_file"):
-    """A file to download to `path`, unless it is there."""
-
-    artifact: str
-    uri: str
-    path: str
-    sha256: str | None = None
-    """64 hexadecimal digits, lower case."""
-    where: str
-    """Its position in the workflow file."""
-
-
-class HubSnapshot(_Part, frozen=True, kw_only=True, tag="hub_snapshot"):
-    """A model, dataset or space of a Hugging Face hub, or a part of one, to be linked at `link`."""
-
-    artifact: str
-    uri: str
-    link: str
-    """A link to the snapshot in the hub's own cache."""
-    repo_type: str
-    repo: str
-    """`ORG/NAME`"""
-    revision: str | None = None
-    inside: str = ""
-    """The file or directory within; empty for all."""
-    where: str
-
-
-class ContainerImage(_Part, frozen=True, kw_only=True, tag="container_image"):
-    """An image that a container runtime on this machine needs."""
-
-    artifact: str
-    uri: str
-    image: str
-    where: str
-
-
-Fetch = WebFile | HubSnapshot | ContainerImage
-"""What must be on this machine before the first task starts."""
-
-
 def own_variables(name: str, replica_index: int, run_directory: str) -> dict[str, str]:
     """Return the variables that tell the copies of a task apart."""
     return {
@@ -240,6 +200,11 @@ class PlannedTask(_Part, frozen=True, kw_only=True):
     """Why it may not, as the end of a sentence."""
     lends_gpus: bool = False
     """Once it is ready, other tasks may use its GPUs beside it."""
+    keeps_gpus: bool = False
+    """Its GPUs stay its own until the run ends."""
+    claims_nodes_until: ReleaseAfter | None = None
+    """Until when it keeps its nodes from tasks that heed claims."""
+    heeds_claims: bool = False
     has_step_variables: bool = False
     """Its ranks get the variables of their position as srun sets them; a real step gets them from Slurm."""
     ranks_per_node: tuple[int, ...] = (1,)
@@ -266,8 +231,8 @@ class PlannedTask(_Part, frozen=True, kw_only=True):
     min_ready: int | None = None
     """How many of all replicas of `base` must be ready for their dependants to start."""
     timeout_s: float | None = None
-    deadline_s: float | None = None
-    """Seconds from an attempt's start within which it must be ready."""
+    deadlines_s: tuple[float | None, ...] = ()
+    """Seconds from an attempt's start within which each of its readiness probes must have been true; None for no limit."""
     probes: tuple[Probe, ...] = ()
     outputs: tuple[PlannedOutput, ...] = ()
     result: PlannedResult | None = None
@@ -336,6 +301,12 @@ class PlannedTask(_Part, frozen=True, kw_only=True):
         return bool(self.probes) and any(probe.kind == "readiness" for probe in self.probes)
 
     @property
+    def deadline_s(self) -> float | None:
+        """Return the seconds within which an attempt must be ready: the longest of its probes; None without limit."""
+        limits = [limit for limit in self.deadlines_s if limit is not None]
+        return max(limits) if limits and len(limits) == len(self.deadlines_s) else None
+
+    @property
     def is_service(self) -> bool:
         """Return whether it serves other tasks: it is stopped when all other tasks are done."""
         return self.kind == "service" if self.kind is not None else self.has_readiness
@@ -356,6 +327,8 @@ class Plan(_Part, frozen=True, kw_only=True):
     """Services alone keep the run alive."""
     services_may_leave: bool = False
     """A ready service that ends with success is done, even if others still need it: the rule of sflow 0.2."""
+    late_is_final: bool = False
+    """A task that misses a deadline for readiness is not started again, whatever its retries: the rule of sflow 0.3.1."""
     success: Success | None = None
     """Conditions on a run that completed. Paths are absolute, patterns are for all logs."""
     signatures: tuple[Signature, ...] = ()

@@ -12,8 +12,8 @@ import msgspec
 
 from protocol.messages.checks import Probe
 from sflow_ctl.plan.artifact_mentions import PlannedArtifactUse
+from sflow_ctl.plan.graph import needs_text
 from sflow_ctl.plan.model import Plan, PlannedTask
-from sflow_ctl.plan.wording import needs_text
 
 _NOT_WORK: dict[str, Any] = {
     # identity: a task is compared with the one of its name
@@ -21,9 +21,10 @@ _NOT_WORK: dict[str, Any] = {
     # place
     "backend": "", "assigned_arguments": (), "has_step_variables": False, "required_paths": (),
     "chooses_step_nodes": False,
-    "elsewhere": None, "pinned": "", "lends_gpus": False,
+    "elsewhere": None, "pinned": "", "lends_gpus": False, "keeps_gpus": False,
+    "claims_nodes_until": None, "heeds_claims": False,
     # time, and what follows a failure or the end of the work
-    "timeout_s": None, "deadline_s": None, "wait_s": None, "hang": None, "stopping": None, "retries": None,
+    "timeout_s": None, "deadlines_s": None, "wait_s": None, "hang": None, "stopping": None, "retries": None,
     "restart": None, "on_failure": "cancel", "min_ready": None, "is_main": False, "finally_when": None,
     # how its output reaches its log, and where its files go: that is done again by itself
     "is_log_direct": False, "uploads": (),

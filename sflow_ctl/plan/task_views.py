@@ -2,13 +2,13 @@
 
 `task.X.port.http` is a number, `task.X.ports.http` a list of numbers, `task.X.endpoint.http` is `host:port`
 and `task.X.endpoints.http` a list of such; `task.Y.endpoints.http` of a replicated task has those of all
-replicas. `port`, `ports` and `endpoint` are the task's own.
+replicas. `task.X.service` has the host, port and URL of the first leased port. `port`, `ports` and `endpoint` are the task's own.
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, overload
 
-from sflow_ctl.plan.assignment import service_view
+from sflow_ctl.plan.assignment import SERVICE_KEYS, service_view
 from sflow_ctl.plan.errors import ExpressionError
 
 
@@ -67,6 +67,7 @@ class TaskViews(Mapping[str, Any]):
             view["outputs"] = self._outputs[name]
         if name in self._port_names:
             view |= {key: self.ports(name, key) for key in _SHAPES}
+            view["service"] = _LeasedService(name, self._port_names[name], self._ports_of)
         return view
 
     def __iter__(self) -> Iterator[str]:
@@ -146,6 +147,30 @@ class _Ports(Mapping[str, Any]):
 
     def __len__(self) -> int:
         return len(self._names)
+
+
+class _LeasedService(Mapping[str, Any]):
+    """Where a task with leased ports serves: the host, port and URL of its first port, computed on access."""
+
+    def __init__(self, task: str, names: Collection[str], ports_of: PortsOf) -> None:
+        first = next(iter(names))
+        self._view = _Ports(task, names, ports_of, _service)
+        self._first = first
+
+    def __getitem__(self, key: str) -> Any:
+        if key not in SERVICE_KEYS:
+            raise KeyError(key)
+        return self._view[self._first][key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(SERVICE_KEYS)
+
+    def __len__(self) -> int:
+        return len(SERVICE_KEYS)
+
+
+def _service(address: str, ports: Sequence[int]) -> dict[str, Any]:
+    return service_view([{"ip_address": address}], ports[0])
 
 
 def endpoint(address: str, port: int) -> str:

@@ -1,4 +1,4 @@
-"""Words that the format and the plan share: how far a dependency must be, the effect of a failure, whose rules apply."""
+"""Words that the format and the plan share: of dependencies, failures, rules, and places that are kept."""
 
 from typing import Literal, TypeAlias
 
@@ -12,3 +12,5 @@ and the failure does not count.
 """
 Compat: TypeAlias = Literal["ours", "0.3.1", "0.2"]
 """Whose rules apply: ours, or those of a version of sflow, known traps included."""
+ReleaseAfter: TypeAlias = Literal["workflow_completion", "task_ready", "task_completion"]
+"""Until when the GPUs or nodes of a task are kept from others."""

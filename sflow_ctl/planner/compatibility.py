@@ -29,6 +29,8 @@ class Compatibility(Struct, frozen=True, kw_only=True):
     """Honour `success` of tasks and workflows."""
     queues_for_room: bool = True
     """Let a task without room wait for it. If False, the static plan must have room for all tasks."""
+    retries_late_services: bool = True
+    """Let `retries` and `restart` count after a missed deadline for readiness."""
     services_may_leave: bool = False
     """Count a ready service that ends with success as done, even if others still need it."""
     local_tasks_have_one_process: bool = False
@@ -62,6 +64,7 @@ STRICT = Compatibility(
     has_time_limits=False,
     has_success=False,
     queues_for_room=False,
+    retries_late_services=False,
     services_may_leave=True,
     local_tasks_have_one_process=True,
     chain_until="available",

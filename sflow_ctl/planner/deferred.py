@@ -6,6 +6,7 @@ is flexible: then its node must be chosen first.
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from re import Pattern
 from typing import Any, NamedTuple
 
 from protocol.text.lazy_pattern import lazy_pattern
@@ -27,6 +28,7 @@ from sflow_ctl.planner.findings import UnplannableError
 _OUTPUTS = lazy_pattern(r"\boutputs\b")
 _DEFERRED = lazy_pattern(r"\b(?:outputs|(?<!service\.)ports?|endpoints?)\b")
 _PLACE = lazy_pattern(r"\b(?:nodes|gpus|service)\b")
+_SERVICE = lazy_pattern(r"\bservice\b")
 _NAMED = lazy_pattern(r"\btask(?:\.(\w+)|\[\s*[\"']([^\"']+)[\"']\s*\])")
 
 
@@ -37,22 +39,29 @@ class OwnPorts(dict[str, Any]):
 class TaskNamespace(dict[str, Any]):
     """The `task` namespace while tasks are planned.
 
-    Expressions on nodes and GPUs of a task that may be moved to other ones are late. Whose were evaluated already is noted.
+    Expressions on nodes and GPUs of a task that may be moved to other ones are late, and so is where a task with leased ports
+    serves. Whose were evaluated already is noted.
     """
 
-    def __init__(self, views: Mapping[str, Any], movable: Collection[str]) -> None:
-        """`movable` are names, concrete or as written, of tasks that may start again elsewhere."""
+    def __init__(
+        self, views: Mapping[str, Any], movable: Collection[str], leasing: Collection[str] = ()
+    ) -> None:
+        """Names are concrete or as written: `movable` tasks may start again elsewhere, `leasing` ones lease ports."""
         super().__init__(views)
         self._movable = movable
+        self._leasing = leasing
         self._used: set[str] = set()
         self._is_any_used = False
 
     def follows(self, source: str) -> bool:
-        """Return whether an expression must wait because it uses a place that may change."""
-        if not self._movable or _PLACE.search(source) is None:
+        """Return whether an expression must wait because it uses a place that may change, or a port that is leased."""
+        return self._uses(source, _PLACE, self._movable) or self._uses(source, _SERVICE, self._leasing)
+
+    def _uses(self, source: str, what: Pattern[str], tasks: Collection[str]) -> bool:
+        if not tasks or what.search(source) is None:
             return False
-        named = self._named(source)
-        return any(name in self._movable for name in named) if named else "task" in source
+        named = self._named(source) if self else tasks_named(source)
+        return any(name in tasks for name in named) if named else "task" in source
 
     def note(self, source: str) -> None:
         """Note that an expression is evaluated now: the places that it uses must not change any more."""
@@ -80,6 +89,11 @@ class Known(NamedTuple):
     ancestors: Callable[[str], frozenset[str]]
     flexible: Collection[str]
     """Tasks as written whose nodes are chosen when they start."""
+
+
+def leasing(tasks: Iterable[schema.Task], replicas_of: Mapping[str, Sequence[str]]) -> set[str]:
+    """Return the names, concrete and as written, of the tasks that lease ports."""
+    return {name for task in tasks if task.leased_ports for name in (task.name, *replicas_of[task.name])}
 
 
 def is_deferred(text: str, names: Mapping[str, Any]) -> bool:

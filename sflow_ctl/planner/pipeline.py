@@ -125,6 +125,7 @@ def _assembled(
         stop_timeout_s=policy.stop_timeout_s,
         keep_alive=policy.keep_alive,
         services_may_leave=source.rules.services_may_leave,
+        late_is_final=not source.rules.retries_late_services,
         success=policy.success,
         signatures=policy.signatures,
         max_running=context.max_running,

@@ -9,6 +9,7 @@ from typing import Literal
 
 from msgspec import Struct, field
 
+from protocol.messages.uploads import UploadOutcome
 from sflow_ctl.core.states import LIVE, TERMINAL, Reason, TaskState, Transition, is_again
 from sflow_ctl.plan.model import Plan
 
@@ -36,6 +37,8 @@ class TaskRecord(Struct):
     """The readiness conditions that a running service has not met yet, as last reported by its agent."""
     uploads: str = ""
     """How far the uploads of a task that has exited are; empty before and after."""
+    uploaded: UploadOutcome | None = None
+    """What became of the uploads of the last attempt that had some."""
 
 
 class RunView(Struct):
@@ -59,7 +62,7 @@ class RunView(Struct):
             record.node = transition.node
         record.gpus = transition.gpus or record.gpus
         if transition.new is TaskState.STARTING:
-            record.exit_code = record.signal = record.runtime_s = record.pid = None
+            record.exit_code = record.signal = record.runtime_s = record.pid = record.uploaded = None
             record.started_wall_ns = wall_ns
         elif transition.new is TaskState.RUNNING:
             record.pid = transition.pid
@@ -79,6 +82,12 @@ class RunView(Struct):
             record.uploads, record.waits_for = text, ""
         elif what == "readiness" and record.state is TaskState.RUNNING:
             record.waits_for = text
+
+    def note_uploaded(self, task: str, attempt: int, outcome: UploadOutcome) -> None:
+        """Record what became of a task's uploads; about an earlier attempt it is ignored."""
+        record = self.tasks.get(task)
+        if record is not None and record.attempts == attempt:
+            record.uploaded = outcome
 
     def apply_all(self, transitions: Iterable[Transition]) -> None:
         """Apply several changes of state, in order."""

@@ -10,8 +10,8 @@ from types import MappingProxyType
 import msgspec
 
 from protocol.messages.uploads import UploadedFile, UploadOutcome
-from protocol.text.signal_names import signal_name
-from sflow_ctl.core.states import FirstCause, Outcome, TaskState
+from protocol.text.signal_names import signal_name, signal_number
+from sflow_ctl.core.states import FirstCause, Outcome, Reason, TaskState
 from sflow_ctl.plan.log_paths import log_path
 from sflow_ctl.plan.model import Plan
 from sflow_ctl.report.resumed import ResumedSummary
@@ -130,7 +130,6 @@ def summary(
     survivors: Sequence[str] = (),
     refused: dict[str, int] | None = None,
     output_problems: Mapping[str, Sequence[str]] | None = None,
-    uploads: Mapping[str, UploadOutcome] | None = None,
     resumed: ResumedSummary | None = None,
 ) -> Summary:
     """Return the summary of a run that has ended."""
@@ -148,26 +147,22 @@ def summary(
         survivors=tuple(survivors),
         simulated_gpus=state.plan.simulated_gpus,
         refused=refused or {},
-        tasks=task_summaries(state, output_problems or {}, uploads or {}),
+        tasks=task_summaries(state, output_problems or {}),
         resumed=resumed,
     )
 
 
 def task_summaries(
-    state: RunView,
-    output_problems: Mapping[str, Sequence[str]] = MappingProxyType({}),
-    uploads: Mapping[str, UploadOutcome] = MappingProxyType({}),
+    state: RunView, output_problems: Mapping[str, Sequence[str]] = MappingProxyType({})
 ) -> tuple[TaskSummary, ...]:
     """Return the current state of every task, for programs."""
     return tuple(
-        _task_summary(record, state.plan, output_problems.get(record.name, ()), uploads.get(record.name))
+        _task_summary(record, state.plan, output_problems.get(record.name, ()))
         for record in state.tasks.values()
     )
 
 
-def _task_summary(
-    record: TaskRecord, plan: Plan, output_problems: Sequence[str], uploads: UploadOutcome | None
-) -> TaskSummary:
+def _task_summary(record: TaskRecord, plan: Plan, output_problems: Sequence[str]) -> TaskSummary:
     return TaskSummary(
         name=record.name,
         state=record.state,
@@ -184,7 +179,7 @@ def _task_summary(
         waits_for=record.waits_for,
         output_problems=tuple(output_problems),
         uploading=record.uploads,
-        uploads=None if uploads is None else UploadSummary.of(uploads),
+        uploads=None if record.uploaded is None else UploadSummary.of(record.uploaded),
         log=log_path(record.name),
     )
 
@@ -205,3 +200,27 @@ def summary_json(whole: Summary) -> Iterator[bytes]:
 def read_summary(content: bytes) -> Summary:
     """Return the summary in a file. Raises: msgspec.DecodeError when it is not one."""
     return msgspec.json.decode(content, type=Summary)
+
+
+def view_of(whole: Summary, plan: Plan) -> RunView:
+    """Return the state at the end of a run, as its summary has it: without the details of log lines in reasons."""
+    nodes = {node.name: node.index for node in plan.nodes}
+    records = {
+        task.name: TaskRecord(
+            name=task.name,
+            state=task.state,
+            attempts=task.attempts,
+            node=None if task.node is None else nodes.get(task.node),
+            gpus=task.gpus,
+            exit_code=task.exit_code,
+            signal=None if task.signal is None else signal_number(task.signal),
+            runtime_s=task.runtime_s,
+            reason=Reason(task.reason_word, task.reason, hint=task.hint, line=task.line)
+            if task.reason_word
+            else None,
+            waits_for=task.waits_for,
+            uploads=task.uploading,
+        )
+        for task in whole.tasks
+    }
+    return RunView(plan, records)

@@ -100,14 +100,9 @@ def results_document(run: str, tasks: Mapping[str, Mapping[str, Any]]) -> dict[s
     return {"schema_version": RESULTS_VERSION, "workflow": run, "tasks": dict(tasks)}
 
 
-def results_entry(task: str, result: TaskResult) -> dict[str, Any]:
+def results_entry(task: str, is_ok: bool, values: Mapping[str, Any]) -> dict[str, Any]:
     """Return what `results.json` has of one task."""
-    return {
-        "status": COMPLETED,
-        "ok": result.is_ok,
-        "result_file": f"{task}/result.json",
-        "values": result.values,
-    }
+    return {"status": COMPLETED, "ok": is_ok, "result_file": f"{task}/result.json", "values": values}
 
 
 def encoded(document: Mapping[str, Any]) -> bytes:

@@ -1,8 +1,9 @@
 """The cases of sflow 0.3.1, one file a rule: what each plans here. The head of a file says what sflow does with it.
 
-`tests/integration/workflows/test_sflow_cases.py` runs those that can run on this machine.
+`tests/integration/test_sflow_cases.py` runs those that can run on this machine.
 """
 
+import re
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from sflow_ctl.plan.model import Plan
 from sflow_ctl.planner.context import JobNode, PlanContext
 from sflow_ctl.planner.phases.node_filter import NodeFilter
 from sflow_ctl.planner.pipeline import build_plan
+from sflow_ctl.planner.show.plan_json import to_json
 from sflow_ctl.planner.show.text import plan_text
 from sflow_ctl.runtime.slurm.own_allocation import salloc_argv
 from tests.unit.planner import planning
@@ -32,6 +34,20 @@ def loaded(*names: str) -> LoadedDocument:
 def planned(*names: str, context: PlanContext = CONTEXT) -> Plan:
     """Plan cases. Raises: SpecError, PlanError."""
     return build_plan(loaded(*names), context)
+
+
+def test_every_case_is_planned_here_and_run_or_excused_there() -> None:
+    cases = {path.name[:2] for path in HERE.glob("*.yaml")}
+    assert cases == {f"{number:02}" for number in range(1, 34)}
+    planned_here = {number for name in globals() for number in re.findall(r"(?<=_)\d\d(?=_)", name)}
+    assert planned_here >= cases, cases - planned_here
+    there = (Path(__file__).parents[1] / "integration" / "test_sflow_cases.py").read_text()
+    run_there = {
+        number
+        for name in re.findall(r"^def test(\w+)", there, re.MULTILINE)
+        for number in re.findall(r"\d\d", name)
+    }
+    assert run_there == cases, cases - run_there
 
 
 def scripts(plan: Plan) -> dict[str, str]:
@@ -264,6 +280,18 @@ def test_22_result_by_patterns() -> None:
     assert [one.aggregate for one in full.result.patterns or ()] == ["list", "count", "min", "last", "last"]
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "phrase"),
+    [
+        ("{target: res, from: out.txt}", "{target: rse, from: out.txt}", "references unknown storage target"),
+        ("workflow:\n", "  - {name: res, type: s3, bucket: other}\nworkflow:\n", "res"),
+        ("from: out.txt", "from: '*.txt', to: x", "must end with '/'"),
+    ],
+)
+def test_24_storage_is_checked(tmp_path: Path, old: str, new: str, phrase: str) -> None:
+    assert phrase in refused(changed(tmp_path, "24", (old, new)))
+
+
 def test_24_storage() -> None:
     plan = planned("24")
     text = plan_text(plan)
@@ -272,6 +300,20 @@ def test_24_storage() -> None:
     assert "  - r_1: out.txt to s3://bucket/runs/7/out_r_1.txt\n" in text
     assert "as one archive to s3://bucket/runs/7/run.zip" in text
     assert [one.code for one in plan.warnings] == ["upload-names"]
+
+
+def test_23_a_file_and_other_keys_are_metrics_and_a_warning(tmp_path: Path) -> None:
+    text = "result: {file: a.json, x: 'x=(.)'}"
+    file = changed(
+        tmp_path,
+        "23",
+        ("result: {file: my.json}}", text + "}"),
+        ("      result: {file: my.json}\n", f"      {text}\n"),
+    )
+    plan = build_plan(load_documents([file]), CONTEXT)
+    assert plan.tasks[0].result is not None
+    assert [one.name for one in plan.tasks[0].result.patterns] == ["file", "x"]
+    assert any("file" in one.what for one in plan.warnings)
 
 
 def test_22_and_23_results_are_planned() -> None:
@@ -392,6 +434,43 @@ def test_17_lists_of_probes() -> None:
     assert "and once" in plan_text(planned("17"))
 
 
+def test_17_each_probe_of_a_list_has_its_own_times(tmp_path: Path) -> None:
+    listed = (
+        "{log_watch: {match_pattern: up}, timeout: 9, interval: 1}, "
+        "{all: [{exec: {command: x}}, {tcp_port: {port: 2}}], deadline: 90, timeout: 4}, "
+        "{any: [{tcp_port: {port: 3}}], deadline: 0}, {exec: {command: y}}"
+    )
+    file = tmp_path / "w.yaml"
+    file.write_text(
+        'version: "0.1"\nworkflow:\n  name: w\n  tasks:\n'
+        f"    - {{name: t, script: [x], probes: {{readiness: [{listed}]}}}}\n"
+    )
+    plan = build_plan(load_documents([file]), CONTEXT)
+    (task,) = plan.tasks
+    assert task.deadlines_s == (9.0, 90.0, None, 1200.0)
+    (probe,) = task.probes
+    assert [(part.part, part.timeout_s, part.needs_all, part.interval_s) for part in probe.parts] == [
+        (0, 30.0, True, 1.0),
+        (1, 4.0, True, 5.0),
+        (2, 60.0, False, 5.0),
+        (3, 60.0, True, 5.0),
+    ]
+    shown = "probe 1 within 9 s, probe 2 within 90 s, probe 3 without limit, probe 4 within 1200 s"
+    assert shown in plan_text(plan)
+    as_json = to_json(plan)["tasks"][0]["probes"][0]
+    assert [as_json["deadline_s"], *(one["deadline_s"] for one in as_json["also"])] == [
+        9.0,
+        90.0,
+        None,
+        1200.0,
+    ]
+
+
+def test_16_strict_does_not_try_a_late_service_again() -> None:
+    assert planned("16", context=STRICT).late_is_final
+    assert not planned("16").late_is_final
+
+
 def test_21_ports_as_a_list() -> None:
     api, client = planned("21").tasks
     assert client.script == "echo 127.0.0.1 18000 http://127.0.0.1:18000"
@@ -440,6 +519,27 @@ def test_30_nodes_of_a_job_are_filtered(tmp_path: Path) -> None:
     assert "the job has 1 that it may use" in fewer.warnings[0].what
     assert "removed all nodes" in refused(file, replace(job, exclude_nodes=("n0,n2",)))
     assert "appear in both" in refused(file, replace(job, include_nodes=("n1",)))
+
+
+def test_31_retries_are_planned() -> None:
+    (task,) = planned("31").tasks
+    assert (task.retries.count, task.retries.interval_s) == (1, 1.0)
+
+
+def test_32_a_background_child_is_planned() -> None:
+    first, second = planned("32").tasks
+    assert first.script == "sleep 4 & echo started"
+    assert waits(planned("32"), second.name) == ["a"]
+
+
+def test_18_and_19_and_20_are_services() -> None:
+    assert [task.is_service for task in planned("18").tasks] == [True, False]
+    server, _ = planned("19").tasks
+    assert (server.probes[0].delay_s, server.probes[0].interval_s, server.deadline_s) == (20.0, 30.0, 1200.0)
+    web, *copies, done = planned("20").tasks
+    assert [task.name for task in copies] == ["w_0", "w_1", "w_2"]
+    assert web.is_service
+    assert waits(planned("20"), done.name) == ["w"]
 
 
 def test_33_a_cycle() -> None:

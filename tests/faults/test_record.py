@@ -34,7 +34,9 @@ def test_clusters_f6_a_task_may_have_files_of_any_name_in_the_run_directory(tmp_
     assert done.returncode == 0, done.stderr
     run = tmp_path / "out" / "r"
     assert {(run / name).read_text() for name in names} == {"mine\n"}
-    assert sorted(path.name for path in run.iterdir()) == sorted((*names, ".sflow", "sflow.log", "t"))
+    assert sorted(path.name for path in run.iterdir()) == sorted(
+        (*names, ".sflow", "sflow.log", "sflow_summary.log", "t")
+    )
     shown = sflow_ctl("status", "r", "--output-dir", "out", cwd=tmp_path)
     assert shown.returncode == 0
     assert "completed" in shown.stdout
@@ -48,7 +50,14 @@ def test_s6_files_of_ours_are_private_whatever_the_umask(tmp_path: Path) -> None
         os.umask(old)
     assert done.returncode == 0, done.stderr
     run = tmp_path / "out" / "r"
-    ours = [run, run / ".sflow", *(run / ".sflow").iterdir(), run / "sflow.log", run / "t"]
+    ours = [
+        run,
+        run / ".sflow",
+        *(run / ".sflow").iterdir(),
+        run / "sflow.log",
+        run / "sflow_summary.log",
+        run / "t",
+    ]
     modes = {str(path.relative_to(run)): stat.S_IMODE(path.stat().st_mode) for path in ours}
     assert modes == {name: 0o700 if (run / name).is_dir() else 0o600 for name in modes}
 

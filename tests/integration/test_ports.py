@@ -200,3 +200,27 @@ def test_files_are_written_where_the_run_directory_is_not_shared(tmp_path: Path)
     assert rendered == f"port {port}"
     assert where.startswith(str(tmp_path / "spool"))
     assert not (directory / "a" / "a").exists()
+
+
+def test_a_client_finds_where_a_server_with_leased_ports_serves(tmp_path: Path) -> None:
+    ready = 'probes: {readiness: {http_get: {url: "${{ task.server.service.url }}/"}}}'
+    shown = '["${{ task.server.service.host }}", "${{ task.server.service.port }}"]'
+    status, said, directory = run(
+        tmp_path,
+        f"""
+    - {{name: server, ports: {{http: 1, other: 2}}, script: ["echo $SFLOW_PORT_HTTP; {SERVE}"], {ready}}}
+    - name: client
+      depends_on: [server]
+      variables: {{URL: "${{{{ task.server.service.url }}}}"}}
+      files: {{where.json: '{shown}'}}
+      script:
+        - cd $SFLOW_WORKSPACE_DIR
+        - 'echo $URL; cat $SFLOW_TASK_FILES_DIR/where.json; echo; python3 fetch.py ${{{{ task.server.service.url[7:] }}}}'
+""",
+    )
+    assert status == 0, said
+    port = log(directory, "server").split()[0]
+    url, where, answered = log(directory, "client").splitlines()
+    assert where == f'["127.0.0.1", "{port}"]'
+    assert url == f"http://127.0.0.1:{port}"
+    assert answered == f"answered 127.0.0.1:{port} 200"

@@ -77,6 +77,40 @@ def test_a_missed_deadline_names_the_unmet_condition(tmp_path: Path) -> None:
         run.kill()
 
 
+def test_a_list_of_probes_ends_at_the_deadline_of_the_entry_that_is_late(tmp_path: Path) -> None:
+    listed = (
+        "[{exec: {command: 'test -e up'}, deadline: 1m, interval: 0.2}, "
+        "{all: [{log_watch: {match_pattern: never}}], deadline: 1.5}, {tcp_port: {port: 1}, timeout: 0}]"
+    )
+    run = Run.start(workflow(listed, script="touch up; exec sleep 600"), tmp_path)
+    try:
+        status, output = run.finish()
+        assert status == 1
+        assert lines_with(
+            output, "not ready within the deadline of readiness probe 2 of 3, 1.5 s", "1 of 3 probes"
+        )
+        nothing_left(run)
+    finally:
+        run.kill()
+
+
+def test_a_line_in_a_list_may_come_from_any_rank_of_a_gang(tmp_path: Path) -> None:
+    listed = "[{log_watch: {match_pattern: up}}, {exec: {command: 'true'}}]"
+    text = workflow(listed, script="[ $SLURM_PROCID = 2 ] && echo up; exec sleep 600")
+    text = text.replace("script: ['[", "operator: three\n      script: ['[", 1)
+    backends = (
+        "backends: {here: {type: local, nodes: 3}}\noperators: {three: {type: srun, ntasks_per_node: 1}}\n"
+    )
+    run = Run.start(text.replace("workflow:", f"{backends}workflow:", 1), tmp_path)
+    try:
+        status, output = run.finish()
+        assert status == 0, output
+        assert "client has run" in output
+        nothing_left(run)
+    finally:
+        run.kill()
+
+
 def test_f24_a_process_that_dies_while_it_is_asked_fails_at_once(tmp_path: Path) -> None:
     # The probe hangs in a program of its own when the server dies.
     probe = '{exec: {command: "sleep 600"}}'

@@ -141,9 +141,8 @@ def test_a_wheel_holds_every_folder() -> None:
     }
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text())
     listed = set(settings["tool"]["setuptools"]["packages"])
-    assert listed - {"sflow_ctl.samples", "sflow_ctl.presets"} == folders, (
-        "correct packages in pyproject.toml"
-    )
+    data = {"sflow_ctl.samples", "sflow_ctl.presets", "sflow_ctl.skills"}
+    assert listed - data == folders, "correct packages in pyproject.toml"
 
 
 TERMINAL_WRITERS = {

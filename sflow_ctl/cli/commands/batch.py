@@ -12,7 +12,7 @@ from sflow_ctl.cli.options.sections import SectionedCommand
 from sflow_ctl.cli.options.workflow_options import file_options, host_options, row_option
 from sflow_ctl.cli.terminal.columns import display_path
 from sflow_ctl.cli.terminal.findings import print_warnings
-from sflow_ctl.cli.terminal.lines import print_document, print_line
+from sflow_ctl.cli.terminal.lines import print_document, print_line, print_warning
 from sflow_ctl.plan.secrets import SECRETS
 
 _PATH = click.Path(path_type=Path)
@@ -42,6 +42,9 @@ _PATH = click.Path(path_type=Path)
     help="Write one job for each workflow file in PATH: a file, a directory or a pattern; repeatable.",
 )
 @click.option("--sflow-version", metavar="REF", hidden=True)
+@click.option(
+    "--sflow-index-url", "--sflow-source-path", "elsewhere", metavar="PLACE", multiple=True, hidden=True
+)
 def batch(
     workflow: tuple[Path, ...],
     files: tuple[Path, ...],
@@ -50,6 +53,7 @@ def batch(
     rows: tuple[str, ...],
     folders: tuple[str, ...],
     sflow_version: str | None,
+    elsewhere: tuple[str, ...],
     **others: Any,
 ) -> int:
     """Write a Slurm batch script that runs a workflow, after checking that the workflow can be planned.
@@ -61,6 +65,10 @@ def batch(
         return 0
     is_bulk = bulk_input is not None or bool(folders)
     _check_combination(bulk_input, rows, folders, script_path, sflow_version, others["submit"])
+    if elsewhere:
+        print_warning(
+            "--sflow-index-url and --sflow-source-path have no effect: the job runs this installation"
+        )
     options = batch_options(**others)
     given = (*workflow, *files)
     if not is_bulk:

@@ -6,7 +6,7 @@ from pathlib import Path
 from msgspec import Struct
 from msgspec.structs import replace
 
-from protocol.errors import ExitStatus, FleetError
+from protocol.errors import ExitStatus, FleetError, UsageError
 from sflow_ctl.batch.names import row_name, unique_names
 from sflow_ctl.batch.results_table import JobResult, result_cells, results_table
 from sflow_ctl.batch.row_options import row_nodes
@@ -56,7 +56,7 @@ def batch_rows(options: BatchOptions, rows: SheetRows) -> int:
                 artifacts=chosen.artifacts,
                 missable=chosen.missable,
                 name=name,
-                nodes=options.nodes or row_nodes(rows.sheet, row, options.overrides),
+                nodes=_nodes_of(options, rows, row),
                 file_decides_gpus=True,
             )
             return prepare(options, choice)
@@ -88,6 +88,17 @@ def batch_files(options: BatchOptions, files: Sequence[Path]) -> int:
     return _write_all(options, "bulk_submit", (FILES, JOB_NAME), candidates)
 
 
+def _nodes_of(options: BatchOptions, rows: SheetRows, row: Row) -> int | None:
+    """Return the number of nodes of a row's job. Raises: UsageError where the command line and the sheet differ."""
+    of_row = row_nodes(rows.sheet, row, options.overrides)
+    if options.nodes is not None and of_row is not None and of_row != options.nodes:
+        what = f"--nodes {options.nodes} and the row's {of_row} nodes are two different sizes of one job"
+        raise UsageError.of(
+            "other-node-count", what, rows.sheet.where(row), "leave out --nodes, or correct the cell"
+        )
+    return options.nodes or of_row
+
+
 def _known_nodes(options: BatchOptions, rows: SheetRows, row: Row) -> int | None:
     """Return the number of nodes for the name of a row, which needs a name even if its number of nodes is invalid."""
     try:
@@ -107,10 +118,13 @@ def _write_all(
             results.append(result)
     finally:  # an interrupted call has submitted jobs as well
         lines = [
-            {**candidate.cells, **result_cells(result, str(options.output_dir), options.submit)}
+            {
+                **candidate.cells,
+                **result_cells(result, str(options.output_dir), directory.name, options.submit),
+            }
             for candidate, result in zip(candidates, results, strict=False)
         ]
-        table = SECRETS.mask.text(results_table(columns, lines))
+        table = SECRETS.mask.text(results_table(columns, lines, has_composed=options.resolve))
         write_document(directory / "results.csv", table, is_private=True)
     failed = sum(result.status == "failed" for result in results)
     done = len(results) - failed
@@ -123,18 +137,19 @@ def _write_all(
 
 def _write(options: BatchOptions, directory: Path, candidate: _Candidate) -> JobResult:
     script = directory / f"{candidate.name}.sh"
+    composed = script.with_suffix(".yaml")
     try:
         job = candidate.prepare()
         print_warnings(replace(one, what=f"{candidate.where}: {one.what}") for one in job.warnings)
         make_log_directories(job)
-        write_job(job, script, script.with_suffix(".yaml"))
+        write_job(job, script, composed)
         if not options.submit:
             print_line(f"✓ {candidate.name}: {display_path(script)}")
-            return JobResult("not submitted")
+            return JobResult("not submitted", composed=str(composed))
         job_id = submit_job(script)
     except FleetError as error:
         print_line(f"✗ {candidate.name}: {candidate.where}", err=True)
         print_findings(error)
         return JobResult("failed")
     print_line(f"✓ {candidate.name}: job {job_id}, {attach_command(options.output_dir, job_id)}")
-    return JobResult("submitted", job_id)
+    return JobResult("submitted", job_id, str(composed))

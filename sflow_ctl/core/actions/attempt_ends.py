@@ -13,7 +13,7 @@ from sflow_ctl.core.model.attempt import AttemptVerdict
 from sflow_ctl.core.model.run import Run
 from sflow_ctl.core.model.task import Task
 from sflow_ctl.core.model.timers import OtherRanksDue
-from sflow_ctl.core.policy import dependencies, exit_policy, server_failures, timeouts
+from sflow_ctl.core.policy import dependencies, exit_policy, explanations, server_failures, timeouts
 from sflow_ctl.core.states import LIVE, Outcome, Reason, TaskState
 
 
@@ -73,6 +73,9 @@ def on_cleared(run: Run, out: Effects, node: int, message: RankCleared, now: flo
     if task is None or message.rank.rank not in task.attempt.uncleared:
         return
     run.survivors.extend(message.survivors)
+    if message.left and task.state is TaskState.COMPLETED and task.plan.base not in run.leaving_processes:
+        run.leaving_processes.add(task.plan.base)
+        out.warn(explanations.stopped_leftovers(task, message.left, message.ended))
     task.attempt.uncleared.discard(message.rank.rank)
     if not task.attempt.open_ranks and not _awaited_trees(run, task, now):
         all_cleared(run, out, task, now)

@@ -43,13 +43,14 @@ def _start_those_with_room(run: Run, out: Effects, now: float) -> None:
         if task.state is not TaskState.QUEUED:
             continue
         placement = moves.wanted(run, task)
+        room = (placement, task.plan.heeds_claims)
         if task.unmet > 0:
             _wait_again(run, out, task)
-            run.queue.retry_like(placement)
+            run.queue.retry_like(room)
             continue
         if run.leases.awaits_place(task):
             run.awaiting_places.append(index)
-            run.queue.retry_like(placement)
+            run.queue.retry_like(room)
             continue
         is_early = run.outcome is None and run.awaited and _may_be_anywhere(placement)
         taken = None if is_early else moves.take(run, task, placement)
@@ -58,11 +59,11 @@ def _start_those_with_room(run: Run, out: Effects, now: float) -> None:
             if why_never:
                 reason = Reason("node_lost", explanations.lost_its_place(lost_nodes(run, task), why_never))
                 cannot_start(run, out, task, TaskState.LOST, reason, now)
-                run.queue.retry_like(placement)
+                run.queue.retry_like(room)
                 continue
-            run.queue.block(index, placement)
+            run.queue.block(index, room)
             continue
-        run.queue.retry_like(placement)
+        run.queue.retry_like(room)
         _begin_attempt(run, out, task, taken, now)
 
 
@@ -104,8 +105,9 @@ def _begin_attempt(run: Run, out: Effects, task: Task, placement: Placement, now
     number = task.attempt.number
     if task.plan.timeout_s is not None:
         run.timers.set(now + task.plan.timeout_s, TimeoutDue(task.index, number))
-    if task.plan.deadline_s is not None:
-        run.timers.set(now + task.plan.deadline_s, DeadlineDue(task.index, number))
+    for part, deadline_s in enumerate(task.plan.deadlines_s):
+        if deadline_s is not None:
+            run.timers.set(now + deadline_s, DeadlineDue(task.index, number, part))
     if needs_leases(task.plan):
         send_leases(run, out, run.leases.begin(task))
         give_up_leases(
@@ -166,6 +168,22 @@ def give_up_leases(run: Run, out: Effects, gone: set[int], now: float) -> None:
         if task.attempt.is_unsent:  # not ended by the end of another of them
             reason = Reason("node_lost", "a node whose ports it needs is lost")
             stop_task(run, out, task, AttemptVerdict(TaskState.LOST, reason, may_retry=True), now)
+
+
+def fail_if_kept_out(run: Run, out: Effects, now: float) -> None:
+    """Fail the tasks that wait for what is kept from them until the run ends, when nothing else is left to run."""
+    while run.outcome is None and run.tally.live == 0 and (run.kept or run.claims.owners):
+        index = run.queue.first_blocked()
+        is_away = any(not node.is_up and not node.is_gone for node in run.nodes)
+        if index is None or is_away or any(task.is_delayed for task in run.tasks):
+            return
+        task = run.tasks[index]
+        if task.state is TaskState.QUEUED:
+            reason = Reason("kept", explanations.kept_from(task, run.tasks, run.kept, run.claims.owners))
+            cannot_start(run, out, task, TaskState.FAILED, reason, now)
+        run.queue.retry_all()
+        if run.outcome is None:
+            start_queued(run, out, now)
 
 
 def warn_if_stuck(run: Run, out: Effects) -> None:

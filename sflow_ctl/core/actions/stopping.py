@@ -199,7 +199,7 @@ def _begin_again(
         run.leases.renew(task, node)
     assert attempt.placement is not None
     is_there = not any(run.nodes[node].is_gone for node in attempt.placement.nodes)
-    if next_one.in_place and is_there:
+    if (next_one.in_place or task.plan.keeps_gpus) and is_there:
         reserve(run, task)
     else:
         release(run, task)

@@ -51,6 +51,8 @@ def change(
         attempt.settle()
     if new is TaskState.READY and task.plan.lends_gpus:
         lend(run, task)
+    if new is TaskState.READY and run.claims.became_ready(task):
+        run.queue.retry_all()
     changes = dependencies.update(run.tasks, task)
     if changes.unsatisfiable:
         run.unsatisfiable.extend(one for one in changes.unsatisfiable if run.may_start(one[0]))
@@ -85,6 +87,7 @@ def occupy(run: Run, task: Task, placement: Placement, now: float) -> None:
     else:
         run.tally.occupy(task)
     task.begin_attempt(placement, now, _step_nodes(run, task, placement))
+    run.claims.begin(task, placement)
     for node in task.attempt.nodes:
         run.nodes[node].live.add(task.index)
 
@@ -117,7 +120,11 @@ def release(run: Run, task: Task) -> None:
     for node in {*placement.nodes, *task.attempt.nodes}:
         run.nodes[node].live.discard(task.index)
         run.nodes[node].reserved.discard(task.index)
-    run.ledger.release(placement)
+    if run.outcome is None and task.plan.keeps_gpus and not placement.is_shared:
+        run.kept.append((task.index, placement))
+    else:
+        run.ledger.release(placement)
+    run.claims.ended(task)
     task.attempt.placement = None
     task.is_reserved = False
     run.tally.release(task)
@@ -132,6 +139,15 @@ def lend(run: Run, task: Task) -> None:
         return
     run.ledger.release(placement)
     task.lent = task.attempt.placement = msgspec.structs.replace(placement, is_shared=True)
+    run.queue.retry_all()
+
+
+def _give_up_kept(run: Run) -> None:
+    """Free what tasks that have ended keep from others until the run ends: it does now."""
+    for _, placement in run.kept:
+        run.ledger.release(placement)
+    run.kept.clear()
+    run.claims.owners.clear()
     run.queue.retry_all()
 
 
@@ -163,7 +179,12 @@ def skip_unsatisfiable(run: Run, out: Effects) -> None:
 
 
 def cancel_waiting(run: Run, out: Effects, reason: Reason) -> None:
-    """Cancel all tasks that have not started, except those that run although the run ends."""
+    """Cancel all tasks that have not started, except those that run although the run ends.
+
+    These may have what other tasks have kept until then.
+    """
+    if run.outcome is not None:
+        _give_up_kept(run)
     for task in run.tasks:
         is_spared = task.plan.finally_when is not None or task.index in run.shutdown.branch
         if task.state in (TaskState.WAITING, TaskState.QUEUED) and not is_spared:

@@ -26,6 +26,8 @@ class AttemptVerdict(Struct):
     state: TaskState
     reason: Reason
     may_retry: bool = False
+    is_final: bool = False
+    """No other attempt follows, whatever retries and restarts the task has."""
     is_repeated: bool = False
     """Another attempt follows regardless of the task's retries: the attempt was not at fault."""
     is_of_rank: bool = False
@@ -250,7 +252,7 @@ _SETS = ("open_ranks", "unstarted", "uncleared", "fenced", "uploading")
 _MAPS = ("node_of_part", "held", "port_conflicts", "idle", "probes_on", "ports", "started_at_ns")
 _LISTS = ("node_of_rank", "upload_outcomes")
 _NO_MAP: Mapping[Any, Any] = MappingProxyType({})
-_NOT_WAITING = _NoReadiness(missing=_NO_MAP, ranks=frozenset(), watched=frozenset())  # type: ignore[arg-type]
+_NOT_WAITING = _NoReadiness(missing=_NO_MAP, parts=_NO_MAP)  # type: ignore[arg-type]
 _EMPTY: dict[str, Any] = {
     **dict.fromkeys(_SETS, frozenset()),
     **dict.fromkeys(_MAPS, _NO_MAP),

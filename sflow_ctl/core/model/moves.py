@@ -23,12 +23,13 @@ def wanted(run: Run, task: Task) -> Placement:
 
 def take(run: Run, task: Task, placement: Placement) -> Placement | None:
     """Return the fixed place that a task now has for `placement`, which `wanted` returned; None if there is no room."""
+    is_open = run.is_open_to(task)
     if task.plan.placement.is_flexible or placement is task.plan.placement or placement is task.lent:
-        return run.ledger.take(placement, run.takes_orders)
+        return run.ledger.take(placement, is_open)
     nodes = sorted(placement.nodes, key=lambda node: (run.nodes[node].load, node))
     if placement.gpus_per_node and not placement.is_shared:
-        return run.ledger.take(msgspec.structs.replace(placement, nodes=tuple(nodes)), run.takes_orders)
-    ready = [node for node in nodes if run.takes_orders(node)]
+        return run.ledger.take(msgspec.structs.replace(placement, nodes=tuple(nodes)), is_open)
+    ready = [node for node in nodes if is_open(node)]
     if not nodes or len(ready) < placement.node_count:
         return None
     return msgspec.structs.replace(

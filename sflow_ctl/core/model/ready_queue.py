@@ -8,13 +8,16 @@ from heapq import heappop, heappush
 
 from sflow_ctl.plan.model import Placement
 
+Room = tuple[Placement, bool]
+"""What a task needs to start: a place, and whether claims of nodes keep it away."""
+
 
 class ReadyQueue:
     """Indices of startable tasks. Pop, and either start the task or `block` it."""
 
     def __init__(self) -> None:
         self._ready: list[int] = []
-        self._blocked: dict[Placement, list[int]] = {}
+        self._blocked: dict[Room, list[int]] = {}
 
     def push(self, index: int) -> None:
         """Add a task that may start."""
@@ -24,26 +27,26 @@ class ReadyQueue:
         """Return the first task in plan order that is worth trying, or None."""
         return heappop(self._ready) if self._ready else None
 
-    def block(self, index: int, placement: Placement) -> None:
+    def block(self, index: int, room: Room) -> None:
         """Put back a task for which there was no room."""
-        heappush(self._blocked.setdefault(placement, []), index)
+        heappush(self._blocked.setdefault(room, []), index)
 
     def first_blocked(self) -> int | None:
         """Return the first task in plan order that found no room, or None."""
         return min((group[0] for group in self._blocked.values()), default=None)
 
-    def retry_like(self, placement: Placement) -> None:
+    def retry_like(self, room: Room) -> None:
         """Note that one of this kind was started: the next of its kind may fit as well."""
-        self._unblock_first(placement)
+        self._unblock_first(room)
 
     def retry_all(self) -> None:
         """Note that resources came free: the first of every kind is worth trying."""
-        for placement in list(self._blocked):
-            self._unblock_first(placement)
+        for room in list(self._blocked):
+            self._unblock_first(room)
 
-    def _unblock_first(self, placement: Placement) -> None:
-        group = self._blocked.get(placement)
+    def _unblock_first(self, room: Room) -> None:
+        group = self._blocked.get(room)
         if group:
             heappush(self._ready, heappop(group))
             if not group:
-                del self._blocked[placement]
+                del self._blocked[room]

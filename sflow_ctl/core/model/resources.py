@@ -1,4 +1,4 @@
-"""What each node has left: free GPUs, and room for further orders; and where a task's placement fits now."""
+"""What each node has left: free GPUs, unclaimed nodes, room for further orders; and where a task's placement fits now."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -100,6 +100,39 @@ class GpuLedger:
             mask |= lowest
             free ^= lowest
         return mask
+
+
+class ClaimLedger(Struct):
+    """Which nodes tasks keep from others that ask for nodes or GPUs (`nodes.release_after`).
+
+    Only where the planner leaves the places of a backend to the scheduler: its static plan keeps claims by itself.
+    """
+
+    owners: dict[int, int] = field(default_factory=dict)
+    """The index of the task that has claimed a node."""
+
+    def allow(self, node: int, task: Task) -> bool:
+        """Return whether a task may start on a node, as far as claims go."""
+        return not task.plan.heeds_claims or self.owners.get(node, task.index) == task.index
+
+    def begin(self, task: Task, placement: Placement) -> None:
+        """Claim the nodes of a task that starts, if it claims any."""
+        if task.plan.claims_nodes_until is not None:
+            self.owners |= dict.fromkeys(placement.nodes, task.index)
+
+    def became_ready(self, task: Task) -> bool:
+        """End the claim of a task that claims nodes until it is ready; return whether it had one."""
+        return task.plan.claims_nodes_until == "task_ready" and self._end(task)
+
+    def ended(self, task: Task) -> bool:
+        """End the claim of a task that has ended, unless it holds until the run ends; return whether it had one."""
+        return task.plan.claims_nodes_until != "workflow_completion" and self._end(task)
+
+    def _end(self, task: Task) -> bool:
+        mine = [node for node, owner in self.owners.items() if owner == task.index]
+        for node in mine:
+            del self.owners[node]
+        return bool(mine)
 
 
 class _Window(Struct):

@@ -3,7 +3,7 @@
 Tasks change their state through `transitions`; the phase changes through `Run.enter`.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from msgspec import Struct, field
@@ -12,7 +12,7 @@ from protocol.ids import AttemptId, RankId
 from sflow_ctl.core.model.phase import RUN_TRANSITIONS, RunPhase, Shutdown
 from sflow_ctl.core.model.port_leases import Leases
 from sflow_ctl.core.model.ready_queue import ReadyQueue
-from sflow_ctl.core.model.resources import GpuLedger, PlacesNow, StartWindows
+from sflow_ctl.core.model.resources import ClaimLedger, GpuLedger, PlacesNow, StartWindows
 from sflow_ctl.core.model.tally import Tally
 from sflow_ctl.core.model.task import Task, build_graph
 from sflow_ctl.core.model.timers import Timers
@@ -74,6 +74,9 @@ class Run(Struct):
     awaited: set[int]
     """Nodes that have neither joined nor been given up: flexible tasks wait for them, to be spread."""
     ledger: GpuLedger
+    claims: ClaimLedger
+    kept: list[tuple[int, Placement]]
+    """Tasks that have ended, and the GPUs that stay theirs until the run ends."""
     queue: ReadyQueue
     leases: Leases
     outputs: dict[str, dict[str, Any]]
@@ -112,6 +115,8 @@ class Run(Struct):
     """Queued tasks that use the address of a task that has lost its node and has no other yet."""
     stuck_at: tuple[int, int] | None = None
     """The task of the last warning about missing room."""
+    leaving_processes: set[str] = field(default_factory=set)
+    """Tasks, as written, whose leftovers were warned of."""
     survivors: list[str] = field(default_factory=list)
     stale_messages: int = 0
     """Facts about attempts that are over, and all facts of nodes that were given up."""
@@ -144,6 +149,8 @@ class Run(Struct):
             node_names=[node.name for node in plan.nodes],
             awaited=set(range(len(nodes))) - missing,
             ledger=GpuLedger(plan.nodes),
+            claims=ClaimLedger(),
+            kept=[],
             queue=ReadyQueue(),
             leases=leases,
             outputs=outputs,
@@ -173,6 +180,10 @@ class Run(Struct):
     def takes_orders(self, node: int) -> bool:
         """Return whether the node's agent is connected and may have another order to start a rank."""
         return self.nodes[node].is_up and self.windows.has_room(node)
+
+    def is_open_to(self, task: Task) -> Callable[[int], bool]:
+        """Return the predicate that says whether a task may start on a node now."""
+        return lambda node: self.takes_orders(node) and self.claims.allow(node, task)
 
     def has_lost(self, placement: Placement) -> bool:
         """Return whether a node of a placement is lost."""

@@ -23,10 +23,11 @@ class TimeoutDue(Struct, frozen=True):
 
 
 class DeadlineDue(Struct, frozen=True):
-    """An attempt's deadline for readiness is over."""
+    """The deadline of one of an attempt's readiness probes is over."""
 
     task: int
     attempt: int
+    part: int = 0
 
 
 class OtherRanksDue(Struct, frozen=True):

@@ -135,7 +135,8 @@ def left_too_early(task: Task, others: Iterable[Task], node_names: Sequence[str]
     if not task.attempt.was_ready:
         missing = task.attempt.readiness.text(node_names)
         text = f"exited with status {task.attempt.exit_code} before it was ready"
-        reason = Reason("not_ready", f"{text}: {missing}" if missing else text)
+        text += f": {missing}" if missing else ""
+        reason = Reason("not_ready", f"{text} (service exited before readiness)")
         return AttemptVerdict(TaskState.FAILED, reason, may_retry=True)
     if not _must_stay(task):
         return None
@@ -154,7 +155,7 @@ def _must_stay(task: Task) -> bool:
     It serves if it says so, if it is kept running, or if it has what a server has: GPUs, or a port.
     """
     plan, attempt = task.plan, task.attempt
-    checks = (check for probe in plan.probes for check in probe.checks)
+    checks = (check for probe in plan.probes for check in probe.all_checks)
     has_port = bool(plan.ports) or any(isinstance(check, TcpCheck | HttpCheck) for check in checks)
     is_declared = plan.kind == "service" or plan.restart is not None
     return is_declared or has_port or bool(attempt.gpus) or attempt.has_listened

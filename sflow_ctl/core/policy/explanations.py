@@ -1,11 +1,12 @@
 """Sentences about tasks that wait or run late. `names` are those of all nodes. Pure."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from protocol.text.listing import listed
 from sflow_ctl.core.model.task import Task
 from sflow_ctl.core.states import TERMINAL, TaskState
-from sflow_ctl.plan.wording import needs_text
+from sflow_ctl.plan.graph import needs_text
+from sflow_ctl.plan.model import Placement
 
 SHOWN = 3
 """Tasks named in one sentence."""
@@ -45,6 +46,29 @@ def lost_its_place(lost: Sequence[str], why: str) -> str:
     nodes = listed(lost, SHOWN)
     verb = "is" if len(lost) == 1 else "are"
     return f"node{'s' if len(lost) != 1 else ''} {nodes} {verb} lost, and {why}"
+
+
+def kept_from(
+    task: Task, tasks: Sequence[Task], kept: Sequence[tuple[int, Placement]], claims: Mapping[int, int]
+) -> str:
+    """Explain that a task can never start, because others that have ended keep GPUs or nodes until the run ends."""
+    nodes = set(task.plan.placement.nodes)
+    holders = [index for index, placement in kept if nodes & set(placement.nodes)]
+    holders += [owner for node, owner in claims.items() if node in nodes]
+    names = list(dict.fromkeys(tasks[index].plan.name for index in holders))
+    return (
+        f"it needs {needs_text(task.plan.placement)}, which {listed(names, SHOWN)} "
+        f"{'keeps' if len(names) == 1 else 'keep'} until the run ends (release_after: workflow_completion)"
+    )
+
+
+def stopped_leftovers(task: Task, left: Sequence[str], count: int) -> str:
+    """Say that a task has ended with its first process, and what of it was stopped then."""
+    more = f" and {count - len(left)} more" if count > len(left) else ""
+    return (
+        f"{task.plan.name} has ended with its first process; stopped then: {', '.join(left)}{more} "
+        "(to keep the task running until they end, let its script `wait` for them)"
+    )
 
 
 def finds_no_room(task: Task, tasks: Sequence[Task]) -> str:

@@ -25,6 +25,8 @@ class NextAttempt(NamedTuple):
 
 def following(task: Task, end: AttemptVerdict, now: float) -> NextAttempt | None:
     """Return the next attempt after `end` in a run that is not stopping, or None when the task has ended."""
+    if end.is_final:
+        return None
     if end.is_repeated:
         return NextAttempt(0.0, "it is restarted", True)
     if task.attempt.port_conflicts and end.may_retry and task.renewals < MAX_RENEWALS:

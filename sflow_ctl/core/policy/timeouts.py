@@ -16,11 +16,22 @@ def timed_out(task: Task, names: Sequence[str]) -> AttemptVerdict:
     return AttemptVerdict(TaskState.TIMEOUT, Reason("timeout", text), may_retry=True)
 
 
-def not_ready_in_time(task: Task, names: Sequence[str]) -> AttemptVerdict:
-    """Judge an attempt that was not ready within its deadline."""
-    text = f"was not ready within its deadline of {task.plan.deadline_s:g} s{_because(task, names)}"
+def not_ready_in_time(task: Task, names: Sequence[str], part: int, *, is_final: bool) -> AttemptVerdict:
+    """Judge an attempt one of whose readiness probes was not true within its deadline.
+
+    `is_final`: no other attempt may follow.
+    """
+    limits = task.plan.deadlines_s
+    whose = (
+        "its deadline"
+        if len(limits) == 1
+        else f"the deadline of readiness probe {part + 1} of {len(limits)},"
+    )
+    of = " of" if len(limits) == 1 else ""
+    text = f"was not ready within {whose}{of} {limits[part]:g} s{_because(task, names)}"
     text += " (readiness probe timed out; a longer `timeout` in the probe gives it more time)"
-    return AttemptVerdict(TaskState.TIMEOUT, Reason("not_ready", text), may_retry=True)
+    reason = Reason("not_ready", text)
+    return AttemptVerdict(TaskState.TIMEOUT, reason, may_retry=not is_final, is_final=is_final)
 
 
 def ranks_ran_on(task: Task) -> AttemptVerdict:

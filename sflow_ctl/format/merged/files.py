@@ -81,7 +81,7 @@ def merge(sources: Sequence[Source]) -> Merged:
     merged = Merged(list(sources))
     for source in sources:
         if not isinstance(source.data, dict):
-            merged.findings.append(_shape(source, (), "a workflow file must be a mapping"))
+            merged.findings.append(_no_mapping(source))
             continue
         _unknown_keys(merged, source, (), source.data, ROOT_KEYS)
         _take_scalar(merged, source, "version")
@@ -97,6 +97,16 @@ def merge(sources: Sequence[Source]) -> Merged:
     merged.warnings += [change.warning(merged.secrets) for change in merged.changes]
     _require(merged)
     return merged
+
+
+def _no_mapping(source: Source) -> Finding:
+    """Return the finding about a file that is no workflow; a sheet is given in another way."""
+    name = str(source.path)
+    if name.endswith(".csv"):
+        what = f"{name} is a sheet, not a workflow file"
+        hint = f"name the workflow in its columns, and give the sheet to run, batch or compose: -b {name}"
+        return Finding("sheet-as-workflow", what, name, hint)
+    return _shape(source, (), "a workflow file must be a mapping")
 
 
 def named_items(

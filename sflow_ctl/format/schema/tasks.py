@@ -1,6 +1,6 @@
 """A task: its script, its resources and its dependencies."""
 
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -11,9 +11,7 @@ from sflow_ctl.format.schema.probes import Probe, Probes
 from sflow_ctl.format.schema.results import Output, Success
 from sflow_ctl.format.schema.uploads import Result, Upload
 from sflow_ctl.format.schema.values import COUNT, ONE, REGEXES, Flag, IntExpr, Part, Time
-from sflow_ctl.plan.words import OnFailure, Until
-
-ReleaseAfter: TypeAlias = Literal["workflow_completion", "task_ready", "task_completion"]
+from sflow_ctl.plan.words import OnFailure, ReleaseAfter, Until
 
 
 class Nodes(Part, frozen=True, kw_only=True):

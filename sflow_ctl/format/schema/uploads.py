@@ -66,7 +66,8 @@ class ResultPattern(Part, frozen=True, kw_only=True):
     type: Literal["auto", "string", "int", "float", "bool", "json"] = "auto"
     """Type to convert matches to. `auto`: numbers, `true` and `false`, and JSON in brackets are values, all else is text."""
     aggregate: str = "last"
-    """How several matches become one value: `first`, `last`, `list`, `count`, `min`, `max`, `avg`, `sum`, or as for outputs."""
+    """How several matches become one value: `first`, `last`, `list`, `count`, `min`, `max`, `avg` or `mean`, `sum`, `median`,
+    `std`, or a percentile such as `p99`."""
     group: str | int | None = None
     """Group of the pattern, by name or number."""
     unit: str | None = None

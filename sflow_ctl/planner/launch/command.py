@@ -63,15 +63,23 @@ def merged_operator(
     findings: list[Finding] = []
     operator = check(schema.Operator, body, (), lambda _: None, findings)
     for finding in findings:
-        key = finding.where or ""
-        path = ("operator", key) if key in overrides else ("operator",)
-        raise UnplannableError(finding.code, f'task "{task.name}": {finding.what}', finding.hint, path)
+        raise _wrong_override(task, base, overrides, finding)
     assert operator is not None
-    for finding in operator_findings(operator, lambda *_: ""):
-        raise UnplannableError(
-            finding.code, f'task "{task.name}": {finding.what}', finding.hint, ("operator",)
-        )
+    for finding in operator_findings(operator, lambda *keys: str(keys[0]) if keys else ""):
+        raise _wrong_override(task, base, overrides, finding)
     return operator
+
+
+def _wrong_override(
+    task: schema.Task, base: schema.Operator, overrides: Mapping[str, Any], finding: Finding
+) -> UnplannableError:
+    """Return the error about a changed operator; the finding's place is the key."""
+    key = finding.where or ""
+    what = finding.what
+    if finding.code == "unknown-key" and key in overrides:
+        what = f'operator override key(s) not valid for operator "{base.name}" of type {base.type}: {key}'
+    path = ("operator", key) if key in overrides else ("operator",)
+    return UnplannableError(finding.code, f'task "{task.name}": {what}', finding.hint, path)
 
 
 def _real_step(

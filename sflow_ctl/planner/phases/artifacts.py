@@ -11,7 +11,7 @@ from msgspec import Struct
 from sflow_ctl.format import schema
 from sflow_ctl.format.expressions.templates import EXPRESSION_START, evaluate, render_template, template_names
 from sflow_ctl.format.rules.definitions import artifact_field_findings, artifact_sum_findings
-from sflow_ctl.plan.model import ContainerImage, Fetch, HubSnapshot, WebFile
+from sflow_ctl.plan.fetches import ContainerImage, Fetch, HubSnapshot, WebFile
 from sflow_ctl.plan.task_views import OWN
 from sflow_ctl.planner.findings import Findings, UnplannableError
 from sflow_ctl.planner.phases.artifact_use import artifact_use
@@ -220,6 +220,11 @@ def _inline(
 ) -> Materialised:
     absolute = _below(places.run_directory, path)
     if not absolute.startswith(f"{places.run_directory}/"):
+        if not os.path.isabs(path):  # noqa: PTH117 - text
+            what = f'artifact "{artifact.name}": the path of its content escapes the workflow output directory: {uri}'
+            raise UnplannableError(
+                "outside-run-directory", what, "use file://NAME, or an absolute path", ("uri",)
+            )
         what = (
             f'artifact "{artifact.name}": its content is written to {absolute}, outside the run directory, '
         )

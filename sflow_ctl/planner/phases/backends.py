@@ -110,7 +110,7 @@ def _refuse_unsupported(source: PlanInput, choice: BackendChoice, findings: Find
         where = findings.loaded.where("backends", backend.name)
         if backend.type == "kubernetes":
             what = f'backend "{backend.name}" is of type kubernetes, which sflow-ctl does not run'
-            hint = "it runs on this machine and on Slurm"
+            hint = "it runs on this machine and on Slurm, and does not support the Kubernetes backend"
             hint += f": use backend {' or '.join(others)} instead" if others else ""
             findings.add("backend-unsupported", what, where, hint)
         elif backend.hosts and not source.context.allow_placeholder_nodes:

@@ -8,7 +8,7 @@ import re
 from pathlib import PurePosixPath
 from urllib.parse import unquote, urlsplit
 
-from sflow_ctl.plan.model import ContainerImage, Fetch, HubSnapshot, WebFile
+from sflow_ctl.plan.fetches import ContainerImage, Fetch, HubSnapshot, WebFile
 from sflow_ctl.planner.findings import UnplannableError
 
 CACHE = ".sflow_cache/artifacts"

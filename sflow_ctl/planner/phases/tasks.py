@@ -18,7 +18,7 @@ from sflow_ctl.format import schema
 from sflow_ctl.format.expressions.templates import EXPRESSION_START, as_text
 from sflow_ctl.plan.assignment import place_view, service_view
 from sflow_ctl.plan.model import DeferredExpression, PlannedFile, PlannedNode, PlannedTask
-from sflow_ctl.planner.deferred import TaskNamespace
+from sflow_ctl.planner.deferred import TaskNamespace, leasing
 from sflow_ctl.planner.findings import Findings, UnplannableError
 from sflow_ctl.planner.launch.plan import LaunchPlan, LaunchSetting, plan_launch
 from sflow_ctl.planner.phases.artifacts import PlannedArtifacts
@@ -26,7 +26,7 @@ from sflow_ctl.planner.phases.backends import PlannedBackends
 from sflow_ctl.planner.phases.expand import Graph
 from sflow_ctl.planner.phases.workflow import WorkflowPolicy
 from sflow_ctl.planner.placement.moves import of_launch, settled
-from sflow_ctl.planner.placement.requests import PlacedTask, lends_gpus, port_counts
+from sflow_ctl.planner.placement.requests import PlacedTask, keeps_gpus, lends_gpus, port_counts
 from sflow_ctl.planner.source import PlanInput, Scope
 from sflow_ctl.planner.tasks.copies import Copies
 from sflow_ctl.planner.tasks.environment import reserved, shared_environment, task_environment
@@ -83,7 +83,9 @@ def plan_tasks(
     """Plan all tasks, in file and replica order. Problems are findings."""
     flexible = {one.task.name for one in placed if one.placement.is_flexible}
     scripts = Scripts(source.tasks, graph.replicas_of, flexible, port_counts(placed))
-    views = TaskNamespace(_task_namespace(backends, graph, placed), _movable(placed))
+    views = TaskNamespace(
+        _task_namespace(backends, graph, placed), _movable(placed), leasing(source.tasks, graph.replicas_of)
+    )
     exported = source.rules.exported(scope.values)
     environment = shared_environment(exported, artifacts.paths, _run_environment(source))
     _warn_of_reserved((*exported, *artifacts.paths), findings)
@@ -217,6 +219,8 @@ def _plan_task(setting: _Setting, placed: PlacedTask, findings: Findings) -> Pla
             placement=placed.placement,
             **of_launch(placed.alternative, placed.placement, launch, setting.backends.nodes)._asdict(),
             lends_gpus=lends_gpus(task),
+            keeps_gpus=keeps_gpus(task),
+            **placed.claim._asdict(),
             ports=placed.ports,
             **{**msgspec.structs.asdict(launch), "env": setting.copies.environment(task, launch.env)},
             **msgspec.structs.asdict(policy),

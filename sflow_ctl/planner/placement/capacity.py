@@ -17,6 +17,8 @@ class Demand(Struct, frozen=True):
     task: str
     backend: str
     is_service: bool
+    keeps: bool
+    """It keeps its GPUs when it has ended."""
     replicas: int
     gpus: int
     """GPUs of one replica, the largest, over all of its nodes."""
@@ -24,7 +26,7 @@ class Demand(Struct, frozen=True):
     @property
     def held(self) -> int:
         """GPUs that it holds until the run ends."""
-        return self.gpus * self.replicas if self.is_service else 0
+        return self.gpus * self.replicas if self.is_service or self.keeps else 0
 
 
 def gpus_taken(placement: Placement) -> int:
@@ -44,18 +46,19 @@ def check_capacity(
 ) -> list[tuple[str, UnplannableError]]:
     """Return (task, reason) for each task that services leave no room for, with the arithmetic."""
     services = [demand for demand in demands if demand.is_service]
-    if not services:
+    holders = [demand for demand in demands if demand.is_service or demand.keeps]
+    if not holders:
         return []
     problems = []
     for backend, members in nodes.items():
         total = _total(members)
-        here = [demand for demand in services if demand.backend == backend and demand.held]
+        here = [demand for demand in holders if demand.backend == backend and demand.held]
         if total is not None and sum(demand.held for demand in here) > total:
             what = (
-                f'the services on backend "{backend}" hold {_sum(here)} GPUs to the end of the run; '
+                f'{_who(here)} on backend "{backend}" hold {_sum(here)} GPUs to the end of the run; '
                 f"its {len(members)} nodes have only {total} GPUs total"
             )
-            hint = "use fewer services, or fewer GPUs for each"
+            hint = f"use fewer {'tasks' if any(one.keeps for one in here) else 'services'}, or fewer GPUs for each"
             problems.append((here[-1].task, UnplannableError("gpus-do-not-fit", what, hint, _GPU_PATH)))
     running = sum(demand.replicas for demand in services)
     if max_running is not None and running > max_running:
@@ -64,41 +67,42 @@ def check_capacity(
             (services[-1].task, UnplannableError("too-many-services", what, "raise --max-running"))
         )
     if not problems:
-        problems += _jobs(demands, services, depends_on, nodes, max_running)
+        problems += _jobs(demands, holders, depends_on, nodes, max_running)
     return problems
 
 
 def _jobs(
     demands: Sequence[Demand],
-    services: Sequence[Demand],
+    holders: Sequence[Demand],
     depends_on: Mapping[str, Sequence[str]],
     nodes: Mapping[str, Sequence[PlannedNode]],
     max_running: int | None,
 ) -> list[tuple[str, UnplannableError]]:
-    """Return the tasks that do not fit beside the services that they depend on."""
+    """Return the tasks that do not fit beside what the tasks that they depend on hold."""
     problems = []
-    needed = _services_needed(services, depends_on)
+    needed = _holders_needed(holders, depends_on)
     for demand in demands:
         mask = needed[demand.task]
         if demand.is_service or not mask:
             continue
-        before = [service for bit, service in enumerate(services) if mask >> bit & 1]
-        if max_running is not None and sum(service.replicas for service in before) >= max_running:
-            names = ", ".join(service.task for service in before[:8])
+        before = [holder for bit, holder in enumerate(holders) if mask >> bit & 1]
+        services = [holder for holder in before if holder.is_service]
+        if max_running is not None and sum(service.replicas for service in services) >= max_running:
+            names = ", ".join(service.task for service in services[:8])
             what = (
                 f'task "{demand.task}" runs beside the services it depends on ({names}), and only {max_running} '
                 "tasks may run at once"
             )
             problems.append((demand.task, UnplannableError("too-many-services", what, "raise --max-running")))
             continue
-        here = [service for service in before if service.backend == demand.backend and service.held]
+        here = [holder for holder in before if holder.backend == demand.backend and holder.held]
         total = _total(nodes[demand.backend])
         if total is None or not here or not demand.gpus:
             continue
-        left = total - sum(service.held for service in here)
+        left = total - sum(holder.held for holder in here)
         if demand.gpus > left:
             what = (
-                f'task "{demand.task}" asks for {demand.gpus} GPUs; the services it depends on hold {_sum(here)} of {total} '
+                f'task "{demand.task}" asks for {demand.gpus} GPUs; {_who(here)} it depends on hold {_sum(here)} of {total} '
                 f"to the end of the run, only {left} GPUs remain available"
             )
             hint = f"use at most {left}, or more nodes" if left > 0 else "use more nodes, or smaller services"
@@ -106,9 +110,9 @@ def _jobs(
     return problems
 
 
-def _services_needed(services: Sequence[Demand], depends_on: Mapping[str, Sequence[str]]) -> dict[str, int]:
-    """Return each task's services, direct and indirect, as bits: sets would cost quadratic time."""
-    own = {service.task: 1 << bit for bit, service in enumerate(services)}
+def _holders_needed(holders: Sequence[Demand], depends_on: Mapping[str, Sequence[str]]) -> dict[str, int]:
+    """Return those of `holders` that each task needs, directly or not, as bits: sets would cost quadratic time."""
+    own = {holder.task: 1 << bit for bit, holder in enumerate(holders)}
     result: dict[str, int] = {}
     for name in topological_order(depends_on):
         mask = 0
@@ -121,6 +125,14 @@ def _services_needed(services: Sequence[Demand], depends_on: Mapping[str, Sequen
 def _total(nodes: Sequence[PlannedNode]) -> int | None:
     known = [node.gpus for node in nodes if node.gpus is not None]
     return sum(known) if len(known) == len(nodes) else None
+
+
+def _who(holders: Sequence[Demand]) -> str:
+    """Return what the holders of GPUs are."""
+    if not any(one.keeps for one in holders):
+        return "the services"
+    kinds = "services and tasks" if any(one.is_service for one in holders) else "tasks"
+    return f"the {kinds} (release_after: workflow_completion)"
 
 
 def _sum(demands: Sequence[Demand]) -> str:

@@ -13,6 +13,8 @@ from msgspec import Struct
 from protocol.messages.rank_spec import PortBlock
 from sflow_ctl.format import schema
 from sflow_ctl.plan.model import Placement
+from sflow_ctl.plan.words import ReleaseAfter
+from sflow_ctl.planner.deferred import TaskNamespace, leasing
 from sflow_ctl.planner.fields import number
 from sflow_ctl.planner.findings import Findings, UnplannableError
 from sflow_ctl.planner.numbers import as_count, as_flag, as_int, as_list, at
@@ -30,6 +32,13 @@ from sflow_ctl.planner.tasks.scopes import TaskScopes
 from sflow_ctl.planner.tasks.scripts import Scripts
 
 
+class NodeClaim(NamedTuple):
+    """The fields of a planned task about claims of nodes while places are chosen at run time. Meanings: `PlannedTask`."""
+
+    claims_nodes_until: ReleaseAfter | None = None
+    heeds_claims: bool = False
+
+
 class PlacedTask(Struct, frozen=True):
     """One copy of a task, with its placement."""
 
@@ -38,6 +47,7 @@ class PlacedTask(Struct, frozen=True):
     backend: schema.Backend
     placement: Placement
     alternative: Alternative
+    claim: "NodeClaim"
     ports: tuple[PortBlock, ...] = ()
     served_port: int | None = None
     """The first port that it serves on without leasing it."""
@@ -59,7 +69,8 @@ def place_tasks(
 ) -> tuple[PlacedTask, ...]:
     """Place all tasks, in file and replica order. Problems are findings."""
     scripts = Scripts(source.tasks, graph.replicas_of)
-    scopes = TaskScopes(source, scope, scripts, {}, findings)
+    unplaced = TaskNamespace({}, (), leasing(source.tasks, graph.replicas_of))
+    scopes = TaskScopes(source, scope, scripts, unplaced, findings)
     copies = [(one, replica) for one in graph.tasks for replica in one.replicas]
     order = [(one, one.replicas[index]) for one, index in placement_order(graph)]
     if not source.rules.places_in_time:
@@ -69,7 +80,7 @@ def place_tasks(
         by_backend.setdefault(backends.of(one.task).name, []).append((one, replica))
     counted = [one.task.name for one in graph.tasks if _holds(one.task) and source.rules.places_in_time]
     ancestry = Ancestry(graph, counted)
-    placements: dict[str, tuple[Placement, Alternative]] = {}
+    placements: dict[str, tuple[Placement, Alternative, NodeClaim]] = {}
     for name, members in by_backend.items():
         nodes = backends.nodes_of[name]
         capacities = tuple(node.gpus for node in nodes)
@@ -93,7 +104,7 @@ def _place_members(
     scopes: TaskScopes,
     ancestry: Ancestry,
     findings: Findings,
-) -> dict[str, tuple[Placement, Alternative]]:
+) -> dict[str, tuple[Placement, Alternative, NodeClaim]]:
     """Place the tasks of one backend, in their order; nothing unless all of their requests are valid."""
     requests = []
     for one, replica in members:
@@ -104,19 +115,27 @@ def _place_members(
         return {}
     result = {}
     placements = place_all(available, requests)
+    is_late = any(isinstance(placed, Placement) and placed.is_flexible for placed in placements)
+    has_late_claims = is_late and any(request.claims_nodes for request in requests)
     for (one, replica), request, placed in zip(members, requests, placements, strict=True):
         if isinstance(placed, UnplannableError):
             findings.add_problem(placed, "tasks", one.task.name)
         else:
-            result[replica.name] = placed, alternative(available, request, placed)
+            claim = _late_claim(one.task, request, findings) if has_late_claims else NodeClaim()
+            result[replica.name] = placed, alternative(available, request, placed), claim
     for what in available.notes:
         findings.note("claimed-nodes", what)
-    if any(one.claims_nodes for one in requests) and any(one.is_flexible for one, _ in result.values()):
-        what = (
-            "there is not room for all tasks at once, so nodes.release_after does not keep nodes from others"
-        )
-        findings.warn("claims-without-effect", what, None, "use more nodes, or fewer GPUs")
     return result
+
+
+def _late_claim(task: schema.Task, request: PlacementRequest, findings: Findings) -> NodeClaim:
+    """Return what the scheduler must know of claims, where it chooses places."""
+    heeds = request.has_nodes or request.gpus is not None or request.gpu_indices is not None
+    if not heeds and not request.is_apart:
+        what = f'task "{request.task}" asks for neither nodes nor GPUs: nodes that others claim are not kept from it'
+        findings.note("claimed-nodes", what)
+    nodes = task.resources.nodes if task.resources is not None else None
+    return NodeClaim(None if nodes is None else nodes.release_after, heeds)
 
 
 def _holds(task: schema.Task) -> bool:
@@ -253,6 +272,7 @@ def _demand(task: schema.Task, members: Sequence[PlacedTask]) -> Demand:
         task=task.name,
         backend=members[0].backend.name,
         is_service=task.is_service,
+        keeps=keeps_gpus(task),
         replicas=len(members),
         # Tasks with a place have room there; that a service has ended its use of GPUs is in their plan.
         gpus=0
@@ -275,6 +295,12 @@ def lends_gpus(task: schema.Task) -> bool:
     """Return whether others may use the GPUs of a task once it is ready."""
     gpus = task.resources.gpus if task.resources is not None else None
     return gpus is not None and gpus.release_after == "task_ready"
+
+
+def keeps_gpus(task: schema.Task) -> bool:
+    """Return whether the GPUs of a task stay its own when it has ended."""
+    gpus = task.resources.gpus if task.resources is not None else None
+    return gpus is not None and gpus.release_after == "workflow_completion"
 
 
 def port_counts(placed: Sequence[PlacedTask]) -> Mapping[str, dict[str, int]]:

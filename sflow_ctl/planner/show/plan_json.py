@@ -46,7 +46,7 @@ def _task(plan: Plan, task: PlannedTask, members: Mapping[str, Sequence[PlannedT
         "conditions": [{"task": d.task, "until": d.until} for d in task.depends_on if d.until != "available"],
         "env": task.environment,
         "script": task.script,
-        "probes": [_probe(probe) for probe in task.probes],
+        "probes": [_probe(probe, task.deadlines_s) for probe in task.probes],
         "retries": msgspec.to_builtins(task.retries),
         "timeout_s": task.timeout_s,
         "deadline_s": task.deadline_s,
@@ -65,11 +65,12 @@ def _task(plan: Plan, task: PlannedTask, members: Mapping[str, Sequence[PlannedT
     }
 
 
-def _probe(probe: Probe) -> dict[str, Any]:
+def _probe(probe: Probe, deadlines_s: Sequence[float | None]) -> dict[str, Any]:
     """Return a probe in the shape of the format: one check beside its settings, or several in `parts`."""
     data = msgspec.to_builtins(probe)
-    del data["checks"]
-    data["also"] = [_probe(one) for one in probe.also]
+    del data["checks"], data["part"]
+    data["deadline_s"] = deadlines_s[probe.part] if probe.kind == "readiness" and deadlines_s else None
+    data["also"] = [_probe(one, deadlines_s) for one in probe.also]
     checks = [_check(check) for check in probe.checks]
     return {**data, **_NO_CHECK, "parts": checks} if len(checks) > 1 else {**data, **checks[0], "parts": []}
 

@@ -13,10 +13,9 @@ from protocol.messages.rank_spec import HangPolicy, PortBlock, SideCommand, Stop
 from protocol.text.counted import counted
 from protocol.text.listing import listed
 from protocol.text.signal_names import signal_name
-from sflow_ctl.plan.graph import topological_order
+from sflow_ctl.plan.graph import needs_text, topological_order, until_text
 from sflow_ctl.plan.model import Dependency, Placement, Plan, PlannedNode, PlannedTask
 from sflow_ctl.plan.monitors import monitor_text
-from sflow_ctl.plan.wording import needs_text, until_text
 from sflow_ctl.planner.phases.fetches import shown_uri
 from sflow_ctl.planner.placement.capacity import gpus_taken
 from sflow_ctl.planner.tasks.success import conditions
@@ -190,15 +189,25 @@ def _surroundings(task: PlannedTask, common: Mapping[str, str]) -> Iterator[tupl
         yield "ports", f"{', '.join(map(_block, task.ports))}; leased on its nodes when it starts"
     if task.files:
         yield "files", ", ".join(file.path for file in task.files)
-    if task.deadline_s is not None:
-        limits = {
-            part.timeout_s for probe in task.probes if probe.kind == "readiness" for part in probe.parts
-        }
-        checks = "".join(f", each check within {limit:g} s" for limit in limits) if len(limits) == 1 else ""
-        yield "deadline", f"ready within {task.deadline_s:g} s{checks}"
+    if any(limit is not None for limit in task.deadlines_s):
+        yield "deadline", _deadlines(task)
     own = {name: value for name, value in task.env.items() if common.get(name) != value}
     if own:
         yield "env", ", ".join(_variables(own))
+
+
+def _deadlines(task: PlannedTask) -> str:
+    """Return within which time a task must be ready, and each of its checks must end."""
+    parts = [part for probe in task.probes if probe.kind == "readiness" for part in probe.parts]
+    limits = {part.timeout_s for part in parts}
+    checks = "".join(f", each check within {limit:g} s" for limit in limits) if len(limits) == 1 else ""
+    if len(set(task.deadlines_s)) == 1:
+        return f"ready within {task.deadlines_s[0]:g} s{checks}"
+    own = [
+        f"probe {number} without limit" if limit is None else f"probe {number} within {limit:g} s"
+        for number, limit in enumerate(task.deadlines_s, 1)
+    ]
+    return f"{', '.join(own)}{checks}"
 
 
 def _policies(task: PlannedTask) -> Iterator[tuple[str, str]]:
@@ -255,8 +264,8 @@ _ON_FAILURE = {
 def _common(plan: Plan) -> dict[str, str]:
     """Return the variables that every task has, beside the inherited ones."""
     common = dict(plan.tasks[0].env) if plan.tasks else {}
-    for task in plan.tasks:
-        common = {name: value for name, value in common.items() if task.env.get(name) == value}
+    for env in {id(task.env): task.env for task in plan.tasks}.values():  # copies share theirs
+        common = {name: value for name, value in common.items() if env.get(name) == value}
     return common
 
 

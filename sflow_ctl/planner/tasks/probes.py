@@ -85,7 +85,8 @@ def plan_probes(
         parts: list[AgentProbe] = []
         for path, given in listed_probes(task, kind):
             first = sum(len(part.checks) for part in parts)
-            parts.append(_plan_probe(scope, kind, given, path, first))
+            planned = _plan_probe(scope, kind, given, path, first)
+            parts.append(msgspec.structs.replace(planned, part=len(parts)))
         if parts:
             probes.append(msgspec.structs.replace(parts[0], also=tuple(parts[1:])))
     return tuple(probes)
@@ -106,10 +107,10 @@ def _keeps_our_timeout(probe: schema.Probe, rules: Compatibility) -> bool:
     return not rules.timeout_is_deadline or any(one is not None for one in ours)
 
 
-def readiness_deadline_s(
+def readiness_deadlines_s(
     task: schema.Task, evaluate: Callable[[Any], Any], rules: Compatibility
-) -> float | None:
-    """Seconds within which an attempt must be ready: of a list the longest; None without limit. Raises: NumberError."""
+) -> tuple[float | None, ...]:
+    """Seconds within which each readiness probe must have been true; None without limit. Raises: NumberError."""
     limits: list[float | None] = []
     for path, probe in listed_probes(task, "readiness"):
         written, field = probe.deadline, "deadline"
@@ -120,8 +121,7 @@ def readiness_deadline_s(
             limits.append(DEFAULT_DEADLINE_S if is_limited else None)
         else:
             limits.append(at((*path, field), as_seconds, evaluate(written)) or None)
-    known = [one for one in limits if one is not None]
-    return max(known) if known and len(known) == len(limits) else None
+    return tuple(limits)
 
 
 def _plan_probe(scope: _Scope, kind: ProbeKind, probe: schema.Probe, path: _Path, first: int) -> AgentProbe:

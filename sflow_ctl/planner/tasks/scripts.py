@@ -266,10 +266,10 @@ class Scripts:
                     f'"{base}" is a replicated task: write task.{base}[0], or one of {", ".join(names[:5])}'
                 )
         named = [base for base in sorted(self._flexible) if base in item]
-        if named and (".nodes" in item or ".gpus" in item):
+        if named and any(part in item for part in (".nodes", ".gpus", ".service")):
             return (
                 f"there is not room for all tasks at once: {', '.join(named)} is placed when it is ready, so its nodes "
                 "and GPUs are not known before; its own script has $SFLOW_TASK_ASSIGNED_NODE_NAMES"
             )
         known = ", ".join(list(self._replicas_of)[:10])
-        return f"task.NAME has nodes, gpus, backend, operator and its ports; NAME is one of {known}"
+        return f"task.NAME has nodes, gpus, backend, operator, its ports and service; NAME is one of {known}"

@@ -10,7 +10,7 @@ from protocol.messages.rank_spec import HangPolicy
 from sflow_ctl.format import schema
 from sflow_ctl.plan.model import DeferredPort
 from sflow_ctl.planner.compatibility import Compatibility
-from sflow_ctl.planner.tasks.probes import DeferredProbes, plan_probes, readiness_deadline_s
+from sflow_ctl.planner.tasks.probes import DeferredProbes, plan_probes, readiness_deadlines_s
 from sflow_ctl.planner.tasks.stopping import plan_hang
 
 
@@ -19,7 +19,7 @@ class WatchPlan(msgspec.Struct, frozen=True, kw_only=True):
 
     probes: tuple[Probe, ...]
     deferred_tcp_ports: tuple[DeferredPort, ...]
-    deadline_s: float | None
+    deadlines_s: tuple[float | None, ...]
     hang: HangPolicy | None
 
 
@@ -38,6 +38,6 @@ def plan_watch(
     return WatchPlan(
         probes=probes,
         deferred_tcp_ports=tuple(deferred.tcp_ports),
-        deadline_s=readiness_deadline_s(task, value, rules),
+        deadlines_s=readiness_deadlines_s(task, value, rules),
         hang=plan_hang(task, value),
     )

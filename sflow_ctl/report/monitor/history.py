@@ -49,6 +49,13 @@ class RunHistory(Struct):
         elif transition.new is TaskState.READY:
             self.events.append(TaskEvent(at_ms, "ready", transition.task))
 
+    def stopped(self, at_ms: int) -> None:
+        """Take in that a controller has ended: what still ran has ended with it."""
+        for task, times in self.tasks.items():
+            if times.end_ms is None:
+                times.end_ms = at_ms
+                self.events.append(TaskEvent(at_ms, "lost", task))
+
     def found(self, window: RankWindow) -> None:
         """Take in what was found of a window."""
         rank = window.rank

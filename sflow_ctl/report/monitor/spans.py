@@ -74,7 +74,7 @@ def report_spans(plan: Plan, history: RunHistory, directory: str, end_ms: int) -
 def _of_workflow(whole: PlannedMonitor, plan: Plan, history: RunHistory, end_ms: int) -> ReportSpan:
     used = names_of(whole.used_by, plan.tasks)
     place = _place(used, history, end_ms) if used else None
-    nodes = place.nodes if place is not None else tuple(node.index for node in plan.nodes)
+    nodes = place.nodes if place is not None else tuple(range(len(plan.nodes)))
     gpus = place.gpus if place is not None else None
     return ReportSpan(
         folder=f"{LIFECYCLE}/{OF_WORKFLOW}",

@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from sflow_ctl.plan.artifact_mentions import MISSING, UNREADABLE, inline_contents
-from sflow_ctl.plan.model import HubSnapshot, Plan
+from sflow_ctl.plan.fetches import HubSnapshot
+from sflow_ctl.plan.model import Plan
 
 HASHED_BYTES = 32 * 1024 * 1024
 """Of one artifact; reading so much takes less than a tenth of a second."""

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Protocol, assert_never
 
 from protocol.errors import ArtifactError, Finding
-from sflow_ctl.plan.model import ContainerImage, Fetch, HubSnapshot, Plan, WebFile
+from sflow_ctl.plan.fetches import ContainerImage, Fetch, HubSnapshot, WebFile
+from sflow_ctl.plan.model import Plan
 from sflow_ctl.runtime.artifacts.transfer import Cut, FetchError, Patience, Progress, Transfer, unchecked_mark
 
 AT_ONCE = 4

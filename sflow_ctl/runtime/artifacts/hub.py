@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from sflow_ctl.plan.model import HubSnapshot
+from sflow_ctl.plan.fetches import HubSnapshot
 from sflow_ctl.runtime.artifacts.hub_process import DownloadReport, DownloadRequest
 from sflow_ctl.runtime.artifacts.transfer import Cut, FetchError, Progress, unchecked_mark
 from sflow_ctl.runtime.children import memory_file

@@ -5,7 +5,7 @@ import subprocess
 import threading
 import time
 
-from sflow_ctl.plan.model import ContainerImage
+from sflow_ctl.plan.fetches import ContainerImage
 from sflow_ctl.runtime.artifacts.transfer import Cut, FetchError, Progress
 
 _RUNTIMES = ("docker", "podman")

@@ -14,7 +14,7 @@ from urllib.parse import quote, unquote, urlsplit
 from urllib.request import Request, urlopen
 
 from protocol.text.lazy_pattern import lazy_pattern
-from sflow_ctl.plan.model import WebFile
+from sflow_ctl.plan.fetches import WebFile
 from sflow_ctl.planner.phases.fetches import shown_uri
 from sflow_ctl.runtime.artifacts.checksum import has_sum, note_sum, sha256_of
 from sflow_ctl.runtime.artifacts.partial_file import PartialFile

@@ -4,7 +4,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from sflow_ctl.plan.model import Plan
 from sflow_ctl.runtime.monitor.recorder import MonitorRecorder
 from sflow_ctl.runtime.monitor.reports import MonitorReports
 from sflow_ctl.runtime.record.run_log import RunLog
@@ -16,7 +15,6 @@ MARGIN_S = 10.0
 def report_monitors(
     recorder: MonitorRecorder,
     directory: Path,
-    plan: Plan,
     log: RunLog,
     is_hurried: Callable[[], bool],
     gone_at: float | None,
@@ -32,7 +30,7 @@ def report_monitors(
 
     try:
         recorder.close()
-        reports = MonitorReports(directory, plan, recorder, must_end)
+        reports = MonitorReports(directory, recorder.whole_plan, recorder, must_end)
         reports.write()
     except Exception as error:  # noqa: BLE001 - the run has its outcome, whatever is wrong with its readings
         log.warning(f"the reports of monitors could not be made: {type(error).__name__}: {error}")

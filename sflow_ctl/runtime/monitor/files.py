@@ -11,8 +11,8 @@ TIMELINE, SUMMARY, WINDOW, NO_WINDOW = "timeline.csv", "summary.csv", "window.js
 
 
 def raw_path(directory: Path, plan: Plan, scope: Scope, node: int) -> Path:
-    """Return the raw file of a scope of a node."""
-    return directory / RAW / raw_name(scope, node, host_of(plan, node))
+    """Return the raw file of a scope of the node at this position."""
+    return directory / RAW / raw_name(scope, plan.nodes[node].index, host_of(plan, node))
 
 
 def raw_paths(directory: Path, plan: Plan, node: int) -> dict[Scope, Path]:

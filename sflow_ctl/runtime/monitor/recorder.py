@@ -22,6 +22,7 @@ from sflow_ctl.core.states import Transition
 from sflow_ctl.plan.model import Placement, Plan
 from sflow_ctl.report.monitor.history import RunHistory
 from sflow_ctl.report.monitor.metrics import raw_head, raw_line
+from sflow_ctl.runtime.monitor.earlier import KeptWindow, PlanOf, earlier_run, keep_window
 from sflow_ctl.runtime.monitor.files import DIRECTORY, RAW, raw_path
 
 CLOSE_WITHIN_S = 30.0
@@ -41,16 +42,24 @@ class Stored(NamedTuple):
 class MonitorRecorder:
     """The readings of one run. `take` and `note` are called by the controller's loop, which polls `fileno`."""
 
-    def __init__(self, directory: Path, plan: Plan, warn: Callable[[str], None]) -> None:
-        """`warn` is called in the controller's thread, once for each text."""
+    def __init__(
+        self, directory: Path, plan: Plan, warn: Callable[[str], None], plan_of: PlanOf | None = None
+    ) -> None:
+        """`warn` is called in the controller's thread, once for each text; `plan_of` is given for a resumed run."""
         self.history = RunHistory(begin_ms=_now_ms())
+        self.whole_plan = plan
+        """With the nodes that earlier controllers of the run had."""
+        self._windows: list[tuple[int, RankWindow]] = []
+        if plan_of is not None:
+            earlier = earlier_run(directory, plan, plan_of, self.history.begin_ms)
+            self.history, self.whole_plan, self._windows = earlier
         self.fileno = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._directory = directory
         self._plan = plan
         self._warn = warn
         self._warned: set[str] = set()
         self._problems: queue.SimpleQueue[str] = queue.SimpleQueue()
-        self._wanted: queue.SimpleQueue[tuple[int, Sampled] | None] = queue.SimpleQueue()
+        self._wanted: queue.SimpleQueue[tuple[int, Sampled, list[RankWindow]] | None] = queue.SimpleQueue()
         self._stored: queue.SimpleQueue[Stored] = queue.SimpleQueue()
         self._newest: dict[int, int] = {}
         self._written: dict[int, int] = {}
@@ -59,7 +68,6 @@ class MonitorRecorder:
         """Messages of agents that sent more than they may."""
         self._clock_ms: dict[int, int] = {}
         """By node, how far its clock is behind the controller's: the smallest difference of all messages."""
-        self._windows: list[tuple[int, RankWindow]] = []
         self.dropped: dict[int, int] = {}
         """By node, readings that its agent had to drop."""
         self._thread = threading.Thread(target=self._work, name="monitor", daemon=True)
@@ -81,8 +89,9 @@ class MonitorRecorder:
         self.dropped[node] = message.dropped
         behind_ms = _now_ms() - message.sent_at_ms
         self._clock_ms[node] = min(behind_ms, self._clock_ms.get(node, behind_ms))
-        self._windows += [(node, window) for window in message.windows if is_own(node, window.rank)]
-        self._wanted.put((node, message))
+        windows = [window for window in message.windows if is_own(node, window.rank)]
+        self._windows += [(node, window) for window in windows]
+        self._wanted.put((node, message, windows))
 
     def note(self, transition: Transition, place: Placement | None) -> None:
         """Take in a change of a task's state; `place` is where its attempt runs."""
@@ -127,9 +136,11 @@ class MonitorRecorder:
 
     def _work(self) -> None:
         while (wanted := self._wanted.get()) is not None:
-            node, message = wanted
+            node, message, windows = wanted
             try:
                 self._write(node, message)
+                for window in windows:
+                    keep_window(self._directory, KeptWindow(node, self._plan.nodes[node].name, window))
             except OSError as error:
                 self._problems.put(f"readings of monitors cannot be written: {error.strerror}")
             self._written[node] = message.number

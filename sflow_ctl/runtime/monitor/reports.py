@@ -164,7 +164,7 @@ class MonitorReports:
                     if not rows:
                         continue
                     if has_table:
-                        file.write(_cells(line, rows, node, host))
+                        file.write(_cells(line, rows, self._plan.nodes[node].index, host))
                     for row in rows:
                         summary.add(row)
                         if is_drawn:

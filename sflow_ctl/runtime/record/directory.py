@@ -83,11 +83,16 @@ class ConnectionFacts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def make_run_id(workflow: str) -> str:
-    """Return `[<slurm job id>-]<workflow>-<date>-<time>-<6 hex digits>`, local time."""
+    """Return `[<prefix>-]<workflow>-<date>-<time>-<6 hex digits>`, local time."""
     stamp = time.strftime("%Y%m%d-%H%M%S")
-    job = os.environ.get("SLURM_JOB_ID") or os.environ.get("SLURM_JOBID")
-    prefix = f"{job}-" if job else ""
-    return f"{prefix}{workflow}-{stamp}-{os.urandom(3).hex()}"
+    prefix = run_id_prefix()
+    return f"{prefix}{'-' if prefix else ''}{workflow}-{stamp}-{os.urandom(3).hex()}"
+
+
+def run_id_prefix() -> str:
+    """Return what ids of runs begin with here: what the caller says, or the Slurm job's number; empty for neither."""
+    names = ("SFLOW_RUN_ID_PREFIX", "SLURM_JOB_ID", "SLURM_JOBID")
+    return next((value for name in names if (value := os.environ.get(name))), "")
 
 
 class RunDirectory:

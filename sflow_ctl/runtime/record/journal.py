@@ -16,7 +16,7 @@ from typing import IO, Literal
 
 import msgspec
 
-from sflow_ctl.core.commands import RecordWaiting
+from sflow_ctl.core.commands import RecordUploads, RecordWaiting
 from sflow_ctl.core.events import AgentJoined, SchedulerEvent
 from sflow_ctl.core.states import TERMINAL, Transition
 from sflow_ctl.plan.secrets import SECRETS
@@ -37,16 +37,19 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Wall time in ns since 1970, for display."""
     at: float
     """Monotonic seconds of the controller."""
-    kind: Literal["event", "transition", "waiting"]
-    """Which of the three following fields is set."""
+    kind: "Kind"
+    """Which of the following fields is set."""
     event: SchedulerEvent | None = None
     """An input of the scheduler."""
     transition: Transition | None = None
     """A change of a task's state."""
     waiting: RecordWaiting | None = None
     """A change of the unmet readiness conditions of a service."""
+    uploads: RecordUploads | None = None
+    """What became of the uploads of a task."""
 
 
+Kind = Literal["event", "transition", "waiting", "uploads"]
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(Entry)
 
@@ -90,6 +93,10 @@ class Journal:
         """Add the unmet conditions of a service."""
         self._append(now, "waiting", waiting=waiting)
 
+    def uploads(self, uploads: RecordUploads, now: float) -> None:
+        """Add what became of the uploads of a task."""
+        self._append(now, "uploads", uploads=uploads)
+
     def flush(self, now: float, *, syncs_at_once: bool = False) -> None:
         """Write the lines added since the last call; sync if a task has ended, with pauses unless `syncs_at_once`.
 
@@ -124,10 +131,11 @@ class Journal:
     def _append(
         self,
         now: float,
-        kind: Literal["event", "transition", "waiting"],
+        kind: Kind,
         event: SchedulerEvent | None = None,
         transition: Transition | None = None,
         waiting: RecordWaiting | None = None,
+        uploads: RecordUploads | None = None,
     ) -> None:
         entry = Entry(
             seq=self._next_seq,
@@ -138,6 +146,7 @@ class Journal:
             event=event,
             transition=transition,
             waiting=waiting,
+            uploads=uploads,
         )
         self._next_seq += 1
         self._pending.append(SECRETS.mask.raw(_encoder.encode(entry)) + b"\n")

@@ -15,10 +15,11 @@ JOURNAL = f"{OURS}/events.jsonl"
 NODES = f"{OURS}/nodes.json"
 SUMMARY = f"{OURS}/summary.json"
 RESULTS = f"{OURS}/results.csv"
+WINDOWS = f"{OURS}/monitor_windows.jsonl"
 CONNECTION = f"{OURS}/connection.json"
 CLAIM = f"{OURS}/controller.lock"
 NONCE = f"{OURS}/nonce"
-RUN_LOG = "sflow.log"
+RUN_LOG, SUMMARY_LOG = "sflow.log", "sflow_summary.log"
 """Beside the tasks' directories, as in sflow."""
 
 

@@ -5,14 +5,13 @@ A copy of a task that differs from the first one in a few fields is written as t
 `runtime/record/directory.py`; read by viewers and resumes.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from itertools import islice
 from operator import attrgetter
-from typing import Any
+from typing import Any, get_type_hints
 
 import msgspec
-from msgspec import UNSET, UnsetType
 
 from sflow_ctl.plan.model import Plan, PlannedTask
 
@@ -41,22 +40,42 @@ def encode_plan(plan: Plan, mask: Mask | None = None) -> Iterator[bytes]:
 
 def decode_plan(content: bytes) -> Plan:
     """Return the plan of a file. Raises: msgspec.DecodeError for another content."""
-    kind = _file_type()
-    file = msgspec.json.decode(content, type=kind)
+    file = msgspec.json.decode(content, type=_file_type())
     first: dict[str, PlannedTask] = {}
     tasks = []
-    for entry in file.tasks:
-        own = {
-            name: value for name, value in zip(_FIELDS, _values_of(entry), strict=True) if value is not UNSET
-        }
-        try:
-            task = msgspec.structs.replace(first[entry.like], **own) if entry.like else PlannedTask(**own)
-        except (KeyError, TypeError) as error:
-            raise msgspec.ValidationError(f"a task lacks {error}") from error
+    whole = msgspec.json.Decoder(PlannedTask)
+    fields = msgspec.json.Decoder(_RawFields)
+    for line in file.tasks:
+        task = _copy(fields.decode(line), first) if _is_copy(line) else whole.decode(line)
         first.setdefault(task.name, task)
         tasks.append(task)
     rest = {name: getattr(file, name) for name in Plan.__struct_fields__ if name != "tasks"}
     return Plan(**rest, tasks=tuple(tasks))
+
+
+_RawFields = dict[str, msgspec.Raw]
+_LIKE = b'{"like":'
+
+
+def _is_copy(line: msgspec.Raw) -> bool:
+    return bytes(memoryview(line)[: len(_LIKE)]) == _LIKE
+
+
+def _copy(fields: _RawFields, first: Mapping[str, PlannedTask]) -> PlannedTask:
+    like = msgspec.json.decode(fields.pop("like"), type=str)
+    if like not in first:
+        raise msgspec.ValidationError(f"a task is like {like}, which is not there")
+    changes = {name: _decoder_of(name)(value) for name, value in fields.items()}
+    return msgspec.structs.replace(first[like], **changes)
+
+
+@cache
+def _decoder_of(name: str) -> Callable[[msgspec.Raw], Any]:
+    """Return the decoder of a field of `PlannedTask`. Raises: msgspec.ValidationError for another name."""
+    if name not in _FIELDS:
+        raise msgspec.ValidationError(f"a task has no field {name}")
+    hints = get_type_hints(PlannedTask)
+    return msgspec.json.Decoder(hints[name]).decode
 
 
 def _entries(plan: Plan) -> Iterator[PlannedTask | dict[str, Any]]:
@@ -82,12 +101,9 @@ def _encoded(record: msgspec.Struct | dict[str, Any], mask: Mask | None) -> byte
 
 @cache
 def _file_type() -> type[Any]:
-    """Return the type of the file: that of a plan, whose tasks may lack any field."""
-    of_task: list[tuple[str, Any, Any]] = [("like", str, "")]
-    of_task += [(field.name, field.type | UnsetType, UNSET) for field in msgspec.structs.fields(PlannedTask)]
-    entry = msgspec.defstruct("PlanFileTask", of_task, kw_only=True)
+    """Return the type of the file: that of a plan, with the lines of its tasks."""
     of_plan = [
-        (field.name, list[entry]) if field.name == "tasks" else _with_default(field)  # type: ignore[valid-type]
+        (field.name, list[msgspec.Raw]) if field.name == "tasks" else _with_default(field)
         for field in msgspec.structs.fields(Plan)
     ]
     return msgspec.defstruct("PlanFile", of_plan, kw_only=True)

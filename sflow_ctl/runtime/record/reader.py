@@ -37,7 +37,7 @@ READ_BYTES = 1024 * 1024
 MAX_LISTED = 8
 _STAMP = lazy_pattern(r"-(\d{8}-\d{6})-[0-9a-f]{6}$")
 _TRANSITION = b'"kind":"transition"'
-_WAITING = b'"kind":"waiting"'
+_SHOWN = (_TRANSITION, b'"kind":"waiting"', b'"kind":"uploads"')
 
 
 class Liveness(StrEnum):
@@ -225,10 +225,12 @@ class RunReader:
             lines = (self._torn + block).split(b"\n")
             self._torn = lines.pop()
             # Only shown lines are decoded: the events of a large run are most of the file.
-            for entry in read_journal(line for line in lines if _TRANSITION in line or _WAITING in line):
+            for entry in read_journal(line for line in lines if any(kind in line for kind in _SHOWN)):
                 if entry.waiting is not None:
                     told = entry.waiting
                     self.state.note_waiting(told.task, told.attempt, told.text, told.what)
+                if entry.uploads is not None:
+                    self.state.note_uploaded(entry.uploads.task, entry.uploads.attempt, entry.uploads.outcome)
                 if entry.transition is not None:
                     self.last_wall_ns = entry.wall_ns
                     self.state.apply(entry.transition, entry.wall_ns)

@@ -45,13 +45,13 @@ from sflow_ctl.core.events import (
     LogArrived,
     MessageReceived,
     NodeCleared,
-    OutputsCollected,
     SchedulerEvent,
     StopRequested,
     WakeUp,
 )
 from sflow_ctl.core.scheduler import Scheduler
 from sflow_ctl.core.states import Reason, Transition
+from sflow_ctl.plan.model import PlannedTask
 from sflow_ctl.plan.secrets import SECRETS
 from sflow_ctl.report.run_view import RunView
 from sflow_ctl.report.transition_text import transition_text
@@ -65,9 +65,10 @@ from sflow_ctl.runtime.record.directory import RunDirectory
 from sflow_ctl.runtime.record.journal import Journal
 from sflow_ctl.runtime.record.record_keeper import RecordKeeper
 from sflow_ctl.runtime.record.run_log import RunLog
+from sflow_ctl.runtime.record.summary_writer import SummaryWriter
 from sflow_ctl.runtime.run.last_steps import end_agents, log_ignored_messages
 from sflow_ctl.runtime.run.node_book import NodeBook
-from sflow_ctl.runtime.run.output_collector import OutputCollector, shown_problems
+from sflow_ctl.runtime.run.output_collector import OutputCollector
 from sflow_ctl.runtime.run.preload import Preload
 from sflow_ctl.runtime.run.signals import SignalInbox
 from sflow_ctl.runtime.slurm.job_end import JobEndNotice
@@ -93,11 +94,12 @@ class Controller:
         directory: RunDirectory,
         configs: list[AgentConfig],
         common: AgentConfig,
-        state: RunView | None = None,
+        state: RunView,
+        summary: SummaryWriter,
         job_clock: "JobClock | None" = None,
         monitor: "MonitorRecorder | None" = None,
     ) -> None:
-        """`state` is that of a resumed run, `job_clock` knows the Slurm job's time limit, `monitor` takes what agents measure."""
+        """`job_clock` knows the Slurm job's time limit, `monitor` takes what agents measure."""
         self._scheduler = scheduler
         self._plan = scheduler.plan
         self._planned = {task.name: task for task in scheduler.plan.tasks}
@@ -111,10 +113,11 @@ class Controller:
         self._common = common
         self._job_clock = job_clock
         self._monitor = monitor
-        self.state = state or RunView(scheduler.plan)
+        self.state = state
         """Folded from the transitions, as every viewer does it."""
         self.outputs = OutputCollector(directory.path)
         self.progress = RunProgress(self.state, journal, log, output)
+        self.summary = summary
         self._nodes = NodeBook(
             [node.name for node in scheduler.plan.nodes], common.spool_directory is not None
         )
@@ -155,6 +158,7 @@ class Controller:
                 self._flush(now)
             self._end_agents()
         self.record_keeper.flush(time.monotonic(), syncs_at_once=True)
+        self._write_results()
         self.outputs.close()
         return self._finish
 
@@ -165,7 +169,7 @@ class Controller:
         events.extend(self._stop_event(number) for number in self._signals.take())
         events.extend(self._job_end.with_end(self._link.receive(now)))
         events.extend(self._logs())
-        events.extend(self._collected())
+        events.extend(self.progress.collected(self.outputs))
         events.extend(self._link.tick(now))
         self._nodes.report_silences(self._link.silent, self._link.lost_after_s, self._warn)
         if self._job_clock is not None:
@@ -192,16 +196,6 @@ class Controller:
         name = signal_name(number)
         self._log.info(f"{name} received, {'forcing the end' if self._stops_requested > 1 else 'stopping'}")
         return StopRequested(signal=name, force=self._stops_requested > 1)
-
-    def _collected(self) -> list[SchedulerEvent]:
-        events: list[SchedulerEvent] = []
-        for task, attempt, values, problems in self.outputs.collected():
-            for problem in problems:
-                self._log.warning(f"outputs of {task}: {problem}")
-            for shown in shown_problems(problems):
-                self._output.say(f"warning: outputs of {task}: {shown}")
-            events.append(OutputsCollected(task=task, attempt=attempt, values=values, problems=(*problems,)))
-        return events
 
     def _logs(self) -> list[SchedulerEvent]:
         """Return the findings of the output service since the last call."""
@@ -318,10 +312,16 @@ class Controller:
 
     def _send(self, node: int, message: ToAgent) -> None:
         if isinstance(message, Spawn):
+            self._write_results([self._planned[spec.rank.attempt.task] for spec in message.ranks])
             self._output.placed(node, [spec.rank for spec in message.ranks])
             if self._nodes.is_spooling(node):
                 rotate_logs(self._output, message)
         self._link.send(node, message)
+
+    def _write_results(self, before: Sequence[PlannedTask] | None = None) -> None:
+        problem = self.outputs.write_results(before)
+        if problem:
+            self._warn(problem)
 
     def _record(self, transition: Transition, now: float) -> None:
         transition = _without_secrets(transition)
@@ -329,6 +329,7 @@ class Controller:
         self.state.apply(transition)
         if self._monitor is not None:
             self._monitor.note(transition, self._scheduler.place_of(transition.task))
+        self.summary.note(transition)
         self._log.info(transition_text(transition), f"sflow.task.{transition.task}")
         self._output.publish(transition)
 
@@ -340,10 +341,11 @@ class Controller:
         self._link.flush(now, **({} if is_stopping else holds))
         keeper.write_nodes(self._nodes, now)
         self._log.flush()
+        self.summary.write_if_due(now)
 
     def _timeout_ms(self) -> int:
         now = time.monotonic()
-        sources = (self._link, self._scheduler)
+        sources = (self._link, self._scheduler, self.summary)
         times = [*(source.next_wakeup() for source in sources), self.record_keeper.next_wakeup(now)]
         due = min(at for at in times if at is not None)
         return max(0, math.ceil((due - now) * 1000))

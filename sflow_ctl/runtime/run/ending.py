@@ -57,7 +57,6 @@ def conclude(
     state: RunView,
     outputs: dict[str, dict[str, Any]],
     output_problems: dict[str, list[str]],
-    uploads: dict[str, UploadOutcome],
     refused: dict[str, int],
     job_id: str | None,
     resumed: "ResumedSummary | None" = None,
@@ -85,7 +84,6 @@ def conclude(
         survivors=finish.survivors,
         refused=refused,
         output_problems=output_problems,
-        uploads=uploads,
         resumed=resumed,
     )
     end = RunEnd(status, state, whole, directory.path, outputs)

@@ -68,6 +68,24 @@ class OutputCollector:
         self._done: queue.SimpleQueue[TaskOutputs] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._results: ResultFiles | None = None
+        self.writes_results = True
+        """Whether `results.json` is kept up to date."""
+
+    def keep_results(self, tasks: Sequence[str]) -> None:
+        """Take over the results of tasks that an earlier controller has completed."""
+        from sflow_ctl.runtime.files.task_results import ResultFiles  # few runs have results
+
+        self._results = ResultFiles(self._run_directory, tasks)
+
+    def write_results(self, before: Sequence[PlannedTask] | None = None) -> str:
+        """Bring `results.json` up to date; return why that failed, or nothing.
+
+        `before` are tasks that start now: nothing is done for those that come after no other task.
+        """
+        if self._results is None:
+            return ""
+        is_read = before is None or any(task.depends_on or task.finally_when is not None for task in before)
+        return self._results.write() if is_read else ""
 
     def collect(self, task: PlannedTask, attempt: int) -> None:
         """Begin to read the outputs of an attempt that exited with success."""
@@ -90,7 +108,7 @@ class OutputCollector:
         os.close(self.fileno)
 
     def _work(self) -> None:
-        while (wanted := self._wanted.get()) is not None:
+        while (wanted := self._next()) is not None:
             task, attempt = wanted
             try:
                 values, problems = self._read(task)
@@ -103,6 +121,15 @@ class OutputCollector:
             self._done.put(TaskOutputs(task.name, attempt, values, problems))
             with contextlib.suppress(OSError):  # closed: the run has ended
                 os.eventfd_write(self.fileno, 1)
+
+    def _next(self) -> tuple[PlannedTask, int] | None:
+        """Return the next task to read, None at the end; write `results.json` when that is due."""
+        while True:
+            due = None if self._results is None or not self.writes_results else self._results.next_write()
+            wait_s = None if due is None else max(0.0, due - time.monotonic())
+            with contextlib.suppress(queue.Empty):
+                return self._wanted.get(timeout=wait_s)
+            self.write_results()
 
     def _read(self, task: PlannedTask) -> tuple[dict[str, Any], list[str]]:
         from sflow_ctl.results.outputs import collect  # the parse library, only for tasks that need it
@@ -155,6 +182,7 @@ def collect_outputs(directory: Path, tasks: Sequence[tuple[PlannedTask, int]]) -
     if not wanted:
         return
     collector = OutputCollector(directory)
+    collector.writes_results = False  # it does not know those of the other tasks
     for task, attempt in wanted:
         with contextlib.suppress(OSError):  # of an earlier attempt
             (directory / task.name / "outputs.json").unlink(missing_ok=True)

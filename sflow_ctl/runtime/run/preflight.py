@@ -1,15 +1,17 @@
-"""Checks before anything is started: the programs that tasks need, and artifacts that must be fetched.
+"""Checks before anything is started: the programs that tasks need, and artifacts that must be fetched; the log's first lines.
 
 Called by `workflow.py`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from protocol.errors import Finding, PlanError
+from protocol.text.counted import counted
 from sflow_ctl.format.schema import CONTAINER_ENGINES
 from sflow_ctl.plan.model import Plan, PlannedTask
 from sflow_ctl.runtime.files.programs import is_installed
+from sflow_ctl.runtime.record.run_log import RunLog
 
 if TYPE_CHECKING:
     from sflow_ctl.runtime.artifacts.fetching import FetchDisplay
@@ -49,6 +51,19 @@ def fetch_missing_artifacts(plan: Plan, open_display: Callable[[], "FetchDisplay
     from sflow_ctl.runtime.artifacts.fetching import fetch_artifacts  # most runs fetch nothing
 
     return fetch_artifacts(plan, open_display)
+
+
+def log_beginning(
+    log: RunLog, run_id: str, plan: Plan, resumed: Sequence[str], fetched: "Sequence[Progress]"
+) -> None:
+    """Log what is known before the first task starts; `resumed` are lines about an earlier controller."""
+    log.info(f"run {run_id}: {counted(len(plan.tasks), 'task')} on {counted(len(plan.nodes), 'node')}")
+    for line in resumed:
+        log.info(line)
+    for warning in [one.line() for one in plan.warnings]:
+        log.warning(warning)
+    for item in fetched:
+        (log.warning if item.is_warning else log.info)(item.sentence())
 
 
 def _programs(task: PlannedTask) -> tuple[str, ...]:

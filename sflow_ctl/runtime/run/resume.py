@@ -24,6 +24,7 @@ from sflow_ctl.plan.results import STDOUT
 from sflow_ctl.plan.secrets import SECRETS
 from sflow_ctl.report.resumed import ResumedSummary, resumed_summary
 from sflow_ctl.report.run_view import RunView, TaskRecord
+<<<<<<< HEAD
 from sflow_ctl.results.recorded import has_masked, values_of
 from sflow_ctl.runtime.record import layout
 from sflow_ctl.runtime.record.claim import (
@@ -37,11 +38,17 @@ from sflow_ctl.runtime.record.claim import (
     shows_life,
 )
 from sflow_ctl.runtime.record.directory import RunFacts
+=======
+from sflow_ctl.report.timeline import Timeline
+from sflow_ctl.runtime.record import layout
+from sflow_ctl.runtime.record.claim import HeldClaim, await_end_of_earlier_start, claim_run, read_claim
+from sflow_ctl.runtime.record.directory import RunFacts, run_id_prefix
+>>>>>>> main
 from sflow_ctl.runtime.record.durable import UNREADABLE, open_regular, read_regular
 from sflow_ctl.runtime.record.held_exits import held_successes
 from sflow_ctl.runtime.record.prior_plans import PriorPlans
 from sflow_ctl.runtime.record.reader import Liveness, RunReader, RunStatus, list_runs
-from sflow_ctl.runtime.run.output_collector import collect_outputs
+from sflow_ctl.runtime.run.output_collector import OutputCollector, collect_outputs
 from sflow_ctl.runtime.viewing.messages import Change
 
 _EARLIER_LOG = lazy_pattern(r"\.attempt-(\d+)(?:\.rank-\d+)?\.log$")
@@ -60,6 +67,8 @@ class PriorRun(Struct, frozen=True):
     is_completed: bool
     next_seq: int
     """The next sequence number of the journal."""
+    timeline: Timeline
+    """Of all controllers so far."""
     claim: HeldClaim | None
     """This process's claim on the run; None for a run that has completed or is only read."""
 
@@ -98,7 +107,9 @@ def earlier_run(
     if must_claim and not is_completed:
         claim = claim_run(directory, max(reader.facts.incarnation, last.incarnation if last else 0))
     reader = RunReader(directory)  # another controller may have ended in between
-    reader.refresh()
+    timeline = Timeline({})
+    for change in reader.refresh():
+        timeline.note(change.transition, change.wall_ns)
     return PriorRun(
         directory,
         reader.facts,
@@ -107,6 +118,7 @@ def earlier_run(
         reader.incarnations,
         is_completed,
         _lines(directory / layout.JOURNAL) + 1,
+        timeline,
         claim,
     )
 
@@ -219,6 +231,16 @@ def prior_results(
     return results, resumed_summary(names, reasons, [name for name in names if name in uploads])
 
 
+def take_over_values(outputs: OutputCollector, plan: Plan, results: dict[str, PriorResult]) -> None:
+    """Give the collector of a resumed run the values of the tasks that are kept."""
+    outputs.values.update(
+        {name: prior.outputs for name, prior in results.items() if prior.outputs is not None}
+    )
+    with_result = [task.name for task in plan.tasks if task.result is not None]
+    if with_result:
+        outputs.keep_results([name for name in with_result if name in results and results[name].is_done])
+
+
 def kept_changes(run: PriorRun, results: dict[str, PriorResult]) -> list[Change]:
     """Return the last change of each kept task, for viewers, who hear only of what a controller has changed itself."""
     return [
@@ -306,14 +328,18 @@ def refuse_masked_values(document: object, secrets: Sequence[str], directory: Pa
 
 
 def requeued_run(output_dir: Path, run_id: str | None) -> Path | None:
-    """Return the run that this Slurm job had begun before it was requeued, or None: the newest one with its number."""
+    """Return the run that this Slurm job had begun before it was requeued, or None: the newest one of its own."""
     job = os.environ.get("SLURM_JOB_ID")
     if not job or not int(os.environ.get("SLURM_RESTART_COUNT") or 0):
         return None
     if run_id is not None:
         path = output_dir / run_id
         return path if (path / layout.RUN).is_file() else None
-    runs = [path for path in list_runs(output_dir) if path.name.startswith(f"{job}-")]
+    prefix = run_id_prefix()
+    runs = [path for path in list_runs(output_dir) if path.name.startswith(f"{prefix}-")]
+    if prefix != job:  # other jobs may use it, too
+        claims = {path: read_claim(path / layout.CLAIM) for path in runs}
+        runs = [path for path, claim in claims.items() if claim is not None and claim.job_id == job]
     return runs[-1] if runs else None
 
 

@@ -17,7 +17,6 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from protocol.ids import RankId
-from protocol.text.counted import counted
 from sflow_ctl.core.scheduler import Scheduler
 from sflow_ctl.format.expressions.templates import EVALUATOR
 from sflow_ctl.plan.log_paths import log_path, rank_log_path
@@ -35,11 +34,12 @@ from sflow_ctl.runtime.record.claim import HeldClaim, own_claim
 from sflow_ctl.runtime.record.directory import ConnectionFacts, RunDirectory, RunFacts, run_facts
 from sflow_ctl.runtime.record.journal import Journal
 from sflow_ctl.runtime.record.run_log import RunLog
+from sflow_ctl.runtime.record.summary_writer import SummaryWriter
 from sflow_ctl.runtime.run.controller import Controller
 from sflow_ctl.runtime.run.ending import RunEnd, conclude, with_archive
 from sflow_ctl.runtime.run.options import RunOptions
 from sflow_ctl.runtime.run.planning import PlannedRun
-from sflow_ctl.runtime.run.preflight import check_programs, fetch_missing_artifacts
+from sflow_ctl.runtime.run.preflight import check_programs, fetch_missing_artifacts, log_beginning
 from sflow_ctl.runtime.run.signals import EndSignals
 
 if TYPE_CHECKING:
@@ -154,11 +154,11 @@ def _run(
     with ExitStack() as ends:
         log = RunLog(directory.path / layout.RUN_LOG, options.log_level)
         ends.callback(log.close)
-        _log_beginning(log, planned, resumed, fetched)
+        log_beginning(log, planned.run_id, planned.plan, resumed, fetched)
         journal = _open_journal(planned, record)
         ends.callback(journal.close)
         clock = _job_clock(planned)
-        monitor = _make_monitor(planned.plan, directory.path, log, output)
+        monitor = _make_monitor(planned, directory.path, log, output)
         shell = _Shell(record, output, journal, log, clock, monitor)
         controller = _make_controller(planned, options, fleet, shell)
         gc.freeze()  # the plan lives as long as the run: no garbage collection need scan it
@@ -186,12 +186,12 @@ def _run(
             state=controller.state,
             outputs=controller.outputs.values,
             output_problems=controller.outputs.problems,
-            uploads=controller.progress.uploads,
             refused={**fleet.link.refused(), **{kind: n for kind, n in output.counters.items() if n}},
             job_id=planned.allocation.job_id if planned.allocation else None,
             resumed=record.resumed,
             record_error=controller.record_keeper.error,
         )
+        controller.summary.finish(end.summary)
         if monitor is not None:
             _report(monitor, planned, directory.path, log, signals)
         if planned.plan.upload_all is not None:
@@ -207,7 +207,7 @@ def _report(
     from sflow_ctl.runtime.monitor.ending import report_monitors  # most runs have no monitor
 
     gone_at = planned.allocation.ends_at if planned.allocation is not None else None
-    report_monitors(monitor, directory, planned.plan, log, lambda: signals.is_hurried, gone_at)
+    report_monitors(monitor, directory, log, lambda: signals.is_hurried, gone_at)
 
 
 def _with_archive(
@@ -224,7 +224,9 @@ def _with_archive(
 
     limit = EndOfUpload(controller.last_moment, lambda: signals.is_hurried)
     outcome = upload_run(plan, end.directory, fleet.common.marker, limit, shell.log, terminal.print_line)
-    return with_archive(end, outcome, shell.record.directory)
+    end = with_archive(end, outcome, shell.record.directory)
+    controller.summary.finish(end.summary)
+    return end
 
 
 def _fleet_request(planned: PlannedRun, options: RunOptions) -> FleetRequest:
@@ -330,6 +332,8 @@ def _make_controller(
         earlier=record.prior,
         evaluator=EVALUATOR,
     )
+    state = record.state or RunView(plan)
+    earlier = None if planned.earlier is None else planned.earlier.timeline
     controller = Controller(
         scheduler=scheduler,
         link=fleet.link,
@@ -340,18 +344,22 @@ def _make_controller(
         directory=record.directory,
         configs=fleet.configs,
         common=fleet.common,
-        state=record.state,
+        state=state,
+        summary=SummaryWriter(record.directory.path, record.facts, state, earlier),
         job_clock=shell.job_clock,
         monitor=shell.monitor,
     )
-    controller.outputs.values.update(
-        {name: prior.outputs for name, prior in record.prior.items() if prior.outputs is not None}
-    )
+    if record.prior:
+        from sflow_ctl.runtime.run.resume import take_over_values  # most runs are not resumed
+
+        take_over_values(controller.outputs, plan, record.prior)
     return controller
 
 
-def _make_monitor(plan: Plan, path: Path, log: RunLog, output: OutputService) -> "MonitorRecorder | None":
-    if not plan.monitors:
+def _make_monitor(
+    planned: PlannedRun, path: Path, log: RunLog, output: OutputService
+) -> "MonitorRecorder | None":
+    if not planned.plan.monitors:
         return None
     from sflow_ctl.runtime.monitor.recorder import MonitorRecorder
 
@@ -359,7 +367,8 @@ def _make_monitor(plan: Plan, path: Path, log: RunLog, output: OutputService) ->
         log.warning(text)
         output.say(f"warning: {text}")
 
-    return MonitorRecorder(path, plan, warn)
+    plan_of = planned.earlier.plans.of if planned.earlier is not None else None
+    return MonitorRecorder(path, planned.plan, warn, plan_of)
 
 
 def _resumed_lines(record: _Record) -> list[str]:
@@ -368,19 +377,6 @@ def _resumed_lines(record: _Record) -> list[str]:
     from sflow_ctl.report.resumed import resumed_lines
 
     return resumed_lines(record.resumed)
-
-
-def _log_beginning(log: RunLog, planned: PlannedRun, resumed: "list[str]", fetched: "list[Progress]") -> None:
-    plan = planned.plan
-    log.info(
-        f"run {planned.run_id}: {counted(len(plan.tasks), 'task')} on {counted(len(plan.nodes), 'node')}"
-    )
-    for line in resumed:
-        log.info(line)
-    for warning in [one.line() for one in plan.warnings]:
-        log.warning(warning)
-    for item in fetched:
-        (log.warning if item.is_warning else log.info)(item.sentence())
 
 
 def _close_output(output: OutputService, fleet: Fleet) -> None:

@@ -1,4 +1,4 @@
-"""Shows what running tasks wait for, and what became of uploads: in the log, on the console, in the state of the run."""
+"""Shows what changes no state: what running tasks wait for, missing values, uploads. In the log, on the console, in the view."""
 
 from typing import assert_never
 
@@ -6,21 +6,21 @@ import msgspec
 
 from protocol.messages.uploads import UploadOutcome
 from sflow_ctl.core.commands import RecordUploads, RecordWaiting
+from sflow_ctl.core.events import OutputsCollected, SchedulerEvent
 from sflow_ctl.plan.secrets import SECRETS
 from sflow_ctl.report.run_view import RunView
 from sflow_ctl.report.upload_text import outcome_text, problem_texts
 from sflow_ctl.runtime.logs.service import OutputService
 from sflow_ctl.runtime.record.journal import Journal
 from sflow_ctl.runtime.record.run_log import RunLog
-from sflow_ctl.runtime.run.output_collector import shown_problems
+from sflow_ctl.runtime.run.output_collector import OutputCollector, shown_problems
 
 
 class RunProgress:
-    """Takes the commands of the scheduler that change no state; `uploads` is what became of those of each task."""
+    """Takes the commands of the scheduler that change no state."""
 
     def __init__(self, state: RunView, journal: Journal, log: RunLog, output: OutputService) -> None:
         self._state, self._journal, self._log, self._output = state, journal, log, output
-        self.uploads: dict[str, UploadOutcome] = {}
 
     def show(self, command: RecordWaiting | RecordUploads, now: float) -> None:
         """Show and record it."""
@@ -28,11 +28,23 @@ class RunProgress:
             case RecordWaiting():
                 self._show_waiting(command, now)
             case RecordUploads(task=task, outcome=outcome):
-                self.uploads[task] = outcome
+                self._journal.uploads(command, now)
+                self._state.note_uploaded(task, command.attempt, outcome)
                 for line in lines_about(task, outcome, self._log):
                     self._output.say(line)
             case _:
                 assert_never(command)
+
+    def collected(self, outputs: OutputCollector) -> list[SchedulerEvent]:
+        """Take the values that have been read since the last call; show what is missing."""
+        events: list[SchedulerEvent] = []
+        for task, attempt, values, problems in outputs.collected():
+            for problem in problems:
+                self._log.warning(f"outputs of {task}: {problem}")
+            for shown in shown_problems(problems):
+                self._output.say(f"warning: outputs of {task}: {shown}")
+            events.append(OutputsCollected(task=task, attempt=attempt, values=values, problems=(*problems,)))
+        return events
 
     def _show_waiting(self, command: RecordWaiting, now: float) -> None:
         command = msgspec.structs.replace(command, text=SECRETS.mask.text(command.text))

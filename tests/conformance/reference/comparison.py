@@ -166,7 +166,7 @@ def _probe_there(probe: Mapping[str, Any], names: _Names) -> str:
 def _probes_here(task: PlannedTask, names: _Names) -> Iterator[str]:
     for probe in (part for whole in task.probes for part in whole.parts):
         for check in probe.checks:
-            deadline = task.deadline_s if probe.kind == "readiness" else None
+            deadline = task.deadlines_s[probe.part] if probe.kind == "readiness" else None
             times = (probe.delay_s, probe.interval_s, probe.timeout_s, probe.threshold, deadline)
             target: object = None
             if isinstance(check, HttpCheck):

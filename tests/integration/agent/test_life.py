@@ -12,7 +12,7 @@ from protocol.messages.rank_spec import HangPolicy, RankSpec
 from sflow_agent.activity_watch import ActivityWatch
 from sflow_agent.core.events import IdleChanged
 from sflow_agent.descriptors import Descriptors
-from sflow_agent.node.gpu_use import gpu_use
+from sflow_agent.node.gpu_driver import GpuDriver
 from sflow_agent.worker import Workers
 from tests.integration.agent.fake_controller import DEADLINE_S, rank_id
 from tests.unit.agent.fake_nvml import FakeGpu, FakeNvml
@@ -31,7 +31,9 @@ class Loop:
         self.descriptors = Descriptors(self.epoll)
         self.warnings: list[str] = []
         self.changes: list[IdleChanged] = []
-        self.life = ActivityWatch(Workers(self.descriptors), gpus, lambda path: path, self.warnings.append)
+        self.life = ActivityWatch(
+            Workers(self.descriptors), gpus, GpuDriver(), lambda path: path, self.warnings.append
+        )
         self.life.watch(spec, time.monotonic())
 
     def until(self, condition: Callable[[], object], what: str) -> None:
@@ -59,13 +61,13 @@ def test_idle_gpus_are_quiet_until_one_of_them_computes(nvml: FakeNvml) -> None:
     assert loop.changes == [IdleChanged(A, "gpus", True), IdleChanged(A, "gpus", False)]
     loop.life.unwatch(A)
     loop.until(lambda: loop.life.next_wakeup() is None, "an end of the looks")
-    assert nvml.open_sessions == 0
+    assert nvml.open_sessions == 1
 
 
 @pytest.mark.parametrize("number", [pynvml.NVML_ERROR_NOT_SUPPORTED, pynvml.NVML_ERROR_NO_PERMISSION])
 def test_a_gpu_without_utilisation_counts_as_used(number: int, nvml: FakeNvml) -> None:
     nvml.gpus[0].errors["use"] = number
-    assert gpu_use(NAMES) == {"GPU-a": None, "GPU-b": 0}
+    assert GpuDriver().use(NAMES) == {"GPU-a": None, "GPU-b": 0}
     loop = Loop()
     loop.until(lambda: len(loop.warnings) > 5, "several looks")
     assert set(loop.warnings) == {

@@ -68,6 +68,9 @@ def test_chosen_rows_with_files_from_the_command_line(tmp_path: Path) -> None:
     assert "row 3, column NODES: --set NODES=9 wins over the cell" in done.stderr
     (directory,) = (tmp_path / "sflow_output").glob("bulk_input_*")
     assert [row["status"] for row in results(directory)] == ["not submitted"]
+    (row,) = results(directory)
+    assert (row["sflow_batch_dir"], row["backend_job_id"]) == (directory.name, "not submitted")
+    assert Path(row["composed_sflow_config"]).is_file()
     script = (directory / "tasks_b_4_003.sh").read_text()
     composed = (directory / "tasks_b_4_003.yaml").read_text()
     assert "EXTRA" in composed
@@ -178,3 +181,28 @@ def test_compose_validates_and_writes_in_any_case(tmp_path: Path) -> None:
     assert bad.returncode == 2
     assert "error[gpus-do-not-fit]" in bad.stderr
     assert (tmp_path / "out.yaml").exists()
+
+
+def test_a_number_of_nodes_that_contradicts_the_sheet_is_an_error(tmp_path: Path) -> None:
+    sheet(tmp_path, "sflow_config_file,NUM_NODES\nbase.yaml tasks/a.yaml,3\n")
+    done = sflow_ctl("batch", "-b", "in/s.csv", "-N", "4", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "error[other-node-count]: --nodes 4 and the row's 3 nodes" in done.stderr
+    assert sflow_ctl("batch", "-b", "in/s.csv", "-N", "3", "-p", "p", "-A", "a", cwd=tmp_path).returncode == 0
+
+
+def test_where_sflow_comes_from_has_no_effect(tmp_path: Path) -> None:
+    sheet(tmp_path, "sflow_config_file,NUM_NODES\nbase.yaml tasks/a.yaml,3\n")
+    options = (
+        "--sflow-index-url",
+        "https://index.example",
+        "--sflow-source-path",
+        "/src",
+        "-p",
+        "p",
+        "-A",
+        "a",
+    )
+    done = sflow_ctl("batch", "-b", "in/s.csv", *options, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "--sflow-index-url and --sflow-source-path have no effect" in done.stderr

@@ -91,3 +91,12 @@ def test_ux_10_plan_says_that_gpus_are_simulated_unless_that_is_asked_for(tmp_pa
         done = sflow_ctl("plan", WORKERS, *asked, cwd=tmp_path, env=given)
         assert done.returncode == 0
         assert "simulated" not in done.stdout
+
+
+@pytest.mark.parametrize("command", ["plan", "run", "batch", "compose", "visualize"])
+def test_a_sheet_is_no_workflow_file(command: str, tmp_path: Path) -> None:
+    (tmp_path / "jobs.csv").write_text("sflow_config_file,A\nw.yaml,1\n")
+    done = sflow_ctl(command, "jobs.csv", cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error[sheet-as-workflow]: jobs.csv is a sheet, not a workflow file")
+    assert "-b jobs.csv" in done.stderr

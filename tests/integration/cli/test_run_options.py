@@ -41,3 +41,16 @@ def test_how_much_the_log_notes(tmp_path: Path) -> None:
         sflow_ctl("run", EXAMPLES / "hello.yaml", "--log-level", level, "--run-id", level, cwd=tmp_path)
         assert bool((tmp_path / "sflow_output" / level / "sflow.log").read_text()) is has_lines
     assert sflow_ctl("run", "--log-level", "loud", cwd=tmp_path).returncode == 2
+
+
+def test_the_caller_may_say_what_ids_of_runs_begin_with(tmp_path: Path) -> None:
+    for variables, beginning in (
+        ({"SFLOW_RUN_ID_PREFIX": "nightly", "SLURM_JOBID": "7"}, "nightly-hello-"),
+        ({"SFLOW_RUN_ID_PREFIX": "", "SLURM_JOBID": ""}, "hello-"),
+    ):
+        place = tmp_path / beginning
+        place.mkdir()
+        done = sflow_ctl("run", EXAMPLES / "hello.yaml", "--nodes", "1", cwd=place, env=variables)
+        assert done.returncode == 0, done.stderr
+        (run,) = (place / "sflow_output").iterdir()
+        assert run.name.startswith(beginning)

@@ -69,6 +69,8 @@ def test_a_wheel_has_them_too(tmp_path: Path) -> None:
     shutil.unpack_archive(wheel, installed, "zip")
     shown = sflow_ctl("sample", "show", "diamond", cwd=tmp_path, env={"PYTHONPATH": str(installed)})
     assert shown.stdout == (EXAMPLES / "diamond.yaml").read_text(), shown.stderr
+    listed = sflow_ctl("skill", "--list", cwd=tmp_path, env={"PYTHONPATH": str(installed)})
+    assert "writing-sflow-files" in listed.stdout, listed.stderr
     where = subprocess.run(
         [sys.executable, "-c", "import sflow_ctl; print(sflow_ctl.__file__)"],
         cwd=tmp_path,

@@ -276,6 +276,38 @@ workflow:
     assert len(after) > len(before)
 
 
+def test_reports_of_a_resumed_run_cover_all_of_its_controllers(tmp_path: Path) -> None:
+    text = """version: "0.1"
+workflow:
+  name: w
+  monitor: {interval: 100, scopes: {cpu: {}}}
+  tasks:
+    - name: a
+      script: ["echo GO; sleep 0.4; echo END"]
+      monitor: {interval: 100, scopes: {cpu: {}}, window: {start: GO, end: END}}
+    - {name: b, depends_on: [a], script: ["[ -e go ] || sleep 600"]}
+"""
+    one = Run.start(text, tmp_path)
+    one.wait_for("b", "running")
+    wait_until(lambda: len(times(one.directory, "cpu")) > 8, "readings beside b")
+    one.process.kill()
+    one.process.wait()
+    one.kill()
+    killed_at = wall_clock()
+    (tmp_path / "go").touch()
+    again = sflow_ctl("run", "--resume", one.directory, "--force", cwd=tmp_path)
+    assert again.returncode == 0, again.stdout + again.stderr
+    stamps = [float(row["timestamp"]) for row in timeline(one.directory, "lifecycle/workflow")]
+    assert min(stamps) < killed_at - 0.4
+    assert max(stamps) > killed_at
+    of_a = [float(row["timestamp"]) for row in timeline(one.directory, "windowed/a")]
+    assert 0 < max(of_a) - min(of_a) < 1.0, "the task did not run again"
+    window = json.loads((one.directory / "sflow_monitor/windowed/a/window.json").read_bytes())
+    assert window["status"] == "matched"
+    overview = (one.directory / "sflow_monitor.log").read_text()
+    assert [word for word in ("submit", "lost", "done") if word in overview] == ["submit", "lost", "done"]
+
+
 def test_a_png_is_the_same_drawing(tmp_path: Path) -> None:
     try:
         import cairosvg  # noqa: F401

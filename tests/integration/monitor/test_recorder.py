@@ -13,6 +13,7 @@ from protocol.messages.monitor import Mark, RankWindow, Reading
 from sflow_ctl.runtime.monitor import recorder as recorder_module
 from sflow_ctl.runtime.monitor.recorder import MAX_WAITING, MonitorRecorder
 from sflow_ctl.runtime.monitor.reports import MonitorReports
+from sflow_ctl.runtime.record import layout
 from tests.support import wait_until
 from tests.unit.planner.planning import plan_of
 
@@ -29,6 +30,7 @@ def warned() -> list[str]:
 
 @pytest.fixture
 def recorder(tmp_path: Path, warned: list[str]) -> Iterator[MonitorRecorder]:
+    (tmp_path / layout.OURS).mkdir()
     made = MonitorRecorder(tmp_path, plan_of(tmp_path, WORKFLOW), warned.append)
     yield made
     if made._thread.is_alive():

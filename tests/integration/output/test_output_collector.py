@@ -5,6 +5,7 @@ import select
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -13,10 +14,17 @@ from protocol.ids import AttemptId, RankId
 from protocol.messages.facts import RankExited
 from sflow_ctl.core.events import MessageReceived
 from sflow_ctl.plan.model import PlannedTask
+<<<<<<< HEAD
 from sflow_ctl.plan.results import PlannedOutput
 from sflow_ctl.results import documents
+=======
+from sflow_ctl.plan.results import PlannedOutput, PlannedResult, PlannedResultPattern
+from sflow_ctl.runtime.files import task_results
+from sflow_ctl.runtime.record.durable import write_for_now
+>>>>>>> main
 from sflow_ctl.runtime.run import output_collector
 from sflow_ctl.runtime.run.output_collector import OutputCollector, TaskOutputs
+from tests.support import wait_until
 from tests.unit.core.plans import a_task
 
 
@@ -87,6 +95,7 @@ def test_r6_values_are_known_where_nothing_can_be_written(tmp_path: Path, collec
     assert "outputs.json cannot be written" in found.problems[0]
 
 
+<<<<<<< HEAD
 @pytest.mark.parametrize("size", [99, 100, 101, 200, 1001])
 def test_r17_a_line_without_end_is_not_held_in_memory(
     tmp_path: Path, collector: OutputCollector, monkeypatch: pytest.MonkeyPatch, size: int
@@ -113,3 +122,92 @@ def test_r17_a_document_that_is_too_large_is_said(
     (found,) = wait_for(collector, 1)
     assert found.values == {"rate": 5}
     assert found.problems == ["v.json: larger than 1 Mi characters"]
+=======
+# ---------------------------------------------------------------------- results.json
+
+
+def measuring(name: str, tmp_path: Path) -> PlannedTask:
+    """A task with a result, and its log."""
+    (tmp_path / name).mkdir()
+    (tmp_path / name / f"{name}.log").write_text(f"rate={name[1:]}\n")
+    pattern = PlannedResultPattern(name="rate", regex="rate=(.+)")
+    return msgspec.structs.replace(a_task(name), result=PlannedResult(patterns=(pattern,)))
+
+
+def entries(tmp_path: Path) -> dict[str, Any]:
+    """Return the values in `results.json` by task."""
+    document = msgspec.json.decode((tmp_path / "results.json").read_bytes())
+    assert document["schema_version"] == "sflow.results.v1"
+    return {name: one["values"] for name, one in document["tasks"].items()}
+
+
+def test_results_of_thousands_of_tasks_are_not_all_written_for_each_of_them(
+    tmp_path: Path, collector: OutputCollector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[int] = []
+
+    def write(path: Path, content: bytes) -> None:
+        written.append(len(content))
+        write_for_now(path, content)
+
+    monkeypatch.setattr(task_results, "write_for_now", write)
+    monkeypatch.setattr(task_results, "write_durably", write_for_now)
+    monkeypatch.setattr(output_collector, "write_durably", write_for_now)
+    names = [f"t{index}" for index in range(2000)]
+    tasks = [measuring(name, tmp_path) for name in names]
+    began = time.monotonic()
+    for task in tasks:
+        collector.collect(task, 1)
+    wait_for(collector, len(tasks))
+    took_s = time.monotonic() - began
+    assert collector.write_results() == ""
+    assert entries(tmp_path) == {name: {"rate": int(name[1:])} for name in names}
+    assert len(written) <= 3 + took_s / task_results.WRITE_EVERY_S
+    before = len(written)
+    assert collector.write_results() == ""
+    assert len(written) == before, "nothing was new"
+
+
+def test_results_appear_without_an_end_of_the_run(tmp_path: Path, collector: OutputCollector) -> None:
+    collector.collect(measuring("t1", tmp_path), 1)
+    wait_for(collector, 1)
+    wait_until((tmp_path / "results.json").is_file, "the results")
+    collector.collect(measuring("t2", tmp_path), 1)
+    wait_until(lambda: len(entries(tmp_path)) == 2, "both results")
+
+
+def test_a_resumed_run_has_the_results_of_kept_tasks_only(tmp_path: Path) -> None:
+    first = OutputCollector(tmp_path)
+    for name in ("t1", "t2", "t3"):
+        first.collect(measuring(name, tmp_path), 1)
+    wait_for(first, 3)
+    first.write_results()
+    first.close()
+    (tmp_path / "t3" / "result.json").write_text("no JSON")
+    (tmp_path / "results.json").unlink()  # a killed controller may not have written it
+    second = OutputCollector(tmp_path)
+    second.keep_results(["t1", "t3"])
+    second.write_results()
+    second.close()
+    assert entries(tmp_path) == {"t1": {"rate": 1}}
+
+
+def test_results_that_cannot_be_written_are_a_problem(tmp_path: Path, collector: OutputCollector) -> None:
+    (tmp_path / "results.json").mkdir()
+    collector.writes_results = False
+    collector.collect(measuring("t1", tmp_path), 1)
+    assert wait_for(collector, 1)[0].problems == []
+    assert collector.write_results().startswith("results.json cannot be written: ")
+
+
+def test_only_tasks_that_come_after_others_need_the_results(
+    tmp_path: Path, collector: OutputCollector
+) -> None:
+    collector.writes_results = False
+    collector.collect(measuring("t1", tmp_path), 1)
+    wait_for(collector, 1)
+    collector.write_results([a_task("first")])
+    assert not (tmp_path / "results.json").exists()
+    collector.write_results([a_task("first"), a_task("second", "t1")])
+    assert entries(tmp_path) == {"t1": {"rate": 1}}
+>>>>>>> main

@@ -266,6 +266,24 @@ def test_an_upload_that_a_killed_controller_left_is_done_by_a_resume(
     assert task.uploads.count == 1
 
 
+def test_the_summary_of_a_resumed_run_has_the_uploads_of_kept_tasks(tmp_path: Path) -> None:
+    text = disk(tmp_path / "out", "{target: res, from: a.txt}")
+    text += "    - {name: u, depends_on: [t], script: ['[ -e go ]']}\n"
+    (tmp_path / "w.yaml").write_text(text)
+    assert sflow_ctl("run", "w.yaml", "--run-id", "r", cwd=tmp_path).returncode == 1
+    directory = tmp_path / "sflow_output" / "r"
+    (directory / ".sflow" / "summary.json").unlink()  # as after a controller that was killed
+    (tmp_path / "go").touch()
+    resumed = sflow_ctl("run", "--resume", str(directory), "--force", cwd=tmp_path)
+    assert resumed.returncode == 0, resumed.stdout + resumed.stderr
+    summary = json.loads((directory / ".sflow" / "summary.json").read_bytes())
+    task = next(one for one in summary["tasks"] if one["name"] == "t")
+    assert (task["attempts"], task["uploads"]["count"], task["uploads"]["bytes"]) == (1, 1, 2)
+    assert task["uploads"]["files"][0]["address"].endswith("/out/a.txt")
+    shown = json.loads(sflow_ctl("status", str(directory), "--json", cwd=tmp_path).stdout)
+    assert shown["tasks"][0]["uploads"]["count"] == 1
+
+
 def test_a_run_without_uploads_imports_no_boto3(tmp_path: Path) -> None:
     """Neither does the controller of one with uploads: the library is in the uploader alone."""
     (tmp_path / "sitecustomize.py").write_text("")

@@ -110,7 +110,11 @@ def test_leftovers_are_ended_and_then_cleared() -> None:
     assert len(core.exited()) == 1
     assert core.next_wakeup() == 6.0
     assert core.handle(WakeUp(), 6.0) == [SignalTree(A, SIGKILL)]
-    assert core.handle(TreeGone(A, 2), 6.1) == [Report(RankCleared(rank=A, ended=2)), ForgetRank(A)]
+    left = ("7 sleep", "8 sleep")
+    assert core.handle(TreeGone(A, 2, left), 6.1) == [
+        Report(RankCleared(rank=A, ended=2, left=left)),
+        ForgetRank(A),
+    ]
     assert core.handle(TreeGone(A, 2), 6.2) == []
     assert core.next_wakeup() is None
 

@@ -289,3 +289,15 @@ def test_a_variable_that_hides_gpus_is_named(
     environ = {"CUDA_VISIBLE_DEVICES": given}
     seen = view(here, monkeypatch, four(), environ) if has_driver else inventory.gpu_view(0, environ)
     assert seen.problems == problem
+
+
+def test_the_names_of_planned_gpus_are_given_if_all_are_known() -> None:
+    gpus = (
+        Gpu(index=0, uuid=A),
+        Gpu(index=1, uuid=""),
+        Gpu(index=2, uuid=C),
+        Gpu(index=3, uuid="x", simulated=True),
+    )
+    view = GpuView(gpus=gpus)
+    assert view.uuids((2, 0)) == (C, A)
+    assert view.uuids((0, 1)) == view.uuids((0, 3)) == view.uuids((0, 4)) == view.uuids(()) == ()

@@ -105,9 +105,8 @@ def test_repeated_words_occur_once() -> None:
 @given(st.lists(st.tuples(CELL, CELL), min_size=1, max_size=6))
 def test_row_names_are_safe_and_unique(cells: list[tuple[str, str]]) -> None:
     rows = [{"sflow_config_file": "a.yaml", "job_name": name, "X": value} for name, value in cells]
-    table = results_table(
-        list(rows[0]), [{**row, **result_cells(JobResult("failed"), "/o", False)} for row in rows]
-    )
+    lines = [{**row, **result_cells(JobResult("failed"), "/o", "b", False)} for row in rows]
+    table = results_table(list(rows[0]), lines, has_composed=False)
     one = sheet(table)
     names = [row_name(one, row, None, "sflow") for row in one.rows]
     assert len({name.lower() for name in names}) == len(rows)
@@ -219,13 +218,21 @@ def test_a_number_of_nodes_is_a_number() -> None:
 
 def test_results_keep_the_input_and_replace_earlier_results() -> None:
     lines = [
-        {"f": "a", "status": "failed", **result_cells(JobResult("submitted", "7"), "/o", True)},
-        {"f": "b,c", **result_cells(JobResult("failed"), "/o", True)},
-        {"f": "d", **result_cells(JobResult("not submitted"), "/o", False)},
+        {
+            "f": "a",
+            "status": "failed",
+            **result_cells(JobResult("submitted", "7", "/o/b/a.yaml"), "/o", "b", True),
+        },
+        {"f": "b,c", **result_cells(JobResult("failed"), "/o", "b", True)},
+        {"f": "d", **result_cells(JobResult("not submitted"), "/o", "b", False)},
     ]
-    assert results_table(("f", "status"), lines) == (
-        "f,slurm_job_id,sflow_output_dir,status\n"
-        "a,7,/o/7-*,submitted\n"
-        '"b,c",FAILED,,failed\n'
-        "d,not submitted,not submitted,not submitted\n"
+    assert results_table(("f", "status"), lines, has_composed=False) == (
+        "f,slurm_job_id,backend_job_id,sflow_output_dir,sflow_batch_dir,status\n"
+        "a,7,7,/o/7-*,b,submitted\n"
+        '"b,c",FAILED,FAILED,,b,failed\n'
+        "d,not submitted,not submitted,not submitted,b,not submitted\n"
+    )
+    assert (
+        results_table(("f",), lines[:1], has_composed=True).splitlines()[1]
+        == "a,7,7,/o/7-*,b,submitted,/o/b/a.yaml"
     )

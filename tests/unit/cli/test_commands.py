@@ -46,3 +46,10 @@ def test_ux_15_an_unknown_sample_is_an_error_of_usage() -> None:
     assert getattr(caught.value, "exit_status", None) is ExitStatus.USAGE
     assert 'did you mean "hello"?' in str(caught.value)
     assert "available samples: " in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["upgrade", "update"])
+def test_an_upgrade_is_done_by_pip(name: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        group.main([name], standalone_mode=False)
+    assert caught.value.findings[0].hint == "sflow-ctl does not install itself: pip install -U sflow-ctl"

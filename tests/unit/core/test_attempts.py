@@ -3,8 +3,9 @@
 import msgspec
 import pytest
 
-from protocol.messages.facts import ExitCause, LaunchFailed, RankExited
+from protocol.messages.facts import ExitCause, LaunchFailed, RankCleared, RankExited
 from protocol.messages.rank_spec import Success
+from sflow_ctl.core.commands import Warn
 from sflow_ctl.core.events import AgentLost, MessageReceived
 from sflow_ctl.core.model.rank_specs import success_of_rank
 from sflow_ctl.core.states import Outcome, TaskState, Transition
@@ -185,6 +186,24 @@ def test_the_owner_of_a_tasks_port_is_in_the_reason() -> None:
         )
         change = last(drive, MessageReceived(node=0, message=message))
         assert (change.reason.after, change.reason.text.partition("; again")[0]) == ("port_in_use", text)
+
+
+def test_what_a_completed_task_leaves_is_named_once_for_all_of_its_replicas() -> None:
+    tasks = [a_task(name, base="t") for name in ("t_0", "t_1")]
+    run = Driver.joined(a_plan(*tasks, a_task("failed", on_failure="continue")))
+    run.start("t_0", "t_1", "failed")
+    for name, code in (("failed", 1), ("t_0", 0), ("t_1", 0)):
+        run(exited(name, code, cleared=False))
+        fact = RankCleared(rank=rank(name), ended=4, left=("7 sleep", "8 python"))
+        said = [one.text for one in run(MessageReceived(node=0, message=fact)).of(Warn)]
+        assert said == (
+            [
+                "t_0 has ended with its first process; stopped then: 7 sleep, 8 python and 2 more "
+                "(to keep the task running until they end, let its script `wait` for them)"
+            ]
+            if name == "t_0"
+            else []
+        )
 
 
 def test_a_task_whose_server_is_gone_for_ever_does_not_wait_for_another_attempt() -> None:

@@ -73,7 +73,7 @@ def test_several_nodes_are_counted_and_the_first_are_named() -> None:
 
 
 def running(deadline_s: float | None = None, retries: int = 0) -> Driver:
-    task = msgspec.structs.replace(a_task("a", service=True, retries=retries), deadline_s=deadline_s)
+    task = msgspec.structs.replace(a_task("a", service=True, retries=retries), deadlines_s=(deadline_s,))
     run = Driver(a_plan(task, a_task("b", "a")))
     run(hello(), now=10.0)
     run(started("a"), now=11.0)

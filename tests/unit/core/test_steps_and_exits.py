@@ -76,7 +76,10 @@ def test_clusters_f1_a_service_that_leaves_before_it_is_ready_has_failed() -> No
         run.end("s", 0)
         if attempt == 1:
             run.wake()
-    assert run.why("s") == "not_ready: exited with status 0 before it was ready: port 1000 is not listening"
+    assert (
+        run.why("s")
+        == "not_ready: exited with status 0 before it was ready: port 1000 is not listening (service exited before readiness)"
+    )
     assert run.task("a").state is S.CANCELLED
     assert run.cause().startswith("task s exited with status 0 before it was ready")
 
@@ -85,7 +88,10 @@ def test_clusters_f1_before_it_is_ready_other_good_statuses_are_like_0() -> None
     run = Driver.joined(a_plan(a_task("s", service=True, success_exit_codes=(0, 3))))
     run.start("s")
     run.end("s", 3)
-    assert run.why("s") == "not_ready: exited with status 3 before it was ready"
+    assert (
+        run.why("s")
+        == "not_ready: exited with status 3 before it was ready (service exited before readiness)"
+    )
 
 
 def test_clusters_f1_a_job_with_a_readiness_probe_need_not_become_ready() -> None:

@@ -214,7 +214,7 @@ def test_a_lost_node_is_a_problem(on_error: OnUploadError, state: TaskState) -> 
 
 
 def test_a_deadline_of_readiness_does_not_end_uploads() -> None:
-    task = msgspec.structs.replace(uploading(a_task("a", service=True, kind="task")), deadline_s=10.0)
+    task = msgspec.structs.replace(uploading(a_task("a", service=True, kind="task")), deadlines_s=(10.0,))
     run = Driver.joined(plan(task))
     run.start("a")
     assert run(exited("a")) == ["a#1 waits: 1 upload begun", "0: upload a#1"]

@@ -94,3 +94,23 @@ workflow:
         ((0,), (1,)),
         ((1,), (1,)),
     ]
+
+
+def test_tasks_that_keep_their_gpus_hold_them_to_the_end(tmp_path: Path) -> None:
+    file = tmp_path / "w.yaml"
+    head = 'version: "0.1"\nbackends: {b: {type: local, gpus_per_node: 4}}\nworkflow:\n  name: w\n  tasks:\n'
+    resources = "{gpus: {count: 1, release_after: workflow_completion}}"
+    keep = f"    - {{name: k, replicas: {{count: 2}}, script: [x], resources: {resources}}}\n"
+    user = "    - {name: u, script: [x], depends_on: [k], resources: {gpus: {count: 3}}}\n"
+    file.write_text(head + keep + user)
+    with pytest.raises(PlanError) as raised:
+        build_plan(load_documents([file]), CONTEXT)
+    (finding,) = raised.value.findings
+    assert finding.what == (
+        'task "u" asks for 3 GPUs; the tasks (release_after: workflow_completion) it depends on hold 2 = 2 × 1 (k) of 4 '
+        "to the end of the run, only 2 GPUs remain available"
+    )
+    file.write_text(head + keep.replace("count: 2", "count: 5", 1))
+    with pytest.raises(PlanError) as raised:
+        build_plan(load_documents([file]), CONTEXT)
+    assert "the tasks (release_after: workflow_completion) on backend" in raised.value.findings[0].what

@@ -105,7 +105,7 @@ EXITED = RankExited(
     has_listened=True,
 )
 KILLED = RankExited(rank=RANK, signal=9, runtime_s=0.5)
-TRIGGERED = ProbeTriggered(attempt=ATTEMPT, rank=1, kind="readiness", detail="port 80 is listening")
+TRIGGERED = ProbeTriggered(attempt=ATTEMPT, rank=1, kind="readiness", part=1, detail="port 80 is listening")
 SPEC = RankSpec(
     rank=RANK,
     argv=("bash", "-c", "true"),
@@ -130,7 +130,7 @@ SPEC = RankSpec(
             interval_s=2.0,
             timeout_s=3.0,
             threshold=4,
-            also=(Probe(kind="readiness", checks=(TcpCheck(port=81),)),),
+            also=(Probe(kind="readiness", checks=(TcpCheck(port=81),), part=1),),
         ),
         Probe(
             kind="readiness",
@@ -335,7 +335,7 @@ FROM_AGENT: tuple[FromAgent, ...] = (
         ),
     ),
     EXITED,
-    RankCleared(rank=RANK, ended=3, survivors=("77 deaf",)),
+    RankCleared(rank=RANK, ended=3, left=("76 sleep",), survivors=("77 deaf",)),
     TRIGGERED,
     ProbeWaiting(attempt=ATTEMPT, kind="readiness", detail="HTTP 503"),
     RankIdle(rank=RANK, kind="output", is_quiet=True),

@@ -45,8 +45,8 @@ def test_s7_text_that_a_spreadsheet_would_execute_is_made_inert(text: str) -> No
 
 
 def test_s7_the_table_of_a_sheet_of_jobs_is_inert_too() -> None:
-    line = {"=A": "=1+1", "N": "-1", **result_cells(JobResult("failed"), "out", was_submitting=True)}
-    header, row = csv.reader(io.StringIO(jobs_table(["=A", "N"], [line])))
+    line = {"=A": "=1+1", "N": "-1", **result_cells(JobResult("failed"), "out", "bulk", was_submitting=True)}
+    header, row = csv.reader(io.StringIO(jobs_table(["=A", "N"], [line], has_composed=False)))
     assert header[0] == "'=A"
     assert row[:2] == ["'=1+1", "-1"]
 

@@ -122,7 +122,8 @@ def test_a_file_that_cannot_be_taken_is_an_error(read: bytes | OSError, error: s
 
 
 def test_all_results_are_one_document_with_sorted_keys() -> None:
-    entry = results_entry("maker", result_of_file("my.json", b'{"rate": 7}'))
+    found = result_of_file("my.json", b'{"rate": 7}')
+    entry = results_entry("maker", found.is_ok, found.values)
     text = encoded(results_document("run-1", {"maker": entry}))
     assert json.loads(text) == {
         "schema_version": "sflow.results.v1",
