@@ -24,7 +24,7 @@ from sflow_ctl.plan.results import STDOUT
 from sflow_ctl.plan.secrets import SECRETS
 from sflow_ctl.report.resumed import ResumedSummary, resumed_summary
 from sflow_ctl.report.run_view import RunView, TaskRecord
-<<<<<<< HEAD
+from sflow_ctl.report.timeline import Timeline
 from sflow_ctl.results.recorded import has_masked, values_of
 from sflow_ctl.runtime.record import layout
 from sflow_ctl.runtime.record.claim import (
@@ -37,13 +37,7 @@ from sflow_ctl.runtime.record.claim import (
     read_claim,
     shows_life,
 )
-from sflow_ctl.runtime.record.directory import RunFacts
-=======
-from sflow_ctl.report.timeline import Timeline
-from sflow_ctl.runtime.record import layout
-from sflow_ctl.runtime.record.claim import HeldClaim, await_end_of_earlier_start, claim_run, read_claim
 from sflow_ctl.runtime.record.directory import RunFacts, run_id_prefix
->>>>>>> main
 from sflow_ctl.runtime.record.durable import UNREADABLE, open_regular, read_regular
 from sflow_ctl.runtime.record.held_exits import held_successes
 from sflow_ctl.runtime.record.prior_plans import PriorPlans

@@ -14,14 +14,10 @@ from protocol.ids import AttemptId, RankId
 from protocol.messages.facts import RankExited
 from sflow_ctl.core.events import MessageReceived
 from sflow_ctl.plan.model import PlannedTask
-<<<<<<< HEAD
-from sflow_ctl.plan.results import PlannedOutput
-from sflow_ctl.results import documents
-=======
 from sflow_ctl.plan.results import PlannedOutput, PlannedResult, PlannedResultPattern
+from sflow_ctl.results import documents
 from sflow_ctl.runtime.files import task_results
 from sflow_ctl.runtime.record.durable import write_for_now
->>>>>>> main
 from sflow_ctl.runtime.run import output_collector
 from sflow_ctl.runtime.run.output_collector import OutputCollector, TaskOutputs
 from tests.support import wait_until
@@ -95,7 +91,6 @@ def test_r6_values_are_known_where_nothing_can_be_written(tmp_path: Path, collec
     assert "outputs.json cannot be written" in found.problems[0]
 
 
-<<<<<<< HEAD
 @pytest.mark.parametrize("size", [99, 100, 101, 200, 1001])
 def test_r17_a_line_without_end_is_not_held_in_memory(
     tmp_path: Path, collector: OutputCollector, monkeypatch: pytest.MonkeyPatch, size: int
@@ -122,7 +117,8 @@ def test_r17_a_document_that_is_too_large_is_said(
     (found,) = wait_for(collector, 1)
     assert found.values == {"rate": 5}
     assert found.problems == ["v.json: larger than 1 Mi characters"]
-=======
+
+
 # ---------------------------------------------------------------------- results.json
 
 
@@ -210,4 +206,3 @@ def test_only_tasks_that_come_after_others_need_the_results(
     assert not (tmp_path / "results.json").exists()
     collector.write_results([a_task("first"), a_task("second", "t1")])
     assert entries(tmp_path) == {"t1": {"rate": 1}}
->>>>>>> main
