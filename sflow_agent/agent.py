@@ -44,6 +44,8 @@ from sflow_agent.worker import Workers
 
 EXIT_INFRASTRUCTURE = 3
 GOODBYE_WITHIN_S = 2.0
+Keep = Callable[[int, str], object]
+"""Tells a local run's keeper the pid of the controller and the marker of the run."""
 NoteHeard = Callable[[float, float], object]
 """Reports to the guardian when a controller was last heard of (monotonic s), and how long the agent lives without one."""
 LEAVES_WITHIN_S = 30.0
@@ -56,6 +58,7 @@ def run_agent(
     cleanups: CleanupList,
     handover: OutputSender | None,
     note_heard: NoteHeard,
+    keep: Keep | None = None,
 ) -> int:
     """Run the agent to its end; return its exit status. `guardian` is its parent's pid."""
     become_subreaper()
@@ -66,6 +69,8 @@ def run_agent(
         config = read_config(encoded_config)
         if config is None:
             return 0  # prestarted and not needed
+        if keep is not None and config.controller_pid is not None:
+            keep(config.controller_pid, config.marker)
         agent = Agent(config, guardian, cleanups, handover, note_heard)
     except (FleetError, OSError, ValueError) as error:
         print_error(f"cannot start: {error}")

@@ -169,7 +169,7 @@ def _could_not(end: EndedRank, error: OSError) -> ExitCause | None:
 def _pieces(path: str, labels: Labels) -> list[LogExcerpt]:
     """Return the end of a log and its beginning, without overlap; the end first: it is nearer to the cause."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
         return []
     try:

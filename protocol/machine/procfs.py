@@ -19,6 +19,9 @@ from protocol.text.lazy_pattern import lazy_pattern
 _QUEUES = lazy_pattern(rb"^Max msgqueue size +(\d+)", re.MULTILINE)
 _LOCKS = lazy_pattern(rb"^Max file locks +(\d+)", re.MULTILINE)
 _RANK_MASK = (1 << RANK_BITS) - 1
+_CONTAINER_MONITORS = ("conmon", "containerd-shim")
+MONITOR_GRACE_S = 1.0
+"""The time in which a container's monitor may end by itself: killed, it leaves Podman 4.3 in doubt for 5 s."""
 _AGENT_WORDS = (b"-m", b"sflow_agent")
 EXEC_WITHIN_S, EXEC_LOOK_S = 0.02, 0.0005
 
@@ -86,6 +89,12 @@ def name_of(pid: int) -> str:
 def all_processes() -> list[int]:
     """Return every process of the node."""
     return [int(name) for name in os.listdir("/proc") if name.isdecimal()]  # noqa: PTH208
+
+
+def is_container_monitor(pid: int) -> bool:
+    """Return whether a process watches a container for its engine: it ends with the container, and lets the engine know."""
+    stat = read_stat(pid)
+    return stat is not None and stat.name.startswith(_CONTAINER_MONITORS)
 
 
 # ---------------------------------------------------------------------- parentage

@@ -14,6 +14,12 @@ MIN_CHARACTERS = 4
 MIN_LINE_CHARACTERS = 8
 """A line of a value of several lines, such as a private key, is masked by itself from this length on."""
 
+_NOT_PLAIN = re.compile(r"[^\w@%+=:,./-]")
+_IN_DOUBLE_QUOTES = re.compile(r'["$`\\]')
+_ESCAPED = re.compile(r"%[0-9A-F]{2}")
+_SAFE_IN_URLS = ("", "/", "!'()*", ";,/?:@&=+$!'()*#")
+"""Of Python twice, and of encodeURIComponent and encodeURI in browsers."""
+
 
 def mark_of(name: str) -> str:
     """Return what stands for the value of a secret."""
@@ -89,8 +95,7 @@ class Mask:
 
 def _forms(value: str) -> Iterable[str]:
     """Yield the forms in which a value may stand in a text."""
-    import json  # for runs with secrets only, as the next
-    from urllib.parse import quote
+    import json  # for runs with secrets only
 
     pieces = [value.strip("\n")]
     if "\n" in pieces[0]:
@@ -107,8 +112,11 @@ def _forms(value: str) -> Iterable[str]:
                 piece.replace("'", "'\\''"),
                 piece.replace("'", "''"),
                 piece.replace('"', '""'),
-                quote(piece, safe="", errors="replace"),
-                quote(piece, errors="replace"),
+                _NOT_PLAIN.sub(r"\\\g<0>", piece),  # printf %q
+                _IN_DOUBLE_QUOTES.sub(r"\\\g<0>", piece),
+                json.dumps(piece)[1:-1].replace("/", "\\/"),
+                _for_html(json.dumps(piece, ensure_ascii=False)[1:-1], "<>&"),  # Go
+                *_in_urls(piece),
             ]
             yield from written
             yield from (
@@ -116,7 +124,18 @@ def _forms(value: str) -> Iterable[str]:
             )  # a script in a JSON file
 
 
-def _for_html(text: str) -> str:
-    for character in "<>&'":
+def _in_urls(text: str) -> Iterable[str]:
+    """Yield how programs write a text in a URL: they leave other characters as they are, and some write `%2f`."""
+    from urllib.parse import quote, quote_plus
+
+    for safe in _SAFE_IN_URLS:
+        for write in (quote, quote_plus):
+            written = write(text, safe=safe, errors="replace")
+            yield written
+            yield _ESCAPED.sub(lambda found: found[0].lower(), written)
+
+
+def _for_html(text: str, characters: str = "<>&'") -> str:
+    for character in characters:
         text = text.replace(character, f"\\u{ord(character):04x}")
     return text

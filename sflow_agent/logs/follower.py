@@ -269,7 +269,7 @@ class LogFollower:
         if stream is None:
             return budget
         try:
-            descriptor = os.open(log.path, os.O_RDONLY | os.O_CLOEXEC)
+            descriptor = os.open(log.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         except FileNotFoundError:  # it was deleted: the rest of a complete log can never be sent
             if stream.end is None:
                 return budget

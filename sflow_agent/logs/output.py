@@ -21,6 +21,7 @@ from collections import deque
 from collections.abc import Callable
 
 from protocol.ids import RankId
+from protocol.machine.log_file import open_log
 from protocol.machine.named_file import WRITTEN_AGAIN, is_at_path, put_back
 from sflow_agent.descriptors import Descriptors
 from sflow_agent.logs.output_handover import OutputSender
@@ -115,7 +116,7 @@ class Outputs:
 
         Raises: OSError for a log that cannot be opened.
         """
-        file = _open_log(path)
+        file = open_log_of(path)
         if len(self._by_rank) >= self._most:
             os.close(file)
             unmasked = "" if self.mask is None else ", where secrets are not masked"
@@ -357,16 +358,14 @@ class Outputs:
                         self._signal_loop()  # also for what has grown and was not signalled
 
 
-def _open_log(path: str) -> int:
-    """Open a log to write at its end. Raises: OSError."""
-    # splice(2) refuses O_APPEND. Read, so that a log that its task deletes can be written again.
-    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+def open_log_of(path: str) -> int:
+    """Open a log to write at its end, and make its directory if it is missing. Raises: OSError."""
     try:
-        return os.open(path, flags, 0o600)
+        return open_log(path)  # splice(2) refuses O_APPEND
     except FileNotFoundError:
         # The directory is nearly always there: asking first would cost each start a locked look at its parent.
         make_log_directory(path)
-        return os.open(path, flags, 0o600)
+        return open_log(path)
 
 
 def make_log_directory(path: str) -> None:

@@ -35,9 +35,15 @@ Without it that would be the script's, and the kernel keeps every unhandled sign
 own remarks about the end of a job are discarded.
 """
 _REMOVE = """"$1" kill "$2" >/dev/null 2>&1
-"$1" rm -f "$2" >/dev/null 2>&1
-left=$("$1" ps -aq --filter "name=^$2$") && [ -z "$left" ]"""
-"""Kills first: Podman's `rm -f` waits 10 s for a container that ignores SIGTERM."""
+for _ in 1 2 3; do
+    "$1" rm -f "$2" >/dev/null 2>&1
+    left=$("$1" ps -aq --filter "name=^$2$") && [ -z "$left" ] && exit 0
+done
+exit 1"""
+"""Kills first: Podman's `rm -f` waits 10 s for a container that ignores SIGTERM.
+
+Where a container's monitor was killed, Podman 4.3 only takes note of its end when it is first asked to remove it.
+"""
 _ENROOT = """name=$1 image=$2 import=$3; shift 3
 if [ "$import" ]; then
     enroot import --output "$import" "$image" || exit 125

@@ -16,6 +16,8 @@ ENGINES = ("podman", "docker")
 _MARKER = lazy_pattern(r"\bsflow\.marker[=:]([^,\s\]]+)")
 """Docker prints labels as `a=b,c=d`, Podman 4.3 as `map[a:b c:d]`."""
 ANSWER_WITHIN_S = 8.0
+TRIES = 3
+"""Where a container's monitor was killed, Podman 4.3 only takes note of its end when it is first asked to remove it."""
 
 
 def labelled_containers(engine: str) -> list[tuple[str, str]]:
@@ -42,11 +44,14 @@ def _removed(engine: str, markers: set[str]) -> list[str]:
     names = _names(engine, markers)
     if not names:
         return []
-    for verb in (("kill",), ("rm", "-f")):
+    verbs = ("kill",), *[("rm", "-f")] * TRIES
+    for verb in verbs:
         try:
             run_captured((engine, *verb, *names), ANSWER_WITHIN_S)
         except OSError:
             break
+        if verb[0] == "rm" and not (names := _names(engine, markers)):
+            return []
     return [f"{engine} container {name}" for name in _names(engine, markers)]
 
 

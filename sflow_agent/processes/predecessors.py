@@ -14,7 +14,14 @@ import time
 from collections.abc import Collection, Sequence
 
 from protocol.machine.marks import RUN_MARKER
-from protocol.machine.procfs import below_agents, marked, name_of, run_processes
+from protocol.machine.procfs import (
+    MONITOR_GRACE_S,
+    below_agents,
+    is_container_monitor,
+    marked,
+    name_of,
+    run_processes,
+)
 from sflow_agent.limits import run_mark
 
 VERIFY_S = 5.0
@@ -39,9 +46,13 @@ def end_predecessors(
 
 
 def _end_processes(markers: Sequence[str], spares_agents: bool) -> list[str]:
-    deadline = time.monotonic() + VERIFY_S
+    started = time.monotonic()
+    deadline = started + VERIFY_S
     while left := _of_agents(markers, spares_agents):
+        is_early = time.monotonic() < started + MONITOR_GRACE_S
         for pid in left:
+            if is_early and is_container_monitor(pid):
+                continue
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)
         if time.monotonic() > deadline:

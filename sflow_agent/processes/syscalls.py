@@ -7,6 +7,7 @@ import os
 _libc = ctypes.CDLL(None, use_errno=True)
 _PR_SET_CHILD_SUBREAPER = 36
 _PR_SET_DUMPABLE = 4
+_PR_SET_NAME = 15
 
 
 def become_subreaper() -> None:
@@ -70,3 +71,15 @@ def memory_file(name: str) -> int:
     descriptor, path = tempfile.mkstemp(prefix=f"sflow-{name}-")
     os.unlink(path)  # noqa: PTH108
     return descriptor
+
+
+def hide_name(name: str) -> None:
+    """Replace what `ps` shows of this process, its name and its arguments. Source: prctl(2); proc(5), arg_start."""
+    _libc.prctl(_PR_SET_NAME, name.encode()[:15], 0, 0, 0)
+    with open("/proc/self/stat", "rb") as file:  # noqa: PTH123
+        fields = file.read().rpartition(b")")[2].split()
+    start, end = int(fields[45]), int(fields[46])
+    if start and end > start:
+        ctypes.memset(start, 0, end - start)
+        shown = name.encode()[: end - start - 1]
+        ctypes.memmove(start, shown, len(shown))

@@ -34,7 +34,7 @@ from sflow_agent.core.events import (
 )
 from sflow_agent.descriptors import Descriptors
 from sflow_agent.limits import mark_of, with_step_mark
-from sflow_agent.logs.output import Outputs, make_log_directory
+from sflow_agent.logs.output import Outputs, open_log_of
 from sflow_agent.node.memory_events import MemoryEvents
 from sflow_agent.processes.cleanup import Cleanups
 from sflow_agent.processes.containers import Containers
@@ -154,7 +154,7 @@ class Processes:
     def _open_output(self, spec: RankSpec, log: str) -> int | None:
         """Return the descriptor that the rank prints to; None is its log. Raises: OSError."""
         if spec.is_log_direct:
-            make_log_directory(log)
+            os.close(open_log_of(log))
             return None
         return self._outputs.open(spec.rank, log, time.monotonic())
 

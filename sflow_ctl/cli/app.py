@@ -140,39 +140,43 @@ def main() -> None:
         status = _status_of_command(debug)
     except (click.Abort, KeyboardInterrupt):
         status = int(ExitStatus.INTERRUPTED)
-    except (
-        UnicodeEncodeError
-    ) as error:  # a path or argument in another encoding, which no file of ours can hold
+    except Exception as error:  # noqa: BLE001 - the edge of the program
+        status = int(_explained(error, debug))
+    leave(status)
+
+
+def _explained(error: Exception, debug: bool) -> ExitStatus:
+    """Print an error of the machine (a full disk, too few descriptors, a file of another user), or our bug, said so."""
+    if debug:
+        print_traceback()
+    if isinstance(
+        error, UnicodeEncodeError
+    ):  # a path or argument in another encoding, which no file of ours can hold
         shown = os.fsencode(error.object[max(0, error.start - 60) : error.end + 20]).decode(
             errors="backslashreplace"
         )
         hint = "rename it, or choose other directories with --workspace-dir and --output-dir"
         print_line(f"error[not-utf-8]: a path or argument is not UTF-8: {shown}\n  hint:  {hint}", err=True)
-        if debug:
-            print_traceback()
-        status = int(ExitStatus.USAGE)
-    except OSError as error:  # an error of the machine, not our bug: a full disk, a file of another user
-        name = f"{error.filename}: " if error.filename else ""
-        hint = _HINTS.get(error.errno or 0, "")
-        print_line(f"error[operating-system]: {name}{error.strerror or error}{hint}", err=True)
-        if debug:
-            print_traceback()
-        status = int(ExitStatus.INFRASTRUCTURE)
-    except Exception as error:  # noqa: BLE001 - the edge of the program: our bug, said so
-        if debug:
-            print_traceback()
-        else:
-            import traceback
+        return ExitStatus.USAGE
+    if (
+        isinstance(error, OSError) or getattr(error, "errno", None) in _HINTS
+    ):  # of ZeroMQ, which is no OSError
+        number, name = getattr(error, "errno", None) or 0, getattr(error, "filename", None)
+        what = getattr(error, "strerror", None) or error
+        shown = f"{name}: {what}" if name else f"{what}"
+        print_line(f"error[operating-system]: {shown}{_HINTS.get(number, '')}", err=True)
+        return ExitStatus.INFRASTRUCTURE
+    if not debug:
+        import traceback
 
-            where = traceback.extract_tb(error.__traceback__)[-1]
-            print_line(
-                f"error[internal]: {type(error).__name__}: {error}\n"
-                f"  where: {where.filename}:{where.lineno}\n"
-                "  hint:  this is a bug in sflow-ctl; `sflow-ctl --debug ...` shows the traceback",
-                err=True,
-            )
-        status = int(ExitStatus.OUR_BUG)
-    leave(status)
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        print_line(
+            f"error[internal]: {type(error).__name__}: {error}\n"
+            f"  where: {where.filename}:{where.lineno}\n"
+            "  hint:  this is a bug in sflow-ctl; `sflow-ctl --debug ...` shows the traceback",
+            err=True,
+        )
+    return ExitStatus.OUR_BUG
 
 
 def _status_of_command(debug: bool) -> int:

@@ -57,7 +57,8 @@ def print_end(end: RunEnd) -> None:
         print_line(
             f"  {counted(whole.simulated_gpus, 'GPU')} {'was' if whole.simulated_gpus == 1 else 'were'} simulated"
         )
-    print_line(f"  Output folder: {display_path(end.directory)}")
+    gone = "" if end.directory.exists() else " (deleted)"
+    print_line(f"  Output folder: {display_path(end.directory)}{gone}")
     if end.state.plan.monitors:
         from sflow_ctl.runtime.monitor.files import OVERVIEW  # most runs have no monitor
 
@@ -104,11 +105,12 @@ def print_cause(state: RunView, ended: Summary, directory: Path) -> None:
     if cause.task is not None:
         rank = cause.reason.rank if cause.reason is not None else None
         log = directory / (log_path(cause.task) if rank is None else rank_log_path(cause.task, rank))
+        log = log if log.exists() else None
     first, *rest = first_cause(
         state,
         ended.outcome,
         cause,
-        run=display_path(directory),
+        run=display_path(directory) if (directory / layout.RUN).exists() else None,
         log=display_path(log) if log is not None else None,
         log_tail=last_lines(log, LOG_LINES) if log is not None else (),
     )

@@ -14,7 +14,7 @@ import msgspec
 
 from protocol.text.lazy_pattern import lazy_pattern
 from sflow_ctl.format.casting import VARIABLE_TYPES
-from sflow_ctl.format.yaml_values import members_of, unquoted
+from sflow_ctl.format.yaml_values import MAX_DIGITS, members_of, unquoted
 
 _INTEGER = lazy_pattern(r"[-+]?(?:0|[1-9][0-9]*)", re.ASCII)
 _DECIMAL = lazy_pattern(r"[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?", re.ASCII)
@@ -117,7 +117,7 @@ def number_or_text(text: str) -> Any:
     Leading zeros, underscores, `nan`, and `inf` in any spelling are text: no number prints back as such.
     """
     if _INTEGER.fullmatch(text):
-        return written(int(text), text) if len(text) < 4000 else text
+        return written(int(text), text) if len(text) <= MAX_DIGITS else text
     if _DECIMAL.fullmatch(text) and not _LEADING_ZERO.match(text):
         return written(float(text), text)
     return text

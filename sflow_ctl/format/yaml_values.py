@@ -32,6 +32,8 @@ __all__ = [
     "yaml",
 ]
 
+MAX_DIGITS = 250
+"""Digits of an integer, in any notation: a longer one cannot be read again from JSON, and was never meant as a number."""
 MAX_DEPTH = 200
 MAX_ALIASED = 100_000
 """Values that aliases may repeat: more than any file needs, and far below what takes a noticeable time."""
@@ -132,7 +134,7 @@ def _integer(text: str) -> int | str:
     digits = text.replace("_", "")
     sign = -1 if digits[0] == "-" else 1
     digits = digits.lstrip("+-")
-    if not digits:
+    if not digits or len(digits) > MAX_DIGITS:
         return text
     if digits.startswith("0b"):
         return sign * int(digits[2:], 2)
@@ -140,7 +142,7 @@ def _integer(text: str) -> int | str:
         return sign * int(digits[2:], 16)
     if digits[0] == "0" and len(digits) > 1:
         return sign * int(digits, 8)
-    return sign * int(digits) if len(digits) < 4000 else text
+    return sign * int(digits)
 
 
 class _Reader:

@@ -18,7 +18,7 @@ from sflow_ctl.format.rules.monitors import monitor_name_findings, written_patte
 from sflow_ctl.plan.model import PlannedNode, PlannedTask
 from sflow_ctl.plan.monitors import PlannedMonitor, PlannedWindow, ReportFormat, mark_patterns
 from sflow_ctl.planner.findings import Findings, UnplannableError
-from sflow_ctl.planner.numbers import as_flag, as_int, at
+from sflow_ctl.planner.numbers import as_count, as_flag, as_int, at
 from sflow_ctl.planner.source import PlanInput, Scope
 
 LEAST_INTERVAL_MS = 100
@@ -158,7 +158,7 @@ def _chosen_nodes(
         without = {at((*path, "exclude"), as_int, scope.value(one)) for one in excluded}
         chosen = [one for one in chosen if one not in without]
     if given.count is not None:
-        chosen = chosen[: at((*path, "count"), as_int, scope.value(given.count), 1)]
+        chosen = chosen[: at((*path, "count"), as_count, scope.value(given.count), 1)]
     beyond = [one for one in chosen if not 0 <= one < len(nodes)]
     if beyond:
         what = f"node {beyond[0]} is beyond the {len(nodes)} nodes that are monitored, counted from 0"
@@ -173,7 +173,7 @@ def _chosen_gpus(given: schema.MonitorGpus | None, scope: Scope) -> tuple[int, .
     if given.indices is not None:
         chosen = [at((*path, "indices"), as_int, scope.value(one), 0) for one in given.indices]
     elif given.count is not None:
-        chosen = list(range(at((*path, "count"), as_int, scope.value(given.count), 0)))
+        chosen = list(range(at((*path, "count"), as_count, scope.value(given.count), 0)))
     else:
         return None
     return tuple(chosen)

@@ -61,6 +61,18 @@ def as_int(value: Any, least: int | None = None) -> int:
     return result
 
 
+MAX_COUNT = 100_000
+"""Of what a plan lists one by one: nodes, GPUs, processes."""
+
+
+def as_count(value: Any, least: int | None = None) -> int:
+    """Return the number of things that a plan lists one by one. Raises: NumberError."""
+    result = as_int(value, least)
+    if result > MAX_COUNT:
+        raise NumberError(f"must be at most {MAX_COUNT}, is {result}")
+    return result
+
+
 def as_list(text: str) -> list[Any]:
     """Return the list that a text is as JSON, or the text as the only member."""
     import json  # only for expressions that give lists as text

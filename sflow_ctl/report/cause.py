@@ -21,13 +21,13 @@ def first_cause(
     outcome: Outcome,
     cause: FirstCause,
     *,
-    run: str,
+    run: str | None,
     log: str | None = None,
     log_tail: Sequence[str] = (),
 ) -> list[str]:
     """Return the lines of the block; the first is the sentence that the others explain.
 
-    `run` is what to type to name this run; `log` is the path as the reader can open it.
+    `run` is what to type to name this run, None when its record is gone; `log` is the path as the reader can open it.
     """
     is_of_task = outcome is Outcome.FAILED and cause.text.startswith("task ")  # says itself what failed
     is_of_record = cause.reason is not None and cause.reason.word in ("record", "disk_full")
@@ -52,8 +52,9 @@ def first_cause(
         lines.append(f"  log:   {log}" + ("" if log_tail else " (empty)"))
         if not _is_known(log_tail, cause.reason):
             lines.extend(f"    | {line[:LINE_CHARACTERS]}" for line in log_tail[-LOG_LINES:])
-    logs = [] if record is None else [f"sflow-ctl logs --run {run} {record.name}"]
-    lines += next_lines([*logs, *resume_commands(run)], "  next:  ")
+    if run is not None:
+        logs = [] if record is None else [f"sflow-ctl logs --run {run} {record.name}"]
+        lines += next_lines([*logs, *resume_commands(run)], "  next:  ")
     return lines
 
 

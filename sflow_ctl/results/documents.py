@@ -21,6 +21,8 @@ _DECIMAL = lazy_pattern(
     r"[-+]?(?:(?:0|[1-9]\d*)?\.\d*|(?:0|[1-9]\d*)(?=[eE][-+]))(?:[eE][-+]?\d+)?", re.ASCII
 )
 """A measured number: with a point, or an exponent with a sign. `83e2010` and `0123` are names that look like numbers."""
+MAX_DOCUMENT = 64 << 20
+"""Characters of a file of JSON; its data take several times as much memory."""
 _SEPARATORS = ",;\t|"
 
 
@@ -39,9 +41,9 @@ def json_values(path: str, lines: Iterable[str], is_log: bool) -> list[Any]:
     Raises: PatternError for a path that is not one, IncompleteError for a file that is not JSON to its end.
     """
     steps = json_path(path)
-    documents = _log_documents(lines) if is_log else documents_of("".join(lines), _integer)
     values: list[Any] = []
     try:
+        documents = _log_documents(lines) if is_log else documents_of(_whole(lines), _integer)
         for document in documents:
             values += select(document, steps)
     except json.JSONDecodeError as error:
@@ -146,6 +148,17 @@ def _separator(header: str) -> str:
     """Return the separator that a header has most of, outside quotes."""
     outside = re.sub(r'"[^"]*"', "", header)
     return max(_SEPARATORS, key=outside.count)
+
+
+def _whole(lines: Iterable[str]) -> str:
+    """Return the text of a file. Raises: ValueError for one that is too large to be held in memory several times."""
+    parts, size = [], 0
+    for line in lines:
+        parts.append(line)
+        size += len(line)
+        if size > MAX_DOCUMENT:
+            raise ValueError(f"larger than {MAX_DOCUMENT >> 20} Mi characters")
+    return "".join(parts)
 
 
 def _log_documents(lines: Iterable[str]) -> Iterator[Any]:

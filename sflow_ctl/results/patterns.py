@@ -6,6 +6,7 @@ looked for within the line, where a match that would cut a number or a word is r
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from datetime import date, time
 from string import Formatter
 from typing import Any
 
@@ -20,6 +21,8 @@ MAX_VALUES = 1_000_000
 """Values of one name that are kept in memory, for aggregates."""
 MAX_TEXT = 10_000
 """Characters of a value that is text."""
+MAX_BITS = 1000
+"""Bits of an integer that every reader of our files takes for one; a larger one is a text."""
 LABEL = lazy_pattern(r"\d+: ")
 _FLOAT = r"(?:(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?|nan|NaN|NAN|inf|Inf|INF)"
 _GOES_ON = lazy_pattern(r"[\w%]|[.,+-](?=\w)")
@@ -41,6 +44,10 @@ class Found(Struct):
     def add(self, name: str, value: Any) -> None:
         """Add a value, unless there are too many of its name."""
         values = self.values.setdefault(name, [])
+        if isinstance(value, date | time):
+            value = value.isoformat()  # as every file has it
+        elif isinstance(value, int) and value.bit_length() > MAX_BITS:
+            value = str(value)
         if len(values) < MAX_VALUES:
             values.append(value if not isinstance(value, str) else value[:MAX_TEXT])
 
@@ -54,12 +61,16 @@ def match_lines(patterns: Sequence[str], lines: Iterable[str]) -> Found:
         for text in clean_lines(line):
             longest = max(longest, len(text))
             for pattern in compiled:
-                values = pattern.values_in(text[:MAX_LINE])
+                try:
+                    values = pattern.values_in(text[:MAX_LINE])
+                except ValueError as error:  # a number of thousands of digits, a date of month 13
+                    pattern.note_unreadable(text, error)
+                    continue
                 if values is not None:
                     for name, value in values.items():
                         found.add(name, value)
                     break
-    found.problems += [problem for pattern in compiled if (problem := pattern.problem())]
+    found.problems += [problem for pattern in compiled for problem in pattern.problems()]
     if longest > MAX_LINE:
         found.problems.append(
             f"a line of {longest} characters was searched for patterns in its first {MAX_LINE} only"
@@ -111,6 +122,7 @@ class _Pattern:
         self._ends_with_text = self._ends_with_field and not last[2]
         self._refused = 0
         self._first_refused = ""
+        self._unreadable = ""
 
     def values_in(self, text: str) -> dict[str, Any] | None:
         """Return the values that a line has, or None."""
@@ -124,14 +136,19 @@ class _Pattern:
             return named
         return self._within(text)
 
-    def problem(self) -> str | None:
-        """Return a sentence about the lines that were refused, or None."""
-        if not self._refused:
-            return None
-        return (
-            f'pattern "{self._source}" would cut a number or word in {self._refused} '
-            f'{"line" if self._refused == 1 else "lines"}, and was ignored there: "{self._first_refused}"'
-        )
+    def note_unreadable(self, text: str, error: ValueError) -> None:
+        """Remember a line with a value that is not one."""
+        self._unreadable = self._unreadable or f'"{text[:100]}": {error}'
+
+    def problems(self) -> Iterator[str]:
+        """Yield a sentence for each reason why lines were refused."""
+        if self._unreadable:
+            yield f'pattern "{self._source}" found a value that cannot be read in {self._unreadable}'
+        if self._refused:
+            yield (
+                f'pattern "{self._source}" would cut a number or word in {self._refused} '
+                f'{"line" if self._refused == 1 else "lines"}, and was ignored there: "{self._first_refused}"'
+            )
 
     def _within(self, text: str) -> dict[str, Any] | None:
         was_cut = False

@@ -4,12 +4,20 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
-from protocol.machine.procfs import command_line, descendants, is_living, run_processes
+from protocol.machine.procfs import (
+    command_line,
+    descendants,
+    environment,
+    is_living,
+    read_stat,
+    run_processes,
+)
+from sflow_agent.guarding.keeper import NAME
 from sflow_agent.limits import run_mark
 from tests.support import Run, lines_with, sflow_ctl, wait_until
 
@@ -25,21 +33,76 @@ def sleeping(seconds: str) -> list[int]:
     return [pid for pid in run_processes() if command_line(pid)[:2] == [b"sleep", seconds.encode()]]
 
 
+def agents_of(run: Run) -> list[int]:
+    """Return the pids of the guardian and of the agent."""
+    guardian, agent = (pid for pid in descendants(run.process.pid) if b"sflow_agent" in command_line(pid))
+    return [guardian, agent]
+
+
+def keeper_of(run: Run) -> int:
+    """Return the pid of the process that ends what all others have left."""
+    guardian, _ = agents_of(run)
+    (keeper,) = (pid for pid in descendants(guardian) if command_line(pid)[0] == NAME.encode())
+    return keeper
+
+
+def kill_at_once(pids: Sequence[int]) -> None:
+    """Kill processes so that none of them acts on the death of another."""
+    for number in (signal.SIGSTOP, signal.SIGKILL):
+        for pid in pids:
+            os.kill(pid, number)
+
+
 @pytest.fixture
 def abandoned(tmp_path: Path) -> Iterator[Run]:
     """A run of which only the task's own processes are left: one of them has no environment."""
     run = Run.start(TASK, tmp_path)
     wait_until(lambda: sleeping("7787") and sleeping("7788"), "the task runs")
-    ours = [pid for pid in descendants(run.process.pid) if b"sflow_agent" in command_line(pid)]
-    for pid in (run.process.pid, *ours):
-        os.kill(pid, signal.SIGSTOP)
-    for pid in (run.process.pid, *ours):
-        os.kill(pid, signal.SIGKILL)
+    ours = [*agents_of(run), keeper_of(run)]
+    kill_at_once([run.process.pid, *ours])
     run.process.communicate()
     wait_until(lambda: not any(map(is_living, ours)), "all of ours are gone")
     yield run
     for pid in (*sleeping("7787"), *sleeping("7788")):
         os.kill(pid, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 0, 2)])
+def test_n4_a_run_whose_controller_agent_and_guardian_are_killed(
+    tmp_path: Path, order: tuple[int, ...]
+) -> None:
+    run = Run.start(TASK, tmp_path)
+    wait_until(lambda: sleeping("7787") and sleeping("7788"), "the task runs")
+    keeper = keeper_of(run)
+    ours = [run.process.pid, *agents_of(run)]
+    kill_at_once([ours[number] for number in order])
+    run.process.communicate()
+    wait_until(lambda: not sleeping("7787") and not sleeping("7788"), "the task's processes are gone", 10)
+    wait_until(lambda: not is_living(keeper), "nothing of ours waits for anything")
+
+
+def test_n4_what_kills_ours_by_name_or_session_spares_the_keeper(tmp_path: Path) -> None:
+    run = Run.start(TASK, tmp_path)
+    wait_until(lambda: sleeping("7787") and sleeping("7788"), "the task runs")
+    keeper = keeper_of(run)
+    guardian, _ = agents_of(run)
+    stat = read_stat(keeper)
+    assert stat is not None
+    assert stat.name == NAME
+    assert stat.session == keeper != guardian
+    assert b"".join(command_line(keeper)) == NAME.encode()
+    assert environment(keeper) == [b""] or os.getuid() == 0
+    os.killpg(guardian, signal.SIGKILL)
+    run.kill()
+    wait_until(lambda: not sleeping("7787") and not sleeping("7788"), "the task's processes are gone", 10)
+
+
+def test_n4_the_keeper_ends_with_its_run(tmp_path: Path) -> None:
+    run = Run.start(TASK.replace("exec sleep 7788", "sleep 1"), tmp_path)
+    wait_until(lambda: sleeping("7787"), "the task runs")
+    keeper = keeper_of(run)
+    assert run.finish()[0] == 0
+    assert not is_living(keeper)
 
 
 def test_n4_doctor_finds_processes_that_have_wiped_their_environment(abandoned: Run, tmp_path: Path) -> None:

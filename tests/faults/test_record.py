@@ -198,6 +198,8 @@ def test_clusters_f14_a_run_whose_directory_was_deleted_reports_it_and_fails(tmp
     assert "the run failed: the run directory was deleted, with its record" in done.stdout + done.stderr
     assert "nodes were lost" not in done.stdout + done.stderr
     assert "bug" not in done.stdout + done.stderr
+    assert "--resume" not in done.stdout + done.stderr, "there is nothing to resume"
+    assert "(deleted)" in done.stdout
 
 
 def test_clusters_f14_a_run_whose_directory_was_deleted_does_not_wait_for_its_logs(tmp_path: Path) -> None:

@@ -136,6 +136,18 @@ def test_r3_a_directory_artifact_is_compared_by_what_is_in_it(tmp_path: Path) ->
     assert "the content of its artifact DATA changed" in again(tmp_path).stderr
 
 
+def test_r3_what_links_in_a_directory_artifact_lead_to_is_compared(tmp_path: Path) -> None:
+    data, elsewhere = tmp_path / "data.txt", tmp_path / "elsewhere"
+    data.mkdir()
+    elsewhere.mkdir()
+    (elsewhere / "x").write_text("old")
+    (data / "link").symlink_to(elsewhere)
+    (data / "cycle").symlink_to(data)
+    first(tmp_path, FILE, "{name: a, script: [cat $DATA/link/x]}")
+    (elsewhere / "x").write_text("new")
+    assert "the content of its artifact DATA changed" in again(tmp_path).stderr
+
+
 def test_public_08_what_needs_what_runs_again_runs_again(tmp_path: Path) -> None:
     chain = """
     - {name: b, script: ["echo b"], depends_on: [a]}

@@ -19,7 +19,13 @@ MAX_LENGTH = 10_000_000
 MAX_NUMBER = 1_000_000
 """Largest width, count or indentation that may be passed to a method or filter."""
 MAX_BITS = 100_000
-"""Bits of an integer."""
+"""Bits of an integer while it is calculated with."""
+MAX_DIGITS = 4300
+"""Digits of an integer that is a result: Python writes no more. Source: sys.set_int_max_str_digits."""
+MAX_SHOWN_BITS = 14_280
+"""Bits of an integer of no more than so many digits."""
+MAX_MADE = 5 * MAX_LENGTH
+"""Characters and members of all texts and lists that one evaluation may make on its way, together."""
 
 
 class BudgetError(SecurityError):
@@ -29,11 +35,12 @@ class BudgetError(SecurityError):
 class Budget:
     """What one evaluation has taken so far."""
 
-    __slots__ = ("output", "steps")
+    __slots__ = ("made", "output", "steps")
 
     def __init__(self) -> None:
         self.steps = 0
         self.output = 0
+        self.made = 0
 
     def spend(self, steps: int) -> None:
         """Count steps. Raises: BudgetError."""
@@ -46,6 +53,14 @@ class Budget:
         self.output += characters
         if self.output > MAX_LENGTH:
             raise BudgetError(f"its text would have more than {MAX_LENGTH} characters")
+
+    def make(self, characters: int) -> None:
+        """Count characters or members of a value on the way to the result. Raises: BudgetError."""
+        self.made += characters
+        if self.made > MAX_MADE:
+            raise BudgetError(
+                f"its texts and lists would have more than {MAX_MADE} characters and members together"
+            )
 
 
 budget_of_this: ContextVar[Budget | None] = ContextVar("budget", default=None)
@@ -84,12 +99,27 @@ def weight(value: Any) -> int:
 
 
 def spend_reading(value: Any) -> None:
-    """Count what it takes to read all of a value, as comparing, searching and sorting do. Raises: BudgetError."""
+    """Count what it takes to read all of a value, as comparing, searching and sorting do. Raises: BudgetError.
+
+    A member that is in it many times counts as often: comparing reads it as often.
+    """
     if isinstance(value, Sized) and not isinstance(value, str | bytes | range | StrictUndefined):
         spend(1 + len(value) // 3)  # finding out is a loop of its own
         spend(weight(value) // 50)
+        if isinstance(value, list | tuple | dict):
+            for member in value.values() if isinstance(value, dict) else value:
+                if isinstance(member, list | tuple | dict):
+                    spend(len(member))
+                    spend_reading(member)
     else:
         spend(1 + size_of(value) // 50)
+
+
+def made(value: Any) -> Any:
+    """Return a value, whose characters or members count as made. Raises: BudgetError."""
+    if isinstance(value, str | bytes | list | tuple) and (budget := budget_of_this.get()) is not None:
+        budget.make(len(value))
+    return value
 
 
 def check_length(length: int, what: str | None = None) -> None:

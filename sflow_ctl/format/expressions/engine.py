@@ -1,13 +1,12 @@
 """The template engine in its sandbox: Jinja2 with mapping keys first, without private names, within a budget.
 
 Imported late. An expression must not stop the controller or fill its memory. So every loop iteration, call,
-filter and operator counts against the budget of one evaluation (`budget`), and sizes are checked before a value is made.
-Only `templates` uses this module.
+filter and operator counts against the budget of one evaluation (`budget`), sizes are checked before a value is made
+(`call_checks`), and all that has been made counts. Only `templates` uses this module.
 """
 
 import functools
-import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
 from typing import Any
 
 from jinja2 import StrictUndefined, nodes, pass_environment
@@ -16,24 +15,28 @@ from jinja2.sandbox import SandboxedEnvironment
 from jinja2.utils import missing
 from jinja2.visitor import NodeTransformer
 
-from protocol.text.lazy_pattern import lazy_pattern
 from sflow_ctl.format.expressions.budget import (
-    CALL_STEPS,
-    MAX_BITS,
-    MAX_NUMBER,
-    BudgetError,
     budget_of_this,
     check_length,
+    made,
     size_of,
     spend,
     spend_reading,
     text_size,
-    weight,
 )
+from sflow_ctl.format.expressions.call_checks import (
+    check_call,
+    check_indented,
+    check_numbers,
+    check_operator,
+    check_sum,
+    check_texts,
+    joined_size,
+)
+from sflow_ctl.format.expressions.plain_data import counted, plain_result
 from sflow_ctl.format.expressions.variable_fields import DOMAINS, OF_VARIABLES, of_variable, variable_named
 
 EXPRESSION_START = "${{"
-_WIDE = lazy_pattern(r"\d{7,}")
 _REMOVED = ("lipsum", "cycler", "joiner")
 """Globals of Jinja2 that no workflow needs."""
 
@@ -46,54 +49,10 @@ class UnknownNameError(UndefinedError):
         self.name, self.within = name, within
 
 
-class ResultError(Exception):
-    """A result that is not plain data."""
-
-
-def plain_result(value: Any) -> Any:
-    """Return a result as plain data: generators and ranges as lists.
-
-    Its members, and the characters that all of it has as text, are limited: a list may hold one long member many times.
-    Raises: UndefinedError, ResultError, BudgetError.
-    """
-    result = _plain(value)
-    if isinstance(result, list | tuple | dict):
-        check_length(text_size(result))
-    return result
-
-
-def _plain(value: Any, depth: int = 0) -> Any:
-    if value is None or isinstance(value, bool | int | float):
-        return value
-    if isinstance(value, str):
-        return value if type(value) is str else str.__str__(value)
-    if isinstance(value, StrictUndefined):
-        value._fail_with_undefined_error()
-    if depth > 100:
-        raise ResultError("its lists are nested too deeply")
-    if isinstance(value, dict | list | tuple):
-        spend(1 + len(value))
-    if isinstance(value, dict):
-        return {_plain(key, depth + 1): _plain(member, depth + 1) for key, member in value.items()}
-    if isinstance(value, list):
-        return [_plain(member, depth + 1) for member in value]
-    if isinstance(value, tuple):
-        members = (_plain(member, depth + 1) for member in value)
-        return type(value)(*members) if hasattr(value, "_fields") else tuple(members)
-    if isinstance(value, range | Iterator | set | frozenset) or type(value) in _VIEWS:
-        return [_plain(member, depth + 1) for member in _counted(value)]
-    if isinstance(value, Mapping | Sequence) and not isinstance(value, bytes):
-        return value
-    raise ResultError("it is a function or an object: call it, or use one of its fields")
-
-
-_VIEWS: tuple[type, ...] = (type({}.keys()), type({}.values()), type({}.items()))
-
-
 @functools.lru_cache(maxsize=1)
 def environment() -> SandboxedEnvironment:
     """Return the one environment of this process."""
-    made = _KeysFirst(
+    one = _KeysFirst(
         variable_start_string=EXPRESSION_START,
         variable_end_string="}}",
         undefined=_Undefined,
@@ -102,17 +61,17 @@ def environment() -> SandboxedEnvironment:
         finalize=_written,
     )
     for name in _REMOVED:
-        made.globals.pop(name, None)
-    for name, function in list(made.filters.items()):
-        made.filters[name] = _budgeted_filter(name, function)
-    made.filters[_COUNTED] = _counted
-    made.filters[_OF_VARIABLE] = pass_environment(of_variable)
-    made.filters[_JOINED] = _joined
-    made.filters[_WEIGHED] = _weighed
-    tests: dict[str, Any] = made.tests
+        one.globals.pop(name, None)
+    for name, function in list(one.filters.items()):
+        one.filters[name] = _budgeted_filter(name, function)
+    one.filters[_COUNTED] = counted
+    one.filters[_OF_VARIABLE] = pass_environment(of_variable)
+    one.filters[_JOINED] = _joined
+    one.filters[_WEIGHED] = _weighed
+    tests: dict[str, Any] = one.tests
     for name, function in list(tests.items()):
         tests[name] = _budgeted_test(function)
-    return made
+    return one
 
 
 class _Undefined(StrictUndefined):
@@ -184,59 +143,18 @@ class _KeysFirst(SandboxedEnvironment):
 
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
         """Calculate unless the result would be too large to be meant."""
-        _check_operator(operator, left, right)
-        return super().call_binop(context, operator, left, right)
+        check_operator(operator, left, right)
+        return made(super().call_binop(context, operator, left, right))
 
     def call(self, context: Any, obj: Any, /, *args: Any, **kwargs: Any) -> Any:
         """Call a function or method within the budget."""
         method = getattr(obj, "__wrapped__", obj)  # the sandbox wraps `str.format`
         owner = getattr(method, "__self__", None)
-        _check_call(getattr(obj, "__name__", ""), owner, [*args, *kwargs.values()])
-        return super().call(context, obj, *args, **kwargs)
+        check_call(getattr(obj, "__name__", ""), owner, [*args, *kwargs.values()])
+        return made(super().call(context, obj, *args, **kwargs))
 
     def _generate(self, source: nodes.Template, *args: Any, **kwargs: Any) -> str:
         return super()._generate(_Counting().visit(source), *args, **kwargs)
-
-
-def _check_operator(operator: str, left: Any, right: Any) -> None:
-    spend(1 + (size_of(left) + size_of(right)) // 20)
-    if isinstance(left, int) and isinstance(right, int):
-        bits = left.bit_length() * abs(right) if operator == "**" else left.bit_length() + right.bit_length()
-        if operator in ("*", "**") and bits > MAX_BITS:
-            raise BudgetError(f"the result of {operator} would be too large")
-    elif operator == "%" and isinstance(left, str):
-        _check_format(left, right if isinstance(right, tuple) else [right])
-        _check_texts(right if isinstance(right, tuple) else [right])
-    elif operator == "+":
-        check_length(size_of(left) + size_of(right))
-    elif operator == "*":
-        for text, times in ((left, right), (right, left)):
-            if isinstance(text, str | list | tuple) and isinstance(times, int):
-                check_length(len(text) * times, f"the result of {operator} would be too large")
-
-
-def _check_call(name: str, owner: Any, arguments: Sequence[Any]) -> None:
-    """Check a call of the method or filter `name` on `owner` before it is made. Raises: BudgetError."""
-    size = size_of(owner)
-    spend(CALL_STEPS + size // 1000 + sum(map(size_of, arguments)) // 1000)
-    if isinstance(owner, list | tuple | dict):
-        spend_reading(owner)
-    if name in ("format", "format_map"):
-        if isinstance(owner, str):
-            _check_format(owner, arguments)
-            _check_texts(arguments)
-        return
-    if isinstance(owner, str | list | tuple | dict):
-        for argument in arguments:
-            if isinstance(argument, int) and abs(argument) > MAX_NUMBER and name not in _ANY_NUMBER:
-                raise BudgetError(f"{argument} is too large for {name}")
-    if isinstance(owner, str) and name in ("replace", "translate", "expandtabs"):
-        longest = max((size_of(one) for one in arguments), default=1)
-        check_length((size + 1) * max(1, longest))
-    elif isinstance(owner, str) and name == "join":
-        check_length(sum(_joined_size(one, size) for one in arguments))
-    elif isinstance(owner, list) and name in ("extend", "insert", "append"):
-        check_length(size + sum(map(size_of, arguments)))
 
 
 _MAKE_TEXT = frozenset(
@@ -262,37 +180,8 @@ _MAKE_TEXT = frozenset(
 
 _SLOW = frozenset(("wordwrap", "urlize", "striptags", "title"))
 """Filters that take microseconds for each character."""
-
-
-def _check_sum(value: Any, arguments: Iterable[Any]) -> None:
-    """Refuse to add lists one to the other beyond measure: each addition copies all that was there."""
-    if isinstance(value, Sized) and any(isinstance(argument, list | tuple) for argument in arguments):
-        spend(weight(value) * size_of(value) // 100)
-
-
-def _check_texts(arguments: Iterable[Any]) -> None:
-    """Refuse members of a format that have no value, or are too large to be written. Raises: as `plain_result`."""
-    for argument in arguments:
-        if not isinstance(argument, str | int | float):
-            plain_result(argument)
-
-
-_ANY_NUMBER = frozenset(
-    ("append", "insert", "index", "count", "get", "setdefault", "default", "d", "update", "pop")
-)
-"""Methods and filters whose numbers are values, not widths."""
-
-
-def _check_format(text: str, arguments: Iterable[Any]) -> None:
-    """Refuse widths and precisions that make long texts, whether written or passed."""
-    if _WIDE.search(text):
-        raise BudgetError("a width in a format is too large")
-    is_nested = "*" in text or re.search(r"\{[^{}]*\{", text) is not None
-    for argument in arguments:
-        check_length(size_of(argument))
-        if is_nested and isinstance(argument, int) and abs(argument) > MAX_NUMBER:
-            raise BudgetError("a width in a format is too large")
-    check_length(len(text) * max(1, text.count("{") + text.count("%")))
+_BY_MEMBER = frozenset(("groupby", "sort", "unique", "min", "max", "sum", "dictsort", "items"))
+"""Filters that take a text's characters one by one, as members."""
 
 
 def _budgeted_filter(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -304,46 +193,31 @@ def _budgeted_filter(name: str, function: Callable[..., Any]) -> Callable[..., A
         value = args[position] if len(args) > position else None
         arguments = [*args[position + 1 :], *kwargs.values()]
         if isinstance(value, str):
-            spend(1 + len(value) // (1 if name in _SLOW else 1000))
+            spend(1 + len(value) // (1 if name in _SLOW or name in _BY_MEMBER else 1000))
         elif isinstance(value, Sized) and not isinstance(value, StrictUndefined):
             spend(len(value))
             spend_reading(value)
         if name == "sum":
-            _check_sum(value, arguments)
+            check_sum(value, arguments)
         if name in _MAKE_TEXT and not isinstance(value, str | StrictUndefined):
             value = plain_result(value)
             args = (*args[:position], value, *args[position + 1 :])
         if name == "join":
-            value = value if isinstance(value, Sized) else list(_counted(value or ()))
+            value = value if isinstance(value, Sized) else list(counted(value or ()))
             args = (*args[:position], value, *args[position + 1 :])
             separator = size_of(arguments[0]) if arguments else 0
-            check_length(_joined_size(value, separator))
+            check_length(joined_size(value, separator))
         else:
-            _check_call(name, value, arguments)
-            _check_numbers(name, arguments)
+            check_call(name, value, arguments)
+            check_numbers(name, arguments)
         if name in _MAKE_TEXT:
-            _check_texts(arguments)
+            check_texts(arguments)
+        if name == "tojson":
+            check_indented(value, arguments)
         result = function(*args, **kwargs)
-        return _counted(result) if isinstance(result, Iterator) else result
+        return counted(result) if isinstance(result, Iterator) else made(result)
 
     return budgeted
-
-
-def _check_numbers(name: str, arguments: Iterable[Any]) -> None:
-    if name in _ANY_NUMBER or name == "format":
-        return
-    for argument in arguments:
-        if isinstance(argument, int) and abs(argument) > MAX_NUMBER:
-            raise BudgetError(f"{argument} is too large for {name}")
-
-
-def _counted(values: Iterable[Any], text: int = 0) -> Iterator[Any]:
-    """Yield values, each of which costs a step, and the `text` characters that its loop writes."""
-    for value in values:
-        spend(1)
-        if text and (budget := budget_of_this.get()) is not None:
-            budget.write(text)
-        yield value
 
 
 def _weighed(value: Any) -> Any:
@@ -375,9 +249,3 @@ def _written(value: Any) -> Any:
     if (budget := budget_of_this.get()) is not None:
         budget.write(len(result) if isinstance(result, str) else 1 + 10 * size_of(result) + text_size(result))
     return result
-
-
-def _joined_size(values: Any, separator: int) -> int:
-    if not isinstance(values, Iterable) or isinstance(values, Iterator):
-        return 0
-    return sum(size_of(value) + separator + 1 for value in values)

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from sflow_ctl.format.expressions.engine import UnknownNameError
 
 EXPRESSION_START = "${{"
+MAX_TEXT = 10_000_000
+"""Characters that the expressions of one text may make together."""
 DOMAINS = "_domains"
 """The name under which expressions find the domains of variables, for `variables.NAME.domain`."""
 _OF_OURS = lazy_pattern(r"'sflow_ctl[.\w]* object'")
@@ -152,14 +154,21 @@ def evaluate(text: str, names: Mapping[str, Any]) -> Any:
         return _evaluate_one(parts[0].text, names)
     done: list[str] = []
     errors: dict[str, ExpressionError] = {}
+    size = 0
     for part in parts:
         if not part.is_expression:
             done.append(part.text)
             continue
         try:
             done.append(as_text(_evaluate_one(part.text, names)))
+            size += len(done[-1])
+            if size > MAX_TEXT:
+                what = f"expressions make a text of more than {MAX_TEXT} characters: {_cut(text)}"
+                raise ExpressionError(what, "let a program compute it")
         except ExpressionError as error:
             errors.setdefault(error.text, error)
+            if size > MAX_TEXT:
+                break
     if errors:
         first, *others = errors.values()
         first.others = tuple(others)
@@ -230,7 +239,7 @@ def _evaluate_one(source: str, names: Mapping[str, Any]) -> Any:
         if quick is not UNKNOWN:
             return quick
     from sflow_ctl.format.expressions.budget import within_budget
-    from sflow_ctl.format.expressions.engine import plain_result
+    from sflow_ctl.format.expressions.plain_data import plain_result
 
     compiled = _compiled(source)
     try:
@@ -247,7 +256,8 @@ def _explain(error: Exception, source: str, names: Mapping[str, Any]) -> Express
     from jinja2.exceptions import SecurityError, UndefinedError
 
     from sflow_ctl.format.expressions.budget import BudgetError
-    from sflow_ctl.format.expressions.engine import ResultError, UnknownNameError
+    from sflow_ctl.format.expressions.engine import UnknownNameError
+    from sflow_ctl.format.expressions.plain_data import ResultError
 
     if isinstance(error, ExpressionError):  # of a namespace, which knows better
         return error

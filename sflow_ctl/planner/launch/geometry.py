@@ -6,7 +6,7 @@ The format's process geometry (6.4), as srun lays them out.
 from protocol.text.counted import counted
 from sflow_ctl.format import schema
 from sflow_ctl.planner.findings import UnplannableError
-from sflow_ctl.planner.numbers import as_int, at
+from sflow_ctl.planner.numbers import as_count, at
 
 MAX_RANKS = 100_000
 STEP_VARIABLES = (
@@ -26,7 +26,7 @@ def ranks_per_node(operator: schema.Operator | None, nodes: int) -> tuple[int, .
     """
     ntasks, per_node = (_count(operator, field) for field in ("ntasks", "ntasks_per_node"))
     if operator is not None and operator.nodes:
-        nodes = min(nodes, at(("operator", "nodes"), as_int, operator.nodes, 1))
+        nodes = min(nodes, at(("operator", "nodes"), as_count, operator.nodes, 1))
     total = ntasks if ntasks is not None else nodes * (per_node or 1)
     if total > MAX_RANKS:
         what = f"{total} processes of one task are more than {MAX_RANKS}"
@@ -40,4 +40,4 @@ def ranks_per_node(operator: schema.Operator | None, nodes: int) -> tuple[int, .
 
 def _count(operator: schema.Operator | None, field: str) -> int | None:
     written = None if operator is None else getattr(operator, field)
-    return None if written is None else at(("operator", field), as_int, written, 1)
+    return None if written is None else at(("operator", field), as_count, written, 1)

@@ -9,7 +9,7 @@ from sflow_ctl.format import schema
 from sflow_ctl.plan.model import Launcher, Placement
 from sflow_ctl.planner.findings import UnplannableError
 from sflow_ctl.planner.launch.command import Command
-from sflow_ctl.planner.numbers import NumberError, as_int
+from sflow_ctl.planner.numbers import NumberError, as_count
 
 _STANDALONE = lazy_pattern(
     r"\btorchrun\b[^\n;&|]*\s--standalone\b|\btorch\.distributed\.run\b[^\n;&|]*\s--standalone\b"
@@ -52,7 +52,7 @@ def plan_launcher(
     processes = placement.gpus_per_node if placement.is_flexible else len(placement.gpus)
     if launcher.nproc is not None:
         try:
-            processes = as_int(value(launcher.nproc), 1)
+            processes = as_count(value(launcher.nproc), 1)
         except NumberError as error:
             raise _problem(
                 task, f"nproc of its launcher {error}", "it counts processes on each node"

@@ -20,6 +20,8 @@ the end of it.
 """
 BEAT_S = 5
 BEATS_WITHIN_S = 30
+MARKS_FROM = 1 << 58
+"""Soft limits of file locks from here on are marks of such tasks, below those of runs (`protocol.machine.marks`)."""
 SCRIPT, NAMES, TARGET = "SFLOW_SSH_SCRIPT", "SFLOW_SSH_NAMES", "SFLOW_SSH_TARGET"
 _IDENTIFIER = lazy_pattern(r"[A-Za-z_][A-Za-z0-9_]*$")
 
@@ -28,23 +30,21 @@ IFS= read -r -d '' marker
 IFS= read -r -d '' script
 exec 3<&0 </dev/null
 set -m
-SFLOW_SSH_MARKER=$marker bash -lc '
+sum=$(printf %s "$marker" | cksum)
+mark=$(( {MARKS_FROM} + (${{sum%% *}} << 22) + ($$ & 4194303) ))
+SFLOW_SSH_MARKER=$marker SFLOW_SSH_MARK=$mark bash -lc '
     IFS= read -r -d "" SFLOW_SSH_SCRIPT <&4
     exec 4<&-
-    eval "unset SFLOW_SSH_SCRIPT; $SFLOW_SSH_SCRIPT"
+    ulimit -S -x "$SFLOW_SSH_MARK" 2>/dev/null
+    eval "unset SFLOW_SSH_SCRIPT SFLOW_SSH_MARK; $SFLOW_SSH_SCRIPT"
 ' 2>&1 3<&- 4< <(printf "%s\\0" "$script") &
 child=$!
 exec 2>/dev/null
-is_stopping=
-trap 'is_stopping=1' TERM HUP
-( trap "" TERM HUP
-  while read -r -t {BEATS_WITHIN_S} order && [ "$order" = beat ]; do :; done
-  kill -HUP $$ ) <&3 >&- &
-watcher=$!
-exec 3<&-
 living() {{
     kill -0 -- -$child && echo -$child
-    grep -lzFx -- "SFLOW_SSH_MARKER=$marker" /proc/[0-9]*/environ | while IFS=/ read -r _ _ pid _; do echo $pid; done
+    {{ grep -lzFx -- "SFLOW_SSH_MARKER=$marker" /proc/[0-9]*/environ
+      grep -l -- "^Max file locks  *$mark " /proc/[0-9]*/limits
+    }} | while IFS=/ read -r _ _ pid _; do echo $pid; done
 }}
 end_all() {{
     local since=$SECONDS told=" " one left
@@ -58,6 +58,13 @@ end_all() {{
         sleep 0.1
     done
 }}
+is_stopping=
+trap 'is_stopping=1' TERM HUP
+( trap "" TERM HUP
+  while read -r -t {BEATS_WITHIN_S} order && [ "$order" = beat ]; do :; done
+  kill -HUP $$ || end_all ) <&3 >/dev/null &
+watcher=$!
+exec 3<&-
 wait $child; status=$?
 end_all
 [ "$is_stopping" ] && {{ wait $child; status=$?; }}
@@ -66,7 +73,8 @@ exit $status
 }}
 """
 """Runs on the other machine as `bash -s`. Both streams of the script are one, as ssh does not keep the order
-of two. The script is a process group; processes that leave it are known by their marker.
+of two. The script is a process group; processes that leave it are known by their marker, and without it by a
+resource limit that they inherit. The watcher ends them when the supervisor itself was killed.
 """
 
 _CONTROL = f"""script=$SFLOW_SSH_SCRIPT names=$SFLOW_SSH_NAMES target=$SFLOW_SSH_TARGET

@@ -12,7 +12,7 @@ from sflow_ctl.plan.model import PlannedNode
 from sflow_ctl.planner.context import JobNode, PlanContext
 from sflow_ctl.planner.fields import number
 from sflow_ctl.planner.findings import UnplannableError
-from sflow_ctl.planner.numbers import as_int
+from sflow_ctl.planner.numbers import MAX_COUNT, as_count
 from sflow_ctl.planner.phases.node_filter import NodeFilter
 
 
@@ -29,12 +29,13 @@ def backend_nodes(
     Raises: UnplannableError, NumberError, ExpressionError.
     """
     subject = f'backend "{backend.name}"'
+    _check_options(context)
     gpus = context.gpus_per_node_override
     if gpus is None and backend.gpus_per_node is not None:
-        gpus = number(subject, ("gpus_per_node",), as_int, evaluate_any(backend.gpus_per_node, names), 0)
+        gpus = number(subject, ("gpus_per_node",), as_count, evaluate_any(backend.gpus_per_node, names), 0)
     declared = 1
     if backend.nodes is not None:
-        declared = number(subject, ("nodes",), as_int, evaluate_any(backend.nodes, names))
+        declared = number(subject, ("nodes",), as_count, evaluate_any(backend.nodes, names))
     hosts = NodeFilter.of(backend, names, NodeFilter(context.include_nodes, context.exclude_nodes))
     is_in_job = backend.type == "slurm" and context.nodes_override is None and job.left
     if is_in_job and is_used:
@@ -61,6 +62,14 @@ def backend_nodes(
     ]
 
 
+def _check_options(context: PlanContext) -> None:
+    """Refuse options that no machine could fulfil. Raises: UnplannableError."""
+    given = (("--nodes", context.nodes_override), ("--gpus-per-node", context.gpus_per_node_override))
+    for option, count in given:
+        if count is not None and count > MAX_COUNT:
+            raise UnplannableError("wrong-value", f"{option} must be at most {MAX_COUNT}, is {count}")
+
+
 def _gpus_of_host(
     backend: schema.Backend, index: int, names: Mapping[str, Any], gpus: int | None, context: PlanContext
 ) -> int | None:
@@ -71,7 +80,7 @@ def _gpus_of_host(
     path = ("hosts", index, "gpus_per_node")
     if written is None:
         return gpus
-    return number(f'backend "{backend.name}"', path, as_int, evaluate_any(written, names), 0)
+    return number(f'backend "{backend.name}"', path, as_count, evaluate_any(written, names), 0)
 
 
 class JobNodes:

@@ -17,7 +17,7 @@ from sflow_ctl.plan.words import ReleaseAfter
 from sflow_ctl.planner.deferred import TaskNamespace, leasing
 from sflow_ctl.planner.fields import number
 from sflow_ctl.planner.findings import Findings, UnplannableError
-from sflow_ctl.planner.numbers import as_flag, as_int, as_list, at
+from sflow_ctl.planner.numbers import as_count, as_flag, as_int, as_list, at
 from sflow_ctl.planner.phases.backends import PlannedBackends
 from sflow_ctl.planner.phases.expand import Expanded, Graph, Replica
 from sflow_ctl.planner.placement.books import Claimant
@@ -213,7 +213,7 @@ def _request(one: Expanded, replica: Replica, value: Callable[[Any], Any]) -> Pl
     subject = f'task "{task.name}"'
 
     def read(path: tuple[str | int, ...], written: Any, *least: int) -> int:
-        return number(subject, ("resources", *path), as_int, value(written), *least)
+        return number(subject, ("resources", *path), as_count, value(written), *least)
 
     numbers = Numbers(subject, value)
     indices = numbers.listed(("nodes", "indices"), nodes.indices)

@@ -75,6 +75,8 @@ class _Budget:
 
 
 def _of_file(path: Path, info: os.stat_result, budget: _Budget) -> str:
+    if not info.st_size:
+        return "empty"  # or of /proc, where reading may never end
     if not budget.takes(info.st_size):
         return f"{info.st_size} bytes, changed {info.st_mtime_ns}"
     with path.open("rb") as file:
@@ -96,9 +98,24 @@ def _of_directory(root: Path) -> str:
 
 
 def _files_below(root: Path) -> Iterator[Path]:
-    for directory, names, files in os.walk(root):
+    """Yield the files in a directory, and in those that links in it lead to; each directory once."""
+    seen = {_identity(str(root))}
+    for directory, names, files in os.walk(root, followlinks=True):
+        if len(seen) > MAX_ENTRIES:
+            return
         names.sort()
+        found = {name: _identity(f"{directory}/{name}") for name in names}
+        names[:] = [name for name, identity in found.items() if identity not in seen]
+        seen.update(found.values())
         yield from (Path(directory, name) for name in sorted(files))
+
+
+def _identity(directory: str) -> tuple[int, int]:
+    try:
+        info = os.stat(directory)  # noqa: PTH116 - one for each directory of a data set
+    except OSError:
+        return (-1, -1)
+    return (info.st_dev, info.st_ino)
 
 
 def _snapshot(link: Path) -> str:

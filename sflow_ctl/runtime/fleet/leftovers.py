@@ -13,9 +13,11 @@ from collections.abc import Callable, Collection
 
 from protocol.machine.marks import RANK_MARKS, RUN_MARKER
 from protocol.machine.procfs import (
+    MONITOR_GRACE_S,
     children,
     descendants,
     environment,
+    is_container_monitor,
     is_living,
     marked,
     name_of,
@@ -73,9 +75,13 @@ def sweep(marker: str) -> list[str]:
 
 
 def _end(find: Callable[[], Collection[int]]) -> list[str]:
-    deadline = time.monotonic() + VERIFY_S
+    started = time.monotonic()
+    deadline = started + VERIFY_S
     while left := [pid for pid in find() if is_living(pid)]:
+        is_early = time.monotonic() < started + MONITOR_GRACE_S
         for pid in left:
+            if is_early and is_container_monitor(pid):
+                continue
             with contextlib.suppress(
                 ProcessLookupError, PermissionError
             ):  # the latter are reported as survivors

@@ -14,7 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from protocol.errors import LaunchError
-from protocol.machine.procfs import own_children
+from protocol.machine.procfs import is_agent, own_children
 from sflow_ctl.runtime.agent_process import AgentProcess, end_unused, reap, spawn_agent, take_early
 
 if TYPE_CHECKING:
@@ -139,8 +139,8 @@ class LocalLauncher:
         """
         for agent in self._agents.values():
             if agent.node == node:
-                children = own_children(agent.pid)
-                for pid in children or [agent.pid]:
+                agents = [pid for pid in own_children(agent.pid) if is_agent(pid)]
+                for pid in agents or [agent.pid]:
                     _kill(pid, signal.SIGKILL)
                     _kill(pid, signal.SIGCONT)
 

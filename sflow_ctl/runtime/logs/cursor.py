@@ -129,7 +129,7 @@ class Cursor(Struct, eq=False):
 
     def _read_at(self, offset: int, size: int) -> bytes:
         if self._descriptor < 0:
-            self._descriptor = os.open(self.log.path, os.O_RDONLY | os.O_CLOEXEC)
+            self._descriptor = os.open(self.log.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         data = os.pread(self._descriptor, size, offset)
         if not data and size:
             # Network file systems read a file's size again when it is opened (close-to-open, nfs(5)).

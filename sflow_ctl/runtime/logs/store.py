@@ -14,6 +14,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from protocol.ids import RankId
+from protocol.machine.log_file import open_log
 from protocol.machine.named_file import is_at_path, put_back
 from sflow_ctl.plan.log_paths import earlier_log_path, rank_log_path
 
@@ -188,12 +189,11 @@ class SpoolFiles:
             self._open.move_to_end(log.rank)
             _keep(opened[0], log.path)
             return opened[0]
-        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
         try:
-            descriptor = os.open(log.path, flags, 0o600)
+            descriptor = open_log(str(log.path))
         except FileNotFoundError:
             log.path.parent.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(log.path, flags, 0o600)
+            descriptor = open_log(str(log.path))
         self._open[log.rank] = descriptor, log
         if len(self._open) > MAX_OPEN_FILES:
             self.close_one(next(iter(self._open)))

@@ -23,7 +23,13 @@ import msgspec
 from protocol.errors import UsageError
 from sflow_ctl.runtime.record import layout
 from sflow_ctl.runtime.record.disk import unwritable
-from sflow_ctl.runtime.record.durable import UNREADABLE, create_durably, read_regular, write_durably
+from sflow_ctl.runtime.record.durable import (
+    UNREADABLE,
+    create_durably,
+    open_regular,
+    read_regular,
+    write_durably,
+)
 from sflow_ctl.runtime.record.processes import is_same_process, process_start_ticks, process_world
 
 HEARTBEAT_S = 5.0
@@ -32,6 +38,8 @@ ENDED_BY_SLURM_S = 2 * HEARTBEAT_S + 1
 again, but for processes on a node that it cannot reach. Sites start a requeued job two minutes later.
 """
 LOOK_EVERY_S = 0.5
+WATCH_S = 2 * HEARTBEAT_S + 1
+"""How long a claim that seems old is watched before it is taken over."""
 STALE_S = 60.0
 """Without a heartbeat for this time a controller on another host counts as dead, unless its job still exists.
 """
@@ -66,6 +74,8 @@ class Holder(NamedTuple):
 
     state: HolderState
     text: str
+    is_presumed: bool = False
+    """Nothing but its silence says that it is dead, and clocks and caches of file systems may lie about that."""
 
 
 def own_claim(incarnation: int) -> Claim:
@@ -100,9 +110,14 @@ def encode_claim(claim: Claim) -> bytes:
     return msgspec.json.encode(claim) + b"\n"
 
 
+def claim_text(claim: Claim) -> str:
+    """Return who holds a claim, for a person."""
+    return f"controller pid {claim.pid} on {claim.host}"
+
+
 def holder_of(path: Path, claim: Claim) -> Holder:
     """Tell whether the process that holds the claim in this file is alive."""
-    who = f"controller pid {claim.pid} on {claim.host}"
+    who = claim_text(claim)
     if claim.is_released:
         return Holder(HolderState.DEAD, f"{who} has ended")
     if claim.world == process_world():
@@ -115,11 +130,14 @@ def holder_of(path: Path, claim: Claim) -> Holder:
         if silence_s is not None and silence_s >= ENDED_BY_SLURM_S:
             return Holder(HolderState.DEAD, f"{who} has been silent for {silence_s:.0f} s")
         return Holder(HolderState.ALIVE, who)
+    if silence_s is not None and silence_s < -STALE_S:
+        ahead = f"the time of its last heartbeat is {-silence_s:.0f} s in the future"
+        return Holder(HolderState.UNKNOWN, f"{who} may be alive: {ahead}")
     if silence_s is None or silence_s < STALE_S:
         return Holder(HolderState.ALIVE, who)
     silent = f"{who} has been silent for {silence_s:.0f} s"
     if not claim.job_id:
-        return Holder(HolderState.DEAD, silent)
+        return Holder(HolderState.DEAD, silent, is_presumed=True)
     from sflow_ctl.runtime.slurm.job_state import JobState, job_state  # only for other hosts' silent runs
 
     state = job_state(claim.job_id)
@@ -127,6 +145,25 @@ def holder_of(path: Path, claim: Claim) -> Holder:
         return Holder(HolderState.DEAD, f"{who} is gone with its Slurm job {claim.job_id}")
     known = "still exists" if state is JobState.EXISTS else "could not be queried"
     return Holder(HolderState.UNKNOWN, f"{silent}, and its Slurm job {claim.job_id} {known}")
+
+
+def shows_life(path: Path, within_s: float = WATCH_S) -> bool:
+    """Watch a claim, and return whether its holder renews it: no clock is needed for that."""
+    deadline, first = time.monotonic() + within_s, _renewal(path)
+    while time.monotonic() < deadline:
+        if _renewal(path) != first:
+            return True
+        time.sleep(LOOK_EVERY_S)  # a process of another host: there is nothing to wait on
+    return False
+
+
+def _renewal(path: Path) -> tuple[int, int] | None:
+    try:
+        with open_regular(path) as file:  # opened: network file systems then ask their server
+            info = os.fstat(file.fileno())
+    except OSError:
+        return None
+    return (info.st_mtime_ns, info.st_ino)
 
 
 def await_end_of_earlier_start(path: Path, within_s: float = STALE_S) -> None:
@@ -156,8 +193,7 @@ def claim_run(directory: Path, after: int) -> "HeldClaim":
             try:
                 create_durably(path, encode_claim(claim))
             except FileExistsError:
-                other = read_claim(path)
-                if other is None or holder_of(path, other).state is not HolderState.DEAD:
+                if not _is_abandoned(path):
                     raise UsageError.of(
                         "still-running",
                         f"another sflow-ctl is resuming {directory}",
@@ -169,6 +205,15 @@ def claim_run(directory: Path, after: int) -> "HeldClaim":
             return HeldClaim(directory, claim)
     except OSError as error:
         raise unwritable(error, f"cannot claim the run in {directory}", directory) from error
+
+
+def _is_abandoned(path: Path) -> bool:
+    """Return whether the controller of a claim is dead, also one that died while it wrote the claim."""
+    other = read_claim(path)
+    if other is not None:
+        return holder_of(path, other).state is HolderState.DEAD
+    age_s = _seconds_since_heartbeat(path)
+    return age_s is not None and age_s >= STALE_S
 
 
 class HeldClaim:

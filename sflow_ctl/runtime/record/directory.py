@@ -17,6 +17,7 @@ from typing import Any
 import msgspec
 
 from protocol.errors import RunDirectoryError
+from protocol.machine.log_file import open_log
 from sflow_ctl.plan.log_paths import log_path
 from sflow_ctl.plan.model import Plan
 from sflow_ctl.plan.secrets import SECRETS
@@ -245,7 +246,7 @@ def _make_task_directory(root: str, name: str) -> None:
     # Not pathlib: thousands of tasks, and each is three system calls.
     with contextlib.suppress(FileExistsError):
         os.mkdir(f"{root}/{name}", 0o700)  # noqa: PTH102
-    os.close(os.open(f"{root}/{log_path(name)}", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    os.close(open_log(f"{root}/{log_path(name)}"))
 
 
 def _claim_of(facts: RunFacts) -> Claim:

@@ -20,6 +20,9 @@ Content = bytes | Iterable[bytes]
 UNREADABLE = (msgspec.DecodeError, RecursionError)
 """What a decoder raises for a file or message that is not what it should be, one that is nested without end included."""
 
+_WITHOUT_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EINVAL)
+"""What file systems without hard links say of them: FAT, and many that are programs (FUSE). Source: link(2)."""
+
 
 def write_durably(path: Path, content: Content, mode: int = 0o600) -> None:
     """Replace a file. Raises: OSError naming the file; the old content is still there then."""
@@ -44,7 +47,7 @@ def create_durably(path: Path, content: Content, mode: int = 0o600) -> None:
     """Make a file that does not exist yet, complete from its first moment.
 
     Raises: FileExistsError if the file exists; OSError. Of several callers exactly one succeeds, also on network
-    file systems. Source: link(2).
+    file systems. Source: link(2). On a file system without hard links the file is empty for a moment.
     """
     temporary = _write_temporary(path, content, mode, syncs=True)
     try:
@@ -52,6 +55,10 @@ def create_durably(path: Path, content: Content, mode: int = 0o600) -> None:
     except FileExistsError:
         if temporary.stat().st_nlink != 2:  # else NFS has made it, and answered no to a repetition
             raise
+    except OSError as error:
+        if error.errno not in _WITHOUT_LINKS:
+            raise
+        _write(path, path, content, mode, syncs=True)
     finally:
         _remove(temporary)
     sync_directory(path.parent)

@@ -194,7 +194,7 @@ class RunReader:
         if claim is None:
             text = f"its controller is pid {facts.pid} on {facts.host}, and {path} cannot be read"
             return RunStatus(Liveness.UNKNOWN, text)
-        state, text = holder_of(path, claim)
+        state, text, _ = holder_of(path, claim)
         if state is HolderState.ALIVE:
             return RunStatus(Liveness.RUNNING, text)
         if state is HolderState.UNKNOWN:

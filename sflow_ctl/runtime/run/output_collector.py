@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, AnyStr, NamedTuple
 
 import msgspec
 
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from sflow_ctl.runtime.files.task_results import ResultFiles
 
 SHOWN_PROBLEMS = 3
+MAX_LINE = 16 << 20
+"""Characters of a line that are held in memory: a program may never end its line."""
 SHORTAGE_WITHIN_S, SHORTAGE_PAUSE_S = 10.0, 0.2
 
 
@@ -132,6 +134,7 @@ class OutputCollector:
 
     def _read(self, task: PlannedTask, attempt: int) -> tuple[dict[str, Any], list[str]]:
         from sflow_ctl.results.outputs import collect  # the parse library, only for tasks that need it
+        from sflow_ctl.results.recorded import outputs_document
 
         log = self._run_directory / log_path(task.name)
 
@@ -153,9 +156,7 @@ class OutputCollector:
         ]
         if task.result is not None:
             self._add_result(task, found, lambda: lines(STDOUT))
-        document: dict[str, Any] = {"outputs": found.values, "specs": specs, "task": task.name}
-        if found.metrics:
-            document["metrics"] = found.metrics
+        document = outputs_document(task.name, found.values, found.metrics, specs)
         text = msgspec.json.format(msgspec.json.encode(document, order="sorted"), indent=2)
         try:
             write_durably(log.parent / "outputs.json", SECRETS.mask.raw(text) + b"\n")
@@ -233,6 +234,14 @@ def _encoding(beginning: bytes) -> str:
     return "utf-16" if is_utf_16 else "utf-8-sig"
 
 
+def _pieces(readline: Callable[[int], AnyStr], end: AnyStr, *, drops_rest: bool) -> Iterator[AnyStr]:
+    """Yield lines; of one that is longer than `MAX_LINE` the beginning, or all of it in pieces."""
+    while line := readline(MAX_LINE):
+        yield line
+        while drops_rest and len(line) == MAX_LINE and not line.endswith(end):
+            line = readline(MAX_LINE)
+
+
 def _lines(path: Path, source: str, labels: Labels) -> Iterator[str]:
     """Yield the lines of a regular file; a FIFO or device would block, or never end. Raises: OSError."""
     descriptor = _open_patiently(path)
@@ -242,11 +251,11 @@ def _lines(path: Path, source: str, labels: Labels) -> Iterator[str]:
     if labels == "none":
         encoding = _encoding(os.pread(descriptor, 3, 0))
         with open(descriptor, encoding=encoding, errors="replace") as file:  # noqa: PTH123 - a descriptor has no path
-            yield from file
+            yield from _pieces(file.readline, "\n", drops_rest=source == STDOUT)
         return
     remover = LabelRemover(labels)
     with open(descriptor, "rb") as log:  # noqa: PTH123
-        for raw in log:
+        for raw in _pieces(log.readline, b"\n", drops_rest=True):
             line = remover.line(raw.rstrip(b"\n"))
             if line is not None:
                 yield line.decode(errors="replace")

@@ -19,13 +19,24 @@ from sflow_ctl.core.actions.resume import PriorResult, decide, has_uploads_left
 from sflow_ctl.core.states import LIVE, Outcome, Reason, TaskState, Transition
 from sflow_ctl.plan.artifact_mentions import PlannedArtifactUse
 from sflow_ctl.plan.log_paths import log_path, rank_log_path
-from sflow_ctl.plan.model import Plan
+from sflow_ctl.plan.model import Plan, PlannedTask
+from sflow_ctl.plan.results import STDOUT
 from sflow_ctl.plan.secrets import SECRETS
 from sflow_ctl.report.resumed import ResumedSummary, resumed_summary
 from sflow_ctl.report.run_view import RunView, TaskRecord
 from sflow_ctl.report.timeline import Timeline
+from sflow_ctl.results.recorded import has_masked, values_of
 from sflow_ctl.runtime.record import layout
-from sflow_ctl.runtime.record.claim import HeldClaim, await_end_of_earlier_start, claim_run, read_claim
+from sflow_ctl.runtime.record.claim import (
+    Claim,
+    HeldClaim,
+    await_end_of_earlier_start,
+    claim_run,
+    claim_text,
+    holder_of,
+    read_claim,
+    shows_life,
+)
 from sflow_ctl.runtime.record.directory import RunFacts, run_id_prefix
 from sflow_ctl.runtime.record.durable import UNREADABLE, open_regular, read_regular
 from sflow_ctl.runtime.record.held_exits import held_successes
@@ -84,6 +95,8 @@ def earlier_run(
         status = reader.controller_status()  # another resume keeps the summary until it has its nodes
     if status.liveness is not Liveness.ENDED:
         _refuse_running(reader, status, is_forced)
+        if must_claim and last is not None and not is_forced:
+            _refuse_renewed(reader, last)
     claim = None
     if must_claim and not is_completed:
         claim = claim_run(directory, max(reader.facts.incarnation, last.incarnation if last else 0))
@@ -117,6 +130,19 @@ def _refuse_running(reader: RunReader, status: RunStatus, is_forced: bool) -> No
     raise UsageError.of(
         "still-running",
         f"run {reader.facts.run_id} is still running: {status.text}",
+        hint=f"follow it with sflow-ctl attach {reader.directory}, or stop it first",
+    )
+
+
+def _refuse_renewed(reader: RunReader, claim: Claim) -> None:
+    """Watch a claim of another host that only its age calls dead. Raises: UsageError when it is renewed."""
+    path = reader.directory / layout.CLAIM
+    holder = holder_of(path, claim)
+    if not holder.is_presumed or not shows_life(path):
+        return
+    raise UsageError.of(
+        "still-running",
+        f"run {reader.facts.run_id} is still running: {claim_text(claim)}, whose clock is not this host's",
         hint=f"follow it with sflow-ctl attach {reader.directory}, or stop it first",
     )
 
@@ -162,9 +188,11 @@ def prior_results(
         elif task.name in held and not held[task.name].has_log:
             incomplete[task.name] = "its log had not arrived completely when its controller ended"
         elif task.has_values and not task.is_service:
-            outputs[task.name] = _outputs(run.directory, task.name)
-            if outputs[task.name] is None and not (is_dry and task.name in held):
+            values = outputs[task.name] = _outputs(run.directory, task)
+            if values is None and not (is_dry and task.name in held):
                 incomplete[task.name] = "its outputs.json cannot be read"
+            elif has_masked(values, plan.secrets) and _reads_files(task) and _uses_outputs(plan):
+                incomplete[task.name] = "its outputs have the value of a secret, which is not recorded"
     kept, again = decide(plan, completed, incomplete)
     uploads = {
         task.name
@@ -325,12 +353,22 @@ def _logged_attempts(directory: Path, task: str) -> int:
     return max(earlier) + has_log
 
 
-def _outputs(directory: Path, task: str) -> dict[str, Any] | None:
+def _reads_files(task: PlannedTask) -> bool:
+    """Return whether values are from files, which are not masked as logs are."""
+    return any(output.source != STDOUT for output in task.outputs)
+
+
+def _uses_outputs(plan: Plan) -> bool:
+    """Return whether an expression of a task is on outputs of others."""
+    return any("outputs" in one.placeholder for task in plan.tasks for one in task.deferred)
+
+
+def _outputs(directory: Path, task: PlannedTask) -> dict[str, Any] | None:
     try:
-        document = msgspec.json.decode(read_regular(directory / task / "outputs.json"))
+        document = msgspec.json.decode(read_regular(directory / task.name / "outputs.json"))
     except (OSError, *UNREADABLE):
         return None
-    return {**document.get("outputs", {}), **document.get("metrics", {})}
+    return values_of(document, task.outputs)
 
 
 def _lines(path: Path) -> int:

@@ -65,9 +65,7 @@ def test_a_run_of_one_task_imports_nothing_heavy(folder: Path) -> None:
 
 
 def test_an_agent_imports_nothing_heavy(tmp_path: Path) -> None:
-    listing = (
-        "import json, sys, sflow_agent.guardian, sflow_agent.agent; print(json.dumps(list(sys.modules)))"
-    )
+    listing = "import json, sys, sflow_agent.guarding.guardian, sflow_agent.agent; print(json.dumps(list(sys.modules)))"
     done = subprocess.run(
         [sys.executable, "-I", "-c", listing], cwd=tmp_path, capture_output=True, text=True, timeout=60
     )

@@ -366,7 +366,7 @@ def test_a_run_without_monitors_loads_none_of_it(tmp_path: Path) -> None:
     assert imported <= ALWAYS
 
 
-@pytest.mark.parametrize("module", ["sflow_agent.agent", "sflow_agent.guardian"])
+@pytest.mark.parametrize("module", ["sflow_agent.agent", "sflow_agent.guarding.guardian"])
 def test_an_agent_without_monitors_loads_none_of_it(module: str) -> None:
     code = f"import sys, {module}; print([name for name in sys.modules if 'monitor' in name])"
     done = subprocess.run(

@@ -161,3 +161,18 @@ def test_a_second_interrupt_removes_it_at_once(podman: Podman, started: list[Run
     run.process.send_signal(signal.SIGINT)
     summary_after(run)
     assert podman.containers() == []
+
+
+def test_n4_the_keeper_removes_containers_when_all_others_are_killed(
+    podman: Podman, started: list[Run], tmp_path: Path
+) -> None:
+    run = start(started, tmp_path, workflow(DOCKER, STUBBORN))
+    up(run)
+    (agent,) = run.agents()
+    ours = (run.process.pid, parent_of(agent), agent)
+    for number in (signal.SIGSTOP, signal.SIGKILL):
+        for pid in ours:
+            os.kill(pid, number)
+    run.finish()
+    nothing_left(run)
+    wait_until(lambda: podman.containers() == [], "the container is removed")

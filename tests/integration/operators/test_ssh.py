@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.operators.sshd import Sshd
-from tests.support import Run, is_alive, nothing_left, wait_until
+from tests.support import Run, is_alive, nothing_left, parent_of, wait_until
 
 VALUE = "a 'b' \"c\"\nd $x `e` ü \\ é"
 
@@ -186,6 +186,58 @@ def test_processes_that_a_script_leaves_behind_are_ended(
     assert run.finish()[0] == 0
     assert log_of(run) == "done\n"
     assert with_variable("MARK", mark) == []
+
+
+DAEMONS = """
+env -i setsid -f sleep NUMBER >/dev/null 2>&1 </dev/null
+(setsid bash -c 'exec env -i sleep NUMBER' >/dev/null 2>&1 &)
+"""
+"""Processes with a session of their own and without any variable."""
+
+
+def sleeping(number: str) -> list[int]:
+    return [pid for pid in arguments_with(f"sleep\0{number}") if is_alive(pid)]
+
+
+@pytest.mark.parametrize("ending", ["exit 0", "exec sleep 600"])
+def test_n4_remote_processes_that_have_wiped_their_environment_are_ended(
+    sshd: Sshd, started: list[Run], tmp_path: Path, ending: str
+) -> None:
+    number = str(10**8 + secrets.randbelow(10**8))
+    run = start(
+        started, tmp_path, workflow(sshd, f"{DAEMONS.replace('NUMBER', number)}sleep 0.3; echo up; {ending}")
+    )
+    up(run)
+    if "600" in ending:
+        wait_until(lambda: len(sleeping(number)) == 2, "both daemons run")
+        run.process.send_signal(signal.SIGINT)
+    run.finish()
+    assert sleeping(number) == []
+
+
+def test_n4_a_run_that_is_killed_as_a_whole_leaves_nothing_elsewhere(
+    sshd: Sshd, started: list[Run], tmp_path: Path
+) -> None:
+    number = str(10**8 + secrets.randbelow(10**8))
+    script = f"{DAEMONS.replace('NUMBER', number)}sleep 0.3; echo up; exec sleep {number}"
+    run = start(started, tmp_path, workflow(sshd, script))
+    up(run)
+    (agent,) = run.agents()
+    for pid in (run.process.pid, parent_of(agent), agent):
+        os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: sleeping(number) == [], "the remote processes have ended", within_s=15)
+
+
+def test_n4_what_a_killed_supervisor_leaves_is_ended(sshd: Sshd, started: list[Run], tmp_path: Path) -> None:
+    number = str(10**8 + secrets.randbelow(10**8))
+    script = f"{DAEMONS.replace('NUMBER', number)}sleep 0.3; echo up; exec sleep {number}"
+    run = start(started, tmp_path, workflow(sshd, script))
+    up(run)
+    (main,) = set(sleeping(number)) & set(with_variable("SFLOW_TASK_NAME", "a"))
+    os.kill(parent_of(main), signal.SIGKILL)
+    run.process.send_signal(signal.SIGINT)
+    run.finish()
+    wait_until(lambda: sleeping(number) == [], "the remote processes have ended", within_s=15)
 
 
 def test_a_killed_client_ends_the_remote_tree(sshd: Sshd, started: list[Run], tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from protocol.messages.facts import RankExited
 from sflow_ctl.core.events import MessageReceived
 from sflow_ctl.plan.model import PlannedTask
 from sflow_ctl.plan.results import PlannedOutput, PlannedResult, PlannedResultPattern
+from sflow_ctl.results import documents
 from sflow_ctl.runtime.files import task_results
 from sflow_ctl.runtime.record.durable import write_for_now
 from sflow_ctl.runtime.run import output_collector
@@ -88,6 +89,34 @@ def test_r6_values_are_known_where_nothing_can_be_written(tmp_path: Path, collec
     assert found.values == {"rate": 5}
     assert len(found.problems) == 1
     assert "outputs.json cannot be written" in found.problems[0]
+
+
+@pytest.mark.parametrize("size", [99, 100, 101, 200, 1001])
+def test_r17_a_line_without_end_is_not_held_in_memory(
+    tmp_path: Path, collector: OutputCollector, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    monkeypatch.setattr(output_collector, "MAX_LINE", 100)
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "a.log").write_text(f"rate = 4\n{'x' * size}\nrate = 5\n{'y' * size}")
+    (tmp_path / "a" / "v.json").write_text(f'{{"v": "{"z" * size}", "w": 7}}')
+    outputs = (PlannedOutput(pattern="rate = {rate:d}"), PlannedOutput(json="w", name="w", source="v.json"))
+    collector.collect(with_outputs("a", *outputs), 1)
+    (found,) = wait_for(collector, 1)
+    assert found.values == {"rate": [4, 5], "w": 7}
+
+
+def test_r17_a_document_that_is_too_large_is_said(
+    tmp_path: Path, collector: OutputCollector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(documents, "MAX_DOCUMENT", 1 << 20)
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "a.log").write_text("rate = 5\n")
+    (tmp_path / "a" / "v.json").write_text(f'{{"v": "{"z" * (1 << 20)}"}}')
+    outputs = (PlannedOutput(pattern="rate = {rate:d}"), PlannedOutput(json="v", name="v", source="v.json"))
+    collector.collect(with_outputs("a", *outputs), 1)
+    (found,) = wait_for(collector, 1)
+    assert found.values == {"rate": 5}
+    assert found.problems == ["v.json: larger than 1 Mi characters"]
 
 
 # ---------------------------------------------------------------------- results.json

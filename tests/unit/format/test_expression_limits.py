@@ -46,6 +46,26 @@ def test_a_result_that_would_be_huge_is_refused_at_once(source: str) -> None:
         "(t * 6000000) ~ (t * 6000000)",
         "(t * 6000000) + (t * 6000000)",
         "[t] * 20000000",
+        "t.encode() * 300000000",
+        "t.encode().ljust(300000000)",
+        "('%300000000d'.encode() % 1) | length",
+        "(t * 100000).encode().replace(t.encode(), (t * 100000).encode())",
+        "(1).to_bytes(300000000, 'big')",
+        "('a\n' * 100000) | indent(100000)",
+        "('a\n' * 100000) | indent(t * 100000)",
+        "('a b ' * 30000) | wordwrap(2, true, t * 100000)",
+        "('\t' * 100000).expandtabs(99999)",
+        "range(99999) | map('center', 99999) | list",
+        "range(99999) | map('replace', '1', t * 9999) | list",
+        "('{0:99999}' * 10000).format(1)",
+        "('{0:{1}}' * 10000).format(1, 99999)",
+        "('%99999d' * 10000) | format(1)",
+        "('{a}' * 10000).format_map({'a': t * 100000})",
+        "([1] * 1000) | tojson(indent=999999)",
+        "([[1]] * 1000) | tojson(indent=t * 999999)",
+        "[[[[[1] * 99] * 99] * 99] * 99] == [[[[[1] * 99] * 99] * 99] * 99]",
+        "(t * 9000000) | groupby('x')",
+        "(t * 9000000) | sort",
     ],
 )
 def test_s2_a_text_that_would_be_huge_is_not_made(source: str) -> None:
@@ -53,6 +73,22 @@ def test_s2_a_text_that_would_be_huge_is_not_made(source: str) -> None:
         evaluate(f"${{{{ {source} }}}}", NAMES)
     with pytest.raises(ExpressionError, match="computes too much"):
         render_template(f"a ${{{{ {source} }}}} b", NAMES)
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["10 ** 4300", "-(10 ** 4300)", "[10 ** 4300]", "{'a': 10 ** 4300}", "('9' * 5000) | int(base=16)"],
+)
+def test_n5_a_number_of_more_digits_than_python_writes_is_an_error(source: str) -> None:
+    with pytest.raises(ExpressionError, match="more than 4300 digits"):
+        evaluate(f"${{{{ {source} }}}}", NAMES)
+    with pytest.raises(ExpressionError, match="more than 4300 digits"):
+        render_template(f"a ${{{{ {source} }}}} b", NAMES)
+
+
+def test_the_largest_number_that_python_writes_is_computed() -> None:
+    assert evaluate("${{ 10 ** 4298 }}", NAMES) == 10**4298
+    assert evaluate("x${{ 10 ** 4298 }}", NAMES) == "x1" + "0" * 4298
 
 
 LOOP = "{% for i in range(99999) %}"
@@ -239,3 +275,10 @@ def test_s2_a_deferred_value_has_the_same_budget() -> None:
         EVALUATOR.template(
             "{% for a in range(9999) %}{% for b in range(9999) %}{% endfor %}{% endfor %}", NAMES
         )
+
+
+def test_s2_expressions_of_one_text_have_a_limit_together() -> None:
+    names = {"v": "x" * 6_000_000}
+    assert len(evaluate("a${{ v }}", names)) == 6_000_001
+    with pytest.raises(ExpressionError, match="more than 10000000 characters"):
+        evaluate("${{ v }}${{ v }}${{ v }}", names)

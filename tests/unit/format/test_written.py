@@ -54,6 +54,15 @@ def test_public_04_what_no_number_can_hold_is_text(text: str, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
+    "text", ["9" * 300, "-" + "9" * 5000, "0x" + "f" * 5000, "0b" + "1" * 20000, "0" + "7" * 6000]
+)
+def test_public_04_more_digits_than_a_number_has_are_text(text: str, tmp_path: Path) -> None:
+    (variable,) = loaded(tmp_path, f"variables: {{V: {text}}}\n").document.variables
+    assert variable.value == text
+    assert type(infer(text)) is str
+
+
+@pytest.mark.parametrize(
     "text", ["83e2010", "infinity", "-inf", "NaN", "2026_11_05", "0123456", "1_0", "00", "1e", "0x1F"]
 )
 def test_public_04_an_override_that_is_not_a_plain_number_is_text(text: str) -> None:

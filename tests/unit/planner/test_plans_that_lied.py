@@ -356,3 +356,30 @@ def test_public_11_a_host_may_be_written_as_an_endpoint_has_it(host: str, tmp_pa
     (check,) = plan_of(tmp_path, text).tasks[0].probes[0].checks
     assert isinstance(check, TcpCheck)
     assert check.host == "::1"
+
+
+@pytest.mark.parametrize(
+    ("more", "what"),
+    [
+        ("replicas: {count: 1000000000}", "more than 1000000 replicas"),
+        ("resources: {gpus: {count: 1000000000}}", "must be at most 100000"),
+        ("resources: {nodes: {count: 1000000000}}", "must be at most 100000"),
+        ("resources: {gpus: {count: '${{ 10 ** 12 }}'}}", "must be at most 100000"),
+        ("launcher: {type: torchrun, nproc: 1000000000}", "must be at most 100000"),
+    ],
+)
+def test_s2_a_number_that_would_fill_the_memory_is_refused(tmp_path: Path, more: str, what: str) -> None:
+    assert what in str(findings_of(tmp_path, ONE + more + "\n"))
+
+
+@pytest.mark.parametrize("field", ["nodes", "gpus_per_node"])
+def test_s2_a_backend_is_not_larger_than_any_machine(tmp_path: Path, field: str) -> None:
+    backend = f"backends: [{{name: l, type: local, {field}: 1000000000}}]\n"
+    (finding,) = findings_of(tmp_path, backend + ONE + "timeout: 5\n")
+    assert "must be at most 100000" in str(finding)
+
+
+@pytest.mark.parametrize("option", ["nodes_override", "gpus_per_node_override"])
+def test_s2_an_option_is_not_larger_than_any_machine(tmp_path: Path, option: str) -> None:
+    (finding,) = findings_of(tmp_path, ONE + "timeout: 5\n", **{option: 10**9})
+    assert "must be at most 100000" in str(finding)

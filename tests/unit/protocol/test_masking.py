@@ -4,9 +4,12 @@ import csv
 import io
 import json
 import os
+import re
 import shlex
+import subprocess
+from collections.abc import Callable
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, quote_plus
 
 import msgspec
 import pytest
@@ -50,6 +53,36 @@ def test_s6_a_value_is_masked_in_the_forms_that_others_give_it(value: str) -> No
         assert "***TOKEN***" in masked, name
         assert not any(part in masked for part in value.split("\n")), name
         assert mask.raw(form.encode()) == mask.text(form).encode(), name
+
+
+def bash(script: str, value: str) -> str:
+    """Return what a script prints of `VALUE`."""
+    done = subprocess.run(
+        ["bash", "-c", script], env={"VALUE": value}, capture_output=True, text=True, check=True
+    )
+    return done.stdout + done.stderr
+
+
+FORMS: dict[str, Callable[[str], str]] = {
+    "form": quote_plus,
+    "lower case": lambda value: re.sub("%[0-9A-F]{2}", lambda one: one[0].lower(), quote(value, safe="")),
+    "encodeURIComponent": lambda value: quote(value, safe="!'()*"),
+    "encodeURI": lambda value: quote(value, safe=";,/?:@&=+$!'()*#"),
+    "php": lambda value: json.dumps(value).replace("/", "\\/"),
+    "printf %q": lambda value: bash('printf "%q" "$VALUE"', value),
+    "declare": lambda value: bash("declare -p VALUE", value),
+    "set -x": lambda value: bash('set -x; : "$VALUE"', value),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(
+    "value", ["a b/c+d=e&f", "p'q r/$(x)!y", 'say "so"/now', "back\\slash two", "Plain-1.2/3"]
+)
+def test_s6_more_forms_of_urls_and_shells_are_masked(form: str, value: str) -> None:
+    masked = Mask([("TOKEN", value)]).text(f"before {FORMS[form](value)} after")
+    assert "***TOKEN***" in masked
+    assert not {*re.findall(r"\w{2,}", value)} & {*re.findall(r"\w{2,}", masked.replace("TOKEN", ""))}
 
 
 def test_s6_data_is_masked_wherever_it_is() -> None:

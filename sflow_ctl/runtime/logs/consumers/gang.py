@@ -12,6 +12,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from protocol.ids import AttemptId, RankId
+from protocol.machine.log_file import open_log
 from protocol.machine.named_file import is_at_path, put_back
 from sflow_ctl.plan.log_paths import earlier_log_path, log_path
 from sflow_ctl.runtime.logs.consumers.consumer import LogConsumer
@@ -216,8 +217,7 @@ class GangLogs(LogConsumer):
         path = str(self._path(attempt))
         descriptor = self._files.get(attempt)
         if descriptor is None:
-            flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-            descriptor = self._files[attempt] = os.open(path, flags, 0o600)
+            descriptor = self._files[attempt] = open_log(path, os.O_APPEND)
         else:
             _keep(descriptor, path)
         return descriptor

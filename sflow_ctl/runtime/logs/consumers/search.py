@@ -36,7 +36,7 @@ class _Search(Struct):
 
     def read_on(self, budget: int) -> tuple[int, bool]:
         """Return the number of bytes read and whether the pattern was seen. Raises: OSError."""
-        descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(self.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
             inode = os.fstat(descriptor).st_ino
             if inode != self.inode:

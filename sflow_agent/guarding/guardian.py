@@ -13,10 +13,12 @@ import signal
 import struct
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from types import FrameType
 
+from protocol.machine.marks import RUN_MARKER
 from protocol.machine.procfs import descendants, is_living, name_of, step_processes
+from sflow_agent.guarding.keeper import Keeper
 from sflow_agent.logs.output_handover import HeldOutputs, OutputSender, make_pair
 from sflow_agent.processes.cleanup_list import CleanupList
 from sflow_agent.processes.syscalls import become_subreaper, hide_memory, wipe_variable
@@ -103,6 +105,7 @@ def guard() -> int:
     become_subreaper()
     me = os.getpid()
     cleanups = CleanupList()
+    keeper = Keeper(lambda: _clean_up(cleanups)) if encoded_config is None else None
     agents_end, own_end = make_pair()
     watchdog = Watchdog()
     agent = os.fork()
@@ -110,7 +113,8 @@ def guard() -> int:
         from sflow_agent.agent import run_agent
 
         own_end.close()
-        return run_agent(me, encoded_config, cleanups, OutputSender(agents_end), watchdog.note)
+        keep = None if keeper is None else keeper.expect
+        return run_agent(me, encoded_config, cleanups, OutputSender(agents_end), watchdog.note, keep)
     agents_end.close()
     del encoded_config
     # The agent reads the configuration; it must see the end of stdin if it is not needed.
@@ -124,8 +128,11 @@ def guard() -> int:
     status = _wait(agent)
     watchdog.end()
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the pid may be reused now
-    left = _end_everything(outputs.drain, cleanups.run_mark()) + _clean_up(cleanups)
+    spared = frozenset(() if keeper is None else (keeper.pid,))
+    left = _end_everything(outputs.drain, cleanups.run_mark(), spared) + _clean_up(cleanups, spared)
     outputs.drain(0)
+    if keeper is not None:
+        keeper.end()
     for survivor in left:
         sys.stderr.write(f"sflow-agent: could not end {survivor}\n")
     if status < 0:
@@ -151,11 +158,13 @@ def _wait(agent: int) -> int:
             return os.waitstatus_to_exitcode(status)
 
 
-def _end_everything(pause: Callable[[int], object], run_mark: int | None = None) -> list[str]:
+def _end_everything(
+    pause: Callable[[int], object], run_mark: int | None, spared: Collection[int]
+) -> list[str]:
     """Send SIGTERM, wait a short grace, send SIGKILL, verify; return "pid name" of the survivors."""
     started = time.monotonic()
     signalled: set[int] = set()
-    while left := _living(run_mark):
+    while left := _living(run_mark, spared):
         now = time.monotonic()
         if now > started + GRACE_S + VERIFY_S:
             return [name_of(pid) for pid in left]
@@ -169,13 +178,14 @@ def _end_everything(pause: Callable[[int], object], run_mark: int | None = None)
     return []
 
 
-def _clean_up(cleanups: CleanupList) -> list[str]:
+def _clean_up(cleanups: CleanupList, spared: Collection[int] = ()) -> list[str]:
     """Run the cleanups that the agent did not reach, all at once; return the keys of those that failed."""
     running: dict[int, str] = {}
     failed: list[str] = []
     null = os.open(os.devnull, os.O_RDWR)
     files = [(os.POSIX_SPAWN_DUP2, null, number) for number in (0, 1, 2)]
     for key, (argv, environment) in cleanups.pending().items():
+        environment.pop(RUN_MARKER, None)  # it must not be ended as a process of the run
         try:
             running[os.posix_spawnp(argv[0], argv, environment, file_actions=files)] = key
         except OSError:
@@ -188,15 +198,15 @@ def _clean_up(cleanups: CleanupList) -> list[str]:
             poller.poll(10)
         elif (key := running.pop(pid, "")) and status != 0:
             failed.append(key)
-    _end_everything(select.poll().poll)
+    _end_everything(select.poll().poll, None, spared)
     return [f"the container of {key}" for key in (*failed, *running.values())]
 
 
-def _living(run_mark: int | None) -> list[int]:
+def _living(run_mark: int | None, spared: Collection[int]) -> list[int]:
     with contextlib.suppress(ChildProcessError):
         while os.waitpid(-1, os.WNOHANG)[0]:
             pass
-    below = [pid for pid in descendants(os.getpid()) if is_living(pid)]
+    below = [pid for pid in descendants(os.getpid()) if pid not in spared and is_living(pid)]
     return below if run_mark is None else [*below, *step_processes(run_mark)]
 
 
