@@ -37,6 +37,15 @@ class Container(msgspec.Struct, frozen=True, kw_only=True):
     network: str | None = None
     extra_args: tuple[str, ...] = ()
     """Engine options, after all others."""
+    docker_host: str | None = None
+    """The address of the engine's service (`ssh://HOST`, `tcp://HOST:PORT`, `unix://PATH`); None is the agent's machine."""
+    context: str | None = None
+    """The name under which the engine's client knows the service, in place of an address."""
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """Return whether the container runs on another machine than the agent, as far as the agent knows."""
+        return self.docker_host is not None or self.context is not None
 
 
 class PortBlock(msgspec.Struct, frozen=True, kw_only=True):

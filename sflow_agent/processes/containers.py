@@ -55,7 +55,11 @@ class Containers:
             raise SpawnError(
                 error.errno or 0, f"{task_directory} cannot be made: {error.strerror}"
             ) from error
-        present = tuple(path for path in container.directories if os.path.isdir(path))  # noqa: PTH112
+        present = tuple(
+            path
+            for path in container.directories
+            if container.is_elsewhere or os.path.isdir(path)  # noqa: PTH112
+        )
         variables = {
             **dict([UNBUFFERED]),
             **spec.env,
@@ -64,7 +68,10 @@ class Containers:
         }
         try:
             variables.update(self._gpus.environment(spec.gpus, environment))
-            gpus = self._gpus.engine_names(spec.gpus)
+            # Nothing is known of another machine's GPUs but their numbers.
+            gpus = (
+                tuple(map(str, spec.gpus)) if container.is_elsewhere else self._gpus.engine_names(spec.gpus)
+            )
         except SliceError as error:
             raise SpawnError(errno.ENODEV, str(error)) from error
         name = container_name(environment[RUN_MARKER], str(spec.rank))
@@ -84,7 +91,7 @@ class Containers:
                 scratch=environment.get("TMPDIR", "/tmp"),
             ),
         )
-        started = msgspec.structs.replace(spec, argv=made.argv, env={**spec.env, **made.env}, container=None)
+        started = msgspec.structs.replace(spec, argv=made.argv, env={**spec.env, **made.env})
         if made.cleanup is None:
             return started, None
         return started, Cleanup(f"container {name}", made.cleanup, environment)
@@ -92,7 +99,7 @@ class Containers:
     def _engine(self, container: Container, path: str | None) -> str:
         from sflow_agent.processes.engines import candidates
 
-        wanted = candidates(container.engine)
+        wanted = candidates(container.engine, container.is_elsewhere)
         for engine in wanted:
             try:
                 self._find(engine, path)

@@ -10,48 +10,58 @@ from collections.abc import Collection, Sequence
 
 from protocol.text.lazy_pattern import lazy_pattern
 from sflow_agent.processes.captured import run_captured
-from sflow_agent.processes.engines import USER_LABEL
+from sflow_agent.processes.engines import USER_LABEL, client
 
 ENGINES = ("podman", "docker")
 _MARKER = lazy_pattern(r"\bsflow\.marker[=:]([^,\s\]]+)")
 """Docker prints labels as `a=b,c=d`, Podman 4.3 as `map[a:b c:d]`."""
 ANSWER_WITHIN_S = 8.0
+_TRIES = 2
+"""Podman 4.3 fails once, after 5 s, for a container whose monitor was killed, and notes that it has ended."""
 
 
-def labelled_containers(engine: str) -> list[tuple[str, str]]:
+def labelled_containers(service: Sequence[str]) -> list[tuple[str, str]]:
     """Return (marker, name) of this user's containers of any run. Raises: OSError if the engine does not answer.
+
+    `service` is the beginning of the engine's commands.
 
     Source: `docker ps` and `podman ps`, --filter and --format.
     """
-    question = (engine, "ps", "-a", "--filter", f"label={USER_LABEL}={os.getuid()}")
+    question = (*service, "ps", "-a", "--filter", f"label={USER_LABEL}={os.getuid()}")
     said, _ = run_captured((*question, "--format", "{{.Names}} {{.Labels}}"), ANSWER_WITHIN_S)
     found = ((line.split(" ", 1)[0], _MARKER.search(line)) for line in said.splitlines())
     return [(marker[1], name) for name, marker in found if marker is not None]
 
 
-def remove_containers(markers: Collection[str]) -> list[str]:
-    """Remove the containers of these runs; return "ENGINE container NAME" of what is left."""
+def remove_containers(
+    markers: Collection[str], docker_host: str | None = None, context: str | None = None
+) -> list[str]:
+    """Remove the containers of these runs; return "ENGINE container NAME" of what is left.
+
+    Those of this machine, or of the service that `docker_host` or `context` names.
+    """
     left: list[str] = []
     for engine in ENGINES:
         if shutil.which(engine) is not None:
-            left += _removed(engine, set(markers))
+            left += _removed(client(engine, docker_host, context), set(markers))
     return left
 
 
-def _removed(engine: str, markers: set[str]) -> list[str]:
-    names = _names(engine, markers)
-    if not names:
-        return []
-    for verb in (("kill",), ("rm", "-f")):
-        try:
-            run_captured((engine, *verb, *names), ANSWER_WITHIN_S)
-        except OSError:
-            break
-    return [f"{engine} container {name}" for name in _names(engine, markers)]
+def _removed(service: Sequence[str], markers: set[str]) -> list[str]:
+    for _ in range(_TRIES):
+        names = _names(service, markers)
+        if not names:
+            return []
+        for verb in (("kill",), ("rm", "-f", "-v")):
+            try:
+                run_captured((*service, *verb, *names), ANSWER_WITHIN_S)
+            except OSError:
+                break
+    return [f"{service[0]} container {name}" for name in _names(service, markers)]
 
 
-def _names(engine: str, markers: set[str]) -> Sequence[str]:
+def _names(service: Sequence[str], markers: set[str]) -> Sequence[str]:
     try:
-        return [name for marker, name in labelled_containers(engine) if marker in markers]
+        return [name for marker, name in labelled_containers(service) if marker in markers]
     except OSError:
         return []

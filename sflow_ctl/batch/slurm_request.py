@@ -11,6 +11,7 @@ from sflow_ctl.format import schema
 from sflow_ctl.format.expressions.templates import evaluate_any
 from sflow_ctl.format.loader import LoadedDocument
 from sflow_ctl.planner.findings import Findings
+from sflow_ctl.planner.launch.arguments import split_arguments
 from sflow_ctl.planner.numbers import as_int
 from sflow_ctl.planner.phases.backends import choose_backends
 from sflow_ctl.planner.phases.late_variables import split_late
@@ -111,7 +112,7 @@ def _request(
         "account": str,
         "time": slurm_time,
         "job_name": str,
-        "extra_args": lambda value: tuple(map(str, value)),
+        "extra_args": split_arguments,
     }
     result: dict[str, Any] = {}
     for field, convert in converters.items():

@@ -26,6 +26,16 @@ class _Part(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
     pass
 
 
+class EngineHost(_Part, frozen=True, kw_only=True):
+    """The machine of a docker backend's `hosts` that a node is: its containers are started from this machine."""
+
+    docker_host: str | None = None
+    """For `--host` of the engine's client; this or `context` is given."""
+    context: str | None = None
+    mounts: tuple[str, ...] = ()
+    extra_args: tuple[str, ...] = ()
+
+
 class PlannedNode(_Part, frozen=True, kw_only=True):
     """One node of the run, by its index over all backends."""
 
@@ -40,6 +50,8 @@ class PlannedNode(_Part, frozen=True, kw_only=True):
     """GPUs that tasks may be given here; None when they are neither declared nor counted."""
     het_group: int | None = None
     """The component of a heterogeneous Slurm job that it belongs to; None in a plain one."""
+    engine_host: EngineHost | None = None
+    """Where its containers run, if that is another machine than its agent's."""
 
 
 FinallyWhen = Literal["after_stop", "services_up"]

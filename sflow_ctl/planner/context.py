@@ -44,12 +44,16 @@ class PlanContext(Struct, frozen=True, kw_only=True):
     """The Slurm job that steps run in; "0" if there is none."""
     container_engine: str = "auto"
     """The engine of `container` operators that name none."""
+    docker_args: tuple[str, ...] = ()
+    """More options for `docker run`, which win over those of the file."""
     given: frozenset[str] = frozenset()
     """Fields of slurm backends that settings provide, and the file may leave out."""
     compat: Compat = "ours"
     """Whose rules apply: `--compat`."""
     may_lack_artifacts: bool = False
     """Warn of missing artifacts instead of refusing them: nothing is started, or the caller has asked for it."""
+    skips_artifact_check: bool = False
+    """No path of an artifact is looked for, on nodes neither."""
     include_nodes: tuple[str, ...] = ()
     """Hosts that every backend is limited to, beside its own."""
     exclude_nodes: tuple[str, ...] = ()

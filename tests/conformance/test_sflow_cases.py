@@ -10,9 +10,13 @@ from msgspec.structs import replace
 
 from protocol.errors import FleetError
 from sflow_ctl.batch.slurm_request import slurm_request
+from sflow_ctl.core.model.rank_specs import rank_specs
+from sflow_ctl.core.model.task import build_graph
 from sflow_ctl.format.compose import compose
+from sflow_ctl.format.expressions.templates import EVALUATOR
 from sflow_ctl.format.loader import LoadedDocument, load_documents
-from sflow_ctl.plan.model import Plan
+from sflow_ctl.plan.deferred import DeferredValues
+from sflow_ctl.plan.model import EngineHost, Plan
 from sflow_ctl.planner.context import JobNode, PlanContext
 from sflow_ctl.planner.phases.node_filter import NodeFilter
 from sflow_ctl.planner.pipeline import build_plan
@@ -314,12 +318,19 @@ def test_28_docker_pools() -> None:
     assert [plan.nodes[index].address for index in two.placement.nodes] == ["10.0.0.1", "10.0.0.2"]
 
 
-def test_28_hosts_of_docker_are_not_run() -> None:
-    with pytest.raises(FleetError) as raised:
-        planned("28", context=replace(CONTEXT, allow_placeholder_nodes=False))
-    (finding,) = raised.value.findings
-    assert finding.code == "backend-unsupported"
-    assert ":11:" in (finding.where or "")
+def test_28_hosts_of_docker_are_nodes() -> None:
+    plan = planned("28", context=replace(CONTEXT, allow_placeholder_nodes=False))
+    here, a, b = plan.nodes
+    assert here.engine_host is None
+    assert a.engine_host == EngineHost(docker_host="ssh://a")
+    assert b.engine_host == EngineHost(context="b")
+    two = plan.tasks[1]
+    assert two.ranks_per_node == (1, 1)
+    task = next(one for one in build_graph(plan) if one.plan is two)
+    task.begin_attempt(two.placement, 0.0)
+    task.attempt.fill_in(two, DeferredValues(plan, {}, lambda name: None, EVALUATOR), {})
+    specs = [spec.container for _, spec in rank_specs(task, plan, stream=False)]
+    assert [(one.docker_host, one.context) for one in specs if one] == [("ssh://a", None), (None, "b")]
 
 
 def test_29_kubernetes_is_one_finding() -> None:

@@ -15,7 +15,12 @@ from sflow_ctl.cli.one_of_many import stands_by
 from sflow_ctl.cli.options.monitor_options import monitor_options
 from sflow_ctl.cli.options.sections import SectionedCommand, section
 from sflow_ctl.cli.options.setting_options import job_setting_options, run_setting_options
-from sflow_ctl.cli.options.workflow_options import run_options, workflow_options
+from sflow_ctl.cli.options.workflow_options import (
+    run_options,
+    skip_artifact_check,
+    task_log_options,
+    workflow_options,
+)
 from sflow_ctl.runtime.fleet.local import LocalLauncher
 from sflow_ctl.runtime.record.run_log import LEVELS
 
@@ -42,9 +47,6 @@ _TASKS = section(
 )
 _RUN = section(
     "Run",
-    click.option(
-        "--skip-artifact-check", is_flag=True, help="Start although paths of artifacts are missing here."
-    ),
     click.option(
         "-b",
         "--bulk-input",
@@ -98,7 +100,26 @@ _SLURM = section(
 _SALLOC = section(
     "Slurm job request",
     click.option(
-        "-e", "--extra-args", multiple=True, metavar="ARG", help="Add an argument to salloc; repeatable."
+        "--extra-salloc-args",
+        multiple=True,
+        metavar="ARG",
+        help="Add arguments to salloc; they replace equal options of -e; repeatable.",
+    ),
+)
+_EXTRA = section(
+    "Run",
+    click.option(
+        "-e",
+        "--extra-args",
+        multiple=True,
+        metavar="ARG",
+        help="Add arguments to salloc and to docker run; they replace equal options of the workflow; repeatable.",
+    ),
+    click.option(
+        "--extra-docker-args",
+        multiple=True,
+        metavar="ARG",
+        help="Add arguments to docker run; they replace equal options of -e; repeatable.",
     ),
 )
 _CONSOLE = section(
@@ -117,6 +138,7 @@ _CONSOLE = section(
 
 @click.command(cls=SectionedCommand)
 @_RUN
+@_EXTRA
 @_TASKS
 @workflow_options
 @_GPUS
@@ -125,7 +147,9 @@ _CONSOLE = section(
 @_SLURM
 @job_setting_options
 @_SALLOC
+@skip_artifact_check
 @_CONSOLE
+@task_log_options
 def run(
     dry_run: bool, resume: str | None, bulk_input: Path | None, rows: tuple[str, ...], **others: Any
 ) -> int:

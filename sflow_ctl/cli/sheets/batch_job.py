@@ -18,9 +18,12 @@ from sflow_ctl.cli.options.batch_options import BatchOptions
 from sflow_ctl.cli.options.paths import absolute
 from sflow_ctl.cli.terminal.lines import print_warning
 from sflow_ctl.format.compose import compose
+from sflow_ctl.format.expressions.templates import evaluate_any
 from sflow_ctl.format.loader import LoadedDocument, load_documents
+from sflow_ctl.plan.errors import ExpressionError
 from sflow_ctl.plan.model import Plan
 from sflow_ctl.planner.context import JobNode
+from sflow_ctl.planner.launch.arguments import split_arguments, without_replaced
 from sflow_ctl.planner.numbers import NumberError, as_int
 from sflow_ctl.planner.phases.node_filter import NodeFilter
 from sflow_ctl.planner.pipeline import PlanContext, build_plan
@@ -107,7 +110,8 @@ def prepare(options: BatchOptions, choice: JobChoice) -> PreparedJob:
     if nodes is None:
         nodes = _nodes_of_variable(plan) if choice.may_leave_nodes else _nodes_missing(choice)
     program = _program(options, found.settings.python, warnings)
-    rest = _options(options, gpus)
+    said = _said_arguments(options, plan)
+    rest = (*_options(options, gpus), *_extra_options(options, said if request.others else ()))
     job = BatchJob(
         name=choice.name or request.job_name or DEFAULT_NAME,
         preamble=tuple(preamble(found).lines()),
@@ -121,8 +125,8 @@ def prepare(options: BatchOptions, choice: JobChoice) -> PreparedJob:
         time=request.time if options.time is None else _time(options.time),
         gpus_per_node=None if options.gpus_per_node is None else gpus or request.gpus_per_node,
         after_ok=options.after_ok,
-        allocation_args=request.extra_args,
-        extra_args=options.extra_args,
+        allocation_args=without_replaced(request.extra_args, split_arguments(said)),
+        extra_args=said,
         has_memory_default=any(os.environ.get(name) for name in MEMORY_VARIABLES),
     )
     batch_script(job, _MADE_BY)  # a value that a script cannot hold is refused before anything is written
@@ -204,6 +208,8 @@ def _plan(
         compat=options.compat,
         include_nodes=options.include_nodes,
         exclude_nodes=options.exclude_nodes,
+        skips_artifact_check=options.skip_artifact_check,
+        docker_args=split_arguments(options.extra_docker_args),
         monitors_workflow=options.enable_workflow_monitor,
         monitored_tasks=options.enable_task_monitor,
         allow_placeholder_nodes=True,
@@ -317,6 +323,31 @@ def _options(options: BatchOptions, gpus: int | None) -> tuple[str, ...]:
     if options.log_level is not None:
         argv += ["--log-level", options.log_level]
     argv += ["--workspace-dir", str(options.workspace_dir), "--output-dir", str(options.output_dir)]
+    return tuple(argv)
+
+
+def _said_arguments(options: BatchOptions, plan: Plan) -> tuple[str, ...]:
+    """Return the `#SBATCH` lines of the command line with their expressions evaluated. Raises: UsageError."""
+    names = {**plan.variables, "variables": plan.variables}
+    said = []
+    for text in options.extra_args:
+        try:
+            said.append(str(evaluate_any(text, names)))
+        except ExpressionError as error:
+            raise UsageError.of(
+                "expression", str(error), f"-e {text}", "use variables of the workflow"
+            ) from error
+    return tuple(said)
+
+
+def _extra_options(options: BatchOptions, said: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the options with which the run adds arguments to the programs that it starts.
+
+    `said` are those of the job, for the jobs that the run itself asks for.
+    """
+    argv = ["--skip-artifact-check"] if options.skip_artifact_check else []
+    argv += [f"--extra-salloc-args={text}" for text in said]
+    argv += [f"--extra-docker-args={text}" for text in options.extra_docker_args]
     return tuple(argv)
 
 

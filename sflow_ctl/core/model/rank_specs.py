@@ -2,6 +2,7 @@
 
 from protocol.ids import RankId
 from protocol.messages.rank_spec import RankSpec, Success
+from sflow_ctl.core.model.engine_hosts import container_on, probes_on
 from sflow_ctl.core.model.ranks import rank_environments
 from sflow_ctl.core.model.readiness import probes_of_rank
 from sflow_ctl.core.model.task import Task
@@ -44,15 +45,18 @@ def rank_specs(task: Task, plan: Plan, stream: bool) -> list[tuple[int, RankSpec
                     earlier_log=_earlier_log(task, rank if is_gang else None),
                     stopping=task.plan.stopping,
                     hang=task.plan.hang,
-                    probes=probes_of_rank(
-                        attempt.probes_on.get(node, planned.probes),
-                        is_first=rank == 0,
-                        is_first_on_node=is_first_on_node,
-                        world_size=len(own),
+                    probes=probes_on(
+                        probes_of_rank(
+                            attempt.probes_on.get(node, planned.probes),
+                            is_first=rank == 0,
+                            is_first_on_node=is_first_on_node,
+                            world_size=len(own),
+                        ),
+                        plan.nodes[node],
                     ),
                     stream=stream or is_gang,
                     gpus=attempt.gpus,
-                    container=planned.container,
+                    container=container_on(planned.container, plan.nodes[node]),
                     required_paths=planned.required_paths,
                     files=attempt.files if is_first_on_node else (),
                     success=success_of_rank(planned.success, rank),

@@ -16,6 +16,7 @@ from sflow_ctl.plan.model import AssignedArgument, Launcher, PlannedNode
 from sflow_ctl.planner.findings import UnplannableError
 from sflow_ctl.planner.hidden_values import SCRIPT_VARIABLE, without_secrets
 from sflow_ctl.planner.launch.command import Command, command, merged_operator
+from sflow_ctl.planner.launch.containers import operator_of_backend
 from sflow_ctl.planner.launch.geometry import ranks_per_node
 from sflow_ctl.planner.launch.launchers import once_per_node, plan_launcher
 from sflow_ctl.planner.launch.srun import Step, chooses_nodes
@@ -105,11 +106,24 @@ def plan_launch(
     operator = merged_operator(task, setting.operators, value)
     directories = [*setting.mounts, *(env[name] for name in _SHARED_DIRECTORIES)]
     step = _step(setting, placed, nodes, directories)
-    engine = setting.source.context.container_engine
-    how = command(task, operator, placed.backend, script, env, directories, step, engine)
+    context = setting.source.context
+    if operator is None and placed.backend.type == "docker":
+        operator = operator_of_backend(placed.backend, value)
+    how = command(
+        task,
+        operator,
+        placed.backend,
+        script,
+        env,
+        directories,
+        step,
+        context.container_engine,
+        context.docker_args,
+    )
     is_step_like = how.operator_kind == "srun" and how.launch_kind == "process"
     is_on_slurm = placed.backend.type == "slurm"
-    has_geometry = is_step_like or (operator is None and how.launch_kind == "process")
+    is_pooled = placed.backend.type == "docker" and how.container is not None
+    has_geometry = is_step_like or is_pooled or (operator is None and how.launch_kind == "process")
     is_gang = has_geometry and (is_on_slurm or not setting.source.rules.local_tasks_have_one_process)
     ranks = ranks_per_node(operator, placed.node_count) if is_gang else (1,)
     launcher = plan_launcher(task, value, placed.placement, how, script)

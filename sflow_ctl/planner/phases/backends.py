@@ -113,10 +113,6 @@ def _refuse_unsupported(source: PlanInput, choice: BackendChoice, findings: Find
             hint = "it runs on this machine and on Slurm"
             hint += f": use backend {' or '.join(others)} instead" if others else ""
             findings.add("backend-unsupported", what, where, hint)
-        elif backend.hosts and not source.context.allow_placeholder_nodes:
-            what = f'backend "{backend.name}" has hosts of docker, and sflow-ctl starts containers on this machine only'
-            where = findings.loaded.where("backends", backend.name, "hosts")
-            findings.add("backend-unsupported", what, where, "leave hosts out to use this machine")
 
 
 def _require_job_fields(source: PlanInput, findings: Findings) -> None:

@@ -3,13 +3,16 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import msgspec
+
 from protocol.text.counted import counted
 from sflow_ctl.format import schema
 from sflow_ctl.format.expressions.templates import evaluate_any
-from sflow_ctl.plan.model import PlannedNode
+from sflow_ctl.plan.model import EngineHost, PlannedNode
 from sflow_ctl.planner.context import UNKNOWN_ADDRESS, JobNode, PlanContext
 from sflow_ctl.planner.fields import number
 from sflow_ctl.planner.findings import UnplannableError
+from sflow_ctl.planner.launch.arguments import split_arguments
 from sflow_ctl.planner.numbers import as_int
 from sflow_ctl.planner.phases.node_filter import NodeFilter
 
@@ -41,9 +44,9 @@ def backend_nodes(
         given = ()
     else:
         count = context.nodes_override if context.nodes_override is not None else max(1, declared)
-        given = _placeholder_nodes(backend, count, is_used, context)
         if backend.hosts and context.nodes_override is None:
-            given = _kept(backend.name, given, hosts)
+            return _docker_nodes(backend, names, first, gpus, hosts, context)
+        given = _placeholder_nodes(backend, count, is_used, context)
     return [
         PlannedNode(
             index=first + index,
@@ -52,24 +55,63 @@ def backend_nodes(
             backend_index=index,
             name=node.name,
             address=node.address,
-            gpus=_gpus_of_host(backend, index, names, gpus, context),
+            gpus=gpus,
             het_group=node.het_group,
         )
         for index, node in enumerate(given)
     ]
 
 
-def _gpus_of_host(
-    backend: schema.Backend, index: int, names: Mapping[str, Any], gpus: int | None, context: PlanContext
-) -> int | None:
-    """Return the GPUs of a docker backend's host, or of any node. Raises: UnplannableError."""
-    if not backend.hosts or context.nodes_override is not None or context.gpus_per_node_override is not None:
-        return gpus
-    written = backend.hosts[index].gpus_per_node
-    path = ("hosts", index, "gpus_per_node")
-    if written is None:
-        return gpus
-    return number(f'backend "{backend.name}"', path, as_int, evaluate_any(written, names), 0)
+def _docker_nodes(
+    backend: schema.Backend,
+    names: Mapping[str, Any],
+    first: int,
+    gpus: int | None,
+    hosts: NodeFilter,
+    context: PlanContext,
+) -> list[PlannedNode]:
+    """Return the hosts of a docker backend that may be used, as nodes. Raises: UnplannableError, ExpressionError."""
+    machines = [_docker_host(backend, index, names) for index in range(len(backend.hosts or ()))]
+    known = {machine.name: (index, machine) for index, machine in enumerate(machines)}
+    kept = _kept(backend.name, [JobNode(machine.name) for machine in machines], hosts)
+    nodes = []
+    for position, (index, machine) in enumerate(known[node.name] for node in kept):
+        own = gpus
+        if machine.gpus_per_node is not None and context.gpus_per_node_override is None:
+            path = ("hosts", index, "gpus_per_node")
+            own = number(f'backend "{backend.name}"', path, as_int, machine.gpus_per_node, 0)
+        nodes.append(
+            PlannedNode(
+                index=first + position,
+                backend=backend.name,
+                backend_index=position,
+                name=machine.name,
+                address=machine.ip_address or UNKNOWN_ADDRESS,
+                gpus=own,
+                engine_host=EngineHost(
+                    docker_host=machine.docker_host,
+                    context=machine.context,
+                    mounts=tuple(machine.mounts),
+                    extra_args=split_arguments(machine.extra_args),
+                ),
+            )
+        )
+    return nodes
+
+
+def _docker_host(backend: schema.Backend, index: int, names: Mapping[str, Any]) -> schema.DockerHost:
+    """Return a host with its expressions evaluated. Raises: UnplannableError, ExpressionError."""
+    written = (backend.hosts or [])[index]
+    body = evaluate_any(msgspec.structs.asdict(written), names)
+    for name in ("name", "docker_host", "context", "ip_address"):
+        body[name] = None if body[name] is None else str(body[name])
+        if body[name] is not None and (not body[name].strip() or body[name].startswith("-")):
+            what = f'backend "{backend.name}": "{name}" of host {index + 1} is "{body[name]}"'
+            hint = "write a name or an address; it cannot begin with a dash"
+            raise UnplannableError("wrong-value", what, hint, ("hosts", index, name))
+    for name in ("mounts", "extra_args"):
+        body[name] = [str(value) for value in body[name]]
+    return schema.DockerHost(**body)
 
 
 class JobNodes:
@@ -118,8 +160,6 @@ def _kept(backend: str, nodes: Sequence[JobNode], hosts: NodeFilter) -> tuple[Jo
 def _placeholder_nodes(
     backend: schema.Backend, count: int, is_used: bool, context: PlanContext
 ) -> tuple[JobNode, ...]:
-    if backend.hosts and context.nodes_override is None:
-        return tuple(JobNode(host.name, host.ip_address or UNKNOWN_ADDRESS) for host in backend.hosts)
     if backend.type != "slurm" or context.nodes_override is not None:
         name, address = context.here
         return tuple(JobNode(name if i == 0 else f"{name}-{i}", address) for i in range(count))

@@ -20,6 +20,7 @@ from sflow_ctl.plan.assignment import place_view, service_view
 from sflow_ctl.plan.model import DeferredExpression, PlannedFile, PlannedNode, PlannedTask
 from sflow_ctl.planner.deferred import TaskNamespace
 from sflow_ctl.planner.findings import Findings, UnplannableError
+from sflow_ctl.planner.launch.docker_hosts import check_on_hosts
 from sflow_ctl.planner.launch.plan import LaunchPlan, LaunchSetting, plan_launch
 from sflow_ctl.planner.phases.artifacts import PlannedArtifacts
 from sflow_ctl.planner.phases.backends import PlannedBackends
@@ -185,6 +186,8 @@ def _plan_task(setting: _Setting, placed: PlacedTask, findings: Findings) -> Pla
         if launch.launch_kind == "ssh":
             _refuse_elsewhere(task)
         _warn_of_idle_gpus(placed, launch, findings)
+        if placed.backend.hosts:
+            check_on_hosts(task, placed.backend, launch.container, launch.operator, findings)
         probes = DeferredProbes(setting.scripts, task, replica.name, scope.names)
         watch = plan_watch(task, scope.value, probes, setting.graph.replicas_of, setting.source.rules)
         policy = _end_policy(setting, placed, scope)
@@ -248,7 +251,9 @@ def _nodes(setting: _Setting, placed: PlacedTask) -> list[PlannedNode]:
 
 
 def _required_paths(setting: _Setting, task: schema.Task, launch: LaunchPlan) -> tuple[tuple[str, str], ...]:
-    return () if launch.launch_kind == "ssh" else setting.artifacts.required_paths.get(task.name, ())
+    if launch.launch_kind == "ssh" or (launch.container is not None and setting.backends.of(task).hosts):
+        return ()  # not on this machine
+    return setting.artifacts.required_paths.get(task.name, ())
 
 
 def _end_policy(setting: _Setting, placed: PlacedTask, scope: TaskScope) -> EndPolicy:

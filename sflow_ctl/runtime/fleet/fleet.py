@@ -143,7 +143,12 @@ def local_configs(
 
     GPUs are simulated where the machine has none, or represents several nodes.
     """
-    uses_real_gpus = len(nodes) == 1 and not options.simulate_gpus and NVIDIA_CONTROL.exists()
+    uses_real_gpus = (
+        len(nodes) == 1
+        and nodes[0].engine_host is None
+        and not options.simulate_gpus
+        and NVIDIA_CONTROL.exists()
+    )
     return [
         msgspec.structs.replace(
             common,
@@ -152,6 +157,8 @@ def local_configs(
             public_key=keys.agents[node.index].public,
             secret_key=keys.agents[node.index].secret,
             simulated_gpus=0 if uses_real_gpus else node.gpus or 0,
+            docker_host=None if node.engine_host is None else node.engine_host.docker_host,
+            context=None if node.engine_host is None else node.engine_host.context,
         )
         for node in nodes
     ]

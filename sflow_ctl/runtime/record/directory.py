@@ -81,10 +81,11 @@ class ConnectionFacts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def make_run_id(workflow: str) -> str:
-    """Return `[<slurm job id>-]<workflow>-<date>-<time>-<6 hex digits>`, local time."""
+    """Return `[<prefix>-]<workflow>-<date>-<time>-<6 hex digits>`, local time: SFLOW_RUN_ID_PREFIX, else the Slurm job's id."""
     stamp = time.strftime("%Y%m%d-%H%M%S")
-    job = os.environ.get("SLURM_JOB_ID") or os.environ.get("SLURM_JOBID")
-    prefix = f"{job}-" if job else ""
+    names = ("SFLOW_RUN_ID_PREFIX", "SLURM_JOB_ID", "SLURM_JOBID")
+    given = next((value for value in map(os.environ.get, names) if value), "")
+    prefix = f"{given}-" if given else ""
     return f"{prefix}{workflow}-{stamp}-{os.urandom(3).hex()}"
 
 

@@ -29,7 +29,7 @@ class WorkflowOptions(Struct, frozen=True, kw_only=True):
     ignored_backends: tuple[str, ...] = ()
     """Backends whose tasks a plan leaves out."""
     skip_artifact_check: bool = False
-    """Start although paths of artifacts are missing here."""
+    """Start although paths of artifacts are missing, here or on nodes."""
     shows_unsupported: bool = False
     """Show tasks on backends that are not run here."""
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -49,7 +49,11 @@ class FleetOptions(Struct, frozen=True, kw_only=True):
     job_id: str | None = None
     """A running Slurm job to use."""
     extra_args: tuple[str, ...] = ()
-    """Arguments of salloc, after the backend's own."""
+    """Arguments of salloc and of `docker run`, which win over those of the file."""
+    extra_salloc_args: tuple[str, ...] = ()
+    """Those of salloc only; they win over `extra_args`."""
+    extra_docker_args: tuple[str, ...] = ()
+    """Those of `docker run` only; they win over `extra_args`."""
     include_nodes: tuple[str, ...] = ()
     """Hosts that every backend is limited to, each entry one or several with commas or blanks."""
     exclude_nodes: tuple[str, ...] = ()

@@ -17,6 +17,7 @@ from protocol.errors import Finding, SpecError, UsageError
 from sflow_ctl.format.loader import DocumentError, LoadedDocument, load_documents
 from sflow_ctl.plan.model import Plan
 from sflow_ctl.plan.secrets import SECRETS
+from sflow_ctl.planner.launch.arguments import replaced_arguments, split_arguments
 from sflow_ctl.planner.pipeline import PlanContext, build_plan, findings_after
 from sflow_ctl.runtime.files.programs import is_installed
 from sflow_ctl.runtime.files.settings_files import (
@@ -199,6 +200,7 @@ def _plan_context(
         read_text=lambda path: Path(path).read_text(encoding="utf-8"),
         job_nodes=None if allocation is None else allocation.nodes,
         job_id="0" if allocation is None else allocation.job_id,
+        docker_args=_said(options, options.fleet.extra_docker_args),
         container_engine=read.found.settings.container_engine,
         given=job_fields(read.found) if allocation is None else frozenset(JOB_FIELDS),
         compat=options.workflow.compat,
@@ -206,7 +208,8 @@ def _plan_context(
         exclude_nodes=options.fleet.exclude_nodes,
         ignored_backends=frozenset(options.workflow.ignored_backends),
         shows_unsupported=options.workflow.shows_unsupported,
-        may_lack_artifacts=is_dry or options.workflow.skip_artifact_check,
+        may_lack_artifacts=is_dry,
+        skips_artifact_check=options.workflow.skip_artifact_check,
         monitors_workflow=options.tasks.enable_workflow_monitor,
         monitored_tasks=options.tasks.enable_task_monitor,
         allow_placeholder_nodes=is_dry or nodes.must_ask,
@@ -220,7 +223,12 @@ def _salloc_command(read: ReadRun, options: RunOptions, name: str) -> tuple[str,
 
     more = NodeFilter(options.fleet.include_nodes, options.fleet.exclude_nodes)
     request = completed(slurm_request(read.loaded, more), options.workflow.settings, read.found.settings)
-    return salloc_argv(request, name, options.fleet.extra_args)
+    return salloc_argv(request, name, _said(options, options.fleet.extra_salloc_args))
+
+
+def _said(options: RunOptions, specific: Sequence[str]) -> tuple[str, ...]:
+    """Return the words that the command line adds for one program: those for all programs, and its own."""
+    return replaced_arguments(split_arguments(options.fleet.extra_args), split_arguments(specific))
 
 
 def _with_simulated_gpus(plan: Plan, options: RunOptions) -> Plan:

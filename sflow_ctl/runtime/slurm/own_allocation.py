@@ -9,13 +9,14 @@ from collections.abc import Callable, Iterator, Sequence
 
 from protocol.errors import AllocationError
 from sflow_ctl.batch.slurm_request import SlurmRequest
+from sflow_ctl.planner.launch.arguments import replaced_arguments
 from sflow_ctl.runtime.slurm.allocation import Allocation, allocation_of
 
 RELEASE_WITHIN_S = 90.0
 
 
 def salloc_argv(request: SlurmRequest, workflow: str, extra_args: Sequence[str]) -> tuple[str, ...]:
-    """Return the format's own command (5.3), its arguments in that order."""
+    """Return the format's own command (5.3), its arguments in that order; `extra_args` win over the request's."""
     argv = ["salloc"]
     for option, value in (
         ("--account", request.account),
@@ -25,7 +26,13 @@ def salloc_argv(request: SlurmRequest, workflow: str, extra_args: Sequence[str])
     ):
         if value is not None:
             argv += [option, str(value)]
-    return (*argv, "--job-name", request.job_name or workflow, "--no-shell", *request.extra_args, *extra_args)
+    return (
+        *argv,
+        "--job-name",
+        request.job_name or workflow,
+        "--no-shell",
+        *replaced_arguments(request.extra_args, extra_args),
+    )
 
 
 @contextlib.contextmanager
