@@ -2,6 +2,7 @@
 
 import re
 import shlex
+from collections.abc import Mapping
 
 from msgspec import Struct
 
@@ -33,6 +34,8 @@ class BatchJob(Struct, frozen=True, kw_only=True):
     """True where the user's environment tells sbatch how much memory jobs get."""
     preamble: tuple[str, ...] = ()
     """Shell commands before the run."""
+    variables: Mapping[str, str] = {}
+    """Variables of the run's environment."""
 
 
 MEMORY_VARIABLES = ("SBATCH_MEM_PER_CPU", "SBATCH_MEM_PER_GPU", "SBATCH_MEM_PER_NODE")
@@ -48,6 +51,7 @@ def batch_script(job: BatchJob, made_by: str) -> str:
     lines += [
         "",
         *job.preamble,
+        *(f"export {name}={_word(value)}" for name, value in job.variables.items()),
         f"cd {_word(job.workspace_dir)} || exit 3",
         "# Nothing comes after the run: its exit status is the job's, and Slurm's signals reach it.",
         f"exec {_command(job.argv)}",

@@ -50,6 +50,8 @@ class PlannedNode(_Part, frozen=True, kw_only=True):
     """GPUs that tasks may be given here; None when they are neither declared nor counted."""
     het_group: int | None = None
     """The component of a heterogeneous Slurm job that it belongs to; None in a plain one."""
+    job_id: str | None = None
+    """The Slurm job that it belongs to; None away from Slurm, and while there is no job."""
     engine_host: EngineHost | None = None
     """Where its containers run, if that is another machine than its agent's."""
 

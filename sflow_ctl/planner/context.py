@@ -17,6 +17,9 @@ class JobNode(Struct, frozen=True):
     address: str = UNKNOWN_ADDRESS
     het_group: int | None = None
     """The component of a heterogeneous job that it belongs to; None in a plain one."""
+    job_id: str | None = None
+    backend: str | None = None
+    """The only backend that its job is for; None where all backends share the job."""
 
 
 def _no_file(path: str) -> str:

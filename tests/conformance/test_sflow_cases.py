@@ -9,7 +9,7 @@ import pytest
 from msgspec.structs import replace
 
 from protocol.errors import FleetError
-from sflow_ctl.batch.slurm_request import slurm_request
+from sflow_ctl.batch.slurm_request import slurm_requests
 from sflow_ctl.core.model.rank_specs import rank_specs
 from sflow_ctl.core.model.task import build_graph
 from sflow_ctl.format.compose import compose
@@ -424,15 +424,54 @@ def test_30_two_slurm_pools() -> None:
     assert big.placement.gpus == (0, 1, 2, 3)
     assert [plan.nodes[node].backend for node in small.placement.nodes] == ["cpu"]
     assert "CUDA_VISIBLE_DEVICES" not in small.env
-    request = slurm_request(loaded("30"))
-    assert salloc_argv(request, "w", ("-q", "high"))[-4:] == (
-        "--nodelist=n1,n2",
-        "--exclude=n9",
-        "-q",
-        "high",
-    )
-    more = slurm_request(loaded("30"), NodeFilter(("n3",), ("n8 n7",)))
+    gpu, cpu = slurm_requests(loaded("30"))
+    assert [(one.backend, one.partition, one.nodes) for one in (gpu, cpu)] == [
+        ("gpu", "g", 2),
+        ("cpu", "c", 1),
+    ]
+    asked = salloc_argv(gpu, "w", ("-q", "high"))
+    assert asked[-4:] == ("--nodelist=n1,n2", "--exclude=n9", "-q", "high")
+    assert salloc_argv(gpu, "w", ("--exclude=n8",))[-2:] == ("--nodelist=n1,n2", "--exclude=n8")
+    assert cpu.extra_args == ()
+    more, of_cpu = slurm_requests(loaded("30"), NodeFilter(("n3",), ("n8 n7",)))
     assert more.extra_args == ("--nodelist=n1,n2,n3", "--exclude=n9,n8,n7")
+    assert of_cpu.extra_args == ("--nodelist=n3", "--exclude=n8,n7")
+
+
+def in_jobs(**nodes: tuple[str, ...]) -> PlanContext:
+    """Return the context of a run whose backends have jobs of their own."""
+    known = tuple(
+        JobNode(name, f"10.0.0.{index}", job_id=f"{len(backend)}{index}", backend=backend)
+        for backend, names in nodes.items()
+        for index, name in enumerate(names)
+    )
+    return replace(CONTEXT, job_nodes=known, job_id="7", allow_placeholder_nodes=False)
+
+
+def test_30_each_pool_has_the_nodes_of_its_own_job(tmp_path: Path) -> None:
+    """Also nodes of the same name: two jobs may share a node."""
+    plan = planned("30", context=in_jobs(gpu=("n1", "n2"), cpu=("n2",)))
+    assert [(node.backend, node.name, node.job_id) for node in plan.nodes] == [
+        ("gpu", "n1", "30"),
+        ("gpu", "n2", "31"),
+        ("cpu", "n2", "30"),
+    ]
+    big, small = plan.tasks
+    assert (big.placement.nodes, small.placement.nodes) == ((0, 1), (2,))
+    assert (big.env["SFLOW_BACKEND_JOB_ID"], small.env["SFLOW_BACKEND_NODELIST"]) == ("30", "n2")
+    assert not plan.warnings
+    file = changed(tmp_path, "30", ("gpus: {count: 8}", "gpus: {count: 4}"))
+    fewer = build_plan(load_documents([file]), in_jobs(gpu=("n1",), cpu=("n5",)))
+    assert [warning.code for warning in fewer.warnings] == ["other-node-count"]
+
+
+def test_30_pools_share_a_job_that_is_large_enough() -> None:
+    shared = tuple(JobNode(name, job_id="7") for name in ("n1", "n2", "n3"))
+    plan = planned("30", context=replace(CONTEXT, job_nodes=shared, job_id="7"))
+    assert [(node.backend, node.name) for node in plan.nodes] == [("gpu", "n1"), ("gpu", "n2"), ("cpu", "n3")]
+    text = refused(next(HERE.glob("30*.yaml")), replace(CONTEXT, job_nodes=shared[:2], job_id="7"))
+    assert 'backend "cpu" needs 1 node, only 0 of the job are left' in text
+    assert "SFLOW_SLURM_WRAPPER_BACKEND" in text
 
 
 def test_30_nodes_of_a_job_are_filtered(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from sflow_ctl.planner.launch.ssh import SCRIPT
 from sflow_ctl.planner.numbers import as_flag, as_seconds, at
 from sflow_ctl.planner.phases.artifacts import PlannedArtifacts
 from sflow_ctl.planner.phases.backends import PlannedBackends
+from sflow_ctl.planner.phases.nodes import job_of
 from sflow_ctl.planner.placement.requests import PlacedTask
 from sflow_ctl.planner.source import PlanInput
 
@@ -122,8 +123,8 @@ def plan_launch(
     )
     is_step_like = how.operator_kind == "srun" and how.launch_kind == "process"
     is_on_slurm = placed.backend.type == "slurm"
-    is_pooled = placed.backend.type == "docker" and how.container is not None
-    has_geometry = is_step_like or is_pooled or (operator is None and how.launch_kind == "process")
+    is_contained = placed.backend.type == "docker" and how.container is not None
+    has_geometry = is_step_like or is_contained or (operator is None and how.launch_kind == "process")
     is_gang = has_geometry and (is_on_slurm or not setting.source.rules.local_tasks_have_one_process)
     ranks = ranks_per_node(operator, placed.node_count) if is_gang else (1,)
     launcher = plan_launcher(task, value, placed.placement, how, script)
@@ -217,7 +218,7 @@ def _step(
     resources = placed.task.resources
     return Step(
         task=placed.replica.name,
-        job_id=context.job_id,
+        job_id=job_of(setting.backends.nodes_of[placed.backend.name], context),
         nodes=tuple(node.name for node in nodes),
         node_count=placed.node_count,
         het_groups=het_groups,

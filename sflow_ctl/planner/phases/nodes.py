@@ -16,6 +16,9 @@ from sflow_ctl.planner.launch.arguments import split_arguments
 from sflow_ctl.planner.numbers import as_int
 from sflow_ctl.planner.phases.node_filter import NodeFilter
 
+OWN_JOBS, WRAPPER = "SFLOW_SLURM_MULTI_BACKEND_SALLOC", "SFLOW_SLURM_WRAPPER_BACKEND"
+"""Variables of a job: all backends but the named one get jobs of their own. Source: sflow 0.3.1, set by its `batch`."""
+
 
 def backend_nodes(
     backend: schema.Backend,
@@ -37,7 +40,7 @@ def backend_nodes(
     if backend.nodes is not None:
         declared = number(subject, ("nodes",), as_int, evaluate_any(backend.nodes, names))
     hosts = NodeFilter.of(backend, names, NodeFilter(context.include_nodes, context.exclude_nodes))
-    is_in_job = backend.type == "slurm" and context.nodes_override is None and job.left
+    is_in_job = backend.type == "slurm" and context.nodes_override is None and job.is_for(backend.name)
     if is_in_job and is_used:
         given = job.take(backend.name, declared, hosts)
     elif is_in_job:
@@ -57,6 +60,7 @@ def backend_nodes(
             address=node.address,
             gpus=gpus,
             het_group=node.het_group,
+            job_id=node.job_id,
         )
         for index, node in enumerate(given)
     ]
@@ -114,22 +118,33 @@ def _docker_host(backend: schema.Backend, index: int, names: Mapping[str, Any]) 
     return schema.DockerHost(**body)
 
 
+def job_of(nodes: Sequence[PlannedNode], context: PlanContext) -> str:
+    """Return the Slurm job of a backend's nodes; "0" while there is none."""
+    return next((node.job_id for node in nodes if node.job_id is not None), context.job_id)
+
+
 class JobNodes:
-    """Hands out the nodes of the Slurm job to the slurm backends in file order."""
+    """Hands out the nodes of Slurm jobs to the slurm backends in file order: those of a job that they share, or of their own."""
 
     def __init__(self, nodes: tuple[JobNode, ...] | None, backends: int) -> None:
-        self.left = nodes or ()
+        self._left = nodes or ()
         self.differing: list[tuple[str, str]] = []
         """Backends that declare other numbers of nodes than they get, each with the sentence about it."""
         self._has_one_backend = backends == 1
+        self._is_shared = any(node.backend is None for node in self._left)
+
+    def is_for(self, backend: str) -> bool:
+        """Return whether there is a job that the backend has nodes in."""
+        return self._is_shared or any(node.backend == backend for node in self._left)
 
     def take(self, backend: str, declared: int, hosts: NodeFilter) -> tuple[JobNode, ...]:
-        """Return a backend's nodes: all of them for the only one, else as many as it declares; only those of `hosts`.
+        """Return a backend's nodes: all of its own job, else as many as it declares; only those of `hosts`.
 
         Raises: UnplannableError.
         """
-        able = _kept(backend, self.left, hosts)
-        if self._has_one_backend:
+        own = [node for node in self._left if node.backend in (None, backend)]
+        able = _kept(backend, own, hosts)
+        if self._has_one_backend or not self._is_shared:
             if declared != len(able):
                 has = f"the job has {len(able)}" + ("" if hosts.is_empty else " that it may use")
                 text = f'backend "{backend}" declares {counted(declared, "node")}, {has}: those are used'
@@ -139,11 +154,10 @@ class JobNodes:
             what = (
                 f'backend "{backend}" needs {counted(declared, "node")}, only {len(able)} of the job are left'
             )
-            raise UnplannableError(
-                "nodes-do-not-fit", what, "ask Slurm for more, or run the backends one by one"
-            )
+            hint = f"ask Slurm for more, or set {OWN_JOBS}=1 and {WRAPPER}=BACKEND: the others get jobs of their own"
+            raise UnplannableError("nodes-do-not-fit", what, hint)
         part = able[:declared]
-        self.left = tuple(node for node in self.left if node not in part)
+        self._left = tuple(node for node in self._left if node not in part)
         return part
 
 

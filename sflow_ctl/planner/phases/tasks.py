@@ -25,6 +25,7 @@ from sflow_ctl.planner.launch.plan import LaunchPlan, LaunchSetting, plan_launch
 from sflow_ctl.planner.phases.artifacts import PlannedArtifacts
 from sflow_ctl.planner.phases.backends import PlannedBackends
 from sflow_ctl.planner.phases.expand import Graph
+from sflow_ctl.planner.phases.nodes import job_of
 from sflow_ctl.planner.phases.workflow import WorkflowPolicy
 from sflow_ctl.planner.placement.moves import of_launch, settled
 from sflow_ctl.planner.placement.requests import PlacedTask, lends_gpus, port_counts
@@ -179,7 +180,9 @@ def _plan_task(setting: _Setting, placed: PlacedTask, findings: Findings) -> Pla
             gpus=placed.placement.gpus,
             run_directory=setting.source.context.run_directory,
             backend=setting.backends.nodes_of[placed.backend.name],
-            job_id=setting.source.context.job_id if placed.backend.type == "slurm" else None,
+            job_id=job_of(setting.backends.nodes_of[placed.backend.name], setting.source.context)
+            if placed.backend.type == "slurm"
+            else None,
         )
         script, deferred = setting.scripts.script(task, replica.name, scope.names)
         launch = plan_launch(setting.launch, placed, scope.value, nodes, env, script)

@@ -181,22 +181,22 @@ def check_gpus(plan: Plan, inventories: dict[int, Inventory], options: FleetOpti
 @contextlib.contextmanager
 def open_fleet(
     request: FleetRequest,
-    allocation: "Allocation | None",
+    jobs: "Sequence[Allocation]",
     launcher: "LocalLauncher",
     print_line: Callable[[str], object] = lambda _: None,
 ) -> Iterator[Fleet]:
-    """Make a fleet, in the job if there is one; end what its launcher would leave behind.
+    """Make a fleet, in the Slurm jobs if there are any; end what its launcher would leave behind.
 
     `launcher` starts the agents of this machine. Raises: LaunchError; nothing of the fleet is left then.
     """
-    if allocation is None:
+    if not jobs:
         from sflow_ctl.runtime.fleet.local_fleet import local_fleet
 
         fleet = local_fleet(request, launcher)
     else:
         from sflow_ctl.runtime.fleet.job_fleet import job_fleet
 
-        fleet = job_fleet(request, allocation, launcher, print_line)
+        fleet = job_fleet(request, jobs, launcher, print_line)
     try:
         yield fleet
     finally:

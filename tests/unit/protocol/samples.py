@@ -189,6 +189,8 @@ SPEC = RankSpec(
         remaps_root=True,
         network="host",
         extra_args=("--x",),
+        docker_host="ssh://h",
+        context="c",
     ),
 )
 INVENTORY = Inventory(
