@@ -17,8 +17,24 @@ UNKNOWN_HOST = "0.0.0.0"
 
 
 def node_view(node: PlannedNode, index: int) -> dict[str, Any]:
-    """Return a node as expressions see it, with its index among those of a backend or a task."""
-    return {"name": node.name, "ip_address": node.address, "index": index, "num_gpus": node.gpus}
+    """Return a node as expressions see it, with its index among those of a backend or a task.
+
+    A host of a docker backend whose address the file does not say has none.
+    """
+    view = {"name": node.name, "ip_address": node.address, "index": index, "num_gpus": node.gpus}
+    if node.engine_host is not None and node.address == UNKNOWN_HOST:
+        del view["ip_address"]
+    return view
+
+
+def node_variables(nodes: Sequence[PlannedNode]) -> dict[str, str]:
+    """Return the variables that name a task's nodes; those with addresses only where some can be reached."""
+    env = {"SFLOW_TASK_ASSIGNED_NODE_NAMES": ",".join(node.name for node in nodes)}
+    if not nodes or any(node.is_reachable for node in nodes):
+        env["SFLOW_TASK_ASSIGNED_NODE_IPS"] = ",".join(
+            node.address if node.is_reachable else "" for node in nodes
+        )
+    return env
 
 
 def place_view(nodes: Sequence[PlannedNode], gpus: Sequence[int]) -> dict[str, Any]:
@@ -26,9 +42,9 @@ def place_view(nodes: Sequence[PlannedNode], gpus: Sequence[int]) -> dict[str, A
     return {"nodes": [node_view(node, position) for position, node in enumerate(nodes)], "gpus": list(gpus)}
 
 
-def service_view(nodes: Sequence[Mapping[str, Any]], port: int) -> dict[str, Any]:
+def service_view(nodes: Sequence[Mapping[str, Any]], port: int, is_reachable: bool = True) -> dict[str, Any]:
     """Return where a task serves as expressions see it; `nodes` are views of the task's nodes."""
-    host = str(nodes[0]["ip_address"]) if nodes else ""
+    host = str(nodes[0].get("ip_address", "")) if nodes and is_reachable else ""
     host = "" if host == UNKNOWN_HOST else host
     shown = f"[{host}]" if ":" in host else host
     return {"host": host, "port": port, "url": f"http://{shown}:{port}" if host else ""}

@@ -54,6 +54,8 @@ class PlannedNode(_Part, frozen=True, kw_only=True):
     """The Slurm job that it belongs to; None away from Slurm, and while there is no job."""
     engine_host: EngineHost | None = None
     """Where its containers run, if that is another machine than its agent's."""
+    is_reachable: bool = True
+    """Other tasks reach its tasks at its address. Containers on this machine have networks of their own."""
 
 
 FinallyWhen = Literal["after_stop", "services_up"]

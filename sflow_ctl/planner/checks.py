@@ -30,7 +30,7 @@ _SET_BY_BASH = frozenset((
 and tried with bash 5.2: of the other special variables SECONDS, UID and GROUPS keep the value of the
 environment.
 """
-_SET_BY_US = frozenset(("CUDA_VISIBLE_DEVICES",))
+_SET_BY_US = frozenset(("CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES"))
 Path = tuple[str | int, ...]
 
 

@@ -157,7 +157,10 @@ def command(
         case "python":
             argv = (operator.python_exec or "python", *operator.extra_args, "-c", script)
         case "docker" | "docker_run":
-            argv, container = ("bash", "-lc", script), docker_container(operator, directories, docker_args)
+            argv, container = (
+                ("bash", "-lc", script),
+                docker_container(operator, directories, docker_args, is_here=not backend.hosts),
+            )
         case "k8s" | "k8s_mpi":
             argv = _pod_script(task, operator, backend, script)
         case "container":

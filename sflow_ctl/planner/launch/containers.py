@@ -33,13 +33,14 @@ def operator_of_backend(backend: schema.Backend, value: Callable[[Any], Any]) ->
 
 
 def docker_container(
-    operator: schema.Operator, directories: Sequence[str], more: Sequence[str] = ()
+    operator: schema.Operator, directories: Sequence[str], more: Sequence[str], is_here: bool
 ) -> Container:
     """Return a container as `docker run` makes it; of the run's `directories` it sees those that the operator asks for.
 
-    `more` are options of the command line, which win over the operator's. Raises: NumberError.
+    `more` are options of the command line, which win over the operator's. `is_here` is false on hosts, which need not
+    have these directories. Raises: NumberError.
     """
-    sees_run = _flag(operator, "auto_mount_runtime_dirs", operator.type == "docker_run")
+    sees_run = _flag(operator, "auto_mount_runtime_dirs", operator.type == "docker_run" and is_here)
     assert operator.image is not None
     return Container(
         engine=cast("EngineChoice", operator.runtime or "docker"),

@@ -61,6 +61,7 @@ def backend_nodes(
             gpus=gpus,
             het_group=node.het_group,
             job_id=node.job_id,
+            is_reachable=backend.type != "docker" or context.nodes_override is not None,
         )
         for index, node in enumerate(given)
     ]
@@ -91,6 +92,7 @@ def _docker_nodes(
                 backend_index=position,
                 name=machine.name,
                 address=machine.ip_address or UNKNOWN_ADDRESS,
+                is_reachable=machine.ip_address is not None,
                 gpus=own,
                 engine_host=EngineHost(
                     docker_host=machine.docker_host,

@@ -150,9 +150,11 @@ def _task_namespace(backends: PlannedBackends, graph: Graph, placed: Sequence[Pl
             "operator": name or f"default_{one.backend.name}",
         }
         if not one.placement.is_flexible:  # otherwise the scheduler chooses nodes and GPUs
-            view |= place_view([backends.nodes[index] for index in one.placement.nodes], one.placement.gpus)
+            nodes = [backends.nodes[index] for index in one.placement.nodes]
+            view |= place_view(nodes, one.placement.gpus)
             if one.served_port is not None:
-                view["service"] = service_view(view["nodes"], one.served_port)
+                is_reachable = bool(nodes) and nodes[0].is_reachable
+                view["service"] = service_view(view["nodes"], one.served_port, is_reachable)
         views[one.replica.name] = view
     for expanded in graph.tasks:
         if expanded.is_replicated:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from sflow_ctl.plan.assignment import gpu_environment
+from sflow_ctl.plan.assignment import gpu_environment, node_variables
 from sflow_ctl.plan.model import PlannedNode
 from sflow_ctl.planner.phases.expand import Replica
 from sflow_ctl.planner.phases.variables import environment_text
@@ -34,8 +34,7 @@ def task_environment(
         (name, environment_text(value)) for name, value in own.items() if not name.startswith(RESERVED_PREFIX)
     )
     env.update((name, environment_text(value)) for name, value in replica.sweep)
-    env["SFLOW_TASK_ASSIGNED_NODE_NAMES"] = ",".join(node.name for node in nodes)
-    env["SFLOW_TASK_ASSIGNED_NODE_IPS"] = ",".join(node.address for node in nodes)
+    env.update(node_variables(nodes))
     env["SFLOW_REPLICA_INDEX"] = str(replica.index)
     env.update(gpu_environment(gpus or ()))
     env["SFLOW_TASK_NAME"] = replica.name

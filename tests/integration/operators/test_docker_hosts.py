@@ -102,7 +102,7 @@ def test_a_container_over_ssh_that_ignores_sigterm_is_removed(
     ssh_service: Sshd, podman: Podman, started: list[Run], tmp_path: Path
 ) -> None:
     run = start(
-        started, tmp_path, far(ssh_host(ssh_service), STUBBORN, "    timeout: 3\n    stop: {grace: 1}\n")
+        started, tmp_path, far(ssh_host(ssh_service), STUBBORN, "    timeout: 12\n    stop: {grace: 1}\n")
     )
     up(run)
     assert summary_after(run).tasks[0].state.value == "timeout"
@@ -207,7 +207,7 @@ def test_a_resume_removes_what_is_left_on_hosts(
 ) -> None:
     hosts = f"    - {{name: m1, docker_host: '{service.address}'}}"
     script = f"echo up; test -e {tmp_path}/go || sleep 600; echo done"
-    text = far(hosts, script, more="    runtime: podman\n")
+    text = far(hosts, script, more=f"    runtime: podman\n    mounts: ['{tmp_path}:{tmp_path}']\n")
     run = start(started, tmp_path, text)
     up(run)
     (agent,) = run.agents()
