@@ -29,6 +29,8 @@ class Container(msgspec.Struct, frozen=True, kw_only=True):
     """Visible inside at the same path and writable; one that the node does not have is left out."""
     gpus: str | None = None
     """The GPUs to request from the engine; None is the rank's own GPUs."""
+    requests_gpus: bool = True
+    """The engine is asked for the rank's GPUs; they are simulated otherwise."""
     pass_envs: bool = True
     is_writable: bool | None = None
     """None here and in the following fields is the engine's default."""

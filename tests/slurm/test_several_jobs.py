@@ -90,14 +90,14 @@ def test_a_run_ends_with_the_reason_of_the_job_that_was_cancelled(cluster: Clust
         "sflow_ctl",
         "run",
         "--run-id",
-        "r",
+        "cancelled",
         cluster.shared / "wf.yaml",
         "-s",
         "LONG=600",
     ]
     words += ["--workspace-dir", cluster.shared, "--output-dir", cluster.shared / "out"]
     running = cluster.start_in_node(HEAD, list(map(str, words)))
-    log = cluster.shared / "out/r/client/client.log"
+    log = cluster.shared / "out/cancelled/client/client.log"
     wait_until(lambda: log.exists() and log.read_text(), "the client runs")
     (small,) = cluster.slurm("squeue", "--noheader", "--format=%i", "--partition=requeued").split()
     cluster.scancel(int(small))

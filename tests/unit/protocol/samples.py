@@ -183,6 +183,7 @@ SPEC = RankSpec(
         mounts=("/a:/b:ro",),
         directories=("/ws",),
         gpus="all",
+        requests_gpus=False,
         pass_envs=False,
         is_writable=True,
         mounts_home=False,
