@@ -72,6 +72,7 @@ class Containers:
             gpus = (
                 tuple(map(str, spec.gpus)) if container.is_elsewhere else self._gpus.engine_names(spec.gpus)
             )
+            gpus = gpus if container.requests_gpus else ()
         except SliceError as error:
             raise SpawnError(errno.ENODEV, str(error)) from error
         name = container_name(environment[RUN_MARKER], str(spec.rank))

@@ -86,6 +86,7 @@ def container_on(container: Container | None, node: PlannedNode) -> Container | 
         context=host.context,
         mounts=(*container.mounts, *host.mounts),
         extra_args=(*container.extra_args, *host.extra_args),
+        requests_gpus=not host.simulates_gpus,
     )
 
 

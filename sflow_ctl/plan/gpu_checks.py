@@ -39,9 +39,13 @@ def missing_gpus(plan: Plan, inventories: Mapping[int, Inventory]) -> list[Findi
 def simulated(plan: Plan, *, has_driver: bool, is_asked_for: bool) -> tuple[int, Finding | None]:
     """Return how many GPUs of this machine's agents are simulated, and a warning unless that was asked for.
 
-    Only a single agent uses real GPUs, and only where there is a driver.
+    Only a single agent uses real GPUs, and only where there is a driver. Those of docker hosts are real unless asked for.
     """
-    local = [node for node in plan.nodes if node.backend_type == "local"]
+    local = [
+        node
+        for node in plan.nodes
+        if node.backend_type == "local" and (node.engine_host is None or is_asked_for)
+    ]
     if has_driver and len(local) == 1 and not is_asked_for:
         return 0, None
     count = sum(_gpus_given(plan, node) for node in local)

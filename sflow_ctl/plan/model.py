@@ -34,6 +34,8 @@ class EngineHost(_Part, frozen=True, kw_only=True):
     context: str | None = None
     mounts: tuple[str, ...] = ()
     extra_args: tuple[str, ...] = ()
+    simulates_gpus: bool = False
+    """Its GPUs are only counted: `--simulate-gpus`."""
 
 
 class PlannedNode(_Part, frozen=True, kw_only=True):

@@ -143,12 +143,8 @@ def local_configs(
 
     GPUs are simulated where the machine has none, or represents several nodes.
     """
-    uses_real_gpus = (
-        len(nodes) == 1
-        and nodes[0].engine_host is None
-        and not options.simulate_gpus
-        and NVIDIA_CONTROL.exists()
-    )
+    here = [node for node in nodes if node.engine_host is None]
+    uses_real_gpus = len(here) == 1 and not options.simulate_gpus and NVIDIA_CONTROL.exists()
     return [
         msgspec.structs.replace(
             common,
@@ -156,7 +152,7 @@ def local_configs(
             node_name=node.name,
             public_key=keys.agents[node.index].public,
             secret_key=keys.agents[node.index].secret,
-            simulated_gpus=0 if uses_real_gpus else node.gpus or 0,
+            simulated_gpus=0 if uses_real_gpus and node.engine_host is None else node.gpus or 0,
             docker_host=None if node.engine_host is None else node.engine_host.docker_host,
             context=None if node.engine_host is None else node.engine_host.context,
         )

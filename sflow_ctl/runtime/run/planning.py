@@ -289,7 +289,15 @@ def _with_simulated_gpus(plan: Plan, options: RunOptions) -> Plan:
         plan, has_driver=NVIDIA_CONTROL.exists(), is_asked_for=options.fleet.simulate_gpus
     )
     warnings = plan.warnings if warning is None else (*plan.warnings, warning)
-    return msgspec.structs.replace(plan, simulated_gpus=count, warnings=warnings)
+    nodes = plan.nodes
+    if options.fleet.simulate_gpus:
+        nodes = tuple(
+            msgspec.structs.replace(node, engine_host=replace(node.engine_host, simulates_gpus=True))
+            if node.engine_host is not None
+            else node
+            for node in nodes
+        )
+    return msgspec.structs.replace(plan, nodes=nodes, simulated_gpus=count, warnings=warnings)
 
 
 def _selected(plan: Plan, options: TaskOptions) -> Plan:

@@ -232,3 +232,29 @@ def test_a_host_that_does_not_answer_fails_its_task_with_the_clients_message(
     assert run.summary().tasks[0].state.value == "failed"
     assert f"{tmp_path}/nothing" in log_of(run), output
     nothing_left(run)
+
+
+RECORDER = """printf '%s\\n' "$*" >> {folder}/calls
+case " $* " in *" run "*) echo "CUDA=$CUDA_VISIBLE_DEVICES" ;; esac"""
+
+
+@pytest.mark.parametrize("is_simulated", [False, True])
+def test_gpus_of_a_host_are_asked_for_by_number(
+    started: list[Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, is_simulated: bool
+) -> None:
+    """The second task of a host gets its next cards; containers count from 0."""
+    monkeypatch.setenv("PATH", program_directory(tmp_path, docker=RECORDER.format(folder=tmp_path)))
+    hosts = "    - {name: m1, context: there, gpus_per_node: 4}"
+    more = "  - {name: b, script: [x], resources: {gpus: {count: 2}}, depends_on: [a]}\n"
+    fields = "    resources: {gpus: {count: 2, release_after: workflow_completion}}\n"
+    monkeypatch.setenv("SFLOW_SIMULATE_GPUS", str(int(is_simulated)))
+    run = start(started, tmp_path, far(hosts, "x", fields + more))
+    code, output = run.finish()
+    assert code == 0, output
+    assert ("simulated" in output) == is_simulated
+    calls = [line for line in (tmp_path / "calls").read_text().splitlines() if " run " in line]
+    assert [line.startswith("--context there run --name sflow-r-") for line in calls] == [True, True]
+    for line, devices in zip(calls, ("0,1", "2,3"), strict=True):
+        assert (f'--gpus "device={devices}"' in line) is not is_simulated
+        assert ("-e CUDA_VISIBLE_DEVICES=0,1" in line) is not is_simulated
+        assert ("NVIDIA_VISIBLE_DEVICES=void" in line) is is_simulated
