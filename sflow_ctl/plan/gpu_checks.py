@@ -90,12 +90,12 @@ def gpus_in_use(plan: Plan, inventories: Mapping[int, Inventory]) -> list[tuple[
         for node in plan.nodes
         if node.index in inventories
         for gpu in inventories[node.index].gpus
-        if (use := _use(gpu)) is not None
+        if (use := use_of(gpu)) is not None
     ]
 
 
-def _use(gpu: Gpu) -> str | None:
-    """Describe who uses a GPU.
+def use_of(gpu: Gpu) -> str | None:
+    """Describe who uses a GPU; None if nothing does.
 
     If no process is visible (it may be in another container), a tenth of the memory counts.
     """

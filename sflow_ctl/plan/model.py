@@ -27,15 +27,13 @@ class _Part(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
 
 
 class EngineHost(_Part, frozen=True, kw_only=True):
-    """The machine of a docker backend's `hosts` that a node is: its containers are started from this machine."""
+    """A host of a docker backend, by the address or the context that the engine's client on this machine calls it."""
 
     docker_host: str | None = None
-    """For `--host` of the engine's client; this or `context` is given."""
     context: str | None = None
     mounts: tuple[str, ...] = ()
     extra_args: tuple[str, ...] = ()
     simulates_gpus: bool = False
-    """Its GPUs are only counted: `--simulate-gpus`."""
 
 
 class PlannedNode(_Part, frozen=True, kw_only=True):
@@ -56,6 +54,8 @@ class PlannedNode(_Part, frozen=True, kw_only=True):
     """The Slurm job that it belongs to; None away from Slurm, and while there is no job."""
     engine_host: EngineHost | None = None
     """Where its containers run, if that is another machine than its agent's."""
+    wait_for_gpus: int | None = None
+    """For how many seconds a run waits for other processes to leave its GPUs, 0 for ever; None does not wait."""
     is_reachable: bool = True
     """Other tasks reach its tasks at its address. Containers on this machine have networks of their own."""
 

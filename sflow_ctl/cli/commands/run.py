@@ -27,6 +27,14 @@ from sflow_ctl.runtime.record.run_log import LEVELS
 _POSITIVE = click.IntRange(min=1)
 
 
+def _seconds_to_wait(_context: click.Context, _option: click.Parameter, value: str | None) -> int | None:
+    if value is None or value.strip() == "":
+        return None if value is None else 0
+    if not value.strip().isdecimal():
+        raise click.BadParameter(f'"{value}" is not a number of seconds, e.g. 600; 0 waits for ever')
+    return int(value)
+
+
 _TASKS = section(
     "Tasks",
     click.option(
@@ -82,6 +90,14 @@ _GPUS = section(
         "--require-idle-gpus",
         is_flag=True,
         help="Refuse to start while other processes use a GPU of the run. Default: warn.",
+    ),
+    click.option(
+        "--wait-for-gpus",
+        metavar="S",
+        callback=_seconds_to_wait,
+        envvar="SFLOW_WAIT_FOR_GPUS",
+        help="Wait up to S seconds until no other process uses this machine's GPUs; 0 or an empty word: for ever. "
+        "Default: the backend's wait_for_gpus.",
     ),
 )
 _SLURM = section(

@@ -65,7 +65,8 @@ class Backend(Part, frozen=True, kw_only=True):
     workdir: str | None = None
     """Working directory in a docker backend's containers. Default: the image's."""
     wait_for_gpus: IntExpr | None = None
-    """How long a task of a docker backend waits for idle GPUs: seconds, or 0 without limit. Default: it fails at once."""
+    """How long a run waits until no other process uses this machine's GPUs: seconds, or 0 without limit; it ends with an
+    error then. Default: it does not wait, and warns."""
     offload_task_logs: Flag | None = None
     """Accepted for files of sflow; tasks here always write their logs beside the task."""
 

@@ -39,6 +39,10 @@ def backend_nodes(
     declared = 1
     if backend.nodes is not None:
         declared = number(subject, ("nodes",), as_int, evaluate_any(backend.nodes, names))
+    wait = None
+    if backend.wait_for_gpus is not None:
+        value = evaluate_any(backend.wait_for_gpus, names)
+        wait = number(subject, ("wait_for_gpus",), as_int, value, 0)
     hosts = NodeFilter.of(backend, names, NodeFilter(context.include_nodes, context.exclude_nodes))
     is_in_job = backend.type == "slurm" and context.nodes_override is None and job.is_for(backend.name)
     if is_in_job and is_used:
@@ -61,6 +65,7 @@ def backend_nodes(
             gpus=gpus,
             het_group=node.het_group,
             job_id=node.job_id,
+            wait_for_gpus=wait,
             is_reachable=backend.type != "docker" or context.nodes_override is not None,
         )
         for index, node in enumerate(given)

@@ -44,6 +44,8 @@ class FleetOptions(Struct, frozen=True, kw_only=True):
     simulate_gpus: bool = False
     """Local agents only count their GPUs, although this machine has some."""
     require_idle_gpus: bool = False
+    wait_for_gpus: int | None = None
+    """Wait so many seconds for other processes to leave this machine's GPUs, 0 for ever; None leaves it to backends."""
     min_nodes: int | None = None
     no_kill: bool = False
     job_id: str | None = None

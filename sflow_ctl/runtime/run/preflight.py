@@ -1,4 +1,4 @@
-"""Checks before anything is started: the programs that tasks need, and artifacts that must be fetched.
+"""Checks before anything is started: the programs that tasks need, artifacts that must be fetched, and GPUs in use.
 
 Called by `workflow.py`.
 """
@@ -10,6 +10,7 @@ from protocol.errors import Finding, PlanError
 from sflow_ctl.format.schema import CONTAINER_ENGINES
 from sflow_ctl.plan.model import Plan, PlannedTask
 from sflow_ctl.runtime.files.programs import is_installed
+from sflow_ctl.runtime.run.options import FleetOptions
 
 if TYPE_CHECKING:
     from sflow_ctl.runtime.artifacts.fetching import FetchDisplay
@@ -49,6 +50,15 @@ def fetch_missing_artifacts(plan: Plan, open_display: Callable[[], "FetchDisplay
     from sflow_ctl.runtime.artifacts.fetching import fetch_artifacts  # most runs fetch nothing
 
     return fetch_artifacts(plan, open_display)
+
+
+def await_gpus(plan: Plan, options: FleetOptions, say: Callable[[str], object]) -> None:
+    """Wait for this machine's GPUs if the user or the file wants that. Raises: LaunchError if they stay in use."""
+    if options.wait_for_gpus is None and all(node.wait_for_gpus is None for node in plan.nodes):
+        return
+    from sflow_ctl.runtime.idle_gpus import wait_for_gpus  # few runs wait
+
+    wait_for_gpus(plan, options, say)
 
 
 def _programs(task: PlannedTask) -> tuple[str, ...]:

@@ -39,7 +39,7 @@ from sflow_ctl.runtime.run.controller import Controller
 from sflow_ctl.runtime.run.ending import RunEnd, conclude, with_archive
 from sflow_ctl.runtime.run.options import RunOptions
 from sflow_ctl.runtime.run.planning import BackendJob, PlannedRun
-from sflow_ctl.runtime.run.preflight import check_programs, fetch_missing_artifacts
+from sflow_ctl.runtime.run.preflight import await_gpus, check_programs, fetch_missing_artifacts
 from sflow_ctl.runtime.run.signals import EndSignals
 
 if TYPE_CHECKING:
@@ -107,6 +107,7 @@ def run_plan(planned: PlannedRun, options: RunOptions, launcher: LocalLauncher, 
             return _run_in_jobs(planned, (*planned.jobs, *own), options, launcher, terminal, fetched)
     if planned.jobs:
         return _run_in_jobs(planned, planned.jobs, options, launcher, terminal, fetched)
+    await_gpus(planned.plan, options.fleet, terminal.print_line)
     with open_fleet(_fleet_request(planned, options), (), launcher) as fleet:
         return _run(planned, options, fleet, terminal, fetched)
 

@@ -101,3 +101,12 @@ def test_the_name_of_a_run_begins_with_the_prefix_of_the_environment(tmp_path: P
     wrong = sflow_ctl("run", EXAMPLES / "hello.yaml", cwd=tmp_path, env={"SFLOW_RUN_ID_PREFIX": "../x"})
     assert wrong.returncode == 2
     assert "cannot be the name of a directory" in wrong.stderr
+
+
+def test_a_wait_for_gpus_is_a_number_of_seconds(tmp_path: Path) -> None:
+    wrong = sflow_ctl("run", EXAMPLES / "hello.yaml", "--wait-for-gpus", "600s", cwd=tmp_path)
+    assert wrong.returncode == 2
+    assert '"600s" is not a number of seconds' in wrong.stderr
+    for given in ("", "0", "5"):
+        done = sflow_ctl("run", EXAMPLES / "hello.yaml", "--wait-for-gpus", given, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
