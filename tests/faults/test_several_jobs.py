@@ -13,6 +13,7 @@ from tests.faults.fake_slurm import FakeSlurm
 from tests.support import Run, sflow_ctl, wait_until
 
 WORKFLOW = """version: "0.1"
+variables: {LONG: 0}
 backends:
   big: {type: slurm, account: a, partition: g, time: "01:00:00", nodes: 2, gpus_per_node: 4,
     extra_args: ["--gres=gpu:4 --qos=low"]}
@@ -27,8 +28,9 @@ workflow:
     - name: client
       backend: small
       depends_on: [server]
-      script: ["echo $SFLOW_TASK_NODE_NAME $SFLOW_BACKEND_JOB_ID $SLURM_JOB_ID $SFLOW_BACKEND_NODELIST"]
+      script: ["echo $SFLOW_TASK_NODE_NAME $SFLOW_BACKEND_JOB_ID $SLURM_JOB_ID $SFLOW_BACKEND_NODELIST", "sleep $LONG"]
 """
+CASES = Path(__file__).parents[1] / "conformance" / "sflow_0_3"
 JOBS = {"g": ("g1", "g2"), "c": ("c1",)}
 
 
@@ -101,9 +103,10 @@ def test_if_one_is_refused_the_other_is_given_back(slurm: FakeSlurm) -> None:
 
 
 def test_a_killed_controller_gives_all_jobs_back(slurm: FakeSlurm) -> None:
-    run = start(slurm, slurm.login_environment())
-    run.wait_for("server", "ready")
-    run.kill()
+    run = start(slurm, slurm.login_environment(), "-s", "LONG=600")
+    run.wait_for("client", "running")
+    run.process.send_signal(signal.SIGKILL)
+    run.finish()
     wait_until(lambda: sorted(slurm.requests()[2:]) == ["scancel 1", "scancel 2"], "both jobs are cancelled")
 
 
@@ -158,3 +161,16 @@ def test_the_job_that_batch_makes_is_the_largest_backends(slurm: FakeSlurm) -> N
     (run,) = (path for path in (folder / "sflow_output").iterdir() if path.name.startswith("1-w-"))
     assert (run / "client" / "client.log").read_text() == "c1 2 2 c1\n"
     assert "--gres=gpu:2" in slurm.requests()[0]
+
+
+def test_30_the_case_of_sflow_runs_in_two_jobs(tmp_path: Path) -> None:
+    slurm = FakeSlurm(tmp_path)
+    slurm.grants({"g": ("n1", "n2"), "c": ("n1",)})  # two jobs may share a node
+    case = next(CASES.glob("30*.yaml")).read_text()
+    run = Run.start(case, tmp_path, "--interface", "lo", env=slurm.login_environment())
+    code, output = run.finish()
+    assert code == 0, output
+    assert len(log(run, "big").splitlines()) == 2
+    assert len(log(run, "small").splitlines()) == 1
+    asked = next(line for line in slurm.requests() if "--partition g" in line)
+    assert "--nodelist=n1,n2 --exclude=n9" in asked

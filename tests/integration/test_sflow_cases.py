@@ -1,5 +1,6 @@
 """The cases of sflow 0.3.1 that can run on this machine, run on local agents. What they plan is in `tests/conformance`."""
 
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -135,6 +136,35 @@ def test_26_environment(tmp_path: Path) -> None:
     assert found["RESULT"].endswith("/t/result.json")
     assert found["INDEX"].endswith("/results.json")
     assert (found["CUDA"], found["NVIDIA"], found["IDX"]) == ("0,1", "0,1", "0")
+
+
+def test_28_docker_pools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a client that runs the script here: its image is not, and its hosts are not reached."""
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    calls = tmp_path / "calls"
+    client = f"""#!/bin/bash
+printf '%s\\n' "$*" >> {calls}
+[[ " $* " != *" run "* ]] || echo "CUDA=$CUDA_VISIBLE_DEVICES NVIDIA=${{NVIDIA_VISIBLE_DEVICES-none}}"
+"""
+    (programs / "docker").write_text(client)
+    (programs / "docker").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+    ran = Ran(tmp_path, "28")
+    assert ran.states == {"t": "completed", "two": "completed"}, ran.done.stdout
+    assert ran.log("t") == ["CUDA=0,1 NVIDIA=none"]
+    started = [line for line in calls.read_text().splitlines() if " --name " in line]
+    assert sorted(line.partition(" --label")[0].partition(" --name sflow-r-")[0] for line in started) == [
+        "--context b run",
+        "--host ssh://a run",
+        "run",
+    ]
+    (here,) = (line for line in started if line.startswith("run"))
+    assert "ubuntu:22.04 bash -c " in here
+    assert f"-v {tmp_path}:{tmp_path}:rw" in here
+    assert all("-v " not in line for line in started if line != here)
+    removed = [line for line in calls.read_text().splitlines() if " rm -f " in f" {line}"]
+    assert sorted(line.partition("rm -f")[0] for line in removed) == ["", "--context b ", "--host ssh://a "]
 
 
 def test_31_the_log_keeps_all_attempts(tmp_path: Path) -> None:

@@ -125,7 +125,9 @@ def plan_launch(
     is_on_slurm = placed.backend.type == "slurm"
     is_contained = placed.backend.type == "docker" and how.container is not None
     has_geometry = is_step_like or is_contained or (operator is None and how.launch_kind == "process")
-    is_gang = has_geometry and (is_on_slurm or not setting.source.rules.local_tasks_have_one_process)
+    is_gang = has_geometry and (
+        is_on_slurm or is_contained or not setting.source.rules.local_tasks_have_one_process
+    )
     ranks = ranks_per_node(operator, placed.node_count) if is_gang else (1,)
     launcher = plan_launcher(task, value, placed.placement, how, script)
     if launcher is not None:

@@ -188,3 +188,20 @@ def test_options_of_the_command_line_win(tmp_path: Path) -> None:
     (task,) = plan(tmp_path, HOSTS, "resources: {nodes: {count: 1}}", context).tasks
     assert task.container is not None
     assert task.container.extra_args == ("--init", "--shm-size=2g")
+
+
+def test_monitors_of_hosts_are_a_warning(tmp_path: Path) -> None:
+    for backends, codes in ((HOSTS, ["monitors-here"]), (HERE, [])):
+        planned = plan(tmp_path, backends, "monitor: {}, resources: {nodes: {count: 1}}")
+        assert [warning.code for warning in planned.warnings] == codes
+
+
+def test_strict_rules_know_docker_run_only(tmp_path: Path) -> None:
+    """And start one container on each node, although other local tasks have one process there."""
+    strict = replace(CONTEXT, compat="0.3.1")
+    more = OWN % "docker, image: i"
+    with pytest.raises(FleetError, match="write type: docker_run"):
+        plan(tmp_path, HERE, "operator: o", strict, more)
+    (task,) = plan(tmp_path, HERE, "operator: o", strict, more.replace("docker,", "docker_run,")).tasks
+    assert task.ranks_per_node == (1, 1)
+    assert plan(tmp_path, HERE, "operator: o", more=more).tasks[0].ranks_per_node == (1, 1)
