@@ -49,6 +49,8 @@ class PlanContext(Struct, frozen=True, kw_only=True):
     """The engine of `container` operators that name none."""
     docker_args: tuple[str, ...] = ()
     """More options for `docker run`, which win over those of the file."""
+    extra_args: tuple[str, ...] = ()
+    """More options for what starts tasks of a backend: for `docker run` on docker backends. `docker_args` win over them."""
     given: frozenset[str] = frozenset()
     """Fields of slurm backends that settings provide, and the file may leave out."""
     compat: Compat = "ours"

@@ -129,7 +129,8 @@ _EXTRA = section(
         "--extra-args",
         multiple=True,
         metavar="ARG",
-        help="Add arguments to salloc and to docker run; they replace equal options of the workflow; repeatable.",
+        help="Add arguments to salloc, and to docker run on docker backends; they replace equal options of the "
+        "workflow; repeatable.",
     ),
     click.option(
         "--extra-docker-args",

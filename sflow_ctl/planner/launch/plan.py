@@ -15,6 +15,7 @@ from sflow_ctl.format import schema
 from sflow_ctl.plan.model import AssignedArgument, Launcher, PlannedNode
 from sflow_ctl.planner.findings import UnplannableError
 from sflow_ctl.planner.hidden_values import SCRIPT_VARIABLE, without_secrets
+from sflow_ctl.planner.launch.arguments import replaced_arguments
 from sflow_ctl.planner.launch.command import Command, command, merged_operator
 from sflow_ctl.planner.launch.containers import operator_of_backend
 from sflow_ctl.planner.launch.geometry import ranks_per_node
@@ -108,8 +109,10 @@ def plan_launch(
     directories = [*setting.mounts, *(env[name] for name in _SHARED_DIRECTORIES)]
     step = _step(setting, placed, nodes, directories)
     context = setting.source.context
-    if operator is None and placed.backend.type == "docker":
+    is_on_docker = placed.backend.type == "docker"
+    if operator is None and is_on_docker:
         operator = operator_of_backend(placed.backend, value)
+    docker_args = replaced_arguments(context.extra_args if is_on_docker else (), context.docker_args)
     how = command(
         task,
         operator,
@@ -119,11 +122,11 @@ def plan_launch(
         directories,
         step,
         context.container_engine,
-        context.docker_args,
+        docker_args,
     )
     is_step_like = how.operator_kind == "srun" and how.launch_kind == "process"
     is_on_slurm = placed.backend.type == "slurm"
-    is_contained = placed.backend.type == "docker" and how.container is not None
+    is_contained = is_on_docker and how.container is not None
     has_geometry = is_step_like or is_contained or (operator is None and how.launch_kind == "process")
     is_gang = has_geometry and (
         is_on_slurm or is_contained or not setting.source.rules.local_tasks_have_one_process

@@ -240,7 +240,8 @@ def _plan_context(
         read_text=lambda path: Path(path).read_text(encoding="utf-8"),
         job_nodes=None if allocation is None else BackendJob(allocation, nodes.wrapper).nodes,
         job_id="0" if allocation is None else allocation.job_id,
-        docker_args=_said(options, options.fleet.extra_docker_args),
+        docker_args=split_arguments(options.fleet.extra_docker_args),
+        extra_args=split_arguments(options.fleet.extra_args),
         container_engine=read.found.settings.container_engine,
         given=job_fields(read.found) if allocation is None else frozenset(JOB_FIELDS),
         compat=options.workflow.compat,
@@ -265,18 +266,14 @@ def _salloc_commands(
     from sflow_ctl.runtime.slurm.own_allocation import salloc_argv
 
     more = NodeFilter(options.fleet.include_nodes, options.fleet.exclude_nodes)
-    said = _said(options, options.fleet.extra_salloc_args)
+    fleet = options.fleet
+    said = replaced_arguments(split_arguments(fleet.extra_args), split_arguments(fleet.extra_salloc_args))
     commands = []
     for request in slurm_requests(read.loaded, more):
         if request.backend is not None and request.backend in backends:
             whole = completed(request, options.workflow.settings, read.found.settings)
             commands.append((request.backend, salloc_argv(whole, name, said)))
     return tuple(commands)
-
-
-def _said(options: RunOptions, specific: Sequence[str]) -> tuple[str, ...]:
-    """Return the words that the command line adds for one program: those for all programs, and its own."""
-    return replaced_arguments(split_arguments(options.fleet.extra_args), split_arguments(specific))
 
 
 def _with_simulated_gpus(plan: Plan, options: RunOptions) -> Plan:

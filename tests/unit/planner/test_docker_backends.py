@@ -184,10 +184,14 @@ def test_the_operator_of_a_backend_is_evaluated_and_checked(tmp_path: Path) -> N
 
 
 def test_options_of_the_command_line_win(tmp_path: Path) -> None:
-    context = replace(CONTEXT, docker_args=("--shm-size=2g",))
+    context = replace(CONTEXT, docker_args=("--shm-size=2g",), extra_args=("--shm-size=3g", "--qos=high"))
     (task,) = plan(tmp_path, HOSTS, "resources: {nodes: {count: 1}}", context).tasks
     assert task.container is not None
-    assert task.container.extra_args == ("--init", "--shm-size=2g")
+    assert task.container.extra_args == ("--init", "--qos=high", "--shm-size=2g")
+    backend = "\n  l: {type: local}\n"  # general options may be about Slurm there
+    (elsewhere,) = plan(tmp_path, backend, "operator: o", context, OWN % "docker, image: i").tasks
+    assert elsewhere.container is not None
+    assert elsewhere.container.extra_args == ("--shm-size=2g",)
 
 
 def test_monitors_of_hosts_are_a_warning(tmp_path: Path) -> None:
