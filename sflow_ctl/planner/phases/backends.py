@@ -88,7 +88,8 @@ def plan_backends(source: PlanInput, values: Mapping[str, Any], findings: Findin
             if is_used:
                 nodes_of[backend.name] = tuple(nodes)
                 numbered += nodes
-        if is_used and backend.type == "local" and (backend.include_nodes or backend.exclude_nodes):
+        is_here = backend.type == "local" or (backend.type == "docker" and not backend.hosts)
+        if is_used and is_here and (backend.include_nodes or backend.exclude_nodes):
             where = findings.loaded.where("backends", backend.name)
             what = f'backend "{backend.name}" is this machine: include_nodes and exclude_nodes have no effect'
             findings.warn("no-effect", what, where)

@@ -109,10 +109,10 @@ class JobClock:
                 os.eventfd_write(self._wakeup, 1)
 
 
-def clock_of(jobs: Sequence[Allocation]) -> JobClock:
+def clock_of(jobs: Sequence[Allocation], ask: Callable[[str], float | None] = ask_job_end) -> JobClock:
     """Return a clock of the end that comes first."""
     names = ",".join(own_name(job.job_id, os.environ) for job in jobs)
-    return JobClock(names, min((one for job in jobs if (one := job.ends_at) is not None), default=None))
+    return JobClock(names, min((one for job in jobs if (one := job.ends_at) is not None), default=None), ask)
 
 
 def time_left_text(gone_at: float | None) -> str:

@@ -88,6 +88,13 @@ def test_a_filter_keeps_the_facts_of_each_host(tmp_path: Path) -> None:
         plan(tmp_path, HOSTS, "timeout: 5", replace(CONTEXT, include_nodes=("c",)))
 
 
+@pytest.mark.parametrize("kind", ["docker, image: i", "local"])
+def test_a_filter_has_no_effect_on_this_machine(tmp_path: Path, kind: str) -> None:
+    planned = plan(tmp_path, f"\n  b: {{type: {kind}, exclude_nodes: [n9]}}\n", "timeout: 5")
+    assert [warning.code for warning in planned.warnings] == ["no-effect"]
+    assert 'backend "b" is this machine' in planned.warnings[0].what
+
+
 def test_addresses_are_said_where_other_tasks_can_use_them(tmp_path: Path) -> None:
     """As in sflow 0.3.1: containers on this machine have networks of their own."""
     (here,) = plan(tmp_path, HERE, "resources: {nodes: {count: 1}}").tasks
