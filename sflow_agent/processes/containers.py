@@ -87,6 +87,7 @@ class Containers:
                 variables=variables,
                 always=(RUN_MARKER, *[_SCRIPT][: _SCRIPT in spec.env]),
                 gpus=gpus,
+                count=len(spec.gpus) if gpus or self._gpus.is_simulated else 0,
                 home=environment.get("HOME"),
                 user=(os.getuid(), os.getgid()),
                 scratch=environment.get("TMPDIR", "/tmp"),

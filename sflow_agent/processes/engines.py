@@ -70,6 +70,8 @@ class Inside(Struct, frozen=True):
     """Variables that are passed regardless of `pass_envs`."""
     gpus: tuple[str, ...]
     """The task's GPUs by their UUIDs, or numbers; empty without GPUs, or without ones that an engine can be asked for."""
+    count: int
+    """How many GPUs it is given, simulated ones too; 0 where an engine cannot be asked: options of the user's may choose."""
     home: str | None
     user: tuple[int, int]
     """The numbers of the agent's user and group."""
@@ -201,14 +203,14 @@ def _without_gpus(container: Container, inside: Inside) -> list[str]:
 def _variables(container: Container, inside: Inside, is_renumbered: bool) -> dict[str, str | None]:
     """Return the names of variables to pass; with a value where it differs from outside.
 
-    A container that is given some GPUs counts them from 0; instances of partitioned ones (MIG) keep their
-    names.
+    A container that is given some GPUs counts them from 0, simulated ones too; instances of partitioned ones (MIG) keep
+    their names.
     """
     names: dict[str, str | None] = dict.fromkeys(inside.always)
     if container.pass_envs:
         names.update(dict.fromkeys(inside.variables))
-        if is_renumbered and inside.gpus and not any(gpu.startswith("MIG-") for gpu in inside.gpus):
-            names["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, range(len(inside.gpus))))
+        if is_renumbered and inside.count and not any(gpu.startswith("MIG-") for gpu in inside.gpus):
+            names["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, range(inside.count)))
     return names
 
 

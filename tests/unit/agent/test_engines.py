@@ -3,6 +3,7 @@
 import subprocess
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from protocol.messages.rank_spec import Container, EngineChoice
@@ -20,6 +21,7 @@ def inside(gpus: str = "", **variables: str) -> Inside:
         variables={"K": "1", **({"CUDA_VISIBLE_DEVICES": gpus} if gpus else {}), "M": "m", **variables},
         always=("M",),
         gpus=tuple(gpus.split(",")) if gpus else (),
+        count=len(gpus.split(",")) if gpus else 0,
         home="/home/u",
         user=(1000, 100),
         scratch="/tmp",
@@ -51,6 +53,15 @@ def test_docker_gets_the_slice_and_the_task_counts_it_from_zero() -> None:
     assert after_begin(made)[:2] == ["--gpus", '"device=2,5"']
     assert "CUDA_VISIBLE_DEVICES=0,1" in made
     assert "CUDA_VISIBLE_DEVICES" not in made
+
+
+@pytest.mark.parametrize("engine", ["docker", "podman", "enroot"])
+def test_simulated_gpus_are_counted_from_zero_too(engine: EngineChoice) -> None:
+    """So that a file is tried with the values that it will see."""
+    given = msgspec.structs.replace(inside(CUDA_VISIBLE_DEVICES="2,3"), count=2)
+    made = engine_command(engine, Container(engine=engine, image="i"), given).argv
+    assert "CUDA_VISIBLE_DEVICES=0,1" in made
+    assert not any("device=" in part or "nvidia.com" in part for part in made)
 
 
 @pytest.mark.parametrize("engine", ["docker", "podman", "enroot"])
