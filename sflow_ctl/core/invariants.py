@@ -34,6 +34,9 @@ def check_invariants(run: Run) -> None:
             and task.index not in run.shutdown.branch
         ]
         assert not waiting, f"still waiting after the run began to stop: {waiting}"
+    for index, node in enumerate(run.nodes):
+        if node.is_up and not run.windows.has_room(index):
+            assert run.windows.unanswered(index), f"node {index} gets no orders, and has answered all"
     if run.phase is RunPhase.FINISHED:
         live = [str(task.attempt_id) for task in run.tasks if task.state not in TERMINAL or task.is_live]
         assert not live, f"finished with live tasks: {live}"

@@ -101,6 +101,7 @@ def on_fact(run: Run, out: Effects, node: int, message: FromAgent, now: float) -
 
 def on_message(run: Run, out: Effects, node: int, message: FromAgent, now: float) -> None:
     """Take in a fact from an agent, which counts only if it is about a rank of that agent's node."""
+    _answer_order(run, node, message)
     match message:
         case RankStarted():
             _on_started(run, out, node, message, now)
@@ -160,6 +161,16 @@ def on_record_unwritable(run: Run, out: Effects, event: RecordUnwritable, now: f
     if run.outcome is None:
         cause = FirstCause(text=event.reason.text, reason=event.reason)
         begin_stop(run, out, Outcome.INFRASTRUCTURE, cause, now)
+
+
+def _answer_order(run: Run, node: int, message: FromAgent) -> None:
+    """Take in that an agent has started a rank, or failed to: it may have another order."""
+    match message:
+        case RankStarted() | RankExited() | LaunchFailed():
+            if run.windows.answered(node, message.rank):
+                run.queue.retry_all()
+        case _:
+            pass
 
 
 def _on_started(run: Run, out: Effects, node: int, message: RankStarted, now: float) -> None:

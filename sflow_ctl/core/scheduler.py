@@ -30,6 +30,7 @@ from sflow_ctl.core.events import (
     WakeUp,
 )
 from sflow_ctl.core.model.phase import RunPhase
+from sflow_ctl.core.model.resources import MAX_RANKS
 from sflow_ctl.core.model.run import Run
 from sflow_ctl.core.states import TaskState, Transition
 from sflow_ctl.plan.deferred import NO_EXPRESSIONS, Evaluator
@@ -61,12 +62,14 @@ class Scheduler:
         missing: frozenset[int] = frozenset(),
         earlier: "Mapping[str, PriorResult] | None" = None,
         evaluator: Evaluator = NO_EXPRESSIONS,
+        max_unanswered: int = MAX_RANKS,
     ) -> None:
         """Prepare the run of a plan.
 
         `gone_at` is when the nodes are taken away, in monotonic seconds; the run begins to stop `headroom_s` before
         that. `fence_s` is how long an agent that was given up may still have processes. `missing` are nodes that the
-        run begins without, `earlier` what a resumed run has done before.
+        run begins without, `earlier` what a resumed run has done before. An agent has at most `max_unanswered` orders
+        to start ranks that it has not answered.
         """
         self.plan = plan
         self.run = Run.of(
@@ -78,6 +81,7 @@ class Scheduler:
             fence_s=fence_s,
             missing=missing,
         )
+        self.run.windows.max_ranks = max_unanswered
         self._out = Effects()
         watch_job_end(self.run)
         resumed = _take_over(self.run, self._out, earlier) if earlier else []

@@ -15,6 +15,8 @@ from protocol.messages.checks import Probe
 from protocol.messages.rank_spec import Container, HangPolicy, LaunchKind, PortBlock, Stopping, Success
 from protocol.messages.uploads import FileUpload, StorageTarget
 from protocol.text.process_labels import Labels, has_label_option
+from sflow_ctl.plan.engine_host import EngineHost
+from sflow_ctl.plan.log_paths import own_variables
 from sflow_ctl.plan.monitors import PlannedMonitor
 from sflow_ctl.plan.results import PlannedOutput, PlannedResult
 from sflow_ctl.plan.words import OnFailure, Until
@@ -24,16 +26,6 @@ PLAN_VERSION = 1
 
 class _Part(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
     pass
-
-
-class EngineHost(_Part, frozen=True, kw_only=True):
-    """A host of a docker backend, by the address or the context that the engine's client on this machine calls it."""
-
-    docker_host: str | None = None
-    context: str | None = None
-    mounts: tuple[str, ...] = ()
-    extra_args: tuple[str, ...] = ()
-    simulates_gpus: bool = False
 
 
 class PlannedNode(_Part, frozen=True, kw_only=True):
@@ -234,8 +226,8 @@ class PlannedTask(_Part, frozen=True, kw_only=True):
     """Arguments of `argv` that are filled in when a flexible placement becomes a fixed one."""
     script: str
     env: dict[str, str]
-    """The environment table without variables that are known per attempt, run directory, or flexible
-    placement.
+    """The environment table without variables that are known per attempt or flexible placement, and without those of
+    `own_variables`: copies of a task share one table.
     """
     cwd: str | None = None
     container: Container | None = None
@@ -295,6 +287,14 @@ class PlannedTask(_Part, frozen=True, kw_only=True):
     """(artifact, path) pairs that only the nodes can check."""
     uploads: tuple[FileUpload, ...] = ()
     """Uploaded once it has ended with success, before it counts as completed."""
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Return the variables of `env`, and its own."""
+        directory = self.env.get("SFLOW_WORKFLOW_OUTPUT_DIR")
+        if directory is None:
+            return dict(self.env)
+        return {**self.env, **own_variables(self.name, self.replica_index, directory)}
 
     @property
     def uses_ports(self) -> tuple[str, ...]:

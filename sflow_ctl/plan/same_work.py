@@ -13,7 +13,7 @@ import msgspec
 from protocol.messages.checks import Probe
 from sflow_ctl.plan.artifact_mentions import PlannedArtifactUse
 from sflow_ctl.plan.model import Plan, PlannedTask
-from sflow_ctl.plan.wording import needs_text
+from sflow_ctl.plan.words import needs_text
 
 _NOT_WORK: dict[str, Any] = {
     # identity: a task is compared with the one of its name

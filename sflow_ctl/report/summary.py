@@ -4,19 +4,21 @@ The format is described in `docs/`; `version` grows when a field changes its mea
 read by `status`, `attach` and `run --resume`. Pure.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 
 import msgspec
 
 from protocol.messages.uploads import UploadedFile, UploadOutcome
-from protocol.text.signal_names import signal_name
-from sflow_ctl.core.states import FirstCause, Outcome, TaskState
+from protocol.text.signal_names import signal_name, signal_number
+from sflow_ctl.core.states import FirstCause, Outcome, Reason, TaskState
 from sflow_ctl.plan.log_paths import log_path
 from sflow_ctl.plan.model import Plan
 from sflow_ctl.report.resumed import ResumedSummary
 from sflow_ctl.report.run_view import RunView, TaskRecord
 from sflow_ctl.report.words import node_name
+
+_WRITTEN_AT_ONCE = 1000
 
 
 class UploadSummary(msgspec.Struct, frozen=True, kw_only=True):
@@ -187,11 +189,43 @@ def _task_summary(
     )
 
 
-def summary_json(whole: Summary) -> bytes:
-    """Return the content of the file, indented for readers."""
-    return msgspec.json.format(msgspec.json.encode(whole), indent=1) + b"\n"
+def summary_json(whole: Summary) -> Iterator[bytes]:
+    """Yield the content of the file in pieces: indented for readers, with one line for each task."""
+    head = msgspec.json.format(msgspec.json.encode(msgspec.structs.replace(whole, tasks=())), indent=1)
+    before, empty, after = head.partition(b'"tasks": []')
+    yield before + empty[:-1]
+    separator = b"\n  "
+    for first in range(0, len(whole.tasks), _WRITTEN_AT_ONCE):
+        lines = map(msgspec.json.encode, whole.tasks[first : first + _WRITTEN_AT_ONCE])
+        yield separator + b",\n  ".join(lines)
+        separator = b",\n  "
+    yield b"]" + after + b"\n"
 
 
 def read_summary(content: bytes) -> Summary:
     """Return the summary in a file. Raises: msgspec.DecodeError when it is not one."""
     return msgspec.json.decode(content, type=Summary)
+
+
+def view_of(whole: Summary, plan: Plan) -> RunView:
+    """Return the state at the end of a run, as its summary has it: without the details of log lines in reasons."""
+    nodes = {node.name: node.index for node in plan.nodes}
+    records = {
+        task.name: TaskRecord(
+            name=task.name,
+            state=task.state,
+            attempts=task.attempts,
+            node=None if task.node is None else nodes.get(task.node),
+            gpus=task.gpus,
+            exit_code=task.exit_code,
+            signal=None if task.signal is None else signal_number(task.signal),
+            runtime_s=task.runtime_s,
+            reason=Reason(task.reason_word, task.reason, hint=task.hint, line=task.line)
+            if task.reason_word
+            else None,
+            waits_for=task.waits_for,
+            uploads=task.uploading,
+        )
+        for task in whole.tasks
+    }
+    return RunView(plan, records)

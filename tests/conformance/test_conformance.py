@@ -51,7 +51,7 @@ def planned(path: Path) -> Plan:
 def names_for(plan: Plan) -> dict[str, Any]:
     """Return the names that the expressions in a file may use."""
     tasks = {task.name: task for task in plan.tasks}
-    env: Callable[[str, str], str] = lambda task, name: tasks[task].env[name]  # noqa: E731
+    env: Callable[[str, str], str] = lambda task, name: tasks[task].environment[name]  # noqa: E731
     script: Callable[[str], str] = lambda task: tasks[task].script  # noqa: E731
 
     def task(name: str) -> PlannedTask:

@@ -16,7 +16,8 @@ from sflow_ctl.format.compose import compose
 from sflow_ctl.format.expressions.templates import EVALUATOR
 from sflow_ctl.format.loader import LoadedDocument, load_documents
 from sflow_ctl.plan.deferred import DeferredValues
-from sflow_ctl.plan.model import EngineHost, Plan
+from sflow_ctl.plan.engine_host import EngineHost
+from sflow_ctl.plan.model import Plan
 from sflow_ctl.planner.context import JobNode, PlanContext
 from sflow_ctl.planner.phases.node_filter import NodeFilter
 from sflow_ctl.planner.pipeline import build_plan
@@ -288,7 +289,7 @@ def test_22_and_23_results_are_planned() -> None:
     assert maker.result == none.result
     assert (maker.result.file, user.result) == ("my.json", None)
     assert user.env["SFLOW_WORKFLOW_RESULT_FILE"].endswith("/results.json")
-    assert user.env["SFLOW_TASK_RESULT_FILE"].endswith("/user/result.json")
+    assert user.environment["SFLOW_TASK_RESULT_FILE"].endswith("/user/result.json")
 
 
 def test_25_monitors_are_planned() -> None:
@@ -412,7 +413,7 @@ def test_21_ports_as_a_list() -> None:
 
 def test_26_environment() -> None:
     (task,) = planned("26").tasks
-    assert task.env["SFLOW_TASK_RESULT_FILE"].endswith("/t/result.json")
+    assert task.environment["SFLOW_TASK_RESULT_FILE"].endswith("/t/result.json")
     assert task.env["SFLOW_WORKFLOW_RESULT_FILE"].endswith("/results.json")
     assert task.env["SFLOW_BACKEND_NUM_NODES"] == "1"
 

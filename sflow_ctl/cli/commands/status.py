@@ -15,7 +15,7 @@ from sflow_ctl.cli.terminal.tables import print_table
 from sflow_ctl.core.states import Outcome
 from sflow_ctl.report.cause import next_lines, resume_commands
 from sflow_ctl.report.run_view import RunView
-from sflow_ctl.report.summary import Summary, TaskSummary, task_summaries
+from sflow_ctl.report.summary import Summary, TaskSummary, task_summaries, view_of
 from sflow_ctl.report.tables import ended_table, status_table
 from sflow_ctl.runtime.record.reader import Liveness, RunReader, find_run
 from sflow_ctl.runtime.viewing.client import Current, Ended, connect
@@ -50,8 +50,11 @@ def status(run: str | None, as_json: bool, output_dir: Path) -> int:
     RUN is a run directory, a run id or the beginning of one. Default: the newest run.
     """
     reader = RunReader(find_run(run, output_dir))
-    reader.refresh()
     ended = reader.summary()
+    if ended is not None and ended.outcome is Outcome.COMPLETED:
+        reader.state = view_of(ended, reader.plan)  # a tenth of the time of reading the journal
+    else:
+        reader.refresh()
     liveness = reader.status()
     is_live = ended is None and liveness.liveness is Liveness.UNKNOWN and _ask_controller(reader)
     is_dead = ended is None and liveness.liveness is Liveness.DEAD

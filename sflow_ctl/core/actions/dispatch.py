@@ -2,7 +2,7 @@
 
 from protocol.messages.facts import Leased
 from sflow_ctl.core.actions.stopping import cannot_start, stop_task, stopped_verdict
-from sflow_ctl.core.actions.transitions import change, occupy, send_leases
+from sflow_ctl.core.actions.transitions import change, occupy, send_leases, skip_unsatisfiable
 from sflow_ctl.core.effects import Effects
 from sflow_ctl.core.model import moves
 from sflow_ctl.core.model.attempt import AttemptVerdict
@@ -19,7 +19,14 @@ from sflow_ctl.plan.model import Placement
 
 
 def start_queued(run: Run, out: Effects, now: float) -> None:
-    """Start the queued tasks for which there is room, in plan order."""
+    """Start the queued tasks for which there is room, in plan order; skip what needs one that can never start."""
+    _start_those_with_room(run, out, now)
+    while run.unsatisfiable:
+        skip_unsatisfiable(run, out)
+        _start_those_with_room(run, out, now)
+
+
+def _start_those_with_room(run: Run, out: Effects, now: float) -> None:
     if run.reserved_ready:
         _start_in_reserved_places(run, out, now)
     while run.awaiting_places:
@@ -27,6 +34,8 @@ def start_queued(run: Run, out: Effects, now: float) -> None:
     limit = run.plan.max_running
     outcome = run.outcome  # a task that cannot start may stop the run
     while (limit is None or run.tally.live < limit) and run.outcome is outcome:
+        if run.windows.are_all_full(len(run.nodes)):
+            break
         index = run.queue.pop()
         if index is None:
             break
@@ -67,10 +76,12 @@ def _start_in_reserved_places(run: Run, out: Effects, now: float) -> None:
         assert placement is not None
         if task.unmet > 0:
             _wait_again(run, out, task)
-        elif all(map(run.is_up, placement.nodes)):
+        elif all(map(run.takes_orders, placement.nodes)):
             _begin_attempt(run, out, task, placement, now)
         else:
-            run.reserved_ready.append(index)  # an agent is away; it returns, or is lost
+            run.reserved_ready.append(
+                index
+            )  # an agent is away, and returns or is lost; or it has enough orders
 
 
 def _wait_again(run: Run, out: Effects, task: Task) -> None:
@@ -116,6 +127,7 @@ def _spawn(run: Run, out: Effects, task: Task, now: float) -> None:
     needed = ranks_needed(task.plan.probes, task.plan.world_size)
     task.attempt.readiness = Readiness.of(specs, needed)
     for node, spec in specs:
+        run.windows.ordered(node, spec)
         out.spawn(node, spec)
 
 

@@ -28,6 +28,7 @@ def accept_agent(run: Run, out: Effects, hello: Hello, clock_ahead_ns: int) -> b
     run.awaited.discard(hello.node)
     is_restarted = node.has_joined and hello.agent_incarnation != node.agent_incarnation
     node.is_up = node.has_joined = True
+    run.windows.forget(hello.node)  # what the agent does not have is ordered anew
     node.agent_incarnation = hello.agent_incarnation
     kill = tuple(live.rank for live in hello.live if not run.is_here(hello.node, live.rank))
     out.perform(AcceptAgent(node=hello.node, session=hello.session, kill=kill))
@@ -67,6 +68,7 @@ def _reconcile(
         if rank in attempt.unstarted and not is_restarted:
             for node, spec in rank_specs(task, run.plan, run.stream_logs):
                 if node == hello.node and spec.rank.rank == rank:
+                    run.windows.ordered(node, spec)
                     out.spawn(node, spec)
         elif task.state in LIVE:
             reason = Reason("node_lost", "the agent on its node was restarted")
@@ -101,6 +103,7 @@ def on_agent_lost(
     if node.is_gone:
         return
     node.is_up, node.is_gone = False, True
+    run.windows.forget(index)
     run.awaited.discard(index)
     name = run.plan.nodes[index].name
     out.perform(AbandonNode(node=index, reason=reason))

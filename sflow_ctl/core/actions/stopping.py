@@ -144,7 +144,12 @@ def following(run: Run, task: Task, verdict: AttemptVerdict, now: float) -> Next
     if not run.may_start(task):
         return None
     next_one = restart_policy.following(task, verdict, now)
-    return None if next_one is not None and moves.why_never(run, task) else next_one
+    return None if next_one is not None and _why_never(run, task) else next_one
+
+
+def _why_never(run: Run, task: Task) -> str:
+    """Say why a task can never start again, as the end of a sentence; empty if it can."""
+    return moves.why_never(run, task) or dependencies.never_met(run.tasks, task)
 
 
 def conclude(run: Run, out: Effects, task: Task, verdict: AttemptVerdict, now: float) -> None:
@@ -168,9 +173,9 @@ def conclude(run: Run, out: Effects, task: Task, verdict: AttemptVerdict, now: f
 
 def _with_why_it_stays(run: Run, task: Task, verdict: AttemptVerdict, now: float) -> AttemptVerdict:
     """Return the verdict of a task's last attempt, with the reason why another one that was due cannot run anywhere."""
-    if verdict.reason.word != "node_lost" or restart_policy.following(task, verdict, now) is None:
+    if restart_policy.following(task, verdict, now) is None:
         return verdict
-    why = moves.why_never(run, task)
+    why = _why_never(run, task)
     if not why:
         return verdict
     reason = msgspec.structs.replace(verdict.reason, text=f"{verdict.reason.text}; {why}")
@@ -292,6 +297,7 @@ def begin_stop(
     for rank in out.withdraw_spawns(spared_names):  # decided in this very event, and never sent to an agent
         task = run.task_named(rank.attempt.task)
         task.attempt.rank_never_ran(rank.rank)
+        run.windows.answered(task.attempt.node_of_rank[rank.rank], rank)
         if not task.attempt.uncleared:
             conclude(run, out, task, stopped_verdict(run, task), now)
     run.shutdown.steps = ending_steps(run.tasks)

@@ -29,7 +29,8 @@ def change(
     task.state, task.last_reason = new, reason
     run.tally.add(task)
     attempt = task.attempt
-    attempt.was_ready = attempt.was_ready or new is TaskState.READY
+    if new is TaskState.READY:
+        attempt.was_ready = True
     is_end = new in TERMINAL or task.is_delayed
     out.record(
         Transition(
@@ -46,6 +47,8 @@ def change(
             runtime_s=runtime_s,
         )
     )
+    if new in TERMINAL and attempt.number and not attempt.uncleared:
+        attempt.settle()
     if new is TaskState.READY and task.plan.lends_gpus:
         lend(run, task)
     changes = dependencies.update(run.tasks, task)

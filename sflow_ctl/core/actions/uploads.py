@@ -122,7 +122,7 @@ def _order(run: Run, task: Task) -> UploadFiles:
     used = {one.target for one in planned.uploads}
     return UploadFiles(
         attempt=task.attempt_id,
-        directory=planned.env["SFLOW_TASK_OUTPUT_DIR"],
+        directory=planned.environment["SFLOW_TASK_OUTPUT_DIR"],
         files=planned.uploads,
         targets=tuple(target for target in run.plan.storage if target.name in used),
     )

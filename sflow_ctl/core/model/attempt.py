@@ -4,7 +4,8 @@ The scheduler's functions change these records; what follows from a verdict is d
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from types import MappingProxyType
+from typing import Any, Literal
 
 from msgspec import Struct, field
 
@@ -226,3 +227,35 @@ class Attempt(Struct):
     def nodes(self) -> set[int]:
         """Return all nodes that it may have processes on."""
         return set(self.places)
+
+    def settle(self) -> None:
+        """Let go of what only a live attempt needs: its containers are empty, and 100,000 attempts may have ended."""
+        self.filled, self.files = None, ()
+        if not self.readiness.missing:
+            self.readiness = _NOT_WAITING
+        for name in (*_SETS, *_MAPS, *_LISTS):
+            if not getattr(self, name):
+                setattr(self, name, _EMPTY[name])
+
+
+class _Never(Attempt, frozen=True):  # type: ignore[misc]
+    """The record of an attempt that does not exist. Assignments to it raise."""
+
+
+class _NoReadiness(Readiness, frozen=True):  # type: ignore[misc]
+    """What is awaited of such an attempt: nothing."""
+
+
+_SETS = ("open_ranks", "unstarted", "uncleared", "fenced", "uploading")
+_MAPS = ("node_of_part", "held", "port_conflicts", "idle", "probes_on", "ports", "started_at_ns")
+_LISTS = ("node_of_rank", "upload_outcomes")
+_NO_MAP: Mapping[Any, Any] = MappingProxyType({})
+_NOT_WAITING = _NoReadiness(missing=_NO_MAP, ranks=frozenset(), watched=frozenset())  # type: ignore[arg-type]
+_EMPTY: dict[str, Any] = {
+    **dict.fromkeys(_SETS, frozenset()),
+    **dict.fromkeys(_MAPS, _NO_MAP),
+    **dict.fromkeys(_LISTS, ()),
+    "readiness": _NOT_WAITING,
+}
+NOT_STARTED: Attempt = _Never(**_EMPTY)
+"""All tasks that have not started share it."""

@@ -24,11 +24,11 @@ def wanted(run: Run, task: Task) -> Placement:
 def take(run: Run, task: Task, placement: Placement) -> Placement | None:
     """Return the fixed place that a task now has for `placement`, which `wanted` returned; None if there is no room."""
     if task.plan.placement.is_flexible or placement is task.plan.placement or placement is task.lent:
-        return run.ledger.take(placement, run.is_up)
+        return run.ledger.take(placement, run.takes_orders)
     nodes = sorted(placement.nodes, key=lambda node: (run.nodes[node].load, node))
     if placement.gpus_per_node and not placement.is_shared:
-        return run.ledger.take(msgspec.structs.replace(placement, nodes=tuple(nodes)), run.is_up)
-    ready = [node for node in nodes if run.is_up(node)]
+        return run.ledger.take(msgspec.structs.replace(placement, nodes=tuple(nodes)), run.takes_orders)
+    ready = [node for node in nodes if run.takes_orders(node)]
     if not nodes or len(ready) < placement.node_count:
         return None
     return msgspec.structs.replace(

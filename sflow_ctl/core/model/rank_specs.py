@@ -22,7 +22,7 @@ def rank_specs(task: Task, plan: Plan, stream: bool) -> list[tuple[int, RankSpec
     assert attempt.placement is not None
     assert attempt.filled is not None
     planned, name = attempt.filled, task.plan.name
-    env = {**planned.env, "SFLOW_ATTEMPT": str(attempt.number), **task.run_env}
+    env = {**planned.environment, "SFLOW_ATTEMPT": str(attempt.number), **task.run_env}
     nodes = [plan.nodes[index] for index in attempt.placement.nodes]
     argv = planned.argv
     if attempt.placement != task.plan.placement:  # chosen at the start, or another one than planned

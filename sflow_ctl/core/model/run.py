@@ -12,7 +12,7 @@ from protocol.ids import AttemptId, RankId
 from sflow_ctl.core.model.phase import RUN_TRANSITIONS, RunPhase, Shutdown
 from sflow_ctl.core.model.port_leases import Leases
 from sflow_ctl.core.model.ready_queue import ReadyQueue
-from sflow_ctl.core.model.resources import GpuLedger, PlacesNow
+from sflow_ctl.core.model.resources import GpuLedger, PlacesNow, StartWindows
 from sflow_ctl.core.model.tally import Tally
 from sflow_ctl.core.model.task import Task, build_graph
 from sflow_ctl.core.model.timers import Timers
@@ -83,6 +83,7 @@ class Run(Struct):
     timers: Timers
     tally: Tally
     shutdown: Shutdown
+    windows: StartWindows = field(default_factory=StartWindows)
     stream_logs: bool = False
     fence_s: float = 0.0
     """After how long without a controller an agent, or its guardian, has surely ended everything."""
@@ -168,6 +169,10 @@ class Run(Struct):
     def is_up(self, node: int) -> bool:
         """Return whether the node's agent is connected."""
         return self.nodes[node].is_up
+
+    def takes_orders(self, node: int) -> bool:
+        """Return whether the node's agent is connected and may have another order to start a rank."""
+        return self.nodes[node].is_up and self.windows.has_room(node)
 
     def has_lost(self, placement: Placement) -> bool:
         """Return whether a node of a placement is lost."""

@@ -72,6 +72,16 @@ def update(tasks: list[Task], task: Task) -> Changes:
     return changes
 
 
+def never_met(tasks: list[Task], task: Task) -> str:
+    """Say which of a task's needs can no longer be met, as the end of a sentence; empty if none."""
+    for requirement in task.needs:
+        if requirement.possible < requirement.needed:
+            ended = (tasks[index] for index in requirement.members if tasks[index].state in TERMINAL)
+            lacking = next(one for one in ended if requirement.until not in one.met)
+            return f"it needs {lacking.plan.name}, which is {lacking.state}"
+    return ""
+
+
 def end_has_come(task: Task) -> bool:
     """Count the run's end as met for a task that runs then; return True when the task may start."""
     return _meet_one(task)

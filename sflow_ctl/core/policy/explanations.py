@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from protocol.text.listing import listed
 from sflow_ctl.core.model.task import Task
 from sflow_ctl.core.states import TERMINAL, TaskState
-from sflow_ctl.plan.wording import needs_text
+from sflow_ctl.plan.words import needs_text
 
 SHOWN = 3
 """Tasks named in one sentence."""

@@ -71,6 +71,6 @@ def note(task: Task, end: AttemptVerdict, next_one: NextAttempt, now: float) -> 
     if next_one.has_other_ports:
         task.renewals += 1
     elif next_one.in_place:
-        task.restarted_at.append(now)
+        task.restarted_at += (now,)
     else:
         task.retries_used += 1

@@ -30,6 +30,7 @@ from sflow_ctl.planner.phases.workflow import WorkflowPolicy
 from sflow_ctl.planner.placement.moves import of_launch, settled
 from sflow_ctl.planner.placement.requests import PlacedTask, lends_gpus, port_counts
 from sflow_ctl.planner.source import PlanInput, Scope
+from sflow_ctl.planner.tasks.copies import Copies
 from sflow_ctl.planner.tasks.environment import reserved, shared_environment, task_environment
 from sflow_ctl.planner.tasks.outputs import plan_outputs
 from sflow_ctl.planner.tasks.policies import EndPolicy, end_policy
@@ -65,6 +66,7 @@ class _Setting(Struct, frozen=True):
     environment: Mapping[str, str]
     """The variables of all tasks."""
     storage: Sequence[StorageTarget]
+    copies: Copies
     end_policies: dict[str, EndPolicy] = {}
     """Those of tasks whose replicas all have the same, by task."""
 
@@ -98,8 +100,9 @@ def plan_tasks(
         LaunchSetting.of(source, backends, artifacts),
         environment,
         storage,
+        Copies.of(source.document.operators),
     )
-    tasks = [_plan_task(setting, one, findings) for one in placed]
+    tasks = [_plan_copy(setting, one, findings) for one in placed]
     planned = tuple(settled(task, views) for task in tasks if task is not None)
     return PlannedTasks(planned, scripts.views(views) if _has_deferred(planned) else {})
 
@@ -168,6 +171,16 @@ def _may_use_tasks(task: schema.Task) -> bool:
     return bool(has_fields) or any(EXPRESSION_START in item for item in task.script)
 
 
+def _plan_copy(setting: _Setting, placed: PlacedTask, findings: Findings) -> PlannedTask | None:
+    """Plan one copy, from an equal one if there is any; None if that failed and became a finding."""
+    copy = setting.copies.like(placed, setting.graph.waits_for[placed.replica.name])
+    if copy is None:
+        copy = _plan_task(setting, placed, findings)
+        if copy is not None:
+            setting.copies.learn(placed, copy)
+    return copy
+
+
 def _plan_task(setting: _Setting, placed: PlacedTask, findings: Findings) -> PlannedTask | None:
     """Plan one copy; None if that failed and became a finding."""
     task, replica = placed.task, placed.replica
@@ -213,7 +226,7 @@ def _plan_task(setting: _Setting, placed: PlacedTask, findings: Findings) -> Pla
             **of_launch(placed.alternative, placed.placement, launch, setting.backends.nodes)._asdict(),
             lends_gpus=lends_gpus(task),
             ports=placed.ports,
-            **msgspec.structs.asdict(launch),
+            **{**msgspec.structs.asdict(launch), "env": setting.copies.environment(task, launch.env)},
             **msgspec.structs.asdict(policy),
             **msgspec.structs.asdict(watch),
             outputs=plan_outputs(task, scope.value, findings),

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from protocol.text.counted import counted
 from sflow_ctl.plan.model import Plan, PlannedTask
-from sflow_ctl.plan.wording import until_text
+from sflow_ctl.plan.words import until_text
 
 MAX_MEMBERS = 3
 """Replicas of a task that are drawn one by one; more are drawn as one box with their number."""

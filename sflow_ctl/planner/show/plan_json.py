@@ -44,7 +44,7 @@ def _task(plan: Plan, task: PlannedTask, members: Mapping[str, Sequence[PlannedT
         "cuda_visible_devices": ",".join(map(str, placement.gpus)) if placement.gpus else None,
         "depends_on": list(dependency_names(task, members)),
         "conditions": [{"task": d.task, "until": d.until} for d in task.depends_on if d.until != "available"],
-        "env": dict(task.env),
+        "env": task.environment,
         "script": task.script,
         "probes": [_probe(probe) for probe in task.probes],
         "retries": msgspec.to_builtins(task.retries),

@@ -16,7 +16,7 @@ from protocol.text.signal_names import signal_name
 from sflow_ctl.plan.graph import topological_order
 from sflow_ctl.plan.model import Dependency, Placement, Plan, PlannedNode, PlannedTask
 from sflow_ctl.plan.monitors import monitor_text
-from sflow_ctl.plan.wording import needs_text, until_text
+from sflow_ctl.plan.words import needs_text, until_text
 from sflow_ctl.planner.phases.fetches import shown_uri
 from sflow_ctl.planner.placement.capacity import gpus_taken
 from sflow_ctl.planner.tasks.success import conditions
@@ -255,8 +255,8 @@ _ON_FAILURE = {
 def _common(plan: Plan) -> dict[str, str]:
     """Return the variables that every task has, beside the inherited ones."""
     common = dict(plan.tasks[0].env) if plan.tasks else {}
-    for task in plan.tasks:
-        common = {name: value for name, value in common.items() if task.env.get(name) == value}
+    for env in {id(task.env): task.env for task in plan.tasks}.values():  # copies share theirs
+        common = {name: value for name, value in common.items() if env.get(name) == value}
     return common
 
 

@@ -4,11 +4,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from sflow_ctl.plan.assignment import gpu_environment, node_variables
+from sflow_ctl.plan.log_paths import own_variables
 from sflow_ctl.plan.model import PlannedNode
 from sflow_ctl.planner.phases.expand import Replica
 from sflow_ctl.planner.phases.variables import environment_text
 
 RESERVED_PREFIX = "SFLOW_"
+_OWN = own_variables("", 0, "").keys()
 MAX_LISTED_NODES = 256
 """Of a larger backend the nodes are not listed: every task would carry the list."""
 
@@ -35,17 +37,18 @@ def task_environment(
     )
     env.update((name, environment_text(value)) for name, value in replica.sweep)
     env.update(node_variables(nodes))
-    env["SFLOW_REPLICA_INDEX"] = str(replica.index)
     env.update(gpu_environment(gpus or ()))
-    env["SFLOW_TASK_NAME"] = replica.name
-    env["SFLOW_TASK_OUTPUT_DIR"] = f"{run_directory}/{replica.name}"
     env["SFLOW_BACKEND_NUM_NODES"] = str(len(backend))
     if len(backend) <= MAX_LISTED_NODES:
         env["SFLOW_BACKEND_NODELIST"] = ",".join(node.name for node in backend)
     if job_id is not None:
         env["SFLOW_BACKEND_JOB_ID"] = job_id
-    env["SFLOW_TASK_RESULT_FILE"] = f"{run_directory}/{replica.name}/result.json"
-    return env
+    return env | own_variables(replica.name, replica.index, run_directory)
+
+
+def without_own(env: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables that copies of a task share."""
+    return {name: value for name, value in env.items() if name not in _OWN}
 
 
 def reserved(names: Iterable[str]) -> Iterator[str]:

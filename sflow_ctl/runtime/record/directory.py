@@ -23,7 +23,8 @@ from sflow_ctl.plan.secrets import SECRETS
 from sflow_ctl.runtime.record import layout
 from sflow_ctl.runtime.record.claim import Claim, encode_claim
 from sflow_ctl.runtime.record.disk import unwritable
-from sflow_ctl.runtime.record.durable import sync_directory, write_durably, write_for_now, write_new
+from sflow_ctl.runtime.record.durable import Content, sync_directory, write_durably, write_for_now, write_new
+from sflow_ctl.runtime.record.plan_file import encode_plan
 from sflow_ctl.runtime.record.processes import process_start_ticks, process_world
 from sflow_ctl.runtime.record.sources import SourceFile
 from sflow_ctl.runtime.run.options import RunOptions
@@ -169,7 +170,7 @@ class RunDirectory:
         workflow_yaml: str,
         facts: RunFacts,
         nonce: str,
-        write: Callable[[Path, bytes], None],
+        write: Callable[[Path, Content], None],
         kept_files: Collection[str] = (),
     ) -> None:
         """Write all facts known before the first task starts, ours with `write`.
@@ -178,7 +179,7 @@ class RunDirectory:
         """
         (root / layout.OURS).mkdir(mode=0o700, exist_ok=True)
         write(root / layout.WORKFLOW, workflow_yaml.encode())
-        write(root / layout.PLAN, _recorded(plan, indent=1))
+        write(root / layout.PLAN, encode_plan(plan, SECRETS.mask.data if SECRETS.mask else None))
         write(root / layout.RUN, _recorded(facts) + b"\n")
         write(root / layout.NONCE, nonce.encode())
         for task in plan.tasks[:MADE_AT_ONCE]:
@@ -223,18 +224,17 @@ class RunDirectory:
         with contextlib.suppress(OSError):  # the directory may be gone, its file system read-only
             (self.path / layout.CONNECTION).unlink(missing_ok=True)
 
-    def write(self, name: str, content: bytes) -> None:
-        """Replace a file of `layout.py`. Raises: OSError; the old file is still there then."""
-        write_durably(self.path / name, SECRETS.mask.raw(content))
+    def write(self, name: str, content: Content) -> None:
+        """Replace a file of `layout.py`, piece by piece. Raises: OSError; the old file is still there then."""
+        pieces = (content,) if isinstance(content, bytes) else content
+        write_durably(self.path / name, map(SECRETS.mask.raw, pieces))
 
 
-def _recorded(record: msgspec.Struct, indent: int = -1) -> bytes:
-    """Return a record as JSON, without the values of secrets; with `indent` -1 on one line."""
+def _recorded(record: msgspec.Struct) -> bytes:
+    """Return a record as JSON on one line, without the values of secrets."""
     if not SECRETS.mask:
-        text = msgspec.json.encode(record)
-    else:
-        text = msgspec.json.encode(SECRETS.mask.data(msgspec.to_builtins(record)))
-    return msgspec.json.format(text, indent=indent) if indent >= 0 else text
+        return msgspec.json.encode(record)
+    return msgspec.json.encode(SECRETS.mask.data(msgspec.to_builtins(record)))
 
 
 def _make_task_directory(root: str, name: str) -> None:

@@ -9,27 +9,30 @@ import contextlib
 import errno
 import os
 import stat
+from collections.abc import Iterable
 from pathlib import Path
 from typing import IO
 
 import msgspec
 
+Content = bytes | Iterable[bytes]
+"""A file's content, also in pieces."""
 UNREADABLE = (msgspec.DecodeError, RecursionError)
 """What a decoder raises for a file or message that is not what it should be, one that is nested without end included."""
 
 
-def write_durably(path: Path, content: bytes, mode: int = 0o600) -> None:
+def write_durably(path: Path, content: Content, mode: int = 0o600) -> None:
     """Replace a file. Raises: OSError naming the file; the old content is still there then."""
     _replace(path, content, mode, syncs=True)
     sync_directory(path.parent)
 
 
-def write_for_now(path: Path, content: bytes, mode: int = 0o600) -> None:
+def write_for_now(path: Path, content: Content, mode: int = 0o600) -> None:
     """Replace a file that means nothing after a crash of this machine. Raises: OSError naming the file."""
     _replace(path, content, mode, syncs=False)
 
 
-def write_new(path: Path, content: bytes, mode: int = 0o600) -> None:
+def write_new(path: Path, content: Content, mode: int = 0o600) -> None:
     """Make a file in a directory that no reader knows yet. Raises: OSError naming the file.
 
     The caller syncs the directory and then renames it: that is once for all of its files.
@@ -37,7 +40,7 @@ def write_new(path: Path, content: bytes, mode: int = 0o600) -> None:
     _write(path, path, content, mode, syncs=True)
 
 
-def create_durably(path: Path, content: bytes, mode: int = 0o600) -> None:
+def create_durably(path: Path, content: Content, mode: int = 0o600) -> None:
     """Make a file that does not exist yet, complete from its first moment.
 
     Raises: FileExistsError if the file exists; OSError. Of several callers exactly one succeeds, also on network
@@ -85,7 +88,7 @@ def sync_directory(path: Path) -> None:
         os.close(descriptor)
 
 
-def _replace(path: Path, content: bytes, mode: int, *, syncs: bool) -> None:
+def _replace(path: Path, content: Content, mode: int, *, syncs: bool) -> None:
     temporary = _write_temporary(path, content, mode, syncs=syncs)
     try:
         temporary.rename(path)
@@ -94,21 +97,22 @@ def _replace(path: Path, content: bytes, mode: int, *, syncs: bool) -> None:
         raise
 
 
-def _write_temporary(path: Path, content: bytes, mode: int, *, syncs: bool) -> Path:
+def _write_temporary(path: Path, content: Content, mode: int, *, syncs: bool) -> Path:
     temporary = path.with_name(f".{path.name}.{os.urandom(3).hex()}")
     _write(temporary, path, content, mode, syncs=syncs)
     return temporary
 
 
-def _write(target: Path, path: Path, content: bytes, mode: int, *, syncs: bool) -> None:
+def _write(target: Path, path: Path, content: Content, mode: int, *, syncs: bool) -> None:
     """Write a new file; one that cannot be written is removed. Errors name `path`."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     descriptor = os.open(target, flags, mode)
     try:
         try:
-            view = memoryview(content)
-            while view:
-                view = view[os.write(descriptor, view) :]
+            for piece in (content,) if isinstance(content, bytes) else content:
+                view = memoryview(piece)
+                while view:
+                    view = view[os.write(descriptor, view) :]
             if syncs:
                 os.fsync(descriptor)
         finally:

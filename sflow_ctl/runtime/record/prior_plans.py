@@ -13,6 +13,7 @@ from protocol.text.lazy_pattern import lazy_pattern
 from sflow_ctl.plan.model import Plan
 from sflow_ctl.runtime.record import layout
 from sflow_ctl.runtime.record.durable import UNREADABLE, read_regular
+from sflow_ctl.runtime.record.plan_file import decode_plan
 
 _NAME = lazy_pattern(r"^plan\.(\d+)\.json$")
 
@@ -36,7 +37,7 @@ class PriorPlans:
         if number not in self._read:
             path = self._directory / layout.earlier_plan(number)
             try:
-                plan = msgspec.json.decode(read_regular(path), type=Plan)
+                plan = decode_plan(read_regular(path))
             except (OSError, *UNREADABLE):
                 self._read[number] = None
             else:

@@ -19,7 +19,6 @@ from protocol.text.ansi import printable_line
 from protocol.text.counted import counted
 from protocol.text.lazy_pattern import lazy_pattern
 from sflow_ctl.plan.log_paths import log_path, rank_log_path
-from sflow_ctl.plan.model import Plan
 from sflow_ctl.plan.secrets import SECRETS
 from sflow_ctl.report.run_view import RunView
 from sflow_ctl.report.summary import Summary, read_summary
@@ -30,6 +29,7 @@ from sflow_ctl.runtime.record.claim import HolderState, holder_of, read_claim
 from sflow_ctl.runtime.record.directory import ConnectionFacts, RunFacts
 from sflow_ctl.runtime.record.durable import UNREADABLE, open_regular, read_regular
 from sflow_ctl.runtime.record.journal import read_journal
+from sflow_ctl.runtime.record.plan_file import decode_plan
 from sflow_ctl.runtime.viewing.messages import Change
 
 T = TypeVar("T")
@@ -137,8 +137,8 @@ class RunReader:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self.facts = self._decode(layout.RUN, RunFacts)
-        self.plan = self._decode(layout.PLAN, Plan)
+        self.facts = self._read(layout.RUN, lambda content: msgspec.json.decode(content, type=RunFacts))
+        self.plan = self._read(layout.PLAN, decode_plan)
         SECRETS.declare(self.plan.secrets, os.environ)
         self.state = RunView(self.plan)
         self.incarnations: dict[str, int] = {}
@@ -245,10 +245,10 @@ class RunReader:
                 continue
         return max(signs)
 
-    def _decode(self, name: str, kind: type[T]) -> T:
+    def _read(self, name: str, decode: Callable[[bytes], T]) -> T:
         path = self.directory / name
         try:
-            return msgspec.json.decode(read_regular(path), type=kind)
+            return decode(read_regular(path))
         except OSError as error:
             raise RunDirectoryError.of(
                 "run-not-readable", f"cannot read {path}: {error.strerror or error}"

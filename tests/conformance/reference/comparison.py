@@ -138,7 +138,7 @@ def _compare_task(
     )
     for variable, value in facts["env"].items():
         where = f"{task.name} ${variable}"
-        found.check(where, there.neutral(value), here.neutral(task.env.get(variable)))
+        found.check(where, there.neutral(value), here.neutral(task.environment.get(variable)))
     probes = sorted(_probe_there(probe, there) for probe in facts["probes"])
     ours = sorted(_probes_here(task, here))
     if task.is_replicated and task.replica_index > 0:  # there the first replica asks for all (6.3)

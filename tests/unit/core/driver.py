@@ -23,6 +23,7 @@ from sflow_ctl.core.commands import (
 )
 from sflow_ctl.core.events import AgentLost, SchedulerEvent, WakeUp
 from sflow_ctl.core.invariants import check_invariants
+from sflow_ctl.core.model.resources import MAX_RANKS
 from sflow_ctl.core.model.run import Run
 from sflow_ctl.core.model.task import Task
 from sflow_ctl.core.scheduler import Scheduler
@@ -246,7 +247,9 @@ class Driver:
         return [message for message in sent if isinstance(message, kind)]
 
 
-def replay(plan: Plan, journal: list[tuple[float, SchedulerEvent]], fence_s: float = 0.0) -> list[Command]:
+def replay(
+    plan: Plan, journal: list[tuple[float, SchedulerEvent]], fence_s: float = 0.0, window: int = MAX_RANKS
+) -> list[Command]:
     """Return all commands of a scheduler that is given the same events at the same times."""
-    scheduler = Scheduler(plan, evaluator=EVALUATOR, fence_s=fence_s)
+    scheduler = Scheduler(plan, evaluator=EVALUATOR, fence_s=fence_s, max_unanswered=window)
     return [command for now, event in journal for command in scheduler.handle(event, now)]

@@ -44,6 +44,7 @@ from sflow_ctl.core.events import (
     StopRequested,
     WakeUp,
 )
+from sflow_ctl.core.model.resources import MAX_RANKS
 from sflow_ctl.plan.model import Plan
 from tests.unit.agent.driver import CheckedCore
 from tests.unit.core.driver import Driver
@@ -101,13 +102,15 @@ class Behaviour:
     fence_s: float = 0.0
     """How long processes of an agent that is gone may live on."""
     stop_at: float | None = None
+    window: int = MAX_RANKS
+    """How many orders an agent may have that it has not answered."""
 
 
 class Fleet:
     """Runs a plan to its end in virtual time, and checks the promises on the way."""
 
     def __init__(self, plan: Plan, seed: int, behaviour: Behaviour) -> None:
-        self.driver = Driver(plan, fence_s=behaviour.fence_s)
+        self.driver = Driver(plan, fence_s=behaviour.fence_s, max_unanswered=behaviour.window)
         self.scheduler = self.driver.scheduler
         self.plan = plan
         self.finish: FinishRun | None = None

@@ -5,12 +5,12 @@ import pytest
 
 from protocol.messages.facts import ExitCause, LaunchFailed, RankExited
 from protocol.messages.rank_spec import Success
-from sflow_ctl.core.events import MessageReceived
+from sflow_ctl.core.events import AgentLost, MessageReceived
 from sflow_ctl.core.model.rank_specs import success_of_rank
 from sflow_ctl.core.states import Outcome, TaskState, Transition
 from sflow_ctl.plan.model import Placement, PlannedTask, Retries
 from tests.unit.core.driver import Driver
-from tests.unit.core.plans import a_plan, a_task, rank, ready, started
+from tests.unit.core.plans import a_plan, a_task, exited, goodbye, hello, rank, ready, started
 
 KEY_ERROR = ExitCause(
     word="traceback", text="KeyError: 3", hint="h", line="KeyError: 3", line_number=7, offset=90
@@ -185,3 +185,32 @@ def test_the_owner_of_a_tasks_port_is_in_the_reason() -> None:
         )
         change = last(drive, MessageReceived(node=0, message=message))
         assert (change.reason.after, change.reason.text.partition("; again")[0]) == ("port_in_use", text)
+
+
+def test_a_task_whose_server_is_gone_for_ever_does_not_wait_for_another_attempt() -> None:
+    """Found by the simulated fleet: the run never ended."""
+    server = a_task("server", service=True, on_failure="continue")
+    client = a_task("client", "server", retries=3)
+    drive = Driver(a_plan(server, client))
+    drive(hello())
+    drive(started("server"))
+    drive(ready("server"))
+    drive(started("client"))
+    drive(exited("server", code=1))
+    lines = drive(exited("client", code=1))
+    assert lines[0] == "client#1 running->failed exit"
+    reason = drive.run.task_named("client").last_reason
+    assert reason is not None
+    assert reason.text == "exit status 1; it needs server, which is failed"
+    assert drive(goodbye()) == ["finish failed"]
+
+
+def test_what_needs_a_task_that_can_never_start_is_skipped_at_once() -> None:
+    """Found by the simulated fleet: nothing else happened, and the run never ended."""
+    first, far = a_task("a"), a_task("b", "a", placement=Placement(nodes=(1,)), on_failure="isolate")
+    drive = Driver.joined(a_plan(first, far, a_task("c", "b"), nodes=2), 0, 1)
+    drive(started("a"))
+    assert drive(AgentLost(node=1, reason="killed")) == ["1: abandon"]
+    lines = drive(exited("a"))
+    assert lines[-2:] == ["c#0 waiting->skipped upstream", "0: leave 5"]
+    assert drive(goodbye()) == ["finish failed"]

@@ -157,6 +157,7 @@ behaviours = st.builds(
     agent_crashes=st.sampled_from([0, 0, 0, 1]),
     fence_s=st.sampled_from([0.0, 15.0]),
     stop_at=st.sampled_from([None, None, None, 0.05, 3.0]),
+    window=st.sampled_from([1, 2, 256]),
 )
 
 
@@ -192,7 +193,7 @@ def test_a_journal_replays_to_the_same_commands(plan: Plan, seed: int, behaviour
     hypothesis.assume(fits(plan))
     fleet = Fleet(plan, seed, behaviour)
     fleet.run()
-    assert replay(plan, fleet.driver.journal, behaviour.fence_s) == fleet.driver.commands
+    assert replay(plan, fleet.driver.journal, behaviour.fence_s, behaviour.window) == fleet.driver.commands
 
 
 @hypothesis.settings(deadline=None, max_examples=100, suppress_health_check=list(hypothesis.HealthCheck))

@@ -8,7 +8,7 @@ from sflow_ctl.core.states import FirstCause, Outcome, Reason, TaskState, Transi
 from sflow_ctl.plan.model import Placement, Plan, PlannedNode, PlannedTask, Retries
 from sflow_ctl.report.cause import first_cause
 from sflow_ctl.report.run_view import RunView
-from sflow_ctl.report.summary import read_summary, summary, summary_json
+from sflow_ctl.report.summary import read_summary, summary, summary_json, task_summaries, view_of
 from sflow_ctl.report.tables import Table, closing_table, ended_table, status_table, totals
 from sflow_ctl.report.words import MANY_TASKS, duration_text, gpus_text
 
@@ -215,7 +215,7 @@ def test_the_summary_reads_back_as_it_was_written() -> None:
         ended_wall_ns=2_500_000_000,
         refused={"malformed": 2},
     )
-    assert read_summary(summary_json(whole)) == whole
+    assert read_summary(b"".join(summary_json(whole))) == whole
     assert whole.duration_s == 2.5
     assert whole.counts == {"completed": 1, "failed": 1, "cancelled": 1}
     assert whole.tasks[1].signal == "SIGKILL"
@@ -298,3 +298,14 @@ def test_ux_01_a_service_that_stays_up_until_it_is_stopped_is_stopped() -> None:
         state.apply(change("web", S.CANCELLED, "interrupted", signal=15))
         state.apply(change("never", S.CANCELLED, "interrupted", attempt=0))
         assert [row[1] for row in closing_table(state).rows] == shown
+
+
+def test_the_state_of_a_run_can_be_taken_from_its_summary() -> None:
+    state = failed_run()
+    whole = summary(
+        state, Outcome.FAILED, None, run_id="R", exit_status=1, started_wall_ns=0, ended_wall_ns=1
+    )
+    read = view_of(whole, state.plan)
+    assert read.counts() == state.counts()
+    assert text_of(ended_table(read)) == text_of(ended_table(state))
+    assert task_summaries(read) == task_summaries(state)

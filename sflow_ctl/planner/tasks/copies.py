@@ -1,0 +1,80 @@
+"""Plans copies of a task from its first one, where they differ in nothing but their names. `phases.tasks` calls this.
+
+Most of 100,000 replicas are such copies. They share one script, environment and command line, also in memory.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import msgspec
+from msgspec import Struct
+
+from sflow_ctl.format import schema
+from sflow_ctl.format.expressions.templates import EXPRESSION_START
+from sflow_ctl.plan.model import Dependency, Placement, PlannedTask
+from sflow_ctl.planner.phases.expand import Replica
+from sflow_ctl.planner.placement.requests import PlacedTask
+from sflow_ctl.planner.tasks.environment import without_own
+
+
+class Copies(Struct):
+    """The planned copies of each task of which others can be made, by place."""
+
+    has_plain_operators: bool
+    """No operator of the document has an expression, which could name the replica."""
+    _is_plain: dict[str, bool] = {}
+    _first: dict[tuple[str, Placement, object], PlannedTask] = {}
+
+    _environments: dict[str, dict[str, str]] = {}
+    """The last one of each task."""
+
+    @classmethod
+    def of(cls, operators: Sequence[schema.Operator]) -> "Copies":
+        """Return none yet. `operators` are those of the document."""
+        return cls(not any(map(_has_expressions, operators)))
+
+    def environment(self, task: schema.Task, env: Mapping[str, str]) -> dict[str, str]:
+        """Return the part of a copy's variables that it shares with others, as one table where it is equal."""
+        shared = without_own(env)
+        if self._environments.get(task.name) != shared:
+            self._environments[task.name] = shared
+        return self._environments[task.name]
+
+    def like(self, placed: PlacedTask, depends_on: tuple[Dependency, ...]) -> PlannedTask | None:
+        """Return the copy, if an equal one was planned."""
+        first = self._first.get(_key(placed)) if self._is_plain.get(placed.task.name) else None
+        if first is None:
+            return None
+        replica = placed.replica
+        return msgspec.structs.replace(
+            first, name=replica.name, replica_index=replica.index, depends_on=depends_on
+        )
+
+    def learn(self, placed: PlacedTask, planned: PlannedTask) -> None:
+        """Keep a copy that others may be made of."""
+        task = placed.task
+        if not placed.expanded.is_replicated:
+            return
+        if task.name not in self._is_plain:
+            self._is_plain[task.name] = not _has_expressions(task) and (
+                self.has_plain_operators or task.operator is None
+            )
+        if self._is_plain[task.name] and _depends_on_its_place_only(planned, placed.replica):
+            self._first.setdefault(_key(placed), planned)
+
+
+def _has_expressions(part: schema.Task | schema.Operator) -> bool:
+    return EXPRESSION_START in repr(part)
+
+
+def _key(placed: PlacedTask) -> tuple[str, Placement, object]:
+    return placed.task.name, placed.placement, placed.alternative
+
+
+def _depends_on_its_place_only(planned: PlannedTask, replica: Replica) -> bool:
+    """Return whether nothing of a planned task was made from its name."""
+    return (
+        planned.launch_kind == "process"
+        and planned.container is None
+        and planned.success is None
+        and not (replica.sweep or planned.ports or planned.files or planned.uploads or planned.deferred)
+    )

@@ -1,0 +1,79 @@
+"""`plan.json` gives back the plan that was written, and copies of a task cost little in it."""
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from protocol.text.masking import Mask
+from sflow_ctl.plan.model import Plan
+from sflow_ctl.runtime.record.plan_file import MAX_CHANGES, decode_plan, encode_plan
+from tests.unit.planner.planning import plan_of
+
+WORKFLOW = """
+variables: {A: {value: 1, domain: [1, 2]}, KEY: hush}
+secrets: [KEY]
+workflow:
+  name: w
+  tasks:
+    - {name: prepare, script: ["true"]}
+    - {name: swept, replicas: {variables: [A]}, script: ["echo ${{ variables.A }}"], depends_on: [prepare]}
+    - {name: many, replicas: {count: 50}, script: ["work"]}
+    - {name: last, script: ["true"], depends_on: [many], probes: {readiness: {tcp_port: {port: 5}}}}
+"""
+
+
+@pytest.fixture
+def plan(tmp_path: Path) -> Plan:
+    return plan_of(tmp_path, WORKFLOW)
+
+
+def test_a_plan_survives_its_file(plan: Plan) -> None:
+    assert decode_plan(b"".join(encode_plan(plan))) == plan
+
+
+def test_copies_are_written_as_what_differs_and_share_the_rest_when_read(plan: Plan) -> None:
+    lines = b"".join(encode_plan(plan)).splitlines()
+    (seventh,) = [line for line in lines if b'"many_7"' in line]
+    assert set(msgspec.json.decode(seventh.rstrip(b","))) == {"like", "name", "replica_index"}
+    read = {task.name: task for task in decode_plan(b"\n".join(lines)).tasks}
+    assert read["many_7"].env is read["many_0"].env
+    assert read["many_7"].argv is read["many_0"].argv
+    assert read["many_7"].environment["SFLOW_TASK_NAME"] == "many_7"
+
+
+def test_a_copy_that_differs_much_is_written_whole(plan: Plan) -> None:
+    first, second = (task for task in plan.tasks if task.base == "swept")
+    names = list(type(second).__struct_fields__)
+    assert len(names) > MAX_CHANGES
+    other = msgspec.structs.replace(
+        second, script="x", argv=("x",), env={}, cwd="/", pinned="p", is_main=True, kill_on_bad_exit=True,
+        wait_s=1.0, lends_gpus=True, has_step_variables=True, ranks_per_node=(2,), timeout_s=1.0, deadline_s=2.0,
+    )  # fmt: skip
+    changed = msgspec.structs.replace(plan, tasks=(first, other))
+    assert b'"like"' not in b"".join(encode_plan(changed))
+    assert decode_plan(b"".join(encode_plan(changed))) == changed
+
+
+def test_an_empty_plan_and_one_of_exactly_one_batch_survive(plan: Plan) -> None:
+    for count in (0, 1, 1000, 1001):
+        tasks = tuple(msgspec.structs.replace(plan.tasks[0], name=f"t{index}") for index in range(count))
+        changed = msgspec.structs.replace(plan, tasks=tasks)
+        assert decode_plan(b"".join(encode_plan(changed))) == changed
+
+
+def test_secrets_are_masked_in_every_line(plan: Plan) -> None:
+    mask = Mask([("KEY", "hush")])
+    written = b"".join(encode_plan(plan, mask.data))
+    assert b"hush" not in written
+    assert len(decode_plan(written).tasks) == len(plan.tasks)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"{", b"[]", b'{"tasks":[]}', b'{"workflow":"w","nodes":[],"tasks":[{"like":"nobody"}]}',
+     b'{"workflow":"w","nodes":[],"tasks":[{"name":"a"}]}'],
+)  # fmt: skip
+def test_another_content_is_a_decoding_error(content: bytes) -> None:
+    with pytest.raises(msgspec.DecodeError):
+        decode_plan(content)
