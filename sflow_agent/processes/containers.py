@@ -68,11 +68,7 @@ class Containers:
         }
         try:
             variables.update(self._gpus.environment(spec.gpus, environment))
-            # Nothing is known of another machine's GPUs but their numbers.
-            gpus = (
-                tuple(map(str, spec.gpus)) if container.is_elsewhere else self._gpus.engine_names(spec.gpus)
-            )
-            gpus = gpus if container.requests_gpus else ()
+            gpus = self._requested(spec, container)
         except SliceError as error:
             raise SpawnError(errno.ENODEV, str(error)) from error
         name = container_name(environment[RUN_MARKER], str(spec.rank))
@@ -97,6 +93,13 @@ class Containers:
         if made.cleanup is None:
             return started, None
         return started, Cleanup(f"container {name}", made.cleanup, environment)
+
+    def _requested(self, spec: RankSpec, container: Container) -> tuple[str, ...]:
+        """Return the names of the rank's GPUs for its engine; none for simulated ones. Raises: SliceError."""
+        if not container.requests_gpus:
+            return ()
+        # Nothing is known of another machine's GPUs but their numbers.
+        return tuple(map(str, spec.gpus)) if container.is_elsewhere else self._gpus.engine_names(spec.gpus)
 
     def _engine(self, container: Container, path: str | None) -> str:
         from sflow_agent.processes.engines import candidates
