@@ -241,4 +241,9 @@ def _step_marks(config: AgentConfig, cleanups: CleanupList) -> StepMarks:
 def _end_predecessors(config: AgentConfig) -> list[str]:
     from sflow_agent.processes.predecessors import end_predecessors  # few runs are resumed
 
-    return end_predecessors(config.predecessors, has_containers=config.has_containers)
+    return end_predecessors(
+        config.predecessors,
+        has_containers=config.has_containers,
+        docker_host=config.docker_host,
+        context=config.context,
+    )

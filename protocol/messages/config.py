@@ -28,6 +28,10 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True):
     that they could not hand over are sent."""
     has_containers: bool = False
     """Tasks run in containers: of those of `predecessors` some may be left."""
+    docker_host: str | None = None
+    """The service by whose engines this node's containers are run, and under which name its client knows it, as in
+    `Container`."""
+    context: str | None = None
     run_directory: str
     """Absolute, as the controller sees it."""
     nonce: str

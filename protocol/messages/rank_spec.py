@@ -29,6 +29,8 @@ class Container(msgspec.Struct, frozen=True, kw_only=True):
     """Visible inside at the same path and writable; one that the node does not have is left out."""
     gpus: str | None = None
     """The GPUs to request from the engine; None is the rank's own GPUs."""
+    requests_gpus: bool = True
+    """The engine is asked for the rank's GPUs; they are simulated otherwise."""
     pass_envs: bool = True
     is_writable: bool | None = None
     """None here and in the following fields is the engine's default."""
@@ -37,6 +39,15 @@ class Container(msgspec.Struct, frozen=True, kw_only=True):
     network: str | None = None
     extra_args: tuple[str, ...] = ()
     """Engine options, after all others."""
+    docker_host: str | None = None
+    """The address of the engine's service (`ssh://HOST`, `tcp://HOST:PORT`, `unix://PATH`); None is the agent's machine."""
+    context: str | None = None
+    """The name under which the engine's client knows the service, in place of an address."""
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """Return whether the container runs on another machine than the agent, as far as the agent knows."""
+        return self.docker_host is not None or self.context is not None
 
 
 class PortBlock(msgspec.Struct, frozen=True, kw_only=True):

@@ -58,7 +58,7 @@ def left_containers(engine: str, own_marker: str) -> tuple[Leftover, ...]:
     if engine not in ENGINES:
         return ()
     found: dict[str, list[str]] = defaultdict(list)
-    for marker, name in labelled_containers(engine):
+    for marker, name in labelled_containers((engine,)):
         if marker != own_marker:
             found[marker].append(f"{engine} {name}")
     live = {mark for pid, mark in run_processes().items() if is_agent(pid)} if found else set()

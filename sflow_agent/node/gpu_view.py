@@ -68,6 +68,11 @@ class GpuView(msgspec.Struct, frozen=True):
         """Whether the number of GPUs means anything."""
         return self.cuda is not None or bool(self.gpus)
 
+    @property
+    def is_simulated(self) -> bool:
+        """Whether the GPUs are only counted."""
+        return any(gpu.simulated for gpu in self.gpus)
+
     def environment(self, indices: Sequence[int], inherited: Mapping[str, str]) -> dict[str, str]:
         """Return the variables of a task with these GPUs. Raises: SliceError.
 

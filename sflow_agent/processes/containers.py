@@ -55,7 +55,11 @@ class Containers:
             raise SpawnError(
                 error.errno or 0, f"{task_directory} cannot be made: {error.strerror}"
             ) from error
-        present = tuple(path for path in container.directories if os.path.isdir(path))  # noqa: PTH112
+        present = tuple(
+            path
+            for path in container.directories
+            if container.is_elsewhere or os.path.isdir(path)  # noqa: PTH112
+        )
         variables = {
             **dict([UNBUFFERED]),
             **spec.env,
@@ -64,7 +68,7 @@ class Containers:
         }
         try:
             variables.update(self._gpus.environment(spec.gpus, environment))
-            gpus = self._gpus.engine_names(spec.gpus)
+            gpus = self._requested(spec, container)
         except SliceError as error:
             raise SpawnError(errno.ENODEV, str(error)) from error
         name = container_name(environment[RUN_MARKER], str(spec.rank))
@@ -79,20 +83,28 @@ class Containers:
                 variables=variables,
                 always=(RUN_MARKER, *[_SCRIPT][: _SCRIPT in spec.env]),
                 gpus=gpus,
+                count=len(spec.gpus) if gpus or self._gpus.is_simulated else 0,
                 home=environment.get("HOME"),
                 user=(os.getuid(), os.getgid()),
                 scratch=environment.get("TMPDIR", "/tmp"),
             ),
         )
-        started = msgspec.structs.replace(spec, argv=made.argv, env={**spec.env, **made.env}, container=None)
+        started = msgspec.structs.replace(spec, argv=made.argv, env={**spec.env, **made.env})
         if made.cleanup is None:
             return started, None
         return started, Cleanup(f"container {name}", made.cleanup, environment)
 
+    def _requested(self, spec: RankSpec, container: Container) -> tuple[str, ...]:
+        """Return the names of the rank's GPUs for its engine; none for simulated ones. Raises: SliceError."""
+        if not container.requests_gpus:
+            return ()
+        # Nothing is known of another machine's GPUs but their numbers.
+        return tuple(map(str, spec.gpus)) if container.is_elsewhere else self._gpus.engine_names(spec.gpus)
+
     def _engine(self, container: Container, path: str | None) -> str:
         from sflow_agent.processes.engines import candidates
 
-        wanted = candidates(container.engine)
+        wanted = candidates(container.engine, container.is_elsewhere)
         for engine in wanted:
             try:
                 self._find(engine, path)

@@ -18,6 +18,9 @@ MARKER_LABEL = "sflow.marker"
 """Has the marker of one controller's run, by which containers are found that an agent has left."""
 USER_LABEL = "sflow.user"
 """Has the number of the user: Docker shows those of all users."""
+NVIDIA = "NVIDIA_VISIBLE_DEVICES"
+_ASKS_FOR_GPUS = ("--gpus", "/gpu=", "/dev/nvidia", NVIDIA)
+"""Parts of options that ask an engine for GPUs."""
 _NOT_IN_NAMES = lazy_pattern(r"[^a-zA-Z0-9_.-]")
 
 INIT = """set -m
@@ -34,10 +37,11 @@ Without it that would be the script's, and the kernel keeps every unhandled sign
 `sleep` could not be stopped. Both streams are one, as engines do not keep the order of two, and the shell's
 own remarks about the end of a job are discarded.
 """
-_REMOVE = """"$1" kill "$2" >/dev/null 2>&1
+_REMOVE = """name=$1; shift
+"$@" kill "$name" >/dev/null 2>&1
 for _ in 1 2 3; do
-    "$1" rm -f "$2" >/dev/null 2>&1
-    left=$("$1" ps -aq --filter "name=^$2$") && [ -z "$left" ] && exit 0
+    "$@" rm -f -v "$name" >/dev/null 2>&1
+    left=$("$@" ps -aq --filter "name=^$name$") && [ -z "$left" ] && exit 0
 done
 exit 1"""
 """Kills first: Podman's `rm -f` waits 10 s for a container that ignores SIGTERM.
@@ -72,6 +76,8 @@ class Inside(Struct, frozen=True):
     """Variables that are passed regardless of `pass_envs`."""
     gpus: tuple[str, ...]
     """The task's GPUs by their UUIDs, or numbers; empty without GPUs, or without ones that an engine can be asked for."""
+    count: int
+    """How many GPUs it is given, simulated ones too; 0 where an engine cannot be asked: options of the user's may choose."""
     home: str | None
     user: tuple[int, int]
     """The numbers of the agent's user and group."""
@@ -92,9 +98,23 @@ class EngineCommand(Struct, frozen=True):
     """
 
 
-def candidates(engine: str) -> tuple[str, ...]:
-    """Return the programs to look for, best first."""
-    return ENGINES if engine == "auto" else (engine,)
+def candidates(engine: str, is_elsewhere: bool = False) -> tuple[str, ...]:
+    """Return the programs to look for, best first; with `is_elsewhere` those that can use another machine's service."""
+    if engine != "auto":
+        return (engine,)
+    return ("docker", "podman") if is_elsewhere else ENGINES
+
+
+def client(program: str, docker_host: str | None, context: str | None) -> tuple[str, ...]:
+    """Return the beginning of Docker's or Podman's commands for a service, that of this machine without both names.
+
+    Source: `docker --help`, `podman --help`, global options.
+    """
+    if docker_host is not None:
+        return (program, "--host" if program == "docker" else "--url", docker_host)
+    if context is not None:
+        return (program, "--context" if program == "docker" else "--connection", context)
+    return (program,)
 
 
 def container_name(marker: str, rank: str) -> str:
@@ -149,10 +169,15 @@ def _podman(container: Container, inside: Inside) -> EngineCommand:
 def _docker_like(
     program: str, container: Container, inside: Inside, gpus: Sequence[str], user: Sequence[str]
 ) -> EngineCommand:
-    argv = [program, "run", "--rm", "--name", inside.name, "--label", f"{RUN_LABEL}={inside.run_id}"]
+    service = client(program, container.docker_host, container.context)
+    # Not with Docker: a client of Podman's service would then end with status 0, whatever the task's is (Docker 28.2,
+    # Podman 4.3). The cleanup removes the container.
+    removes_itself = ["--rm"] if program == "podman" else []
+    argv = [*service, "run", *removes_itself, "--name", inside.name]
+    argv += ["--label", f"{RUN_LABEL}={inside.run_id}"]
     argv += ["--label", f"{MARKER_LABEL}={inside.marker}", "--label", f"{USER_LABEL}={inside.user[0]}"]
     argv += ["--log-driver", "none"]  # the rank's log has the output; engines would keep a second copy
-    argv += gpus
+    argv += gpus or _without_gpus(container, inside)
     if container.workdir is not None:
         argv += ["-w", container.workdir]
     for mount in (*container.mounts, *(f"{path}:{path}:rw" for path in container.directories)):
@@ -168,20 +193,30 @@ def _docker_like(
         argv += ["-e", name if renamed is None else f"{name}={renamed}"]
     image = container.image.removeprefix("docker://")  # the spelling of artifacts and of the other engines
     argv += [*container.extra_args, image, "bash", "-c", INIT, "sflow-init", *inside.argv]
-    return EngineCommand(tuple(argv), {}, ("bash", "-c", _REMOVE, "sflow", program, inside.name))
+    return EngineCommand(tuple(argv), {}, ("bash", "-c", _REMOVE, "sflow", inside.name, *service))
+
+
+def _without_gpus(container: Container, inside: Inside) -> list[str]:
+    """Return the variable that hides all GPUs, which images may ask for; nothing where the user asks for some."""
+    given = container.pass_envs and NVIDIA in inside.variables
+    if given or any(
+        NVIDIA in word or "gpu" in word or "/dev/nvidia" in word for word in container.extra_args
+    ):
+        return []
+    return ["-e", f"{NVIDIA}=void"]
 
 
 def _variables(container: Container, inside: Inside, is_renumbered: bool) -> dict[str, str | None]:
     """Return the names of variables to pass; with a value where it differs from outside.
 
-    A container that is given some GPUs counts them from 0; instances of partitioned ones (MIG) keep their
-    names.
+    A container that is given some GPUs counts them from 0, simulated ones too; instances of partitioned ones (MIG) keep
+    their names.
     """
     names: dict[str, str | None] = dict.fromkeys(inside.always)
     if container.pass_envs:
         names.update(dict.fromkeys(inside.variables))
-        if is_renumbered and inside.gpus and not any(gpu.startswith("MIG-") for gpu in inside.gpus):
-            names["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, range(len(inside.gpus))))
+        if is_renumbered and inside.count and not any(gpu.startswith("MIG-") for gpu in inside.gpus):
+            names["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, range(inside.count)))
     return names
 
 

@@ -30,19 +30,27 @@ EXIT_CLEAR, EXIT_LEFT, EXIT_AGENT = 0, 1, 3
 
 
 def end_predecessors(
-    markers: Sequence[str], *, has_containers: bool, spares_agents: bool = False
+    markers: Sequence[str],
+    *,
+    has_containers: bool,
+    spares_agents: bool = False,
+    docker_host: str | None = None,
+    context: str | None = None,
 ) -> list[str]:
     """Kill all with a marker of the run's earlier agents, also containers; return what survives 5 s.
 
     SIGKILL at once: their agent may be cut off from any controller, and the same task is about to start here.
-    With `spares_agents` a living agent and what is below it are left to themselves, and not returned.
+    With `spares_agents` a living agent and what is below it are left to themselves, and not returned. `docker_host` or
+    `context` names the service of the containers, if that is another machine's.
     """
-    left = _end_processes(markers, spares_agents)
-    if has_containers:
-        from sflow_agent.processes.labelled import remove_containers  # few runs have them
+    if not has_containers:
+        return _end_processes(markers, spares_agents)
+    from sflow_agent.processes.labelled import remove_containers  # few runs have them
 
-        left += remove_containers(markers)
-    return left
+    # Before their processes: Podman cannot remove a container at once whose monitor was killed. And after them: a client
+    # that was about to start one is gone then.
+    remove_containers(markers, docker_host, context)
+    return [*_end_processes(markers, spares_agents), *remove_containers(markers, docker_host, context)]
 
 
 def _end_processes(markers: Sequence[str], spares_agents: bool) -> list[str]:

@@ -110,6 +110,8 @@ class Processes:
             # status.
             mark = self._next_mark() if spec.container is None else None
             if spec.container is not None:
+                if spec.container.is_elsewhere:
+                    self.trees.clients.add(spec.rank)
                 spec, cleanup = self._containers.prepare(spec, spec.container)
                 if cleanup is not None:
                     self._cleanups.expect(spec.rank, cleanup)
@@ -121,6 +123,7 @@ class Processes:
         except SpawnError as error:
             self._steps.forget(spec.rank)
             self._cleanups.forget(spec.rank)
+            self.trees.clients.discard(spec.rank)
             self._outputs.discard(spec.rank)
             return ProcessFailed(spec.rank, error.errno, error.reason)
         self._running[pid] = self._rank_of_session[pid] = self._rank_of_marker[str(spec.rank)] = spec.rank
@@ -321,6 +324,7 @@ class Processes:
         self._logs.pop(rank, None)
         self._steps.forget(rank)
         self._cleanups.forget(rank)
+        self.trees.clients.discard(rank)
         self._rank_of_marker.pop(str(rank), None)
         if main is not None and self._rank_of_session.get(main) == rank:
             del self._rank_of_session[main]

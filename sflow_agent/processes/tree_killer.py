@@ -82,6 +82,9 @@ class TreeKiller:
         self._checks_of = checks_of
         self._forget = forget
         self._me = os.getpid()
+        self.clients: set[RankId] = set()
+        """Ranks whose main process is the client of another machine's container engine: it passes signals on, over a
+        connection that its children may hold, so those get only SIGKILL."""
         self._endings: dict[RankId, TreeKill] = {}
         self._unsettled: set[RankId] = set()
         """Those of them that must be looked at again before a watched member ends."""
@@ -103,7 +106,7 @@ class TreeKiller:
         if number:
             for descriptor, pid in ending.watched.items():
                 # Known members first, by descriptor: one that has cut every tie since is still the rank's.
-                if not self._is_srun(rank, pid):
+                if not self._is_spared(rank, pid, number):
                     _signal_descriptor(descriptor, number)
                     ending.signalled.add(pid)
         self._pending[rank] = None
@@ -224,6 +227,12 @@ class TreeKiller:
         """Return whether a process is the `srun` of a rank's job step, or its helper: signalled, it has the step killed."""
         return rank in self._steps and session_of(pid) == self._main_of.get(rank)
 
+    def _is_spared(self, rank: RankId, pid: int, number: int) -> bool:
+        """Return whether a process of the tree is left without this signal."""
+        if rank in self.clients and number != signal.SIGKILL:
+            return pid != self._main_of.get(rank)
+        return self._is_srun(rank, pid)
+
     def _begin_with_srun(self, rank: RankId, has_members: bool, now: float) -> None:
         """Signal the `srun` of a step where its processes cannot be: none is here yet, or the grace is over.
 
@@ -256,7 +265,7 @@ class TreeKiller:
 
     def _signal_and_watch(self, rank: RankId, ending: TreeKill, pid: int) -> None:
         is_new = bool(ending.signal) and (pid not in ending.signalled or ending.signal == signal.SIGKILL)
-        is_new = is_new and not self._is_srun(rank, pid)
+        is_new = is_new and not self._is_spared(rank, pid, ending.signal)
         if is_new:
             ending.signalled.add(pid)
             if len(ending.left) < MAX_LEFT and self._main_of[rank] not in self._running:

@@ -1,6 +1,7 @@
 """Writes the batch script of one job: the request to Slurm, and the one command that runs in it."""
 
 import shlex
+from collections.abc import Mapping
 
 from msgspec import Struct
 
@@ -33,6 +34,8 @@ class BatchJob(Struct, frozen=True, kw_only=True):
     """True where the user's environment tells sbatch how much memory jobs get."""
     preamble: tuple[str, ...] = ()
     """Shell commands before the run."""
+    variables: Mapping[str, str] = {}
+    """Variables of the run's environment."""
 
 
 def batch_script(job: BatchJob, made_by: str) -> str:
@@ -44,6 +47,7 @@ def batch_script(job: BatchJob, made_by: str) -> str:
     lines += [
         "",
         *job.preamble,
+        *(f"export {name}={_word(value)}" for name, value in job.variables.items()),
         f"cd {_word(job.workspace_dir)} || exit 3",
         "# Nothing comes after the run: its exit status is the job's, and Slurm's signals reach it.",
         f"exec {_command(job.argv)}",

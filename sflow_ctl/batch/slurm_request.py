@@ -11,8 +11,9 @@ from sflow_ctl.format import schema
 from sflow_ctl.format.expressions.templates import evaluate_any
 from sflow_ctl.format.loader import LoadedDocument
 from sflow_ctl.planner.findings import Findings
+from sflow_ctl.planner.launch.arguments import split_arguments
 from sflow_ctl.planner.numbers import as_int
-from sflow_ctl.planner.phases.backends import choose_backends
+from sflow_ctl.planner.phases.backends import BackendChoice, choose_backends
 from sflow_ctl.planner.phases.late_variables import split_late
 from sflow_ctl.planner.phases.node_filter import NodeFilter
 from sflow_ctl.planner.phases.variables import resolve
@@ -23,11 +24,8 @@ class SlurmRequest(Struct, frozen=True, kw_only=True):
     """The request for a job; a None leaves the choice to settings or Slurm."""
 
     backend: str | None = None
-    """The backend it comes from: the first Slurm backend that tasks use, else the first declared."""
-    others: tuple[str, ...] = ()
-    """Further Slurm backends that tasks use: they share the job."""
+    """The backend it comes from."""
     nodes: int | None = None
-    """The nodes of all of them together."""
     hosts: tuple[str, ...] = ()
     """Hosts that it names, which are nodes of the job."""
     gpus_per_node: int | None = None
@@ -55,52 +53,49 @@ def completed(request: SlurmRequest, said: Mapping[str, Any], settings: schema.S
     )
 
 
-def slurm_request(loaded: LoadedDocument, more: NodeFilter = NodeFilter()) -> SlurmRequest:  # noqa: B008 - frozen
-    """Return the file's request to Slurm; an empty one if it has no Slurm backend. `more` is the command line's filter of nodes.
+def slurm_requests(loaded: LoadedDocument, more: NodeFilter = NodeFilter()) -> tuple[SlurmRequest, ...]:  # noqa: B008 - frozen
+    """Return the file's requests to Slurm, one for each Slurm backend that tasks use, else for the first one.
 
-    Raises: PlanError.
+    `more` is the command line's filter of nodes. Raises: PlanError.
     """
     document = loaded.document
     findings = Findings(loaded)
     choice = choose_backends(document, findings)
     early, _ = split_late(document.variables)
-    values = resolve(early, {}, domains_of(document), "variables", findings)
+    domains = domains_of(document)
+    values = resolve(early, {}, domains, "variables", findings)
     findings.stop_if_any()
-    slurm = [backend for backend in choice.all if backend.type == "slurm"]
-    chosen = [backend for backend in slurm if backend.name in choice.used] or slurm[:1]
-    if not chosen:
-        return SlurmRequest()
-    request = _request(chosen[0], values, domains_of(document), findings)
-    for other in chosen[1:]:
-        nodes = _request(other, values, domains_of(document), findings).get("nodes")
-        if nodes is not None:
-            request["nodes"] = request.get("nodes", 0) + nodes
-    hosts = _node_filter(chosen, values, document, more, findings)
-    request["extra_args"] = (*hosts.options(), *request.get("extra_args", ()))
-    findings.stop_if_any()
-    return SlurmRequest(
-        backend=chosen[0].name,
-        others=tuple(backend.name for backend in chosen[1:]),
-        hosts=hosts.included,
-        **request,
-    )
-
-
-def _node_filter(
-    backends: Sequence[schema.Backend],
-    values: Mapping[str, Any],
-    document: schema.Document,
-    more: NodeFilter,
-    findings: Findings,
-) -> NodeFilter:
-    """Return the hosts of all backends, which share the job."""
-    filters = []
-    for backend in backends:
+    requests = []
+    for backend in _chosen(choice):
+        request = _request(backend, values, domains, findings)
         with findings.collecting("backends", backend.name, subject=f'backend "{backend.name}"'):
-            filters.append(NodeFilter.of(backend, namespace(values, domains_of(document)), more))
-    included = tuple(dict.fromkeys(host for one in filters for host in one.included))
-    excluded = dict.fromkeys(host for one in filters for host in one.excluded if host not in included)
-    return NodeFilter(included, tuple(excluded))
+            hosts = NodeFilter.of(backend, namespace(values, domains), more)
+            request["hosts"] = hosts.included
+            request["extra_args"] = (*hosts.options(), *request.get("extra_args", ()))
+        requests.append(SlurmRequest(backend=backend.name, **request))
+    findings.stop_if_any()
+    return tuple(requests)
+
+
+def used_slurm_backends(loaded: LoadedDocument) -> tuple[str, ...]:
+    """Return the names of the Slurm backends that tasks use, in file order; what is wrong with them is found in planning."""
+    choice = choose_backends(loaded.document, Findings(loaded))
+    return tuple(backend.name for backend in _chosen(choice) if backend.name in choice.used)
+
+
+def largest(requests: Sequence[SlurmRequest]) -> SlurmRequest:
+    """Return the request with most nodes, then most GPUs, the first of equal ones."""
+
+    def size(request: SlurmRequest) -> tuple[int, int]:
+        nodes, gpus = request.nodes or 1, request.gpus_per_node or 0
+        return nodes, nodes * gpus
+
+    return max(requests, key=size)
+
+
+def _chosen(choice: BackendChoice) -> list[schema.Backend]:
+    slurm = [backend for backend in choice.all if backend.type == "slurm"]
+    return [backend for backend in slurm if backend.name in choice.used] or slurm[:1]
 
 
 def _request(
@@ -114,7 +109,7 @@ def _request(
         "account": str,
         "time": slurm_time,
         "job_name": str,
-        "extra_args": lambda value: tuple(map(str, value)),
+        "extra_args": split_arguments,
     }
     result: dict[str, Any] = {}
     for field, convert in converters.items():

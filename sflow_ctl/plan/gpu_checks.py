@@ -39,9 +39,13 @@ def missing_gpus(plan: Plan, inventories: Mapping[int, Inventory]) -> list[Findi
 def simulated(plan: Plan, *, has_driver: bool, is_asked_for: bool) -> tuple[int, Finding | None]:
     """Return how many GPUs of this machine's agents are simulated, and a warning unless that was asked for.
 
-    Only a single agent uses real GPUs, and only where there is a driver.
+    Only a single agent uses real GPUs, and only where there is a driver. Those of docker hosts are real unless asked for.
     """
-    local = [node for node in plan.nodes if node.backend_type == "local"]
+    local = [
+        node
+        for node in plan.nodes
+        if node.backend_type == "local" and (node.engine_host is None or is_asked_for)
+    ]
     if has_driver and len(local) == 1 and not is_asked_for:
         return 0, None
     count = sum(_gpus_given(plan, node) for node in local)
@@ -86,12 +90,12 @@ def gpus_in_use(plan: Plan, inventories: Mapping[int, Inventory]) -> list[tuple[
         for node in plan.nodes
         if node.index in inventories
         for gpu in inventories[node.index].gpus
-        if (use := _use(gpu)) is not None
+        if (use := use_of(gpu)) is not None
     ]
 
 
-def _use(gpu: Gpu) -> str | None:
-    """Describe who uses a GPU.
+def use_of(gpu: Gpu) -> str | None:
+    """Describe who uses a GPU; None if nothing does.
 
     If no process is visible (it may be in another container), a tenth of the memory counts.
     """

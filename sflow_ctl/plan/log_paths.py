@@ -1,6 +1,6 @@
-"""Paths of a task's logs, relative to the run directory.
+"""Paths of a task's logs, relative to the run directory, and the variables that name a copy's own paths.
 
-Agents write them, and all readers of a run use them.
+Agents write the logs, and all readers of a run use them.
 """
 
 
@@ -26,3 +26,13 @@ def earlier_log_path(task: str, attempt: int, rank: int | None = None) -> str:
     """Return the file to which the log of attempt number `attempt` is moved when the next attempt starts."""
     of_rank = "" if rank is None else f".rank-{rank}"
     return f"{task}/{task}.attempt-{attempt}{of_rank}.log"
+
+
+def own_variables(name: str, replica_index: int, run_directory: str) -> dict[str, str]:
+    """Return the variables that tell the copies of a task apart."""
+    return {
+        "SFLOW_REPLICA_INDEX": str(replica_index),
+        "SFLOW_TASK_NAME": name,
+        "SFLOW_TASK_OUTPUT_DIR": f"{run_directory}/{name}",
+        "SFLOW_TASK_RESULT_FILE": f"{run_directory}/{name}/result.json",
+    }

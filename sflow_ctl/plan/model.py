@@ -15,7 +15,9 @@ from protocol.messages.checks import Probe
 from protocol.messages.rank_spec import Container, HangPolicy, LaunchKind, PortBlock, Stopping, Success
 from protocol.messages.uploads import FileUpload, StorageTarget
 from protocol.text.process_labels import Labels, has_label_option
+from sflow_ctl.plan.engine_host import EngineHost
 from sflow_ctl.plan.fetches import Fetch
+from sflow_ctl.plan.log_paths import own_variables
 from sflow_ctl.plan.monitors import PlannedMonitor
 from sflow_ctl.plan.results import PlannedOutput, PlannedResult
 from sflow_ctl.plan.words import OnFailure, ReleaseAfter, Until
@@ -41,6 +43,14 @@ class PlannedNode(_Part, frozen=True, kw_only=True):
     """GPUs that tasks may be given here; None when they are neither declared nor counted."""
     het_group: int | None = None
     """The component of a heterogeneous Slurm job that it belongs to; None in a plain one."""
+    job_id: str | None = None
+    """The Slurm job that it belongs to; None away from Slurm, and while there is no job."""
+    engine_host: EngineHost | None = None
+    """Where its containers run, if that is another machine than its agent's."""
+    wait_for_gpus: int | None = None
+    """For how many seconds a run waits for other processes to leave its GPUs, 0 for ever; None does not wait."""
+    is_reachable: bool = True
+    """Other tasks reach its tasks at its address. Containers on this machine have networks of their own."""
 
 
 FinallyWhen = Literal["after_stop", "services_up"]
@@ -154,16 +164,6 @@ class PlannedFile(_Part, frozen=True, kw_only=True):
     """The values that the template `content` uses at the task's start; None if the content is final."""
     uses_ports: tuple[str, ...] = ()
     """Tasks whose ports it uses, as in `DeferredExpression`."""
-
-
-def own_variables(name: str, replica_index: int, run_directory: str) -> dict[str, str]:
-    """Return the variables that tell the copies of a task apart."""
-    return {
-        "SFLOW_REPLICA_INDEX": str(replica_index),
-        "SFLOW_TASK_NAME": name,
-        "SFLOW_TASK_OUTPUT_DIR": f"{run_directory}/{name}",
-        "SFLOW_TASK_RESULT_FILE": f"{run_directory}/{name}/result.json",
-    }
 
 
 class PlannedTask(_Part, frozen=True, kw_only=True):

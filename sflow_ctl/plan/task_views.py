@@ -61,7 +61,7 @@ class TaskViews(Mapping[str, Any]):
             return _Replicas(self, name, facts)
         moved = self._place_of(name)
         view = {**facts, **moved}
-        if moved and "service" in facts:
+        if moved and facts.get("service", {}).get("host"):
             view["service"] = service_view(view["nodes"], facts["service"]["port"])
         if name in self._outputs:
             view["outputs"] = self._outputs[name]

@@ -1,6 +1,9 @@
 """Words that the format and the plan share: of dependencies, failures, rules, and places that are kept."""
 
-from typing import Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+if TYPE_CHECKING:
+    pass
 
 Until: TypeAlias = Literal["available", "ready", "started", "completed", "finished", "failed"]
 """How far a dependency must be. `available`, the format's own meaning, is ready or completed; `finished` is any end."""

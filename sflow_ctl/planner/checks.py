@@ -37,13 +37,18 @@ _SET_BY_BASH = frozenset((
 Source: bash(1), Shell Variables, and tried with bash 5.2: of the other special variables SECONDS, UID and GROUPS keep
 the value of the environment.
 """
-_SET_BY_US = frozenset(("CUDA_VISIBLE_DEVICES",))
+_SET_BY_US = frozenset(("CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES"))
 Path = tuple[str | int, ...]
 
 
 def check_document(source: PlanInput, findings: Findings) -> None:
     """Add findings for hyphens in expressions, and warnings for variables that do not reach scripts."""
     _check_hyphens(source, findings)
+    for operator in source.document.operators:
+        if operator.type == "docker" and not source.rules.has_docker_operator:
+            what = f'operator "{operator.name}" is of type docker, which sflow 0.3.1 does not know'
+            where = findings.loaded.where("operators", operator.name, "type")
+            findings.add("operator-unsupported", what, where, "write type: docker_run")
     sections = (
         ("variables", source.document.variables),
         ("workflow.variables", source.document.workflow.variables),

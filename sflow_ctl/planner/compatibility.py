@@ -35,6 +35,8 @@ class Compatibility(Struct, frozen=True, kw_only=True):
     """Count a ready service that ends with success as done, even if others still need it."""
     local_tasks_have_one_process: bool = False
     """Start one process for a task on a local backend, whatever the number of its nodes."""
+    has_docker_operator: bool = True
+    """Accept operators of `type: docker`, which sflow 0.3.1 calls `docker_run`."""
     chain_until: Until = "completed"
     """How far a replica of a sequential task must be before the next one starts."""
 
@@ -67,9 +69,10 @@ STRICT = Compatibility(
     retries_late_services=False,
     services_may_leave=True,
     local_tasks_have_one_process=True,
+    has_docker_operator=False,
     chain_until="available",
 )
 """The rules of sflow 0.3.1, known traps included."""
-EARLIER = replace(STRICT, places_in_time=False, timeout_is_deadline=False)
+EARLIER = replace(STRICT, places_in_time=False, timeout_is_deadline=False, has_docker_operator=True)
 """The rules of sflow 0.2."""
 BY_NAME: dict[Compat, Compatibility] = {"ours": OURS, "0.3.1": STRICT, "0.2": EARLIER}

@@ -17,6 +17,9 @@ class JobNode(Struct, frozen=True):
     address: str = UNKNOWN_ADDRESS
     het_group: int | None = None
     """The component of a heterogeneous job that it belongs to; None in a plain one."""
+    job_id: str | None = None
+    backend: str | None = None
+    """The only backend that its job is for; None where all backends share the job."""
 
 
 def _no_file(path: str) -> str:
@@ -44,12 +47,18 @@ class PlanContext(Struct, frozen=True, kw_only=True):
     """The Slurm job that steps run in; "0" if there is none."""
     container_engine: str = "auto"
     """The engine of `container` operators that name none."""
+    docker_args: tuple[str, ...] = ()
+    """More options for `docker run`, which win over those of the file."""
+    extra_args: tuple[str, ...] = ()
+    """More options for what starts tasks of a backend: for `docker run` on docker backends. `docker_args` win over them."""
     given: frozenset[str] = frozenset()
     """Fields of slurm backends that settings provide, and the file may leave out."""
     compat: Compat = "ours"
     """Whose rules apply: `--compat`."""
     may_lack_artifacts: bool = False
     """Warn of missing artifacts instead of refusing them: nothing is started, or the caller has asked for it."""
+    skips_artifact_check: bool = False
+    """No path of an artifact is looked for, on nodes neither."""
     include_nodes: tuple[str, ...] = ()
     """Hosts that every backend is limited to, beside its own."""
     exclude_nodes: tuple[str, ...] = ()

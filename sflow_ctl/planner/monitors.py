@@ -46,12 +46,22 @@ def plan_monitors(
     if whole is not None:
         with findings.collecting("workflow", "monitor", subject="workflow.monitor"):
             planned.append(_planned(whole, None, scope, nodes, findings))
+            _warn_of_hosts(nodes, ("workflow", "monitor"), findings)
     for name, monitor in by_task.items():
         backends = {task.backend for task in tasks if task.base == name}
         own = [node for node in nodes if node.backend in backends]
         with findings.collecting("tasks", name, "monitor", subject=f'monitor of task "{name}"'):
             planned.append(_planned(monitor, name, scope, own, findings))
+            _warn_of_hosts(own, ("tasks", name, "monitor"), findings)
     return tuple(planned)
+
+
+def _warn_of_hosts(nodes: Sequence[PlannedNode], path: tuple[str, ...], findings: Findings) -> None:
+    """Warn where the agent that measures a node is on another machine than the node's containers."""
+    far = [node.name for node in nodes if node.engine_host is not None]
+    if far:
+        what = f"monitors measure this machine, not the hosts of docker backends: {', '.join(far[:8])}"
+        findings.warn("monitors-here", what, findings.loaded.where(*path))
 
 
 def _asked_for(

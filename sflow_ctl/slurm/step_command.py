@@ -15,6 +15,8 @@ _INPUT_VARIABLES = lazy_pattern(
     r"|TASK_PROLOG|THREAD_SPEC|CPU_BIND|MPI_TYPE|USE_MIN|WHOLE|PACK|HET_GROUP|UMASK|PTY|EXACT|IMMEDIATE|EXIT_|RESV_PORTS"
     r"|HOSTFILE|SPREAD_JOB|TEST_EXEC|WORKING_DIR|SEND_LIBS|BURST_BUFFER|ACCTG_FREQ)"
 )
+_OF_CLUSTER = frozenset(("SLURM_CONF", "SLURM_JWT", "SLURM_CLUSTERS", "SLURM_TIME_FORMAT"))
+"""Variables of Slurm that say where it is, not which job this is."""
 _KEPT = frozenset(("SLURM_CPUS_ON_NODE", "SLURM_GPUS_ON_NODE", "SLURM_JOB_GPUS", "SLURM_JOB_CPUS_PER_NODE"))
 
 
@@ -84,6 +86,15 @@ def _part_flags(part: StepPart, job_id: str, gpus_on_node: str | None, no_kill: 
     if no_kill:
         flags.append("--no-kill")
     return flags
+
+
+def outside_of_job(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment without variables of the job that this process is in: another job has its own."""
+    return {
+        name: value
+        for name, value in environ.items()
+        if not name.startswith(("SLURM_", "SLURMD_")) or name in _OF_CLUSTER
+    }
 
 
 def step_environment(environ: Mapping[str, str]) -> dict[str, str]:

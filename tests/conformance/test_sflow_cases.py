@@ -10,9 +10,14 @@ import pytest
 from msgspec.structs import replace
 
 from protocol.errors import FleetError
-from sflow_ctl.batch.slurm_request import slurm_request
+from sflow_ctl.batch.slurm_request import slurm_requests
+from sflow_ctl.core.model.rank_specs import rank_specs
+from sflow_ctl.core.model.task import build_graph
 from sflow_ctl.format.compose import compose
+from sflow_ctl.format.expressions.templates import EVALUATOR
 from sflow_ctl.format.loader import LoadedDocument, load_documents
+from sflow_ctl.plan.deferred import DeferredValues
+from sflow_ctl.plan.engine_host import EngineHost
 from sflow_ctl.plan.model import Plan
 from sflow_ctl.planner.context import JobNode, PlanContext
 from sflow_ctl.planner.phases.node_filter import NodeFilter
@@ -356,12 +361,19 @@ def test_28_docker_pools() -> None:
     assert [plan.nodes[index].address for index in two.placement.nodes] == ["10.0.0.1", "10.0.0.2"]
 
 
-def test_28_hosts_of_docker_are_not_run() -> None:
-    with pytest.raises(FleetError) as raised:
-        planned("28", context=replace(CONTEXT, allow_placeholder_nodes=False))
-    (finding,) = raised.value.findings
-    assert finding.code == "backend-unsupported"
-    assert ":11:" in (finding.where or "")
+def test_28_hosts_of_docker_are_nodes() -> None:
+    plan = planned("28", context=replace(CONTEXT, allow_placeholder_nodes=False))
+    here, a, b = plan.nodes
+    assert here.engine_host is None
+    assert a.engine_host == EngineHost(docker_host="ssh://a")
+    assert b.engine_host == EngineHost(context="b")
+    two = plan.tasks[1]
+    assert two.ranks_per_node == (1, 1)
+    task = next(one for one in build_graph(plan) if one.plan is two)
+    task.begin_attempt(two.placement, 0.0)
+    task.attempt.fill_in(two, DeferredValues(plan, {}, lambda name: None, EVALUATOR), {})
+    specs = [spec.container for _, spec in rank_specs(task, plan, stream=False)]
+    assert [(one.docker_host, one.context) for one in specs if one] == [("ssh://a", None), (None, "b")]
 
 
 def test_29_kubernetes_is_one_finding() -> None:
@@ -503,15 +515,54 @@ def test_30_two_slurm_pools() -> None:
     assert big.placement.gpus == (0, 1, 2, 3)
     assert [plan.nodes[node].backend for node in small.placement.nodes] == ["cpu"]
     assert "CUDA_VISIBLE_DEVICES" not in small.env
-    request = slurm_request(loaded("30"))
-    assert salloc_argv(request, "w", ("-q", "high"))[-4:] == (
-        "--nodelist=n1,n2",
-        "--exclude=n9",
-        "-q",
-        "high",
-    )
-    more = slurm_request(loaded("30"), NodeFilter(("n3",), ("n8 n7",)))
+    gpu, cpu = slurm_requests(loaded("30"))
+    assert [(one.backend, one.partition, one.nodes) for one in (gpu, cpu)] == [
+        ("gpu", "g", 2),
+        ("cpu", "c", 1),
+    ]
+    asked = salloc_argv(gpu, "w", ("-q", "high"))
+    assert asked[-4:] == ("--nodelist=n1,n2", "--exclude=n9", "-q", "high")
+    assert salloc_argv(gpu, "w", ("--exclude=n8",))[-2:] == ("--nodelist=n1,n2", "--exclude=n8")
+    assert cpu.extra_args == ()
+    more, of_cpu = slurm_requests(loaded("30"), NodeFilter(("n3",), ("n8 n7",)))
     assert more.extra_args == ("--nodelist=n1,n2,n3", "--exclude=n9,n8,n7")
+    assert of_cpu.extra_args == ("--nodelist=n3", "--exclude=n8,n7")
+
+
+def in_jobs(**nodes: tuple[str, ...]) -> PlanContext:
+    """Return the context of a run whose backends have jobs of their own."""
+    known = tuple(
+        JobNode(name, f"10.0.0.{index}", job_id=f"{len(backend)}{index}", backend=backend)
+        for backend, names in nodes.items()
+        for index, name in enumerate(names)
+    )
+    return replace(CONTEXT, job_nodes=known, job_id="7", allow_placeholder_nodes=False)
+
+
+def test_30_each_pool_has_the_nodes_of_its_own_job(tmp_path: Path) -> None:
+    """Also nodes of the same name: two jobs may share a node."""
+    plan = planned("30", context=in_jobs(gpu=("n1", "n2"), cpu=("n2",)))
+    assert [(node.backend, node.name, node.job_id) for node in plan.nodes] == [
+        ("gpu", "n1", "30"),
+        ("gpu", "n2", "31"),
+        ("cpu", "n2", "30"),
+    ]
+    big, small = plan.tasks
+    assert (big.placement.nodes, small.placement.nodes) == ((0, 1), (2,))
+    assert (big.env["SFLOW_BACKEND_JOB_ID"], small.env["SFLOW_BACKEND_NODELIST"]) == ("30", "n2")
+    assert not plan.warnings
+    file = changed(tmp_path, "30", ("gpus: {count: 8}", "gpus: {count: 4}"))
+    fewer = build_plan(load_documents([file]), in_jobs(gpu=("n1",), cpu=("n5",)))
+    assert [warning.code for warning in fewer.warnings] == ["other-node-count"]
+
+
+def test_30_pools_share_a_job_that_is_large_enough() -> None:
+    shared = tuple(JobNode(name, job_id="7") for name in ("n1", "n2", "n3"))
+    plan = planned("30", context=replace(CONTEXT, job_nodes=shared, job_id="7"))
+    assert [(node.backend, node.name) for node in plan.nodes] == [("gpu", "n1"), ("gpu", "n2"), ("cpu", "n3")]
+    text = refused(next(HERE.glob("30*.yaml")), replace(CONTEXT, job_nodes=shared[:2], job_id="7"))
+    assert 'backend "cpu" needs 1 node, only 0 of the job are left' in text
+    assert "SFLOW_SLURM_WRAPPER_BACKEND" in text
 
 
 def test_30_hosts_that_a_pool_names_are_left_to_it(tmp_path: Path) -> None:

@@ -48,6 +48,40 @@ class FakeSlurm:
         path.write_text(f"#!/bin/sh\n{script}\n")
         path.chmod(0o755)
 
+    def grants(self, jobs: Mapping[str, Sequence[str]]) -> None:
+        """Let salloc grant a job for each of these partitions, with these nodes; the first is number 1.
+
+        Requests and cancellations are in `requests`. Partitions of a file `refuse` there get nothing; `hold` delays all.
+        """
+        folder = self.directory
+        (folder / "jobs").mkdir()
+        for number, (partition, nodes) in enumerate(jobs.items(), 1):
+            (folder / "jobs" / partition).write_text(f"{number} {','.join(nodes)}")
+        self.command(
+            "salloc",
+            f"""echo "salloc $* [$SLURM_JOB_ID]" >> {folder}/requests
+while [ $# -gt 0 ]; do [ "$1" = --partition ] && partition=$2; shift; done
+read number nodes < {folder}/jobs/$partition
+echo "salloc: Pending job allocation $number" >&2
+while [ -e {folder}/hold ]; do sleep 0.02; done
+[ ! -e {folder}/refuse ] || ! grep -qx $partition {folder}/refuse || {{ echo "salloc: error: no" >&2; exit 1; }}
+echo "salloc: Granted job allocation $number" >&2""",
+        )
+        self.command("scancel", f'echo "scancel $*" >> {folder}/requests')
+        rows = "".join(
+            f'*--jobs={number}\\ *"%i|%T|%N"*) echo "{number}|RUNNING|{",".join(nodes)}";;\n'
+            for number, nodes in enumerate(jobs.values(), 1)
+        )
+        self.command(
+            "squeue", f'echo "squeue $*" >> {folder}/requests\ncase "$*" in\n{rows}*) echo 10:00;;\nesac'
+        )
+
+    def requests(self) -> list[str]:
+        """Return the calls of salloc and scancel so far."""
+        path = self.directory / "requests"
+        lines = path.read_text().splitlines() if path.exists() else []
+        return [line for line in lines if not line.startswith("squeue")]
+
     def without(self, *names: str) -> None:
         """These commands are not there."""
         for name in names:
@@ -57,11 +91,14 @@ class FakeSlurm:
         """The arguments of each srun."""
         return [line.split() for line in (self.directory / "calls").read_text().splitlines()]
 
+    def login_environment(self) -> dict[str, str]:
+        """The environment outside of jobs."""
+        return {"PATH": f"{self.directory}:{Path(sys.executable).parent}:/usr/bin:/bin"}
+
     def environment(self, extra: Mapping[str, str] | None = None) -> dict[str, str]:
         """The environment of the job's batch script."""
-        path = f"{self.directory}:{Path(sys.executable).parent}:/usr/bin:/bin"
         return {
-            "PATH": path,
+            **self.login_environment(),
             "SLURM_JOB_ID": "4711",
             "SLURM_JOB_NODELIST": ",".join(self.nodes),
             "SLURM_JOB_NUM_NODES": str(len(self.nodes)),

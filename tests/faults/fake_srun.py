@@ -99,8 +99,7 @@ def fail(text: str) -> int:
 
 def run_tasks(behaviour: dict[str, object], options: dict[str, str], command: list[str]) -> int:
     """One task on each node; what happens when the first ends is what the options say, or a harsh site's way."""
-    nodes = behaviour["nodes"]
-    assert isinstance(nodes, list)
+    nodes = nodes_of_job(behaviour, options.get("--jobid", ""))
     wanted = options["--nodelist"].split(",") if "--nodelist" in options else nodes
     if options.get("--nodes") != str(len(wanted)) or options.get("--ntasks") != options.get("--nodes"):
         return fail(f"error: {options.get('--ntasks')} tasks on {len(wanted)} nodes")
@@ -136,6 +135,17 @@ def run_tasks(behaviour: dict[str, object], options: dict[str, str], command: li
             end_all(running.values())
         time.sleep(0.01)
     return max((status if status >= 0 else 128 - status for status in statuses), default=0)
+
+
+def nodes_of_job(behaviour: dict[str, object], job: str) -> list[str]:
+    """Return the nodes of a job that salloc has granted, else of the only job."""
+    for granted in (Path(sys.argv[1]).parent / "jobs").glob("*"):
+        number, names = granted.read_text().split()
+        if number == job:
+            return names.split(",")
+    nodes = behaviour["nodes"]
+    assert isinstance(nodes, list)
+    return nodes
 
 
 def task_environment(behaviour: dict[str, object], node: str, number: int) -> dict[str, str]:

@@ -12,8 +12,8 @@ from protocol.messages.facts import Terminated
 from sflow_ctl.core.events import JobEnding, MessageReceived
 from sflow_ctl.runtime.record.run_log import RunLog
 from sflow_ctl.runtime.slurm import job_clock
-from sflow_ctl.runtime.slurm.allocation import ask_job_end, current_allocation
-from sflow_ctl.runtime.slurm.job_clock import JobClock
+from sflow_ctl.runtime.slurm.allocation import Allocation, ask_job_end, current_allocation
+from sflow_ctl.runtime.slurm.job_clock import JobClock, clock_of
 from sflow_ctl.runtime.slurm.job_end import JobEndNotice
 from sflow_ctl.runtime.slurm.job_reason import why_it_ends
 from tests.faults.fake_slurm import FakeSlurm
@@ -269,3 +269,23 @@ def test_clusters_t4_a_job_that_ends_for_a_node_names_it(
     reason = why_it_ends("7", ["n1", "n2"])
     assert (reason and reason.word) == word
     assert reason is None or reason.text == f"Slurm: {text}"
+
+
+def test_of_several_jobs_the_first_end_counts() -> None:
+    """Slurm is asked for all of them at once."""
+    asked: list[str] = []
+
+    def ask(names: str) -> float | None:
+        asked.append(names)
+        return 50.0
+
+    jobs = [
+        Allocation(job_id=number, components=(("n",),), gpus_on_node=None, ends_at=end)
+        for number, end in (("7", None), ("8", 100.0), ("9", 300.0))
+    ]
+    slurm = clock_of(jobs, ask=ask)
+    slurm.start()
+    slurm.ask_now()
+    assert news(slurm) == [50.0]
+    slurm.close()
+    assert asked == ["7,8,9"]

@@ -145,7 +145,7 @@ echo "$@" >> CALLS
 case "$*" in
   info*) echo 4.3.1;;
   "ps -a --filter label=sflow.user="*) [ -e GONE ] || echo 'sflow-old-1 map[sflow.marker:MARKER sflow.run:old]';;
-  "rm -f sflow-old-1") touch GONE;;
+  "rm -f -v sflow-old-1") touch GONE;;
 esac
 """
 

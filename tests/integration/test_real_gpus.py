@@ -7,6 +7,7 @@ itself is asked, through libcuda.
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -202,6 +203,17 @@ def test_a_gpu_in_use_is_a_warning_and_refused_if_that_is_wanted(
     assert warning in refused.stderr
     if "cannot be seen from here" not in refused.stderr:  # NVML shows processes of its own pid namespace only
         assert f"pid {held} " in refused.stderr
+
+
+def test_a_run_waits_until_a_gpu_is_free(found: GpuView, held: str, tmp_path: Path) -> None:
+    workflow(tmp_path, len(found.gpus), 1, 1)
+    refused = run(tmp_path, "--wait-for-gpus", "3")
+    assert refused.returncode == 3
+    assert "after 3 s GPU 0 is in use: " in refused.stderr
+    assert "waiting for GPUs of localhost: GPU 0 is in use: " in refused.stdout + refused.stderr
+    os.kill(int(held), signal.SIGKILL)
+    done = run(tmp_path, "--wait-for-gpus", "60", "--run-id", "other")
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_a_gpu_that_does_nothing_is_a_hang(found: GpuView, tmp_path: Path) -> None:

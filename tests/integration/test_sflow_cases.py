@@ -249,25 +249,6 @@ def test_26_environment(tmp_path: Path) -> None:
     assert (found["CUDA"], found["NVIDIA"], found["IDX"]) == ("0,1", "0,1", "0")
 
 
-def test_28_30_pools_of_other_machines_are_shown(tmp_path: Path) -> None:
-    docker = sflow_ctl("plan", next(CASES.glob("28*.yaml")), "--json", cwd=tmp_path)
-    assert docker.returncode == 0, docker.stderr
-    task, two = json.loads(docker.stdout)["tasks"]
-    assert (task["operator"], task["cuda_visible_devices"], two["nodes"]) == (
-        "default_box",
-        "0,1",
-        ["a", "b"],
-    )
-    slurm = sflow_ctl("plan", next(CASES.glob("30*.yaml")), "--json", cwd=tmp_path)
-    assert slurm.returncode == 0, slurm.stderr
-    big, small = json.loads(slurm.stdout)["tasks"]
-    assert (len(big["nodes"]), big["cuda_visible_devices"], small["cuda_visible_devices"]) == (
-        2,
-        "0,1,2,3",
-        None,
-    )
-
-
 def test_29_kubernetes_is_one_finding_for_each_backend(tmp_path: Path) -> None:
     text = next(CASES.glob("29*.yaml")).read_text()
     more = "  k2: {type: kubernetes, nodes: 1, pod: {any: thing}}\n  here: {type: local, default: true}\noperators:\n"
@@ -299,6 +280,35 @@ def test_29_kubernetes_is_one_finding_for_each_backend(tmp_path: Path) -> None:
     assert option.returncode == 2
     assert option.stderr.startswith("error[kubernetes-option]: --kube-context: sflow-ctl does not support")
     assert "left out with their backends: t, u" in rest.stdout + rest.stderr
+
+
+def test_28_docker_pools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a client that runs the script here: its image is not, and its hosts are not reached."""
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    calls = tmp_path / "calls"
+    client = f"""#!/bin/bash
+printf '%s\\n' "$*" >> {calls}
+[[ " $* " != *" run "* ]] || echo "CUDA=$CUDA_VISIBLE_DEVICES NVIDIA=${{NVIDIA_VISIBLE_DEVICES-none}}"
+"""
+    (programs / "docker").write_text(client)
+    (programs / "docker").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+    ran = Ran(tmp_path, "28")
+    assert ran.states == {"t": "completed", "two": "completed"}, ran.done.stdout
+    assert ran.log("t") == ["CUDA=0,1 NVIDIA=none"]
+    started = [line for line in calls.read_text().splitlines() if " --name " in line]
+    assert sorted(line.partition(" --label")[0].partition(" --name sflow-r-")[0] for line in started) == [
+        "--context b run",
+        "--host ssh://a run",
+        "run",
+    ]
+    (here,) = (line for line in started if line.startswith("run"))
+    assert "ubuntu:22.04 bash -c " in here
+    assert f"-v {tmp_path}:{tmp_path}:rw" in here
+    assert all("-v " not in line for line in started if line != here)
+    removed = [line for line in calls.read_text().splitlines() if " rm -f " in f" {line}"]
+    assert sorted(line.partition("rm -f")[0] for line in removed) == ["", "--context b ", "--host ssh://a "]
 
 
 def test_31_the_log_keeps_all_attempts(tmp_path: Path) -> None:

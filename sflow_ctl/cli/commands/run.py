@@ -15,11 +15,24 @@ from sflow_ctl.cli.one_of_many import stands_by
 from sflow_ctl.cli.options.monitor_options import monitor_options
 from sflow_ctl.cli.options.sections import SectionedCommand, section
 from sflow_ctl.cli.options.setting_options import job_setting_options, run_setting_options
-from sflow_ctl.cli.options.workflow_options import run_options, workflow_options
+from sflow_ctl.cli.options.workflow_options import (
+    run_options,
+    skip_artifact_check,
+    task_log_options,
+    workflow_options,
+)
 from sflow_ctl.runtime.fleet.local import LocalLauncher
 from sflow_ctl.runtime.record.run_log import LEVELS
 
 _POSITIVE = click.IntRange(min=1)
+
+
+def _seconds_to_wait(_context: click.Context, _option: click.Parameter, value: str | None) -> int | None:
+    if value is None or value.strip() == "":
+        return None if value is None else 0
+    if not value.strip().isdecimal():
+        raise click.BadParameter(f'"{value}" is not a number of seconds, e.g. 600; 0 waits for ever')
+    return int(value)
 
 
 _TASKS = section(
@@ -42,9 +55,6 @@ _TASKS = section(
 )
 _RUN = section(
     "Run",
-    click.option(
-        "--skip-artifact-check", is_flag=True, help="Start although paths of artifacts are missing here."
-    ),
     click.option(
         "-b",
         "--bulk-input",
@@ -81,6 +91,14 @@ _GPUS = section(
         is_flag=True,
         help="Refuse to start while other processes use a GPU of the run. Default: warn.",
     ),
+    click.option(
+        "--wait-for-gpus",
+        metavar="S",
+        callback=_seconds_to_wait,
+        envvar="SFLOW_WAIT_FOR_GPUS",
+        help="Wait up to S seconds until no other process uses this machine's GPUs; 0 or an empty word: for ever. "
+        "Default: the backend's wait_for_gpus.",
+    ),
 )
 _SLURM = section(
     "Inside a Slurm job",
@@ -98,7 +116,27 @@ _SLURM = section(
 _SALLOC = section(
     "Slurm job request",
     click.option(
-        "-e", "--extra-args", multiple=True, metavar="ARG", help="Add an argument to salloc; repeatable."
+        "--extra-salloc-args",
+        multiple=True,
+        metavar="ARG",
+        help="Add arguments to salloc; they replace equal options of -e; repeatable.",
+    ),
+)
+_EXTRA = section(
+    "Run",
+    click.option(
+        "-e",
+        "--extra-args",
+        multiple=True,
+        metavar="ARG",
+        help="Add arguments to salloc, and to docker run on docker backends; they replace equal options of the "
+        "workflow; repeatable.",
+    ),
+    click.option(
+        "--extra-docker-args",
+        multiple=True,
+        metavar="ARG",
+        help="Add arguments to docker run; they replace equal options of -e; repeatable.",
     ),
 )
 _CONSOLE = section(
@@ -117,6 +155,7 @@ _CONSOLE = section(
 
 @click.command(cls=SectionedCommand)
 @_RUN
+@_EXTRA
 @_TASKS
 @workflow_options
 @_GPUS
@@ -125,7 +164,9 @@ _CONSOLE = section(
 @_SLURM
 @job_setting_options
 @_SALLOC
+@skip_artifact_check
 @_CONSOLE
+@task_log_options
 def run(
     dry_run: bool, resume: str | None, bulk_input: Path | None, rows: tuple[str, ...], **others: Any
 ) -> int:

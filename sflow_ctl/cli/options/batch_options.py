@@ -15,7 +15,7 @@ from sflow_ctl.cli.options.monitor_options import monitor_options
 from sflow_ctl.cli.options.paths import absolute
 from sflow_ctl.cli.options.sections import section
 from sflow_ctl.cli.options.setting_options import cli_settings, job_setting_options
-from sflow_ctl.cli.options.workflow_options import COMPAT
+from sflow_ctl.cli.options.workflow_options import COMPAT, skip_artifact_check, task_log_options
 from sflow_ctl.plan.words import Compat
 from sflow_ctl.runtime.files.settings_files import (
     OUTPUT_DIRECTORY,
@@ -67,7 +67,7 @@ _JOB = section(
         "extra_args",
         multiple=True,
         metavar="ARG",
-        help="Add an #SBATCH line; repeatable.",
+        help="Add an #SBATCH line, which replaces equal options of the workflow; may hold expressions; repeatable.",
     ),
     click.option(
         "--after-ok",
@@ -80,6 +80,12 @@ _PASSED_ON = section(
     "Passed on to the run",
     click.option(
         "--headroom", metavar="TIME", help="Stop this long before the job's time limit. Default: 60 s."
+    ),
+    click.option(
+        "--extra-docker-args",
+        multiple=True,
+        metavar="ARG",
+        help="Add arguments to docker run; they replace equal options of the workflow; repeatable.",
     ),
     click.option(
         "-v",
@@ -128,6 +134,8 @@ class BatchOptions(Struct, frozen=True, kw_only=True):
     include_nodes: tuple[str, ...]
     exclude_nodes: tuple[str, ...]
     refuses_ignored: bool
+    skip_artifact_check: bool
+    extra_docker_args: tuple[str, ...]
     after_ok: tuple[str, ...]
     venv_dir: Path | None
     log_level: str | None
@@ -139,7 +147,8 @@ class BatchOptions(Struct, frozen=True, kw_only=True):
 
 def job_options(command: F) -> F:
     """Add the options about jobs, about their runs and about the script."""
-    return _SCRIPT(job_setting_options(_JOB(_PASSED_ON(monitor_options(command)))))
+    passed_on = _PASSED_ON(monitor_options(skip_artifact_check(task_log_options(command))))
+    return _SCRIPT(job_setting_options(_JOB(passed_on)))
 
 
 def batch_options(

@@ -107,6 +107,25 @@ _FLEET_OPTIONS = section(
 )
 
 
+skip_artifact_check = section(
+    "Run",
+    click.option(
+        "--skip-artifact-check",
+        is_flag=True,
+        help="Start although paths of artifacts are missing, here or on nodes.",
+    ),
+)
+task_log_options = section(
+    "Output",
+    click.option(
+        "--offload-task-logs/--no-offload-task-logs",
+        expose_value=False,
+        default=None,
+        help="Accepted as in sflow, without effect: tasks always write their logs themselves.",
+    ),
+)
+
+
 def workflow_options(command: F) -> F:
     """Add the options about files, directories and local agents."""
     return file_options(_FLEET_OPTIONS(_HOSTS(command)))

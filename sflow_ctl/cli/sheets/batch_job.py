@@ -3,6 +3,7 @@
 import os
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -13,17 +14,21 @@ from protocol.errors import Finding, RunDirectoryError, UsageError
 from sflow_ctl.batch.memory import MEMORY_VARIABLES
 from sflow_ctl.batch.script import BatchJob, batch_script
 from sflow_ctl.batch.sheet import NODE_COLUMNS
-from sflow_ctl.batch.slurm_request import SlurmRequest, completed, slurm_request
+from sflow_ctl.batch.slurm_request import SlurmRequest, completed, largest, slurm_requests
 from sflow_ctl.batch.slurm_time import slurm_time
 from sflow_ctl.cli.options.batch_options import BatchOptions
 from sflow_ctl.cli.options.paths import absolute
 from sflow_ctl.cli.terminal.lines import print_warning
 from sflow_ctl.format.compose import compose
+from sflow_ctl.format.expressions.templates import evaluate_any
 from sflow_ctl.format.loader import LoadedDocument, load_documents
+from sflow_ctl.plan.errors import ExpressionError
 from sflow_ctl.plan.model import Plan
 from sflow_ctl.planner.context import JobNode
+from sflow_ctl.planner.launch.arguments import split_arguments, without_replaced
 from sflow_ctl.planner.numbers import NumberError, as_int
 from sflow_ctl.planner.phases.node_filter import NodeFilter
+from sflow_ctl.planner.phases.nodes import OWN_JOBS, WRAPPER
 from sflow_ctl.planner.pipeline import PlanContext, build_plan
 from sflow_ctl.runtime.files.documents import write_document
 from sflow_ctl.runtime.files.settings_files import job_fields, preamble
@@ -96,19 +101,23 @@ def prepare(options: BatchOptions, choice: JobChoice) -> PreparedJob:
         refuses_ignored=options.refuses_ignored,
     )
     found = options.layers.of(loaded)
-    request = completed(slurm_request(loaded, _hosts(options)), options.layers.said.data, found.settings)
     warnings: list[Finding] = []
-    if request.others:
-        others = ", ".join(request.others)
-        what = f"one job for backends {request.backend} and {others}: all fields except the nodes are those of {request.backend}"
-        warnings.append(Finding("several-backends", what))
+    requests = slurm_requests(loaded, _hosts(options))
+    has_own_jobs = len(requests) > 1
+    if has_own_jobs:
+        options, choice = _without_request(options, choice, requests, warnings)
+    request = largest(requests) if requests else SlurmRequest()
+    request = completed(request, options.layers.said.data, found.settings)
     gpus = _gpus(options, choice, request, warnings)
     nodes = choice.nodes or request.nodes
-    plan = _plan(options, loaded, found, request, nodes, gpus)
+    plan = _plan(
+        options, loaded, found, None if has_own_jobs else request.backend, request.hosts, nodes, gpus
+    )
     if nodes is None:
         nodes = _nodes_of_variable(plan) if choice.may_leave_nodes else _nodes_missing(choice)
     program = _program(options, found.settings.python, warnings)
-    rest = _options(options, gpus)
+    said = _said_arguments(options, plan)
+    rest = (*_options(options, gpus), *_extra_options(options, said if has_own_jobs else ()))
     job = BatchJob(
         name=choice.name or request.job_name or DEFAULT_NAME,
         preamble=tuple(preamble(found).lines()),
@@ -122,8 +131,9 @@ def prepare(options: BatchOptions, choice: JobChoice) -> PreparedJob:
         time=request.time if options.time is None else _time(options.time),
         gpus_per_node=None if options.gpus_per_node is None else gpus or request.gpus_per_node,
         after_ok=options.after_ok,
-        allocation_args=request.extra_args,
-        extra_args=options.extra_args,
+        allocation_args=without_replaced(request.extra_args, split_arguments(said)),
+        extra_args=said,
+        variables={OWN_JOBS: "1", WRAPPER: request.backend or ""} if has_own_jobs else {},
         has_memory_default=any(os.environ.get(name) for name in MEMORY_VARIABLES),
     )
     batch_script(job, _MADE_BY)  # a value that a script cannot hold is refused before anything is written
@@ -179,15 +189,17 @@ def _plan(
     options: BatchOptions,
     loaded: LoadedDocument,
     found: Effective,
-    request: SlurmRequest,
+    backend: str | None,
+    hosts: Sequence[str],
     nodes: int | None,
     gpus: int | None,
 ) -> Plan:
+    """Return the plan as the job will make it, with the nodes of `backend`, if that is known, which asks for `hosts`."""
     name = loaded.document.workflow.name
     job_nodes = None
-    if nodes is not None and request.backend is not None:
-        others = (f"{request.backend}-node{i}" for i in range(len(request.hosts), nodes))
-        names = (*request.hosts[:nodes], *others)
+    if nodes is not None and backend is not None:
+        others = (f"{backend}-node{i}" for i in range(len(hosts), nodes))
+        names = (*hosts[:nodes], *others)
         job_nodes = tuple(JobNode(name, f"0.0.0.{i}") for i, name in enumerate(names, 1))
     context = PlanContext(
         workspace_dir=str(options.workspace_dir),
@@ -205,12 +217,35 @@ def _plan(
         compat=options.compat,
         include_nodes=options.include_nodes,
         exclude_nodes=options.exclude_nodes,
+        skips_artifact_check=options.skip_artifact_check,
+        docker_args=split_arguments(options.extra_docker_args),
         monitors_workflow=options.enable_workflow_monitor,
         monitored_tasks=options.enable_task_monitor,
         allow_placeholder_nodes=True,
         may_lack_artifacts=True,  # they must exist on the job's nodes
     )
     return build_plan(loaded, context)
+
+
+def _without_request(
+    options: BatchOptions, choice: JobChoice, requests: Sequence[SlurmRequest], warnings: list[Finding]
+) -> tuple[BatchOptions, JobChoice]:
+    """Return the options without those that would change the requests of all jobs alike, and note how jobs are made."""
+    chosen = largest(requests).backend
+    others = ", ".join(request.backend or "" for request in requests if request.backend != chosen)
+    what = f"the job is for backend {chosen}; the run in it asks for a job of its own for each of: {others}"
+    warnings.append(Finding("several-backends", what))
+    given = {
+        "-p": options.layers.said.data.get("partition"),
+        "-N": choice.nodes,
+        "-G": options.gpus_per_node,
+    }
+    if ignored := [name for name, value in given.items() if value is not None]:
+        what = f"{', '.join(ignored)} have no effect: each backend has its own partition, nodes and GPUs"
+        warnings.append(Finding("no-effect", what, hint="change the workflow, for example with --set"))
+    data = {name: value for name, value in options.layers.said.data.items() if name != "partition"}
+    layers = replace(options.layers, said=replace(options.layers.said, data=data))
+    return replace(options, layers=layers, gpus_per_node=None), replace(choice, nodes=None)
 
 
 def _gpus(
@@ -319,6 +354,31 @@ def _options(options: BatchOptions, gpus: int | None) -> tuple[str, ...]:
     if options.log_level is not None:
         argv += ["--log-level", options.log_level]
     argv += ["--workspace-dir", str(options.workspace_dir), "--output-dir", str(options.output_dir)]
+    return tuple(argv)
+
+
+def _said_arguments(options: BatchOptions, plan: Plan) -> tuple[str, ...]:
+    """Return the `#SBATCH` lines of the command line with their expressions evaluated. Raises: UsageError."""
+    names = {**plan.variables, "variables": plan.variables}
+    said = []
+    for text in options.extra_args:
+        try:
+            said.append(str(evaluate_any(text, names)))
+        except ExpressionError as error:
+            raise UsageError.of(
+                "expression", str(error), f"-e {text}", "use variables of the workflow"
+            ) from error
+    return tuple(said)
+
+
+def _extra_options(options: BatchOptions, said: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the options with which the run adds arguments to the programs that it starts.
+
+    `said` are those of the job, for the jobs that the run itself asks for.
+    """
+    argv = ["--skip-artifact-check"] if options.skip_artifact_check else []
+    argv += [f"--extra-salloc-args={text}" for text in said]
+    argv += [f"--extra-docker-args={text}" for text in options.extra_docker_args]
     return tuple(argv)
 
 

@@ -5,7 +5,13 @@ from protocol.messages.rank_spec import RankSpec, Success
 from sflow_ctl.core.model.ranks import rank_environments
 from sflow_ctl.core.model.readiness import probes_of_rank
 from sflow_ctl.core.model.task import Task
-from sflow_ctl.plan.assignment import assigned_argv, gpu_environment
+from sflow_ctl.plan.assignment import (
+    assigned_argv,
+    container_on,
+    gpu_environment,
+    node_variables,
+    probes_on,
+)
 from sflow_ctl.plan.log_paths import earlier_log_path, log_path, rank_log_path
 from sflow_ctl.plan.model import Plan
 
@@ -21,10 +27,9 @@ def rank_specs(task: Task, plan: Plan, stream: bool) -> list[tuple[int, RankSpec
     argv = planned.argv
     if attempt.placement != task.plan.placement:  # chosen at the start, or another one than planned
         argv = assigned_argv(argv, planned.assigned_arguments, nodes)
-        env["SFLOW_TASK_ASSIGNED_NODE_NAMES"] = ",".join(node.name for node in nodes)
-        env["SFLOW_TASK_ASSIGNED_NODE_IPS"] = ",".join(node.address for node in nodes)
+        env.update(node_variables(nodes))
         env.update(gpu_environment(attempt.placement.gpus))
-    own = rank_environments(planned, nodes, attempt.ports, plan.job_id)
+    own = rank_environments(planned, nodes, attempt.ports, nodes[0].job_id or plan.job_id)
     is_gang = len(own) > 1
     first_ranks = {node: rank for rank, node in reversed(list(enumerate(attempt.node_of_rank)))}
     specs = []
@@ -44,15 +49,18 @@ def rank_specs(task: Task, plan: Plan, stream: bool) -> list[tuple[int, RankSpec
                     earlier_log=_earlier_log(task, rank if is_gang else None),
                     stopping=task.plan.stopping,
                     hang=task.plan.hang,
-                    probes=probes_of_rank(
-                        attempt.probes_on.get(node, planned.probes),
-                        is_first=rank == 0,
-                        is_first_on_node=is_first_on_node,
-                        world_size=len(own),
+                    probes=probes_on(
+                        probes_of_rank(
+                            attempt.probes_on.get(node, planned.probes),
+                            is_first=rank == 0,
+                            is_first_on_node=is_first_on_node,
+                            world_size=len(own),
+                        ),
+                        plan.nodes[node],
                     ),
                     stream=stream or is_gang,
                     gpus=attempt.gpus,
-                    container=planned.container,
+                    container=container_on(planned.container, plan.nodes[node]),
                     required_paths=planned.required_paths,
                     files=attempt.files if is_first_on_node else (),
                     success=success_of_rank(planned.success, rank),

@@ -28,7 +28,7 @@ def rank_environments(
     world = sum(counts)
     used = nodes[: len(counts)]
     is_step = task.launch_kind == "step"  # Slurm starts the processes: the step's script sets their positions
-    common = {"SFLOW_MASTER_ADDR": used[0].address}
+    common = {} if _lacks_address(used[0]) else {"SFLOW_MASTER_ADDR": used[0].address}
     if not is_step:
         common["SFLOW_WORLD_SIZE"] = str(world)
     master = ports.get(used[0].index, {}).get(MASTER)
@@ -47,7 +47,8 @@ def rank_environments(
             own |= {"SLURM_PROCID": rank, "SLURM_LOCALID": local, "SLURM_NODEID": position}
         env = {**common, **{name: str(value) for name, value in own.items()}}
         if not is_step:
-            env["SFLOW_NODE_IP"] = used[position].address
+            if not _lacks_address(used[position]):
+                env["SFLOW_NODE_IP"] = used[position].address
             env["SFLOW_TASK_NODE_NAME"] = used[position].name
         if task.launcher is not None:
             env |= _launcher_environment(task, position, common)
@@ -59,6 +60,11 @@ def rank_environments(
             env["SLURMD_NODENAME"] = used[position].name
         result.append(env)
     return result
+
+
+def _lacks_address(node: PlannedNode) -> bool:
+    """Return whether the address of a docker backend's host is unknown."""
+    return node.engine_host is not None and not node.is_reachable
 
 
 def _position(rank: int, local: int, node: int, world: int) -> dict[str, int]:

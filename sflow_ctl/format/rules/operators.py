@@ -1,6 +1,6 @@
 """Rules for backends and operators: which fields each type has, needs and accepts."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 
 import msgspec
 
@@ -82,6 +82,7 @@ def _docker_findings(backend: schema.Backend, where: Where) -> Iterator[Finding]
     if backend.image is None:
         what = f'"image" is missing: docker backend "{backend.name}" needs it'
         yield Finding("missing-key", what, where(), 'add "image:"')
+    yield from _choice_findings(backend, "docker backend", schema.BACKEND_FIELDS["docker"], where)
     seen: set[str] = set()
     for index, host in enumerate(backend.hosts or ()):
         if (host.docker_host is None) == (host.context is None):
@@ -129,14 +130,21 @@ def operator_findings(operator: schema.Operator, where: Where) -> Iterator[Findi
         what = f'unknown key "{name}" of a {operator.type} operator'
         listed = f"allowed: {', '.join(sorted(allowed)) or 'nothing more'}"
         yield Finding("unknown-key", what, where(name), guess_hint(name, sorted(allowed), listed))
-    for name, choices in schema.CHOICES.items():
-        value = getattr(operator, name)
-        if value is not None and name in allowed and value not in choices and not has_expression(value):
-            what = f'"{value}" is not a valid {name} of a {operator.type} operator'
-            hint = guess_hint(value, choices, f"one of {', '.join(choices)}")
-            yield Finding("wrong-value", what, where(name), hint)
+    yield from _choice_findings(operator, f"{operator.type} operator", allowed, where)
     yield from smuggled_options(operator, f"{operator.type} operator", where)
     for kind, name in _REQUIRED:
         if operator.type == kind and getattr(operator, name) is None:
             what = f'"{name}" is missing: operators of type {kind} need it'
             yield Finding("missing-key", what, where(), f'add "{name}:"')
+
+
+def _choice_findings(
+    part: schema.Operator | schema.Backend, kind: str, allowed: Collection[str], where: Where
+) -> Iterator[Finding]:
+    """Check fields whose values are one of a few words."""
+    for name, choices in schema.CHOICES.items():
+        value = getattr(part, name) if name in allowed else None
+        if value is not None and value not in choices and not has_expression(value):
+            what = f'"{value}" is not a valid {name} of a {kind}'
+            hint = guess_hint(value, choices, f"one of {', '.join(choices)}")
+            yield Finding("wrong-value", what, where(name), hint)

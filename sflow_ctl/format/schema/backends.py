@@ -30,8 +30,8 @@ class Backend(Part, frozen=True, kw_only=True):
     name: str
     """Name that tasks use in `backend:`, and expressions in `${{ backends.NAME.nodes }}`."""
     type: Literal["local", "slurm", "docker", "kubernetes"]
-    """`local`: this machine; `slurm`: the nodes of a Slurm job; `docker`: containers on this machine; `kubernetes`: read, but
-    not run by sflow-ctl."""
+    """`local`: this machine; `slurm`: the nodes of a Slurm job; `docker`: containers on this machine or on `hosts`;
+    `kubernetes`: read, but not run by sflow-ctl."""
     default: bool = False
     """Use this backend for tasks that name none. Default: the first backend of the file is used."""
     nodes: IntExpr | None = None
@@ -56,14 +56,17 @@ class Backend(Part, frozen=True, kw_only=True):
     `docker run`."""
     image: str | None = None
     """Image of the tasks of a docker backend that name no operator. Required there."""
+    runtime: str | None = None
+    """Program that starts the containers of a docker backend: `docker` (default) or `podman`."""
     hosts: list[DockerHost] | None = None
-    """Machines of a docker backend. Default: this machine."""
+    """Machines of a docker backend, each a node. Their containers are started from this machine. Default: this machine."""
     mounts: list[str] = []
     """Mounts of a docker backend's containers, `SOURCE:TARGET[:OPTIONS]`."""
     workdir: str | None = None
     """Working directory in a docker backend's containers. Default: the image's."""
     wait_for_gpus: IntExpr | None = None
-    """How long a task of a docker backend waits for idle GPUs: seconds, or 0 without limit. Default: it fails at once."""
+    """How long a run waits until no other process uses this machine's GPUs: seconds, or 0 without limit; it ends with an
+    error then. Default: it does not wait, and warns."""
     offload_task_logs: Flag | None = None
     """Accepted for files of sflow; tasks here always write their logs beside the task."""
 
@@ -74,6 +77,6 @@ _COMMON = frozenset(
 BACKEND_FIELDS: dict[str, frozenset[str]] = {
     "local": _COMMON,
     "slurm": _COMMON | {"account", "partition", "time", "job_name", "extra_args"},
-    "docker": _COMMON | {"image", "hosts", "mounts", "workdir", "extra_args", "wait_for_gpus"},
+    "docker": _COMMON | {"image", "runtime", "hosts", "mounts", "workdir", "extra_args", "wait_for_gpus"},
 }
 """Fields that each type of backend takes, beside `name` and `type`; those of `kubernetes` are not read."""

@@ -31,7 +31,7 @@ class Operator(Part, frozen=True, kw_only=True):
     """Program for `type: docker` and `docker_run`: `docker` (default) or `podman`."""
     auto_mount_runtime_dirs: Flag | None = None
     """Mount the run's directories and those of artifacts into the container at the same paths. Default: true for
-    `docker_run`, false for `docker`."""
+    `docker_run`, false for `docker` and on hosts of a docker backend."""
     # container
     engine: str | None = None
     """Engine for `type: container`: `apptainer`, `enroot`, `podman` or `docker`; `auto` takes the first that the node has.

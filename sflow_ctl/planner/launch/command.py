@@ -122,18 +122,6 @@ def _with_fail_fast(task: schema.Task, operator: schema.Operator, script: str) -
     return f"{_STRICT}{script}" if is_strict else f"{_FAIL_FAST}{script}" if task.fail_fast else script
 
 
-def _of_docker_backend(backend: schema.Backend) -> schema.Operator:
-    """Return the operator of a docker backend's tasks that name none."""
-    return schema.Operator(
-        name=f"default_{backend.name}",
-        type="docker_run",
-        image=backend.image,
-        mounts=backend.mounts,
-        workdir=backend.workdir,
-        extra_args=backend.extra_args,
-    )
-
-
 _TEXT_FIELDS = ("account", "partition", "qos", "reservation", "job_id", "export", "mpi", "user", "host")
 
 
@@ -150,16 +138,15 @@ def command(
     directories: Sequence[str],
     step: Step | None,
     engine: str,
+    docker_args: Sequence[str] = (),
 ) -> Command:
     """Return the command line of one concrete task on an agent; `step` is None away from Slurm.
 
     `directories` are those that a container sees at the same path as its node; `engine` is that of operators
-    that name none.
+    that name none, and `docker_args` are more options for `docker run`.
 
     Raises: UnplannableError, NumberError.
     """
-    if operator is None and backend.type == "docker":
-        operator = _of_docker_backend(backend)
     if operator is None:
         kind = "srun" if backend.type == "slurm" else "bash"
         return Command(
@@ -178,7 +165,10 @@ def command(
         case "python":
             argv = (operator.python_exec or "python", *operator.extra_args, "-c", script)
         case "docker" | "docker_run":
-            argv, container = ("bash", "-lc", script), docker_container(operator, directories)
+            argv, container = (
+                ("bash", "-lc", script),
+                docker_container(operator, directories, docker_args, is_here=not backend.hosts),
+            )
         case "k8s" | "k8s_mpi":
             argv = _pod_script(task, operator, backend, script)
         case "container":

@@ -1,22 +1,46 @@
-"""The `docker` and `container` operators: what an agent must know to run a task in a container.
+"""The `docker` and `container` operators, and the tasks of docker backends: what an agent must know to run a task in a container.
 
 Names of engines are checked with the file (`schema.CHOICES`) and the settings.
 """
 
-from collections.abc import Sequence
-from typing import cast
+from collections.abc import Callable, Sequence
+from typing import Any, cast
 
 from protocol.messages.rank_spec import Container, EngineChoice
 from sflow_ctl.format import schema
+from sflow_ctl.format.rules.operators import operator_findings
+from sflow_ctl.planner.findings import UnplannableError
+from sflow_ctl.planner.launch.arguments import replaced_arguments, split_arguments
 from sflow_ctl.planner.numbers import as_flag, at
 
 
-def docker_container(operator: schema.Operator, directories: Sequence[str]) -> Container:
+def operator_of_backend(backend: schema.Backend, value: Callable[[Any], Any]) -> schema.Operator:
+    """Return the operator of a docker backend's tasks that name none. Raises: UnplannableError, ExpressionError."""
+    given = {
+        name: value(getattr(backend, name))
+        for name in ("image", "runtime", "mounts", "workdir", "extra_args")
+    }
+    for name in ("image", "runtime", "workdir"):
+        given[name] = None if given[name] is None else str(given[name])
+    for name in ("mounts", "extra_args"):
+        given[name] = [str(one) for one in given[name]]
+    operator = schema.Operator(name=f"default_{backend.name}", type="docker_run", **given)
+    for finding in operator_findings(operator, lambda *_: ""):
+        raise UnplannableError(
+            finding.code, f'backend "{backend.name}": {finding.what}', finding.hint, ("backend",)
+        )
+    return operator
+
+
+def docker_container(
+    operator: schema.Operator, directories: Sequence[str], more: Sequence[str], is_here: bool
+) -> Container:
     """Return a container as `docker run` makes it; of the run's `directories` it sees those that the operator asks for.
 
-    Raises: NumberError.
+    `more` are options of the command line, which win over the operator's. `is_here` is false on hosts, which need not
+    have these directories. Raises: NumberError.
     """
-    sees_run = _flag(operator, "auto_mount_runtime_dirs", operator.type == "docker_run")
+    sees_run = _flag(operator, "auto_mount_runtime_dirs", operator.type == "docker_run" and is_here)
     assert operator.image is not None
     return Container(
         engine=cast("EngineChoice", operator.runtime or "docker"),
@@ -26,7 +50,7 @@ def docker_container(operator: schema.Operator, directories: Sequence[str]) -> C
         directories=_outermost(directories) if sees_run else (),
         gpus=None if operator.gpus is None else str(operator.gpus),
         pass_envs=_flag(operator, "pass_envs", True),
-        extra_args=tuple(operator.extra_args),
+        extra_args=replaced_arguments(split_arguments(operator.extra_args), more),
     )
 
 
@@ -50,7 +74,7 @@ def any_container(operator: schema.Operator, directories: Sequence[str], engine:
         if operator.remap_root is None
         else at(("operator", "remap_root"), as_flag, operator.remap_root),
         network=operator.network or "host",
-        extra_args=tuple(operator.extra_args),
+        extra_args=split_arguments(operator.extra_args),
     )
 
 

@@ -15,7 +15,9 @@ from sflow_ctl.format import schema
 from sflow_ctl.plan.model import AssignedArgument, Launcher, PlannedNode
 from sflow_ctl.planner.findings import UnplannableError
 from sflow_ctl.planner.hidden_values import SCRIPT_VARIABLE, without_secrets
+from sflow_ctl.planner.launch.arguments import replaced_arguments
 from sflow_ctl.planner.launch.command import Command, command, merged_operator
+from sflow_ctl.planner.launch.containers import operator_of_backend
 from sflow_ctl.planner.launch.geometry import ranks_per_node
 from sflow_ctl.planner.launch.launchers import once_per_node, plan_launcher
 from sflow_ctl.planner.launch.srun import Step, chooses_nodes
@@ -23,6 +25,7 @@ from sflow_ctl.planner.launch.ssh import SCRIPT
 from sflow_ctl.planner.numbers import as_flag, as_seconds, at
 from sflow_ctl.planner.phases.artifacts import PlannedArtifacts
 from sflow_ctl.planner.phases.backends import PlannedBackends
+from sflow_ctl.planner.phases.nodes import job_of
 from sflow_ctl.planner.placement.requests import PlacedTask
 from sflow_ctl.planner.source import PlanInput
 
@@ -105,12 +108,29 @@ def plan_launch(
     operator = merged_operator(task, setting.operators, value)
     directories = [*setting.mounts, *(env[name] for name in _SHARED_DIRECTORIES)]
     step = _step(setting, placed, nodes, directories)
-    engine = setting.source.context.container_engine
-    how = command(task, operator, placed.backend, script, env, directories, step, engine)
+    context = setting.source.context
+    is_on_docker = placed.backend.type == "docker"
+    if operator is None and is_on_docker:
+        operator = operator_of_backend(placed.backend, value)
+    docker_args = replaced_arguments(context.extra_args if is_on_docker else (), context.docker_args)
+    how = command(
+        task,
+        operator,
+        placed.backend,
+        script,
+        env,
+        directories,
+        step,
+        context.container_engine,
+        docker_args,
+    )
     is_step_like = how.operator_kind == "srun" and how.launch_kind == "process"
     is_on_slurm = placed.backend.type == "slurm"
-    has_geometry = is_step_like or (operator is None and how.launch_kind == "process")
-    is_gang = has_geometry and (is_on_slurm or not setting.source.rules.local_tasks_have_one_process)
+    is_contained = is_on_docker and how.container is not None
+    has_geometry = is_step_like or is_contained or (operator is None and how.launch_kind == "process")
+    is_gang = has_geometry and (
+        is_on_slurm or is_contained or not setting.source.rules.local_tasks_have_one_process
+    )
     ranks = ranks_per_node(operator, placed.node_count) if is_gang else (1,)
     launcher = plan_launcher(task, value, placed.placement, how, script)
     if launcher is not None:
@@ -203,7 +223,7 @@ def _step(
     resources = placed.task.resources
     return Step(
         task=placed.replica.name,
-        job_id=context.job_id,
+        job_id=job_of(setting.backends.nodes_of[placed.backend.name], context),
         nodes=tuple(node.name for node in nodes),
         node_count=placed.node_count,
         het_groups=het_groups,

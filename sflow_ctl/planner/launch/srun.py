@@ -12,6 +12,7 @@ from msgspec import Struct
 from sflow_ctl.format import schema
 from sflow_ctl.plan.model import AssignedArgument, AssignedValue
 from sflow_ctl.planner.findings import UnplannableError
+from sflow_ctl.planner.launch.arguments import split_arguments
 from sflow_ctl.planner.numbers import as_flag, at
 from sflow_ctl.slurm.nodelist import NodeListError, expand_nodelist
 
@@ -71,12 +72,12 @@ def srun_command(
 ) -> tuple[tuple[str, ...], tuple[AssignedArgument, ...]]:
     """Return a step's command line, and which of its arguments are filled in once the task has its nodes.
 
-    `extra_args` follow the generated options unchanged, except that container mounts among them join the
+    The words of `extra_args` follow the generated options, except that container mounts among them join the
     others.
 
     Raises: UnplannableError, NumberError.
     """
-    extra, more_mounts = _without_mounts(step.task, operator.extra_args)
+    extra, more_mounts = _without_mounts(step.task, split_arguments(operator.extra_args))
     line = _Line()
     _allocation_options(operator, step, line)
     _geometry_options(operator, step, line)
@@ -100,7 +101,9 @@ def srun_command(
 
 def has_several_processes(operator: schema.Operator, step: Step) -> bool:
     """Return whether a step may have more than one process; True where Slurm decides it from GPUs or `extra_args`."""
-    if operator.gpus_per_task or any(one.startswith(_SETS_PROCESSES) for one in operator.extra_args):
+    if operator.gpus_per_task or any(
+        one.startswith(_SETS_PROCESSES) for one in split_arguments(operator.extra_args)
+    ):
         return True
     if operator.ntasks not in (None, ""):
         return str(operator.ntasks) != "1"
@@ -118,7 +121,7 @@ def chooses_nodes(operator: schema.Operator) -> bool:
     return (
         bool(operator.nodelist)
         or is_sized
-        or any(one.startswith(_CHOOSES_NODES) for one in operator.extra_args)
+        or any(one.startswith(_CHOOSES_NODES) for one in split_arguments(operator.extra_args))
     )
 
 
@@ -209,7 +212,10 @@ def uses_container(operator: schema.Operator) -> bool:
     return bool(
         operator.container_image
         or operator.container_name
-        or any(argument.split("=", 1)[0] == "--container-image" for argument in operator.extra_args)
+        or any(
+            argument.split("=", 1)[0] == "--container-image"
+            for argument in split_arguments(operator.extra_args)
+        )
     )
 
 

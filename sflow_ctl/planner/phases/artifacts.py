@@ -48,6 +48,8 @@ class Places(Struct, frozen=True):
     """Artifacts used only by tasks on other machines; the agents there check their paths."""
     may_lack: bool = False
     """A missing artifact is only a warning."""
+    skips_check: bool = False
+    """Nodes do not look for paths that are not made or fetched by the run."""
 
 
 class PlannedArtifacts(Struct, frozen=True):
@@ -92,7 +94,8 @@ def plan_artifacts(
         context.run_directory,
         context.path_exists,
         use.elsewhere,
-        context.may_lack_artifacts,
+        context.may_lack_artifacts or context.skips_artifact_check,
+        context.skips_artifact_check,
     )
     others = {
         "backends": backends.view,
@@ -211,7 +214,7 @@ def _plan_one(
         return Materialised(uri, absolute, directory=absolute, is_on_nodes=True)
     if not places.path_exists(absolute):
         _note_missing(artifact.name, scheme, absolute, places, findings)
-    return Materialised(uri, absolute, is_on_nodes=scheme == "fs")
+    return Materialised(uri, absolute, is_on_nodes=scheme == "fs" and not places.skips_check)
 
 
 def _inline(

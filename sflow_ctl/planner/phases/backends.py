@@ -88,7 +88,8 @@ def plan_backends(source: PlanInput, values: Mapping[str, Any], findings: Findin
             if is_used:
                 nodes_of[backend.name] = tuple(nodes)
                 numbered += nodes
-        if is_used and backend.type == "local" and (backend.include_nodes or backend.exclude_nodes):
+        is_here = backend.type == "local" or (backend.type == "docker" and not backend.hosts)
+        if is_used and is_here and (backend.include_nodes or backend.exclude_nodes):
             where = findings.loaded.where("backends", backend.name)
             what = f'backend "{backend.name}" is this machine: include_nodes and exclude_nodes have no effect'
             findings.warn("no-effect", what, where)
@@ -113,10 +114,6 @@ def _refuse_unsupported(source: PlanInput, choice: BackendChoice, findings: Find
             hint = "it runs on this machine and on Slurm, and does not support the Kubernetes backend"
             hint += f": use backend {' or '.join(others)} instead" if others else ""
             findings.add("backend-unsupported", what, where, hint)
-        elif backend.hosts and not source.context.allow_placeholder_nodes:
-            what = f'backend "{backend.name}" has hosts of docker, and sflow-ctl starts containers on this machine only'
-            where = findings.loaded.where("backends", backend.name, "hosts")
-            findings.add("backend-unsupported", what, where, "leave hosts out to use this machine")
 
 
 def _require_job_fields(source: PlanInput, findings: Findings) -> None:

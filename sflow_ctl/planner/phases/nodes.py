@@ -4,16 +4,23 @@ import contextlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import msgspec
+
 from protocol.text.counted import counted
 from sflow_ctl.format import schema
 from sflow_ctl.format.expressions.templates import evaluate_any
+from sflow_ctl.plan.engine_host import EngineHost
 from sflow_ctl.plan.errors import ExpressionError
 from sflow_ctl.plan.model import PlannedNode
-from sflow_ctl.planner.context import JobNode, PlanContext
+from sflow_ctl.planner.context import UNKNOWN_ADDRESS, JobNode, PlanContext
 from sflow_ctl.planner.fields import number
 from sflow_ctl.planner.findings import UnplannableError
-from sflow_ctl.planner.numbers import MAX_COUNT, as_count
+from sflow_ctl.planner.launch.arguments import split_arguments
+from sflow_ctl.planner.numbers import MAX_COUNT, as_count, as_int
 from sflow_ctl.planner.phases.node_filter import NodeFilter
+
+OWN_JOBS, WRAPPER = "SFLOW_SLURM_MULTI_BACKEND_SALLOC", "SFLOW_SLURM_WRAPPER_BACKEND"
+"""Variables of a job: all backends but the named one get jobs of their own. Source: sflow 0.3.1, set by its `batch`."""
 
 
 def backend_nodes(
@@ -36,17 +43,21 @@ def backend_nodes(
     declared = 1
     if backend.nodes is not None:
         declared = number(subject, ("nodes",), as_count, evaluate_any(backend.nodes, names))
+    wait = None
+    if backend.wait_for_gpus is not None:
+        value = evaluate_any(backend.wait_for_gpus, names)
+        wait = number(subject, ("wait_for_gpus",), as_int, value, 0)
     hosts = NodeFilter.of(backend, names, NodeFilter(context.include_nodes, context.exclude_nodes))
-    is_in_job = backend.type == "slurm" and context.nodes_override is None and job.left
+    is_in_job = backend.type == "slurm" and context.nodes_override is None and job.is_for(backend.name)
     if is_in_job and is_used:
         given = job.take(backend.name, declared, hosts)
     elif is_in_job:
         given = ()
     else:
         count = context.nodes_override if context.nodes_override is not None else max(1, declared)
-        given = _placeholder_nodes(backend, count, is_used, context)
         if backend.hosts and context.nodes_override is None:
-            given = _kept(backend.name, given, hosts)
+            return _docker_nodes(backend, names, first, gpus, hosts, context)
+        given = _placeholder_nodes(backend, count, is_used, context)
     return [
         PlannedNode(
             index=first + index,
@@ -55,8 +66,11 @@ def backend_nodes(
             backend_index=index,
             name=node.name,
             address=node.address,
-            gpus=_gpus_of_host(backend, index, names, gpus, context),
+            gpus=gpus,
             het_group=node.het_group,
+            job_id=node.job_id,
+            wait_for_gpus=wait,
+            is_reachable=backend.type != "docker" or context.nodes_override is not None,
         )
         for index, node in enumerate(given)
     ]
@@ -70,30 +84,76 @@ def _check_options(context: PlanContext) -> None:
             raise UnplannableError("wrong-value", f"{option} must be at most {MAX_COUNT}, is {count}")
 
 
-def _gpus_of_host(
-    backend: schema.Backend, index: int, names: Mapping[str, Any], gpus: int | None, context: PlanContext
-) -> int | None:
-    """Return the GPUs of a docker backend's host, or of any node. Raises: UnplannableError."""
-    if not backend.hosts or context.nodes_override is not None or context.gpus_per_node_override is not None:
-        return gpus
-    written = backend.hosts[index].gpus_per_node
-    path = ("hosts", index, "gpus_per_node")
-    if written is None:
-        return gpus
-    return number(f'backend "{backend.name}"', path, as_count, evaluate_any(written, names), 0)
+def _docker_nodes(
+    backend: schema.Backend,
+    names: Mapping[str, Any],
+    first: int,
+    gpus: int | None,
+    hosts: NodeFilter,
+    context: PlanContext,
+) -> list[PlannedNode]:
+    """Return the hosts of a docker backend that may be used, as nodes. Raises: UnplannableError, ExpressionError."""
+    machines = [_docker_host(backend, index, names) for index in range(len(backend.hosts or ()))]
+    known = {machine.name: (index, machine) for index, machine in enumerate(machines)}
+    kept = _kept(backend.name, [JobNode(machine.name) for machine in machines], hosts)
+    nodes = []
+    for position, (index, machine) in enumerate(known[node.name] for node in kept):
+        own = gpus
+        if machine.gpus_per_node is not None and context.gpus_per_node_override is None:
+            path = ("hosts", index, "gpus_per_node")
+            own = number(f'backend "{backend.name}"', path, as_count, machine.gpus_per_node, 0)
+        nodes.append(
+            PlannedNode(
+                index=first + position,
+                backend=backend.name,
+                backend_index=position,
+                name=machine.name,
+                address=machine.ip_address or UNKNOWN_ADDRESS,
+                is_reachable=machine.ip_address is not None,
+                gpus=own,
+                engine_host=EngineHost(
+                    docker_host=machine.docker_host,
+                    context=machine.context,
+                    mounts=tuple(machine.mounts),
+                    extra_args=split_arguments(machine.extra_args),
+                ),
+            )
+        )
+    return nodes
+
+
+def _docker_host(backend: schema.Backend, index: int, names: Mapping[str, Any]) -> schema.DockerHost:
+    """Return a host with its expressions evaluated. Raises: UnplannableError, ExpressionError."""
+    written = (backend.hosts or [])[index]
+    body = evaluate_any(msgspec.structs.asdict(written), names)
+    for name in ("name", "docker_host", "context", "ip_address"):
+        body[name] = None if body[name] is None else str(body[name])
+        if body[name] is not None and (not body[name].strip() or body[name].startswith("-")):
+            what = f'backend "{backend.name}": "{name}" of host {index + 1} is "{body[name]}"'
+            hint = "write a name or an address; it cannot begin with a dash"
+            raise UnplannableError("wrong-value", what, hint, ("hosts", index, name))
+    for name in ("mounts", "extra_args"):
+        body[name] = [str(value) for value in body[name]]
+    return schema.DockerHost(**body)
+
+
+def job_of(nodes: Sequence[PlannedNode], context: PlanContext) -> str:
+    """Return the Slurm job of a backend's nodes; "0" while there is none."""
+    return next((node.job_id for node in nodes if node.job_id is not None), context.job_id)
 
 
 class JobNodes:
-    """Hands out the nodes of the Slurm job to the slurm backends in file order."""
+    """Hands out the nodes of Slurm jobs to the slurm backends in file order: those of a job that they share, or of their own."""
 
     def __init__(
         self, nodes: tuple[JobNode, ...] | None, backends: Sequence[schema.Backend], names: Mapping[str, Any]
     ) -> None:
         """`backends` are those that tasks use, `names` the values of their expressions."""
-        self.left = nodes or ()
+        self._left = nodes or ()
         self.differing: list[tuple[str, str]] = []
         """Backends that declare other numbers of nodes than they get, each with the sentence about it."""
         self._has_one_backend = len(backends) == 1
+        self._is_shared = any(node.backend is None for node in self._left)
         self._named: set[str] = set()
         """Hosts that a backend asks for by name: the others take them last."""
         for backend in backends if len(backends) > 1 else ():
@@ -102,13 +162,18 @@ class JobNodes:
             ):  # a finding where its nodes are taken
                 self._named.update(NodeFilter.of(backend, names, NodeFilter()).included)
 
+    def is_for(self, backend: str) -> bool:
+        """Return whether there is a job that the backend has nodes in."""
+        return self._is_shared or any(node.backend == backend for node in self._left)
+
     def take(self, backend: str, declared: int, hosts: NodeFilter) -> tuple[JobNode, ...]:
-        """Return a backend's nodes: all of them for the only one, else as many as it declares; only those of `hosts`.
+        """Return a backend's nodes: all of its own job, else as many as it declares; only those of `hosts`.
 
         Raises: UnplannableError.
         """
-        able = _kept(backend, self.left, hosts)
-        if self._has_one_backend:
+        own = [node for node in self._left if node.backend in (None, backend)]
+        able = _kept(backend, own, hosts)
+        if self._has_one_backend or not self._is_shared:
             if declared != len(able):
                 has = f"the job has {len(able)}" + ("" if hosts.is_empty else " that it may use")
                 text = f'backend "{backend}" declares {counted(declared, "node")}, {has}: those are used'
@@ -118,13 +183,12 @@ class JobNodes:
             what = (
                 f'backend "{backend}" needs {counted(declared, "node")}, only {len(able)} of the job are left'
             )
-            raise UnplannableError(
-                "nodes-do-not-fit", what, "ask Slurm for more, or run the backends one by one"
-            )
+            hint = f"ask Slurm for more, or set {OWN_JOBS}=1 and {WRAPPER}=BACKEND: the others get jobs of their own"
+            raise UnplannableError("nodes-do-not-fit", what, hint)
         others = {node.name for node in able if node.name in self._named and node.name not in hosts.included}
         part = sorted(able, key=lambda node: node.name in others)[:declared]
         part = [node for node in able if node in part]
-        self.left = tuple(node for node in self.left if node not in part)
+        self._left = tuple(node for node in self._left if node not in part)
         return tuple(part)
 
 
@@ -141,8 +205,6 @@ def _kept(backend: str, nodes: Sequence[JobNode], hosts: NodeFilter) -> tuple[Jo
 def _placeholder_nodes(
     backend: schema.Backend, count: int, is_used: bool, context: PlanContext
 ) -> tuple[JobNode, ...]:
-    if backend.hosts and context.nodes_override is None:
-        return tuple(JobNode(host.name, host.ip_address or "") for host in backend.hosts)
     if backend.type != "slurm" or context.nodes_override is not None:
         name, address = context.here
         return tuple(JobNode(name if i == 0 else f"{name}-{i}", address) for i in range(count))

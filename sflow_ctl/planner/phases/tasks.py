@@ -20,10 +20,12 @@ from sflow_ctl.plan.assignment import place_view, service_view
 from sflow_ctl.plan.model import DeferredExpression, PlannedFile, PlannedNode, PlannedTask
 from sflow_ctl.planner.deferred import TaskNamespace, leasing
 from sflow_ctl.planner.findings import Findings, UnplannableError
+from sflow_ctl.planner.launch.docker_hosts import check_on_hosts
 from sflow_ctl.planner.launch.plan import LaunchPlan, LaunchSetting, plan_launch
 from sflow_ctl.planner.phases.artifacts import PlannedArtifacts
 from sflow_ctl.planner.phases.backends import PlannedBackends
 from sflow_ctl.planner.phases.expand import Graph
+from sflow_ctl.planner.phases.nodes import job_of
 from sflow_ctl.planner.phases.workflow import WorkflowPolicy
 from sflow_ctl.planner.placement.moves import of_launch, settled
 from sflow_ctl.planner.placement.requests import PlacedTask, keeps_gpus, lends_gpus, port_counts
@@ -153,9 +155,11 @@ def _task_namespace(backends: PlannedBackends, graph: Graph, placed: Sequence[Pl
             "operator": name or f"default_{one.backend.name}",
         }
         if not one.placement.is_flexible:  # otherwise the scheduler chooses nodes and GPUs
-            view |= place_view([backends.nodes[index] for index in one.placement.nodes], one.placement.gpus)
+            nodes = [backends.nodes[index] for index in one.placement.nodes]
+            view |= place_view(nodes, one.placement.gpus)
             if one.served_port is not None:
-                view["service"] = service_view(view["nodes"], one.served_port)
+                is_reachable = bool(nodes) and nodes[0].is_reachable
+                view["service"] = service_view(view["nodes"], one.served_port, is_reachable)
         views[one.replica.name] = view
     for expanded in graph.tasks:
         if expanded.is_replicated:
@@ -193,13 +197,17 @@ def _plan_task(setting: _Setting, placed: PlacedTask, findings: Findings) -> Pla
             gpus=placed.placement.gpus,
             run_directory=setting.source.context.run_directory,
             backend=setting.backends.nodes_of[placed.backend.name],
-            job_id=setting.source.context.job_id if placed.backend.type == "slurm" else None,
+            job_id=job_of(setting.backends.nodes_of[placed.backend.name], setting.source.context)
+            if placed.backend.type == "slurm"
+            else None,
         )
         script, deferred = setting.scripts.script(task, replica.name, scope.names)
         launch = plan_launch(setting.launch, placed, scope.value, nodes, env, script)
         if launch.launch_kind == "ssh":
             _refuse_elsewhere(task)
         _warn_of_idle_gpus(placed, launch, findings)
+        if placed.backend.hosts:
+            check_on_hosts(task, placed.backend, launch.container, launch.operator, findings)
         probes = DeferredProbes(setting.scripts, task, replica.name, scope.names)
         watch = plan_watch(task, scope.value, probes, setting.graph.replicas_of, setting.source.rules)
         policy = _end_policy(setting, placed, scope)
@@ -265,7 +273,9 @@ def _nodes(setting: _Setting, placed: PlacedTask) -> list[PlannedNode]:
 
 
 def _required_paths(setting: _Setting, task: schema.Task, launch: LaunchPlan) -> tuple[tuple[str, str], ...]:
-    return () if launch.launch_kind == "ssh" else setting.artifacts.required_paths.get(task.name, ())
+    if launch.launch_kind == "ssh" or (launch.container is not None and setting.backends.of(task).hosts):
+        return ()  # not on this machine
+    return setting.artifacts.required_paths.get(task.name, ())
 
 
 def _end_policy(setting: _Setting, placed: PlacedTask, scope: TaskScope) -> EndPolicy:

@@ -3,8 +3,9 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from sflow_ctl.plan.assignment import gpu_environment
-from sflow_ctl.plan.model import PlannedNode, own_variables
+from sflow_ctl.plan.assignment import gpu_environment, node_variables
+from sflow_ctl.plan.log_paths import own_variables
+from sflow_ctl.plan.model import PlannedNode
 from sflow_ctl.planner.phases.expand import Replica
 from sflow_ctl.planner.phases.variables import environment_text
 
@@ -35,8 +36,7 @@ def task_environment(
         (name, environment_text(value)) for name, value in own.items() if not name.startswith(RESERVED_PREFIX)
     )
     env.update((name, environment_text(value)) for name, value in replica.sweep)
-    env["SFLOW_TASK_ASSIGNED_NODE_NAMES"] = ",".join(node.name for node in nodes)
-    env["SFLOW_TASK_ASSIGNED_NODE_IPS"] = ",".join(node.address for node in nodes)
+    env.update(node_variables(nodes))
     env.update(gpu_environment(gpus or ()))
     env["SFLOW_BACKEND_NUM_NODES"] = str(len(backend))
     if len(backend) <= MAX_LISTED_NODES:

@@ -143,7 +143,8 @@ def local_configs(
 
     GPUs are simulated where the machine has none, or represents several nodes.
     """
-    uses_real_gpus = len(nodes) == 1 and not options.simulate_gpus and NVIDIA_CONTROL.exists()
+    here = [node for node in nodes if node.engine_host is None]
+    uses_real_gpus = len(here) == 1 and not options.simulate_gpus and NVIDIA_CONTROL.exists()
     return [
         msgspec.structs.replace(
             common,
@@ -151,7 +152,9 @@ def local_configs(
             node_name=node.name,
             public_key=keys.agents[node.index].public,
             secret_key=keys.agents[node.index].secret,
-            simulated_gpus=0 if uses_real_gpus else node.gpus or 0,
+            simulated_gpus=0 if uses_real_gpus and node.engine_host is None else node.gpus or 0,
+            docker_host=None if node.engine_host is None else node.engine_host.docker_host,
+            context=None if node.engine_host is None else node.engine_host.context,
         )
         for node in nodes
     ]
@@ -174,22 +177,22 @@ def check_gpus(plan: Plan, inventories: dict[int, Inventory], options: FleetOpti
 @contextlib.contextmanager
 def open_fleet(
     request: FleetRequest,
-    allocation: "Allocation | None",
+    jobs: "Sequence[Allocation]",
     launcher: "LocalLauncher",
     print_line: Callable[[str], object] = lambda _: None,
 ) -> Iterator[Fleet]:
-    """Make a fleet, in the job if there is one; end what its launcher would leave behind.
+    """Make a fleet, in the Slurm jobs if there are any; end what its launcher would leave behind.
 
     `launcher` starts the agents of this machine. Raises: LaunchError; nothing of the fleet is left then.
     """
-    if allocation is None:
+    if not jobs:
         from sflow_ctl.runtime.fleet.local_fleet import local_fleet
 
         fleet = local_fleet(request, launcher)
     else:
         from sflow_ctl.runtime.fleet.job_fleet import job_fleet
 
-        fleet = job_fleet(request, allocation, launcher, print_line)
+        fleet = job_fleet(request, jobs, launcher, print_line)
     try:
         yield fleet
     finally:

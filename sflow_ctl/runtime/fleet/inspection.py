@@ -258,6 +258,7 @@ def _plan(names: tuple[str, ...], allocation: "Allocation | None") -> Plan:
             name=name,
             address="",
             gpus=None,
+            job_id=None if allocation is None else allocation.job_id,
         )
         for index, name in enumerate(names)
     )
@@ -267,7 +268,7 @@ def _plan(names: tuple[str, ...], allocation: "Allocation | None") -> Plan:
 @contextlib.contextmanager
 def _fleet(request: FleetRequest, allocation: "Allocation | None") -> Iterator[Fleet]:
     """Make agents that end with the inspection. Raises: LaunchError."""
-    with open_fleet(request, allocation, LocalLauncher()) if allocation else _local(request) as fleet:
+    with open_fleet(request, (allocation,), LocalLauncher()) if allocation else _local(request) as fleet:
         try:
             yield fleet
         finally:
@@ -297,7 +298,7 @@ def _let_leave(fleet: Fleet, deadline: float) -> None:
 def _local(request: FleetRequest) -> Iterator[Fleet]:
     """Make a fleet on this machine, with the file that its agents recognise the run directory by."""
     launcher = LocalLauncher()
-    with open_fleet(request, None, launcher) as fleet:
+    with open_fleet(request, (), launcher) as fleet:
         directory = request.settings.output_dir / request.run_id
         nonce = directory / layout.NONCE
         nonce.parent.mkdir(mode=0o700, parents=True)

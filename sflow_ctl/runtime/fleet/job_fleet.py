@@ -1,11 +1,11 @@
-"""Makes the fleet of a run in a Slurm job: one agent on each node of the job, started by one srun.
+"""Makes the fleet of a run in Slurm jobs: one agent on each node, started by one srun for each job.
 
 Agents on this machine, for tasks of local backends, start with the run.
 """
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from msgspec.structs import replace
 
 from protocol.errors import LaunchError
 from protocol.messages.config import AgentConfig, StepConfig
+from sflow_ctl.core.events import AgentJoined
 from sflow_ctl.plan.model import PlannedNode
 from sflow_ctl.runtime.fleet.addresses import own_addresses
 from sflow_ctl.runtime.fleet.fleet import (
@@ -28,7 +29,7 @@ from sflow_ctl.runtime.fleet.fleet import (
 from sflow_ctl.runtime.fleet.keys import RunKeys, hide_memory
 from sflow_ctl.runtime.fleet.link import FleetLink, LinkTimes
 from sflow_ctl.runtime.fleet.local import LocalLauncher
-from sflow_ctl.runtime.fleet.mixed import MixedLauncher
+from sflow_ctl.runtime.fleet.mixed import JobSteps, MixedLauncher
 from sflow_ctl.runtime.fleet.registration import JoinedAgents, wait_for_agents
 from sflow_ctl.runtime.fleet.step import StepLauncher
 from sflow_ctl.runtime.record.durable import write_durably
@@ -37,28 +38,22 @@ from sflow_ctl.runtime.slurm.allocation import Allocation
 JOB_ORPHAN_GRACE_S = 60.0
 
 
-class _Step(Struct, frozen=True):
-    """The job step that is to start the agents."""
+class _Start(Struct, frozen=True):
+    """The start of the agents."""
 
     request: FleetRequest
-    launcher: StepLauncher
+    steps: JobSteps
     link: FleetLink
-    config: StepConfig
     print_line: Callable[[str], object]
-
-    @property
-    def expected(self) -> dict[int, str]:
-        """The nodes of the job, by number in the run."""
-        return {node: name for node, name in enumerate(self.config.nodes) if name}
 
 
 def job_fleet(
     request: FleetRequest,
-    allocation: Allocation,
+    jobs: Sequence[Allocation],
     local: LocalLauncher | None = None,
     print_line: Callable[[str], object] = lambda _: None,
 ) -> Fleet:
-    """Start an agent on each node of the job that the plan uses; return once they have reported.
+    """Start an agent on each node of the jobs that the plan uses; return once they have reported.
 
     `print_line` gets notes about long waits.
 
@@ -75,25 +70,28 @@ def job_fleet(
         undo.callback(link.close)
         nonce_path = _nonce_path(request)
         common = common_config(request, keys, link, nonce, grace_s)
-        config = _step_config(request, keys, common, nonce_path)
-        launcher = _step_launcher(request, allocation)
-        undo.callback(launcher.end)
+        steps = JobSteps(
+            [
+                (_step_launcher(request, job), _step_config(request, keys, common, nonce_path, job))
+                for job in jobs
+            ]
+        )
+        undo.callback(steps.end)
         configs = local_configs(common, here, keys, request.options)
-        _check_gpus_here(here, configs, config.nodes)
-        step = _Step(request, launcher, link, config, print_line)
+        _check_gpus_here(here, configs, steps.expected.values())
         try:
             _write_nonce(nonce_path, nonce)
-            agents = _start_agents(step)
+            agents = _start_agents(_Start(request, steps, link, print_line))
             link.admission.end_enrolment()
         finally:
             nonce_path.unlink(missing_ok=True)
         warnings = check_gpus(plan, agents.inventories(), request.options)
         undo.pop_all()
-    missing = frozenset(step.expected) - agents.joined.keys()
+    missing = frozenset(steps.expected) - agents.joined.keys()
     for node in missing:
         link.abandon(node, "the run began without it")
     return Fleet(
-        MixedLauncher(local, launcher) if here and local is not None else launcher,
+        MixedLauncher(local, steps) if here and local is not None else steps,
         link,
         keys,
         nonce,
@@ -104,7 +102,7 @@ def job_fleet(
         missing=missing,
         warnings=warnings,
         fence_s=grace_s + ORPHANS_END_WITHIN_S,
-        close=launcher.end,
+        close=steps.end,
     )
 
 
@@ -124,8 +122,13 @@ def _write_nonce(path: Path, nonce: str) -> None:
     write_durably(path, nonce.encode())  # by a rename: a link that is there is replaced, not followed
 
 
-def _step_config(request: FleetRequest, keys: RunKeys, common: AgentConfig, nonce_path: Path) -> StepConfig:
-    names = tuple("" if node.backend_type == "local" else node.name for node in request.plan.nodes)
+def _step_config(
+    request: FleetRequest, keys: RunKeys, common: AgentConfig, nonce_path: Path, job: Allocation
+) -> StepConfig:
+    names = tuple(
+        node.name if node.backend_type == "slurm" and node.job_id == job.job_id else ""
+        for node in request.plan.nodes
+    )
     in_job = msgspec.structs.replace(
         common,
         nonce_path=str(nonce_path),
@@ -143,22 +146,31 @@ def _step_launcher(request: FleetRequest, allocation: Allocation) -> StepLaunche
     )
 
 
-def _start_agents(step: _Step) -> JoinedAgents:
-    """Start the step; start it again without a node whose loss ended it. Raises: LaunchError."""
-    expected = awaited = step.expected
-    within_s = step.request.settings.join_within_s
-    least = min(step.request.options.min_nodes or len(expected), len(expected))
+def _start_agents(start: _Start) -> JoinedAgents:
+    """Start the steps; start one again without a node whose loss ended it. Raises: LaunchError."""
+    expected = awaited = start.steps.expected
+    within_s = start.request.settings.join_within_s
+    least = min(start.request.options.min_nodes or len(expected), len(expected))
+    joined: dict[int, AgentJoined] = {}
     while True:
-        step.launcher.launch(step.config, os.environ, awaited)
-        agents = wait_for_agents(step.link, step.launcher, awaited, within_s, least, step.print_line)
-        if agents.step_end is None:
-            return agents
-        awaited = {node: expected[node] for node in sorted(agents.joined)}
-        step.link.admission.restart_enrolment()
+        start.steps.launch(os.environ, awaited)
+        agents = wait_for_agents(
+            start.link, start.steps, awaited, within_s, least - len(joined), start.print_line
+        )
+        joined |= agents.joined
+        if not agents.ended:
+            return JoinedAgents(joined)
+        # The agents of other jobs' steps are up.
+        lost = start.steps.of_same_job(agents.ended)
+        awaited = {node: expected[node] for node in sorted(joined) if node in lost}
+        joined = {node: event for node, event in joined.items() if node not in lost}
+        if not awaited:
+            return JoinedAgents(joined)
+        start.link.admission.restart_enrolment()
 
 
 def _check_gpus_here(
-    here: Sequence[PlannedNode], configs: list[AgentConfig], job_nodes: tuple[str, ...]
+    here: Sequence[PlannedNode], configs: list[AgentConfig], job_nodes: Collection[str]
 ) -> None:
     """Refuse to give out the real GPUs of a node twice, locally and as a node of the job. Raises: LaunchError."""
     name = os.environ.get("SLURMD_NODENAME", "")

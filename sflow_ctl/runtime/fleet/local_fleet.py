@@ -34,12 +34,13 @@ def local_fleet(request: FleetRequest, launcher: LocalLauncher) -> Fleet:
     configs = local_configs(common, plan.nodes, keys, request.options)
     fence_s = grace_s + ORPHANS_END_WITHIN_S
     fleet = Fleet(launcher, link, keys, nonce, configs, common, fence_s=fence_s)
-    if plan.nodes[0].gpus and not configs[0].simulated_gpus:
+    if any(node.gpus and not config.simulated_gpus for node, config in zip(plan.nodes, configs, strict=True)):
         from sflow_ctl.runtime.fleet.registration import wait_for_agents
 
+        names = {node.index: node.name for node in plan.nodes}
         try:
             launcher.start(configs)
-            agents = wait_for_agents(link, launcher, {0: plan.nodes[0].name}, settings.join_within_s, 1)
+            agents = wait_for_agents(link, launcher, names, settings.join_within_s, len(names))
             fleet.warnings = check_gpus(plan, agents.inventories(), request.options)
         except BaseException:
             launcher.end()

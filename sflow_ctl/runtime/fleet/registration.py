@@ -49,8 +49,8 @@ class JoinedAgents(Struct, frozen=True):
     """The agents that have joined, by node; their hellos are answered when the run begins."""
 
     joined: dict[int, AgentJoined]
-    step_end: str | None = None
-    """How the job step ended meanwhile: a node that srun cannot reach ends all the others with it."""
+    ended: tuple[int, ...] = ()
+    """Nodes whose job step ended meanwhile: a node that srun cannot reach ends all the others with it."""
 
     def addresses(self) -> dict[str, str]:
         """Return the addresses of the nodes that have joined, by name.
@@ -99,7 +99,7 @@ def wait_for_agents(
         if now >= deadline or ended:
             step_end = ended[0].how if ended else None
             if len(joined) >= min_nodes:
-                return JoinedAgents(joined, step_end)
+                return JoinedAgents(joined, tuple(end.node for end in ended))
             shortage, endpoints = link.listeners.shortage(), link.control_endpoints
             raise _incomplete(expected, joined, step_end, launcher.said(), within_s, endpoints, shortage)
         if reminders and now >= reminders[0]:

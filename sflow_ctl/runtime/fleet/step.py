@@ -23,7 +23,7 @@ from sflow_ctl.runtime.fleet.local import AgentEnd
 from sflow_ctl.runtime.slurm.allocation import Allocation
 from sflow_ctl.runtime.slurm.node_sweep import NodeSweeps
 from sflow_ctl.slurm.hints import telling_lines
-from sflow_ctl.slurm.step_command import step_argv, step_environment
+from sflow_ctl.slurm.step_command import outside_of_job, step_argv, step_environment
 
 CONFIG_VARIABLE = "SFLOW_AGENT_CONFIG"
 _QUOTED_BYTES = 2000
@@ -74,6 +74,8 @@ class StepLauncher:
         Raises: LaunchError.
         """
         self._nodes, self._names = list(nodes), nodes
+        if environ.get("SLURM_JOB_ID") not in (None, self._allocation.job_id):
+            environ = outside_of_job(environ)
         argv = step_argv(
             (*_with_jobs_name(environ), self._python, "-I", "-X", "utf8", "-m", "sflow_agent"),
             job_id=self._allocation.job_id,

@@ -58,19 +58,22 @@ def conclude(
     outputs: dict[str, dict[str, Any]],
     output_problems: dict[str, list[str]],
     refused: dict[str, int],
-    job_id: str | None,
+    job_ids: Sequence[str],
     resumed: "ResumedSummary | None" = None,
     record_error: OSError | None = None,
 ) -> RunEnd:
     """Settle the outcome of a run that has stopped, and write its summary and results.
 
-    `refused` counts messages that were refused or dropped, by kind; `job_id` is the Slurm job, None outside of one.
+    `refused` counts messages that were refused or dropped, by kind; `job_ids` are the Slurm jobs, none outside of one.
     `record_error` is what kept the journal from being written, if anything did: a run that did not complete then has status 3.
     """
     plan = state.plan
-    if job_id is not None:
-        nodes = [node.name for node in plan.nodes if node.backend_type == "slurm"]
-        finish = with_slurm_reason(finish, job_id, nodes)
+    for job_id in job_ids:
+        nodes = [node.name for node in plan.nodes if node.job_id == job_id]
+        told = with_slurm_reason(finish, job_id, nodes)
+        if told is not finish:
+            finish = told
+            break
     finish = _with_workflow_success(finish, plan, directory.path)
     status = _exit_status(finish)
     whole = summary(

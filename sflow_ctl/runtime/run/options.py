@@ -29,7 +29,7 @@ class WorkflowOptions(Struct, frozen=True, kw_only=True):
     ignored_backends: tuple[str, ...] = ()
     """Backends whose tasks a plan leaves out."""
     skip_artifact_check: bool = False
-    """Start although paths of artifacts are missing here."""
+    """Start although paths of artifacts are missing, here or on nodes."""
     shows_unsupported: bool = False
     """Show tasks on backends that are not run here."""
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -44,12 +44,18 @@ class FleetOptions(Struct, frozen=True, kw_only=True):
     simulate_gpus: bool = False
     """Local agents only count their GPUs, although this machine has some."""
     require_idle_gpus: bool = False
+    wait_for_gpus: int | None = None
+    """Wait so many seconds for other processes to leave this machine's GPUs, 0 for ever; None leaves it to backends."""
     min_nodes: int | None = None
     no_kill: bool = False
     job_id: str | None = None
     """A running Slurm job to use."""
     extra_args: tuple[str, ...] = ()
-    """Arguments of salloc, after the backend's own."""
+    """Arguments of salloc and of `docker run`, which win over those of the file."""
+    extra_salloc_args: tuple[str, ...] = ()
+    """Those of salloc only; they win over `extra_args`."""
+    extra_docker_args: tuple[str, ...] = ()
+    """Those of `docker run` only; they win over `extra_args`."""
     include_nodes: tuple[str, ...] = ()
     """Hosts that every backend is limited to, each entry one or several with commas or blanks."""
     exclude_nodes: tuple[str, ...] = ()

@@ -17,6 +17,8 @@ from protocol.errors import Finding, PlanError, SpecError, UsageError
 from sflow_ctl.format.loader import DocumentError, LoadedDocument, load_documents
 from sflow_ctl.plan.model import Plan
 from sflow_ctl.plan.secrets import SECRETS
+from sflow_ctl.planner.launch.arguments import replaced_arguments, split_arguments
+from sflow_ctl.planner.phases.nodes import OWN_JOBS, WRAPPER
 from sflow_ctl.planner.pipeline import PlanContext, build_plan, findings_after
 from sflow_ctl.runtime.files.programs import is_installed
 from sflow_ctl.runtime.files.settings_files import (
@@ -51,8 +53,24 @@ class NodeSource(Struct, frozen=True):
 
     allocation: "Allocation | None" = None
     """The Slurm job that this run is in; None on this machine, and if a job must be requested."""
-    must_ask: bool = False
-    """Return whether a job must be requested with salloc."""
+    asked: tuple[str, ...] = ()
+    """Backends for each of which a job must be requested with salloc."""
+    wrapper: str | None = None
+    """The only backend that the job is for; None where all share it."""
+
+
+class BackendJob(Struct, frozen=True):
+    """A Slurm job of a run."""
+
+    allocation: "Allocation"
+    backend: str | None
+    """The only backend that it is for; None where all share it."""
+
+    @property
+    def nodes(self) -> "tuple[JobNode, ...]":
+        """Return its nodes for planning."""
+        job_id = self.allocation.job_id
+        return tuple(replace(node, job_id=job_id, backend=self.backend) for node in self.allocation.nodes)
 
 
 class PlannedRun(Struct, frozen=True):
@@ -62,16 +80,21 @@ class PlannedRun(Struct, frozen=True):
     settings: RunSettings
     run_id: str
     workflow_yaml: str
-    allocation: "Allocation | None"
-    """The Slurm job whose nodes are used; None on this machine."""
-    salloc: tuple[str, ...]
-    """The command that requests nodes; empty when none are needed."""
+    jobs: tuple[BackendJob, ...]
+    """The Slurm jobs whose nodes are used: at first the one that the run is in, if any."""
+    salloc: tuple[tuple[str, tuple[str, ...]], ...]
+    """Backends that need jobs of their own, each with the command that requests its nodes."""
     replan: Callable[[str, "tuple[JobNode, ...]", tuple[str, str]], Plan]
-    """Plan again with a job's id and nodes, and this host's name and address as those nodes see it."""
+    """Plan again with the id of the run's job, the nodes of all jobs, and this host's name and address as those see it."""
     earlier: "PriorRun | None" = None
     """The run to resume."""
     sources: tuple[SourceFile, ...] = ()
     """The workflow files that the plan is made from; of a resume without any, those of the run."""
+
+    @property
+    def gone_at(self) -> float | None:
+        """When the time of the first of its jobs is over, in monotonic seconds; None if no job has a limit."""
+        return min((one for job in self.jobs if (one := job.allocation.ends_at) is not None), default=None)
 
     @property
     def generation(self) -> Generation:
@@ -161,7 +184,7 @@ def plan_run(read: ReadRun, options: RunOptions, is_dry: bool) -> PlannedRun:
         plan = msgspec.structs.replace(plan, warnings=(*plan.warnings, *upload_warnings(plan)))
     if not any(node.backend_type == "slurm" for node in plan.nodes):
         nodes = NodeSource()
-    salloc = _salloc_command(read, options, name) if nodes.must_ask else ()
+    salloc = _salloc_commands(read, options, name, nodes.asked) if nodes.asked else ()
     recorded, is_own_copy = (
         loaded.recorded_yaml(),
         earlier is not None and not options.workflow.are_files_given,
@@ -169,7 +192,17 @@ def plan_run(read: ReadRun, options: RunOptions, is_dry: bool) -> PlannedRun:
     sources = (
         earlier.facts.sources if earlier is not None and is_own_copy else source_files(options.workflow.files)
     )
-    return PlannedRun(plan, settings, run_id, recorded, nodes.allocation, salloc, replan, earlier, sources)
+    return PlannedRun(
+        plan,
+        settings,
+        run_id,
+        recorded,
+        () if nodes.allocation is None else (BackendJob(nodes.allocation, nodes.wrapper),),
+        salloc,
+        replan,
+        earlier,
+        sources,
+    )
 
 
 def _check_run_id(run_id: str) -> None:
@@ -184,10 +217,18 @@ def _find_nodes(loaded: LoadedDocument, options: RunOptions, is_dry: bool) -> No
     fleet = options.fleet
     if fleet.nodes is not None or not any(one.type == "slurm" for one in loaded.document.backends):
         return NodeSource()
+    from sflow_ctl.batch.slurm_request import used_slurm_backends
     from sflow_ctl.runtime.slurm.allocation import allocation_of, current_allocation
 
     allocation = current_allocation(os.environ) if fleet.job_id is None else allocation_of(fleet.job_id)
-    return NodeSource(allocation, allocation is None and not is_dry and is_installed("salloc"))
+    can_ask = not is_dry and is_installed("salloc")
+    used = used_slurm_backends(loaded)
+    wrapper = os.environ.get(WRAPPER) if os.environ.get(OWN_JOBS) == "1" else None
+    if allocation is None:
+        return NodeSource(asked=used if can_ask else ())
+    if wrapper not in used or len(used) == 1 or not (can_ask or is_dry):
+        return NodeSource(allocation)
+    return NodeSource(allocation, tuple(name for name in used if name != wrapper), wrapper)
 
 
 def _plan_context(
@@ -204,8 +245,10 @@ def _plan_context(
         max_running=options.tasks.max_running,
         path_exists=os.path.exists,
         read_text=lambda path: Path(path).read_text(encoding="utf-8"),
-        job_nodes=None if allocation is None else allocation.nodes,
+        job_nodes=None if allocation is None else BackendJob(allocation, nodes.wrapper).nodes,
         job_id="0" if allocation is None else allocation.job_id,
+        docker_args=split_arguments(options.fleet.extra_docker_args),
+        extra_args=split_arguments(options.fleet.extra_args),
         container_engine=read.found.settings.container_engine,
         given=job_fields(read.found) if allocation is None else frozenset(JOB_FIELDS),
         compat=options.workflow.compat,
@@ -213,21 +256,31 @@ def _plan_context(
         exclude_nodes=options.fleet.exclude_nodes,
         ignored_backends=frozenset(options.workflow.ignored_backends),
         shows_unsupported=options.workflow.shows_unsupported,
-        may_lack_artifacts=is_dry or options.workflow.skip_artifact_check,
+        may_lack_artifacts=is_dry,
+        skips_artifact_check=options.workflow.skip_artifact_check,
         monitors_workflow=options.tasks.enable_workflow_monitor,
         monitored_tasks=options.tasks.enable_task_monitor,
-        allow_placeholder_nodes=is_dry or nodes.must_ask,
+        allow_placeholder_nodes=is_dry or bool(nodes.asked),
     )
 
 
-def _salloc_command(read: ReadRun, options: RunOptions, name: str) -> tuple[str, ...]:
-    from sflow_ctl.batch.slurm_request import completed, slurm_request
+def _salloc_commands(
+    read: ReadRun, options: RunOptions, name: str, backends: Sequence[str]
+) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """Return the command that requests a job for each of these backends."""
+    from sflow_ctl.batch.slurm_request import completed, slurm_requests
     from sflow_ctl.planner.phases.node_filter import NodeFilter
     from sflow_ctl.runtime.slurm.own_allocation import salloc_argv
 
     more = NodeFilter(options.fleet.include_nodes, options.fleet.exclude_nodes)
-    request = completed(slurm_request(read.loaded, more), options.workflow.settings, read.found.settings)
-    return salloc_argv(request, name, options.fleet.extra_args)
+    fleet = options.fleet
+    said = replaced_arguments(split_arguments(fleet.extra_args), split_arguments(fleet.extra_salloc_args))
+    commands = []
+    for request in slurm_requests(read.loaded, more):
+        if request.backend is not None and request.backend in backends:
+            whole = completed(request, options.workflow.settings, read.found.settings)
+            commands.append((request.backend, salloc_argv(whole, name, said)))
+    return tuple(commands)
 
 
 def _with_simulated_gpus(plan: Plan, options: RunOptions) -> Plan:
@@ -240,7 +293,15 @@ def _with_simulated_gpus(plan: Plan, options: RunOptions) -> Plan:
         plan, has_driver=NVIDIA_CONTROL.exists(), is_asked_for=options.fleet.simulate_gpus
     )
     warnings = plan.warnings if warning is None else (*plan.warnings, warning)
-    return msgspec.structs.replace(plan, simulated_gpus=count, warnings=warnings)
+    nodes = plan.nodes
+    if options.fleet.simulate_gpus:
+        nodes = tuple(
+            msgspec.structs.replace(node, engine_host=replace(node.engine_host, simulates_gpus=True))
+            if node.engine_host is not None
+            else node
+            for node in nodes
+        )
+    return msgspec.structs.replace(plan, nodes=nodes, simulated_gpus=count, warnings=warnings)
 
 
 def _selected(plan: Plan, options: TaskOptions) -> Plan:

@@ -1,4 +1,4 @@
-"""Checks before anything is started: the programs that tasks need, and artifacts that must be fetched; the log's first lines.
+"""Checks before anything is started: programs that tasks need, artifacts to fetch, GPUs in use; the log's first lines.
 
 Called by `workflow.py`.
 """
@@ -12,6 +12,7 @@ from sflow_ctl.format.schema import CONTAINER_ENGINES
 from sflow_ctl.plan.model import Plan, PlannedTask
 from sflow_ctl.runtime.files.programs import is_installed
 from sflow_ctl.runtime.record.run_log import RunLog
+from sflow_ctl.runtime.run.options import FleetOptions
 
 if TYPE_CHECKING:
     from sflow_ctl.runtime.artifacts.fetching import FetchDisplay
@@ -64,6 +65,15 @@ def log_beginning(
         log.warning(warning)
     for item in fetched:
         (log.warning if item.is_warning else log.info)(item.sentence())
+
+
+def await_gpus(plan: Plan, options: FleetOptions, say: Callable[[str], object]) -> None:
+    """Wait for this machine's GPUs if the user or the file wants that. Raises: LaunchError if they stay in use."""
+    if options.wait_for_gpus is None and all(node.wait_for_gpus is None for node in plan.nodes):
+        return
+    from sflow_ctl.runtime.idle_gpus import wait_for_gpus  # few runs wait
+
+    wait_for_gpus(plan, options, say)
 
 
 def _programs(task: PlannedTask) -> tuple[str, ...]:

@@ -38,8 +38,13 @@ from sflow_ctl.runtime.record.summary_writer import SummaryWriter
 from sflow_ctl.runtime.run.controller import Controller
 from sflow_ctl.runtime.run.ending import RunEnd, conclude, with_archive
 from sflow_ctl.runtime.run.options import RunOptions
-from sflow_ctl.runtime.run.planning import PlannedRun
-from sflow_ctl.runtime.run.preflight import check_programs, fetch_missing_artifacts, log_beginning
+from sflow_ctl.runtime.run.planning import BackendJob, PlannedRun
+from sflow_ctl.runtime.run.preflight import (
+    await_gpus,
+    check_programs,
+    fetch_missing_artifacts,
+    log_beginning,
+)
 from sflow_ctl.runtime.run.signals import EndSignals
 
 if TYPE_CHECKING:
@@ -48,7 +53,6 @@ if TYPE_CHECKING:
     from sflow_ctl.runtime.artifacts.fetching import FetchDisplay
     from sflow_ctl.runtime.artifacts.transfer import Progress
     from sflow_ctl.runtime.monitor.recorder import MonitorRecorder
-    from sflow_ctl.runtime.slurm.allocation import Allocation
     from sflow_ctl.runtime.slurm.job_clock import JobClock
     from sflow_ctl.runtime.viewing.messages import Change
 
@@ -98,39 +102,44 @@ def run_plan(planned: PlannedRun, options: RunOptions, launcher: LocalLauncher, 
     """
     check_programs(planned.plan)
     fetched = fetch_missing_artifacts(planned.plan, terminal.open_fetch_display)  # agents would have to wait
-    if planned.allocation is not None:
-        return _run_in_job(planned, planned.allocation, options, launcher, terminal, fetched)
     if planned.salloc:
-        from sflow_ctl.runtime.slurm.own_allocation import own_allocation
+        from sflow_ctl.runtime.slurm.own_allocation import own_allocations
 
         launcher.discard_spares()
-        with own_allocation(planned.salloc, terminal.print_line) as allocation:
-            return _run_in_job(planned, allocation, options, launcher, terminal, fetched)
-    with open_fleet(_fleet_request(planned, options), None, launcher) as fleet:
+        backends, commands = zip(*planned.salloc, strict=True)
+        with own_allocations(commands, terminal.print_line) as granted:
+            own = tuple(BackendJob(job, backend) for job, backend in zip(granted, backends, strict=True))
+            return _run_in_jobs(planned, (*planned.jobs, *own), options, launcher, terminal, fetched)
+    if planned.jobs:
+        return _run_in_jobs(planned, planned.jobs, options, launcher, terminal, fetched)
+    await_gpus(planned.plan, options.fleet, terminal.print_line)
+    with open_fleet(_fleet_request(planned, options), (), launcher) as fleet:
         return _run(planned, options, fleet, terminal, fetched)
 
 
-def _run_in_job(
+def _run_in_jobs(
     planned: PlannedRun,
-    allocation: "Allocation",
+    jobs: tuple[BackendJob, ...],
     options: RunOptions,
     launcher: LocalLauncher,
     terminal: Terminal,
     fetched: "list[Progress]",
 ) -> RunEnd:
-    """Start the job's agents with a provisional plan, then run the plan made from their reports."""
+    """Start the jobs' agents with a provisional plan, then run the plan made from their reports."""
     from sflow_ctl.runtime.fleet.addresses import address_towards  # a run on this machine does not need it
 
     host = os.uname().nodename
-    plan = planned.replan(allocation.job_id, allocation.nodes, (host, UNKNOWN_ADDRESS))
+    main = jobs[0].allocation
+    nodes = tuple(node for job in jobs for node in job.nodes)
+    plan = planned.replan(main.job_id, nodes, (host, UNKNOWN_ADDRESS))
     if all(node.backend_type == "slurm" for node in plan.nodes):
         launcher.discard_spares()
     request = _fleet_request(replace(planned, plan=plan), options)
-    with open_fleet(request, allocation, launcher, terminal.print_line) as fleet:
-        nodes = tuple(replace(node, address=fleet.addresses.get(node.name, "")) for node in allocation.nodes)
+    with open_fleet(request, [job.allocation for job in jobs], launcher, terminal.print_line) as fleet:
+        nodes = tuple(replace(node, address=fleet.addresses.get(node.name, "")) for node in nodes)
         here = (host, address_towards(fleet.addresses.values(), planned.settings.interface))
-        plan = planned.replan(allocation.job_id, nodes, here)
-        return _run(replace(planned, plan=plan, allocation=allocation), options, fleet, terminal, fetched)
+        plan = planned.replan(main.job_id, nodes, here)
+        return _run(replace(planned, plan=plan, jobs=jobs), options, fleet, terminal, fetched)
 
 
 def _run(
@@ -157,7 +166,7 @@ def _run(
         log_beginning(log, planned.run_id, planned.plan, resumed, fetched)
         journal = _open_journal(planned, record)
         ends.callback(journal.close)
-        clock = _job_clock(planned)
+        clock = _clock(planned)
         monitor = _make_monitor(planned, directory.path, log, output)
         shell = _Shell(record, output, journal, log, clock, monitor)
         controller = _make_controller(planned, options, fleet, shell)
@@ -166,7 +175,7 @@ def _run(
         if record.claim is not None:
             record.claim.on_problem = output.warn
             ends.callback(record.claim.release)
-        for warning in (*(planned.allocation.warnings if planned.allocation else ()), *fleet.warnings):
+        for warning in (*(text for job in planned.jobs for text in job.allocation.warnings), *fleet.warnings):
             log.warning(warning)
             output.say(f"warning: {warning}")
         signals = ends.enter_context(EndSignals(output.hurry))  # until the summary is written
@@ -187,7 +196,7 @@ def _run(
             outputs=controller.outputs.values,
             output_problems=controller.outputs.problems,
             refused={**fleet.link.refused(), **{kind: n for kind, n in output.counters.items() if n}},
-            job_id=planned.allocation.job_id if planned.allocation else None,
+            job_ids=[job.allocation.job_id for job in planned.jobs],
             resumed=record.resumed,
             record_error=controller.record_keeper.error,
         )
@@ -206,7 +215,7 @@ def _report(
     """Make the reports of monitors."""
     from sflow_ctl.runtime.monitor.ending import report_monitors  # most runs have no monitor
 
-    gone_at = planned.allocation.ends_at if planned.allocation is not None else None
+    gone_at = planned.gone_at
     report_monitors(monitor, directory, log, lambda: signals.is_hurried, gone_at)
 
 
@@ -302,14 +311,12 @@ def _open_journal(planned: PlannedRun, record: _Record) -> Journal:
     return Journal(record.directory.path / layout.JOURNAL, record.facts.incarnation, first_seq)
 
 
-def _job_clock(planned: PlannedRun) -> "JobClock | None":
-    allocation = planned.allocation
-    if allocation is None:
+def _clock(planned: PlannedRun) -> "JobClock | None":
+    if not planned.jobs:
         return None
-    from sflow_ctl.runtime.slurm.allocation import own_name
-    from sflow_ctl.runtime.slurm.job_clock import JobClock
+    from sflow_ctl.runtime.slurm.job_clock import clock_of
 
-    return JobClock(own_name(allocation.job_id, os.environ), allocation.ends_at)
+    return clock_of([job.allocation for job in planned.jobs])
 
 
 def _make_controller(
@@ -325,7 +332,7 @@ def _make_controller(
     scheduler = Scheduler(
         plan,
         stream_logs=not options.quiet,
-        gone_at=planned.allocation.ends_at if planned.allocation is not None else None,
+        gone_at=planned.gone_at,
         headroom_s=planned.settings.headroom_s,
         fence_s=fleet.fence_s,
         missing=fleet.missing,

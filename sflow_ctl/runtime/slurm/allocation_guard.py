@@ -25,7 +25,8 @@ def main() -> int:
     with contextlib.suppress(PermissionError):
         os.setsid()
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)  # only the end of the pipe counts
+        # Only the end of the pipe counts. Not SIG_IGN, which salloc would inherit.
+        signal.signal(number, lambda *_: None)
     salloc = subprocess.Popen(
         sys.argv[1:], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
     )

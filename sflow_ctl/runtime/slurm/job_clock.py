@@ -9,11 +9,17 @@ import math
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from sflow_ctl.core.actions.job_time import is_same_end
 from sflow_ctl.core.events import JobEndKnown
-from sflow_ctl.runtime.slurm.allocation import KILL_WAIT_WITHIN_S, ask_job_end, ask_kill_wait_s
+from sflow_ctl.runtime.slurm.allocation import (
+    KILL_WAIT_WITHIN_S,
+    Allocation,
+    ask_job_end,
+    ask_kill_wait_s,
+    own_name,
+)
 
 ASK_EVERY_S = 60.0
 """One question about one job. A job that is shortened to less than this is ended by Slurm's own SIGTERM."""
@@ -101,6 +107,12 @@ class JobClock:
                 self._gone_at = limited
                 self._news.append(JobEndKnown(gone_at=limited))
                 os.eventfd_write(self._wakeup, 1)
+
+
+def clock_of(jobs: Sequence[Allocation], ask: Callable[[str], float | None] = ask_job_end) -> JobClock:
+    """Return a clock of the end that comes first."""
+    names = ",".join(own_name(job.job_id, os.environ) for job in jobs)
+    return JobClock(names, min((one for job in jobs if (one := job.ends_at) is not None), default=None), ask)
 
 
 def time_left_text(gone_at: float | None) -> str:

@@ -10,13 +10,15 @@ from collections.abc import Callable, Iterator, Sequence
 from protocol.errors import AllocationError
 from sflow_ctl.batch.memory import without_replaced_memory
 from sflow_ctl.batch.slurm_request import SlurmRequest
+from sflow_ctl.planner.launch.arguments import replaced_arguments
 from sflow_ctl.runtime.slurm.allocation import Allocation, allocation_of
+from sflow_ctl.slurm.step_command import outside_of_job
 
 RELEASE_WITHIN_S = 90.0
 
 
 def salloc_argv(request: SlurmRequest, workflow: str, extra_args: Sequence[str]) -> tuple[str, ...]:
-    """Return the format's own command (5.3), its arguments in that order."""
+    """Return the format's own command (5.3), its arguments in that order; `extra_args` win over the request's."""
     argv = ["salloc"]
     for option, value in (
         ("--account", request.account),
@@ -27,36 +29,49 @@ def salloc_argv(request: SlurmRequest, workflow: str, extra_args: Sequence[str])
         if value is not None:
             argv += [option, str(value)]
     asked = without_replaced_memory(request.extra_args, extra_args)
-    return (*argv, "--job-name", request.job_name or workflow, "--no-shell", *asked, *extra_args)
+    name = ("--job-name", request.job_name or workflow)
+    return (*argv, *name, "--no-shell", *replaced_arguments(asked, extra_args))
 
 
 @contextlib.contextmanager
-def own_allocation(argv: Sequence[str], say: Callable[[str], object]) -> Iterator[Allocation]:
-    """Yield the nodes that Slurm grants, however long the queue is; release them at the end of the block.
+def own_allocations(
+    commands: Sequence[Sequence[str]], say: Callable[[str], object]
+) -> Iterator[tuple[Allocation, ...]]:
+    """Yield the jobs that Slurm grants for these salloc commands, however long the queue is; release them at the end.
 
-    A guard process requests and holds them: it cancels the job when this process is gone.
+    All are requested at the same time. A guard process for each requests and holds its job: it cancels the job when
+    this process is gone.
 
-    Raises: AllocationError with salloc's message.
+    Raises: AllocationError with salloc's message; no job is left then.
     """
-    guard = subprocess.Popen(
+    guards: list[subprocess.Popen[bytes]] = []
+    try:
+        guards += map(_guard, commands)
+        yield tuple(allocation_of(_wait_for_grant(guard, say)) for guard in guards)
+    finally:
+        for guard in guards:
+            assert guard.stdin is not None
+            guard.stdin.close()
+        for guard in guards:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                guard.wait(RELEASE_WITHIN_S)
+            assert guard.stdout is not None
+            guard.stdout.close()
+
+
+def _guard(argv: Sequence[str]) -> "subprocess.Popen[bytes]":
+    return subprocess.Popen(
         [sys.executable, "-I", "-m", "sflow_ctl.runtime.slurm.allocation_guard", *argv],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
+        env=outside_of_job(os.environ),
         start_new_session=True,
     )
-    assert guard.stdin is not None
+
+
+def _wait_for_grant(guard: "subprocess.Popen[bytes]", say: Callable[[str], object]) -> str:
     assert guard.stdout is not None
-    try:
-        job_id = _wait_for_grant(guard.stdout.fileno(), say)
-        yield allocation_of(job_id)
-    finally:
-        guard.stdin.close()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            guard.wait(RELEASE_WITHIN_S)
-        guard.stdout.close()
-
-
-def _wait_for_grant(stdout: int, say: Callable[[str], object]) -> str:
+    stdout = guard.stdout.fileno()
     rest = b""
     job_id = ""
     while True:

@@ -17,9 +17,9 @@ state=$(dirname "$0")/state
 mkdir -p $state
 all="$*"; echo "${all//$'\n'/ }" >> $state/../calls
 case $1 in
-    run) touch $state/$4; echo up; while [ -e $state/$4 ]; do sleep 0.02; done; exit 9 ;;
+    run) touch $state/$3; echo up; while [ -e $state/$3 ]; do sleep 0.02; done; exit 9 ;;
     kill) ;;
-    rm) [ -e $state/../broken ] || rm -f $state/$3 ;;
+    rm) [ -e $state/../broken ] || rm -f $state/$4 ;;
     ps) name=${4#name=^}; ls $state | grep -x "${name%$}"; true ;;
 esac
 """
@@ -62,8 +62,8 @@ def test_a_container_that_outlives_its_client_is_removed_before_the_tree_is_gone
     assert isinstance(controller.cleared("a"), RankCleared)
     name = f"sflow-{controller.marker}-a.23.1"
     assert [line.split()[0] for line in calls(engine)] == ["run", "kill", "rm", "ps"]
-    assert calls(engine)[2] == f"rm -f {name}"
-    assert calls(engine)[0].startswith(f"run --rm --name {name} --label sflow.run=")
+    assert calls(engine)[2] == f"rm -f -v {name}"
+    assert calls(engine)[0].startswith(f"run --name {name} --label sflow.run=")
     assert list((engine / "state").iterdir()) == []
 
 

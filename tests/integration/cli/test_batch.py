@@ -203,6 +203,28 @@ def test_options_win_over_the_backend(tmp_path: Path) -> None:
     assert "make the directory of" in made.stderr  # a directory that Slurm would have to name
 
 
+def test_lines_of_the_command_line_replace_equal_options_of_the_backend(tmp_path: Path) -> None:
+    extra = "extra_args: ['--gres=gpu:8 --exclusive', '--qos=low']"
+    (tmp_path / "w.yaml").write_text(SLURM.replace('time: "01:00:00"', f'time: "01:00:00", {extra}'))
+    options = (
+        "-e",
+        "--gres=gpu:${{ variables.NODES * 2 }}",
+        "-e",
+        "--comment='a b'",
+        "--extra-docker-args",
+        "--init",
+    )
+    done = sflow_ctl("batch", "w.yaml", "-o", "job.sh", *options, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    script = (tmp_path / "job.sh").read_text()
+    assert directives(script)[-3:] == ["--exclusive --qos=low", "--gres=gpu:4", "--comment='a b'"]
+    assert "--extra-docker-args=--init" in script
+    wrong = sflow_ctl("batch", "w.yaml", "-o", "job.sh", "-e", "--gres=${{ NOPE }}", cwd=tmp_path)
+    assert wrong.returncode == 2
+    assert "NOPE" in wrong.stderr
+    assert "-e --gres=${{ NOPE }}" in wrong.stderr
+
+
 def test_no_script_for_a_workflow_that_cannot_be_planned(tmp_path: Path) -> None:
     (tmp_path / "wf.yaml").write_text(SLURM)
     made = sflow_ctl("batch", "wf.yaml", "-N", "1", "-o", "x.sh", cwd=tmp_path)

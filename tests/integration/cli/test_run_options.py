@@ -1,5 +1,6 @@
 """`run`: only some tasks, and how much is noted."""
 
+import subprocess
 from pathlib import Path
 
 from tests.support import EXAMPLES, read_json, sflow_ctl
@@ -54,3 +55,71 @@ def test_the_caller_may_say_what_ids_of_runs_begin_with(tmp_path: Path) -> None:
         assert done.returncode == 0, done.stderr
         (run,) = (place / "sflow_output").iterdir()
         assert run.name.startswith(beginning)
+
+
+MISSING = """
+version: "0.1"
+artifacts: {M: {uri: "fs:///not/there"}}
+workflow: {name: w, tasks: [{name: a, script: ['echo "path $M"']}]}
+"""
+
+
+def test_artifacts_may_be_missing_if_the_user_says_so(tmp_path: Path) -> None:
+    (tmp_path / "w.yaml").write_text(MISSING)
+    refused = sflow_ctl("run", "w.yaml", "--run-id", "r", cwd=tmp_path)
+    assert refused.returncode == 2
+    assert "error[artifact-missing]" in refused.stderr
+    done = sflow_ctl("run", "w.yaml", "--run-id", "r", "--skip-artifact-check", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "warning[artifact-missing]" in done.stderr
+    assert (tmp_path / "sflow_output/r/a/a.log").read_text() == "path /not/there\n"
+
+
+def test_the_choice_is_passed_on_by_batch_and_the_job_runs(tmp_path: Path) -> None:
+    (tmp_path / "w.yaml").write_text(MISSING)
+    options = ("-N", "1", "-p", "part", "-A", "acc", "-o", "job.sh")
+    refused = sflow_ctl("batch", "w.yaml", *options, cwd=tmp_path)
+    assert refused.returncode == 2
+    assert "error[artifact-missing]" in refused.stderr
+    made = sflow_ctl("batch", "w.yaml", *options, "--skip-artifact-check", cwd=tmp_path)
+    assert made.returncode == 0, made.stderr
+    ran = subprocess.run(
+        ["bash", "job.sh"], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert "path /not/there" in ran.stdout
+
+
+def test_options_of_sflow_about_logs_are_accepted(tmp_path: Path) -> None:
+    for option in ("--offload-task-logs", "--no-offload-task-logs"):
+        done = sflow_ctl("run", EXAMPLES / "hello.yaml", option, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+    (tmp_path / "w.yaml").write_text(
+        'version: "0.1"\nbackends: {here: {type: local, offload_task_logs: false}}\n'
+        "operators: {b: {type: bash, log_to_file: false}}\n"
+        "workflow: {name: w, tasks: [{name: a, operator: b, script: [echo logged]}]}\n"
+    )
+    done = sflow_ctl("run", "w.yaml", "--run-id", "r", "--strict", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "sflow_output/r/a/a.log").read_text() == "logged\n"
+
+
+def test_the_name_of_a_run_begins_with_the_prefix_of_the_environment(tmp_path: Path) -> None:
+    env = {"SFLOW_RUN_ID_PREFIX": "mine", "SLURM_JOB_ID": "7"}
+    assert sflow_ctl("run", EXAMPLES / "hello.yaml", cwd=tmp_path, env=env).returncode == 0
+    (run,) = (
+        path for path in (tmp_path / "sflow_output").iterdir() if not path.name.startswith((".", "last"))
+    )
+    assert run.name.startswith("mine-hello-")
+    wrong = sflow_ctl("run", EXAMPLES / "hello.yaml", cwd=tmp_path, env={"SFLOW_RUN_ID_PREFIX": "../x"})
+    assert wrong.returncode == 2
+    assert "cannot be the name of a directory" in wrong.stderr
+
+
+def test_a_wait_for_gpus_is_a_number_of_seconds(tmp_path: Path) -> None:
+    wrong = sflow_ctl("run", EXAMPLES / "hello.yaml", "--wait-for-gpus", "600s", cwd=tmp_path)
+    assert wrong.returncode == 2
+    assert '"600s" is not a number of seconds' in wrong.stderr
+    for given in ("", "0", "5"):
+        done = sflow_ctl("run", EXAMPLES / "hello.yaml", "--wait-for-gpus", given, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr

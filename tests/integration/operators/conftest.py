@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.integration.operators.docker_service import DockerService, start_service
 from tests.integration.operators.podman import CannotRunError, Podman, make_podman
 from tests.integration.operators.sshd import NoServerError, Sshd, start_sshd
 from tests.support import Run
@@ -33,6 +34,17 @@ def podman(session_podman: Podman, monkeypatch: pytest.MonkeyPatch) -> Iterator[
     left = session_podman.containers()
     session_podman("rm", "--all", "--force", "--time", "0")
     assert not left
+
+
+@pytest.fixture
+def service(podman: Podman) -> Iterator[DockerService]:
+    """A service for Docker's client, with the same containers as `podman`."""
+    try:
+        service = start_service(podman)
+    except CannotRunError as problem:
+        pytest.skip(f"no service for Docker's client: {problem}")
+    yield service
+    service.close()
 
 
 @pytest.fixture

@@ -50,8 +50,8 @@ class Sshd:
         self.process.wait()
 
 
-def start_sshd(directory: Path) -> Sshd:
-    """A server that accepts its user's key. Raises: NoServerError."""
+def start_sshd(directory: Path, settings_more: str = "") -> Sshd:
+    """A server that accepts its user's key; `settings_more` are further lines of its settings. Raises: NoServerError."""
     if not Path(_SERVER).exists() or shutil.which("ssh-keygen") is None or shutil.which("ssh") is None:
         raise NoServerError("openssh-server or openssh-client is not installed")
     if os.geteuid() == 0:
@@ -66,6 +66,7 @@ def start_sshd(directory: Path) -> Sshd:
     settings.write_text(
         f"Port {port}\nListenAddress 127.0.0.1\nHostKey {directory}/host\nPidFile none\nStrictModes no\n"
         f"AuthorizedKeysFile {directory}/user.pub\nUsePAM no\nPasswordAuthentication no\nMaxStartups 100\n"
+        + settings_more
     )
     with (directory / "sshd.log").open("wb") as log:
         process = subprocess.Popen(

@@ -3,6 +3,7 @@
 import subprocess
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from protocol.messages.rank_spec import Container, EngineChoice
@@ -20,6 +21,7 @@ def inside(gpus: str = "", **variables: str) -> Inside:
         variables={"K": "1", **({"CUDA_VISIBLE_DEVICES": gpus} if gpus else {}), "M": "m", **variables},
         always=("M",),
         gpus=tuple(gpus.split(",")) if gpus else (),
+        count=len(gpus.split(",")) if gpus else 0,
         home="/home/u",
         user=(1000, 100),
         scratch="/tmp",
@@ -31,20 +33,35 @@ def argv(engine: EngineChoice, given: Inside | None = None, **fields: object) ->
     return list(engine_command(engine, container, given or inside()).argv)
 
 
-BEGIN = "run --rm --name sflow-m-a.23.1 --label sflow.run=r1 --label sflow.marker=r1-m --label sflow.user=1000 --log-driver none"
+BEGIN = "--name sflow-m-a.23.1 --label sflow.run=r1 --label sflow.marker=r1-m --label sflow.user=1000 --log-driver none"
+VOID = ["-e", "NVIDIA_VISIBLE_DEVICES=void"]
+
+
+def after_begin(made: list[str]) -> list[str]:
+    """Return the words after those that all containers of Docker and Podman have."""
+    return made[made.index("none") + 1 :]
 
 
 def test_docker_as_the_format_intends_it() -> None:
     made = argv("docker", gpus="all", workdir="/w", mounts=("/a:/b",), extra_args=("-p", "1"))
-    expected = f"docker {BEGIN} --gpus all -w /w -v /a:/b -e M -e K -p 1 img:2".split()
+    expected = f"docker run {BEGIN} --gpus all -w /w -v /a:/b -e M -e K -p 1 img:2".split()
     assert made == [*expected, *TAIL]
 
 
 def test_docker_gets_the_slice_and_the_task_counts_it_from_zero() -> None:
     made = argv("docker", inside(gpus="2,5"))
-    assert made[13:15] == ["--gpus", '"device=2,5"']
+    assert after_begin(made)[:2] == ["--gpus", '"device=2,5"']
     assert "CUDA_VISIBLE_DEVICES=0,1" in made
     assert "CUDA_VISIBLE_DEVICES" not in made
+
+
+@pytest.mark.parametrize("engine", ["docker", "podman", "enroot"])
+def test_simulated_gpus_are_counted_from_zero_too(engine: EngineChoice) -> None:
+    """So that a file is tried with the values that it will see."""
+    given = msgspec.structs.replace(inside(CUDA_VISIBLE_DEVICES="2,3"), count=2)
+    made = engine_command(engine, Container(engine=engine, image="i"), given).argv
+    assert "CUDA_VISIBLE_DEVICES=0,1" in made
+    assert not any("device=" in part or "nvidia.com" in part for part in made)
 
 
 @pytest.mark.parametrize("engine", ["docker", "podman", "enroot"])
@@ -57,15 +74,15 @@ def test_instances_of_a_partitioned_gpu_keep_their_names(engine: EngineChoice) -
 
 def test_all_gpus_keep_their_numbers() -> None:
     made = argv("docker", inside(gpus="2,5"), gpus="all")
-    assert made[13:15] == ["--gpus", "all"]
+    assert after_begin(made)[:2] == ["--gpus", "all"]
     assert "CUDA_VISIBLE_DEVICES" in made
 
 
 def test_podman_names_each_device() -> None:
     made = argv("podman", inside(gpus="2,GPU-5"))
     assert made[:1] == ["podman"]
-    assert made[13:17] == ["--device", "nvidia.com/gpu=2", "--device", "nvidia.com/gpu=GPU-5"]
-    assert argv("podman", gpus="all")[13:15] == ["--device", "nvidia.com/gpu=all"]
+    assert after_begin(made)[:4] == ["--device", "nvidia.com/gpu=2", "--device", "nvidia.com/gpu=GPU-5"]
+    assert after_begin(argv("podman", gpus="all"))[:2] == ["--device", "nvidia.com/gpu=all"]
 
 
 def test_without_pass_envs_only_ours_go_in() -> None:
@@ -73,10 +90,50 @@ def test_without_pass_envs_only_ours_go_in() -> None:
     assert [made[index + 1] for index, part in enumerate(made) if part == "-e"] == ["M"]
 
 
+@pytest.mark.parametrize(
+    ("fields", "variables"),
+    [
+        ({"gpus": "all"}, {}),
+        ({"extra_args": ("--gpus", "all")}, {}),
+        ({"extra_args": ("--device", "nvidia.com/gpu=all")}, {}),
+        ({"extra_args": ("-e", "NVIDIA_VISIBLE_DEVICES=1")}, {}),
+        ({}, {"NVIDIA_VISIBLE_DEVICES": "3"}),
+    ],
+)
+def test_gpus_are_hidden_unless_the_user_asks_for_them(
+    fields: dict[str, object], variables: dict[str, str]
+) -> None:
+    """Many images ask for all GPUs by a variable of their own."""
+    assert after_begin(argv("docker"))[:2] == VOID
+    assert VOID[1] not in argv("docker", inside(**variables), **fields)
+
+
+@pytest.mark.parametrize(
+    ("engine", "fields", "expected"),
+    [
+        ("docker", {"docker_host": "ssh://a"}, ["docker", "--host", "ssh://a"]),
+        ("docker", {"context": "b"}, ["docker", "--context", "b"]),
+        ("podman", {"docker_host": "ssh://a"}, ["podman", "--url", "ssh://a"]),
+        ("podman", {"context": "b"}, ["podman", "--connection", "b"]),
+    ],
+)
+def test_every_command_for_a_host_names_its_service(
+    engine: EngineChoice, fields: dict[str, str], expected: list[str]
+) -> None:
+    container = Container(engine=engine, image="i", **fields)  # type: ignore[arg-type]
+    made = engine_command(engine, container, inside())
+    assert list(made.argv[:4]) == [*expected, "run"]
+    assert made.cleanup is not None
+    assert list(made.cleanup[-len(expected) :]) == expected
+    assert candidates("auto", is_elsewhere=True) == ("docker", "podman")
+
+
 def test_users_and_roots() -> None:
     def user(engine: EngineChoice, remaps: bool | None) -> list[str]:
         made = argv(engine, remaps_root=remaps)
-        return made[13 : made.index("-e")]
+        rest = after_begin(made)
+        assert rest[:2] == VOID
+        return rest[2 : rest.index("-e", 2)]
 
     assert [user("docker", flag) for flag in (None, True, False)] == [
         [],
@@ -90,9 +147,8 @@ def test_a_container_of_the_run() -> None:
     made = argv(
         "podman", directories=("/ws", "/out"), network="host", is_writable=False, mounts_home=True
     )  # fmt: skip
-    expected = (
-        f"podman {BEGIN} -v /ws:/ws:rw -v /out:/out:rw -v /home/u:/home/u:rw -e HOME=/home/u --network host"
-    )
+    expected = f"podman run --rm {BEGIN} {' '.join(VOID)} -v /ws:/ws:rw -v /out:/out:rw -v /home/u:/home/u:rw"
+    expected += " -e HOME=/home/u --network host"
     assert made == [*expected.split(), *["--read-only", "-e", "M", "-e", "K", "img:2"], *TAIL]
 
 
@@ -177,7 +233,7 @@ def test_a_cleanup_succeeds_only_if_nothing_is_left(
     tries = 3 if expected else 1
     calls = [
         "kill sflow-m-a.23.1",
-        *["rm -f sflow-m-a.23.1", "ps -aq --filter name=^sflow-m-a.23.1$"] * tries,
+        *["rm -f -v sflow-m-a.23.1", "ps -aq --filter name=^sflow-m-a.23.1$"] * tries,
     ]
     assert (tmp_path / "calls").read_text().splitlines() == calls
 

@@ -13,6 +13,7 @@ INSIDE = Inside(
     variables={},
     always=(),
     gpus=(),
+    count=0,
     home=None,
     user=(1, 1),
     scratch="/tmp",

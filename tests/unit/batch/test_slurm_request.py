@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from protocol.errors import PlanError
-from sflow_ctl.batch.slurm_request import SlurmRequest, completed, slurm_request
+from sflow_ctl.batch.slurm_request import SlurmRequest, completed, largest, slurm_requests
 from sflow_ctl.batch.slurm_time import slurm_time
 from sflow_ctl.format import schema
 from sflow_ctl.format.loader import load_documents
@@ -24,7 +24,7 @@ def requested(tmp_path: Path, backends: str, task: str = "") -> SlurmRequest:
     """Return the request of a file with these backends."""
     file = tmp_path / "w.yaml"
     file.write_text(HEAD + backends + TASKS % task)
-    return slurm_request(load_documents([file]))
+    return next(iter(slurm_requests(load_documents([file]))), SlurmRequest())
 
 
 def test_both_forms_and_expressions(tmp_path: Path) -> None:
@@ -55,12 +55,20 @@ def test_the_backend_that_tasks_use_counts(tmp_path: Path) -> None:
     assert requested(tmp_path, both).backend == "first"
 
 
-def test_several_used_ones_share_a_job_of_all_their_nodes(tmp_path: Path) -> None:
+def test_each_used_one_has_a_request_of_its_own(tmp_path: Path) -> None:
     file = tmp_path / "w.yaml"
     tasks = "workflow: {name: w, tasks: [{name: a, script: [x], backend: b}, {name: c, script: [x]}]}\n"
-    file.write_text(f"{HEAD}backends: {{a: {BODY}, b: {BODY}}}\n{tasks}")
-    request = slurm_request(load_documents([file]))
-    assert (request.backend, request.others, request.nodes) == ("a", ("b",), 6)
+    more = BODY.replace("variables.N", "variables.N + 1")
+    file.write_text(f"{HEAD}backends: {{a: {BODY}, unused: {BODY}, b: {more}}}\n{tasks}")
+    requests = slurm_requests(load_documents([file]))
+    assert [(request.backend, request.nodes) for request in requests] == [("a", 3), ("b", 4)]
+    assert largest(requests).backend == "b"
+
+
+def test_the_largest_has_most_nodes_then_most_gpus() -> None:
+    sizes = [("a", 2, 0), ("b", 2, 4), ("c", 1, 8), ("d", 2, 4), ("e", None, None)]
+    requests = [SlurmRequest(backend=name, nodes=nodes, gpus_per_node=gpus) for name, nodes, gpus in sizes]
+    assert largest(requests).backend == "b"
 
 
 def test_a_bad_value_names_its_place(tmp_path: Path) -> None:

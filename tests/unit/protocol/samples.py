@@ -183,12 +183,15 @@ SPEC = RankSpec(
         mounts=("/a:/b:ro",),
         directories=("/ws",),
         gpus="all",
+        requests_gpus=False,
         pass_envs=False,
         is_writable=True,
         mounts_home=False,
         remaps_root=True,
         network="host",
         extra_args=("--x",),
+        docker_host="ssh://h",
+        context="c",
     ),
 )
 INVENTORY = Inventory(
