@@ -15,7 +15,6 @@ from protocol.messages.checks import Probe
 from protocol.messages.rank_spec import Container, HangPolicy, LaunchKind, PortBlock, Stopping, Success
 from protocol.messages.uploads import FileUpload, StorageTarget
 from protocol.text.process_labels import Labels, has_label_option
-from sflow_ctl.plan.engine_host import EngineHost
 from sflow_ctl.plan.fetches import Fetch
 from sflow_ctl.plan.log_paths import own_variables
 from sflow_ctl.plan.monitors import PlannedMonitor
@@ -27,6 +26,16 @@ PLAN_VERSION = 1
 
 class _Part(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
     pass
+
+
+class EngineHost(_Part, frozen=True, kw_only=True):
+    """A host of a docker backend, by the address or the context that the engine's client on this machine calls it."""
+
+    docker_host: str | None = None
+    context: str | None = None
+    mounts: tuple[str, ...] = ()
+    extra_args: tuple[str, ...] = ()
+    simulates_gpus: bool = False
 
 
 class PlannedNode(_Part, frozen=True, kw_only=True):

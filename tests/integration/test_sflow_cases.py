@@ -249,6 +249,14 @@ def test_26_environment(tmp_path: Path) -> None:
     assert (found["CUDA"], found["NVIDIA"], found["IDX"]) == ("0,1", "0,1", "0")
 
 
+def test_30_backends_of_a_cluster_are_shown(tmp_path: Path) -> None:
+    slurm = sflow_ctl("plan", next(CASES.glob("30*.yaml")), "--json", cwd=tmp_path)
+    assert slurm.returncode == 0, slurm.stderr
+    big, small = json.loads(slurm.stdout)["tasks"]
+    assert (len(big["nodes"]), big["cuda_visible_devices"]) == (2, "0,1,2,3")
+    assert small["cuda_visible_devices"] is None
+
+
 def test_29_kubernetes_is_one_finding_for_each_backend(tmp_path: Path) -> None:
     text = next(CASES.glob("29*.yaml")).read_text()
     more = "  k2: {type: kubernetes, nodes: 1, pod: {any: thing}}\n  here: {type: local, default: true}\noperators:\n"
