@@ -97,7 +97,7 @@ def on_agent_lost(
     """Give up a node: what runs there is lost, and its places elsewhere are decided anew.
 
     Its processes may live until their agent notices that it is on its own. Until then the node is fenced: no task that has
-    processes there starts again. A run that ends does not wait for that.
+    processes there starts again. A run that ends waits for that only with tasks of its end.
     """
     node = run.nodes[index]
     if node.is_gone:
@@ -109,7 +109,12 @@ def on_agent_lost(
     out.perform(AbandonNode(node=index, reason=reason))
     run.shutdown.leaving.discard(index)
     sentence = f"node {name} was lost: {reason}"
-    if node.has_joined and run.fence_s and not is_cleared and run.outcome is None:
+    if (
+        node.has_joined
+        and run.fence_s
+        and not is_cleared
+        and (run.outcome is None or run.may_return_from(index))
+    ):
         node.fenced_until = now + run.fence_s
         run.timers.set(node.fenced_until, FenceOver(index))
     for task_index in sorted(node.reserved):

@@ -129,9 +129,9 @@ def lift_fence(run: Run, out: Effects, node: int, now: float) -> None:
 
 
 def _lift_all_fences(run: Run, out: Effects, now: float) -> None:
-    """Wait for no lost node any more, as the run ends; say what may be left."""
+    """Wait for no lost node any more, as the run ends, but for tasks that continue; say what may be left."""
     for index, node in enumerate(run.nodes):
-        if node.fenced_until is not None:
+        if node.fenced_until is not None and not run.may_return_from(index):
             left_s = max(0.0, node.fenced_until - now)
             out.warn(
                 f"node {run.node_names[index]} was lost: what the run may have left there ends by itself within {left_s:.0f} s"

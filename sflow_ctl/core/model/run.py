@@ -245,6 +245,11 @@ class Run(Struct):
             return task.index in self.shutdown.branch
         return not self.is_ending_for(task)
 
+    def may_return_from(self, node: int) -> bool:
+        """Return whether a task that is on a node may start again: while a run ends, few may."""
+        tasks = [self.tasks[index] for index in self.nodes[node].live]
+        return any(self.may_start(task) and task.has_attempts_left for task in tasks)
+
     def is_ending_for(self, task: Task) -> bool:
         """Return True once the run stops, except for tasks that run at its end."""
         if task.index in self.shutdown.branch:

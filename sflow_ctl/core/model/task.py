@@ -106,6 +106,11 @@ class Task(Struct):
         return self.state in LIVE or bool(self.attempt.uncleared)
 
     @property
+    def has_attempts_left(self) -> bool:
+        """Return whether the file allows further attempts, or restarts."""
+        return self.retries_used < self.plan.retries.count or self.plan.restart is not None
+
+    @property
     def is_settled(self) -> bool:
         """Return whether the run need not wait for the task: it has ended, or is a ready service.
 
