@@ -443,7 +443,7 @@ def test_an_exit_whose_outputs_are_read_counts_though_its_node_is_lost() -> None
     assert run.driver.state("a") is S.COMPLETED
 
 
-def test_a_task_of_the_runs_end_does_not_start_elsewhere_while_its_lost_attempt_may_live() -> None:
+def test_a_final_task_does_not_start_beside_its_lost_attempt() -> None:
     """Found by the simulated fleet: the end of a run waited for no lost node."""
     last = a_task(
         "last", placement=Placement(nodes=(1,)), elsewhere=ANY, retries=1, finally_when="after_stop"
@@ -455,7 +455,7 @@ def test_a_task_of_the_runs_end_does_not_start_elsewhere_while_its_lost_attempt_
     assert run.starts("last") == [(1, 1)]
     run.tell(NodeCleared(node=1), 9.0)
     run.pass_to_wakeup()
-    assert run.starts("last")[1:] == [(0, 2)]
+    assert run.starts("last")[1:] == [(2, 0)]
 
 
 # ---------------------------------------------------------------------- n2: tasks that use what has moved
