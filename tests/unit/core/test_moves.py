@@ -446,7 +446,12 @@ def test_an_exit_whose_outputs_are_read_counts_though_its_node_is_lost() -> None
 def test_a_final_task_does_not_start_beside_its_lost_attempt() -> None:
     """Found by the simulated fleet: the end of a run waited for no lost node."""
     last = a_task(
-        "last", placement=Placement(nodes=(1,)), elsewhere=ANY, retries=1, finally_when="after_stop"
+        "last",
+        placement=Placement(nodes=(1,)),
+        elsewhere=ANY,
+        retries=1,
+        finally_when="after_stop",
+        timeout_s=999.0,
     )
     run = Run(a_plan(a_task("a"), last, nodes=3), fence_s=FENCE_S)
     run.tell(exited("a"))
