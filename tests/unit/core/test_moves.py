@@ -457,6 +457,7 @@ def test_a_final_task_does_not_start_beside_its_lost_attempt() -> None:
     run.tell(exited("a"))
     assert run.starts("last") == [(1, 1)]
     run.lose(1)
+    run.tell(WakeUp(), 5.0)
     assert run.starts("last") == [(1, 1)]
     run.tell(NodeCleared(node=1), 9.0)
     run.pass_to_wakeup()
