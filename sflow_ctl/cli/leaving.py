@@ -1,10 +1,12 @@
 """Ends the process of a command. Called by `app`, once the exit status is known."""
 
 import atexit
+import contextlib
 import os
 import sys
 import threading
 
+from protocol.errors import ExitStatus
 from sflow_ctl.runtime.agent_process import end_unused, take_early
 
 _WITHIN_S = 5.0
@@ -14,16 +16,22 @@ def leave(status: int) -> None:
     """Exit with a status; never returns.
 
     The interpreter's own end takes 10 to 20 ms, to free memory that the kernel frees anyway. It is left to the
-    interpreter where it has something to do: it waits for threads, and reports output that cannot be written.
+    interpreter where threads have to be waited for. Output that cannot be written is an error, unless there was another one.
     """
     end_unused(take_early(), _WITHIN_S)  # the command has ended before it knew of its agent
     if any(not thread.daemon for thread in threading.enumerate() if thread is not threading.main_thread()):
         sys.exit(status)
     atexit._run_exitfuncs()
-    try:
-        for stream in (sys.stdout, sys.stderr):
+    for stream in (sys.stdout, sys.stderr):
+        try:
             if stream is not None:
                 stream.flush()
-    except (OSError, ValueError):
-        sys.exit(status)
+        except (BrokenPipeError, ValueError):
+            continue  # its reader has left, or it is closed
+        except OSError as error:
+            if status == 0:
+                status = int(ExitStatus.INFRASTRUCTURE)
+                text = f"error[output-not-written]: cannot write the output: {error.strerror}\n"
+                with contextlib.suppress(OSError):
+                    os.write(sys.stderr.fileno(), text.encode())
     os._exit(status)

@@ -162,14 +162,16 @@ def ended_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
+@pytest.mark.parametrize("buffering", ["", "1"])
 @pytest.mark.parametrize("command", COMMANDS)
 def test_ux_7_a_command_says_that_its_output_is_full_and_bears_closed_ones(
-    ended_run: Path, command: str
+    ended_run: Path, command: str, buffering: str
 ) -> None:
     def shell(redirection: str) -> "subprocess.CompletedProcess[str]":
         script = f"{sys.executable} -m sflow_ctl {command} {redirection}"
+        env = {**os.environ, "PYTHONUNBUFFERED": buffering}
         return subprocess.run(
-            ["bash", "-c", script], cwd=ended_run, capture_output=True, text=True, check=False
+            ["bash", "-c", script], cwd=ended_run, capture_output=True, text=True, check=False, env=env
         )
 
     full = shell("> /dev/full")
