@@ -29,9 +29,10 @@ def leave(status: int) -> None:
         except (BrokenPipeError, ValueError):
             continue  # its reader has left, or it is closed
         except OSError as error:
+            from sflow_ctl.cli.terminal.lines import OutputLostError, print_line  # few outputs are lost
+
             if status == 0:
                 status = int(ExitStatus.INFRASTRUCTURE)
-                text = f"error[output-not-written]: cannot write the output: {error.strerror}\n"
-                with contextlib.suppress(OSError):
-                    os.write(sys.stderr.fileno(), text.encode())
+                with contextlib.suppress(OSError, OutputLostError):
+                    print_line(f"error[output-not-written]: cannot write the output: {error}", err=True)
     os._exit(status)

@@ -98,4 +98,5 @@ def test_an_unreadable_file_is_reported(tmp_path: Path, env: dict[str, str]) -> 
     (tmp_path / "site.yaml").write_bytes(b"account: \xff\n")
     done = sflow_ctl("config", "show", cwd=tmp_path, env=env)
     assert done.returncode == 2
-    assert f"settings file {tmp_path}/site.yaml cannot be read" in done.stderr
+    assert f"settings file {tmp_path}/site.yaml is not UTF-8" in done.stderr
+    assert f"where: {tmp_path}/site.yaml:1:10" in done.stderr
