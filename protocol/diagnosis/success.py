@@ -10,7 +10,6 @@ from typing import NamedTuple
 from protocol.messages.facts import ExitCause
 from protocol.messages.rank_spec import RequiredFile, RequiredJson, Success
 from protocol.text.ansi import LINE_END, text_of_line
-from protocol.text.json_documents import documents
 from protocol.text.json_expression import JsonExpressionError, json_expression
 from protocol.text.line_pattern import LinePattern
 from protocol.text.process_labels import LabelRemover, Labels
@@ -82,6 +81,8 @@ def _file_missing(required: RequiredFile, files: Files) -> str | None:
 
 
 def _json_wrong(required: RequiredJson, files: Files) -> str | None:
+    from protocol.text.json_documents import documents  # few tasks have such conditions
+
     try:
         content = files.read(required.path, MAX_JSON_BYTES + 1)
         if len(content) > MAX_JSON_BYTES:

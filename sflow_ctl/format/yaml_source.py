@@ -16,7 +16,6 @@ from msgspec import Struct
 
 from protocol.errors import Finding
 from sflow_ctl.format.written import WrittenFloat, WrittenInt
-from sflow_ctl.format.yaml_problems import begins_earlier, explain_syntax
 from sflow_ctl.format.yaml_values import (
     STR_TAG,
     InvalidDataError,
@@ -204,6 +203,8 @@ def not_utf_8(error: UnicodeDecodeError) -> tuple[int, int, str]:
 
 def _syntax_finding(path: Path, error: yaml.MarkedYAMLError, text: str) -> Finding:
     """Explain a syntax error at the place where it begins: for an open quote that is the quote, not the file's end."""
+    from sflow_ctl.format.yaml_problems import begins_earlier, explain_syntax  # only for wrong files
+
     problem, context = error.problem_mark, error.context_mark
     is_open_quote = context is not None and "quoted scalar" in str(error.context)
     began_earlier = context is not None and begins_earlier(str(error.problem))

@@ -20,7 +20,6 @@ from sflow_ctl.plan.assignment import place_view, service_view
 from sflow_ctl.plan.model import DeferredExpression, PlannedFile, PlannedNode, PlannedTask
 from sflow_ctl.planner.deferred import TaskNamespace, leasing
 from sflow_ctl.planner.findings import Findings, UnplannableError
-from sflow_ctl.planner.launch.docker_hosts import check_on_hosts
 from sflow_ctl.planner.launch.plan import LaunchPlan, LaunchSetting, plan_launch
 from sflow_ctl.planner.phases.artifacts import PlannedArtifacts
 from sflow_ctl.planner.phases.backends import PlannedBackends
@@ -207,6 +206,8 @@ def _plan_task(setting: _Setting, placed: PlacedTask, findings: Findings) -> Pla
             _refuse_elsewhere(task)
         _warn_of_idle_gpus(placed, launch, findings)
         if placed.backend.hosts:
+            from sflow_ctl.planner.launch.docker_hosts import check_on_hosts  # few backends have some
+
             check_on_hosts(task, placed.backend, launch.container, launch.operator, findings)
         probes = DeferredProbes(setting.scripts, task, replica.name, scope.names)
         watch = plan_watch(task, scope.value, probes, setting.graph.replicas_of, setting.source.rules)

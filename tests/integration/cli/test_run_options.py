@@ -78,7 +78,12 @@ def test_artifacts_may_be_missing_if_the_user_says_so(tmp_path: Path) -> None:
 def test_the_choice_is_passed_on_by_batch_and_the_job_runs(tmp_path: Path) -> None:
     (tmp_path / "w.yaml").write_text(MISSING)
     options = ("-N", "1", "-p", "part", "-A", "acc", "-o", "job.sh")
-    refused = sflow_ctl("batch", "w.yaml", *options, cwd=tmp_path)
+    warned = sflow_ctl("batch", "w.yaml", *options, cwd=tmp_path)  # the job's nodes may have it
+    assert warned.returncode == 0
+    assert "warning[artifact-missing]" in warned.stderr
+    refused = subprocess.run(
+        ["bash", "job.sh"], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+    )
     assert refused.returncode == 2
     assert "error[artifact-missing]" in refused.stderr
     made = sflow_ctl("batch", "w.yaml", *options, "--skip-artifact-check", cwd=tmp_path)
