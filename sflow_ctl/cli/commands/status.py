@@ -2,6 +2,7 @@
 
 import time
 from pathlib import Path
+from typing import TypeGuard
 
 import click
 import msgspec
@@ -51,7 +52,7 @@ def status(run: str | None, as_json: bool, output_dir: Path) -> int:
     """
     reader = RunReader(find_run(run, output_dir, prefers_live=True))
     ended = reader.summary()
-    if ended is not None and ended.outcome is Outcome.COMPLETED:
+    if _is_completed(ended):
         reader.state = view_of(ended, reader.plan)  # a tenth of the time of reading the journal
     else:
         reader.refresh()
@@ -65,7 +66,7 @@ def status(run: str | None, as_json: bool, output_dir: Path) -> int:
         return int(ExitStatus.OK)
     source = "from its controller" if is_live else f"from {display_path(reader.directory)}"
     print_line(f"{state_text(reader, ended)} ({source})")
-    if ended is None or ended.outcome is not Outcome.COMPLETED:
+    if not _is_completed(ended):
         for line in changed_lines(reader.facts, display_path(reader.directory)):
             print_line(line)
     if ended is not None:
@@ -76,6 +77,10 @@ def status(run: str | None, as_json: bool, output_dir: Path) -> int:
         if is_dead:
             print_line("\n".join(next_lines(resume_commands(display_path(reader.directory)))))
     return int(ExitStatus.OK)
+
+
+def _is_completed(ended: Summary | None) -> TypeGuard[Summary]:
+    return ended is not None and ended.outcome is Outcome.COMPLETED
 
 
 def _ask_controller(reader: RunReader) -> bool:
@@ -118,6 +123,6 @@ def _print_json(reader: RunReader, ended: Summary | None, is_live: bool) -> None
         outcome=ended.outcome if ended is not None else None,
         exit_status=ended.exit_status if ended is not None else None,
         counts={word.value: count for word, count in reader.state.counts().items()},
-        tasks=task_summaries(reader.state),
+        tasks=ended.tasks if _is_completed(ended) else task_summaries(reader.state),
     )
     print_json(report)
