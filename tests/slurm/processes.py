@@ -55,7 +55,10 @@ class Process(msgspec.Struct, frozen=True):
         try:
             if not self.is_alive:
                 return
-            signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+            try:
+                signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+            except ProcessLookupError:
+                return  # it has ended just now
             if not select.select([descriptor], [], [], END_WITHIN_S)[0]:
                 raise TimeoutError(f"{self.command} ({self.pid}) does not end")
         finally:
