@@ -8,6 +8,8 @@ import contextlib
 import os
 import stat
 
+from protocol.machine.log_file import open_log
+
 WRITTEN_AGAIN = "it was written again"
 RESTORED_BYTES = 256 << 20
 """What a larger log had is not copied: that would hold up the output of other tasks."""
@@ -27,19 +29,33 @@ def is_at_path(descriptor: int, path: str) -> bool:
     return found.st_ino == own.st_ino and found.st_dev == own.st_dev
 
 
+def keep_at_path(descriptor: int, path: str) -> bool:
+    """Put an open file back that is not at its path any more; return whether that was done.
+
+    Where it fails, what is written is lost with the directory.
+    """
+    if is_at_path(descriptor, path):
+        return False
+    try:
+        put_back(descriptor, path)
+    except OSError:
+        return False
+    return True
+
+
 def put_back(descriptor: int, path: str) -> str:
     """Make an open file appear at `path` again, with its content, under the same descriptor, and return what was done.
 
-    A file that was put there instead is continued. Where the directory above the file's directory is missing, nothing
-    is done: then it is not this file alone that is gone. The descriptor must be readable.
+    A file that was put there instead is continued; a link is replaced, as `open_log` does. Where the directory above the
+    file's directory is missing, nothing is done: then it is not this file alone that is gone. The descriptor must be readable.
 
     Raises: OSError.
     """
     parent, _, name = path.rpartition("/")
     with contextlib.suppress(FileExistsError):
         os.mkdir(parent, 0o700)  # noqa: PTH102
-    if os.access(path, os.F_OK):
-        _replace(descriptor, os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    if os.access(path, os.F_OK) and not os.path.islink(path):  # noqa: PTH114
+        _replace(descriptor, open_log(path))
         return "another file is in its place, which is continued"
     part = f"{parent}/.{name}.{os.getpid()}"
     new = os.open(part, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)

@@ -32,6 +32,21 @@ def test_s11_what_is_planted_in_the_place_of_a_log_is_replaced(
     assert victim.read_text() == "not ours\n"
 
 
+def test_s11_a_link_in_the_place_of_a_log_that_is_written_is_replaced(tmp_path: Path) -> None:
+    """The log is written again at its place, and never where the link leads."""
+    victim = tmp_path / "victim"
+    victim.write_text("not ours\n")
+    log = "$SFLOW_TASK_OUTPUT_DIR/t.log"
+    script = f"echo one; until grep -q one {log}; do sleep 0.01; done; ln -sf {victim} {log}; echo two"
+    text = f'version: "0.1"\nworkflow: {{name: w, tasks: [{{name: t, script: ["{script}"]}}]}}\n'
+    run = Run.start(text, tmp_path)
+    status, output = run.finish()
+    assert status == 0, output
+    assert (run.directory / "t/t.log").read_text() == "one\ntwo\n"
+    assert not (run.directory / "t/t.log").is_symlink()
+    assert victim.read_text() == "not ours\n"
+
+
 @pytest.mark.parametrize("plant", ["ln -s ../../../victim b/b.log", "mkfifo b/b.log"])
 def test_s11_a_resume_replaces_what_was_planted(tmp_path: Path, plant: str) -> None:
     (tmp_path / "victim").write_text("not ours\n")

@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from protocol.ids import RankId
 from protocol.machine.log_file import open_log
-from protocol.machine.named_file import is_at_path, put_back
+from protocol.machine.named_file import keep_at_path
 from sflow_ctl.plan.log_paths import earlier_log_path, rank_log_path
 
 MAX_OPEN_FILES = 128
@@ -162,7 +162,7 @@ class SpoolFiles:
         """
         opened = self._open.get(rank)
         if opened is not None:
-            _keep(opened[0], path)
+            keep_at_path(opened[0], str(path))
         with suppress(FileNotFoundError):
             path.rename(earlier_path)
             return True
@@ -173,7 +173,7 @@ class SpoolFiles:
         opened = self._open.pop(rank, None)
         if opened is not None:
             descriptor, log = opened
-            _keep(descriptor, log.path)
+            keep_at_path(descriptor, str(log.path))
             # Delayed write errors (NFS) show here; the bytes were acknowledged when the system took them.
             with suppress(OSError):
                 os.close(descriptor)
@@ -187,7 +187,7 @@ class SpoolFiles:
         opened = self._open.get(log.rank)
         if opened is not None:
             self._open.move_to_end(log.rank)
-            _keep(opened[0], log.path)
+            keep_at_path(opened[0], str(log.path))
             return opened[0]
         try:
             descriptor = open_log(str(log.path))
@@ -198,10 +198,3 @@ class SpoolFiles:
         if len(self._open) > MAX_OPEN_FILES:
             self.close_one(next(iter(self._open)))
         return descriptor
-
-
-def _keep(descriptor: int, path: Path) -> None:
-    """Put a file back that a task deleted. Where that fails, what is written is lost with the directory."""
-    if not is_at_path(descriptor, str(path)):
-        with suppress(OSError):
-            put_back(descriptor, str(path))

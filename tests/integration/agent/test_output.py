@@ -192,6 +192,7 @@ def test_public_01_a_log_that_its_task_deletes_or_renames_is_put_back(
     controller.until(lambda: rank_id("a") in controller.ended_logs, "the end of the log")
     assert controller.received[rank_id("a")].decode().split() == expected
     assert bool(controller.said(ProbeTriggered)) == prints_more
+    controller.until(lambda: controller.said(Notice), "the notice")
     notices = [notice.text for notice in controller.said(Notice) if "a.log" in notice.text]
     assert len(notices) == 1
     assert "was deleted or renamed while its task ran: it was written again" in notices[0]

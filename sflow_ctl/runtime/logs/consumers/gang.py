@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from protocol.ids import AttemptId, RankId
 from protocol.machine.log_file import open_log
-from protocol.machine.named_file import is_at_path, put_back
+from protocol.machine.named_file import keep_at_path
 from sflow_ctl.plan.log_paths import earlier_log_path, log_path
 from sflow_ctl.runtime.logs.consumers.consumer import LogConsumer
 from sflow_ctl.runtime.logs.cursor import Cursor
@@ -250,7 +250,5 @@ class GangLogs(LogConsumer):
 
 def _keep(descriptor: int, path: str) -> None:
     """Put a merged log back that a task deleted, to continue at its end."""
-    if not is_at_path(descriptor, path):
-        with suppress(OSError):
-            put_back(descriptor, path)
-            os.lseek(descriptor, 0, os.SEEK_END)
+    if keep_at_path(descriptor, path):
+        os.lseek(descriptor, 0, os.SEEK_END)
