@@ -17,6 +17,7 @@ from typing import TypeVar
 import msgspec
 
 from protocol.machine.marks import RUN_MARKER
+from sflow_agent.guarding.keeper import NAME as KEEPER
 from sflow_ctl.report.summary import Summary, read_summary
 from sflow_ctl.runtime.record.journal import Entry, read_journal
 
@@ -134,6 +135,15 @@ class Run:
             return [pids[node] for node in sorted(pids)] or None
 
         return wait_until(joined, "an agent has joined")
+
+    def kill_all(self, *, spares_keeper: bool = False) -> None:
+        """Kill the controller, and keeper, guardian and agent of the only node, of which none can react to another's end."""
+        (agent,) = self.agents()
+        guardian = parent_of(agent)
+        children = map(int, Path(f"/proc/{guardian}/task/{guardian}/children").read_text().split())
+        (keeper,) = [pid for pid in children if Path(f"/proc/{pid}/comm").read_text().strip() == KEEPER]
+        for pid in (*(() if spares_keeper else (keeper,)), self.process.pid, guardian, agent):
+            os.kill(pid, signal.SIGKILL)
 
     def finish(self, within_s: float = PATIENCE_S) -> tuple[int, str]:
         """(exit status, all output) once it has ended."""

@@ -80,9 +80,8 @@ def _start_in_reserved_places(run: Run, out: Effects, now: float) -> None:
         elif all(map(run.takes_orders, placement.nodes)):
             _begin_attempt(run, out, task, placement, now)
         else:
-            run.reserved_ready.append(
-                index
-            )  # an agent is away, and returns or is lost; or it has enough orders
+            # An agent is away, and returns or is lost; or it has enough orders.
+            run.reserved_ready.append(index)
 
 
 def _wait_again(run: Run, out: Effects, task: Task) -> None:

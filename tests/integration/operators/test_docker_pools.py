@@ -9,7 +9,7 @@ import pytest
 
 from tests.integration.operators.podman import IMAGE, Podman
 from tests.integration.operators.test_podman import STUBBORN, log_of, summary_after, up
-from tests.support import Run, nothing_left, parent_of, sflow_ctl, wait_until
+from tests.support import Run, nothing_left, sflow_ctl, wait_until
 
 POOL = f"{{type: docker, runtime: podman, image: '{IMAGE}', extra_args: ['--network=host']"
 
@@ -152,13 +152,11 @@ def test_a_killed_controller_leaves_no_container(podman: Podman, started: list[R
 def test_a_resumed_run_removes_containers_that_nothing_else_could(
     podman: Podman, started: list[Run], tmp_path: Path
 ) -> None:
-    """Controller, guardian and agent were killed at once; the containers live on, below Podman's monitor."""
+    """Controller, keeper, guardian and agent were killed at once; the containers live on, below Podman's monitor."""
     text = one("echo up; test -e $SFLOW_WORKFLOW_OUTPUT_DIR/go || sleep 600; echo done")
     run = start(started, tmp_path, text)
     up(run)
-    (agent,) = run.agents()
-    for pid in (run.process.pid, parent_of(agent), agent):
-        os.kill(pid, signal.SIGKILL)
+    run.kill_all()
     run.finish()
     (run.directory / "go").touch()
     (left,) = podman.containers()

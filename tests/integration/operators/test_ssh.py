@@ -222,9 +222,7 @@ def test_n4_a_run_that_is_killed_as_a_whole_leaves_nothing_elsewhere(
     script = f"{DAEMONS.replace('NUMBER', number)}sleep 0.3; echo up; exec sleep {number}"
     run = start(started, tmp_path, workflow(sshd, script))
     up(run)
-    (agent,) = run.agents()
-    for pid in (run.process.pid, parent_of(agent), agent):
-        os.kill(pid, signal.SIGKILL)
+    run.kill_all(spares_keeper=True)
     wait_until(lambda: sleeping(number) == [], "the remote processes have ended", within_s=15)
 
 
