@@ -14,15 +14,17 @@ from protocol.text.lazy_pattern import lazy_pattern
 
 _BLANKS = lazy_pattern(r"[\s\x1e]*")
 """JSON text sequences have a record separator before each document. Source: RFC 7464."""
-_MARKS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
+
+
+def encoding_of(beginning: bytes) -> str:
+    """Return the encoding that a file's first bytes announce, which reads it without its byte order mark."""
+    is_utf_16 = beginning.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    return "utf-16" if is_utf_16 else "utf-8-sig"
 
 
 def decoded(content: bytes) -> str:
     """Return the text of a file, without its byte order mark. What is not text becomes replacement characters."""
-    for mark, encoding in _MARKS:
-        if content.startswith(mark):
-            return content[len(mark) :].decode(encoding, errors="replace")
-    return content.decode(errors="replace")
+    return content.decode(encoding_of(content), errors="replace")
 
 
 def documents(content: bytes) -> list[Any]:

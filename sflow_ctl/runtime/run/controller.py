@@ -6,7 +6,7 @@ to each agent. `workflow` makes one for a run.
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -312,13 +312,13 @@ class Controller:
 
     def _send(self, node: int, message: ToAgent) -> None:
         if isinstance(message, Spawn):
-            self._write_results([self._planned[spec.rank.attempt.task] for spec in message.ranks])
+            self._write_results(self._planned[spec.rank.attempt.task] for spec in message.ranks)
             self._output.placed(node, [spec.rank for spec in message.ranks])
             if self._nodes.is_spooling(node):
                 rotate_logs(self._output, message)
         self._link.send(node, message)
 
-    def _write_results(self, before: Sequence[PlannedTask] | None = None) -> None:
+    def _write_results(self, before: Iterable[PlannedTask] | None = None) -> None:
         problem = self.outputs.write_results(before)
         if problem:
             self._warn(problem)

@@ -5,7 +5,6 @@ orders it with `CollectOutputs` and lets the exit count when the values are here
 they are known.
 """
 
-import codecs
 import contextlib
 import errno
 import os
@@ -78,7 +77,7 @@ class OutputCollector:
 
         self._results = ResultFiles(self._run_directory, tasks)
 
-    def write_results(self, before: Sequence[PlannedTask] | None = None) -> str:
+    def write_results(self, before: Iterable[PlannedTask] | None = None) -> str:
         """Bring `results.json` up to date; return why that failed, or nothing.
 
         `before` are tasks that start now: nothing is done for those that come after no other task.
@@ -229,11 +228,6 @@ def _changed_at(path: Path) -> int | None:
         return None
 
 
-def _encoding(beginning: bytes) -> str:
-    is_utf_16 = beginning.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-    return "utf-16" if is_utf_16 else "utf-8-sig"
-
-
 def _pieces(readline: Callable[[int], AnyStr], end: AnyStr, *, drops_rest: bool) -> Iterator[AnyStr]:
     """Yield lines; of one that is longer than `MAX_LINE` the beginning, or all of it in pieces."""
     while line := readline(MAX_LINE):
@@ -249,7 +243,9 @@ def _lines(path: Path, source: str, labels: Labels) -> Iterator[str]:
         os.close(descriptor)
         raise OSError(f"{source} is not a regular file")
     if labels == "none":
-        encoding = _encoding(os.pread(descriptor, 3, 0))
+        from protocol.text.json_documents import encoding_of  # few runs have outputs
+
+        encoding = encoding_of(os.pread(descriptor, 3, 0))
         with open(descriptor, encoding=encoding, errors="replace") as file:  # noqa: PTH123 - a descriptor has no path
             yield from _pieces(file.readline, "\n", drops_rest=source == STDOUT)
         return
