@@ -54,7 +54,7 @@ def known_runs() -> list[Path]:
         try:
             target = Path(os.readlink(link.path))  # noqa: PTH115 - thousands of runs: not a Path for each
         except OSError:
-            continue  # a file of somebody else
+            continue  # not a link: no run has made it
         if target.is_dir():
             found.append(target)
         elif target.parent.is_dir():
