@@ -20,7 +20,7 @@ from sflow_ctl.core.commands import RecordWaiting
 from sflow_ctl.core.events import SchedulerEvent
 from sflow_ctl.core.states import FirstCause, Reason, TaskState, Transition
 from sflow_ctl.report.summary import Summary, TaskSummary
-from sflow_ctl.runtime.record.journal import Entry
+from sflow_ctl.runtime.journal.entry import Entry
 from tests.documents.blocks import ROOT
 
 PACKAGES = ("protocol", "sflow_agent", "sflow_ctl")

@@ -38,6 +38,8 @@ class StatusReport(msgspec.Struct, frozen=True, kw_only=True):
     outcome: Outcome | None
     exit_status: int | None
     counts: dict[str, int]
+    problems: tuple[str, ...] = ()
+    """What of the run's journal could not be read."""
     tasks: tuple[TaskSummary, ...]
 
 
@@ -66,6 +68,8 @@ def status(run: str | None, as_json: bool, output_dir: Path) -> int:
         return int(ExitStatus.OK)
     source = "from its controller" if is_live else f"from {display_path(reader.directory)}"
     print_line(f"{state_text(reader, ended)} ({source})")
+    for problem in reader.journal.problems():
+        print_line(f"warning: {problem}")
     if not _is_completed(ended):
         for line in changed_lines(reader.facts, display_path(reader.directory)):
             print_line(line)
@@ -123,6 +127,7 @@ def _print_json(reader: RunReader, ended: Summary | None, is_live: bool) -> None
         outcome=ended.outcome if ended is not None else None,
         exit_status=ended.exit_status if ended is not None else None,
         counts={word.value: count for word, count in reader.state.counts().items()},
+        problems=(*reader.journal.problems(),),
         tasks=ended.tasks if _is_completed(ended) else task_summaries(reader.state),
     )
     print_json(report)

@@ -23,13 +23,13 @@ from sflow_ctl.plan.log_paths import log_path, rank_log_path
 from sflow_ctl.plan.secrets import SECRETS
 from sflow_ctl.report.run_view import RunView
 from sflow_ctl.report.summary import Summary, read_summary
+from sflow_ctl.runtime.journal.reader import SHOWN, JournalReader
 from sflow_ctl.runtime.logs.cursor import Cursor
 from sflow_ctl.runtime.logs.store import RankLog
 from sflow_ctl.runtime.record import layout
 from sflow_ctl.runtime.record.claim import HolderState, holder_of, read_claim
 from sflow_ctl.runtime.record.directory import ConnectionFacts, RunFacts
-from sflow_ctl.runtime.record.durable import UNREADABLE, open_regular, read_regular
-from sflow_ctl.runtime.record.journal import read_journal
+from sflow_ctl.runtime.record.durable import UNREADABLE, read_regular
 from sflow_ctl.runtime.record.plan_file import decode_plan
 from sflow_ctl.runtime.viewing.messages import Change
 
@@ -37,8 +37,6 @@ T = TypeVar("T")
 READ_BYTES = 1024 * 1024
 MAX_LISTED = 8
 _STAMP = lazy_pattern(r"-(\d{8}-\d{6})-[0-9a-f]{6}$")
-_TRANSITION = b'"kind":"transition"'
-_SHOWN = (_TRANSITION, b'"kind":"waiting"', b'"kind":"uploads"')
 
 
 class Liveness(StrEnum):
@@ -157,21 +155,17 @@ class RunReader:
         self.incarnations: dict[str, int] = {}
         """Tasks to the controller that recorded their last change of state."""
         self.last_wall_ns = self.facts.started_wall_ns
-        self._offset = 0
-        self._torn = b""
+        self.journal = JournalReader(directory)
 
     def refresh(self) -> list[Change]:
         """Return the changes of state written since the last call, after applying them to `state`."""
         try:
-            with open_regular(self.directory / layout.JOURNAL) as journal:
-                journal.seek(self._offset)
-                fresh = self._read_new(journal.read)
+            return self._changes()
         except FileNotFoundError:
             return []  # nothing has been written yet
         except OSError as error:
             what = f"cannot read {self.directory / layout.JOURNAL}: {error.strerror or error}"
             raise RunDirectoryError.of("run-not-readable", what) from error
-        return fresh
 
     def summary(self) -> Summary | None:
         """Return how the run ended; None while it has not."""
@@ -231,24 +225,19 @@ class RunReader:
         """Return the newest attempt's log of a task, or of one of its several ranks."""
         return self.directory / (log_path(task) if rank is None else rank_log_path(task, rank))
 
-    def _read_new(self, read: Callable[[int], bytes]) -> list[Change]:
+    def _changes(self) -> list[Change]:
         fresh: list[Change] = []
-        while block := read(READ_BYTES):
-            self._offset += len(block)
-            lines = (self._torn + block).split(b"\n")
-            self._torn = lines.pop()
-            # Only shown lines are decoded: the events of a large run are most of the file.
-            for entry in read_journal(line for line in lines if any(kind in line for kind in _SHOWN)):
-                if entry.waiting is not None:
-                    told = entry.waiting
-                    self.state.note_waiting(told.task, told.attempt, told.text, told.what)
-                if entry.uploads is not None:
-                    self.state.note_uploaded(entry.uploads.task, entry.uploads.attempt, entry.uploads.outcome)
-                if entry.transition is not None:
-                    self.last_wall_ns = entry.wall_ns
-                    self.state.apply(entry.transition, entry.wall_ns)
-                    self.incarnations[entry.transition.task] = entry.incarnation
-                    fresh.append(Change(entry.wall_ns, entry.transition))
+        for entry in self.journal.entries(SHOWN):
+            if entry.waiting is not None:
+                told = entry.waiting
+                self.state.note_waiting(told.task, told.attempt, told.text, told.what)
+            if entry.uploads is not None:
+                self.state.note_uploaded(entry.uploads.task, entry.uploads.attempt, entry.uploads.outcome)
+            if entry.transition is not None:
+                self.last_wall_ns = entry.wall_ns
+                self.state.apply(entry.transition, entry.wall_ns)
+                self.incarnations[entry.transition.task] = entry.incarnation
+                fresh.append(Change(entry.wall_ns, entry.transition))
         return fresh
 
     def _last_sign_ns(self) -> int:

@@ -58,11 +58,11 @@ from sflow_ctl.report.transition_text import transition_text
 from sflow_ctl.runtime.fleet.fleet import AgentLauncher
 from sflow_ctl.runtime.fleet.leftovers import sweep
 from sflow_ctl.runtime.fleet.link import FleetLink
+from sflow_ctl.runtime.journal.writer import Journal
 from sflow_ctl.runtime.logs.rotation import rotate_logs
 from sflow_ctl.runtime.logs.service import OutputService
 from sflow_ctl.runtime.record import layout
 from sflow_ctl.runtime.record.directory import RunDirectory
-from sflow_ctl.runtime.record.journal import Journal
 from sflow_ctl.runtime.record.record_keeper import RecordKeeper
 from sflow_ctl.runtime.record.run_log import RunLog
 from sflow_ctl.runtime.record.summary_writer import SummaryWriter

@@ -10,8 +10,8 @@ from sflow_ctl.core.events import OutputsCollected, SchedulerEvent
 from sflow_ctl.plan.secrets import SECRETS
 from sflow_ctl.report.run_view import RunView
 from sflow_ctl.report.upload_text import outcome_text, problem_texts
+from sflow_ctl.runtime.journal.writer import Journal
 from sflow_ctl.runtime.logs.service import OutputService
-from sflow_ctl.runtime.record.journal import Journal
 from sflow_ctl.runtime.record.run_log import RunLog
 from sflow_ctl.runtime.run.output_collector import OutputCollector, shown_problems
 
