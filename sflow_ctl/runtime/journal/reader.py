@@ -23,6 +23,7 @@ SHOWN = (TRANSITION, b'"kind":"waiting"', b'"kind":"uploads"')
 EVERYTHING = (b"",)
 """A word that every line has."""
 _BEGIN = b'"kind":"begin"'
+_HEAD_BYTES = 64
 _SEQ = lazy_pattern(rb'^\{"seq":(\d{1,18}),')
 
 
@@ -62,6 +63,20 @@ class JournalReader:
     def segment(self) -> int:
         """Return the number of the segment that grows, as far as it is known; at least 1."""
         return max(1, self._segment)
+
+    def fits(self) -> bool:
+        """Return whether the journal has a line's end where this reader is, and the next number after it."""
+        try:
+            with open_regular(self._path) as file:
+                number = segment_number(file, self._path)
+                if number != self._segment:
+                    return number > self._segment and self._segment in closed_segments(self._path)
+                file.seek(self._offset - 1)
+                end, line = file.read(1), file.readline(_HEAD_BYTES)
+        except (OSError, ValueError):
+            return False
+        found = _SEQ.match(line)
+        return end == b"\n" and (not line or (found is not None and int(found[1]) == self.last_seq + 1))
 
     def lines(self) -> Iterator[bytes]:
         """Yield the complete lines since the last call.

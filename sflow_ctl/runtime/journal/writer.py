@@ -18,6 +18,7 @@ from sflow_ctl.core.commands import RecordUploads, RecordWaiting
 from sflow_ctl.core.events import AgentJoined, MessageReceived, SchedulerEvent
 from sflow_ctl.core.states import TERMINAL, Transition
 from sflow_ctl.runtime.journal.entry import FORMAT, Begin, Entry, Kind, encode_entry
+from sflow_ctl.runtime.journal.reader import Place
 from sflow_ctl.runtime.journal.segments import SEGMENT_BYTES, begin_segment, close_segment
 from sflow_ctl.runtime.record.durable import open_to_append, sync_directory
 from sflow_ctl.version import VERSION
@@ -36,7 +37,9 @@ class Journal:
         self._size = os.fstat(self._file.fileno()).st_size
         self._next_segment_from = SEGMENT_BYTES
         self._segment = segment
-        self._incarnation = incarnation
+        self.incarnation = incarnation
+        self.written_bytes = 0
+        """Of all lines of this controller."""
         self._next_seq = first_seq
         self._pending: list[bytes] = []
         if self._size:  # an earlier writer may have been cut off within a line
@@ -52,6 +55,10 @@ class Journal:
         """Return whether every exit and every end of a task that was written would survive a crash of the machine."""
         return not self._needs_sync
 
+    def place(self) -> Place | None:
+        """Return the end of what is written; None while some lines are not."""
+        return None if self._pending else Place(self._segment, self._size, self._next_seq - 1)
+
     def next_sync(self) -> float | None:
         """Return when `flush` will sync what it has written (monotonic s); None while nothing needs that."""
         return self._may_sync_from if self._needs_sync else None
@@ -64,11 +71,11 @@ class Journal:
             self._needs_sync = True
         self._append(now, "event", event=event)
 
-    def transition(self, transition: Transition, now: float) -> None:
-        """Add a change of state."""
+    def transition(self, transition: Transition, now: float) -> int:
+        """Add a change of state; return its wall time in ns since 1970."""
         self._needs_sync = self._needs_sync or transition.new in TERMINAL
         self._must_sync_at_once = self._must_sync_at_once or transition.is_again
-        self._append(now, "transition", transition=transition)
+        return self._append(now, "transition", transition=transition)
 
     def waiting(self, waiting: RecordWaiting, now: float) -> None:
         """Add the unmet conditions of a service."""
@@ -89,6 +96,7 @@ class Journal:
             data = b"".join(self._pending)
             written = self._file.write(data)
             self._size += written
+            self.written_bytes += written
             self._pending = [data[written:]] if written < len(data) else []
         is_due = syncs_at_once or now >= self._may_sync_from
         if self._must_sync_at_once or (self._needs_sync and is_due):
@@ -143,9 +151,10 @@ class Journal:
         transition: Transition | None = None,
         waiting: RecordWaiting | None = None,
         uploads: RecordUploads | None = None,
-    ) -> None:
+    ) -> int:
         entry = self._entry(now, kind, event, transition, waiting, uploads)
         self._pending.append(encode_entry(entry))
+        return entry.wall_ns
 
     def _entry(
         self,
@@ -160,7 +169,7 @@ class Journal:
         self._next_seq += 1
         return Entry(
             seq=self._next_seq - 1,
-            incarnation=self._incarnation,
+            incarnation=self.incarnation,
             wall_ns=time.time_ns(),
             at=now,
             kind=kind,

@@ -27,19 +27,19 @@ class RunProgress:
     ) -> None:
         self._state, self._journal, self._log, self._output = state, journal, log, output
         self._summary = summary
-        self._untold: list[Transition] = []
-        """Changes that are in the journal, but neither in the log nor on the console."""
+        self._untold: list[tuple[Transition, int]] = []
+        """Changes that are in the journal, and when, but neither in the log nor on the console."""
 
-    def change(self, transition: Transition) -> None:
+    def change(self, transition: Transition, wall_ns: int) -> None:
         """Show a change of state with the next `tell`, or before anything else is shown."""
-        self._untold.append(transition)
+        self._untold.append((transition, wall_ns))
         self._output.publish(transition)
 
     def tell(self) -> None:
         """Show the changes: after the orders that follow from them have left, because agents wait for those."""
         untold, self._untold = self._untold, []
-        for transition in untold:
-            self._state.apply(transition)
+        for transition, wall_ns in untold:
+            self._state.apply(transition, wall_ns)
             self._summary.note(transition)
             self._log.info(transition_text(transition), f"sflow.task.{transition.task}")
         if untold:
