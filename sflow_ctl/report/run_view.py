@@ -17,7 +17,7 @@ FAILURES = frozenset({TaskState.FAILED, TaskState.TIMEOUT, TaskState.LOST})
 """Ends that are failures: they need a reason, and they count as failed."""
 
 
-class TaskRecord(Struct):
+class TaskRecord(Struct, omit_defaults=True):
     """The current state of one task, folded from its transitions."""
 
     name: str
