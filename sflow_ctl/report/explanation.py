@@ -87,7 +87,7 @@ def explain(run: RunFactsNow, name: str) -> Explanation:
         state=record.state,
         headline=_headline(run, task, record),
         because=because,
-        needs_log=is_bad or (record.state is S.RUNNING and bool(record.waits_for)),
+        needs_log=is_bad or (record.state is S.RUNNING and task.has_readiness),
         rank=record.reason.rank if record.reason is not None else None,
     )
 

@@ -9,7 +9,7 @@ from sflow_ctl.plan.model import Plan
 from sflow_ctl.report.transition_text import transition_text
 from sflow_ctl.report.upload_text import outcome_text, problem_texts
 from sflow_ctl.report.words import exit_text, node_name
-from sflow_ctl.runtime.record.journal import Entry
+from sflow_ctl.runtime.journal.entry import Entry
 
 TYPES = ("state", "waiting", "uploads", "node", "run", "notice", "probe", "process", "other")
 """All types of events."""
@@ -42,6 +42,10 @@ def event_of(entry: Entry, plan: Plan) -> ShownEvent:
         )
     if entry.event is not None:
         return _of_scheduler(entry.event, plan)
+    if entry.begin is not None:
+        return ShownEvent(
+            "other", None, f"segment {entry.begin.segment} of the journal, sflow-ctl {entry.begin.version}"
+        )
     return ShownEvent("other", None, entry.kind)
 
 

@@ -13,7 +13,7 @@ from protocol.errors import ExitStatus
 from sflow_ctl.cli.looking.event_lines import TYPES, USUAL, event_of
 from sflow_ctl.cli.options.run_option import chosen_tasks, output_dir_option
 from sflow_ctl.cli.terminal.lines import json_line, print_line
-from sflow_ctl.runtime.record.journal import Entry
+from sflow_ctl.runtime.journal.entry import Entry
 from sflow_ctl.runtime.record.reader import Liveness, RunReader, find_run
 from sflow_ctl.runtime.viewing.journal_feed import JournalFeed
 

@@ -4,13 +4,8 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from protocol.errors import RunDirectoryError
-from sflow_ctl.runtime.record import layout
-from sflow_ctl.runtime.record.durable import open_regular
-from sflow_ctl.runtime.record.journal import Entry, read_journal
-
-_READ_BYTES = 1024 * 1024
-EVERYTHING = (b"",)
-"""A word that every line has."""
+from sflow_ctl.runtime.journal.entry import Entry
+from sflow_ctl.runtime.journal.reader import EVERYTHING, JournalReader
 
 
 class JournalFeed:
@@ -18,22 +13,15 @@ class JournalFeed:
 
     def __init__(self, directory: Path) -> None:
         """`directory` is the run's."""
-        self._path = directory / layout.JOURNAL
-        self._offset = 0
-        self._torn = b""
+        self._directory = directory
+        self._reader = JournalReader(directory)
 
     def entries(self, words: Collection[bytes] = EVERYTHING) -> Iterator[Entry]:
         """Yield the entries since the last call whose line has one of these words. Raises: RunDirectoryError."""
         try:
-            with open_regular(self._path) as journal:
-                journal.seek(self._offset)
-                while block := journal.read(_READ_BYTES):
-                    self._offset += len(block)
-                    lines = (self._torn + block).split(b"\n")
-                    self._torn = lines.pop()
-                    yield from read_journal(line for line in lines if any(word in line for word in words))
+            yield from self._reader.entries(words)
         except FileNotFoundError:
             return  # nothing has been written yet
         except OSError as error:
-            what = f"cannot read {self._path}: {error.strerror or error}"
+            what = f"cannot read the journal in {self._directory}: {error.strerror or error}"
             raise RunDirectoryError.of("run-not-readable", what) from error

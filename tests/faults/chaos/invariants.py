@@ -9,7 +9,7 @@ from pathlib import Path
 from protocol.errors import FleetError
 from sflow_ctl.core.states import TaskState
 from sflow_ctl.report.summary import Summary, read_summary
-from sflow_ctl.runtime.record.journal import Entry, read_journal
+from sflow_ctl.runtime.journal.entry import Entry, read_journal
 
 LINE = re.compile(r"(?:\d+: ?|\[\S+\] ?)?(\S+#\d+\.\d+) (\d{6}) (\.{40})$")
 PART = re.compile(r"\S+#\d+\.\d+ \d{0,6}")
