@@ -95,10 +95,10 @@ class ChosenLines:
                 look_at = now + LIVENESS_S
                 is_over = is_over or self._reader.status().liveness is not Liveness.RUNNING
             self._changes += self._reader.refresh()
-            done = [self._is_done(part) for part in self.parts]
             self._add_new_attempts()
-            for part, part_is_done in zip(list(self.parts), done, strict=False):
-                new = part.new_lines(is_over=part_is_done or is_over)
+            for part in self.parts:
+                has_ended = self._reader.state.has_ended(part.task, part.attempt)
+                new = part.new_lines(is_over=has_ended or is_over)
                 self._print(line for line in new if self._choice.takes(line))
             self.parts = [part for part in self.parts if not self._is_past(part)]
             if is_over or all(self._reader.state.tasks[name].state in TERMINAL for name in self._tasks):
@@ -109,9 +109,6 @@ class ChosenLines:
         for line in lines:
             self._put(line.label, self._choice.text(line))
 
-    def _is_done(self, part: LogPart) -> bool:
-        return self._reader.state.has_ended(part.task, part.attempt)
-
     def _is_past(self, part: LogPart) -> bool:
         return part.attempt < self._reader.state.tasks[part.task].attempts
 
@@ -120,15 +117,15 @@ class ChosenLines:
         if self._choice.wanted.attempt:
             return
         known = {part.task: part.attempt for part in self.parts}
-        newer = [name for name in self._tasks if self._reader.state.tasks[name].attempts > known.get(name, 0)]
-        if not newer:
-            return
+        state, chosen = self._reader.state, self._choice.wanted
         for part in self.parts:
-            if part.task in newer:
+            if state.tasks[part.task].attempts > part.attempt:
                 path = earlier_log_path(part.task, part.attempt, part.rank)
                 part.path = self._reader.directory / path
-        wanted = Wanted(nodes=self._choice.wanted.nodes, ranks=self._choice.wanted.ranks)
-        self.parts += log_parts(self._reader, self._changes, newer, wanted)
+        for name in self._tasks:
+            for number in range(known.get(name, 0) + 1, state.tasks[name].attempts + 1):
+                wanted = Wanted(nodes=chosen.nodes, ranks=chosen.ranks, attempt=number)
+                self.parts += log_parts(self._reader, self._changes, [name], wanted)
 
 
 def _last_of_each(lines: Iterable[TimedLine], count: int) -> Iterator[TimedLine]:

@@ -17,6 +17,7 @@ from msgspec import Struct
 from protocol.errors import UsageError
 from protocol.ids import AttemptId, RankId
 from protocol.messages.facts import RankStarted
+from protocol.text.counted import counted
 from sflow_ctl.core.events import MessageReceived
 from sflow_ctl.core.states import TERMINAL, TaskState
 from sflow_ctl.plan.log_paths import log_path, rank_log_path
@@ -188,7 +189,9 @@ def _check(reader: RunReader, tasks: Sequence[str], wanted: Wanted) -> None:
     for rank in wanted.ranks:
         if rank >= most:
             hint = "processes are counted from 0"
-            raise UsageError.of("unknown-rank", f"the largest of these tasks has {most} processes", hint=hint)
+            raise UsageError.of(
+                "unknown-rank", f"the largest of these tasks has {counted(most, 'process')}", hint=hint
+            )
 
 
 def _attempts(newest: int, wanted: int | None) -> list[int]:
