@@ -68,7 +68,7 @@ def find_run(argument: str | None, output_dir: Path, *, prefers_live: bool = Fal
 
     A name is a path, `last` for the newest, a run id, or the beginning of one (a Slurm job id is one) that fits a single run; the
     newest run of a job when several of its runs do. With `prefers_live`, the newest that still runs comes before those that
-    have ended since.
+    have ended since. A run that is not in `output_dir` is looked for in the registry of this user's runs.
 
     Raises: UsageError.
     """
@@ -85,14 +85,12 @@ def find_run(argument: str | None, output_dir: Path, *, prefers_live: bool = Fal
     runs = list_runs(output_dir)
     if argument == "last" and not any(run.name.startswith("last") for run in runs):
         argument, prefers_live = None, False
-    if not runs:
-        raise UsageError.of(
-            "no-runs", f"there are no runs in {output_dir}", hint="name the directory with --output-dir"
-        )
     if argument is None:
+        if not runs:
+            raise _no_runs(output_dir)
         live = _newest_live(runs) if prefers_live else None
         return runs[-1] if live is None else live
-    fitting = [run for run in runs if run.name.startswith(argument)]
+    fitting = _fitting(argument, runs) or _fitting(argument, _registered())
     exact = [run for run in fitting if run.name == argument]
     of_job = [run for run in fitting if argument.isdecimal() and run.name.startswith(f"{argument}-")]
     if exact or of_job or len(fitting) == 1:
@@ -104,11 +102,33 @@ def find_run(argument: str | None, output_dir: Path, *, prefers_live: bool = Fal
             f'{counted(len(fitting), "run")} begin with "{argument}"',
             hint=f"name one of: {names}",
         )
+    if not runs:
+        raise _no_runs(output_dir)
     raise UsageError.of(
         "no-such-run",
         f'no run in {output_dir} begins with "{argument}"',
         hint="the newest are: " + ", ".join(run.name for run in runs[-MAX_LISTED:]),
     )
+
+
+def _fitting(argument: str, runs: Sequence[Path]) -> list[Path]:
+    return [run for run in runs if run.name.startswith(argument)]
+
+
+def _registered() -> list[Path]:
+    """Return the runs of this user's registry, oldest first."""
+    from sflow_ctl.runtime.catalog.registry import known_runs  # most runs are found without it
+
+    dated = [(_started(run), run) for run in known_runs() if (run / layout.RUN).exists()]
+    return [run for _, run in sorted(dated)]
+
+
+def _no_runs(output_dir: Path) -> UsageError:
+    elsewhere = [str(run) for run in _registered()]
+    hint = "name the directory with --output-dir"
+    if elsewhere:
+        hint = f"name a run, as {elsewhere[-1]}; sflow-ctl ps -a lists yours"
+    return UsageError.of("no-runs", f"there are no runs in {output_dir}", hint=hint)
 
 
 def list_runs(output_dir: Path) -> list[Path]:
@@ -117,7 +137,7 @@ def list_runs(output_dir: Path) -> list[Path]:
         entries = [entry for entry in os.scandir(output_dir) if not entry.name.startswith(".")]
     except OSError:
         return []
-    runs = [(_started(entry), Path(entry.path)) for entry in entries if _is_run(entry)]
+    runs = [(_started(entry.path), Path(entry.path)) for entry in entries if _is_run(entry)]
     return [path for _, path in sorted(runs)]
 
 
@@ -125,10 +145,10 @@ def _is_run(entry: "os.DirEntry[str]") -> bool:
     return os.path.exists(f"{entry.path}/{layout.RUN}")  # noqa: PTH110 - thousands of runs: not a Path for each
 
 
-def _started(entry: "os.DirEntry[str]") -> tuple[str, int]:
+def _started(run: str | Path) -> tuple[str, int]:
     """Return a key in order of start: the stamp in the name, or the time of the file for a run with another name."""
-    info = os.stat(f"{entry.path}/{layout.RUN}")  # noqa: PTH116
-    stamp = _STAMP.search(entry.name)
+    info = os.stat(f"{run}/{layout.RUN}")  # noqa: PTH116
+    stamp = _STAMP.search(str(run))
     if stamp is not None:
         return (stamp[1], info.st_mtime_ns)
     import time
