@@ -123,7 +123,9 @@ def test_a_snapshot_that_does_not_fit_is_not_used(live: Live) -> None:
     assert live.shown() == {"a": "completed", "b": "failed", "gang": "cancelled"}
 
 
-def test_snapshots_are_seldom_and_take_little_of_the_time(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_snapshots_are_seldom_and_take_little_of_the_time(
+    live: Live, monkeypatch: pytest.MonkeyPatch
+) -> None:
     written: list[float] = []
     clock = [0.0]
 
