@@ -5,8 +5,10 @@ sends heartbeats, and notices silence. Everything a peer sends is checked and co
 fatal.
 """
 
+import os
 import time
 from collections import Counter
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -18,7 +20,7 @@ from protocol.errors import MalformedMessageError
 from protocol.ids import RankId
 from protocol.messages.facts import Goodbye, Hello
 from protocol.messages.monitor import MonitorOrders
-from protocol.messages.orders import Refused, ToAgent, Welcome, before_spawns
+from protocol.messages.orders import Refused, Reintroduce, ToAgent, Welcome, before_spawns
 from protocol.messages.packets import FromAgentPacket, ToAgentPacket
 from protocol.session.channel import Channel, Numbered
 from protocol.session.codec import decode_from_agent, encode
@@ -28,7 +30,7 @@ from sflow_ctl.core.events import AgentJoined, AgentLost, MessageReceived, NodeC
 from sflow_ctl.runtime.descriptors import allow_many
 from sflow_ctl.runtime.fleet.admission import Admission
 from sflow_ctl.runtime.fleet.keys import RunKeys
-from sflow_ctl.runtime.fleet.listeners import Listeners
+from sflow_ctl.runtime.fleet.listeners import Listeners, OpenPort
 from sflow_ctl.runtime.fleet.zap import Authenticator
 
 HEARTBEAT_S = 2.0
@@ -74,8 +76,15 @@ class FleetLink:
     """All sockets of a run's controller. Not thread-safe: their owners get the log and client sockets."""
 
     def __init__(
-        self, keys: RunKeys, hosts: tuple[str, ...], incarnation: int, times: LinkTimes, now: float
+        self,
+        keys: RunKeys,
+        hosts: tuple[str, ...],
+        incarnation: int,
+        times: LinkTimes,
+        now: float,
+        ports: Sequence[OpenPort] = (),
     ) -> None:
+        """`ports` are those of a controller that was killed, for control, logs and clients in equal parts."""
         self.counters: Counter[str] = Counter()
         self._incarnation = incarnation
         self._times, self.lost_after_s = times, times.lost_after_s
@@ -85,9 +94,10 @@ class FleetLink:
         self._auth = Authenticator(self._context)
         self.admission = Admission(keys, self._auth)
         open_router = partial(self.listeners.router, self._context, keys.controller, hosts)
-        self.control, self.control_endpoints = open_router("control")
-        self.logs, self.log_endpoints = open_router("logs")
-        self.clients, self.client_endpoints = open_router("clients")
+        self._takes_over, each = bool(ports), len(ports) // 3
+        self.control, self.control_endpoints = open_router("control", ports[:each])
+        self.logs, self.log_endpoints = open_router("logs", ports[each : 2 * each])
+        self.clients, self.client_endpoints = open_router("clients", ports[2 * each :])
         self.secrets: tuple[tuple[str, str], ...] = ()
         """(name, value) of what agents mask in the output of tasks."""
         self.signatures: tuple[Signature, ...] = ()
@@ -148,6 +158,7 @@ class FleetLink:
             signatures=self.signatures,
             secrets=self.secrets,
             monitoring=self.monitoring,
+            controller_pid=os.getpid(),
         )
         peer.outbox = [welcome]
         self._dirty.add(node)
@@ -276,6 +287,8 @@ class FleetLink:
             return
         if enrolling is not None or packet.session != peer.session:
             self.counters["stale_packets"] += 1
+            if self._takes_over and peer.newest == (0, 0):
+                self._answer(routing_id, packet.session, Reintroduce())
             return
         is_made_anew = routing_id != peer.routing_id
         peer.routing_id = routing_id

@@ -23,7 +23,6 @@ from protocol.messages.facts import (
     SideCommandEnded,
 )
 from protocol.messages.orders import SamplesStored, Spawn, ToAgent
-from protocol.text.signal_names import signal_name
 from sflow_ctl.core.commands import (
     AbandonNode,
     AcceptAgent,
@@ -70,7 +69,7 @@ from sflow_ctl.runtime.run.last_steps import end_agents, log_ignored_messages
 from sflow_ctl.runtime.run.node_book import NodeBook
 from sflow_ctl.runtime.run.output_collector import OutputCollector
 from sflow_ctl.runtime.run.preload import Preload
-from sflow_ctl.runtime.run.signals import SignalInbox
+from sflow_ctl.runtime.run.signals import SignalInbox, stop_name
 from sflow_ctl.runtime.slurm.job_end import JobEndNotice
 from sflow_ctl.runtime.uploads.progress import RunProgress
 
@@ -193,7 +192,7 @@ class Controller:
 
     def _stop_event(self, number: int) -> StopRequested:
         self._stops_requested += 1
-        name = signal_name(number)
+        name = stop_name(number)
         self._log.info(f"{name} received, {'forcing the end' if self._stops_requested > 1 else 'stopping'}")
         return StopRequested(signal=name, force=self._stops_requested > 1)
 
