@@ -86,8 +86,8 @@ class FleetLink:
     ) -> None:
         """`ports` are those of a controller that was killed, for control, logs and clients in equal parts."""
         self.counters: Counter[str] = Counter()
-        self._incarnation = incarnation
-        self._times, self.lost_after_s = times, times.lost_after_s
+        self.incarnation = incarnation
+        self.times, self.lost_after_s = times, times.lost_after_s
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         allow_many()
         self.listeners = Listeners()
@@ -151,10 +151,10 @@ class FleetLink:
         peer.has_joined = True
         welcome = Welcome(
             session=session,
-            incarnation=self._incarnation,
+            incarnation=self.incarnation,
             kill=kill,
             heartbeat_s=HEARTBEAT_S,
-            orphan_grace_s=self._times.orphan_grace_s,
+            orphan_grace_s=self.times.orphan_grace_s,
             signatures=self.signatures,
             secrets=self.secrets,
             monitoring=self.monitoring,
@@ -185,7 +185,7 @@ class FleetLink:
             count = before_spawns(peer.outbox) if holds_spawns else len(peer.outbox)
             messages, peer.outbox = tuple(peer.outbox[:count]), peer.outbox[count:]
             if messages:
-                for frame in packed(peer.channel, messages, now, partial(_frame, self._incarnation, peer)):
+                for frame in packed(peer.channel, messages, now, partial(_frame, self.incarnation, peer)):
                     self._send_to(peer, frame, now)
             elif peer.channel.owes_ack and not holds_acks:
                 self._put(peer, peer.channel.heartbeat(), now)
@@ -212,9 +212,9 @@ class FleetLink:
                 continue
             silence = now - peer.last_heard
             if not peer.has_joined:
-                if now - self._watched_since > self._times.join_within_s:
+                if now - self._watched_since > self.times.join_within_s:
                     events.append(
-                        AgentLost(node=node, reason=f"no message within {self._times.join_within_s:g} s")
+                        AgentLost(node=node, reason=f"no message within {self.times.join_within_s:g} s")
                     )
                 continue
             if silence > self.lost_after_s or peer.channel.is_broken:
@@ -363,7 +363,7 @@ class FleetLink:
         events.append(AgentJoined(hello=hello, clock_ahead_ns=clock_ahead_ns))
 
     def _put(self, peer: Peer, numbered: Numbered[ToAgent], now: float) -> None:
-        self._send_to(peer, _frame(self._incarnation, peer, numbered), now)
+        self._send_to(peer, _frame(self.incarnation, peer, numbered), now)
 
     def _send_to(self, peer: Peer, frame: bytes, now: float) -> None:
         assert peer.routing_id is not None
@@ -374,7 +374,7 @@ class FleetLink:
         self._answer(routing_id, session, Refused(code=code, reason=reason))
 
     def _answer(self, routing_id: bytes, session: str, message: ToAgent) -> None:
-        packet = ToAgentPacket(session=session, incarnation=self._incarnation, messages=(message,))
+        packet = ToAgentPacket(session=session, incarnation=self.incarnation, messages=(message,))
         self._send(routing_id, encode(packet))
 
     def _send(self, routing_id: bytes, frame: bytes) -> None:

@@ -20,6 +20,7 @@ from sflow_ctl.core.commands import RecordUploads, RecordWaiting
 from sflow_ctl.core.events import AgentJoined, SchedulerEvent
 from sflow_ctl.core.states import TERMINAL, Transition
 from sflow_ctl.plan.secrets import SECRETS
+from sflow_ctl.report.takeovers import Takeover
 from sflow_ctl.runtime.record.durable import UNREADABLE, open_to_append
 
 SYNC_EVERY_S = 0.5
@@ -47,9 +48,11 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A change of the unmet readiness conditions of a service."""
     uploads: RecordUploads | None = None
     """What became of the uploads of a task."""
+    takeover: Takeover | None = None
+    """A controller was killed, and another one has taken the run over."""
 
 
-Kind = Literal["event", "transition", "waiting", "uploads"]
+Kind = Literal["event", "transition", "waiting", "uploads", "takeover"]
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(Entry)
 
@@ -97,6 +100,10 @@ class Journal:
         """Add what became of the uploads of a task."""
         self._append(now, "uploads", uploads=uploads)
 
+    def takeover(self, takeover: Takeover, now: float) -> None:
+        """Add that this controller has taken the run over."""
+        self._append(now, "takeover", takeover=takeover)
+
     def flush(self, now: float, *, syncs_at_once: bool = False) -> None:
         """Write the lines added since the last call; sync if a task has ended, with pauses unless `syncs_at_once`.
 
@@ -136,6 +143,7 @@ class Journal:
         transition: Transition | None = None,
         waiting: RecordWaiting | None = None,
         uploads: RecordUploads | None = None,
+        takeover: Takeover | None = None,
     ) -> None:
         entry = Entry(
             seq=self._next_seq,
@@ -147,6 +155,7 @@ class Journal:
             transition=transition,
             waiting=waiting,
             uploads=uploads,
+            takeover=takeover,
         )
         self._next_seq += 1
         self._pending.append(SECRETS.mask.raw(_encoder.encode(entry)) + b"\n")

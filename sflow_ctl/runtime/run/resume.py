@@ -65,6 +65,8 @@ class PriorRun(Struct, frozen=True):
     """Of all controllers so far."""
     claim: HeldClaim | None
     """This process's claim on the run; None for a run that has completed or is only read."""
+    last_changes: dict[str, Change]
+    """The last change of state of each task that has one."""
 
     @property
     def incarnation(self) -> int:
@@ -100,10 +102,19 @@ def earlier_run(
     claim = None
     if must_claim and not is_completed:
         claim = claim_run(directory, max(reader.facts.incarnation, last.incarnation if last else 0))
+    return prior_run(directory, workspace, claim, is_completed=is_completed)
+
+
+def prior_run(
+    directory: Path, workspace: Path, claim: HeldClaim | None, *, is_completed: bool = False
+) -> PriorRun:
+    """Read what a run's earlier controllers have done. Raises: RunDirectoryError."""
     reader = RunReader(directory)  # another controller may have ended in between
     timeline = Timeline({})
+    last_changes = {}
     for change in reader.refresh():
         timeline.note(change.transition, change.wall_ns)
+        last_changes[change.transition.task] = change
     return PriorRun(
         directory,
         reader.facts,
@@ -114,6 +125,7 @@ def earlier_run(
         _lines(directory / layout.JOURNAL) + 1,
         timeline,
         claim,
+        last_changes,
     )
 
 

@@ -11,7 +11,7 @@ from typing import Self
 from protocol.errors import ExitStatus
 from protocol.machine.signal_pipe import SignalPipe
 from protocol.text.signal_names import signal_name
-from sflow_ctl.runtime.supervision.lifeline import Handlers, handle_with, restore
+from sflow_ctl.runtime.supervision.lifeline import Handlers, handle_with, release_signals, restore
 from sflow_ctl.runtime.supervision.supervisor import SUPERVISOR_DIED
 
 KILLED_SUPERVISOR = "the death of the process that was started"
@@ -42,6 +42,7 @@ class SignalInbox:
     def __enter__(self) -> Self:
         self._pipe = SignalPipe()
         self._old_handlers = handle_with(self._on_signal)
+        release_signals()
         return self
 
     def __exit__(

@@ -125,6 +125,20 @@ def restore(handlers: Handlers) -> None:
         signal.signal(number, handler)
 
 
+def hold_signals() -> None:
+    """Keep the signals that stop a run until `release_signals`: a run is being taken over that can be stopped then."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, _all_signals())
+
+
+def release_signals() -> None:
+    """Let the signals through that `hold_signals` has held back, if it has."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _all_signals())
+
+
+def _all_signals() -> list[int]:
+    return [*FORWARDED, *(FIRST + index for index in range(len(FORWARDED))), SUPERVISOR_DIED]
+
+
 def _counted(line: Lifeline, handler: Handler, number: int, *, is_forwarded: bool) -> Handler:
     def on_signal(_number: int, frame: FrameType | None) -> None:
         if line.is_news(number, is_forwarded):

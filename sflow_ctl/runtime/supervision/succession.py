@@ -7,7 +7,7 @@ file. `runtime/run/handover.py` writes it, `runtime/run/takeover.py` reads it.
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -17,8 +17,6 @@ from sflow_ctl.runtime.files.settings_files import RunSettings
 from sflow_ctl.runtime.fleet.keys import RunKeys
 from sflow_ctl.runtime.fleet.link import LinkTimes
 from sflow_ctl.runtime.supervision.kept import KeptAgent, KeptStep
-
-T = TypeVar("T")
 
 
 class Succession(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,23 +63,13 @@ class Inherited(NamedTuple):
     steps: Sequence[int]
 
 
-def encoded(content: msgspec.Struct) -> bytes:
-    """Return a field of a `Succession` that few runs have."""
-    return _encoder.encode(content)
-
-
-def decoded(content: bytes, kind: type[T]) -> T:
-    """Return what `encoded` was given. Raises: msgspec.DecodeError."""
-    return msgspec.msgpack.decode(content, type=kind, dec_hook=_decoded)
-
-
 _encoder = msgspec.msgpack.Encoder(enc_hook=str)
 
 
 def written(succession: Succession) -> int:
     """Return the descriptor of a memory file with this content. Raises: OSError."""
     descriptor = memory_file("sflow-succession")
-    with open(descriptor, "wb", closefd=False) as file:  # noqa: PTH123 - a descriptor has no path
+    with open(descriptor, "wb", closefd=False) as file:
         file.write(_encoder.encode(succession))
     return descriptor
 
@@ -90,7 +78,7 @@ def inherited(descriptors: Sequence[int]) -> Inherited:
     """Return what an earlier controller had written, and given away with it. Raises: msgspec.DecodeError; OSError."""
     first, *rest = descriptors
     content = os.pread(first, os.fstat(first).st_size, 0)
-    succession = decoded(content, Succession)
+    succession = msgspec.msgpack.decode(content, type=Succession, dec_hook=_decoded)
     ports, agents = len(succession.endpoints), len(succession.agents)
     return Inherited(succession, rest[:ports], rest[ports : ports + agents], rest[ports + agents :])
 
