@@ -18,6 +18,7 @@ from sflow_ctl.report.cause import next_lines, resume_commands
 from sflow_ctl.report.run_view import RunView
 from sflow_ctl.report.summary import Summary, TaskSummary, task_summaries, view_of
 from sflow_ctl.report.tables import ended_table, status_table
+from sflow_ctl.report.takeovers import takeover_text
 from sflow_ctl.runtime.record.reader import Liveness, RunReader, find_run
 from sflow_ctl.runtime.viewing.client import Current, Ended, connect
 from sflow_ctl.runtime.viewing.messages import Change
@@ -66,6 +67,8 @@ def status(run: str | None, as_json: bool, output_dir: Path) -> int:
         return int(ExitStatus.OK)
     source = "from its controller" if is_live else f"from {display_path(reader.directory)}"
     print_line(f"{state_text(reader, ended)} ({source})")
+    for takeover in reader.takeovers if ended is None else ended.takeovers:
+        print_line(takeover_text(takeover))
     if not _is_completed(ended):
         for line in changed_lines(reader.facts, display_path(reader.directory)):
             print_line(line)

@@ -23,6 +23,7 @@ from sflow_ctl.plan.log_paths import log_path, rank_log_path
 from sflow_ctl.plan.secrets import SECRETS
 from sflow_ctl.report.run_view import RunView
 from sflow_ctl.report.summary import Summary, read_summary
+from sflow_ctl.report.takeovers import Takeover
 from sflow_ctl.runtime.logs.cursor import Cursor
 from sflow_ctl.runtime.logs.store import RankLog
 from sflow_ctl.runtime.record import layout
@@ -38,7 +39,7 @@ READ_BYTES = 1024 * 1024
 MAX_LISTED = 8
 _STAMP = lazy_pattern(r"-(\d{8}-\d{6})-[0-9a-f]{6}$")
 _TRANSITION = b'"kind":"transition"'
-_SHOWN = (_TRANSITION, b'"kind":"waiting"', b'"kind":"uploads"')
+_SHOWN = (_TRANSITION, b'"kind":"waiting"', b'"kind":"uploads"', b'"kind":"takeover"')
 
 
 class Liveness(StrEnum):
@@ -156,6 +157,8 @@ class RunReader:
         self.state = RunView(self.plan)
         self.incarnations: dict[str, int] = {}
         """Tasks to the controller that recorded their last change of state."""
+        self.takeovers: list[Takeover] = []
+        """Controllers that were killed and replaced."""
         self.last_wall_ns = self.facts.started_wall_ns
         self._offset = 0
         self._torn = b""
@@ -244,6 +247,8 @@ class RunReader:
                     self.state.note_waiting(told.task, told.attempt, told.text, told.what)
                 if entry.uploads is not None:
                     self.state.note_uploaded(entry.uploads.task, entry.uploads.attempt, entry.uploads.outcome)
+                if entry.takeover is not None:
+                    self.takeovers.append(entry.takeover)
                 if entry.transition is not None:
                     self.last_wall_ns = entry.wall_ns
                     self.state.apply(entry.transition, entry.wall_ns)

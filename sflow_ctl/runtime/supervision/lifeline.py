@@ -19,6 +19,7 @@ from sflow_ctl.runtime.supervision.supervisor import (
     FIRST,
     FORWARDED,
     KEEP,
+    STOPS_A_RUN,
     SUPERVISOR_DIED,
     Birth,
     Death,
@@ -127,16 +128,12 @@ def restore(handlers: Handlers) -> None:
 
 def hold_signals() -> None:
     """Keep the signals that stop a run until `release_signals`: a run is being taken over that can be stopped then."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, _all_signals())
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOPS_A_RUN)
 
 
 def release_signals() -> None:
     """Let the signals through that `hold_signals` has held back, if it has."""
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, _all_signals())
-
-
-def _all_signals() -> list[int]:
-    return [*FORWARDED, *(FIRST + index for index in range(len(FORWARDED))), SUPERVISOR_DIED]
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS_A_RUN)
 
 
 def _counted(line: Lifeline, handler: Handler, number: int, *, is_forwarded: bool) -> Handler:

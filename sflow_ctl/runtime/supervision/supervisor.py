@@ -35,6 +35,8 @@ FIRST = signal.SIGRTMIN + 1
 """The signal that stands for the first of `FORWARDED`. A terminal and Slurm signal both processes: the controller has to know
 which signals it has got twice."""
 SUPERVISOR_DIED = signal.SIGRTMIN
+STOPS_A_RUN = (*FORWARDED, *range(FIRST, FIRST + len(FORWARDED)), SUPERVISOR_DIED)
+"""All signals that stop a run, as its controller gets them."""
 KEEP, FINISHED = b"K", b"F"
 """What a controller says: keep these descriptors, the first of which says what they are; nothing is left to take over."""
 MAX_DESCRIPTORS = 250
