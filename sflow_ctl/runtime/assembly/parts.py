@@ -17,12 +17,12 @@ from sflow_ctl.plan.monitors import monitor_orders
 from sflow_ctl.plan.secrets import SECRETS
 from sflow_ctl.report.run_view import RunView
 from sflow_ctl.runtime.fleet.fleet import Fleet
+from sflow_ctl.runtime.journal.writer import Journal
 from sflow_ctl.runtime.logs.consumers.console import ConsoleSink
 from sflow_ctl.runtime.logs.service import OutputService
 from sflow_ctl.runtime.record import layout
 from sflow_ctl.runtime.record.claim import HeldClaim, own_claim
 from sflow_ctl.runtime.record.directory import ConnectionFacts, RunDirectory, RunFacts, run_facts
-from sflow_ctl.runtime.record.journal import Journal
 from sflow_ctl.runtime.record.run_log import RunLog
 from sflow_ctl.runtime.record.summary_writer import SummaryWriter
 from sflow_ctl.runtime.run.controller import Controller
@@ -146,8 +146,8 @@ def make_output(
 
 def open_journal(planned: PlannedRun, record: Record) -> Journal:
     """Open the journal, after what earlier controllers have written."""
-    first_seq = planned.earlier.next_seq if planned.earlier is not None else 1
-    return Journal(record.directory.path / layout.JOURNAL, record.facts.incarnation, first_seq)
+    start = planned.earlier.journal_start if planned.earlier is not None else (1, 1)
+    return Journal(record.directory.path / layout.JOURNAL, record.facts.incarnation, *start)
 
 
 def make_clock(planned: PlannedRun) -> "JobClock | None":

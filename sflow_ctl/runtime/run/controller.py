@@ -55,12 +55,13 @@ from sflow_ctl.report.run_view import RunView
 from sflow_ctl.runtime.fleet.fleet import AgentLauncher
 from sflow_ctl.runtime.fleet.leftovers import sweep
 from sflow_ctl.runtime.fleet.link import FleetLink
+from sflow_ctl.runtime.journal.snapshot import SnapshotWriter
+from sflow_ctl.runtime.journal.writer import Journal
 from sflow_ctl.runtime.logs.rotation import rotate_logs
 from sflow_ctl.runtime.logs.service import OutputService
 from sflow_ctl.runtime.logs.waits import LogWaits
 from sflow_ctl.runtime.record import layout
 from sflow_ctl.runtime.record.directory import RunDirectory
-from sflow_ctl.runtime.record.journal import Journal
 from sflow_ctl.runtime.record.record_keeper import RecordKeeper
 from sflow_ctl.runtime.record.run_log import RunLog
 from sflow_ctl.runtime.record.summary_writer import SummaryWriter
@@ -123,6 +124,7 @@ class Controller:
         self.outputs = OutputCollector(directory.path)
         self.progress = RunProgress(self.state, journal, log, output, summary)
         self.summary = summary
+        self._snapshots = SnapshotWriter(directory.path, journal, state)
         self._nodes = NodeBook(
             [node.name for node in scheduler.plan.nodes], common.spool_directory is not None
         )
@@ -341,8 +343,7 @@ class Controller:
 
     def _record(self, transition: Transition, now: float) -> None:
         transition = _without_secrets(transition)
-        self._journal.transition(transition, now)
-        self.progress.change(transition)
+        self.progress.change(transition, self._journal.transition(transition, now))
         if self._monitor is not None:
             self._monitor.note(transition, self._scheduler.place_of(transition.task))
 
@@ -353,6 +354,7 @@ class Controller:
         holds = {"holds_spawns": keeper.is_failing, "holds_acks": not keeper.is_durable}
         self._link.flush(now, **({} if is_stopping else holds))
         self.progress.tell()
+        self._snapshots.write_if_due(now)
         keeper.write_nodes(self._nodes, now)
         self._log.flush()
         self.summary.write_if_due(now)

@@ -130,7 +130,7 @@ def _run(
 
         planned = replace(planned, plan=with_contents(planned.plan))
     record = open_record(planned, options, fleet)
-    resumed = _resumed_lines(record)
+    resumed = _resumed_lines(planned, record)
     for line in resumed:
         terminal.print_line(line)
     scheduler = make_scheduler(planned, options, fleet, record)
@@ -244,12 +244,12 @@ def _fleet_request(planned: PlannedRun, options: RunOptions) -> FleetRequest:
     return FleetRequest(planned.plan, planned.run_id, options.fleet, planned.settings, planned.generation)
 
 
-def _resumed_lines(record: Record) -> list[str]:
-    if record.resumed is None:
+def _resumed_lines(planned: PlannedRun, record: Record) -> list[str]:
+    if planned.earlier is None or record.resumed is None:
         return []
     from sflow_ctl.report.resumed import resumed_lines
 
-    return resumed_lines(record.resumed)
+    return [*resumed_lines(record.resumed), *(f"warning: {problem}" for problem in planned.earlier.problems)]
 
 
 def _close_output(output: OutputService, fleet: Fleet) -> None:

@@ -1,4 +1,4 @@
-"""Brings the shell of a controller that takes over to where the killed one was, and says when the run goes on.
+"""Brings the shell of a controller that takes over to where the killed one was, and says when that is done.
 
 Called by `run/controller.py`, once its parts are open.
 """
@@ -7,9 +7,9 @@ from protocol.text.signal_names import signal_name
 from sflow_ctl.plan.model import Plan
 from sflow_ctl.report.takeovers import Takeover, takeover_text
 from sflow_ctl.runtime.fleet.link import FleetLink
+from sflow_ctl.runtime.journal.writer import Journal
 from sflow_ctl.runtime.logs.service import OutputService
 from sflow_ctl.runtime.logs.waits import LogWaits
-from sflow_ctl.runtime.record.journal import Journal
 from sflow_ctl.runtime.record.run_log import RunLog
 from sflow_ctl.runtime.run.node_book import NodeBook
 from sflow_ctl.runtime.run.output_collector import OutputCollector

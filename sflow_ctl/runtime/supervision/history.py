@@ -3,11 +3,12 @@
 Called by `takeover.py`; `run/controller.py` continues with the result.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from msgspec import Struct, field
+from msgspec.structs import replace
 
 from protocol.ids import AttemptId, RankId
 from protocol.messages.facts import Hello, RankExited
@@ -15,15 +16,16 @@ from sflow_ctl.core.events import AgentJoined, MessageReceived, OutputsCollected
 from sflow_ctl.core.scheduler import Scheduler
 from sflow_ctl.core.states import LIVE
 from sflow_ctl.core.takeover import Rebuilt, Recorded, rebuild
+from sflow_ctl.plan.model import PlannedTask
 from sflow_ctl.report.takeovers import Takeover
+from sflow_ctl.runtime.journal.entry import Entry
+from sflow_ctl.runtime.journal.reader import entries_of
 from sflow_ctl.runtime.logs.consumers.consumer import FollowedLogs
-from sflow_ctl.runtime.record import layout
-from sflow_ctl.runtime.record.durable import open_regular
-from sflow_ctl.runtime.record.journal import Entry, read_journal
+from sflow_ctl.runtime.run.resume import recorded_values
 from sflow_ctl.runtime.supervision.supervisor import Death
 
 
-class Known(Struct):
+class ShellState(Struct):
     """What the killed controller knew besides the state of its scheduler."""
 
     hellos: dict[int, Hello] = field(default_factory=dict)
@@ -42,7 +44,7 @@ class TakenOver(Struct):
     """A run in the state in which its controller was killed."""
 
     death: Death
-    known: Known
+    known: ShellState
     rebuilt: Rebuilt
     placed: dict[int, list[RankId]]
     """The ranks of all attempts, by node: only its agent has their logs."""
@@ -57,13 +59,13 @@ class TakenOver(Struct):
 
 def taken_over(directory: Path, lineage: int, scheduler: Scheduler, death: Death) -> TakenOver:
     """Rebuild a scheduler from the journal, and return what its controller has left. Raises: OSError."""
-    known = Known()
-    path = directory / layout.JOURNAL
-    transitions = sum(1 for _ in _entries(path, lineage, b'"kind":"transition"'))
-    uploads = sum(1 for _ in _entries(path, lineage, b'"kind":"uploads"'))
-    rebuilt = rebuild(scheduler, _events(path, lineage, known), Recorded(transitions, uploads))
+    known = ShellState()
+    transitions = sum(1 for _ in _entries(directory, lineage, b'"kind":"transition"'))
+    uploads = sum(1 for _ in _entries(directory, lineage, b'"kind":"uploads"'))
+    planned = {task.name: task for task in scheduler.plan.tasks}
+    rebuilt = rebuild(scheduler, _events(directory, lineage, known, planned), Recorded(transitions, uploads))
     known.earlier = [
-        one.takeover for one in _entries(path, 0, b'"kind":"takeover"') if one.takeover is not None
+        one.takeover for one in _entries(directory, 0, b'"kind":"takeover"') if one.takeover is not None
     ]
     run = scheduler.run
     placed: dict[int, list[RankId]] = {}
@@ -93,11 +95,16 @@ def taken_over(directory: Path, lineage: int, scheduler: Scheduler, death: Death
     )
 
 
-def _events(path: Path, lineage: int, known: Known) -> Iterator[tuple[float, SchedulerEvent]]:
-    for entry in _entries(path, lineage, b'"kind":"event"'):
+def _events(
+    directory: Path, lineage: int, known: ShellState, tasks: Mapping[str, PlannedTask]
+) -> Iterator[tuple[float, SchedulerEvent]]:
+    for entry in _entries(directory, lineage, b'"kind":"event"'):
         event = entry.event
         if event is None:
             continue
+        if entry.is_cut and isinstance(event, OutputsCollected):  # the journal has the beginning of them only
+            whole = recorded_values(directory, tasks[event.task]) if event.task in tasks else None
+            event = replace(event, values=event.values if whole is None else whole)
         match event:
             case AgentJoined(hello=hello):
                 known.hellos[hello.node] = hello
@@ -114,9 +121,6 @@ def _events(path: Path, lineage: int, known: Known) -> Iterator[tuple[float, Sch
         yield entry.at, event
 
 
-def _entries(path: Path, lineage: int, word: bytes) -> Iterator[Entry]:
+def _entries(directory: Path, lineage: int, word: bytes) -> Iterator[Entry]:
     """Yield the lines with a word that this controller, or one whose scheduler lives on in it, has written."""
-    with open_regular(path) as journal:
-        for entry in read_journal(line for line in journal if word in line):
-            if entry.incarnation >= lineage:
-                yield entry
+    return (entry for entry in entries_of(directory, (word,)) if entry.incarnation >= lineage)
