@@ -123,7 +123,9 @@ def test_a_snapshot_that_does_not_fit_is_not_used(live: Live) -> None:
     assert live.shown() == {"a": "completed", "b": "failed", "gang": "cancelled"}
 
 
-def test_snapshots_are_seldom_and_take_little_of_the_time(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_snapshots_are_seldom_and_take_little_of_the_time(
+    live: Live, monkeypatch: pytest.MonkeyPatch
+) -> None:
     written: list[float] = []
     clock = [0.0]
 
@@ -133,7 +135,7 @@ def test_snapshots_are_seldom_and_take_little_of_the_time(live: Live, monkeypatc
         clock[0] += 0.1
 
     monkeypatch.setattr(snapshot, "write_for_now", write)
-    monkeypatch.setattr(snapshot.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr("sflow_ctl.runtime.journal.snapshot.time.monotonic", lambda: clock[0])
     while clock[0] < 30:
         live.change("b", TaskState.RUNNING)
         live.snapshots.write_if_due(clock[0])

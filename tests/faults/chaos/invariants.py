@@ -9,7 +9,8 @@ from pathlib import Path
 from protocol.errors import FleetError
 from sflow_ctl.core.states import TaskState
 from sflow_ctl.report.summary import Summary, read_summary
-from sflow_ctl.runtime.record.journal import Entry, read_journal
+from sflow_ctl.runtime.journal.entry import Entry
+from sflow_ctl.runtime.journal.reader import EVERYTHING, entries_of
 
 LINE = re.compile(r"(?:\d+: ?|\[\S+\] ?)?(\S+#\d+\.\d+) (\d{6}) (\.{40})$")
 PART = re.compile(r"\S+#\d+\.\d+ \d{0,6}")
@@ -96,8 +97,7 @@ class Ended:
             return f"summary: {error}"
 
     def _entries(self) -> list[Entry]:
-        path = self.directory / ".sflow/events.jsonl"
-        return list(read_journal(path.read_bytes().splitlines())) if path.exists() else []
+        return list(entries_of(self.directory, EVERYTHING))
 
     def _logs(self) -> Iterator[str]:
         """Every line of every log whole and once; all lines of what has completed."""
