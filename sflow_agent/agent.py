@@ -27,6 +27,7 @@ from sflow_agent.logs.log_place import LogPlace
 from sflow_agent.logs.output import Outputs
 from sflow_agent.logs.output_handover import OutputSender
 from sflow_agent.loop import EventSource, Loop
+from sflow_agent.node.gpu_watch import GpuWatch
 from sflow_agent.node.interfaces import Interfaces
 from sflow_agent.node.inventory import gpu_view, take_inventory
 from sflow_agent.node.memory_events import MemoryEvents
@@ -131,6 +132,7 @@ class Agent:
         if config.controller_pid is not None:
             self._signals.watch_controller(config.controller_pid)
             link.controller_lives = self._signals.controller_lives
+        self._gpus = GpuWatch(workers, gpus.gpus, link.report, self._warn_once, time.monotonic())
         parts = Parts(
             config=config,
             inventory=self._inventory,
@@ -163,7 +165,7 @@ class Agent:
         performer = Performer(parts, self._add_source, self._exit)
         loop = Loop(self._core, performer.perform, link.poller.poll, link.flush)
         loop.sources += [link, self._signals, parts.descriptors, parts.processes, self._outputs, parts.logs]
-        loop.sources += [parts.probes, self._introduction]
+        loop.sources += [parts.probes, self._introduction, self._gpus]
         loop.sources.append(parts.processes.trees)  # last: it serves the orders of all others in one scan
         link.poller.register(parts.descriptors.fileno, zmq.POLLIN)
         return loop
@@ -199,6 +201,7 @@ class Agent:
             exited=self._core.exited(),
             clearing=self._core.clearing(),
             quiet=self._core.quiet(),
+            lost_gpus=self._gpus.lost,
             triggered=self._core.triggered(),
         )
 
