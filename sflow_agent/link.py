@@ -20,7 +20,7 @@ from protocol.ids import RankId
 from protocol.messages.config import AgentConfig
 from protocol.messages.facts import FromAgent, Hello
 from protocol.messages.logs import LogAck, LogChunk
-from protocol.messages.orders import Enrolled, Refused, ToAgent, Welcome
+from protocol.messages.orders import Enrolled, Refused, Reintroduce, ToAgent, Welcome
 from protocol.messages.packets import FromAgentPacket
 from protocol.session.channel import Channel, Numbered
 from protocol.session.codec import MAX_FRAME_BYTES, decode_log_ack, decode_to_agent, encode
@@ -93,6 +93,8 @@ class ControllerLink:
         self.on_new_session: Callable[[], None] = lambda: None
         self.controller_lives: Callable[[], bool] = lambda: False
         """Returns whether a controller on this machine is seen to live, though it is silent: it may be stopped (Ctrl-Z)."""
+        self.on_controller: Callable[[int], None] = lambda _pid: None
+        """Called with the pid of a controller that has accepted the agent."""
         self.on_look: Callable[[float, float], object] = lambda _heard_at, _grace_s: None
         """Called with when the controller was last heard of, and how long the agent lives without one."""
         self.on_log_ack: Callable[[RankId, int], None] = lambda _rank, _offset: None
@@ -283,6 +285,12 @@ class ControllerLink:
 
     # ------------------------------------------------------------------ sessions
 
+    def redial(self, now: float) -> None:
+        """Say hello to the controller that has taken over, or is about to: it knows nothing of the session."""
+        if self._is_welcome and not self._is_given_up:
+            self._last_heard = now
+            self._begin_session(now)
+
     def _dial(self) -> None:
         for endpoint, log_endpoint in zip(
             self._config.control_endpoints, self._config.log_endpoints, strict=True
@@ -338,6 +346,9 @@ class ControllerLink:
         if packet.session != self._session:
             self.counters["stale_packets"] += 1
             return
+        if packet.messages and isinstance(packet.messages[0], Reintroduce):
+            self.redial(now)
+            return
         self._last_heard = now
         self._incarnation = packet.incarnation
         if self._channel.receive(packet.seq, packet.ack, now):
@@ -364,6 +375,8 @@ class ControllerLink:
                 other.control.close(linger=0)
         self._dialled = [dialled]
         self._used_endpoint = dialled.endpoint
+        if welcome.controller_pid is not None:
+            self.on_controller(welcome.controller_pid)
         self._logs = _dealer(self._context, self._config.controller_key, self._keys, dialled.log_endpoint)
         self._poller.register(self._logs, zmq.POLLIN)
         self.on_new_session()

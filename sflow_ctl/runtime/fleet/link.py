@@ -5,8 +5,10 @@ sends heartbeats, and notices silence. Everything a peer sends is checked and co
 fatal.
 """
 
+import os
 import time
 from collections import Counter
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -18,7 +20,7 @@ from protocol.errors import MalformedMessageError
 from protocol.ids import RankId
 from protocol.messages.facts import Goodbye, Hello
 from protocol.messages.monitor import MonitorOrders
-from protocol.messages.orders import Refused, ToAgent, Welcome, before_spawns
+from protocol.messages.orders import Refused, Reintroduce, ToAgent, Welcome, before_spawns
 from protocol.messages.packets import FromAgentPacket, ToAgentPacket
 from protocol.session.channel import Channel, Numbered
 from protocol.session.codec import decode_from_agent, encode
@@ -28,7 +30,7 @@ from sflow_ctl.core.events import AgentJoined, AgentLost, MessageReceived, NodeC
 from sflow_ctl.runtime.descriptors import allow_many
 from sflow_ctl.runtime.fleet.admission import Admission
 from sflow_ctl.runtime.fleet.keys import RunKeys
-from sflow_ctl.runtime.fleet.listeners import Listeners
+from sflow_ctl.runtime.fleet.listeners import Listeners, OpenPort
 from sflow_ctl.runtime.fleet.zap import Authenticator
 
 HEARTBEAT_S = 2.0
@@ -74,20 +76,28 @@ class FleetLink:
     """All sockets of a run's controller. Not thread-safe: their owners get the log and client sockets."""
 
     def __init__(
-        self, keys: RunKeys, hosts: tuple[str, ...], incarnation: int, times: LinkTimes, now: float
+        self,
+        keys: RunKeys,
+        hosts: tuple[str, ...],
+        incarnation: int,
+        times: LinkTimes,
+        now: float,
+        ports: Sequence[OpenPort] = (),
     ) -> None:
+        """`ports` are those of a controller that was killed, for control, logs and clients in equal parts."""
         self.counters: Counter[str] = Counter()
-        self._incarnation = incarnation
-        self._times, self.lost_after_s = times, times.lost_after_s
+        self.incarnation = incarnation
+        self.times, self.lost_after_s = times, times.lost_after_s
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         allow_many()
         self.listeners = Listeners()
         self._auth = Authenticator(self._context)
         self.admission = Admission(keys, self._auth)
         open_router = partial(self.listeners.router, self._context, keys.controller, hosts)
-        self.control, self.control_endpoints = open_router("control")
-        self.logs, self.log_endpoints = open_router("logs")
-        self.clients, self.client_endpoints = open_router("clients")
+        self._takes_over, each = bool(ports), len(ports) // 3
+        self.control, self.control_endpoints = open_router("control", ports[:each])
+        self.logs, self.log_endpoints = open_router("logs", ports[each : 2 * each])
+        self.clients, self.client_endpoints = open_router("clients", ports[2 * each :])
         self.secrets: tuple[tuple[str, str], ...] = ()
         """(name, value) of what agents mask in the output of tasks."""
         self.signatures: tuple[Signature, ...] = ()
@@ -141,13 +151,14 @@ class FleetLink:
         peer.has_joined = True
         welcome = Welcome(
             session=session,
-            incarnation=self._incarnation,
+            incarnation=self.incarnation,
             kill=kill,
             heartbeat_s=HEARTBEAT_S,
-            orphan_grace_s=self._times.orphan_grace_s,
+            orphan_grace_s=self.times.orphan_grace_s,
             signatures=self.signatures,
             secrets=self.secrets,
             monitoring=self.monitoring,
+            controller_pid=os.getpid(),
         )
         peer.outbox = [welcome]
         self._dirty.add(node)
@@ -174,7 +185,7 @@ class FleetLink:
             count = before_spawns(peer.outbox) if holds_spawns else len(peer.outbox)
             messages, peer.outbox = tuple(peer.outbox[:count]), peer.outbox[count:]
             if messages:
-                for frame in packed(peer.channel, messages, now, partial(_frame, self._incarnation, peer)):
+                for frame in packed(peer.channel, messages, now, partial(_frame, self.incarnation, peer)):
                     self._send_to(peer, frame, now)
             elif peer.channel.owes_ack and not holds_acks:
                 self._put(peer, peer.channel.heartbeat(), now)
@@ -201,9 +212,9 @@ class FleetLink:
                 continue
             silence = now - peer.last_heard
             if not peer.has_joined:
-                if now - self._watched_since > self._times.join_within_s:
+                if now - self._watched_since > self.times.join_within_s:
                     events.append(
-                        AgentLost(node=node, reason=f"no message within {self._times.join_within_s:g} s")
+                        AgentLost(node=node, reason=f"no message within {self.times.join_within_s:g} s")
                     )
                 continue
             if silence > self.lost_after_s or peer.channel.is_broken:
@@ -276,6 +287,8 @@ class FleetLink:
             return
         if enrolling is not None or packet.session != peer.session:
             self.counters["stale_packets"] += 1
+            if self._takes_over and peer.newest == (0, 0):
+                self._answer(routing_id, packet.session, Reintroduce())
             return
         is_made_anew = routing_id != peer.routing_id
         peer.routing_id = routing_id
@@ -350,7 +363,7 @@ class FleetLink:
         events.append(AgentJoined(hello=hello, clock_ahead_ns=clock_ahead_ns))
 
     def _put(self, peer: Peer, numbered: Numbered[ToAgent], now: float) -> None:
-        self._send_to(peer, _frame(self._incarnation, peer, numbered), now)
+        self._send_to(peer, _frame(self.incarnation, peer, numbered), now)
 
     def _send_to(self, peer: Peer, frame: bytes, now: float) -> None:
         assert peer.routing_id is not None
@@ -361,7 +374,7 @@ class FleetLink:
         self._answer(routing_id, session, Refused(code=code, reason=reason))
 
     def _answer(self, routing_id: bytes, session: str, message: ToAgent) -> None:
-        packet = ToAgentPacket(session=session, incarnation=self._incarnation, messages=(message,))
+        packet = ToAgentPacket(session=session, incarnation=self.incarnation, messages=(message,))
         self._send(routing_id, encode(packet))
 
     def _send(self, routing_id: bytes, frame: bytes) -> None:

@@ -25,6 +25,7 @@ from sflow_ctl.plan.model import Plan
 from sflow_ctl.plan.secrets import SECRETS
 from sflow_ctl.report.run_view import RunView, TaskRecord
 from sflow_ctl.report.summary import Summary, read_summary
+from sflow_ctl.report.takeovers import Takeover
 from sflow_ctl.runtime.journal.reader import SHOWN, JournalReader
 from sflow_ctl.runtime.journal.snapshot import read_snapshot
 from sflow_ctl.runtime.logs.cursor import Cursor
@@ -176,6 +177,8 @@ class RunReader:
         SECRETS.declare(self._plan_file.head.secrets, os.environ)
         self.incarnations: dict[str, int] = {}
         """Tasks to the controller that recorded their last change of state."""
+        self.takeovers: list[Takeover] = []
+        """Controllers that were killed and replaced."""
         self.last_wall_ns = self.facts.started_wall_ns
         self.journal = JournalReader(directory)
 
@@ -288,6 +291,8 @@ class RunReader:
                 self.state.note_waiting(told.task, told.attempt, told.text, told.what)
             if entry.uploads is not None:
                 self.state.note_uploaded(entry.uploads.task, entry.uploads.attempt, entry.uploads.outcome)
+            if entry.takeover is not None:
+                self.takeovers.append(entry.takeover)
             if entry.transition is not None:
                 self.last_wall_ns = entry.wall_ns
                 self.state.apply(entry.transition, entry.wall_ns)

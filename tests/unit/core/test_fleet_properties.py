@@ -183,6 +183,7 @@ behaviours = st.builds(
     fence_s=st.sampled_from([0.0, 15.0]),
     stop_at=st.sampled_from([None, None, None, 0.05, 3.0]),
     window=st.sampled_from([1, 2, 256]),
+    takeovers=st.sampled_from([(), (), (0.05,), (2.0,), (6.0,), (1.0, 1.5), (0.5, 4.0, 15.0)]),
 )
 
 
@@ -233,6 +234,20 @@ def test_a_bad_link_alone_never_fails_a_run(plan: Plan, seed: int) -> None:
     if not any(task.finally_when for task in plan.tasks):
         ran = [task for task in fleet.scheduler.run.tasks if not is_after_failure(plan, task.plan)]
         assert all(task.state is TaskState.COMPLETED for task in ran)
+
+
+@hypothesis.settings(deadline=None, max_examples=100, suppress_health_check=list(hypothesis.HealthCheck))
+@hypothesis.given(plan=plans(), seed=st.integers(0, 2**32), killed_at=st.floats(0.0, 20.0))
+def test_a_controller_that_dies_never_fails_a_run(plan: Plan, seed: int, killed_at: float) -> None:
+    hypothesis.assume(fits(plan))
+    hypothesis.assume(not any(task.timeout_s or task.wait_s or task.is_main for task in plan.tasks))
+    behaviour = Behaviour(max_delay_s=0.1, leftovers=0.2, takeovers=(killed_at, killed_at + 2.5))
+    fleet = Fleet(plan, seed, behaviour)
+    fleet.run()
+    assert fleet.finish is not None
+    assert fleet.finish.outcome is Outcome.COMPLETED
+    attempts = [task.attempt.number for task in fleet.scheduler.run.tasks]
+    assert max(attempts) == 1  # nothing is started again
 
 
 def is_after_failure(plan: Plan, task: PlannedTask) -> bool:
