@@ -135,7 +135,6 @@ class Agent:
             self._signals.on_controller_lost = link.redial
             link.on_controller = partial(self._signals.watch_controller, supervisor=config.supervisor_pid)
             link.controller_lives = self._signals.controller_lives
-        self._gpus = GpuWatch(workers, gpus.gpus, link.report, self._warn_once, time.monotonic())
         parts = Parts(
             config=config,
             inventory=self._inventory,
@@ -165,6 +164,7 @@ class Agent:
     def _make_loop(self, parts: Parts) -> Loop:
         """Return the loop with the sources that every agent has, in the order in which they are polled."""
         link = self._link
+        self._gpus = GpuWatch(parts.workers, parts.inventory.gpus, link.report, parts.warn, time.monotonic())
         performer = Performer(parts, self._add_source, self._exit)
         loop = Loop(self._core, performer.perform, link.poller.poll, link.flush)
         loop.sources += [link, self._signals, parts.descriptors, parts.processes, self._outputs, parts.logs]
