@@ -149,18 +149,7 @@ class FleetLink:
         peer.hello_from = None
         peer.channel = Channel()
         peer.has_joined = True
-        welcome = Welcome(
-            session=session,
-            incarnation=self.incarnation,
-            kill=kill,
-            heartbeat_s=HEARTBEAT_S,
-            orphan_grace_s=self.times.orphan_grace_s,
-            signatures=self.signatures,
-            secrets=self.secrets,
-            monitoring=self.monitoring,
-            controller_pid=os.getpid(),
-        )
-        peer.outbox = [welcome]
+        peer.outbox = [_welcome(self, session, kill)]
         self._dirty.add(node)
 
     def abandon(self, node: int, reason: str) -> None:
@@ -382,6 +371,20 @@ class FleetLink:
             self.control.send_multipart((routing_id, frame), zmq.NOBLOCK)
         except (zmq.Again, zmq.ZMQError):
             self.counters["unsent"] += 1  # the channel repeats it, or the peer sends another hello
+
+
+def _welcome(link: FleetLink, session: str, kill: tuple[RankId, ...]) -> Welcome:
+    return Welcome(
+        session=session,
+        incarnation=link.incarnation,
+        kill=kill,
+        heartbeat_s=HEARTBEAT_S,
+        orphan_grace_s=link.times.orphan_grace_s,
+        signatures=link.signatures,
+        secrets=link.secrets,
+        monitoring=link.monitoring,
+        controller_pid=os.getpid(),
+    )
 
 
 def _frame(incarnation: int, peer: Peer, numbered: Numbered[ToAgent]) -> bytes:

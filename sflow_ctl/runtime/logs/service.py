@@ -113,11 +113,8 @@ class OutputService:
         book = LogBook(run_directory, log_path_of, self._newest_attempt)
         self._viewers = ViewerHub(client_socket, self._last, book.to_view, self.counters)
         self._searches = LogSearches(run_directory, self._report_matches)
-        gangs = GangLogs(run_directory, gang_sizes, self.note)
-        if followed is not None:
-            gangs.take_over(followed)
         self._consumers: list[LogConsumer] = [
-            gangs,
+            GangLogs(run_directory, gang_sizes, self.note, followed),
             *([self._feed] if self._feed is not None else []),
             self._viewers,
             self._searches,
@@ -125,9 +122,7 @@ class OutputService:
         """In the order in which they get chunks and turns."""
         if earlier is not None:
             earlier.note = self._keep_note
-        self._intake = LogIntake(log_socket, node_of_key, book, self._consumers, self, self.counters, earlier)
-        if followed is not None:
-            self._intake.followed = followed.ranks
+        self._intake = LogIntake(log_socket, node_of_key, book, self._consumers, self, self.counters, earlier, followed)
         self._commands: deque[Change | _Expect | _Rotate | _Say | _Waiting | _Search | _NodeLost] = deque()
         self._matched: deque[tuple[int, LogMatched]] = deque()
         self._completed: deque[RankId] = deque()
