@@ -16,6 +16,7 @@ from sflow_ctl.plan.model import (
     Restart,
 )
 from sflow_ctl.plan.results import PlannedOutput
+from sflow_ctl.plan.words import OnNodeLost
 from tests.unit.core.driver import replay
 from tests.unit.core.fleet import Behaviour, Fleet
 from tests.unit.core.plans import HTTP, a_plan, a_task
@@ -108,8 +109,32 @@ def plans(draw: st.DrawFn) -> Plan:
         upload = FileUpload(target="res", pattern="*.txt", on_error=must)
         env = {**tasks[index].env, "SFLOW_TASK_OUTPUT_DIR": "/run/t"}
         tasks[index] = msgspec.structs.replace(tasks[index], uploads=(upload,), env=env)
+    for index, task in enumerate(tasks):
+        rule: OnNodeLost | None = draw(st.sampled_from([None, None, "fail", "elsewhere", "elsewhere"]))
+        tasks[index] = msgspec.structs.replace(task, on_node_lost=rule)
     plan = a_plan(*tasks, nodes=NODES, gpus=GPUS, max_running=draw(st.sampled_from([None, None, 2, 5])))
+    if draw(st.booleans()):
+        plan = with_spare(plan)
     return msgspec.structs.replace(plan, stop_timeout_s=draw(st.sampled_from([None, None, 0.0, 8.0])))
+
+
+def with_spare(plan: Plan) -> Plan:
+    """Return the plan with one more node, which is held back, and to which tasks may move."""
+    last = plan.nodes[-1]
+    spare = msgspec.structs.replace(
+        last, index=last.index + 1, backend_index=last.backend_index + 1, name="spare", is_spare=True
+    )
+
+    def wider(place: Placement | None) -> Placement | None:
+        if place is None or not place.is_flexible:
+            return place
+        return msgspec.structs.replace(place, nodes=(*place.nodes, spare.index))
+
+    tasks = tuple(
+        msgspec.structs.replace(task, placement=wider(task.placement), elsewhere=wider(task.elsewhere))
+        for task in plan.tasks
+    )
+    return msgspec.structs.replace(plan, nodes=(*plan.nodes, spare), tasks=tasks)
 
 
 def by_name(tasks: list[PlannedTask], name: str) -> PlannedTask:
@@ -154,7 +179,7 @@ behaviours = st.builds(
     silence=st.sampled_from([0.0, 0.5]),
     lost_logs=st.sampled_from([0.0, 0.3]),
     disconnects=st.sampled_from([0, 0, 1, 3]),
-    agent_crashes=st.sampled_from([0, 0, 0, 1]),
+    agent_crashes=st.sampled_from([0, 0, 0, 1, 2]),
     fence_s=st.sampled_from([0.0, 15.0]),
     stop_at=st.sampled_from([None, None, None, 0.05, 3.0]),
     window=st.sampled_from([1, 2, 256]),
