@@ -362,9 +362,10 @@ class FleetLink:
     def _refuse(self, routing_id: bytes, session: str, code: str, reason: str) -> None:
         self._answer(routing_id, session, Refused(code=code, reason=reason))
 
-    def _answer(self, routing_id: bytes, session: str, message: ToAgent) -> None:
-        packet = ToAgentPacket(session=session, incarnation=self.incarnation, messages=(message,))
-        self._send(routing_id, encode(packet))
+    def _answer(self, to: bytes, session: str, message: ToAgent) -> None:
+        self._send(
+            to, encode(ToAgentPacket(session=session, incarnation=self.incarnation, messages=(message,)))
+        )
 
     def _send(self, routing_id: bytes, frame: bytes) -> None:
         try:
@@ -375,16 +376,10 @@ class FleetLink:
 
 def _welcome(link: FleetLink, session: str, kill: tuple[RankId, ...]) -> Welcome:
     return Welcome(
-        session=session,
-        incarnation=link.incarnation,
-        kill=kill,
-        heartbeat_s=HEARTBEAT_S,
-        orphan_grace_s=link.times.orphan_grace_s,
-        signatures=link.signatures,
-        secrets=link.secrets,
-        monitoring=link.monitoring,
-        controller_pid=os.getpid(),
-    )
+        session=session, incarnation=link.incarnation, kill=kill,
+        heartbeat_s=HEARTBEAT_S, orphan_grace_s=link.times.orphan_grace_s, signatures=link.signatures,
+        secrets=link.secrets, monitoring=link.monitoring, controller_pid=os.getpid(),
+    )  # fmt: skip
 
 
 def _frame(incarnation: int, peer: Peer, numbered: Numbered[ToAgent]) -> bytes:

@@ -14,7 +14,7 @@ from protocol.errors import MalformedMessageError
 from protocol.ids import RankId
 from protocol.messages.logs import LogAck, LogChunk
 from protocol.session.codec import MAX_LOG_BODY_BYTES, decode_log_chunk, encode
-from sflow_ctl.runtime.logs.consumers.consumer import FollowedLogs, LogConsumer
+from sflow_ctl.runtime.logs.consumers.consumer import FollowedLogs, LogConsumer, begin_consuming
 from sflow_ctl.runtime.logs.store import LogBook, RankLog, SpoolFiles, log_file, new_part
 
 if TYPE_CHECKING:
@@ -264,13 +264,10 @@ class LogIntake:
         """Return the record of this log, of which a killed controller had `known`; None for a rank that cannot be."""
         log = self._logs.get(rank)
         if log is None:
-            path = self._book.path_of(rank)
-            if path is None:
+            if (path := self._book.path_of(rank)) is None:
                 return None
             log = self._logs[rank] = RankLog(rank, path, position=self._retired.pop(rank, 0))
-            begin = known if rank in self._followed else 0
-            for consumer in self._consumers:
-                consumer.open(log, log.position or consumer.begin_at(rank, begin))
+            begin_consuming(self._consumers, log, known if rank in self._followed else 0)
         return log
 
     def _mark_spooled(self, log: RankLog) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from protocol.text.signal_names import signal_name
 from sflow_ctl.core.commands import AbandonNode, Command
 from sflow_ctl.plan.model import Plan
-from sflow_ctl.report.takeovers import Takeover, takeover_text
+from sflow_ctl.report.resumed import Takeover, takeover_text
 from sflow_ctl.runtime.fleet.link import FleetLink
 from sflow_ctl.runtime.journal.writer import Journal
 from sflow_ctl.runtime.logs.service import OutputService
