@@ -16,10 +16,10 @@ from sflow_ctl.cli.terminal.lines import json_line, print_json, print_line
 from sflow_ctl.cli.terminal.tables import print_table
 from sflow_ctl.core.states import Outcome
 from sflow_ctl.report.cause import next_lines, resume_commands
+from sflow_ctl.report.resumed import takeover_text
 from sflow_ctl.report.run_view import RunView
 from sflow_ctl.report.summary import Summary, TaskSummary, task_summaries, view_of
 from sflow_ctl.report.tables import ended_table, shown_tasks, status_table
-from sflow_ctl.report.takeovers import takeover_text
 from sflow_ctl.runtime.record.reader import Liveness, RunReader, find_run
 from sflow_ctl.runtime.viewing.client import Current, Ended, connect
 from sflow_ctl.runtime.viewing.messages import Change
