@@ -63,7 +63,7 @@ CHECKS = (
     ("mkdocs", "build", "--strict", "--quiet"),
     ("coverage", "run", "-m", "pytest", "-q", "-rs", "tests/unit"),
     ("coverage", "report"),
-    ("pytest", "-q", "-rs", "--durations=10", "-n", "2", *SIDE_BY_SIDE),
+    ("pytest", "-q", "-rs", "--durations=10", "-n", "2", "--dist=loadfile", *SIDE_BY_SIDE),
     (
         "pytest",
         "-q",
