@@ -6,83 +6,34 @@ repeated in the new session. A source of the loop.
 """
 
 import os
-import socket
+import threading
 from collections import Counter
 from collections.abc import Callable
 
 import msgspec
 import zmq
-from msgspec import Struct
-from zmq.utils import z85
 
 from protocol.errors import MalformedMessageError
 from protocol.ids import RankId
+from protocol.machine.loop_watch import MOVES, Standstill
 from protocol.messages.config import AgentConfig
 from protocol.messages.facts import FromAgent, Hello
-from protocol.messages.logs import LogAck, LogChunk
+from protocol.messages.logs import LogChunk
 from protocol.messages.orders import Enrolled, Refused, ToAgent, Welcome
 from protocol.messages.packets import FromAgentPacket
 from protocol.session.channel import Channel, Numbered
-from protocol.session.codec import MAX_FRAME_BYTES, decode_log_ack, decode_to_agent, encode
+from protocol.session.codec import decode_to_agent, encode
 from protocol.session.packing import parts_of
+from sflow_agent.connection.connections import Connections, Dialled, is_refused
 from sflow_agent.core.events import AgentEvent, EndRequested, FactsAcknowledged, Ordered
 from sflow_agent.node.controller_watch import ControllerWatch
 
 HELLO_EVERY_S = 1.0
 SILENT_HEARTBEATS = 3
-MAX_PACKETS_PER_PASS = 512
-REFUSED_WITHIN_S = 0.2
+SPOKEN_WITHIN_S = 0.5
+"""How long the thread that speaks for the loop waits for the sockets: the loop has them for a moment only."""
 ENDING_GRACE_S = 6.0
 """Silence of the controller after Slurm's SIGTERM; sites kill after 30 s (KillWait), and tasks have their own grace."""
-CONNECT_MS = 5000
-"""The limit for an address that drops packets silently; a later packet may pass."""
-HANDSHAKE_MS = 30_000
-"""Three round trips, and a controller that has a thousand hellos to read, or is suspended, before it answers.
-
-An agent that gives up sooner only joins the end of the queue again.
-"""
-
-
-class Dialled(Struct):
-    """One address of the controller."""
-
-    control: "zmq.Socket[bytes]"
-    endpoint: str
-    log_endpoint: str
-    own_address: str
-    """This node's address on the way there."""
-
-
-def own_keys(seed: bytes, node: int) -> tuple[str, str]:
-    """Return (public, secret) of a node's agent, Z85."""
-    from protocol.session.keys import agent_secret  # OpenSSL: only in a job step
-
-    secret = z85.encode(agent_secret(seed, node))
-    return zmq.curve_public(secret).decode(), secret.decode()
-
-
-def own_address(endpoint: str) -> str:
-    """Return the address from which packets to `endpoint` leave; empty without a route."""
-    host, _, port = endpoint.removeprefix("tcp://").rpartition(":")
-    family = socket.AF_INET6 if host.startswith("[") else socket.AF_INET
-    try:
-        with socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as candidate:
-            candidate.connect((host.strip("[]"), int(port)))  # sends nothing: it only asks the routing table
-            return str(candidate.getsockname()[0])
-    except OSError:
-        return ""
-
-
-def _is_refused(endpoint: str) -> bool:
-    """Return whether the host of an address says that nothing listens there: the process that did has died."""
-    host, _, port = endpoint.removeprefix("tcp://").rpartition(":")
-    try:
-        with socket.create_connection((host.strip("[]"), int(port)), timeout=REFUSED_WITHIN_S):
-            return False
-    except ConnectionRefusedError:
-        return True
-    except OSError:
-        return False
 
 
 class ControllerLink:
@@ -106,11 +57,13 @@ class ControllerLink:
         self._own_keys = zmq.curve_keypair() if config.must_enrol else None
         """(public, secret), not in use yet: the controller has to know them first."""
         self._make_hello = make_hello
-        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self._poller = zmq.Poller()
-        self._dialled: list[Dialled] = []
-        self._control: zmq.Socket[bytes] | None = None
-        self._logs: zmq.Socket[bytes] | None = None
+        self._connections = Connections(config, self.counters)
+        self._lock = threading.RLock()
+        """Around every use of the sockets and of what is known of the session, the wait for events included: while the loop
+        does something else, a thread may speak for it."""
+        self._is_controller_still = False
+        """The controller's loop stands still, and nothing need be repeated until it moves."""
+        self._has_new_session = self._is_closed = False
         self._channel: Channel[FromAgent] = Channel()
         self._outbox: list[FromAgent] = []
         self._session = ""
@@ -131,12 +84,20 @@ class ControllerLink:
     @property
     def poller(self) -> zmq.Poller:
         """The poller of the loop, which adds its own descriptors."""
-        return self._poller
+        return self._connections.poller
+
+    def wait(self, timeout_ms: int) -> None:
+        """Wait for a packet, or for what was added to the poller."""
+        with self._lock:
+            self._connections.poller.poll(timeout_ms)
 
     def poll(self, now: float) -> list[AgentEvent]:
         """Return the orders that have arrived, and the effects of time: a source of the loop."""
         events: list[AgentEvent] = [Ordered(order) for order in self.receive(now)]
-        for ack in self.log_acks():
+        if self._has_new_session:
+            self._has_new_session = False
+            self.on_new_session()
+        for ack in self._connections.log_acks():
             self.on_log_ack(ack.rank, ack.offset)
         reason = self.tick(now)
         if reason is not None:
@@ -149,34 +110,36 @@ class ControllerLink:
     def receive(self, now: float) -> list[ToAgent]:
         """Return the orders that have arrived, each once and in order."""
         orders: list[ToAgent] = []
-        for dialled in list(self._dialled):
-            for _ in range(MAX_PACKETS_PER_PASS):
-                if dialled not in self._dialled:
-                    break  # another address has just won
-                try:
-                    frame = dialled.control.recv(zmq.NOBLOCK)
-                except zmq.Again:
-                    break
-                self._take(frame, dialled, now, orders)
+        with self._lock:
+            for frame, dialled in self._connections.receive():
+                if dialled in self._connections.dialled:  # else another address has just won
+                    self._take(frame, dialled, now, orders)
         return orders
 
-    def log_acks(self) -> list[LogAck]:
-        """Return how much the controller has of each log."""
-        acks = []
-        while self._logs is not None:
-            try:
-                frame = self._logs.recv(zmq.NOBLOCK)
-            except zmq.Again:
-                break
-            try:
-                acks.append(decode_log_ack(frame))
-            except MalformedMessageError:
-                self.counters["malformed"] += 1
-        return acks
+    def speak_for_loop(self, now: float, standstill: Standstill) -> None:
+        """Tell the controller and the guardian that the agent lives, and take packets in; for the thread that does this.
+
+        What the packets say is left to the loop, which may be anywhere in its work.
+        """
+        if not self._lock.acquire(timeout=SPOKEN_WITHIN_S):
+            return  # the loop moves again
+        try:
+            if self._is_closed or not self._is_welcome:
+                return
+            if self._connections.hold():
+                self._last_heard = now
+            self._watch_controller(now)
+            if not self._is_given_up:
+                self.on_look(self._last_heard, self._orphan_grace_s)
+            if now - self._last_sent >= self._heartbeat_s / 2:
+                self._put(self._channel.unacknowledging_heartbeat(), now, standstill)
+        finally:
+            self._lock.release()
 
     def expect_end(self, now: float) -> None:
         """Give a silent controller up soon, and a dead one at once: Slurm kills what is left of the job after a while."""
-        is_dead = bool(self._dialled) and _is_refused(self._dialled[0].endpoint)
+        dialled = self._connections.dialled
+        is_dead = bool(dialled) and is_refused(dialled[0].endpoint)
         self._orphan_grace_s = min(self._orphan_grace_s, 0.0 if is_dead else ENDING_GRACE_S)
         self._last_heard = max(self._last_heard, now - self._heartbeat_s)
 
@@ -187,24 +150,19 @@ class ControllerLink:
 
     def send_log(self, header: LogChunk, body: bytes) -> bool:
         """Send one chunk; return False when the socket accepts no more now."""
-        if self._logs is None or not self._is_welcome:
-            return False
-        try:
-            self._logs.send_multipart((encode(header), body), zmq.NOBLOCK)
-        except zmq.Again:
-            return False
-        return True
+        return self._is_welcome and self._connections.send_log(header, body)
 
     def flush(self, now: float) -> None:
         """Send everything queued in one packet, or the acknowledgement owed."""
-        if not self._is_welcome:
+        if not self._is_welcome or not (self._outbox or self._channel.owes_ack):
             return
-        if self._outbox:
-            for part in parts_of(self._outbox):
-                self._put(self._channel.send(part, now), now)
-            self._outbox = []
-        elif self._channel.owes_ack:
-            self._put(self._channel.heartbeat(), now)
+        with self._lock:
+            if self._outbox:
+                for part in parts_of(self._outbox):
+                    self._put(self._channel.send(part, now), now)
+                self._outbox = []
+            else:
+                self._put(self._channel.heartbeat(), now)
 
     @property
     def is_welcome(self) -> bool:
@@ -236,6 +194,10 @@ class ControllerLink:
 
         Return, once, why the controller counts as gone.
         """
+        with self._lock:
+            return self._tick(now)
+
+    def _tick(self, now: float) -> str | None:
         if now - self._last_look > 2 * self._heartbeat_s:
             # This process was suspended (SIGSTOP, a paused machine): the silence is its own.
             self._last_heard = max(self._last_heard, now - self._heartbeat_s)
@@ -253,7 +215,7 @@ class ControllerLink:
             if now >= self._next_hello:
                 self._say_hello(now)
             return None
-        for numbered in self._channel.overdue(now):
+        for numbered in () if self._is_controller_still else self._channel.overdue(now):
             self.counters["repeated"] += 1
             self._put(numbered, now)
         if now - self._last_sent >= self._heartbeat_s:
@@ -275,36 +237,23 @@ class ControllerLink:
     def close(self, linger_ms: int) -> None:
         """Close all sockets once everything is sent, or after `linger_ms`."""
         self._watch.close()
-        for dialled in self._dialled:
-            dialled.control.close(linger=linger_ms)
-        if self._logs is not None:
-            self._logs.close(linger=linger_ms)
-        self._context.term()
+        with self._lock:
+            self._is_closed = True
+            self._connections.close(linger_ms)
+        self._connections.end()
 
     # ------------------------------------------------------------------ sessions
 
     def _dial(self) -> None:
-        for endpoint, log_endpoint in zip(
-            self._config.control_endpoints, self._config.log_endpoints, strict=True
-        ):
-            control = _dealer(self._context, self._config.controller_key, self._keys, endpoint)
-            self._poller.register(control, zmq.POLLIN)
-            self._dialled.append(Dialled(control, endpoint, log_endpoint, own_address(endpoint)))
+        self._connections.dial(self._keys)
         self._session = os.urandom(8).hex()
         self._session_number += 1
 
     def _begin_session(self, now: float) -> None:
         self._outbox = [*self._channel.unacknowledged(), *self._outbox]
-        for dialled in self._dialled:
-            self._poller.unregister(dialled.control)
-            dialled.control.close(linger=0)
-        self._dialled.clear()
-        if self._logs is not None:
-            self._poller.unregister(self._logs)
-            self._logs.close(linger=0)
-            self._logs = None
+        self._connections.drop()
         self._channel = Channel()
-        self._is_welcome = False
+        self._is_welcome = self._is_controller_still = False
         self._next_hello = now
         self._dial()
 
@@ -312,10 +261,10 @@ class ControllerLink:
         hello = self._make_hello(self._session, self._session_number, self._incarnation)
         if self._own_keys is not None:
             hello = msgspec.structs.replace(hello, key=self._own_keys[0].decode())
-        for dialled in self._dialled:
+        for dialled in self._connections.dialled:
             # The first to arrive came over an address that works, so our address that it names is right, too.
             ours = msgspec.structs.replace(hello, address=dialled.own_address, endpoint=dialled.endpoint)
-            self._send(dialled.control, encode(FromAgentPacket(session=self._session, messages=(ours,))))
+            self._connections.send(dialled, encode(FromAgentPacket(session=self._session, messages=(ours,))))
         # Jitter: a thousand agents must not reconnect at the same time.
         self._next_hello = now + HELLO_EVERY_S * (0.75 + os.urandom(1)[0] / 512)
 
@@ -340,6 +289,7 @@ class ControllerLink:
             return
         self._last_heard = now
         self._incarnation = packet.incarnation
+        self._is_controller_still = packet.stalled_s > 0
         if self._channel.receive(packet.seq, packet.ack, now):
             for message in packet.messages:
                 if isinstance(message, Welcome) and not self._is_welcome:
@@ -358,43 +308,18 @@ class ControllerLink:
         self._is_welcome = True
         self._heartbeat_s = welcome.heartbeat_s
         self._orphan_grace_s = welcome.orphan_grace_s
-        for other in self._dialled:
-            if other is not dialled:
-                self._poller.unregister(other.control)
-                other.control.close(linger=0)
-        self._dialled = [dialled]
         self._used_endpoint = dialled.endpoint
-        self._logs = _dealer(self._context, self._config.controller_key, self._keys, dialled.log_endpoint)
-        self._poller.register(self._logs, zmq.POLLIN)
-        self.on_new_session()
+        self._connections.keep(dialled, self._keys)
+        self._has_new_session = True
 
-    def _put(self, numbered: Numbered[FromAgent], now: float) -> None:
+    def _put(self, numbered: Numbered[FromAgent], now: float, standstill: Standstill = MOVES) -> None:
         packet = FromAgentPacket(
-            session=self._session, seq=numbered.seq, ack=numbered.ack, messages=numbered.messages
+            session=self._session,
+            seq=numbered.seq,
+            ack=numbered.ack,
+            messages=numbered.messages,
+            stalled_s=standstill.seconds,
+            stalled_in=standstill.doing,
         )
         self._last_sent = now
-        self._send(self._dialled[0].control, encode(packet))
-
-    def _send(self, target: "zmq.Socket[bytes]", frame: bytes) -> None:
-        try:
-            target.send(frame, zmq.NOBLOCK)
-        except zmq.Again:
-            self.counters["unsent"] += 1  # the channel repeats it
-
-
-def _dealer(
-    context: "zmq.Context[zmq.Socket[bytes]]", controller_key: str, keys: tuple[bytes, bytes], endpoint: str
-) -> "zmq.Socket[bytes]":
-    made = context.socket(zmq.DEALER)
-    made.linger = 0
-    made.ipv6 = "[" in endpoint
-    made.curve_serverkey = controller_key.encode()
-    made.curve_publickey, made.curve_secretkey = keys
-    made.maxmsgsize = MAX_FRAME_BYTES
-    made.sndhwm = made.rcvhwm = 10_000
-    made.connect_timeout = CONNECT_MS
-    made.handshake_ivl = HANDSHAKE_MS
-    made.reconnect_ivl = 50
-    made.reconnect_ivl_max = 1000
-    made.connect(endpoint)
-    return made
+        self._connections.send(self._connections.dialled[0], encode(packet))

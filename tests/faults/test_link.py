@@ -15,7 +15,8 @@ from protocol.session.version import PROTOCOL_VERSION
 from sflow_agent.link import ControllerLink
 from sflow_ctl.core.events import AgentJoined, AgentLost, MessageReceived, SchedulerEvent
 from sflow_ctl.runtime.fleet.keys import RunKeys
-from sflow_ctl.runtime.fleet.link import FleetLink, LinkTimes
+from sflow_ctl.runtime.fleet.link import FleetLink
+from sflow_ctl.runtime.peers.peer import LinkTimes
 from tests.faults.wire import Wire
 from tests.support import PATIENCE_S, wait_until
 
