@@ -63,7 +63,7 @@ class ControllerLink:
         does something else, a thread may speak for it."""
         self._is_controller_still = False
         """The controller's loop stands still, and nothing need be repeated until it moves."""
-        self._has_new_session = self._is_closed = False
+        self._has_new_session = self._is_closed = self._is_late = False
         self._channel: Channel[FromAgent] = Channel()
         self._outbox: list[FromAgent] = []
         self._session = ""
@@ -127,8 +127,9 @@ class ControllerLink:
             if self._is_closed or not self._is_welcome:
                 return
             if self._connections.hold():
-                self._last_heard = now
-            self._watch_controller(now)
+                self._last_heard, self._is_late = now, False
+            if not self._is_late:  # else the guardian ends the agent, unless the loop moves before
+                self._watch_controller(now)
             if not self._is_given_up:
                 self.on_look(self._last_heard, self._orphan_grace_s)
             if now - self._last_sent >= self._heartbeat_s / 2:
@@ -230,9 +231,9 @@ class ControllerLink:
         elif not self._watch.is_open and self._used_endpoint:
             self._watch.open(self._used_endpoint)
         self._watch.speak()
-        is_late = silence >= grace_s and not self._is_given_up
-        if is_late and (self.controller_lives() or self._watch.is_stopped()):
-            self._last_heard = now - grace_s / 2  # looked at again after the other half
+        self._is_late = silence >= grace_s and not self._is_given_up
+        if self._is_late and (self.controller_lives() or self._watch.is_stopped()):
+            self._last_heard, self._is_late = now - grace_s / 2, False  # looked at again after the other half
 
     def close(self, linger_ms: int) -> None:
         """Close all sockets once everything is sent, or after `linger_ms`."""

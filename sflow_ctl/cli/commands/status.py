@@ -37,6 +37,8 @@ class StatusReport(msgspec.Struct, frozen=True, kw_only=True):
     is_from_controller: bool
     outcome: Outcome | None
     exit_status: int | None
+    standing_still: dict[str, str]
+    """What holds up the agents that make no progress, by the names of their nodes."""
     counts: dict[str, int]
     tasks: tuple[TaskSummary, ...]
 
@@ -76,6 +78,8 @@ def status(run: str | None, as_json: bool, output_dir: Path) -> int:
         print_table(status_table(reader.state, reader.last_wall_ns if is_dead else time.time_ns()))
         if is_dead:
             print_line("\n".join(next_lines(resume_commands(display_path(reader.directory)))))
+        for node, doing in () if is_dead else reader.standing_still.items():
+            print_line(f"node {node}: its agent stands still in {doing}; its tasks run on")
     return int(ExitStatus.OK)
 
 
@@ -122,6 +126,7 @@ def _print_json(reader: RunReader, ended: Summary | None, is_live: bool) -> None
         is_from_controller=is_live,
         outcome=ended.outcome if ended is not None else None,
         exit_status=ended.exit_status if ended is not None else None,
+        standing_still=reader.standing_still,
         counts={word.value: count for word, count in reader.state.counts().items()},
         tasks=ended.tasks if _is_completed(ended) else task_summaries(reader.state),
     )

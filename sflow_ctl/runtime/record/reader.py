@@ -19,6 +19,7 @@ from protocol.ids import AttemptId, RankId
 from protocol.text.ansi import printable_line
 from protocol.text.counted import counted
 from protocol.text.lazy_pattern import lazy_pattern
+from sflow_ctl.core.events import NodeStandsStill
 from sflow_ctl.plan.log_paths import log_path, rank_log_path
 from sflow_ctl.plan.secrets import SECRETS
 from sflow_ctl.report.run_view import RunView
@@ -38,7 +39,7 @@ READ_BYTES = 1024 * 1024
 MAX_LISTED = 8
 _STAMP = lazy_pattern(r"-(\d{8}-\d{6})-[0-9a-f]{6}$")
 _TRANSITION = b'"kind":"transition"'
-_SHOWN = (_TRANSITION, b'"kind":"waiting"', b'"kind":"uploads"')
+_SHOWN = (_TRANSITION, b'"kind":"waiting"', b'"kind":"uploads"', b'"type":"node_stands_still"')
 
 
 class Liveness(StrEnum):
@@ -157,6 +158,8 @@ class RunReader:
         self.incarnations: dict[str, int] = {}
         """Tasks to the controller that recorded their last change of state."""
         self.last_wall_ns = self.facts.started_wall_ns
+        self.standing_still: dict[str, str] = {}
+        """What holds up the agents that make no progress, by the names of their nodes."""
         self._offset = 0
         self._torn = b""
 
@@ -244,12 +247,21 @@ class RunReader:
                     self.state.note_waiting(told.task, told.attempt, told.text, told.what)
                 if entry.uploads is not None:
                     self.state.note_uploaded(entry.uploads.task, entry.uploads.attempt, entry.uploads.outcome)
+                if isinstance(entry.event, NodeStandsStill):
+                    self._note_standstill(entry.event)
                 if entry.transition is not None:
                     self.last_wall_ns = entry.wall_ns
                     self.state.apply(entry.transition, entry.wall_ns)
                     self.incarnations[entry.transition.task] = entry.incarnation
                     fresh.append(Change(entry.wall_ns, entry.transition))
         return fresh
+
+    def _note_standstill(self, event: NodeStandsStill) -> None:
+        name = self.plan.nodes[event.node].name
+        if event.is_over:
+            self.standing_still.pop(name, None)
+        else:
+            self.standing_still[name] = event.doing
 
     def _last_sign_ns(self) -> int:
         signs = [self.last_wall_ns]
