@@ -80,6 +80,14 @@ def session_of(pid: int) -> int:
     return 0 if stat is None else stat.session
 
 
+def oldest_first(pids: Collection[int]) -> list[int]:
+    """Return processes in the order in which they started: no child comes before its parent."""
+    if len(pids) < 2:
+        return list(pids)
+    stats = {pid: read_stat(pid) for pid in pids}
+    return sorted(pids, key=lambda pid: (0 if (stat := stats[pid]) is None else stat.start_ticks, pid))
+
+
 def name_of(pid: int) -> str:
     """Return "pid command" for a person."""
     stat = read_stat(pid)

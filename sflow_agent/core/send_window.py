@@ -30,6 +30,11 @@ class SendWindow(Struct):
             return self.sent, 0
         return None
 
+    def end_at(self, size: int) -> None:
+        """Note that the file will not grow any more. The report of an exit says that a log is empty: no chunk has to."""
+        self.end = self.base + size
+        self.is_end_sent = self.end == 0
+
     def note_sent(self, length: int) -> bool:
         """Count a chunk as sent; return True when it is the last one."""
         self.sent += length

@@ -149,7 +149,7 @@ class LogFollower:
             return
         log.begin_anew(self._outputs.truncations(rank), self._warn)
         if log.stream is not None:
-            log.stream.end = log.stream.base + log_size(log.path)
+            log.stream.end_at(log_size(log.path))
         self._direct.pop(rank, None)
         self._grown[rank] = None
 

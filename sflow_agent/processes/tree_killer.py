@@ -14,7 +14,7 @@ from functools import partial
 from msgspec import Struct, field
 
 from protocol.ids import RankId
-from protocol.machine.procfs import descendants, is_living, name_of, session_of
+from protocol.machine.procfs import descendants, is_living, name_of, oldest_first, session_of
 from sflow_agent.core.events import AgentEvent, TreeGone, TreeSurvived
 from sflow_agent.core.rank_index import RankTimers
 from sflow_agent.descriptors import Descriptors
@@ -157,7 +157,8 @@ class TreeKiller:
                     if not self._cleanups.is_unfinished(rank):
                         events += self._close(rank, ending, main)
                     continue
-            for pid in members - set(ending.watched.values()):
+            # Parents first: a shell that waits for a child would see it end before it hears that it must end itself.
+            for pid in oldest_first(members - set(ending.watched.values())):
                 self._signal_and_watch(rank, ending, pid)
         return events
 

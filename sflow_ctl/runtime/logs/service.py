@@ -147,8 +147,11 @@ class OutputService:
         self._thread.start()
 
     def publish(self, transition: Transition) -> None:
-        """Show a change of state to the console and every viewer, in the order of the calls."""
+        """Show a change of state to the console and every viewer, in the order of the calls, at the latest after `flush`."""
         self._commands.append(Change(time.time_ns(), transition))
+
+    def flush(self) -> None:
+        """Have the thread show what was published: not before, because both threads cannot compute at the same time."""
         if not self._is_woken:
             self._wake()
 
@@ -213,8 +216,7 @@ class OutputService:
 
     def hurry(self) -> None:
         """Have `close` wait no longer for readers. Callable from a signal handler."""
-        self._is_hurried = True
-        self._close_by = min(self._close_by, time.monotonic())
+        self._is_hurried, self._close_by = True, min(self._close_by, time.monotonic())
 
     def close(self, deadline_s: float) -> bool:
         """Wait for expected logs and for a piped console, at most that long; stop the thread.

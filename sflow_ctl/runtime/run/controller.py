@@ -56,7 +56,6 @@ from sflow_ctl.core.states import Reason, Transition
 from sflow_ctl.plan.model import PlannedTask
 from sflow_ctl.plan.secrets import SECRETS
 from sflow_ctl.report.run_view import RunView
-from sflow_ctl.report.transition_text import transition_text
 from sflow_ctl.runtime.fleet.fleet import AgentLauncher
 from sflow_ctl.runtime.fleet.leftovers import sweep
 from sflow_ctl.runtime.fleet.link import FleetLink
@@ -119,7 +118,7 @@ class Controller:
         self.state = state
         """Folded from the transitions, as every viewer does it."""
         self.outputs = OutputCollector(directory.path)
-        self.progress = RunProgress(self.state, journal, log, output)
+        self.progress = RunProgress(self.state, journal, log, output, summary)
         self.summary = summary
         self._nodes = NodeBook(
             [node.name for node in scheduler.plan.nodes], common.spool_directory is not None
@@ -246,6 +245,7 @@ class Controller:
             case NodeStandsStill():
                 self._warn(self._nodes.standstill_text(event, self._link.still_after_s))
             case AgentLost(node=node, reason=reason):
+                self.progress.tell()
                 self._log.warning(f"node {self._plan.nodes[node].name} lost: {reason}")
             case _:
                 pass
@@ -271,8 +271,7 @@ class Controller:
 
     def _warn(self, text: str) -> None:
         """Show a warning to the viewers of the run, and keep it in the log."""
-        self._log.warning(text)
-        self._output.say(f"warning: {text}")
+        self.progress.warn(text)
 
     def _is_own(self, node: int, rank: RankId) -> bool:
         """Return whether the agent of a node may speak of a rank; a fact about any other is counted."""
@@ -332,12 +331,9 @@ class Controller:
     def _record(self, transition: Transition, now: float) -> None:
         transition = _without_secrets(transition)
         self._journal.transition(transition, now)
-        self.state.apply(transition)
+        self.progress.change(transition)
         if self._monitor is not None:
             self._monitor.note(transition, self._scheduler.place_of(transition.task))
-        self.summary.note(transition)
-        self._log.info(transition_text(transition), f"sflow.task.{transition.task}")
-        self._output.publish(transition)
 
     def _flush(self, now: float) -> None:
         keeper, is_stopping = self.record_keeper, self._scheduler.is_stopping
@@ -345,6 +341,7 @@ class Controller:
         # An agent forgets an end that is acknowledged: only a record that survives a crash may take its place.
         holds = {"holds_spawns": keeper.is_failing, "holds_acks": not keeper.is_durable}
         self._link.flush(now, **({} if is_stopping else holds))
+        self.progress.tell()
         keeper.write_nodes(self._nodes, now)
         self._log.flush()
         self.summary.write_if_due(now)

@@ -1,4 +1,4 @@
-"""Shows what changes no state: what running tasks wait for, missing values, uploads. In the log, on the console, in the view."""
+"""Shows what happens in a run: in the log, on the console, in the view and the summary. Used by the controller."""
 
 from typing import assert_never
 
@@ -7,23 +7,53 @@ import msgspec
 from protocol.messages.uploads import UploadOutcome
 from sflow_ctl.core.commands import RecordUploads, RecordWaiting
 from sflow_ctl.core.events import OutputsCollected, SchedulerEvent
+from sflow_ctl.core.states import Transition
 from sflow_ctl.plan.secrets import SECRETS
 from sflow_ctl.report.run_view import RunView
+from sflow_ctl.report.transition_text import transition_text
 from sflow_ctl.report.upload_text import outcome_text, problem_texts
 from sflow_ctl.runtime.logs.service import OutputService
 from sflow_ctl.runtime.record.journal import Journal
 from sflow_ctl.runtime.record.run_log import RunLog
+from sflow_ctl.runtime.record.summary_writer import SummaryWriter
 from sflow_ctl.runtime.run.output_collector import OutputCollector, shown_problems
 
 
 class RunProgress:
-    """Takes the commands of the scheduler that change no state."""
+    """Changes of state, and what changes none: what running tasks wait for, missing values, uploads, warnings."""
 
-    def __init__(self, state: RunView, journal: Journal, log: RunLog, output: OutputService) -> None:
+    def __init__(
+        self, state: RunView, journal: Journal, log: RunLog, output: OutputService, summary: SummaryWriter
+    ) -> None:
         self._state, self._journal, self._log, self._output = state, journal, log, output
+        self._summary = summary
+        self._untold: list[Transition] = []
+        """Changes that are in the journal, but neither in the log nor on the console."""
+
+    def change(self, transition: Transition) -> None:
+        """Show a change of state with the next `tell`, or before anything else is shown."""
+        self._untold.append(transition)
+        self._output.publish(transition)
+
+    def tell(self) -> None:
+        """Show the changes: after the orders that follow from them have left, because agents wait for those."""
+        untold, self._untold = self._untold, []
+        for transition in untold:
+            self._state.apply(transition)
+            self._summary.note(transition)
+            self._log.info(transition_text(transition), f"sflow.task.{transition.task}")
+        if untold:
+            self._output.flush()
+
+    def warn(self, text: str) -> None:
+        """Show a warning to the viewers of the run, and keep it in the log."""
+        self.tell()
+        self._log.warning(text)
+        self._output.say(f"warning: {text}")
 
     def show(self, command: RecordWaiting | RecordUploads, now: float) -> None:
-        """Show and record it."""
+        """Show and record what running tasks wait for, or what has been uploaded."""
+        self.tell()
         match command:
             case RecordWaiting():
                 self._show_waiting(command, now)

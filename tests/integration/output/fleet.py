@@ -63,6 +63,11 @@ class Controller:
             assert self.output.close(deadline_s)
             self.link.close()
 
+    def publish(self, transition: Transition) -> None:
+        """Show a change of state."""
+        self.output.publish(transition)
+        self.output.flush()
+
     def turn(self) -> None:
         """One pass of the main thread's loop."""
         self.link.receive(time.monotonic())

@@ -94,11 +94,11 @@ def test_a_silent_rank_has_an_empty_log(tmp_path: Path) -> None:
 def test_late_bytes_of_an_earlier_attempt_go_to_its_own_file(tmp_path: Path) -> None:
     with Controller(tmp_path) as controller:
         agent = Agent(controller)
-        controller.output.publish(change("t", TaskState.STARTING, attempt=1))
+        controller.publish(change("t", TaskState.STARTING, attempt=1))
         agent.send(rank_of("t", 1), 0, b"one ")
         controller.until(lambda: agent.acknowledged(rank_of("t", 1)) == 4, "first part")
         controller.output.rotate(rank_of("t", 1), LOG, "t/t.attempt-1.log")
-        controller.output.publish(change("t", TaskState.STARTING, attempt=2))
+        controller.publish(change("t", TaskState.STARTING, attempt=2))
         agent.send(rank_of("t", 2), 0, b"two", is_end=True)
         agent.send(rank_of("t", 1), 4, b"late", is_end=True)
         controller.output.expect(rank_of("t", 1), 8, True)

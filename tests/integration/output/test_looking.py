@@ -104,7 +104,7 @@ class Run:
         journal.transition(transition, 0.0)
         journal.close()
         if self.controller is not None:
-            self.controller.output.publish(transition)
+            self.controller.publish(transition)
 
     def log(self, task: str, text: str) -> None:
         with (self.path / f"{task}/{task}.log").open("a") as file:

@@ -90,19 +90,19 @@ def write_log(directory: Path, task: str, data: bytes) -> None:
 
 def test_a_viewer_gets_past_and_future_output(tmp_path: Path) -> None:
     with Controller(tmp_path) as controller:
-        controller.output.publish(change("a", S.STARTING))
-        controller.output.publish(change("a", S.RUNNING))
+        controller.publish(change("a", S.STARTING))
+        controller.publish(change("a", S.RUNNING))
         with attached(controller) as link:
             first = hear(controller, link, lambda events: Current() in events)
             assert states_of(first) == [("a", S.RUNNING)]
-            controller.output.publish(change("a", S.COMPLETED))
+            controller.publish(change("a", S.COMPLETED))
             assert hear(controller, link, states_of)[-1:] != []
 
 
 def test_a_large_run_arrives_whole(tmp_path: Path) -> None:
     with Controller(tmp_path) as controller:
         for number in range(20_000):
-            controller.output.publish(change(f"t{number}", S.RUNNING))
+            controller.publish(change(f"t{number}", S.RUNNING))
         with attached(controller) as link:
             events = hear(controller, link, lambda events: Current() in events)
             assert len(set(states_of(events))) == 20_000
@@ -113,7 +113,7 @@ def test_a_followed_log_comes_from_its_file_and_then_as_it_grows(tmp_path: Path)
     write_log(tmp_path, "a", b"one\ntwo\nthree\n")
     with Controller(tmp_path) as controller, attached(controller) as link:
         agent = Agent(controller)
-        controller.output.publish(change("a", S.RUNNING))
+        controller.publish(change("a", S.RUNNING))
         hear(controller, link, states_of)
         link.follow(rank, lines=2)
         hear(controller, link, lambda events: bytes_of(events, rank) == b"two\nthree\n")
@@ -122,7 +122,7 @@ def test_a_followed_log_comes_from_its_file_and_then_as_it_grows(tmp_path: Path)
         hear(controller, link, lambda events: bytes_of(events, rank) == b"four\n")
         write_log(tmp_path, "a", b"five\n")  # nobody tells
         hear(controller, link, lambda events: bytes_of(events, rank) == b"five\n")
-        controller.output.publish(change("a", S.COMPLETED))
+        controller.publish(change("a", S.COMPLETED))
         hear(controller, link, lambda events: OutputEnded(rank) in events)
         agent.close()
 
@@ -131,7 +131,7 @@ def test_a_spooled_log_is_followed_as_it_arrives(tmp_path: Path) -> None:
     rank = rank_of("a")
     with Controller(tmp_path) as controller, attached(controller) as link:
         agent = Agent(controller)
-        controller.output.publish(change("a", S.RUNNING))
+        controller.publish(change("a", S.RUNNING))
         hear(controller, link, states_of)
         link.follow(rank, lines=0, offset=0)
         lines = [b"line %d\n" % number for number in range(1_000)]
@@ -189,7 +189,7 @@ def test_garbage_from_a_viewer_is_counted(tmp_path: Path) -> None:
         for frame in (b"", os.urandom(1_000), encode(Follow(task="x", attempt=1))[:-1]):
             link._socket.send(frame)
         controller.until(lambda: controller.output.counters["malformed"] == 3, "counting")
-        controller.output.publish(change("a", S.RUNNING))
+        controller.publish(change("a", S.RUNNING))
         hear(controller, link, states_of)
 
 
@@ -231,7 +231,7 @@ def test_f62_a_stopped_viewer_slows_no_other_and_learns_how_much_it_missed(tmp_p
     chunk = (b"x" * (size - 1) + b"\n") * 1_000
     rank = rank_of("a")
     with Controller(tmp_path) as controller:
-        controller.output.publish(change("a", S.RUNNING))
+        controller.publish(change("a", S.RUNNING))
         connection = tmp_path / "connection.json"
         connection.write_bytes(msgspec.json.encode(facts_of(controller)))
         with subprocess.Popen(
