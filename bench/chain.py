@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bench.measure import interleaved, median, report, run_workflow, scratch, seconds, sized
 from sflow_ctl.core.states import TaskState
-from sflow_ctl.runtime.record.journal import read_journal
+from sflow_ctl.runtime.journal.reader import EVERYTHING, entries_of
 
 LENGTH = sized(50, 3)
 
@@ -38,7 +38,7 @@ def hop_ms(directory: Path) -> float:
     """Median time between the ends of neighbours, by the controller's clock."""
     ends = [
         entry.at
-        for entry in read_journal((directory / ".sflow/events.jsonl").read_bytes().splitlines())
+        for entry in entries_of(directory, EVERYTHING)
         if entry.transition is not None and entry.transition.new is TaskState.COMPLETED
     ]
     return median([(after - before) * 1000 for before, after in itertools.pairwise(ends)])

@@ -20,7 +20,8 @@ from pathlib import Path
 from bench.chain import tasks as chain_tasks
 from bench.measure import SFLOW_CTL, TINY, interleaved, median, report, run_workflow, scratch, sized
 from sflow_ctl.core.states import TaskState
-from sflow_ctl.runtime.record.journal import Entry, read_journal
+from sflow_ctl.runtime.journal.entry import Entry
+from sflow_ctl.runtime.journal.reader import EVERYTHING, entries_of
 
 MEGABYTES, FEW_MEGABYTES = sized((200, 20), (4, 1))
 LINE = "x" * 98 + " "
@@ -78,7 +79,7 @@ def descendants(pid: int) -> Iterator[int]:
 
 def entries(directory: Path) -> Iterator[Entry]:
     """The journal of a run."""
-    return read_journal((directory / ".sflow/events.jsonl").read_bytes().splitlines())
+    return entries_of(directory, EVERYTHING)
 
 
 def task_seconds(directory: Path) -> float:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from bench.measure import SFLOW_CTL, machine, scratch, sized
 from sflow_ctl.core.states import TaskState
-from sflow_ctl.runtime.record.journal import read_journal
+from sflow_ctl.runtime.journal.reader import TRANSITION, entries_of
 
 SERVICES, RUNS = sized((20, 3), (2, 1))
 INTERVALS_S = sized((0.1, 1.0, 5.0, 30.0), (0.1,))
@@ -103,13 +103,9 @@ def delays_ms(kind: str, interval_s: float, cwd: Path, stuck_ports: list[int]) -
 
 def dependants(directory: Path) -> dict[int, float]:
     """When each dependant ran, by the controller's clock."""
-    try:
-        lines = (directory / ".sflow/events.jsonl").read_bytes().splitlines()
-    except FileNotFoundError:
-        return {}
     return {
         int(entry.transition.task[1:]): entry.at
-        for entry in read_journal(line for line in lines if b'"kind":"transition"' in line)
+        for entry in entries_of(directory, (TRANSITION,))
         if entry.transition is not None
         and entry.transition.task.startswith("c")
         and entry.transition.new is TaskState.RUNNING

@@ -16,7 +16,7 @@ from collections.abc import Callable, Set
 from pathlib import Path
 
 from bench.measure import SFLOW_CTL, TINY, interleaved, report, scratch, sized
-from sflow_ctl.runtime.record.journal import read_journal
+from sflow_ctl.runtime.journal.reader import EVERYTHING, entries_of
 
 SERVICES = sized(50, 2)
 GRACE_S = sized(2.0, 0.2)
@@ -142,7 +142,7 @@ class Measurement:
 
 def agent_of(directory: Path) -> int:
     """The agent's pid, by the journal."""
-    for entry in read_journal((directory / ".sflow/events.jsonl").read_bytes().splitlines()):
+    for entry in entries_of(directory, EVERYTHING):
         hello = getattr(entry.event, "hello", None)
         if hello is not None:
             return int(hello.pid)

@@ -19,7 +19,8 @@ import msgspec
 from protocol.machine.marks import RUN_MARKER
 from sflow_agent.guarding.keeper import NAME as KEEPER
 from sflow_ctl.report.summary import Summary, read_summary
-from sflow_ctl.runtime.record.journal import Entry, read_journal
+from sflow_ctl.runtime.journal.entry import Entry
+from sflow_ctl.runtime.journal.reader import EVERYTHING, entries_of
 
 T = TypeVar("T")
 ROOT = Path(__file__).resolve().parent.parent
@@ -96,10 +97,7 @@ class Run:
 
     def entries(self) -> list[Entry]:
         """The journal so far."""
-        try:
-            return list(read_journal((self.directory / ".sflow/events.jsonl").read_bytes().splitlines()))
-        except FileNotFoundError:
-            return []
+        return list(entries_of(self.directory, EVERYTHING))
 
     def states(self) -> dict[str, str]:
         """Task to its newest state."""

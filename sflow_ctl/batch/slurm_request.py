@@ -71,10 +71,18 @@ def slurm_requests(loaded: LoadedDocument, more: NodeFilter = NodeFilter()) -> t
         with findings.collecting("backends", backend.name, subject=f'backend "{backend.name}"'):
             hosts = NodeFilter.of(backend, namespace(values, domains), more)
             request["hosts"] = hosts.included
-            request["extra_args"] = (*hosts.options(), *request.get("extra_args", ()))
+            no_kill = ("--no-kill",) if survives_lost_nodes(document, backend) else ()
+            request["extra_args"] = (*no_kill, *hosts.options(), *request.get("extra_args", ()))
         requests.append(SlurmRequest(backend=backend.name, **request))
     findings.stop_if_any()
     return tuple(requests)
+
+
+def survives_lost_nodes(document: schema.Document, backend: schema.Backend) -> bool:
+    """Return whether tasks of a backend may start elsewhere when a node is lost: Slurm must not end the job then."""
+    workflow = document.workflow
+    rules = (task.on_node_lost or workflow.on_node_lost for task in workflow.tasks)
+    return backend.spares is not None or "elsewhere" in rules
 
 
 def used_slurm_backends(loaded: LoadedDocument) -> tuple[str, ...]:

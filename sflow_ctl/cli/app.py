@@ -17,6 +17,7 @@ from sflow_ctl.cli.terminal.lines import OutputLostError, discard_stdout, print_
 _COMMANDS = {
     "run": ("sflow_ctl.cli.commands.run", "run", "Run a workflow."),
     "plan": ("sflow_ctl.cli.commands.plan", "plan", "Check a workflow and print its plan; start nothing."),
+    "ps": ("sflow_ctl.cli.looking.ps", "ps", "List your runs, here and elsewhere."),
     "attach": ("sflow_ctl.cli.commands.attach", "attach", "Follow a run from another terminal."),
     "status": ("sflow_ctl.cli.commands.status", "status", "Show the state of a run and of each task."),
     "logs": ("sflow_ctl.cli.commands.logs", "logs", "Print or follow the logs of tasks."),

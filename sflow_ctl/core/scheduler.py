@@ -10,7 +10,7 @@ from protocol.ids import RankId
 from sflow_ctl.core import reactor
 from sflow_ctl.core.actions.exit_gate import on_log_arrived, on_outputs_collected
 from sflow_ctl.core.actions.job_time import is_same_end, on_job_news, watch_job_end
-from sflow_ctl.core.actions.reconciliation import on_agent_lost, on_node_cleared
+from sflow_ctl.core.actions.reconciliation import on_agent_lost, on_node_cleared, use_spares_for_missing
 from sflow_ctl.core.actions.shutdown import last_moment
 from sflow_ctl.core.actions.transitions import enqueue
 from sflow_ctl.core.commands import Command
@@ -92,6 +92,7 @@ class Scheduler:
         self._out.take()  # tasks queued from the start have not changed their state
         for transition in resumed:
             self._out.record(transition)
+        use_spares_for_missing(self.run, self._out)
 
     @property
     def is_finished(self) -> bool:

@@ -19,7 +19,7 @@ from sflow_ctl.plan.fetches import Fetch
 from sflow_ctl.plan.log_paths import own_variables
 from sflow_ctl.plan.monitors import PlannedMonitor
 from sflow_ctl.plan.results import PlannedOutput, PlannedResult
-from sflow_ctl.plan.words import OnFailure, ReleaseAfter, Until
+from sflow_ctl.plan.words import OnFailure, OnNodeLost, ReleaseAfter, Until
 
 PLAN_VERSION = 1
 
@@ -54,6 +54,8 @@ class PlannedNode(_Part, frozen=True, kw_only=True):
     """The component of a heterogeneous Slurm job that it belongs to; None in a plain one."""
     job_id: str | None = None
     """The Slurm job that it belongs to; None away from Slurm, and while there is no job."""
+    is_spare: bool = False
+    """Held back until another node of its backend is lost."""
     engine_host: EngineHost | None = None
     """Where its containers run, if that is another machine than its agent's."""
     wait_for_gpus: int | None = None
@@ -230,6 +232,8 @@ class PlannedTask(_Part, frozen=True, kw_only=True):
     is_main: bool = False
     """The run ends when all tasks that are main have ended."""
     on_failure: OnFailure = "cancel"
+    on_node_lost: OnNodeLost | None = None
+    """None leaves it to `retries` and `restart`."""
     stopping: Stopping = Stopping()
     hang: HangPolicy | None = None
     success_exit_codes: tuple[int, ...] = (0,)
@@ -373,6 +377,13 @@ class Plan(_Part, frozen=True, kw_only=True):
     warnings: tuple[Finding, ...] = ()
     notes: tuple[Finding, ...] = ()
     """Facts that only a shown plan says."""
+
+    @property
+    def survives_lost_nodes(self) -> bool:
+        """Return whether the file says that tasks start elsewhere when a node is lost: Slurm must not end the job then."""
+        return any(node.is_spare for node in self.nodes) or any(
+            task.on_node_lost == "elsewhere" for task in self.tasks
+        )
 
     def members(self) -> dict[str, list[PlannedTask]]:
         """Return base names with their concrete tasks, in plan order."""

@@ -25,7 +25,7 @@ _NOT_WORK: dict[str, Any] = {
     "claims_nodes_until": None, "heeds_claims": False,
     # time, and what follows a failure or the end of the work
     "timeout_s": None, "deadlines_s": None, "wait_s": None, "hang": None, "stopping": None, "retries": None,
-    "restart": None, "on_failure": "cancel", "min_ready": None, "is_main": False, "finally_when": None,
+    "restart": None, "on_failure": "cancel", "on_node_lost": None, "min_ready": None, "is_main": False, "finally_when": None,
     # how its output reaches its log, and where its files go: that is done again by itself
     "is_log_direct": False, "uploads": (),
 }  # fmt: skip

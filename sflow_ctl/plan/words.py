@@ -17,3 +17,5 @@ Compat: TypeAlias = Literal["ours", "0.3.1", "0.2"]
 """Whose rules apply: ours, or those of a version of sflow, known traps included."""
 ReleaseAfter: TypeAlias = Literal["workflow_completion", "task_ready", "task_completion"]
 """Until when the GPUs or nodes of a task are kept from others."""
+OnNodeLost: TypeAlias = Literal["fail", "elsewhere"]
+"""What the loss of a task's node means for it: its end, or another start on other nodes."""

@@ -17,7 +17,7 @@ FAILURES = frozenset({TaskState.FAILED, TaskState.TIMEOUT, TaskState.LOST})
 """Ends that are failures: they need a reason, and they count as failed."""
 
 
-class TaskRecord(Struct):
+class TaskRecord(Struct, omit_defaults=True):
     """The current state of one task, folded from its transitions."""
 
     name: str
@@ -37,6 +37,8 @@ class TaskRecord(Struct):
     """The readiness conditions that a running service has not met yet, as last reported by its agent."""
     uploads: str = ""
     """How far the uploads of a task that has exited are; empty before and after."""
+    moved_from: dict[int, int] = field(default_factory=dict)
+    """The first node of each attempt that ended with the loss of a node, by its number, if another one followed."""
     uploaded: UploadOutcome | None = None
     """What became of the uploads of the last attempt that had some."""
 
@@ -70,6 +72,8 @@ class RunView(Struct):
         if transition.new in TERMINAL or transition.is_again:
             record.exit_code, record.signal = transition.exit_code, transition.signal
             record.runtime_s = transition.runtime_s
+        if transition.is_again and transition.reason.after == "node_lost" and transition.node is not None:
+            record.moved_from[transition.attempt] = transition.node
 
     def note_waiting(
         self, task: str, attempt: int, text: str, what: Literal["readiness", "uploads"] = "readiness"

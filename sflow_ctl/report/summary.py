@@ -57,6 +57,8 @@ class TaskSummary(msgspec.Struct, frozen=True, kw_only=True):
     """The run time of the last attempt in seconds."""
     node: str | None
     """The name of the node on which the last attempt ran."""
+    moved_from: tuple[str, ...] = ()
+    """The nodes of earlier attempts that ended because a node was lost: that of the first process of each."""
     gpus: tuple[int, ...]
     """Indices of its GPUs on each of its nodes."""
     reason: str
@@ -171,6 +173,7 @@ def _task_summary(record: TaskRecord, plan: Plan, output_problems: Sequence[str]
         signal=None if record.signal is None else signal_name(record.signal),
         runtime_s=None if record.runtime_s is None else round(record.runtime_s, 6),
         node=None if record.node is None else node_name(plan, record.node),
+        moved_from=tuple(node_name(plan, record.moved_from[one]) for one in sorted(record.moved_from)),
         gpus=record.gpus,
         reason=record.reason.text if record.reason is not None else "",
         reason_word=record.reason.word if record.reason is not None else "",

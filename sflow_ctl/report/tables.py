@@ -138,6 +138,11 @@ def _shown(state: RunView) -> tuple[list[TaskRecord], list[str]]:
     return notable[:MANY_TASKS], notes
 
 
+def shown_tasks(state: RunView) -> set[str]:
+    """Return the tasks that get a row: a table needs no others of the plan."""
+    return {record.name for record in _shown(state)[0]}
+
+
 def _without_reason(row: tuple[str, ...]) -> tuple[str, ...]:
     return row[:_REASON] + row[_REASON + 1 :]
 

@@ -20,7 +20,7 @@ from sflow_ctl.core.commands import RecordWaiting
 from sflow_ctl.core.events import SchedulerEvent
 from sflow_ctl.core.states import FirstCause, Reason, TaskState, Transition
 from sflow_ctl.report.summary import Summary, TaskSummary
-from sflow_ctl.runtime.record.journal import Entry
+from sflow_ctl.runtime.journal.entry import Begin, Entry
 from tests.documents.blocks import ROOT
 
 PACKAGES = ("protocol", "sflow_agent", "sflow_ctl")
@@ -221,12 +221,21 @@ def events_page() -> str:
             "Generated from the types; do not edit. The journal of a run: one JSON object a line, appended only, never",
             "rewritten. A reader skips a last line that is not complete. Fields that have their default are left out.",
             "",
+            "A file of 8 MB is put away as `events.000001.jsonl.gz`, `events.000002.jsonl.gz` and so on, and a new",
+            "`events.jsonl` takes its place in one step: `zcat events.*.jsonl.gz; cat events.jsonl` is the whole journal. The",
+            "first line of each, and of what each controller wrote, has `kind` `begin`. Numbers of lines continue over files.",
+            "A line has at most 64 KiB, unless it tells of hundreds of ranks at once: long texts and values are cut, and say so.",
+            "",
             "Lines with `kind` `event` are inputs of the scheduler; handled again, in order, they lead to the same state.",
             "Programs that follow a run read the lines with `kind` `transition`: one for each change of a task's state.",
             "",
             "## A line",
             "",
             *struct_table(Entry),
+            "",
+            "## `begin`",
+            "",
+            *struct_table(Begin),
             "",
             "## `transition`",
             "",

@@ -15,8 +15,8 @@ from sflow_ctl.core.commands import FinishRun, SendToAgent
 from sflow_ctl.core.events import RecordUnwritable, WakeUp
 from sflow_ctl.core.scheduler import Scheduler
 from sflow_ctl.core.states import Outcome, Reason, TaskState, Transition
+from sflow_ctl.runtime.journal.writer import SYNC_EVERY_S, Journal
 from sflow_ctl.runtime.record.directory import RunDirectory
-from sflow_ctl.runtime.record.journal import SYNC_EVERY_S, Journal
 from sflow_ctl.runtime.record.record_keeper import GIVEN_UP_AFTER_S, NODES_EVERY_S, RecordKeeper
 from sflow_ctl.runtime.run.node_book import NodeBook
 from tests.support import Run, wait_until

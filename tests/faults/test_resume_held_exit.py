@@ -13,9 +13,9 @@ from protocol.messages.facts import ExitCause, RankExited
 from sflow_ctl.core.events import LogArrived, MessageReceived, SchedulerEvent
 from sflow_ctl.core.states import TaskState
 from sflow_ctl.report.run_view import TaskRecord
+from sflow_ctl.runtime.journal.writer import Journal
 from sflow_ctl.runtime.record import layout
 from sflow_ctl.runtime.record.held_exits import HeldSuccess, held_successes
-from sflow_ctl.runtime.record.journal import Journal
 from tests.support import Run, nothing_left, sflow_ctl, wait_until
 from tests.unit.core.plans import a_task
 

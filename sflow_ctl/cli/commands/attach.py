@@ -48,6 +48,7 @@ def attach(run: str | None, quiet: bool, output_dir: Path) -> int:
     last lines of each running task first. Ctrl-C detaches; the run keeps going.
     """
     reader = RunReader(find_run(run, output_dir, prefers_live=True))
+    reader.begin_from_snapshot()
     reader.refresh()
     if reader.summary() is not None or reader.status().liveness is Liveness.DEAD:
         return _say_end(reader)

@@ -67,6 +67,7 @@ def logs(
     bytes of the log.
     """
     reader = RunReader(find_run(run, output_dir, prefers_live=is_following))
+    reader.begin_from_snapshot()
     reader.refresh()
     chosen = chosen_tasks(reader, tasks) or [task.name for task in reader.plan.tasks]
     printer = _Printer(is_prefixed=len(chosen) > 1, is_raw=is_raw)

@@ -17,7 +17,7 @@ from sflow_ctl.core.states import Outcome
 from sflow_ctl.report.cause import next_lines, resume_commands
 from sflow_ctl.report.run_view import RunView
 from sflow_ctl.report.summary import Summary, TaskSummary, task_summaries, view_of
-from sflow_ctl.report.tables import ended_table, status_table
+from sflow_ctl.report.tables import ended_table, shown_tasks, status_table
 from sflow_ctl.runtime.record.reader import Liveness, RunReader, find_run
 from sflow_ctl.runtime.viewing.client import Current, Ended, connect
 from sflow_ctl.runtime.viewing.messages import Change
@@ -40,6 +40,8 @@ class StatusReport(msgspec.Struct, frozen=True, kw_only=True):
     standing_still: dict[str, str]
     """What holds up the agents that make no progress, by the names of their nodes."""
     counts: dict[str, int]
+    problems: tuple[str, ...] = ()
+    """What of the run's journal could not be read."""
     tasks: tuple[TaskSummary, ...]
 
 
@@ -55,8 +57,9 @@ def status(run: str | None, as_json: bool, output_dir: Path) -> int:
     reader = RunReader(find_run(run, output_dir, prefers_live=True))
     ended = reader.summary()
     if _is_completed(ended):
-        reader.state = view_of(ended, reader.plan)  # a tenth of the time of reading the journal
+        reader.state = view_of(ended, reader.head)  # a tenth of the time of reading the journal
     else:
+        reader.begin_from_snapshot(is_brief=True)
         reader.refresh()
     liveness = reader.status()
     is_live = ended is None and liveness.liveness is Liveness.UNKNOWN and _ask_controller(reader)
@@ -66,13 +69,17 @@ def status(run: str | None, as_json: bool, output_dir: Path) -> int:
     if as_json:
         _print_json(reader, ended, is_live)
         return int(ExitStatus.OK)
+    cause = ended.cause.task if ended is not None and ended.cause is not None else None
+    reader.with_tasks(shown_tasks(reader.state) | ({cause} if cause is not None else set()))
     source = "from its controller" if is_live else f"from {display_path(reader.directory)}"
     print_line(f"{state_text(reader, ended)} ({source})")
+    for problem in reader.journal.problems():
+        print_line(f"warning: {problem}")
     if not _is_completed(ended):
         for line in changed_lines(reader.facts, display_path(reader.directory)):
             print_line(line)
     if ended is not None:
-        print_table(ended_table(reader.state, but=ended.cause.task if ended.cause is not None else None))
+        print_table(ended_table(reader.state, but=cause))
         print_cause(reader.state, ended, reader.directory)
     else:
         print_table(status_table(reader.state, reader.last_wall_ns if is_dead else time.time_ns()))
@@ -128,6 +135,7 @@ def _print_json(reader: RunReader, ended: Summary | None, is_live: bool) -> None
         exit_status=ended.exit_status if ended is not None else None,
         standing_still=reader.standing_still,
         counts={word.value: count for word, count in reader.state.counts().items()},
+        problems=(*reader.journal.problems(),),
         tasks=ended.tasks if _is_completed(ended) else task_summaries(reader.state),
     )
     print_json(report)

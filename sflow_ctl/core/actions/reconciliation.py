@@ -14,6 +14,7 @@ from sflow_ctl.core.model.rank_specs import rank_specs
 from sflow_ctl.core.model.run import Run
 from sflow_ctl.core.model.task import Task
 from sflow_ctl.core.model.timers import FenceOver
+from sflow_ctl.core.policy import explanations
 from sflow_ctl.core.states import LIVE, FirstCause, Outcome, Reason, TaskState
 
 CLOCKS_AGREE_NS = 1_000_000_000
@@ -84,6 +85,24 @@ def _reconcile(
         end_step_parts(run, out, task)
 
 
+def _use_spare(run: Run, out: Effects, lost: int) -> bool:
+    """Let a spare node take the place of a lost one; return whether there is one."""
+    spare = run.spare_for(lost) if run.outcome is None else None
+    if spare is None:
+        return False
+    run.nodes[spare].is_held = False
+    left = sum(node.is_held and not node.is_gone for node in run.nodes)
+    out.warn(explanations.spare_used(run.node_names[lost], run.node_names[spare], left))
+    return True
+
+
+def use_spares_for_missing(run: Run, out: Effects) -> None:
+    """Let spare nodes take the places of those that the run begins without."""
+    for index, node in enumerate(run.nodes):
+        if node.is_gone and not node.is_held:
+            _use_spare(run, out, index)
+
+
 def on_node_cleared(run: Run, out: Effects, index: int, survivors: tuple[str, ...], now: float) -> None:
     """Take in that a lost node has nothing of the run any more."""
     if run.nodes[index].fenced_until is not None:
@@ -128,7 +147,8 @@ def on_agent_lost(
         if task_index in node.live:
             ranks_vanished(run, out, task, index, Reason("node_lost", sentence), now)
     give_up_leases(run, out, {index}, now)
-    if not node.has_joined and run.phase in (RunPhase.RUNNING, RunPhase.DRAINING):
+    is_needed = not node.is_held and not _use_spare(run, out, index)
+    if is_needed and not node.has_joined and run.phase in (RunPhase.RUNNING, RunPhase.DRAINING):
         cause = FirstCause(text=f"the agent of node {name} did not report: {reason}", node=index)
         begin_stop(run, out, Outcome.INFRASTRUCTURE, cause, now)
     run.queue.retry_all()

@@ -17,7 +17,9 @@ def wanted(run: Run, task: Task) -> Placement:
         return task.lent
     if elsewhere is None or not run.has_lost(planned):
         return planned
-    left = tuple(node for node in elsewhere.nodes if not run.nodes[node].is_gone)
+    left = tuple(
+        node for node in elsewhere.nodes if not run.nodes[node].is_gone and not run.nodes[node].is_held
+    )
     return msgspec.structs.replace(elsewhere, nodes=left, node_count=elsewhere.node_count or len(left))
 
 

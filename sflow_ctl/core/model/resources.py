@@ -16,6 +16,9 @@ MAX_RANKS = 256
 MAX_BYTES = 4 * 1024 * 1024
 """Scripts, files and environments of those ranks."""
 
+MAX_SHARED_SETS = 256
+"""How many sets of GPUs that nodes have in common are looked at for a task of several nodes."""
+
 
 class GpuLedger:
     """Free GPU indices per node, as bit sets. A node whose GPUs were not counted gives without limit."""
@@ -52,6 +55,30 @@ class GpuLedger:
             if len(group) == placement.node_count:
                 self._take(tuple(group), lowest)
                 return Placement(nodes=tuple(group), gpus=_indices(lowest), gpus_per_node=wanted)
+        return self._take_common(placement, is_up) if placement.node_count > 1 else None
+
+    def _take_common(self, placement: Placement, is_up: Callable[[int], bool]) -> Placement | None:
+        """Take GPUs that are free on enough nodes, though they are not the lowest free ones of each.
+
+        The free GPUs that a group of nodes has in common are an intersection of some of their sets, and nodes have few different
+        sets.
+        """
+        wanted, count = placement.gpus_per_node, placement.node_count
+        nodes = [node for node in placement.nodes if is_up(node)]
+        sets = {
+            free for node in nodes if (free := self._free[node]) is not None and free.bit_count() >= wanted
+        }
+        shared = set(sets)
+        for one in sets:
+            if len(shared) > MAX_SHARED_SETS:
+                break
+            shared |= {both for other in shared if (both := one & other).bit_count() >= wanted}
+        for common in sorted(shared):
+            mask = _lowest_of(common, wanted)
+            group = [node for node in nodes if self._has(node, mask)][:count]
+            if len(group) == count:
+                self._take(tuple(group), mask)
+                return Placement(nodes=tuple(group), gpus=_indices(mask), gpus_per_node=wanted)
         return None
 
     def _next_nodes(self, placement: Placement, is_up: Callable[[int], bool]) -> Placement | None:
@@ -94,12 +121,7 @@ class GpuLedger:
             return (1 << count) - 1
         if free.bit_count() < count:
             return None
-        mask = 0
-        for _ in range(count):
-            lowest = free & -free
-            mask |= lowest
-            free ^= lowest
-        return mask
+        return _lowest_of(free, count)
 
 
 class ClaimLedger(Struct):
@@ -217,6 +239,16 @@ def _mask(indices: tuple[int, ...]) -> int:
     mask = 0
     for index in indices:
         mask |= 1 << index
+    return mask
+
+
+def _lowest_of(free: int, count: int) -> int:
+    """Return the lowest `count` bits of a set that has as many."""
+    mask = 0
+    for _ in range(count):
+        lowest = free & -free
+        mask |= lowest
+        free ^= lowest
     return mask
 
 

@@ -44,6 +44,8 @@ class Node(Struct):
 
     is_up: bool = False
     is_gone: bool = False
+    is_held: bool = False
+    """A spare node that has not taken the place of a lost one."""
     has_joined: bool = False
     agent_incarnation: int = 0
     shares_run_directory: bool = True
@@ -138,7 +140,7 @@ class Run(Struct):
         """Return the state of a run that has not begun; `missing` are nodes that it begins without."""
         tasks = build_graph(plan)
         problems: dict[str, tuple[str, ...]] = {}
-        nodes = [Node(is_gone=index in missing) for index in range(len(plan.nodes))]
+        nodes = [Node(is_gone=node.index in missing, is_held=node.is_spare) for node in plan.nodes]
         leases = Leases(plan, tasks, lambda node: nodes[node].is_gone)
         outputs: dict[str, dict[str, Any]] = {}
         return cls(
@@ -147,7 +149,7 @@ class Run(Struct):
             index_of={task.plan.name: task.index for task in tasks},
             nodes=nodes,
             node_names=[node.name for node in plan.nodes],
-            awaited=set(range(len(nodes))) - missing,
+            awaited={node.index for node in plan.nodes if not node.is_spare} - missing,
             ledger=GpuLedger(plan.nodes),
             claims=ClaimLedger(),
             kept=[],
@@ -179,11 +181,18 @@ class Run(Struct):
 
     def takes_orders(self, node: int) -> bool:
         """Return whether the node's agent is connected and may have another order to start a rank."""
-        return self.nodes[node].is_up and self.windows.has_room(node)
+        here = self.nodes[node]
+        return here.is_up and not here.is_held and self.windows.has_room(node)
 
     def is_open_to(self, task: Task) -> Callable[[int], bool]:
         """Return the predicate that says whether a task may start on a node now."""
         return lambda node: self.takes_orders(node) and self.claims.allow(node, task)
+
+    def spare_for(self, lost: int) -> int | None:
+        """Return the spare node that shall take the place of a lost one, an agent that is connected first; None without one."""
+        of_backend = (node.index for node in self.plan.nodes if node.backend == self.plan.nodes[lost].backend)
+        held = [one for one in of_backend if self.nodes[one].is_held and not self.nodes[one].is_gone]
+        return min(held, key=lambda one: (not self.nodes[one].is_up, one), default=None)
 
     def has_lost(self, placement: Placement) -> bool:
         """Return whether a node of a placement is lost."""

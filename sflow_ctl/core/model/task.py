@@ -90,6 +90,8 @@ class Task(Struct):
     """When it was restarted in its place."""
     renewals: int = 0
     """Attempts made because another process had a port of the task; they do not count as retries."""
+    moves: int = 0
+    """Attempts made elsewhere because a node was lost; they do not count as retries."""
     address: Address | None = None
     """Where its last attempt was started: the address that tasks which use it have."""
     run_env: Mapping[str, str] = NOTHING
@@ -107,8 +109,12 @@ class Task(Struct):
 
     @property
     def has_attempts_left(self) -> bool:
-        """Return whether the file allows further attempts, or restarts."""
-        return self.retries_used < self.plan.retries.count or self.plan.restart is not None
+        """Return whether the file allows further attempts, restarts, or a start elsewhere."""
+        return (
+            self.retries_used < self.plan.retries.count
+            or self.plan.restart is not None
+            or self.plan.on_node_lost == "elsewhere"
+        )
 
     @property
     def is_settled(self) -> bool:

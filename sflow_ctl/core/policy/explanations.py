@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+from protocol.text.counted import counted
 from protocol.text.listing import listed
 from sflow_ctl.core.model.task import Task
 from sflow_ctl.core.states import TERMINAL, TaskState
@@ -46,6 +47,14 @@ def lost_its_place(lost: Sequence[str], why: str) -> str:
     nodes = listed(lost, SHOWN)
     verb = "is" if len(lost) == 1 else "are"
     return f"node{'s' if len(lost) != 1 else ''} {nodes} {verb} lost, and {why}"
+
+
+def spare_used(lost: str, spare: str, left: int) -> str:
+    """Say that a spare node takes the place of a lost one."""
+    more = counted(left, "spare node") if left else "no spare node"
+    return (
+        f"spare-used: spare node {spare} takes the place of {lost}; {more} {'is' if left < 2 else 'are'} left"
+    )
 
 
 def kept_from(

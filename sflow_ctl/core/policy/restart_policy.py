@@ -11,6 +11,11 @@ MAX_RENEWALS = 3
 """How often a task gets other ports because a foreign process has its own, without using up a retry."""
 
 
+MAX_MOVES = 16
+"""How often a task starts elsewhere after the loss of a node, without using up a retry: a task that itself brings down its nodes must
+not take all of them."""
+
+
 class NextAttempt(NamedTuple):
     """The next attempt."""
 
@@ -21,6 +26,8 @@ class NextAttempt(NamedTuple):
     """On the same nodes and GPUs, which stay taken meanwhile."""
     has_other_ports: bool = False
     """It counts neither as a retry nor as a restart."""
+    is_move: bool = False
+    """A node was lost; it counts neither as a retry nor as a restart."""
 
 
 def following(task: Task, end: AttemptVerdict, now: float) -> NextAttempt | None:
@@ -33,6 +40,11 @@ def following(task: Task, end: AttemptVerdict, now: float) -> NextAttempt | None
         return NextAttempt(
             0.0, "again with another port, which does not count as a retry", True, has_other_ports=True
         )
+    if end.reason.word == "node_lost" and task.plan.on_node_lost is not None:
+        if task.plan.on_node_lost == "fail":
+            return None
+        if task.moves < MAX_MOVES:
+            return NextAttempt(0.0, "again elsewhere, which does not count as a retry", False, is_move=True)
     restart = task.plan.restart
     if restart is not None:
         return _restart(task, restart, end, now)
@@ -72,6 +84,8 @@ def note(task: Task, end: AttemptVerdict, next_one: NextAttempt, now: float) -> 
         return
     if next_one.has_other_ports:
         task.renewals += 1
+    elif next_one.is_move:
+        task.moves += 1
     elif next_one.in_place:
         task.restarted_at += (now,)
     else:

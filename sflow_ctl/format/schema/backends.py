@@ -39,6 +39,9 @@ class Backend(Part, frozen=True, kw_only=True):
     required (slurm)."""
     gpus_per_node: IntExpr | None = None
     """GPUs of each node; 0 for nodes without GPUs. Default: those of the machine (local, docker); required (slurm)."""
+    spares: IntExpr | None = None
+    """Number of `nodes` that are held back: no task starts there until another node is lost, in whose place the spare node then
+    comes. Default: none."""
     include_nodes: list[str] = []
     """Only these hosts, each entry a name or a list with commas or blanks (`--nodelist` of the Slurm job)."""
     exclude_nodes: list[str] = []
@@ -75,8 +78,8 @@ _COMMON = frozenset(
     {"default", "nodes", "gpus_per_node", "include_nodes", "exclude_nodes", "offload_task_logs"}
 )
 BACKEND_FIELDS: dict[str, frozenset[str]] = {
-    "local": _COMMON,
-    "slurm": _COMMON | {"account", "partition", "time", "job_name", "extra_args"},
+    "local": _COMMON | {"spares"},
+    "slurm": _COMMON | {"spares", "account", "partition", "time", "job_name", "extra_args"},
     "docker": _COMMON | {"image", "runtime", "hosts", "mounts", "workdir", "extra_args", "wait_for_gpus"},
 }
 """Fields that each type of backend takes, beside `name` and `type`; those of `kubernetes` are not read."""

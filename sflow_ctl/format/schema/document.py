@@ -11,7 +11,7 @@ from sflow_ctl.format.schema.results import Success
 from sflow_ctl.format.schema.tasks import Task
 from sflow_ctl.format.schema.uploads import Storage, UploadAll
 from sflow_ctl.format.schema.values import Flag, Part, Time
-from sflow_ctl.plan.words import OnFailure
+from sflow_ctl.plan.words import OnFailure, OnNodeLost
 
 
 class WorkflowSettings(Part, frozen=True, kw_only=True):
@@ -25,6 +25,9 @@ class WorkflowSettings(Part, frozen=True, kw_only=True):
     `cancel` ends the run, `drain` starts nothing new, `isolate` stops the tasks that depend on it, `continue`
     ignores the failure.
     """
+    on_node_lost: OnNodeLost | None = None
+    """Default of the tasks' `on_node_lost`. Default: `elsewhere` for tasks of backends with `spares`; for others `retries` and
+    `restart` decide."""
     keep_alive: Flag = False
     """Keep the run alive while only services are left, until it is stopped."""
     success: Success | None = None

@@ -11,7 +11,7 @@ from sflow_ctl.format.schema.probes import Probe, Probes
 from sflow_ctl.format.schema.results import Output, Success
 from sflow_ctl.format.schema.uploads import Result, Upload
 from sflow_ctl.format.schema.values import COUNT, ONE, REGEXES, Flag, IntExpr, Part, Time
-from sflow_ctl.plan.words import OnFailure, ReleaseAfter, Until
+from sflow_ctl.plan.words import OnFailure, OnNodeLost, ReleaseAfter, Until
 
 
 class Nodes(Part, frozen=True, kw_only=True):
@@ -162,6 +162,9 @@ class Task(Part, frozen=True, kw_only=True, rename={"finally_": "finally", "with
     `cancel` ends it, `drain` starts nothing new, `isolate` stops the tasks that depend on it, `continue`
     ignores it. Default: the workflow's.
     """
+    on_node_lost: OnNodeLost | None = None
+    """What happens when a node of the task is lost: `fail`: the task ends, whatever its retries; `elsewhere`: it is started again on
+    a spare or another node, which does not count as a retry. Default: the workflow's."""
     critical: Flag = True
     """False is short for `on_failure: continue`."""
     stop: Stop | str | None = None

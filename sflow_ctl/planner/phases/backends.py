@@ -40,7 +40,9 @@ class PlannedBackends(Struct, frozen=True):
 
     choice: BackendChoice
     nodes_of: Mapping[str, tuple[PlannedNode, ...]]
-    """Maps backends that tasks use to their nodes."""
+    """Maps backends that tasks use to their nodes, without spare ones."""
+    spares_of: Mapping[str, tuple[PlannedNode, ...]]
+    """Maps them to their spare nodes, which follow the others."""
     nodes: tuple[PlannedNode, ...]
     """Return all nodes, by number."""
     view: Mapping[str, Any]
@@ -78,15 +80,18 @@ def plan_backends(source: PlanInput, values: Mapping[str, Any], findings: Findin
     names = namespace(values, domains_of(source.document))
     job = JobNodes(source.context.job_nodes, [one for one in used.values() if one.type == "slurm"], names)
     nodes_of: dict[str, tuple[PlannedNode, ...]] = {}
+    spares_of: dict[str, tuple[PlannedNode, ...]] = {}
     numbered: list[PlannedNode] = []
     view: dict[str, Any] = {}
     for backend in choice.all:
         with findings.collecting("backends", backend.name, subject=f'backend "{backend.name}"'):
             is_used = backend.name in used
             nodes = backend_nodes(backend, names, len(numbered), is_used, source.context, job)
-            view[backend.name] = _view(backend, nodes)
+            working = tuple(node for node in nodes if not node.is_spare)
+            view[backend.name] = _view(backend, working)
             if is_used:
-                nodes_of[backend.name] = tuple(nodes)
+                nodes_of[backend.name] = working
+                spares_of[backend.name] = tuple(nodes[len(working) :])
                 numbered += nodes
         is_here = backend.type == "local" or (backend.type == "docker" and not backend.hosts)
         if is_used and is_here and (backend.include_nodes or backend.exclude_nodes):
@@ -95,7 +100,7 @@ def plan_backends(source: PlanInput, values: Mapping[str, Any], findings: Findin
             findings.warn("no-effect", what, where)
     for name, what in job.differing:
         findings.warn("other-node-count", what, findings.loaded.where("backends", name, "nodes"))
-    return PlannedBackends(choice, nodes_of, tuple(numbered), view)
+    return PlannedBackends(choice, nodes_of, spares_of, tuple(numbered), view)
 
 
 def _view(backend: schema.Backend, nodes: Sequence[PlannedNode]) -> dict[str, Any]:

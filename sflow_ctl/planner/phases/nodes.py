@@ -57,10 +57,12 @@ def backend_nodes(
         if backend.hosts and context.nodes_override is None:
             return _docker_nodes(backend, names, first, gpus, hosts, context)
         given = _placeholder_nodes(backend, count, is_used, context)
+    spares = _spares(backend, names, len(given), hosts) if is_used or not is_in_job else 0
     return [
         PlannedNode(
             index=first + index,
             backend=backend.name,
+            is_spare=index >= len(given) - spares,
             backend_type="slurm" if backend.type == "slurm" and context.nodes_override is None else "local",
             backend_index=index,
             name=node.name,
@@ -73,6 +75,23 @@ def backend_nodes(
         )
         for index, node in enumerate(given)
     ]
+
+
+def _spares(backend: schema.Backend, names: Mapping[str, Any], nodes: int, hosts: NodeFilter) -> int:
+    """Return how many of a backend's nodes are held back. Raises: UnplannableError, NumberError, ExpressionError."""
+    if backend.spares is None:
+        return 0
+    spares = number(
+        f'backend "{backend.name}"', ("spares",), as_count, evaluate_any(backend.spares, names), 0
+    )
+    if spares >= max(nodes, 1):
+        that = "" if hosts.is_empty else " that include_nodes and exclude_nodes leave"
+        what = f'backend "{backend.name}" holds back {counted(spares, "spare node")} of {counted(nodes, "node")}{that}'
+        hint = (
+            "no node is left for tasks: spares are some of the nodes, so ask for more nodes or fewer spares"
+        )
+        raise UnplannableError("spares-do-not-fit", what, hint, ("spares",))
+    return spares
 
 
 def _check_options(context: PlanContext) -> None:

@@ -32,7 +32,7 @@ from sflow_ctl.planner.source import PlanInput, Scope
 from sflow_ctl.planner.tasks.copies import Copies
 from sflow_ctl.planner.tasks.environment import reserved, shared_environment, task_environment
 from sflow_ctl.planner.tasks.outputs import plan_outputs
-from sflow_ctl.planner.tasks.policies import EndPolicy, end_policy
+from sflow_ctl.planner.tasks.policies import EndPolicy, end_policy, on_node_lost
 from sflow_ctl.planner.tasks.ports import check_sizes, plan_files
 from sflow_ctl.planner.tasks.probes import DeferredProbes
 from sflow_ctl.planner.tasks.results import plan_result
@@ -85,7 +85,9 @@ def plan_tasks(
     flexible = {one.task.name for one in placed if one.placement.is_flexible}
     scripts = Scripts(source.tasks, graph.replicas_of, flexible, port_counts(placed))
     views = TaskNamespace(
-        _task_namespace(backends, graph, placed), _movable(placed), leasing(source.tasks, graph.replicas_of)
+        _task_namespace(backends, graph, placed),
+        _movable(source, backends, placed),
+        leasing(source.tasks, graph.replicas_of),
     )
     exported = source.rules.exported(scope.values)
     environment = shared_environment(exported, artifacts.paths, _run_environment(source))
@@ -119,9 +121,18 @@ def _warn_of_reserved(names: Sequence[str], findings: Findings) -> None:
         )
 
 
-def _movable(placed: Sequence[PlacedTask]) -> set[str]:
+def _movable(source: PlanInput, backends: PlannedBackends, placed: Sequence[PlacedTask]) -> set[str]:
     """Return the names, concrete and as written, of tasks that may start again on other nodes than planned."""
-    again = [one for one in placed if one.alternative.elsewhere and (one.task.retries or one.task.restart)]
+    workflow = source.document.workflow
+
+    def may_move(one: PlacedTask) -> bool:
+        has_spares = bool(backends.spares_of[one.backend.name])
+        rule = on_node_lost(one.task, workflow, has_spares=has_spares)
+        if rule is None:
+            return bool(one.task.retries or one.task.restart)
+        return rule == "elsewhere"
+
+    again = [one for one in placed if one.alternative.elsewhere and may_move(one)]
     return {name for one in again for name in (one.replica.name, one.task.name)}
 
 
@@ -292,7 +303,13 @@ def _end_policy(setting: _Setting, placed: PlacedTask, scope: TaskScope) -> EndP
         has_expressions = has_expressions or EXPRESSION_START in str(field)
         return scope.value(field)
 
-    policy = end_policy(setting.source, placed.expanded, setting.policy.stopping, value)
+    policy = end_policy(
+        setting.source,
+        placed.expanded,
+        setting.policy.stopping,
+        value,
+        has_spares=bool(setting.backends.spares_of[placed.backend.name]),
+    )
     if not has_expressions:
         setting.end_policies[task] = policy
     return policy

@@ -55,7 +55,9 @@ def flexible(available: BackendNodes, request: PlacementRequest) -> Placement:
             return Placement(
                 nodes=tuple(available.first + node for node in round_robin(request, wanted, left))
             )
-        return Placement(nodes=tuple(available.first + n for n in left), is_flexible=True, node_count=wanted)
+        able = tuple(available.first + n for n in left)
+        spares = available.spares_with(0) if chosen is None else ()
+        return Placement(nodes=(*able, *spares), is_flexible=True, node_count=wanted)
     capacities = [available.capacities[node] for node in left]
     known = [capacity for capacity in capacities if capacity]
     if wanted is not None:
@@ -76,7 +78,8 @@ def flexible(available: BackendNodes, request: PlacementRequest) -> Placement:
         asked = counted(per_node, "GPU")
         what = f'task "{request.task}" asks for {asked} on each of {wanted} nodes, only {len(able)} of them have that many'
         raise UnplannableError("gpus-do-not-fit", what, path=("resources", "gpus", "count"))
-    return Placement(nodes=able, is_flexible=True, node_count=wanted, gpus_per_node=per_node)
+    spares = available.spares_with(per_node) if chosen is None else ()
+    return Placement(nodes=(*able, *spares), is_flexible=True, node_count=wanted, gpus_per_node=per_node)
 
 
 def _pinned_when_free(
@@ -116,6 +119,7 @@ def alternative(available: BackendNodes, request: PlacementRequest, placement: P
         for node in candidates(available, request)
         if (capacity := available.capacities[node]) is None or capacity >= least
     ]
+    able += available.spares_with(least)
     takes_all = request.node_count is None and request.gpus is None
     if len(able) <= (1 if takes_all else len(placement.nodes)):
         return Alternative()

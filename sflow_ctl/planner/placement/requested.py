@@ -45,6 +45,8 @@ class BackendNodes(Struct, dict=True):
     capacities: tuple[int | None, ...]
     rules: Compat = "ours"
     """Those of a version of sflow allow only its static plan: a task without room is refused, not queued."""
+    spares: tuple[int | None, ...] = ()
+    """GPUs of the spare nodes, which follow the others: nothing is placed there, but may move there."""
     loads: list[dict[int, int]] = []
     """Per node, how many sharing tasks were given each GPU."""
     claims: NodeClaims = field(default_factory=NodeClaims)
@@ -55,6 +57,15 @@ class BackendNodes(Struct, dict=True):
         self.loads = [{} for _ in self.capacities]
         nodes = len(self.capacities)
         self.book: Book = CursorBook(nodes) if self.rules == "0.2" else TimeBook(nodes)
+
+    def spares_with(self, gpus: int) -> tuple[int, ...]:
+        """Return the run-wide indices of the spare nodes with so many GPUs."""
+        first = self.first + len(self.capacities)
+        return tuple(
+            first + number
+            for number, capacity in enumerate(self.spares)
+            if capacity is None or capacity >= gpus
+        )
 
     @property
     def is_strict(self) -> bool:

@@ -84,7 +84,8 @@ def place_tasks(
     for name, members in by_backend.items():
         nodes = backends.nodes_of[name]
         capacities = tuple(node.gpus for node in nodes)
-        available = BackendNodes(nodes[0].index, capacities, source.context.compat)
+        spares = tuple(node.gpus for node in backends.spares_of[name])
+        available = BackendNodes(nodes[0].index, capacities, source.context.compat, spares)
         placements |= _place_members(available, members, scopes, ancestry, findings)
     findings.stop_if_any()
     placed = [

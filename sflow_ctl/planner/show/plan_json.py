@@ -22,7 +22,9 @@ def to_json(plan: Plan) -> dict[str, Any]:
         "success": msgspec.to_builtins(plan.success),
         "variables": dict(plan.variables),
         "artifacts": dict(plan.artifacts),
-        "nodes": [{"name": n.name, "backend": n.backend, "gpus": n.gpus} for n in plan.nodes],
+        "nodes": [
+            {"name": n.name, "backend": n.backend, "gpus": n.gpus, "spare": n.is_spare} for n in plan.nodes
+        ],
         "tasks": [_task(plan, task, members) for task in plan.tasks],
         "monitors": msgspec.to_builtins(plan.monitors),
         "notes": msgspec.to_builtins(plan.notes),
@@ -54,6 +56,7 @@ def _task(plan: Plan, task: PlannedTask, members: Mapping[str, Sequence[PlannedT
         "main": task.is_main,
         "finally": task.finally_when,
         "on_failure": task.on_failure,
+        "on_node_lost": task.on_node_lost,
         "stop": msgspec.to_builtins(task.stopping),
         "hang": msgspec.to_builtins(task.hang),
         "restart": msgspec.to_builtins(task.restart),

@@ -127,7 +127,8 @@ def _node(plan: Plan, node: PlannedNode) -> list[str]:
         task for task in plan.tasks if not task.placement.is_flexible and node.index in task.placement.nodes
     ]
     group = "" if node.het_group is None else f" (component {node.het_group} of the job)"
-    lines = [f"    ├─ node {node.name}{group}"]
+    spare = " (spare: used when another node is lost)" if node.is_spare else ""
+    lines = [f"    ├─ node {node.name}{group}{spare}"]
     if node.gpus is None:
         lines.append("    │  GPUs: n/a")
     for gpu in range(node.gpus or 0):

@@ -8,7 +8,7 @@ import msgspec
 from protocol.messages.rank_spec import Stopping
 from sflow_ctl.format import schema
 from sflow_ctl.plan.model import FinallyWhen, Restart, Retries
-from sflow_ctl.plan.words import OnFailure
+from sflow_ctl.plan.words import OnFailure, OnNodeLost
 from sflow_ctl.planner.fields import number
 from sflow_ctl.planner.findings import UnplannableError
 from sflow_ctl.planner.numbers import as_flag, as_int, as_seconds
@@ -29,6 +29,7 @@ class EndPolicy(msgspec.Struct, frozen=True, kw_only=True):
     kind: Literal["task", "service"] | None
     is_main: bool
     on_failure: OnFailure
+    on_node_lost: OnNodeLost | None
     restart: Restart | None
     is_log_direct: bool
     success_exit_codes: tuple[int, ...]
@@ -38,9 +39,14 @@ class EndPolicy(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def end_policy(
-    source: PlanInput, expanded: Expanded, stopping: Stopping, value: Callable[[Any], Any]
+    source: PlanInput,
+    expanded: Expanded,
+    stopping: Stopping,
+    value: Callable[[Any], Any],
+    *,
+    has_spares: bool,
 ) -> EndPolicy:
-    """Plan the end of a task's copies; `stopping` is the workflow's default.
+    """Plan the end of a task's copies; `stopping` is the workflow's default, `has_spares` says that its backend has spare nodes.
 
     Raises: UnplannableError, NumberError, ExpressionError.
     """
@@ -51,6 +57,7 @@ def end_policy(
         kind=task.kind,
         is_main=_read(task, ("main",), as_flag, value(task.main)),
         on_failure=_on_failure(task, source.document.workflow, value),
+        on_node_lost=on_node_lost(task, source.document.workflow, has_spares=has_spares),
         restart=_restart(task, value),
         is_log_direct=task.log == "direct",
         success_exit_codes=_exit_codes(task, value),
@@ -91,6 +98,11 @@ def _on_failure(task: schema.Task, workflow: schema.Workflow, value: Callable[[A
         if _read(task, ("critical",), as_flag, value(task.critical))
         else "continue"
     )
+
+
+def on_node_lost(task: schema.Task, workflow: schema.Workflow, *, has_spares: bool) -> OnNodeLost | None:
+    """Return what the loss of a node means for a task; None leaves it to its retries and restarts."""
+    return task.on_node_lost or workflow.on_node_lost or ("elsewhere" if has_spares else None)
 
 
 def _restart(task: schema.Task, value: Callable[[Any], Any]) -> Restart | None:

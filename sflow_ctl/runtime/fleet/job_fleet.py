@@ -143,7 +143,10 @@ def _step_launcher(request: FleetRequest, allocation: Allocation) -> StepLaunche
     if not settings.step_gres:
         allocation = replace(allocation, gpus_on_node=None)
     return StepLauncher(
-        allocation, python=settings.python, extra=settings.launch_flags, no_kill=request.options.no_kill
+        allocation,
+        python=settings.python,
+        extra=settings.launch_flags,
+        no_kill=request.options.no_kill or request.plan.survives_lost_nodes,
     )
 
 
@@ -151,7 +154,8 @@ def _start_agents(start: _Start) -> JoinedAgents:
     """Start the steps; start one again without a node whose loss ended it. Raises: LaunchError."""
     expected = awaited = start.steps.expected
     within_s = start.request.settings.join_within_s
-    least = min(start.request.options.min_nodes or len(expected), len(expected))
+    spares = sum(node.is_spare for node in start.request.plan.nodes if node.index in expected)
+    least = min(start.request.options.min_nodes or len(expected) - spares, len(expected))
     joined: dict[int, AgentJoined] = {}
     while True:
         start.steps.launch(os.environ, awaited)

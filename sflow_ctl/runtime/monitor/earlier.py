@@ -6,6 +6,7 @@ earlier controller had is added to the plan that reports are made with. Called w
 
 import os
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,14 +18,14 @@ from protocol.text.lazy_pattern import lazy_pattern
 from sflow_ctl.core.states import Transition
 from sflow_ctl.plan.model import Placement, Plan
 from sflow_ctl.report.monitor.history import RunHistory
+from sflow_ctl.runtime.journal.entry import read_journal
+from sflow_ctl.runtime.journal.reader import TRANSITION, lines_of
 from sflow_ctl.runtime.record import layout
 from sflow_ctl.runtime.record.durable import UNREADABLE, open_regular
-from sflow_ctl.runtime.record.journal import read_journal
 
 PlanOf = Callable[[int], Plan | None]
 """Returns the plan that a controller of the run carried out, by its number; None if it cannot be read."""
 _HEAD = lazy_pattern(rb'\{"seq":\d+,"incarnation":(\d+),"wall_ns":(\d+)')
-_TRANSITION = b'"kind":"transition"'
 
 
 class KeptWindow(msgspec.Struct, frozen=True):
@@ -49,7 +50,7 @@ def earlier_run(directory: Path, plan: Plan, plan_of: PlanOf, began_ms: int) -> 
     """Read what earlier controllers have recorded; `began_ms` is when a run begins of which nothing can be read."""
     nodes = _Nodes(plan)
     reader = _Reader(RunHistory(begin_ms=began_ms), nodes, plan_of)
-    for line in _lines(directory / layout.JOURNAL):
+    for line in _journal(directory):
         reader.take(line)
     reader.end()
     windows = []
@@ -106,7 +107,7 @@ class _Reader:
         at_ms = int(head[2]) // 1_000_000
         self.history.begin_ms = min(self.history.begin_ms, at_ms)
         self._last_ms = at_ms
-        if _TRANSITION in line:
+        if TRANSITION in line:
             for entry in read_journal([line]):
                 if entry.transition is not None:
                     self.history.note(entry.transition, self._place(entry.transition), at_ms)
@@ -134,6 +135,12 @@ class _Reader:
         if self._plan is None or number >= len(self._plan.nodes):
             return number
         return self._nodes.position(number, self._plan.nodes[number].name)
+
+
+def _journal(directory: Path) -> Iterator[bytes]:
+    """Yield the lines of the journal that can be read."""
+    with suppress(OSError):
+        yield from lines_of(directory)
 
 
 def _lines(path: Path) -> Iterator[bytes]:

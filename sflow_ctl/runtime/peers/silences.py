@@ -27,7 +27,7 @@ class Silences:
         self._peers = peers
         self._times = times
         self._still: dict[int, float] = {}
-        """Nodes whose loop stands still, as was reported, and for how long."""
+        """Nodes whose loop stands still, and for how long when that was said; it is said again after twice the time."""
         self._watched_since: float | None = None
         """The time of the first round; agents that have not joined then have `join_within_s` from there."""
         self._last_round = now
@@ -65,13 +65,15 @@ class Silences:
         return None
 
     def _note_standstill(self, node: int, peer: Peer) -> list[SchedulerEvent]:
-        """Return the event of an agent that has begun, or ceased, to stand still."""
+        """Return the event of an agent that has begun, or ceased, to stand still, or has done so for long."""
         seconds, doing = peer.standstill
         if not seconds:
             return [NodeStandsStill(node=node, seconds=self._still.pop(node), is_over=True)]
-        is_known = node in self._still
+        said = self._still.get(node, 0.0)
+        if said and seconds < 2 * said:
+            return []
         self._still[node] = seconds
-        return [] if is_known else [NodeStandsStill(node=node, seconds=seconds, doing=doing)]
+        return [NodeStandsStill(node=node, seconds=seconds, doing=doing)]
 
     def _discount_standstill(self, now: float) -> None:
         """Subtract a time in which this process was suspended (a paused machine) from every agent's silence."""

@@ -21,6 +21,7 @@ from protocol.machine.log_file import open_log
 from sflow_ctl.plan.log_paths import log_path
 from sflow_ctl.plan.model import Plan
 from sflow_ctl.plan.secrets import SECRETS
+from sflow_ctl.runtime.catalog.registry import remember_run
 from sflow_ctl.runtime.record import layout
 from sflow_ctl.runtime.record.claim import Claim, encode_claim
 from sflow_ctl.runtime.record.disk import unwritable
@@ -218,11 +219,12 @@ class RunDirectory:
         return thread.join
 
     def write_connection(self, facts: ConnectionFacts) -> None:
-        """Let viewers of the same user connect. Raises: RunDirectoryError."""
+        """Let viewers of the same user find the run and connect. Raises: RunDirectoryError."""
         try:
             write_for_now(self.path / layout.CONNECTION, msgspec.json.encode(facts) + b"\n")
         except OSError as error:
             raise self._not_writable(error) from error
+        remember_run(self.path)
 
     def remove_connection(self) -> None:
         """Remove the facts that viewers need to connect."""

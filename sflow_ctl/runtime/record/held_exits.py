@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
-import msgspec
 from msgspec import Struct
 
 from protocol.ids import RankId
@@ -18,9 +17,7 @@ from sflow_ctl.core.states import TaskState
 from sflow_ctl.plan.log_paths import log_path
 from sflow_ctl.plan.model import PlannedTask
 from sflow_ctl.report.run_view import TaskRecord
-from sflow_ctl.runtime.record import layout
-from sflow_ctl.runtime.record.durable import open_regular
-from sflow_ctl.runtime.record.journal import read_journal
+from sflow_ctl.runtime.journal.reader import entries_of
 
 _UNJUDGED = (TaskState.STARTING, TaskState.RUNNING, TaskState.READY)
 _WANTED = (b'"rank_exited"', b'"log_arrived"')
@@ -50,7 +47,7 @@ def held_successes(
         return {}
     exits: dict[RankId, RankExited] = {}
     arrived: set[RankId] = set()
-    for event in _events(directory / layout.JOURNAL):
+    for event in _events(directory):
         if isinstance(event, LogArrived):
             arrived.add(event.rank)
         elif isinstance(event, AgentJoined):
@@ -81,10 +78,8 @@ def _size(path: Path) -> int:
         return 0
 
 
-def _events(path: Path) -> Iterator[SchedulerEvent]:
-    with suppress(OSError), open_regular(path) as journal:
-        lines = (line for line in journal if any(word in line for word in _WANTED))
-        with suppress(msgspec.MsgspecError):
-            for entry in read_journal(lines):
-                if entry.event is not None:
-                    yield entry.event
+def _events(directory: Path) -> Iterator[SchedulerEvent]:
+    with suppress(OSError):
+        for entry in entries_of(directory, _WANTED):
+            if entry.event is not None:
+                yield entry.event

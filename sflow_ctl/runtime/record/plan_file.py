@@ -5,7 +5,7 @@ A copy of a task that differs from the first one in a few fields is written as t
 `runtime/record/directory.py`; read by viewers and resumes.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import cache
 from itertools import islice
 from operator import attrgetter
@@ -40,17 +40,51 @@ def encode_plan(plan: Plan, mask: Mask | None = None) -> Iterator[bytes]:
 
 def decode_plan(content: bytes) -> Plan:
     """Return the plan of a file. Raises: msgspec.DecodeError for another content."""
-    file = msgspec.json.decode(content, type=_file_type())
+    return PlanFile(content).plan()
+
+
+class _Named(msgspec.Struct):
+    name: str
+    like: str = ""
+
+
+class PlanFile:
+    """A plan's file whose tasks are decoded when they are asked for: of 100,000 tasks a viewer shows 40."""
+
+    def __init__(self, content: bytes) -> None:
+        """Raises: msgspec.DecodeError for another content; of a line of a task only later."""
+        file = msgspec.json.decode(content, type=_file_type())
+        self._lines: list[msgspec.Raw] = file.tasks
+        rest = {name: getattr(file, name) for name in Plan.__struct_fields__ if name != "tasks"}
+        self.head = Plan(**rest, tasks=())
+        """The plan without its tasks."""
+
+    def plan(self) -> Plan:
+        """Return the whole plan. Raises: msgspec.DecodeError."""
+        return msgspec.structs.replace(self.head, tasks=_tasks(self._lines))
+
+    def names(self) -> list[str]:
+        """Return the names of all tasks, in order. Raises: msgspec.DecodeError."""
+        return [one.name for one in map(msgspec.json.Decoder(_Named).decode, self._lines)]
+
+    def plan_with(self, names: Collection[str]) -> Plan:
+        """Return the plan with these of its tasks, and those that they are like. Raises: msgspec.DecodeError."""
+        named = list(map(msgspec.json.Decoder(_Named).decode, self._lines))
+        wanted = {*names, *(one.like for one in named if one.name in names)}
+        lines = [line for one, line in zip(named, self._lines, strict=True) if one.name in wanted]
+        return msgspec.structs.replace(self.head, tasks=_tasks(lines))
+
+
+def _tasks(lines: Iterable[msgspec.Raw]) -> tuple[PlannedTask, ...]:
     first: dict[str, PlannedTask] = {}
     tasks = []
     whole = msgspec.json.Decoder(PlannedTask)
     fields = msgspec.json.Decoder(_RawFields)
-    for line in file.tasks:
+    for line in lines:
         task = _copy(fields.decode(line), first) if _is_copy(line) else whole.decode(line)
         first.setdefault(task.name, task)
         tasks.append(task)
-    rest = {name: getattr(file, name) for name in Plan.__struct_fields__ if name != "tasks"}
-    return Plan(**rest, tasks=tuple(tasks))
+    return tuple(tasks)
 
 
 _RawFields = dict[str, msgspec.Raw]

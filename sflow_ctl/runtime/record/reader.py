@@ -6,8 +6,9 @@ The run directory is the interface (docs/architecture.md): this module reads it,
 import contextlib
 import os
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from enum import StrEnum
+from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
 
@@ -21,25 +22,25 @@ from protocol.text.counted import counted
 from protocol.text.lazy_pattern import lazy_pattern
 from sflow_ctl.core.events import NodeStandsStill
 from sflow_ctl.plan.log_paths import log_path, rank_log_path
+from sflow_ctl.plan.model import Plan
 from sflow_ctl.plan.secrets import SECRETS
-from sflow_ctl.report.run_view import RunView
+from sflow_ctl.report.run_view import RunView, TaskRecord
 from sflow_ctl.report.summary import Summary, read_summary
+from sflow_ctl.runtime.journal.reader import SHOWN, JournalReader
+from sflow_ctl.runtime.journal.snapshot import read_snapshot
 from sflow_ctl.runtime.logs.cursor import Cursor
 from sflow_ctl.runtime.logs.store import RankLog
 from sflow_ctl.runtime.record import layout
 from sflow_ctl.runtime.record.claim import HolderState, holder_of, read_claim
 from sflow_ctl.runtime.record.directory import ConnectionFacts, RunFacts
-from sflow_ctl.runtime.record.durable import UNREADABLE, open_regular, read_regular
-from sflow_ctl.runtime.record.journal import read_journal
-from sflow_ctl.runtime.record.plan_file import decode_plan
+from sflow_ctl.runtime.record.durable import UNREADABLE, read_regular
+from sflow_ctl.runtime.record.plan_file import PlanFile
 from sflow_ctl.runtime.viewing.messages import Change
 
 T = TypeVar("T")
 READ_BYTES = 1024 * 1024
 MAX_LISTED = 8
 _STAMP = lazy_pattern(r"-(\d{8}-\d{6})-[0-9a-f]{6}$")
-_TRANSITION = b'"kind":"transition"'
-_SHOWN = (_TRANSITION, b'"kind":"waiting"', b'"kind":"uploads"', b'"type":"node_stands_still"')
 
 
 class Liveness(StrEnum):
@@ -68,7 +69,7 @@ def find_run(argument: str | None, output_dir: Path, *, prefers_live: bool = Fal
 
     A name is a path, `last` for the newest, a run id, or the beginning of one (a Slurm job id is one) that fits a single run; the
     newest run of a job when several of its runs do. With `prefers_live`, the newest that still runs comes before those that
-    have ended since.
+    have ended since. A run that is not in `output_dir` is looked for in the registry of this user's runs.
 
     Raises: UsageError.
     """
@@ -85,14 +86,12 @@ def find_run(argument: str | None, output_dir: Path, *, prefers_live: bool = Fal
     runs = list_runs(output_dir)
     if argument == "last" and not any(run.name.startswith("last") for run in runs):
         argument, prefers_live = None, False
-    if not runs:
-        raise UsageError.of(
-            "no-runs", f"there are no runs in {output_dir}", hint="name the directory with --output-dir"
-        )
     if argument is None:
+        if not runs:
+            raise _no_runs(output_dir)
         live = _newest_live(runs) if prefers_live else None
         return runs[-1] if live is None else live
-    fitting = [run for run in runs if run.name.startswith(argument)]
+    fitting = _fitting(argument, runs) or _fitting(argument, _registered())
     exact = [run for run in fitting if run.name == argument]
     of_job = [run for run in fitting if argument.isdecimal() and run.name.startswith(f"{argument}-")]
     if exact or of_job or len(fitting) == 1:
@@ -104,11 +103,33 @@ def find_run(argument: str | None, output_dir: Path, *, prefers_live: bool = Fal
             f'{counted(len(fitting), "run")} begin with "{argument}"',
             hint=f"name one of: {names}",
         )
+    if not runs:
+        raise _no_runs(output_dir)
     raise UsageError.of(
         "no-such-run",
         f'no run in {output_dir} begins with "{argument}"',
         hint="the newest are: " + ", ".join(run.name for run in runs[-MAX_LISTED:]),
     )
+
+
+def _fitting(argument: str, runs: Sequence[Path]) -> list[Path]:
+    return [run for run in runs if run.name.startswith(argument)]
+
+
+def _registered() -> list[Path]:
+    """Return the runs of this user's registry, oldest first."""
+    from sflow_ctl.runtime.catalog.registry import known_runs  # most runs are found without it
+
+    dated = [(_started(run), run) for run in known_runs() if (run / layout.RUN).exists()]
+    return [run for _, run in sorted(dated)]
+
+
+def _no_runs(output_dir: Path) -> UsageError:
+    elsewhere = [str(run) for run in _registered()]
+    hint = "name the directory with --output-dir"
+    if elsewhere:
+        hint = f"name a run, as {elsewhere[-1]}; sflow-ctl ps -a lists yours"
+    return UsageError.of("no-runs", f"there are no runs in {output_dir}", hint=hint)
 
 
 def list_runs(output_dir: Path) -> list[Path]:
@@ -117,7 +138,7 @@ def list_runs(output_dir: Path) -> list[Path]:
         entries = [entry for entry in os.scandir(output_dir) if not entry.name.startswith(".")]
     except OSError:
         return []
-    runs = [(_started(entry), Path(entry.path)) for entry in entries if _is_run(entry)]
+    runs = [(_started(entry.path), Path(entry.path)) for entry in entries if _is_run(entry)]
     return [path for _, path in sorted(runs)]
 
 
@@ -125,10 +146,10 @@ def _is_run(entry: "os.DirEntry[str]") -> bool:
     return os.path.exists(f"{entry.path}/{layout.RUN}")  # noqa: PTH110 - thousands of runs: not a Path for each
 
 
-def _started(entry: "os.DirEntry[str]") -> tuple[str, int]:
+def _started(run: str | Path) -> tuple[str, int]:
     """Return a key in order of start: the stamp in the name, or the time of the file for a run with another name."""
-    info = os.stat(f"{entry.path}/{layout.RUN}")  # noqa: PTH116
-    stamp = _STAMP.search(entry.name)
+    info = os.stat(f"{run}/{layout.RUN}")  # noqa: PTH116
+    stamp = _STAMP.search(str(run))
     if stamp is not None:
         return (stamp[1], info.st_mtime_ns)
     import time
@@ -152,29 +173,57 @@ class RunReader:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.facts = self._read(layout.RUN, lambda content: msgspec.json.decode(content, type=RunFacts))
-        self.plan = self._read(layout.PLAN, decode_plan)
-        SECRETS.declare(self.plan.secrets, os.environ)
-        self.state = RunView(self.plan)
+        self._plan_file = self._read(layout.PLAN, PlanFile)
+        SECRETS.declare(self._plan_file.head.secrets, os.environ)
         self.incarnations: dict[str, int] = {}
         """Tasks to the controller that recorded their last change of state."""
         self.last_wall_ns = self.facts.started_wall_ns
         self.standing_still: dict[str, str] = {}
         """What holds up the agents that make no progress, by the names of their nodes."""
-        self._offset = 0
-        self._torn = b""
+        self.journal = JournalReader(directory)
+
+    @cached_property
+    def plan(self) -> Plan:
+        """The whole plan."""
+        return self._decoded(layout.PLAN, self._plan_file.plan)
+
+    @cached_property
+    def state(self) -> RunView:
+        """The states of all tasks, as far as they were read."""
+        return RunView(self.plan)
+
+    def begin_from_snapshot(self, *, is_brief: bool = False) -> None:
+        """Begin with the newest snapshot of the state, if there is one: what came before it is not among the changes.
+
+        If `is_brief`, the state has the plan without its tasks.
+        """
+        found = read_snapshot(self.directory, self.facts.incarnation)
+        if is_brief:
+            names = self._plan_file.names() if found is None else ()
+            self.state = RunView(self.head, {name: TaskRecord(name) for name in names})
+        if found is not None:
+            self.state.tasks = {record.name: record for record in found.tasks}
+            self.journal = JournalReader(self.directory, found.place)
+            self.last_wall_ns = found.last_wall_ns
+
+    def with_tasks(self, names: Collection[str]) -> None:
+        """Give the state a plan that has these tasks, and not all others."""
+        self.state.plan = self._decoded(layout.PLAN, lambda: self._plan_file.plan_with(names))
+
+    @property
+    def head(self) -> Plan:
+        """The plan without its tasks."""
+        return self._plan_file.head
 
     def refresh(self) -> list[Change]:
         """Return the changes of state written since the last call, after applying them to `state`."""
         try:
-            with open_regular(self.directory / layout.JOURNAL) as journal:
-                journal.seek(self._offset)
-                fresh = self._read_new(journal.read)
+            return self._changes()
         except FileNotFoundError:
             return []  # nothing has been written yet
         except OSError as error:
             what = f"cannot read {self.directory / layout.JOURNAL}: {error.strerror or error}"
             raise RunDirectoryError.of("run-not-readable", what) from error
-        return fresh
 
     def summary(self) -> Summary | None:
         """Return how the run ended; None while it has not."""
@@ -234,30 +283,25 @@ class RunReader:
         """Return the newest attempt's log of a task, or of one of its several ranks."""
         return self.directory / (log_path(task) if rank is None else rank_log_path(task, rank))
 
-    def _read_new(self, read: Callable[[int], bytes]) -> list[Change]:
+    def _changes(self) -> list[Change]:
         fresh: list[Change] = []
-        while block := read(READ_BYTES):
-            self._offset += len(block)
-            lines = (self._torn + block).split(b"\n")
-            self._torn = lines.pop()
-            # Only shown lines are decoded: the events of a large run are most of the file.
-            for entry in read_journal(line for line in lines if any(kind in line for kind in _SHOWN)):
-                if entry.waiting is not None:
-                    told = entry.waiting
-                    self.state.note_waiting(told.task, told.attempt, told.text, told.what)
-                if entry.uploads is not None:
-                    self.state.note_uploaded(entry.uploads.task, entry.uploads.attempt, entry.uploads.outcome)
-                if isinstance(entry.event, NodeStandsStill):
-                    self._note_standstill(entry.event)
-                if entry.transition is not None:
-                    self.last_wall_ns = entry.wall_ns
-                    self.state.apply(entry.transition, entry.wall_ns)
-                    self.incarnations[entry.transition.task] = entry.incarnation
-                    fresh.append(Change(entry.wall_ns, entry.transition))
+        for entry in self.journal.entries(SHOWN):
+            if entry.waiting is not None:
+                told = entry.waiting
+                self.state.note_waiting(told.task, told.attempt, told.text, told.what)
+            if entry.uploads is not None:
+                self.state.note_uploaded(entry.uploads.task, entry.uploads.attempt, entry.uploads.outcome)
+            if isinstance(entry.event, NodeStandsStill):
+                self._note_standstill(entry.event)
+            if entry.transition is not None:
+                self.last_wall_ns = entry.wall_ns
+                self.state.apply(entry.transition, entry.wall_ns)
+                self.incarnations[entry.transition.task] = entry.incarnation
+                fresh.append(Change(entry.wall_ns, entry.transition))
         return fresh
 
     def _note_standstill(self, event: NodeStandsStill) -> None:
-        name = self.plan.nodes[event.node].name
+        name = self.head.nodes[event.node].name
         if event.is_over:
             self.standing_still.pop(name, None)
         else:
@@ -273,9 +317,12 @@ class RunReader:
         return max(signs)
 
     def _read(self, name: str, decode: Callable[[bytes], T]) -> T:
+        return self._decoded(name, lambda: decode(read_regular(self.directory / name)))
+
+    def _decoded(self, name: str, decode: Callable[[], T]) -> T:
         path = self.directory / name
         try:
-            return decode(read_regular(path))
+            return decode()
         except OSError as error:
             raise RunDirectoryError.of(
                 "run-not-readable", f"cannot read {path}: {error.strerror or error}"

@@ -9,10 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from sflow_ctl.core.events import RecordUnwritable
+from sflow_ctl.runtime.journal.writer import Journal
 from sflow_ctl.runtime.record import layout
 from sflow_ctl.runtime.record.directory import RunDirectory
 from sflow_ctl.runtime.record.disk import disk_reason
-from sflow_ctl.runtime.record.journal import Journal
 from sflow_ctl.runtime.run.node_book import NodeBook
 
 GIVEN_UP_AFTER_S = 60.0

@@ -59,12 +59,13 @@ from sflow_ctl.report.run_view import RunView
 from sflow_ctl.runtime.fleet.fleet import AgentLauncher
 from sflow_ctl.runtime.fleet.leftovers import sweep
 from sflow_ctl.runtime.fleet.link import FleetLink
+from sflow_ctl.runtime.journal.snapshot import SnapshotWriter
+from sflow_ctl.runtime.journal.writer import Journal
 from sflow_ctl.runtime.logs.rotation import rotate_logs
 from sflow_ctl.runtime.logs.service import OutputService
 from sflow_ctl.runtime.peers.own_standstill import OwnStandstill
 from sflow_ctl.runtime.record import layout
 from sflow_ctl.runtime.record.directory import RunDirectory
-from sflow_ctl.runtime.record.journal import Journal
 from sflow_ctl.runtime.record.record_keeper import RecordKeeper
 from sflow_ctl.runtime.record.run_log import RunLog
 from sflow_ctl.runtime.record.summary_writer import SummaryWriter
@@ -120,6 +121,7 @@ class Controller:
         self.outputs = OutputCollector(directory.path)
         self.progress = RunProgress(self.state, journal, log, output, summary)
         self.summary = summary
+        self._snapshots = SnapshotWriter(directory.path, journal, state)
         self._nodes = NodeBook(
             [node.name for node in scheduler.plan.nodes], common.spool_directory is not None
         )
@@ -330,8 +332,7 @@ class Controller:
 
     def _record(self, transition: Transition, now: float) -> None:
         transition = _without_secrets(transition)
-        self._journal.transition(transition, now)
-        self.progress.change(transition)
+        self.progress.change(transition, self._journal.transition(transition, now))
         if self._monitor is not None:
             self._monitor.note(transition, self._scheduler.place_of(transition.task))
 
@@ -342,6 +343,7 @@ class Controller:
         holds = {"holds_spawns": keeper.is_failing, "holds_acks": not keeper.is_durable}
         self._link.flush(now, **({} if is_stopping else holds))
         self.progress.tell()
+        self._snapshots.write_if_due(now)
         keeper.write_nodes(self._nodes, now)
         self._log.flush()
         self.summary.write_if_due(now)

@@ -38,7 +38,7 @@ from sflow_ctl.runtime.record.claim import (
     shows_life,
 )
 from sflow_ctl.runtime.record.directory import RunFacts, run_id_prefix
-from sflow_ctl.runtime.record.durable import UNREADABLE, open_regular, read_regular
+from sflow_ctl.runtime.record.durable import UNREADABLE, read_regular
 from sflow_ctl.runtime.record.held_exits import held_successes
 from sflow_ctl.runtime.record.prior_plans import PriorPlans
 from sflow_ctl.runtime.record.reader import Liveness, RunReader, RunStatus, list_runs
@@ -59,8 +59,10 @@ class PriorRun(Struct, frozen=True):
     incarnations: dict[str, int]
     """Tasks to the controller that recorded their last change of state."""
     is_completed: bool
-    next_seq: int
-    """The next sequence number of the journal."""
+    journal_start: tuple[int, int]
+    """The number of the journal's next line, and of the segment that grows."""
+    problems: list[str]
+    """What of the journal cannot be read, as sentences."""
     timeline: Timeline
     """Of all controllers so far."""
     claim: HeldClaim | None
@@ -111,7 +113,8 @@ def earlier_run(
         PriorPlans(directory, reader.plan, workspace),
         reader.incarnations,
         is_completed,
-        _lines(directory / layout.JOURNAL) + 1,
+        (reader.journal.last_seq + 1, reader.journal.segment),
+        reader.journal.problems(),
         timeline,
         claim,
     )
@@ -369,11 +372,3 @@ def _outputs(directory: Path, task: PlannedTask) -> dict[str, Any] | None:
     except (OSError, *UNREADABLE):
         return None
     return values_of(document, task.outputs)
-
-
-def _lines(path: Path) -> int:
-    try:
-        with open_regular(path) as file:
-            return sum(block.count(b"\n") for block in iter(lambda: file.read(1 << 20), b""))
-    except OSError:
-        return 0

@@ -27,12 +27,12 @@ from sflow_ctl.planner.context import UNKNOWN_ADDRESS
 from sflow_ctl.report.run_view import RunView
 from sflow_ctl.runtime.fleet.fleet import Fleet, FleetRequest, open_fleet
 from sflow_ctl.runtime.fleet.local import LocalLauncher
+from sflow_ctl.runtime.journal.writer import Journal
 from sflow_ctl.runtime.logs.consumers.console import ConsoleSink
 from sflow_ctl.runtime.logs.service import OutputService
 from sflow_ctl.runtime.record import layout
 from sflow_ctl.runtime.record.claim import HeldClaim, own_claim
 from sflow_ctl.runtime.record.directory import ConnectionFacts, RunDirectory, RunFacts, run_facts
-from sflow_ctl.runtime.record.journal import Journal
 from sflow_ctl.runtime.record.run_log import RunLog
 from sflow_ctl.runtime.record.summary_writer import SummaryWriter
 from sflow_ctl.runtime.run.controller import Controller
@@ -156,7 +156,7 @@ def _run(
         planned = replace(planned, plan=with_contents(planned.plan))
     record = _open_record(planned, options, fleet)
     directory = record.directory
-    resumed = _resumed_lines(record)
+    resumed = _resumed_lines(planned, record)
     for line in resumed:
         terminal.print_line(line)
     output = _make_output(planned, fleet, record, terminal.open_console(directory.path))
@@ -307,8 +307,8 @@ def _make_output(planned: PlannedRun, fleet: Fleet, record: _Record, console: Co
 
 
 def _open_journal(planned: PlannedRun, record: _Record) -> Journal:
-    first_seq = planned.earlier.next_seq if planned.earlier is not None else 1
-    return Journal(record.directory.path / layout.JOURNAL, record.facts.incarnation, first_seq)
+    start = planned.earlier.journal_start if planned.earlier is not None else (1, 1)
+    return Journal(record.directory.path / layout.JOURNAL, record.facts.incarnation, *start)
 
 
 def _clock(planned: PlannedRun) -> "JobClock | None":
@@ -378,12 +378,12 @@ def _make_monitor(
     return MonitorRecorder(path, planned.plan, warn, plan_of)
 
 
-def _resumed_lines(record: _Record) -> list[str]:
-    if record.resumed is None:
+def _resumed_lines(planned: PlannedRun, record: _Record) -> list[str]:
+    if planned.earlier is None or record.resumed is None:
         return []
     from sflow_ctl.report.resumed import resumed_lines
 
-    return resumed_lines(record.resumed)
+    return [*resumed_lines(record.resumed), *(f"warning: {problem}" for problem in planned.earlier.problems)]
 
 
 def _close_output(output: OutputService, fleet: Fleet) -> None:

@@ -12,8 +12,8 @@ from sflow_ctl.plan.secrets import SECRETS
 from sflow_ctl.report.run_view import RunView
 from sflow_ctl.report.transition_text import transition_text
 from sflow_ctl.report.upload_text import outcome_text, problem_texts
+from sflow_ctl.runtime.journal.writer import Journal
 from sflow_ctl.runtime.logs.service import OutputService
-from sflow_ctl.runtime.record.journal import Journal
 from sflow_ctl.runtime.record.run_log import RunLog
 from sflow_ctl.runtime.record.summary_writer import SummaryWriter
 from sflow_ctl.runtime.run.output_collector import OutputCollector, shown_problems
@@ -27,19 +27,19 @@ class RunProgress:
     ) -> None:
         self._state, self._journal, self._log, self._output = state, journal, log, output
         self._summary = summary
-        self._untold: list[Transition] = []
-        """Changes that are in the journal, but neither in the log nor on the console."""
+        self._untold: list[tuple[Transition, int]] = []
+        """Changes that are in the journal, and when, but neither in the log nor on the console."""
 
-    def change(self, transition: Transition) -> None:
+    def change(self, transition: Transition, wall_ns: int) -> None:
         """Show a change of state with the next `tell`, or before anything else is shown."""
-        self._untold.append(transition)
+        self._untold.append((transition, wall_ns))
         self._output.publish(transition)
 
     def tell(self) -> None:
         """Show the changes: after the orders that follow from them have left, because agents wait for those."""
         untold, self._untold = self._untold, []
-        for transition in untold:
-            self._state.apply(transition)
+        for transition, wall_ns in untold:
+            self._state.apply(transition, wall_ns)
             self._summary.note(transition)
             self._log.info(transition_text(transition), f"sflow.task.{transition.task}")
         if untold:

@@ -18,8 +18,8 @@ from sflow_ctl.core.states import FirstCause, Outcome, Reason, TaskState, Transi
 from sflow_ctl.plan.model import Placement, Plan, PlannedNode, PlannedTask
 from sflow_ctl.report.run_view import RunView
 from sflow_ctl.report.summary import summary, summary_json
+from sflow_ctl.runtime.journal.writer import Journal
 from sflow_ctl.runtime.record.directory import ConnectionFacts, RunDirectory, RunFacts
-from sflow_ctl.runtime.record.journal import Journal
 from sflow_ctl.runtime.record.processes import process_start_ticks
 from tests.integration.output.fleet import DEADLINE_S, Controller
 

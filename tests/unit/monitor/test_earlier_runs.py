@@ -9,10 +9,10 @@ from protocol.ids import AttemptId, RankId
 from protocol.messages.monitor import Mark, RankWindow
 from sflow_ctl.core.states import Reason, TaskState, Transition
 from sflow_ctl.plan.model import Plan
+from sflow_ctl.runtime.journal.entry import Entry
 from sflow_ctl.runtime.monitor.earlier import KeptWindow, earlier_run, keep_window
 from sflow_ctl.runtime.monitor.files import raw_path
 from sflow_ctl.runtime.record import layout
-from sflow_ctl.runtime.record.journal import Entry
 from tests.unit.core.plans import a_plan, a_task
 from tests.unit.core.plans import rank as rank_id
 

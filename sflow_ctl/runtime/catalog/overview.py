@@ -1,0 +1,124 @@
+"""Finds all runs of a user, and what is known of each from its files. Called by `ps` and `clean`."""
+
+import os
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+import msgspec
+
+from protocol.errors import FleetError
+from sflow_ctl.core.states import Outcome
+from sflow_ctl.report.run_list import RunEntry
+from sflow_ctl.runtime.catalog.registry import known_runs
+from sflow_ctl.runtime.record import layout
+from sflow_ctl.runtime.record.claim import read_claim
+from sflow_ctl.runtime.record.directory import RunFacts
+from sflow_ctl.runtime.record.durable import UNREADABLE, read_regular
+from sflow_ctl.runtime.record.reader import Liveness, RunReader, list_runs
+
+
+class _End(msgspec.Struct, frozen=True, kw_only=True):
+    """The parts of `summary.json` that a list needs: the tasks of a large run take a hundred times as long."""
+
+    outcome: Outcome
+    exit_status: int
+    started_wall_ns: int
+    ended_wall_ns: int
+    counts: dict[str, int]
+
+
+def all_runs(output_dir: Path) -> list[RunEntry]:
+    """Return the runs in `output_dir` and those of the registry, the newest first."""
+    places = {os.path.realpath(run): run for run in (*list_runs(output_dir), *known_runs())}
+    entries = map(run_entry, places.values())
+    return sorted(entries, key=lambda run: (run.started_wall_ns, run.run_id), reverse=True)
+
+
+def run_entry(directory: Path) -> RunEntry:
+    """Return what the files of a run say of it; of one that cannot be read, why."""
+    try:
+        return _entry(directory)
+    except FleetError as error:
+        return _unreadable(directory, error.findings[0].what)
+    except OSError as error:
+        return _unreadable(directory, f"{error.filename}: {error.strerror}")
+
+
+def live_elsewhere(entries: Iterable[RunEntry], output_dir: Path) -> list[RunEntry]:
+    """Return the live runs whose directories are not in `output_dir`."""
+    here = os.path.realpath(output_dir)
+    return [run for run in entries if run.is_live and os.path.realpath(Path(run.directory).parent) != here]
+
+
+def _entry(directory: Path) -> RunEntry:
+    end = _end(directory)
+    if end is None:
+        return _unended(directory)
+    facts = _facts(directory)
+    claim = read_claim(directory / layout.CLAIM)
+    return RunEntry(
+        run_id=directory.name if facts is None else facts.run_id,
+        directory=str(directory.absolute()),
+        state=end.outcome.value,
+        workflow="" if facts is None else facts.workflow,
+        host="" if facts is None else facts.host,
+        job_id="" if claim is None else claim.job_id,
+        exit_status=end.exit_status,
+        started_wall_ns=end.started_wall_ns,
+        ended_wall_ns=end.ended_wall_ns,
+        counts=end.counts,
+    )
+
+
+def _unended(directory: Path) -> RunEntry:
+    """Return the entry of a run without a result. Raises: RunDirectoryError."""
+    reader = RunReader(directory)
+    status = reader.status()
+    reader.refresh()
+    if status.liveness is Liveness.ENDED:  # in between
+        return _entry(directory)
+    is_dead = status.liveness is Liveness.DEAD
+    if is_dead:
+        reader.state.lose_live_tasks()
+    claim = read_claim(directory / layout.CLAIM)
+    return RunEntry(
+        run_id=reader.facts.run_id,
+        directory=str(directory.absolute()),
+        state="died" if is_dead else "running" if status.liveness is Liveness.RUNNING else "silent",
+        text=status.text,
+        workflow=reader.facts.workflow,
+        host=reader.facts.host if claim is None else claim.host,
+        job_id="" if claim is None else claim.job_id,
+        started_wall_ns=reader.facts.started_wall_ns,
+        ended_wall_ns=reader.last_wall_ns if is_dead else None,
+        counts={word.value: count for word, count in reader.state.counts().items()},
+    )
+
+
+def _end(directory: Path) -> _End | None:
+    try:
+        return msgspec.json.decode(read_regular(directory / layout.SUMMARY), type=_End)
+    except (OSError, *UNREADABLE):
+        return None
+
+
+def _facts(directory: Path) -> RunFacts | None:
+    try:
+        return msgspec.json.decode(read_regular(directory / layout.RUN), type=RunFacts)
+    except (OSError, *UNREADABLE):
+        return None
+
+
+def _unreadable(directory: Path, problem: str) -> RunEntry:
+    try:
+        started = directory.stat().st_mtime_ns
+    except OSError:
+        started = time.time_ns()
+    return RunEntry(
+        run_id=directory.name,
+        directory=str(directory.absolute()),
+        state="unreadable",
+        text=problem,
+        started_wall_ns=started,
+    )

@@ -1,0 +1,88 @@
+"""`state.json`: the states of all tasks up to a place of the journal, so that viewers of a large run read only what follows it.
+
+A copy of what the journal has: written now and then while a run of many tasks goes on, never synced, and not used where it
+does not fit the journal. So nothing depends on it, and a resume reads the journal. Used by the controller's loop, and by
+`record/reader.py`.
+"""
+
+import contextlib
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+
+from sflow_ctl.plan.secrets import SECRETS
+from sflow_ctl.report.run_view import RunView, TaskRecord
+from sflow_ctl.runtime.journal.reader import JournalReader, Place
+from sflow_ctl.runtime.journal.writer import Journal
+from sflow_ctl.runtime.record import layout
+from sflow_ctl.runtime.record.durable import UNREADABLE, read_regular, write_for_now
+
+FORMAT = 1
+EVERY_BYTES = 4 * 1024 * 1024
+"""Of the journal, between two snapshots: read and applied in 0.1 s. Smaller runs have none."""
+REST_FACTOR = 50
+"""The pause after a snapshot, in times of what it took."""
+_WRITTEN_AT_ONCE = 1000
+
+
+class Snapshot(Struct, frozen=True):
+    """Content of `state.json`."""
+
+    format: int
+    incarnation: int
+    """The controller that wrote it."""
+    place: Place
+    """Up to where it has what the journal has."""
+    last_wall_ns: int
+    """When the last of these changes was made."""
+    tasks: tuple[TaskRecord, ...]
+    """All tasks, in the plan's order."""
+
+
+class SnapshotWriter:
+    """Writes the snapshots of one controller."""
+
+    def __init__(self, directory: Path, journal: Journal, state: RunView) -> None:
+        self._path = directory / layout.STATE
+        self._journal, self._state = journal, state
+        self._written = 0
+        """Bytes of the journal at the last snapshot."""
+        self._rest_until = 0.0
+
+    def write_if_due(self, now: float) -> None:
+        """Write the state if the journal has grown enough; it must be that of all lines of the journal."""
+        if self._journal.written_bytes - self._written < EVERY_BYTES or now < self._rest_until:
+            return
+        place = self._journal.place()
+        if place is None:
+            return
+        started = time.monotonic()
+        with contextlib.suppress(OSError):  # the journal has it all
+            write_for_now(self._path, self._content(place))
+        self._written = self._journal.written_bytes
+        self._rest_until = now + (time.monotonic() - started) * REST_FACTOR
+
+    def _content(self, place: Place) -> Iterator[bytes]:
+        head = Snapshot(FORMAT, self._journal.incarnation, place, time.time_ns(), ())
+        before, _, after = msgspec.json.encode(head).partition(b'"tasks":[]')
+        yield before + b'"tasks":['
+        records, separator = list(self._state.tasks.values()), b"\n"
+        for first in range(0, len(records), _WRITTEN_AT_ONCE):
+            lines = map(msgspec.json.encode, records[first : first + _WRITTEN_AT_ONCE])
+            yield SECRETS.mask.raw(separator + b",\n".join(lines))
+            separator = b",\n"
+        yield b"\n]" + after + b"\n"
+
+
+def read_snapshot(directory: Path, incarnation: int) -> Snapshot | None:
+    """Return the newest snapshot that this controller wrote; None if there is none that fits its journal."""
+    try:
+        found = msgspec.json.decode(read_regular(directory / layout.STATE), type=Snapshot)
+    except (OSError, *UNREADABLE):
+        return None
+    if (found.format, found.incarnation) != (FORMAT, incarnation):
+        return None
+    return found if JournalReader(directory, found.place).fits() else None
