@@ -8,6 +8,7 @@ import os
 import select
 import time
 from collections.abc import Callable
+from functools import partial
 
 import zmq
 
@@ -73,7 +74,7 @@ def run_agent(
         if config is None:
             return 0  # prestarted and not needed
         if keep is not None and config.controller_pid is not None:
-            keep(config.controller_pid, config.marker)
+            keep(config.supervisor_pid or config.controller_pid, config.marker)
         agent = Agent(config, guardian, cleanups, handover, note_heard)
     except (FleetError, OSError, ValueError) as error:
         print_error(f"cannot start: {error}")
@@ -132,7 +133,9 @@ class Agent:
         link.on_new_session = self._on_new_session
         link.on_look = note_heard
         if config.controller_pid is not None:
-            self._signals.watch_controller(config.controller_pid)
+            self._signals.watch_controller(config.controller_pid, config.supervisor_pid)
+            self._signals.on_controller_lost = link.redial
+            link.on_controller = partial(self._signals.watch_controller, supervisor=config.supervisor_pid)
             link.controller_lives = self._signals.controller_lives
         parts = Parts(
             config=config,

@@ -19,7 +19,7 @@ from protocol.machine.loop_watch import MOVES, Standstill
 from protocol.messages.config import AgentConfig
 from protocol.messages.facts import FromAgent, Hello
 from protocol.messages.logs import LogChunk
-from protocol.messages.orders import Enrolled, Refused, ToAgent, Welcome
+from protocol.messages.orders import Enrolled, Refused, Reintroduce, ToAgent, Welcome
 from protocol.messages.packets import FromAgentPacket
 from protocol.session.channel import Channel, Numbered
 from protocol.session.codec import decode_to_agent, encode
@@ -44,6 +44,8 @@ class ControllerLink:
         self.on_new_session: Callable[[], None] = lambda: None
         self.controller_lives: Callable[[], bool] = lambda: False
         """Returns whether a controller on this machine is seen to live, though it is silent: it may be stopped (Ctrl-Z)."""
+        self.on_controller: Callable[[int], None] = lambda _pid: None
+        """Called with the pid of a controller that has accepted the agent."""
         self.on_look: Callable[[float, float], object] = lambda _heard_at, _grace_s: None
         """Called with when the controller was last heard of, and how long the agent lives without one."""
         self.on_log_ack: Callable[[RankId, int], None] = lambda _rank, _offset: None
@@ -51,8 +53,7 @@ class ControllerLink:
         self._watch = ControllerWatch()
         self._used_endpoint = ""
         """The controller's address that has answered."""
-        self._has_unacknowledged = False
-        self._config = config
+        self._has_unacknowledged, self._config = False, config
         self._keys = (config.public_key.encode(), config.secret_key.encode())
         self._own_keys = zmq.curve_keypair() if config.must_enrol else None
         """(public, secret), not in use yet: the controller has to know them first."""
@@ -158,11 +159,10 @@ class ControllerLink:
         if not self._is_welcome or not (self._outbox or self._channel.owes_ack):
             return
         with self._lock:
-            if self._outbox:
-                for part in parts_of(self._outbox):
-                    self._put(self._channel.send(part, now), now)
-                self._outbox = []
-            else:
+            for part in parts_of(self._outbox):
+                self._put(self._channel.send(part, now), now)
+            self._outbox = []
+            if self._channel.owes_ack:
                 self._put(self._channel.heartbeat(), now)
 
     @property
@@ -245,6 +245,13 @@ class ControllerLink:
 
     # ------------------------------------------------------------------ sessions
 
+    def redial(self, now: float) -> None:
+        """Say hello to the controller that has taken over, or is about to: it knows nothing of the session."""
+        with self._lock:
+            if self._is_welcome and not self._is_given_up:
+                self._last_heard = now
+                self._begin_session(now)
+
     def _dial(self) -> None:
         self._connections.dial(self._keys)
         self._session = os.urandom(8).hex()
@@ -288,6 +295,9 @@ class ControllerLink:
         if packet.session != self._session:
             self.counters["stale_packets"] += 1
             return
+        if packet.messages and isinstance(packet.messages[0], Reintroduce):
+            self.redial(now)
+            return
         self._last_heard = now
         self._incarnation = packet.incarnation
         self._is_controller_still = packet.stalled_s > 0
@@ -310,6 +320,8 @@ class ControllerLink:
         self._heartbeat_s = welcome.heartbeat_s
         self._orphan_grace_s = welcome.orphan_grace_s
         self._used_endpoint = dialled.endpoint
+        if welcome.controller_pid is not None:
+            self.on_controller(welcome.controller_pid)
         self._connections.keep(dialled, self._keys)
         self._has_new_session = True
 

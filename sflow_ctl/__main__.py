@@ -19,14 +19,35 @@ def main() -> None:
     open_standard_descriptors()
     gc.disable()  # until the command is imported: cli/importing.py has the reason
     try:
-        from sflow_ctl.runtime.agent_process import start_early
+        is_first = begin_supervised()
+        if is_first:
+            from sflow_ctl.runtime.agent_process import start_early
 
-        start_early(sys.argv[1:], os.environ)
+            start_early(sys.argv[1:], os.environ)
         from sflow_ctl.cli.app import main as run_command
     except KeyboardInterrupt:
         sys.exit(128 + 2)  # nothing has begun: no traceback for an early Ctrl-C
 
     run_command()
+
+
+def begin_supervised() -> bool:
+    """Become the supervisor of a run, and return in the process of its controller; return whether it is the run's first one.
+
+    Other commands have no supervisor, nor has a run where there can be no other process.
+    """
+    from sflow_ctl.runtime.supervision.supervisor import begins_run, supervise
+
+    if not begins_run(sys.argv[1:]):
+        return True
+    try:
+        birth = supervise()
+    except OSError:
+        return True
+    from sflow_ctl.runtime.supervision.lifeline import begin
+
+    begin(birth)
+    return birth.death is None
 
 
 def open_standard_descriptors() -> None:

@@ -135,13 +135,27 @@ class Run:
         return wait_until(joined, "an agent has joined")
 
     def kill_all(self, *, spares_keeper: bool = False) -> None:
-        """Kill the controller, and keeper, guardian and agent of the only node, of which none can react to another's end."""
+        """Kill supervisor, controller, keeper, guardian and agent of the only node; none can react to another's end."""
         (agent,) = self.agents()
         guardian = parent_of(agent)
         children = map(int, Path(f"/proc/{guardian}/task/{guardian}/children").read_text().split())
         (keeper,) = [pid for pid in children if Path(f"/proc/{pid}/comm").read_text().strip() == KEEPER]
-        for pid in (*(() if spares_keeper else (keeper,)), self.process.pid, guardian, agent):
-            os.kill(pid, signal.SIGKILL)
+        kill_at_once((*(() if spares_keeper else (keeper,)), *both_of(self.process.pid), guardian, agent))
+
+    @property
+    def controller(self) -> int:
+        """The pid of the present controller."""
+        return controller_of(self.process.pid)
+
+    def kill_controller(self) -> int:
+        """Kill the controller: its supervisor starts another one. Return its pid."""
+        pid = self.controller
+        os.kill(pid, signal.SIGKILL)
+        return pid
+
+    def kill_both(self) -> None:
+        """Kill supervisor and controller at once: no controller follows."""
+        kill_run(self.process)
 
     def finish(self, within_s: float = PATIENCE_S) -> tuple[int, str]:
         """(exit status, all output) once it has ended."""
@@ -159,12 +173,45 @@ class Run:
 
     def kill(self) -> None:
         """Kill all remaining processes of the run, at the end of a test."""
-        for pid in [self.process.pid, *marked(self.run_id, self.directory)]:
+        for pid in [*both_of(self.process.pid), *marked(self.run_id, self.directory)]:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         self.process.wait()
         if self.process.stdout is not None:
             self.process.stdout.close()
+
+
+def both_of(supervisor: int) -> list[int]:
+    """The supervisor of a run, and its controller if that lives."""
+    with contextlib.suppress(OSError):
+        ours = Path(f"/proc/{supervisor}/cmdline").read_bytes()
+        below = Path(f"/proc/{supervisor}/task/{supervisor}/children").read_text().split()
+        return [supervisor, *(int(pid) for pid in below if _is_copy(pid, ours))]
+    return [supervisor]
+
+
+def _is_copy(pid: str, command_line: bytes) -> bool:
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes() == command_line and is_alive(int(pid))
+    return False
+
+
+def controller_of(supervisor: int) -> int:
+    """The controller of a run; it may be about to be replaced."""
+    return wait_until(lambda: both_of(supervisor)[1:], "the run has a controller")[0]
+
+
+def kill_at_once(pids: Sequence[int]) -> None:
+    """Kill processes so that none of them acts on the death of another."""
+    for number in (signal.SIGSTOP, signal.SIGKILL):
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+
+
+def kill_run(process: "subprocess.Popen[str] | subprocess.Popen[bytes]") -> None:
+    """Kill a run's supervisor and its controller at once: no controller follows."""
+    kill_at_once(both_of(process.pid))
 
 
 def marked(run_id: str, directory: Path | None = None) -> list[int]:

@@ -48,8 +48,10 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True):
     controller_pid: int | None = None
     """The pid of a controller on the same machine that has started the guardian, else None.
 
-    The agent ends when the controller dies, and waits when it is stopped.
+    The agent waits when it is stopped, and ends when it dies, unless `supervisor_pid` lives.
     """
+    supervisor_pid: int | None = None
+    """The pid of the process that starts another controller when that one is killed; None if none does."""
 
 
 class StepConfig(msgspec.Struct, frozen=True, kw_only=True):

@@ -32,6 +32,8 @@ class Welcome(ToAgentMessage, frozen=True, kw_only=True):
     """(name, value): the agent masks these values in what tasks print, before it reaches a log."""
     monitoring: MonitorOrders | None = None
     """What is measured on the node; the agent decides when from the tasks that it runs."""
+    controller_pid: int | None = None
+    """The controller's process: an agent on its machine watches it."""
 
 
 class Refused(ToAgentMessage, frozen=True, kw_only=True):
@@ -45,6 +47,10 @@ class Enrolled(ToAgentMessage, frozen=True, kw_only=True):
     """The controller knows the key that a `Hello` has named: the agent dials anew with it. Outside of any session."""
 
     key: str
+
+
+class Reintroduce(ToAgentMessage, frozen=True, kw_only=True):
+    """This controller has taken the run over, and does not know the agent's session: say hello. Outside of any session."""
 
 
 class Spawn(ToAgentMessage, frozen=True, kw_only=True):
@@ -172,6 +178,7 @@ ToAgent = (
     Welcome
     | Refused
     | Enrolled
+    | Reintroduce
     | Spawn
     | Stop
     | EndStep

@@ -25,6 +25,7 @@ from protocol.messages.orders import (
     Leave,
     LogMatched,
     Refused,
+    Reintroduce,
     Release,
     SamplesStored,
     Spawn,
@@ -125,8 +126,8 @@ class AgentCore:
                 self._out.append(Report(leased))
             case UploadProgressed() | UploadEnded():
                 self._out += self._uploads.take(event)
-            case EndRequested(reason=reason):
-                self._begin_end(reason, ORPHAN_GRACE_S, EXIT_ORPHANED, now)
+            case EndRequested(reason=reason, grace_s=grace_s):
+                self._begin_end(reason, grace_s, EXIT_ORPHANED, now)
             case TerminationSeen():
                 self._on_terminated(now)
             case FactsAcknowledged():
@@ -203,7 +204,7 @@ class AgentCore:
                 self._begin_end("the run is over", grace_s, EXIT_OK, now)
             case Refused(reason=reason):
                 self._begin_end(f"refused by the controller: {reason}", ORPHAN_GRACE_S, EXIT_ORPHANED, now)
-            case Enrolled():
+            case Enrolled() | Reintroduce():
                 pass  # of the handshake: the link has dialled anew
             case _:
                 assert_never(message)

@@ -142,6 +142,8 @@ class EndRequested(Struct, frozen=True):
     """The agent must end without an order: its guardian or controller is gone, or it was signalled."""
 
     reason: str
+    grace_s: float = 2.0
+    """Between SIGTERM and SIGKILL of its tasks, whose own commands and times do not count then."""
 
 
 class TerminationSeen(Struct, frozen=True):

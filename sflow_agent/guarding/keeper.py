@@ -35,7 +35,10 @@ class Keeper:
         os.close(lifeline)
 
     def expect(self, controller: int, marker: str) -> None:
-        """Tell it, as the agent, whose run this is: until the controller ends, that one ends what the agent has left."""
+        """Tell it, as the agent, whose run this is: until that process ends, a controller ends what the agent has left.
+
+        It is the supervisor, which outlives a controller that is killed.
+        """
         stat = read_stat(controller)
         with contextlib.suppress(OSError):  # it was killed
             os.write(self._held, f"{controller} {0 if stat is None else stat.start_ticks} {marker}".encode())

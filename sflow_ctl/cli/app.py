@@ -21,6 +21,9 @@ _COMMANDS = {
     "attach": ("sflow_ctl.cli.commands.attach", "attach", "Follow a run from another terminal."),
     "status": ("sflow_ctl.cli.commands.status", "status", "Show the state of a run and of each task."),
     "logs": ("sflow_ctl.cli.commands.logs", "logs", "Print or follow the logs of tasks."),
+    "wait": ("sflow_ctl.cli.looking.wait", "wait", "Wait for a run or tasks, and exit as they did."),
+    "events": ("sflow_ctl.cli.looking.events", "events", "Print what has happened in a run, or follow it."),
+    "explain": ("sflow_ctl.cli.looking.explain", "explain_", "Say why tasks wait, and why they ended."),
     "doctor": (
         "sflow_ctl.cli.commands.doctor",
         "doctor",

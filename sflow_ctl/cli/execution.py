@@ -26,7 +26,9 @@ from sflow_ctl.runtime.run.workflow import Terminal, run_plan
 
 if TYPE_CHECKING:
     from sflow_ctl.cli.terminal.fetch_lines import FetchLines
+    from sflow_ctl.plan.model import Plan
     from sflow_ctl.runtime.run.ending import RunEnd
+    from sflow_ctl.runtime.supervision.supervisor import Death
 
 
 def show_plan(options: RunOptions, as_json: bool = False) -> int:
@@ -96,8 +98,29 @@ def _run(options: RunOptions, launcher: LocalLauncher, consoles: list[Console]) 
 
         print_warnings(planned.plan.warnings)
 
+    return run_plan(planned, options, launcher, _terminal(planned.plan, options.quiet, consoles))
+
+
+def continue_run(death: "Death") -> int:
+    """Continue the run of a controller that was killed, print how it ended, and return the exit status.
+
+    Raises: FleetError when it cannot be continued.
+    """
+    from sflow_ctl.runtime.supervision.lifeline import hold_signals
+    from sflow_ctl.runtime.supervision.takeover import take_over
+
+    consoles: list[Console] = []
+    hold_signals()
+    end = take_over(death, lambda plan, is_quiet: _terminal(plan, is_quiet, consoles))
+    with ReportSignals():
+        return _closed(end, consoles)
+
+
+def _terminal(plan: "Plan", is_quiet: bool, consoles: list[Console]) -> Terminal:
+    """Return what shows a run to the person who started it; its console is added to `consoles`."""
+
     def open_console(directory: Path) -> Console:
-        console = Console(planned.plan, directory, is_quiet=options.quiet)
+        console = Console(plan, directory, is_quiet=is_quiet)
         console.start()
         consoles.append(console)
         return console
@@ -110,7 +133,7 @@ def _run(options: RunOptions, launcher: LocalLauncher, consoles: list[Console]) 
     def say(text: str) -> None:
         print_line(f"sflow-ctl: {text}", err=True)
 
-    return run_plan(planned, options, launcher, Terminal(open_console, open_fetch_display, say))
+    return Terminal(open_console, open_fetch_display, say)
 
 
 def _closed(end: "RunEnd", consoles: list[Console]) -> int:

@@ -6,7 +6,7 @@ Tests and simulations call this; runs do not pay for it.
 from sflow_ctl.core.model.phase import RunPhase
 from sflow_ctl.core.model.run import Run
 from sflow_ctl.core.model.task import Task, members_needed
-from sflow_ctl.core.policy.restart_policy import MAX_RENEWALS
+from sflow_ctl.core.policy.restart_policy import MAX_MOVES, MAX_RENEWALS
 from sflow_ctl.core.states import LIVE, TERMINAL, TaskState
 from sflow_ctl.plan.model import Dependency
 
@@ -35,6 +35,7 @@ def check_invariants(run: Run) -> None:
         ]
         assert not waiting, f"still waiting after the run began to stop: {waiting}"
     for index, node in enumerate(run.nodes):
+        assert not node.is_held or not node.load, f"node {index} is held back, and tasks have a place there"
         if node.is_up and not run.windows.has_room(index):
             assert run.windows.unanswered(index), f"node {index} gets no orders, and has answered all"
     if run.phase is RunPhase.FINISHED:
@@ -61,6 +62,7 @@ def _check_gpus(run: Run, holders: list[Task]) -> None:
 def _check_task(run: Run, task: Task) -> None:
     name = task.attempt_id
     assert task.retries_used <= task.plan.retries.count, f"{name} is one attempt too many"
+    assert task.moves <= MAX_MOVES, f"{name} was started elsewhere {task.moves} times"
     assert task.renewals <= MAX_RENEWALS, f"{name} got other ports {task.renewals} times"
     assert not task.attempt.is_unsent or task.state is TaskState.STARTING, (
         f"{name} is {task.state} without processes"

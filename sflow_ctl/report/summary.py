@@ -16,6 +16,7 @@ from sflow_ctl.plan.log_paths import log_path
 from sflow_ctl.plan.model import Plan
 from sflow_ctl.report.resumed import ResumedSummary
 from sflow_ctl.report.run_view import RunView, TaskRecord
+from sflow_ctl.report.takeovers import Takeover
 from sflow_ctl.report.words import node_name
 
 _WRITTEN_AT_ONCE = 1000
@@ -116,6 +117,8 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     """All tasks, in the order of the plan."""
     resumed: ResumedSummary | None = None
     """What this controller took over from earlier ones; null for one that began the run."""
+    takeovers: tuple[Takeover, ...] = ()
+    """Controllers that were killed and replaced while their tasks lived, oldest first."""
     upload_all: UploadSummary | None = None
     """What became of the archive of the run directory; null if none was to be uploaded."""
 
@@ -133,6 +136,7 @@ def summary(
     refused: dict[str, int] | None = None,
     output_problems: Mapping[str, Sequence[str]] | None = None,
     resumed: ResumedSummary | None = None,
+    takeovers: Sequence[Takeover] = (),
 ) -> Summary:
     """Return the summary of a run that has ended."""
     return Summary(
@@ -151,6 +155,7 @@ def summary(
         refused=refused or {},
         tasks=task_summaries(state, output_problems or {}),
         resumed=resumed,
+        takeovers=tuple(takeovers),
     )
 
 

@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 
 from sflow_ctl.runtime.children import memory_file, watch_child
 from sflow_ctl.runtime.descriptors import with_inherited_limit
+from sflow_ctl.runtime.supervision.supervisor import begins_run
 
-_STARTS_NOTHING = ("-h", "--help", "--dry-run")
 _LAUNCHED = ("SLURM_", "OMPI_", "PMI_", "MV2_", "PALS_", "FLUX_")
 """Variables with these prefixes say that agents may be needed elsewhere, or that another process does the work."""
 
@@ -20,7 +20,7 @@ _LAUNCHED = ("SLURM_", "OMPI_", "PMI_", "MV2_", "PALS_", "FLUX_")
 class AgentProcess:
     """A guardian as its parent sees it."""
 
-    __slots__ = ("exit_status", "node", "pid", "pidfd", "stderr", "stdin")
+    __slots__ = ("exit_status", "is_adopted", "node", "pid", "pidfd", "stderr", "stdin")
 
     def __init__(self, pid: int, pidfd: int, stdin: int, stderr: int) -> None:
         self.pid = pid
@@ -28,6 +28,8 @@ class AgentProcess:
         self.stdin = stdin
         self.stderr = stderr
         """An anonymous file with its stderr and its agent's; quoted when it fails."""
+        self.is_adopted = False
+        """It was started by a controller that was killed, and is the supervisor's child now."""
         self.node: int | None = None
         self.exit_status: int | None = None
 
@@ -41,10 +43,7 @@ def start_early(argv: Sequence[str], environ: Mapping[str, str]) -> None:
     Only a guess, from the words themselves: an agent that is not needed ends when `take_early` is given back, or its
     standard input is closed. An error is left to the launcher, which tries again and reports it.
     """
-    words = [word for word in argv if word != "--debug"]
-    if words[:1] != ["run"] or not set(words).isdisjoint(_STARTS_NOTHING):
-        return
-    if any(name.startswith(_LAUNCHED) for name in environ):
+    if not begins_run(argv) or any(name.startswith(_LAUNCHED) for name in environ):
         return
     try:
         _early.append(spawn_agent())

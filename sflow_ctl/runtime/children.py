@@ -9,6 +9,8 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from sflow_ctl.runtime.supervision.supervisor import STOPS_A_RUN
+
 _MISSING = (errno.ENOSYS, errno.EPERM, errno.EACCES, errno.EINVAL)
 """Kernels before 5.3 lack pidfd_open, and some containers forbid one or both."""
 
@@ -19,10 +21,7 @@ def uninterrupted() -> Iterator[None]:
 
     What is started within needs a signal mask of its own.
     """
-    held = signal.pthread_sigmask(
-        signal.SIG_BLOCK,
-        (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2),
-    )
+    held = signal.pthread_sigmask(signal.SIG_BLOCK, STOPS_A_RUN)
     try:
         yield
     finally:

@@ -10,7 +10,7 @@ import pytest
 from sflow_ctl.runtime.run.signals import ReportSignals
 from tests.faults.fake_slurm import FakeSlurm
 from tests.faults.test_slurm_launch import HELLO, finish, start
-from tests.support import command, is_alive, marked, wait_until
+from tests.support import command, controller_of, is_alive, marked, wait_until
 
 
 def agents_of(process: "subprocess.Popen[str]") -> list[int]:
@@ -63,7 +63,7 @@ def test_r32_a_signal_while_a_workflow_is_read_leaves_nothing(
     )
     wait_until(lambda: agents_of(process), "the spare agent is there")
     below = agents_of(process)
-    wait_until(lambda: waits_for_a_writer(process.pid), "it waits for the file")
+    wait_until(lambda: waits_for_a_writer(controller_of(process.pid)), "it waits for the file")
     os.kill(process.pid, number)
     code, output = finish(process)
     assert code == status, output

@@ -153,7 +153,7 @@ def test_f32_agent_and_guardian_killed_together_leave_nothing(started: list[Run]
 def test_f33_a_controller_that_is_killed_leaves_nothing(started: list[Run], tmp_path: Path) -> None:
     run = start(started, tmp_path, LONG, "client", options=("--orphan-grace", "3"))
     agent = run.agents()[0]
-    run.process.kill()
+    run.kill_both()
     nothing_left(run)
     wait_until(lambda: not is_alive(agent), "the agent has ended")
 
@@ -169,7 +169,7 @@ workflow:
       script: ['echo attempt $SFLOW_ATTEMPT; [ $SFLOW_ATTEMPT = 2 ] || sleep 1000']
 """
     run = start(started, tmp_path, workflow, "second", options=("--orphan-grace", "2"))
-    run.process.kill()
+    run.kill_both()
     run.process.wait()
     done = sflow_ctl("run", "r.yaml", "--resume", run.directory, cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -183,7 +183,7 @@ workflow:
 def test_controller_and_agent_killed_together_leave_nothing(started: list[Run], tmp_path: Path) -> None:
     run = start(started, tmp_path, LONG, "client")
     os.kill(run.agents()[0], signal.SIGKILL)
-    run.process.kill()
+    run.kill_both()
     nothing_left(run)
 
 

@@ -4,7 +4,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,7 +19,7 @@ from protocol.machine.procfs import (
 )
 from sflow_agent.guarding.keeper import NAME
 from sflow_agent.limits import run_mark
-from tests.support import Run, lines_with, sflow_ctl, wait_until
+from tests.support import Run, both_of, kill_at_once, lines_with, sflow_ctl, wait_until
 
 TASK = (
     'version: "0.1"\nworkflow:\n  name: w\n  tasks:\n    - name: t\n      script:\n'
@@ -46,20 +46,13 @@ def keeper_of(run: Run) -> int:
     return keeper
 
 
-def kill_at_once(pids: Sequence[int]) -> None:
-    """Kill processes so that none of them acts on the death of another."""
-    for number in (signal.SIGSTOP, signal.SIGKILL):
-        for pid in pids:
-            os.kill(pid, number)
-
-
 @pytest.fixture
 def abandoned(tmp_path: Path) -> Iterator[Run]:
     """A run of which only the task's own processes are left: one of them has no environment."""
     run = Run.start(TASK, tmp_path)
     wait_until(lambda: sleeping("7787") and sleeping("7788"), "the task runs")
     ours = [*agents_of(run), keeper_of(run)]
-    kill_at_once([run.process.pid, *ours])
+    kill_at_once([*both_of(run.process.pid), *ours])
     run.process.communicate()
     wait_until(lambda: not any(map(is_living, ours)), "all of ours are gone")
     yield run
@@ -67,14 +60,14 @@ def abandoned(tmp_path: Path) -> Iterator[Run]:
         os.kill(pid, signal.SIGKILL)
 
 
-@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 0, 2)])
+@pytest.mark.parametrize("order", [(0, 1, 2, 3), (3, 2, 1, 0), (2, 1, 0, 3)])
 def test_n4_a_run_whose_controller_agent_and_guardian_are_killed(
     tmp_path: Path, order: tuple[int, ...]
 ) -> None:
     run = Run.start(TASK, tmp_path)
     wait_until(lambda: sleeping("7787") and sleeping("7788"), "the task runs")
     keeper = keeper_of(run)
-    ours = [run.process.pid, *agents_of(run)]
+    ours = [*both_of(run.process.pid), *agents_of(run)]
     kill_at_once([ours[number] for number in order])
     run.process.communicate()
     wait_until(lambda: not sleeping("7787") and not sleeping("7788"), "the task's processes are gone", 10)

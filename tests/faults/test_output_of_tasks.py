@@ -133,10 +133,11 @@ def test_f60_a_flood_costs_neither_memory_nor_another_tasks_start(
     run = Run.start(HEAD + tasks, tmp_path, *options)
     try:
         (agent,) = run.agents()
+        controller = run.controller
         peaks: dict[int, int] = {}
 
         def is_over() -> bool:
-            for pid in (agent, run.process.pid):
+            for pid in (agent, controller):
                 peaks[pid] = max(peaks.get(pid, 0), peak_bytes(pid))
             return (run.directory / ".sflow/summary.json").exists() or run.process.poll() is not None
 

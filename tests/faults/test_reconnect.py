@@ -43,13 +43,13 @@ def sessions(run: Run) -> int:
 
 def test_a_controller_that_stood_still_takes_its_agents_back(run: Run) -> None:
     short = run.pid_of("short")
-    os.kill(run.process.pid, signal.SIGSTOP)
+    os.kill(run.controller, signal.SIGSTOP)
     wait_until(lambda: not Path(f"/proc/{short}").exists(), "the short task has ended meanwhile")
     agent = run.agents()[0]
     # Three silent heartbeats and the agent dials anew: a second connection of the same process to the controller's port.
     before = connections(agent)
     wait_until(lambda: connections(agent) - before, "a new connection")
-    os.kill(run.process.pid, signal.SIGCONT)
+    os.kill(run.controller, signal.SIGCONT)
     wait_until(lambda: sessions(run) >= 2, "a second hello")
     (run.directory / "go").touch()
     status, output = run.finish()

@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -268,7 +267,7 @@ def test_clusters_f14_a_deleted_run_directory_is_reported_while_the_run_continue
 
 def test_a_killed_run_is_resumed_at_once_on_its_own_host(tmp_path: Path) -> None:
     run = running(tmp_path)
-    os.kill(run.process.pid, signal.SIGKILL)
+    run.kill_both()
     run.process.wait()
     (tmp_path / "r.yaml").write_text(workflow('{name: s, script: ["true"]}'))
     done = sflow_ctl("run", "r.yaml", "--resume", run.directory, cwd=tmp_path)

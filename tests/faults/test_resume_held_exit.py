@@ -1,7 +1,5 @@
 """A task whose exit waits for its outputs when the controller is killed: it has done its work, and does it once."""
 
-import os
-import signal
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -42,7 +40,7 @@ def test_r8_a_task_whose_outputs_were_not_read_is_not_run_again(
         journal = run.directory / ".sflow/events.jsonl"
         run.wait_for("work", "running")
         wait_until(lambda: b'"rank_exited"' in journal.read_bytes(), "the exit is in the journal")
-        os.kill(run.process.pid, signal.SIGKILL)
+        run.kill_both()
         run.process.wait()
         nothing_left(run)
         assert run.states()["work"] == "running", "its exit has counted: nothing to see"

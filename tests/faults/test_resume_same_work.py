@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import signal
 import subprocess
 from pathlib import Path
 
@@ -212,7 +211,7 @@ def test_r5_a_resume_that_was_killed_before_a_task_ran_again_leaves_no_stale_res
     run = resuming(tmp_path)
     try:
         run.wait_for("block", "running")
-        os.kill(run.process.pid, signal.SIGKILL)
+        run.kill_both()
     finally:
         run.kill()
     file_of(tmp_path, "", "{name: a, script: [echo new]}")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import Run, command, nothing_left, sflow_ctl, wait_until
+from tests.support import Run, command, kill_run, nothing_left, sflow_ctl, wait_until
 
 FLOOD = "seq 1 3000000; touch printed; sleep 600"
 WORKFLOW = f"""
@@ -26,12 +26,12 @@ def test_r7_a_log_that_had_not_arrived_is_there_after_a_resume(tmp_path: Path, d
     run = Run.start(WORKFLOW, tmp_path, "--log-spool", str(spool), "-q")
     try:
         run.wait_for("t", "running")
-        os.kill(run.process.pid, signal.SIGSTOP)
+        os.kill(run.controller, signal.SIGSTOP)
         wait_until((tmp_path / "printed").exists, "all is printed")
         (left,) = spool.glob("sflow-*")
         wait_until(lambda: (left / "t/t.log").stat().st_size > 22_000_000, "all is in the spool")
         printed = (left / "t/t.log").read_bytes()
-        os.kill(run.process.pid, signal.SIGKILL)
+        run.kill_both()
         run.process.wait()
         nothing_left(run)
         assert (run.directory / "t/t.log").stat().st_size < len(printed), "all has arrived: nothing to see"
@@ -53,7 +53,7 @@ def resume_and_kill(run: Run, cwd: Path) -> None:
     resumed = command("run", "--resume", run.directory, "-q")
     with subprocess.Popen(resumed, cwd=cwd, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         wait_until(lambda: list(cwd.glob("spool/*/.earlier/*")), "the spool is taken over")
-        process.kill()
+        kill_run(process)
     nothing_left(run)
 
 

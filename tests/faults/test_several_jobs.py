@@ -105,7 +105,7 @@ def test_if_one_is_refused_the_other_is_given_back(slurm: FakeSlurm) -> None:
 def test_a_killed_controller_gives_all_jobs_back(slurm: FakeSlurm) -> None:
     run = start(slurm, slurm.login_environment(), "-s", "LONG=600")
     run.wait_for("client", "running")
-    run.process.send_signal(signal.SIGKILL)
+    run.kill_both()
     run.finish()
     wait_until(lambda: sorted(slurm.requests()[2:]) == ["scancel 1", "scancel 2"], "both jobs are cancelled")
 

@@ -1,6 +1,7 @@
 """Viewers of a large run begin with a snapshot of its state; one that does not fit the journal is not used."""
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -135,7 +136,7 @@ def test_snapshots_are_seldom_and_take_little_of_the_time(
         clock[0] += 0.1
 
     monkeypatch.setattr(snapshot, "write_for_now", write)
-    monkeypatch.setattr(snapshot.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
     while clock[0] < 30:
         live.change("b", TaskState.RUNNING)
         live.snapshots.write_if_due(clock[0])

@@ -12,7 +12,7 @@ import pytest
 from sflow_agent.node.controller_watch import ControllerWatch
 from tests.faults.fake_slurm import FakeSlurm
 from tests.faults.test_slurm_launch import finish, log, start
-from tests.support import is_alive, wait_until
+from tests.support import controller_of, is_alive, kill_run, wait_until
 
 
 def test_public_12_agents_of_a_job_wait_for_a_controller_that_is_stopped(tmp_path: Path) -> None:
@@ -20,11 +20,12 @@ def test_public_12_agents_of_a_job_wait_for_a_controller_that_is_stopped(tmp_pat
     script = f"echo $$ >> {tmp_path}/pids; until [ -e {tmp_path}/go ]; do sleep 0.1; done; echo done"
     process = start(slurm, f"    - {{name: t, script: ['{script}']}}\n", "--orphan-grace", "3")
     wait_until(lambda: pids(tmp_path) or process.poll() is not None, "the tasks run")
-    process.send_signal(signal.SIGSTOP)
+    controller = controller_of(process.pid)
+    os.kill(controller, signal.SIGSTOP)
     stopped_until = time.monotonic() + 8.0
     wait_until(lambda: time.monotonic() > stopped_until, "the controller has been stopped for long")
     assert all(is_alive(pid) for pid in pids(tmp_path))
-    process.send_signal(signal.SIGCONT)
+    os.kill(controller, signal.SIGCONT)
     (tmp_path / "go").touch()
     status, output = finish(process)
     assert status == 0, output
@@ -36,12 +37,13 @@ def test_public_12_agents_of_a_job_do_not_wait_for_one_that_is_killed_while_stop
     script = f"echo $$ >> {tmp_path}/pids; exec sleep 60"
     process = start(slurm, f"    - {{name: t, script: ['{script}']}}\n", "--orphan-grace", "3")
     wait_until(lambda: pids(tmp_path) or process.poll() is not None, "the tasks run")
-    process.send_signal(signal.SIGSTOP)
+    controller = controller_of(process.pid)
+    os.kill(controller, signal.SIGSTOP)
     stopped_until = time.monotonic() + 4.0
     wait_until(lambda: time.monotonic() > stopped_until, "the controller has been stopped for long")
     tasks = pids(tmp_path)
     assert all(is_alive(pid) for pid in tasks)
-    process.kill()
+    kill_run(process)
     finish(process)
     wait_until(lambda: not any(is_alive(pid) for pid in tasks), "the tasks end", 20)
 

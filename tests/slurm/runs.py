@@ -26,6 +26,14 @@ def fresh(cluster: Cluster) -> None:
     shutil.rmtree(cluster.shared / "out", ignore_errors=True)
 
 
+def kill_run(cluster: Cluster, host: str) -> None:
+    """Kill a run's supervisor, then its controller, before that can do anything about it."""
+    found = [one for one in cluster.processes_in_node(host) if "-m sflow_ctl run" in one.command]
+    assert len(found) == 2, [one.command for one in found]
+    for one in sorted(found, key=lambda process: (process.started, process.pid)):
+        one.kill()
+
+
 def ours_left(cluster: Cluster) -> list[str]:
     """Processes of agents or tasks on any node."""
     return [

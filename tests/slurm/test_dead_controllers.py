@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.slurm.rig import Cluster
-from tests.slurm.runs import SFLOW_CTL, fresh, ours_left
+from tests.slurm.runs import SFLOW_CTL, fresh, kill_run, ours_left
 from tests.slurm.settings import HEAD
 from tests.slurm.test_runs import workflow
 from tests.support import wait_until
@@ -39,8 +39,7 @@ def test_clusters_f15_a_controller_that_died_elsewhere_is_judged_by_its_job(clus
         HEAD, [*SFLOW_CTL.split(), "attach", str(cluster.shared / "out" / "run")]
     )
     host = cluster.job(number).batch_host
-    (controller,) = [one for one in cluster.processes_in_node(host) if "-m sflow_ctl run" in one.command]
-    controller.kill()
+    kill_run(cluster, host)
     wait_until(lambda: all(one.split()[0] == HEAD for one in ours_left(cluster)), "the agents end all", 30)
     assert ask(cluster, "status")[1].startswith("run is running: controller pid ")
     silent_for(cluster.shared / "out" / "run" / ".sflow" / "controller.lock", 61)

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from tests.slurm.rig import Cluster
-from tests.slurm.runs import SFLOW_CTL, fresh, ours_left, summary
+from tests.slurm.runs import SFLOW_CTL, fresh, kill_run, ours_left, summary
 from tests.slurm.test_runs import submit, workflow
 from tests.support import wait_until
 
@@ -107,10 +107,9 @@ def test_f38_a_job_whose_controller_was_killed_resumes_on_another_node(cluster: 
     number = submit(cluster, tasks, nodes=1, requeue=True, open_mode="append")
     tasks_run(cluster)
     host = cluster.job(number).batch_host
-    (controller,) = [one for one in cluster.processes_in_node(host) if "-m sflow_ctl run" in one.command]
     cluster.scontrol("update", f"nodename={host}", "state=drain", "reason=test")
     cluster.scontrol("requeue", str(number))
-    controller.kill()
+    kill_run(cluster, host)
     job = cluster.wait_job(number, within_s=120)
     printed = cluster.output(number)
     assert job.state == "COMPLETED", printed

@@ -23,6 +23,7 @@ from sflow_ctl.cli.options.workflow_options import (
 )
 from sflow_ctl.runtime.fleet.local import LocalLauncher
 from sflow_ctl.runtime.record.run_log import LEVELS
+from sflow_ctl.runtime.supervision.lifeline import lifeline
 
 _POSITIVE = click.IntRange(min=1)
 
@@ -175,6 +176,11 @@ def run(
     Inside a Slurm job, tasks run on the job's nodes; without a job, a workflow for Slurm requests one with salloc.
     Ctrl-C stops the run in order; a second Ctrl-C kills at once.
     """
+    line = lifeline()
+    if line is not None and line.death is not None:  # the controller before has read all the rest
+        from sflow_ctl.cli.execution import continue_run
+
+        return continue_run(line.death)
     if stands_by():
         return 0
     if others["skip_dependencies"] and not others["tasks"]:

@@ -18,6 +18,7 @@ from sflow_ctl.report.cause import next_lines, resume_commands
 from sflow_ctl.report.run_view import RunView
 from sflow_ctl.report.summary import Summary, TaskSummary, task_summaries, view_of
 from sflow_ctl.report.tables import ended_table, shown_tasks, status_table
+from sflow_ctl.report.takeovers import takeover_text
 from sflow_ctl.runtime.record.reader import Liveness, RunReader, find_run
 from sflow_ctl.runtime.viewing.client import Current, Ended, connect
 from sflow_ctl.runtime.viewing.messages import Change
@@ -73,6 +74,8 @@ def status(run: str | None, as_json: bool, output_dir: Path) -> int:
     reader.with_tasks(shown_tasks(reader.state) | ({cause} if cause is not None else set()))
     source = "from its controller" if is_live else f"from {display_path(reader.directory)}"
     print_line(f"{state_text(reader, ended)} ({source})")
+    for takeover in reader.takeovers if ended is None else ended.takeovers:
+        print_line(takeover_text(takeover))
     for problem in reader.journal.problems():
         print_line(f"warning: {problem}")
     if not _is_completed(ended):

@@ -1,5 +1,6 @@
 """The common parts of `attach`, `status` and `logs`: the RUN argument, the chosen tasks, and sentences about a run."""
 
+import fnmatch
 import os
 import shlex
 from collections.abc import Callable
@@ -83,14 +84,17 @@ def changed_lines(facts: RunFacts, run: str) -> list[str]:
 
 
 def chosen_tasks(reader: RunReader, names: tuple[str, ...]) -> list[str]:
-    """Return the concrete tasks that `names` mean: a replicated task's name means all of its replicas.
+    """Return the concrete tasks that `names` mean, in the order of the names.
 
-    Raises: UsageError.
+    A replicated task's name means all of its replicas; in a pattern, `*`, `?` and `[...]` are as in file names. Raises:
+    UsageError.
     """
     chosen: dict[str, None] = {}
     known = [task.name for task in reader.plan.tasks]
     for name in names:
         found = [task.name for task in reader.plan.tasks if name in (task.name, task.base)]
+        if not found and any(mark in name for mark in "*?["):
+            found = fnmatch.filter(known, name)
         if not found:
             meant = nearest(name, [*known, *{task.base for task in reader.plan.tasks}])
             hint = f'did you mean "{meant}"?' if meant else "its tasks are: " + ", ".join(known[:20])

@@ -73,10 +73,19 @@ def print_warning(text: str) -> None:
 
 def print_json(value: Any, indent: int = 1) -> None:
     """Print a value as JSON; control characters that JSON allows in strings are escaped."""
+    write(_json(value, indent))
+
+
+def json_line(value: Any) -> str:
+    """Return a value as JSON on one line, as `print_json` prints it."""
+    return _json(value, -1)
+
+
+def _json(value: Any, indent: int) -> str:
     if SECRETS.mask:
         value = SECRETS.mask.data(msgspec.to_builtins(value))
     text = msgspec.json.format(msgspec.json.encode(value), indent=indent).decode()
-    write("".join(one if one == "\n" or one.isprintable() else _escaped(one) for one in text))
+    return "".join(one if one == "\n" or one.isprintable() else _escaped(one) for one in text)
 
 
 def _escaped(character: str) -> str:

@@ -28,14 +28,16 @@ def take(run: Run, task: Task, placement: Placement) -> Placement | None:
     is_open = run.is_open_to(task)
     if task.plan.placement.is_flexible or placement is task.plan.placement or placement is task.lent:
         return run.ledger.take(placement, is_open)
-    nodes = sorted(placement.nodes, key=lambda node: (run.nodes[node].load, node))
+    nodes = sorted(
+        placement.nodes, key=lambda node: (run.nodes[node].load, not run.plan.nodes[node].is_spare, node)
+    )
     if placement.gpus_per_node and not placement.is_shared:
         return run.ledger.take(msgspec.structs.replace(placement, nodes=tuple(nodes)), is_open)
     ready = [node for node in nodes if is_open(node)]
     if not nodes or len(ready) < placement.node_count:
         return None
     return msgspec.structs.replace(
-        placement, nodes=tuple(ready[: placement.node_count]), is_flexible=False, node_count=1
+        placement, nodes=tuple(sorted(ready[: placement.node_count])), is_flexible=False, node_count=1
     )
 
 

@@ -12,8 +12,8 @@ MAX_RENEWALS = 3
 
 
 MAX_MOVES = 16
-"""How often a task starts elsewhere after the loss of a node, without using up a retry: a task that itself brings down its nodes must
-not take all of them."""
+"""How often a task starts elsewhere after the loss of a node, without using up a retry: one that itself brings down its nodes
+must not take all of them."""
 
 
 class NextAttempt(NamedTuple):

@@ -163,8 +163,8 @@ class Task(Part, frozen=True, kw_only=True, rename={"finally_": "finally", "with
     ignores it. Default: the workflow's.
     """
     on_node_lost: OnNodeLost | None = None
-    """What happens when a node of the task is lost: `fail`: the task ends, whatever its retries; `elsewhere`: it is started again on
-    a spare or another node, which does not count as a retry. Default: the workflow's."""
+    """What happens when a node of the task is lost: `fail`: the task ends, whatever its retries; `elsewhere`: it is started again
+    on a spare or another node, which does not count as a retry. Default: the workflow's."""
     critical: Flag = True
     """False is short for `on_failure: continue`."""
     stop: Stop | str | None = None

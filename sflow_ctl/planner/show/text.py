@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from typing import assert_never
 
-from protocol.ids import ProbeKey
 from protocol.messages.checks import Check, ExecCheck, HttpCheck, LogCheck, Probe, TcpCheck
 from protocol.messages.rank_spec import HangPolicy, PortBlock, SideCommand, Stopping
 from protocol.text.counted import counted
@@ -183,9 +182,8 @@ def _surroundings(task: PlannedTask, common: Mapping[str, str]) -> Iterator[tupl
     """Return the lines about a task's conditions, probes, ports, files and variables."""
     for condition in conditions(task.success) if task.success is not None else ():
         yield "success", condition
-    deferred_ports = {deferred.key: deferred.text for deferred in task.deferred_tcp_ports}
     for probe in task.probes:
-        yield probe.kind, _probe(probe, deferred_ports)
+        yield probe.kind, probe_text(task, probe)
     if task.ports:
         yield "ports", f"{', '.join(map(_block, task.ports))}; leased on its nodes when it starts"
     if task.files:
@@ -321,7 +319,9 @@ def _block(block: PortBlock) -> str:
     return f"{block.name}{many}{' in a row' if block.contiguous and many else ''}"
 
 
-def _probe(probe: Probe, deferred_ports: Mapping[ProbeKey, str]) -> str:
+def probe_text(task: PlannedTask, probe: Probe) -> str:
+    """Return what a probe of a task asks, and how its checks are combined."""
+    deferred_ports = {deferred.key: deferred.text for deferred in task.deferred_tcp_ports}
     texts = [
         _check(check, deferred_ports.get(key))
         for key, check in zip(probe.keys(), probe.all_checks, strict=True)

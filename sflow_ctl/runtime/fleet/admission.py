@@ -5,6 +5,7 @@ where every process of the user can read it. Such a key is good for one thing: a
 has made in its own memory. It is void once all agents have reported, which is before the first task. Used by `link`.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from zmq.utils import z85
@@ -29,6 +30,16 @@ class Admission:
         for key in self._enrolment:
             auth.allow("control", key)
         auth.allow("clients", keys.viewer.public)
+
+    def admit(self, nodes: Mapping[str, int]) -> None:
+        """Take over the keys that agents of a job step have named to a controller that was killed, with their nodes."""
+        for key, node in nodes.items():
+            if key not in self._node_of_key:
+                self._admit(node, key)
+
+    def admitted(self) -> dict[str, int]:
+        """Return the keys of all agents, with their nodes."""
+        return dict(self._node_of_key)
 
     def node_of_key(self, key: str) -> int | None:
         """Return the node whose agent has this key of its own."""

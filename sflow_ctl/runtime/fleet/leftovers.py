@@ -24,6 +24,7 @@ from protocol.machine.procfs import (
     queue_limit,
     session_of,
 )
+from sflow_ctl.runtime.supervision.lifeline import lifeline
 
 VERIFY_S = 5.0
 AGENT_ENDS_WITHIN_S = 15.0
@@ -59,7 +60,7 @@ class OrphanSweep:
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # signals are the main thread's
         deadline = time.monotonic() + AGENT_ENDS_WITHIN_S
         while time.monotonic() < deadline and any(
-            session_of(pid) == self._guardian and is_living(pid) for pid in children(os.getpid())
+            session_of(pid) == self._guardian and is_living(pid) for pid in _children()
         ):
             time.sleep(LOOK_EVERY_S)
         self.survivors = tuple(_end(lambda: _below(_orphans(self._spared))))
@@ -100,7 +101,7 @@ def _orphans(spared: Collection[int]) -> list[int]:
     own = queue_limit(os.getpid())
     session = os.getsid(0)
     found = []
-    for pid in children(os.getpid()):
+    for pid in _children():
         if pid in spared or session_of(pid) == session:
             continue
         mark = queue_limit(pid)
@@ -113,6 +114,13 @@ def _orphans(spared: Collection[int]) -> list[int]:
             else:
                 found.append(pid)
     return found
+
+
+def _children() -> list[int]:
+    """Return the children of this process, and those that came from earlier controllers of the run to its supervisor."""
+    line = lifeline()
+    above = [] if line is None or line.death is None or not line.is_supervised else children(line.supervisor)
+    return [*children(os.getpid()), *above]
 
 
 def _below(roots: Collection[int]) -> list[int]:

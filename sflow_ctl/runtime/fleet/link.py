@@ -5,9 +5,11 @@ sends heartbeats, and notices silence. Everything a peer sends is checked and co
 fatal.
 """
 
+import os
 import threading
 import time
 from collections import Counter
+from collections.abc import Sequence
 from functools import partial
 
 import zmq
@@ -15,19 +17,18 @@ import zmq
 from protocol.diagnosis.signatures import Signature
 from protocol.errors import MalformedMessageError
 from protocol.ids import RankId
-from protocol.machine.loop_watch import MOVES, Standstill
+from protocol.machine.loop_watch import Standstill
 from protocol.messages.facts import Goodbye, Hello
 from protocol.messages.monitor import MonitorOrders
-from protocol.messages.orders import Refused, ToAgent, Welcome, before_spawns
+from protocol.messages.orders import Refused, Reintroduce, ToAgent, Welcome, before_spawns
 from protocol.messages.packets import FromAgentPacket
-from protocol.session.channel import Channel
 from protocol.session.codec import decode_from_agent
 from protocol.session.packing import packed
 from sflow_ctl.core.events import AgentJoined, AgentLost, MessageReceived, NodeCleared, SchedulerEvent
 from sflow_ctl.runtime.descriptors import allow_many
 from sflow_ctl.runtime.fleet.admission import Admission, version_mismatch
 from sflow_ctl.runtime.fleet.keys import RunKeys
-from sflow_ctl.runtime.fleet.listeners import Listeners
+from sflow_ctl.runtime.fleet.listeners import Listeners, OpenPort
 from sflow_ctl.runtime.fleet.zap import Authenticator
 from sflow_ctl.runtime.peers.control_socket import ControlSocket
 from sflow_ctl.runtime.peers.held_packets import Frames
@@ -48,20 +49,28 @@ class FleetLink:
     """
 
     def __init__(
-        self, keys: RunKeys, hosts: tuple[str, ...], incarnation: int, times: LinkTimes, now: float
+        self,
+        keys: RunKeys,
+        hosts: tuple[str, ...],
+        incarnation: int,
+        times: LinkTimes,
+        now: float,
+        ports: Sequence[OpenPort] = (),
     ) -> None:
+        """`ports` are those of a controller that was killed, for control, logs and clients in equal parts."""
         self.counters: Counter[str] = Counter()
-        self._incarnation = incarnation
-        self._times, self.lost_after_s, self.still_after_s = times, times.lost_after_s, times.still_after_s
+        self.incarnation = incarnation
+        self.times, self.lost_after_s, self.still_after_s = times, times.lost_after_s, times.still_after_s
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         allow_many()
         self.listeners = Listeners()
         self._auth = Authenticator(self._context)
         self.admission = Admission(keys, self._auth)
         open_router = partial(self.listeners.router, self._context, keys.controller, hosts)
-        self.control, self.control_endpoints = open_router("control")
-        self.logs, self.log_endpoints = open_router("logs")
-        self.clients, self.client_endpoints = open_router("clients")
+        self._takes_over, each = bool(ports), len(ports) // 3
+        self.control, self.control_endpoints = open_router("control", ports[:each])
+        self.logs, self.log_endpoints = open_router("logs", ports[each : 2 * each])
+        self.clients, self.client_endpoints = open_router("clients", ports[2 * each :])
         self.secrets: tuple[tuple[str, str], ...] = ()
         """(name, value) of what agents mask in the output of tasks."""
         self.signatures: tuple[Signature, ...] = ()
@@ -112,8 +121,7 @@ class FleetLink:
             self._auth.answer_all()
             self._control.hold(standstill)
             for peer in self.peers:
-                is_due = now - peer.last_sent >= HEARTBEAT_S - ROUND_S / 2
-                if peer.has_joined and peer.routing_id is not None and not peer.is_abandoned and is_due:
+                if peer.is_in_session and now - peer.last_sent >= HEARTBEAT_S - ROUND_S / 2:
                     self._control.put(peer, peer.channel.unacknowledging_heartbeat(), now, standstill)
         finally:
             self._lock.release()
@@ -127,26 +135,21 @@ class FleetLink:
 
     def accept(self, node: int, session: str, kill: tuple[RankId, ...]) -> None:
         """Start the session that a hello asked for. Unprocessed messages of an older session are dropped."""
-        with self._lock:
-            self._accept(node, session, kill)
-
-    def _accept(self, node: int, session: str, kill: tuple[RankId, ...]) -> None:
         peer = self.peers[node]
         if peer.hello_from is None or peer.hello_from[1] != session:
             return
-        peer.routing_id, peer.session = peer.hello_from
-        peer.hello_from = None
-        peer.channel, peer.standstill = Channel(), MOVES
-        peer.has_joined = True
+        with self._lock:
+            peer.begin_session(*peer.hello_from)
         welcome = Welcome(
             session=session,
-            incarnation=self._incarnation,
+            incarnation=self.incarnation,
             kill=kill,
             heartbeat_s=HEARTBEAT_S,
-            orphan_grace_s=self._times.orphan_grace_s,
+            orphan_grace_s=self.times.orphan_grace_s,
             signatures=self.signatures,
             secrets=self.secrets,
             monitoring=self.monitoring,
+            controller_pid=os.getpid(),
         )
         peer.outbox = [welcome]
         self._dirty.add(node)
@@ -262,6 +265,8 @@ class FleetLink:
             return
         if enrolling is not None or packet.session != peer.session:
             self.counters["stale_packets"] += 1
+            if self._takes_over and peer.newest == (0, 0):
+                self._control.answer(routing_id, packet.session, Reintroduce())
             return
         is_made_anew = routing_id != peer.routing_id
         peer.routing_id = routing_id

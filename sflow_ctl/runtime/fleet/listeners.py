@@ -1,13 +1,15 @@
 """The ports of a controller, which anyone who reaches this machine may connect to.
 
 Connections on which nothing is said are the kernel's: it hands them over only when there is something to read. Others
-are the run's for as long as a handshake may take. When descriptors run short the ports are closed until some are free:
-libzmq would try to accept without pause, and the run would lack them itself. Connections of agents stay as they are.
+are the run's for as long as a handshake may take. When descriptors run short nothing is accepted until some are free:
+libzmq would try to without pause, and the run would lack them itself. Connections of agents stay as they are.
 """
 
 import contextlib
+import os
 import random
 import socket
+from collections.abc import Sequence
 
 import zmq
 from msgspec import Struct
@@ -26,15 +28,17 @@ DEFER_S = 600
 """How long the kernel keeps a connection on which nothing is said."""
 
 
+class OpenPort(Struct, frozen=True):
+    """A port that this run, or a controller of it that was killed, listens on."""
+
+    endpoint: str
+    descriptor: int
+    """Kept here as long as the run lives: connections wait in the kernel while no ZeroMQ socket accepts them."""
+
+
 class _Listener(Struct, frozen=True):
     owner: "zmq.Socket[bytes]"
-    host: str
-    port: int
-
-    @property
-    def endpoint(self) -> str:
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"tcp://{host}:{self.port}"
+    port: OpenPort
 
 
 class Listeners:
@@ -45,12 +49,20 @@ class Listeners:
         self._is_closed = False
         self._reserve = Reserve()
         self.closings = 0
-        """How often the ports had to be closed."""
+        """How often nothing was accepted."""
 
     def router(
-        self, context: "zmq.Context[zmq.Socket[bytes]]", pair: KeyPair, hosts: tuple[str, ...], domain: str
+        self,
+        context: "zmq.Context[zmq.Socket[bytes]]",
+        pair: KeyPair,
+        hosts: tuple[str, ...],
+        domain: str,
+        ports: Sequence[OpenPort] = (),
     ) -> tuple["zmq.Socket[bytes]", tuple[str, ...]]:
-        """Return a socket of the controller that listens at each address, and its endpoints. Raises: LaunchError."""
+        """Return a socket of the controller that listens at each address, and its endpoints.
+
+        `ports` are those of a controller that was killed; there are no new ones then. Raises: LaunchError.
+        """
         router = context.socket(zmq.ROUTER)
         router.linger = 0
         router.curve_server = True
@@ -65,27 +77,35 @@ class Listeners:
         # has a low one.
         router.sndhwm = 64 if domain == "clients" else 10_000
         router.rcvhwm = 10_000 if domain == "control" else 64
-        router.ipv6 = any(":" in host for host in hosts)
+        router.ipv6 = any(":" in host for host in hosts) or any("[" in port.endpoint for port in ports)
+        if ports:
+            for port in ports:
+                self._listen(router, port)
+            return router, tuple(port.endpoint for port in ports)
         return router, self.open(router, hosts)
+
+    def ports(self) -> list[OpenPort]:
+        """Return all ports, for the controller that takes over."""
+        return [listener.port for listener in self._all]
 
     def open(self, owner: "zmq.Socket[bytes]", hosts: tuple[str, ...]) -> tuple[str, ...]:
         """Have a socket listen on a port of its own at each address; return its endpoints. Raises: LaunchError."""
         endpoints = []
         for host in hosts:
-            listener = self._bind_somewhere(owner, host)
-            self._all.append(listener)
-            endpoints.append(listener.endpoint)
+            port = self._open_somewhere(host)
+            self._listen(owner, port)
+            endpoints.append(port.endpoint)
         return tuple(endpoints)
 
     def look(self) -> None:
-        """Close the ports while descriptors are short, and open them again. Cheap; called every second."""
+        """Accept nothing while descriptors are short, and again when they are not. Cheap; called every second."""
         is_short = self._reserve.is_short()
         if is_short and not self._is_closed:
             self._is_closed = True
             self.closings += 1
             for listener in self._all:
                 with contextlib.suppress(zmq.ZMQError):
-                    listener.owner.unbind(listener.endpoint)
+                    listener.owner.unbind(listener.port.endpoint)
             self._reserve.release()
         elif not is_short and self._is_closed:
             reopened = [self._reopen(listener) for listener in self._all]
@@ -99,43 +119,65 @@ class Listeners:
         return f"the controller may have {limit()} files open, and they are in use: raise the limit (ulimit -Hn, ulimit -n)"
 
     def close(self) -> None:
-        """Give back what is held. The sockets close their ports themselves."""
+        """Give back what is held, and close the ports."""
         self._reserve.close()
+        for listener in self._all:
+            os.close(listener.port.descriptor)
+        self._all.clear()
 
     def _reopen(self, listener: _Listener) -> bool:
         with contextlib.suppress(OSError, zmq.ZMQError):
-            listener.owner.unbind(
-                listener.endpoint
-            )  # one that has stayed open, or was opened in this way before
+            # One that has stayed open, or was opened in this way before.
+            listener.owner.unbind(listener.port.endpoint)
         try:
-            _bind(listener)
+            _accept(listener)
         except (OSError, zmq.ZMQError):
             return False
         return True
 
-    def _bind_somewhere(self, owner: "zmq.Socket[bytes]", host: str) -> _Listener:
+    def _listen(self, owner: "zmq.Socket[bytes]", port: OpenPort) -> None:
+        """Let a socket accept the connections of a port. Raises: LaunchError."""
+        listener = _Listener(owner, port)
+        try:
+            _accept(listener)
+        except (OSError, zmq.ZMQError) as error:
+            os.close(port.descriptor)
+            raise self._error(port.endpoint, error) from error
+        self._all.append(listener)
+
+    def _open_somewhere(self, host: str) -> OpenPort:
         problem: Exception | None = None
         for _ in range(TRIES):
-            listener = _Listener(owner, host, random.randint(FIRST_PORT, LAST_PORT))
             try:
-                _bind(listener)
-            except (OSError, zmq.ZMQError) as error:
+                return _open(host, random.randint(FIRST_PORT, LAST_PORT))
+            except OSError as error:
                 problem = error
-                continue
-            return listener
+        raise self._error(host, problem)
+
+    def _error(self, host: str, problem: Exception | None) -> LaunchError:
         hint = self.shortage() or "is that an address of this machine? (--interface)"
-        raise LaunchError.of("no-port", f"cannot listen on a port of {host}: {problem}", hint=hint)
+        return LaunchError.of("no-port", f"cannot listen on a port of {host}: {problem}", hint=hint)
 
 
-def _bind(listener: _Listener) -> None:
-    """Raises: OSError, zmq.ZMQError."""
-    family = socket.AF_INET6 if ":" in listener.host else socket.AF_INET
+def _open(host: str, number: int) -> OpenPort:
+    """Listen on a port. Raises: OSError."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as port:
         port.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         port.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, DEFER_S)
-        port.bind((listener.host, listener.port))
+        port.bind((host, number))
         port.listen(BACKLOG)
         port.setblocking(False)
-        listener.owner.setsockopt(zmq.USE_FD, port.fileno())
-        listener.owner.bind(listener.endpoint)
-        port.detach()  # libzmq closes it
+        shown = f"[{host}]" if ":" in host else host
+        return OpenPort(f"tcp://{shown}:{number}", port.detach())
+
+
+def _accept(listener: _Listener) -> None:
+    """Give a copy of the port to its socket. Raises: OSError, zmq.ZMQError."""
+    copy = os.dup(listener.port.descriptor)
+    try:
+        listener.owner.setsockopt(zmq.USE_FD, copy)
+        listener.owner.bind(listener.port.endpoint)
+    except zmq.ZMQError:
+        os.close(copy)
+        raise

@@ -14,10 +14,14 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from protocol.errors import LaunchError
-from protocol.machine.procfs import is_agent, own_children
+from protocol.machine.procfs import is_agent, is_living, own_children
 from sflow_ctl.runtime.agent_process import AgentProcess, end_unused, reap, spawn_agent, take_early
+from sflow_ctl.runtime.supervision.kept import KeptAgent
+from sflow_ctl.runtime.supervision.lifeline import lifeline
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from protocol.messages.config import AgentConfig
     from sflow_ctl.runtime.fleet.leftovers import OrphanSweep
 
@@ -46,6 +50,8 @@ class LocalLauncher:
         self._spare: list[AgentProcess] = []
         self._agents: dict[int, AgentProcess] = {}
         """By pidfd."""
+        self._adopted: dict[int, AgentProcess] = {}
+        """Those of a controller that was killed, by pid: the supervisor waits for them, and says how they have ended."""
         self._sweeps: list[OrphanSweep] = []
         self._swept = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._epoll.register(self._swept, select.EPOLLIN)
@@ -70,7 +76,9 @@ class LocalLauncher:
 
         from protocol.session.codec import encode  # not needed to prestart
 
-        started = {agent.node for agent in self._agents.values()}
+        started = {agent.node for agent in (*self._agents.values(), *self._adopted.values())}
+        line = lifeline()
+        above = None if line is None else line.supervisor
         for config in configs:
             if config.node in started:
                 continue
@@ -79,10 +87,34 @@ class LocalLauncher:
             self._agents[agent.pidfd] = agent
             self._epoll.register(agent.pidfd, select.EPOLLIN)
             with contextlib.suppress(BrokenPipeError):  # dead already: its pidfd reports it, with the reason
-                os.write(agent.stdin, encode(replace(config, controller_pid=os.getpid())))
+                os.write(
+                    agent.stdin, encode(replace(config, controller_pid=os.getpid(), supervisor_pid=above))
+                )
             os.close(agent.stdin)
         from sflow_ctl.runtime.fleet.leftovers import adopt_orphans  # while the agents start
 
+        adopt_orphans()
+
+    def kept(self) -> list[tuple[KeptAgent, int]]:
+        """Return all agents, for the controller that takes over, each with the descriptor of its standard error."""
+        return [
+            (KeptAgent(node=agent.node, pid=agent.pid), agent.stderr)
+            for agent in (*self._agents.values(), *self._adopted.values())
+            if agent.node is not None
+        ]
+
+    def adopt(self, agents: "Sequence[tuple[KeptAgent, int]]") -> None:
+        """Take over the agents of a controller that was killed. Their ends, also in the meantime, are reported as others are."""
+        from sflow_ctl.runtime.fleet.leftovers import adopt_orphans
+
+        line = lifeline()
+        assert line is not None
+        for known, stderr in agents:
+            agent = AgentProcess(known.pid, -1, -1, stderr)
+            agent.node, agent.is_adopted = known.node, True
+            self._adopted[known.pid] = agent
+        if agents:
+            self._epoll.register(line.fileno, select.EPOLLIN | select.EPOLLET)  # once: others read it, too
         adopt_orphans()
 
     def ended(self) -> list[AgentEnd]:
@@ -91,12 +123,15 @@ class LocalLauncher:
         A guardian that was killed has ended nothing: what its agent does not end in time either is swept meanwhile.
         """
         result = self._take_swept()
+        gone = self._adopted_ends()
         for pidfd, _ in self._epoll.poll(0):
-            if pidfd == self._swept:
+            if pidfd not in self._agents:
                 continue
             agent = self._agents.pop(pidfd)
             self._epoll.unregister(pidfd)
             reap(agent, 0.0)
+            gone.append(agent)
+        for agent in gone:
             assert agent.node is not None
             assert agent.exit_status is not None
             is_cleared = agent.exit_status >= 0
@@ -106,11 +141,24 @@ class LocalLauncher:
             os.close(agent.stderr)
         return result
 
+    def _adopted_ends(self) -> list[AgentProcess]:
+        """Return the adopted agents that have ended since the last call."""
+        line = lifeline()
+        ended = []
+        for agent in list(self._adopted.values()) if line is not None else ():
+            assert line is not None
+            agent.exit_status = line.take_end(agent.pid)
+            if agent.exit_status is None and not line.is_supervised and not is_living(agent.pid):
+                agent.exit_status = 0  # it had the time that it needs; how it ended is not known
+            if agent.exit_status is not None:
+                ended.append(self._adopted.pop(agent.pid))
+        return ended
+
     def _begin_sweep(self, agent: AgentProcess) -> None:
         from sflow_ctl.runtime.fleet.leftovers import OrphanSweep  # only when a guardian was killed
 
         assert agent.node is not None
-        living = [other.pid for other in (*self._agents.values(), *self._spare)]
+        living = [other.pid for other in (*self._agents.values(), *self._adopted.values(), *self._spare)]
         done = partial(os.eventfd_write, self._swept, 1)
         self._sweeps.append(OrphanSweep(agent.node, agent.pid, living, done))
 
@@ -128,7 +176,7 @@ class LocalLauncher:
 
     def end(self) -> None:
         """End agents that have no task yet."""
-        for agent in self._agents.values():
+        for agent in (*self._agents.values(), *self._adopted.values()):
             _kill(agent.pid, signal.SIGTERM)
         self.wait_all(_CLOSE_WAIT_S)
 
@@ -137,7 +185,7 @@ class LocalLauncher:
 
         If that is impossible, kill the guardian.
         """
-        for agent in self._agents.values():
+        for agent in (*self._agents.values(), *self._adopted.values()):
             if agent.node == node:
                 agents = [pid for pid in own_children(agent.pid) if is_agent(pid)]
                 for pid in agents or [agent.pid]:
@@ -150,15 +198,19 @@ class LocalLauncher:
     def wait_all(self, timeout_s: float) -> list[int]:
         """Wait until every agent has ended; kill those that are late, and return their nodes."""
         deadline = time.monotonic() + timeout_s
-        while self._agents and (left := deadline - time.monotonic()) > 0:
-            if self._epoll.poll(left):
+        while (self._agents or self._adopted) and (left := deadline - time.monotonic()) > 0:
+            self.ended()
+            if (self._agents or self._adopted) and self._epoll.poll(left):
                 self.ended()
-        late = [agent for agent in self._agents.values() if agent.node is not None]
+        everyone = (*self._agents.values(), *self._adopted.values())
+        late = [agent for agent in everyone if agent.node is not None]
         for agent in late:
             for pid in (*own_children(agent.pid), agent.pid):
                 _kill(pid, signal.SIGKILL)
-            reap(agent, _CLOSE_WAIT_S)
+            if not agent.is_adopted:
+                reap(agent, _CLOSE_WAIT_S)
         self._agents.clear()
+        self._adopted.clear()
         for sweep in self._sweeps:
             sweep.join(_SWEPT_WITHIN_S)
         return [agent.node for agent in late if agent.node is not None]

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from protocol.messages.config import AgentConfig, StepConfig
 from sflow_ctl.runtime.fleet.local import AgentEnd, LocalLauncher
 from sflow_ctl.runtime.fleet.step import StepLauncher
+from sflow_ctl.runtime.supervision.kept import KeptStep
 
 
 class JobSteps:
@@ -34,6 +35,10 @@ class JobSteps:
             own = {node: name for node, name in nodes.items() if config.nodes[node]}
             if own:
                 launcher.launch(config, environ, own)
+
+    def kept(self) -> list[tuple[KeptStep, int]]:
+        """Return the steps that run, for the controller that takes over, with the descriptors of their output."""
+        return [kept for launcher, _ in self._steps if (kept := launcher.kept()) is not None]
 
     def of_same_job(self, nodes: Sequence[int]) -> set[int]:
         """Return all nodes of the jobs that these nodes belong to."""
@@ -87,6 +92,16 @@ class MixedLauncher:
         self._epoll = select.epoll()
         for launcher in (local, steps):
             self._epoll.register(launcher.fileno, select.EPOLLIN)
+
+    @property
+    def local(self) -> LocalLauncher:
+        """Return the launcher of this machine's agents."""
+        return self._local
+
+    @property
+    def steps(self) -> JobSteps:
+        """Return the launcher of the jobs' agents."""
+        return self._steps
 
     @property
     def fileno(self) -> int:

@@ -22,6 +22,8 @@ from sflow_ctl.runtime.descriptors import with_inherited_limit
 from sflow_ctl.runtime.fleet.local import AgentEnd
 from sflow_ctl.runtime.slurm.allocation import Allocation
 from sflow_ctl.runtime.slurm.node_sweep import NodeSweeps
+from sflow_ctl.runtime.supervision.kept import KeptStep
+from sflow_ctl.runtime.supervision.lifeline import lifeline
 from sflow_ctl.slurm.hints import telling_lines
 from sflow_ctl.slurm.step_command import outside_of_job, step_argv, step_environment
 
@@ -62,6 +64,8 @@ class StepLauncher:
         self._code = 0
         """How srun ended; negative is a signal."""
         self._end: str | None = None
+        self._is_adopted = False
+        self._code_of_adopted: int | None = None
 
     @property
     def fileno(self) -> int:
@@ -116,6 +120,23 @@ class StepLauncher:
         finally:
             os.close(null)
 
+    def kept(self) -> "tuple[KeptStep, int] | None":
+        """Return the step, for the controller that takes over, and the descriptor of its output; None once it has ended."""
+        if self._pid == 0 or self._end is not None:
+            return None
+        return KeptStep(pid=self._pid, nodes=dict(self._names)), self._said
+
+    def adopt(self, step: KeptStep, said: int) -> None:
+        """Take over the step of a controller that was killed: the supervisor waits for its srun now."""
+        line = lifeline()
+        assert line is not None
+        self._pid, self._is_adopted = step.pid, True
+        self._nodes, self._names = list(step.nodes), step.nodes
+        os.close(self._said)
+        self._said = said
+        self._pidfd = os.dup(line.fileno)  # readable when the supervisor says how a child has ended
+        self._epoll.register(self._pidfd, select.EPOLLIN | select.EPOLLET)  # once: others read it, too
+
     def start(self, configs: list[AgentConfig]) -> None:
         """Do nothing: the agents are up before the plan is made."""
 
@@ -160,7 +181,20 @@ class StepLauncher:
 
     def _has_ended(self, within_s: float) -> bool:
         """Return whether the step has ended; wait for an end of anything for at most so long."""
+        if self._is_adopted:
+            return self._has_adopted_ended(within_s)
         return any(descriptor == self._pidfd for descriptor, _ in self._epoll.poll(within_s))
+
+    def _has_adopted_ended(self, within_s: float) -> bool:
+        line = lifeline()
+        assert line is not None
+        for wait_s in (0, within_s):
+            self._epoll.poll(wait_s)
+            if self._code_of_adopted is None:
+                self._code_of_adopted = line.take_end(self._pid)
+            if self._code_of_adopted is not None:
+                return True
+        return False
 
     def end(self, within_s: float = _END_WAIT_S) -> None:
         """End the step with all its processes: srun kills its tasks when it is terminated, and is killed after `within_s`."""
@@ -182,8 +216,11 @@ class StepLauncher:
 
     def _reap(self) -> str:
         if self._pidfd >= 0:
-            _, status = os.waitpid(self._pid, 0)
-            self._code = code = os.waitstatus_to_exitcode(status)
+            if self._is_adopted:
+                self._code = code = self._code_of_adopted or 0
+            else:
+                _, status = os.waitpid(self._pid, 0)
+                self._code = code = os.waitstatus_to_exitcode(status)
             how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
             said = self.said()
             self._end = f"the agents' job step (srun) {how}" + (f": {said}" if said else "")

@@ -15,6 +15,7 @@ from sflow_ctl.core.commands import RecordUploads, RecordWaiting
 from sflow_ctl.core.events import SchedulerEvent
 from sflow_ctl.core.states import Transition
 from sflow_ctl.plan.secrets import SECRETS
+from sflow_ctl.report.takeovers import Takeover
 from sflow_ctl.runtime.record.durable import UNREADABLE
 
 FORMAT = 1
@@ -63,11 +64,13 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A change of the unmet readiness conditions of a service."""
     uploads: RecordUploads | None = None
     """What became of the uploads of a task."""
+    takeover: Takeover | None = None
+    """A controller was killed, and another one has taken the run over."""
     is_cut: bool = False
     """Long texts or values are cut; the note in their place says how long they were."""
 
 
-Kind = Literal["begin", "event", "transition", "waiting", "uploads"]
+Kind = Literal["begin", "event", "transition", "waiting", "uploads", "takeover"]
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(Entry)
 

@@ -1,6 +1,6 @@
 """`state.json`: the states of all tasks up to a place of the journal, so that viewers of a large run read only what follows it.
 
-A copy of what the journal has: written now and then while a run of many tasks goes on, never synced, and not used where it
+A copy of what the journal has: written now and then during a run of many tasks, never synced, and not used where it
 does not fit the journal. So nothing depends on it, and a resume reads the journal. Used by the controller's loop, and by
 `record/reader.py`.
 """

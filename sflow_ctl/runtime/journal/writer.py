@@ -17,6 +17,7 @@ from protocol.messages.facts import RankExited
 from sflow_ctl.core.commands import RecordUploads, RecordWaiting
 from sflow_ctl.core.events import AgentJoined, MessageReceived, SchedulerEvent
 from sflow_ctl.core.states import TERMINAL, Transition
+from sflow_ctl.report.takeovers import Takeover
 from sflow_ctl.runtime.journal.entry import FORMAT, Begin, Entry, Kind, encode_entry
 from sflow_ctl.runtime.journal.reader import Place
 from sflow_ctl.runtime.journal.segments import SEGMENT_BYTES, begin_segment, close_segment
@@ -85,6 +86,10 @@ class Journal:
         """Add what became of the uploads of a task."""
         self._append(now, "uploads", uploads=uploads)
 
+    def takeover(self, takeover: Takeover, now: float) -> None:
+        """Add that this controller has taken the run over."""
+        self._append(now, "takeover", takeover=takeover)
+
     def flush(self, now: float, *, syncs_at_once: bool = False) -> None:
         """Write the lines added since the last call; sync if a task has ended, with pauses unless `syncs_at_once`.
 
@@ -151,8 +156,9 @@ class Journal:
         transition: Transition | None = None,
         waiting: RecordWaiting | None = None,
         uploads: RecordUploads | None = None,
+        takeover: Takeover | None = None,
     ) -> int:
-        entry = self._entry(now, kind, event, transition, waiting, uploads)
+        entry = self._entry(now, kind, event, transition, waiting, uploads, takeover)
         self._pending.append(encode_entry(entry))
         return entry.wall_ns
 
@@ -164,6 +170,7 @@ class Journal:
         transition: Transition | None = None,
         waiting: RecordWaiting | None = None,
         uploads: RecordUploads | None = None,
+        takeover: Takeover | None = None,
         begin: Begin | None = None,
     ) -> Entry:
         self._next_seq += 1
@@ -178,4 +185,5 @@ class Journal:
             transition=transition,
             waiting=waiting,
             uploads=uploads,
+            takeover=takeover,
         )

@@ -62,6 +62,8 @@ class LogIntake:
         """Ranks that have ended, and whose exit waits for their log."""
         self.places: dict[RankId, int] = {}
         """The node that each rank was placed on: no other agent has its log. The main thread adds to it."""
+        self.followed: frozenset[RankId] = frozenset()
+        """Ranks whose logs a controller that was killed had followed for some way. Set before the thread starts."""
         self._earlier = earlier  # takes logs of attempts that earlier controllers of the run had begun
         self._node_of_key = node_of_key
         self._book, self._logs = book, book.open
@@ -104,7 +106,7 @@ class LogIntake:
         is_wanted = any(one.wants(rank) for one in self._consumers)
         if not is_awaited and not is_wanted and rank not in self._logs:
             return
-        log = self._log(rank)
+        log = self._log(rank, log_bytes)
         if log is None:
             if is_awaited:
                 self._owner.log_completed(rank)
@@ -206,7 +208,7 @@ class LogIntake:
             return
         if chunk.rank not in self._logs:
             self._owner.before_new_rank()
-        log = self._log(chunk.rank)
+        log = self._log(chunk.rank, chunk.offset)
         if log is None or chunk.offset < 0:
             self._counters["malformed"] += 1
             return
@@ -258,16 +260,20 @@ class LogIntake:
 
     # ------------------------------------------------------------------ records
 
-    def _log(self, rank: RankId) -> RankLog | None:
-        """Return the record of this rank's log, made when new; None for a rank that this run cannot have."""
+    def _log(self, rank: RankId, known: int) -> RankLog | None:
+        """Return the record of this rank's log, made when new; None for a rank that this run cannot have.
+
+        An earlier controller has followed it as far as `known`, if it has followed it at all.
+        """
         log = self._logs.get(rank)
         if log is None:
             path = self._book.path_of(rank)
             if path is None:
                 return None
             log = self._logs[rank] = RankLog(rank, path, position=self._retired.pop(rank, 0))
+            begin = known if rank in self.followed else 0
             for consumer in self._consumers:
-                consumer.open(log, log.position)
+                consumer.open(log, log.position or consumer.begin_at(rank, begin))
         return log
 
     def _mark_spooled(self, log: RankLog) -> None:

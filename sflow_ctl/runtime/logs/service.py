@@ -25,7 +25,7 @@ from protocol.messages.orders import LogMatched
 from sflow_ctl.core.states import Transition
 from sflow_ctl.runtime.logs.console_drain import drain
 from sflow_ctl.runtime.logs.consumers.console import ConsoleFeed, ConsoleSink
-from sflow_ctl.runtime.logs.consumers.consumer import LogConsumer
+from sflow_ctl.runtime.logs.consumers.consumer import FollowedLogs, LogConsumer
 from sflow_ctl.runtime.logs.consumers.gang import GangLogs
 from sflow_ctl.runtime.logs.consumers.search import LogSearches
 from sflow_ctl.runtime.logs.consumers.viewers import ViewerHub
@@ -99,8 +99,12 @@ class OutputService:
         console: ConsoleSink | None,
         prior: Sequence[Change] = (),
         earlier: "EarlierLogs | None" = None,
+        followed: FollowedLogs | None = None,
     ) -> None:
-        """`prior` are the last changes of tasks that a resumed run does not run again, `earlier` takes late logs of it."""
+        """`prior` are the last changes of tasks that a resumed run does not run again, `earlier` takes late logs of it.
+
+        `followed` is what a killed controller has left.
+        """
         self.counters: Counter[str] = Counter()
         """Numbers of refused, dropped and repeated messages, by kind."""
         self._console = console
@@ -111,8 +115,11 @@ class OutputService:
         book = LogBook(run_directory, log_path_of, self._newest_attempt)
         self._viewers = ViewerHub(client_socket, self._last, book.to_view, self.counters)
         self._searches = LogSearches(run_directory, self._report_matches)
+        gangs = GangLogs(run_directory, gang_sizes, self.note)
+        if followed is not None:
+            gangs.take_over(followed)
         self._consumers: list[LogConsumer] = [
-            GangLogs(run_directory, gang_sizes, self.note),
+            gangs,
             *([self._feed] if self._feed is not None else []),
             self._viewers,
             self._searches,
@@ -121,6 +128,8 @@ class OutputService:
         if earlier is not None:
             earlier.note = self._keep_note
         self._intake = LogIntake(log_socket, node_of_key, book, self._consumers, self, self.counters, earlier)
+        if followed is not None:
+            self._intake.followed = followed.ranks
         self._commands: deque[Change | _Expect | _Rotate | _Say | _Waiting | _Search | _NodeLost] = deque()
         self._matched: deque[tuple[int, LogMatched]] = deque()
         self._completed: deque[RankId] = deque()

@@ -25,6 +25,17 @@ class Peer(Struct):
     standstill: Standstill = MOVES
     """As its last packet says: a thread of the agent speaks for a loop that stands still."""
 
+    @property
+    def is_in_session(self) -> bool:
+        """Return whether packets may be sent to the agent."""
+        return self.has_joined and self.routing_id is not None and not self.is_abandoned
+
+    def begin_session(self, routing_id: bytes, session: str) -> None:
+        """Begin the session that a hello from this connection asked for."""
+        self.routing_id, self.session, self.hello_from = routing_id, session, None
+        self.channel, self.standstill = Channel(), MOVES
+        self.has_joined = True
+
 
 class LinkTimes(Struct, frozen=True, kw_only=True):
     """The seconds after which an agent is lost."""

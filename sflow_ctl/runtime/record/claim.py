@@ -31,6 +31,7 @@ from sflow_ctl.runtime.record.durable import (
     write_durably,
 )
 from sflow_ctl.runtime.record.processes import is_same_process, process_start_ticks, process_world
+from sflow_ctl.runtime.supervision.lifeline import lifeline
 
 HEARTBEAT_S = 5.0
 ENDED_BY_SLURM_S = 2 * HEARTBEAT_S + 1
@@ -58,6 +59,9 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
     """The Slurm job that the controller runs in."""
     restarts: int = 0
     """How often that job had been requeued."""
+    supervisor: int = 0
+    """The process that starts another controller when this one is killed; 0 for none. While it lives, the run does."""
+    supervisor_started: int = 0
     is_released: bool = False
 
 
@@ -78,6 +82,12 @@ class Holder(NamedTuple):
     """Nothing but its silence says that it is dead, and clocks and caches of file systems may lie about that."""
 
 
+def supervisor_pid() -> int:
+    """Return the pid of this process's supervisor; 0 for none."""
+    line = lifeline()
+    return line.supervisor if line is not None and line.is_supervised else 0
+
+
 def own_claim(incarnation: int) -> Claim:
     """Return a claim for this process."""
     return Claim(
@@ -88,6 +98,8 @@ def own_claim(incarnation: int) -> Claim:
         pid_started=process_start_ticks(os.getpid()),
         job_id=os.environ.get("SLURM_JOB_ID", ""),
         restarts=int(os.environ.get("SLURM_RESTART_COUNT") or 0),
+        supervisor=(above := supervisor_pid()),
+        supervisor_started=process_start_ticks(above) if above else 0,
     )
 
 
@@ -123,6 +135,10 @@ def holder_of(path: Path, claim: Claim) -> Holder:
     if claim.world == process_world():
         if is_same_process(claim.pid, claim.pid_started):
             return Holder(HolderState.ALIVE, who)
+        if claim.supervisor and is_same_process(claim.supervisor, claim.supervisor_started):
+            return Holder(
+                HolderState.ALIVE, f"{who} was killed, and its supervisor pid {claim.supervisor} lives"
+            )
         return Holder(HolderState.DEAD, f"{who} is gone")
     silence_s = _seconds_since_heartbeat(path)
     if is_of_earlier_start(claim):

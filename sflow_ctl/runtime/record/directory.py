@@ -23,7 +23,7 @@ from sflow_ctl.plan.model import Plan
 from sflow_ctl.plan.secrets import SECRETS
 from sflow_ctl.runtime.catalog.registry import remember_run
 from sflow_ctl.runtime.record import layout
-from sflow_ctl.runtime.record.claim import Claim, encode_claim
+from sflow_ctl.runtime.record.claim import Claim, encode_claim, supervisor_pid
 from sflow_ctl.runtime.record.disk import unwritable
 from sflow_ctl.runtime.record.durable import Content, sync_directory, write_durably, write_for_now, write_new
 from sflow_ctl.runtime.record.plan_file import encode_plan
@@ -151,6 +151,14 @@ class RunDirectory:
         except OSError as error:
             raise unwritable(error, f"cannot resume in the run directory {self.path}", self.path) from error
 
+    def take_over(self, facts: RunFacts) -> None:
+        """Record that this controller continues the work of one that was killed. Raises: RunDirectoryError."""
+        try:
+            write_durably(self.path / layout.RUN, _recorded(facts) + b"\n")
+        except OSError as error:
+            what = f"cannot continue the run in {self.path}"
+            raise unwritable(error, what, self.path) from error
+
     def _keep_plan(self, incarnation: int) -> None:
         """Keep the plan in force so far. Not again: after a crash in here `plan.json` may be the next one already."""
         kept = self.path / layout.earlier_plan(incarnation)
@@ -259,6 +267,8 @@ def _claim_of(facts: RunFacts) -> Claim:
         pid=facts.pid,
         pid_started=facts.pid_started,
         job_id=os.environ.get("SLURM_JOB_ID", ""),
+        supervisor=(above := supervisor_pid()),
+        supervisor_started=process_start_ticks(above) if above else 0,
     )
 
 

@@ -26,6 +26,7 @@ from sflow_ctl.plan.model import Plan
 from sflow_ctl.plan.secrets import SECRETS
 from sflow_ctl.report.run_view import RunView, TaskRecord
 from sflow_ctl.report.summary import Summary, read_summary
+from sflow_ctl.report.takeovers import Takeover
 from sflow_ctl.runtime.journal.reader import SHOWN, JournalReader
 from sflow_ctl.runtime.journal.snapshot import read_snapshot
 from sflow_ctl.runtime.logs.cursor import Cursor
@@ -177,6 +178,8 @@ class RunReader:
         SECRETS.declare(self._plan_file.head.secrets, os.environ)
         self.incarnations: dict[str, int] = {}
         """Tasks to the controller that recorded their last change of state."""
+        self.takeovers: list[Takeover] = []
+        """Controllers that were killed and replaced."""
         self.last_wall_ns = self.facts.started_wall_ns
         self.standing_still: dict[str, str] = {}
         """What holds up the agents that make no progress, by the names of their nodes."""
@@ -293,6 +296,8 @@ class RunReader:
                 self.state.note_uploaded(entry.uploads.task, entry.uploads.attempt, entry.uploads.outcome)
             if isinstance(entry.event, NodeStandsStill):
                 self._note_standstill(entry.event)
+            if entry.takeover is not None:
+                self.takeovers.append(entry.takeover)
             if entry.transition is not None:
                 self.last_wall_ns = entry.wall_ns
                 self.state.apply(entry.transition, entry.wall_ns)

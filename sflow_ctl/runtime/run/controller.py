@@ -6,7 +6,7 @@ to each agent. `workflow` makes one for a run.
 
 import math
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -24,7 +24,6 @@ from protocol.messages.facts import (
     SideCommandEnded,
 )
 from protocol.messages.orders import SamplesStored, Spawn, ToAgent
-from protocol.text.signal_names import signal_name
 from sflow_ctl.core.commands import (
     AbandonNode,
     AcceptAgent,
@@ -43,7 +42,6 @@ from sflow_ctl.core.events import (
     AgentJoined,
     AgentLost,
     JobEndKnown,
-    LogArrived,
     MessageReceived,
     NodeCleared,
     NodeStandsStill,
@@ -63,6 +61,7 @@ from sflow_ctl.runtime.journal.snapshot import SnapshotWriter
 from sflow_ctl.runtime.journal.writer import Journal
 from sflow_ctl.runtime.logs.rotation import rotate_logs
 from sflow_ctl.runtime.logs.service import OutputService
+from sflow_ctl.runtime.logs.waits import LogWaits
 from sflow_ctl.runtime.peers.own_standstill import OwnStandstill
 from sflow_ctl.runtime.record import layout
 from sflow_ctl.runtime.record.directory import RunDirectory
@@ -73,13 +72,16 @@ from sflow_ctl.runtime.run.last_steps import end_agents, log_ignored_messages
 from sflow_ctl.runtime.run.node_book import NodeBook
 from sflow_ctl.runtime.run.output_collector import OutputCollector
 from sflow_ctl.runtime.run.preload import Preload
-from sflow_ctl.runtime.run.signals import SignalInbox
+from sflow_ctl.runtime.run.signals import SignalInbox, stop_name
 from sflow_ctl.runtime.slurm.job_end import JobEndNotice
 from sflow_ctl.runtime.uploads.progress import RunProgress
 
 if TYPE_CHECKING:
+    from sflow_ctl.report.takeovers import Takeover
     from sflow_ctl.runtime.monitor.recorder import MonitorRecorder
     from sflow_ctl.runtime.slurm.job_clock import JobClock
+    from sflow_ctl.runtime.supervision.continuing import TakeoverWatch
+    from sflow_ctl.runtime.supervision.history import TakenOver
 
 
 class Controller:
@@ -101,8 +103,12 @@ class Controller:
         summary: SummaryWriter,
         job_clock: "JobClock | None" = None,
         monitor: "MonitorRecorder | None" = None,
+        hand_over: Callable[[], object] = lambda: None,
     ) -> None:
-        """`job_clock` knows the Slurm job's time limit, `monitor` takes what agents measure."""
+        """`job_clock` knows the Slurm job's time limit, `monitor` takes what agents measure.
+
+        `hand_over` is called when another controller could take over from here.
+        """
         self._scheduler = scheduler
         self._plan = scheduler.plan
         self._planned = {task.name: task for task in scheduler.plan.tasks}
@@ -125,7 +131,9 @@ class Controller:
         self._nodes = NodeBook(
             [node.name for node in scheduler.plan.nodes], common.spool_directory is not None
         )
-        self._awaited_logs: set[RankId] = set()  # of exited ranks, for which the scheduler waits
+        self._logs = LogWaits(output, link, self._nodes)
+        self._hand_over = hand_over
+        self.takeover: TakeoverWatch | None = None
         self._signals = SignalInbox()
         self._stops_requested = 0
         self._job_end = JobEndNotice(self._log, job_clock)
@@ -151,6 +159,7 @@ class Controller:
             self._standstill.start()
             wait = partial(self._standstill.wait, partial(self._link.wait, poller))
             self._launcher.start(self._configs)
+            self._hand_over()
             now = time.monotonic()
             for event in early:
                 self._handle(event, now)
@@ -168,13 +177,31 @@ class Controller:
         self.outputs.close()
         return self._finish
 
+    def continue_after(self, left: "TakenOver") -> None:
+        """Do what a controller that was killed has left to be done. Called before `run`."""
+        from sflow_ctl.runtime.supervision.continuing import TakeoverWatch, resume_shell
+
+        now = time.monotonic()
+        self.takeover = TakeoverWatch(left, self._plan, self._link, self._journal, self._log, self._output)
+        resume_shell(left, self._nodes, self.outputs, self._output, self._logs)
+        self._stops_requested = left.rebuilt.stops
+        for command in left.rebuilt.lost:
+            self._perform(command, now)
+        for again in left.rebuilt.again:
+            if isinstance(again, AbandonNode):  # its processes were ended, as far as that is possible
+                self._link.abandon(again.node, again.reason)
+                self._abandoned.add(again.node)
+            else:
+                self._perform(again, now)
+
     # ------------------------------------------------------------------ events
 
     def _events(self, now: float) -> list[SchedulerEvent]:
         events: list[SchedulerEvent] = []
         events.extend(self._stop_event(number) for number in self._signals.take())
         events.extend(self._job_end.with_end(self._link.receive(now)))
-        events.extend(self._logs())
+        self.note_output()
+        events.extend(self._logs.arrived())
         events.extend(self.progress.collected(self.outputs))
         events.extend(self._link.tick(now))
         self._nodes.report_silences(self._link.silences.silent, self._link.lost_after_s, self._warn)
@@ -190,6 +217,8 @@ class Controller:
                 self._abandoned.add(end.node)
             elif end.is_cleared:
                 events.append(NodeCleared(node=end.node, survivors=end.survivors))
+        if self.takeover is not None:
+            self.takeover.look(now)
         unwritable = self.record_keeper.give_up(now)
         if unwritable is not None:
             events.append(unwritable)
@@ -200,18 +229,9 @@ class Controller:
 
     def _stop_event(self, number: int) -> StopRequested:
         self._stops_requested += 1
-        name = signal_name(number)
+        name = stop_name(number)
         self._log.info(f"{name} received, {'forcing the end' if self._stops_requested > 1 else 'stopping'}")
         return StopRequested(signal=name, force=self._stops_requested > 1)
-
-    def _logs(self) -> list[SchedulerEvent]:
-        """Return the findings of the output service since the last call."""
-        self.note_output()
-        for node, matched in self._output.matched():
-            self._link.send(node, matched)
-        arrived = [rank for rank in self._output.completed() if rank in self._awaited_logs]
-        self._awaited_logs.difference_update(arrived)
-        return [LogArrived(rank=rank) for rank in arrived]
 
     def _handle(self, event: SchedulerEvent, now: float) -> None:
         if isinstance(event, MessageReceived) and isinstance(event.message, SideCommandEnded | Sampled):
@@ -227,10 +247,9 @@ class Controller:
         match event:
             case AgentJoined(hello=hello):
                 self._log.info(self._nodes.joined(hello))
-                for exited in hello.exited:
-                    self._expect_log(hello.node, exited)
+                self._expect_logs(hello.node, hello.exited)
             case MessageReceived(node=node, message=RankExited() as exited):
-                self._expect_log(node, exited)
+                self._expect_logs(node, (exited,))
             case MessageReceived(node=node, message=NodeDescribed() as described):
                 for warning in self._nodes.described(node, described, self._scheduler.awaits_agents()):
                     self._warn(warning)
@@ -252,11 +271,10 @@ class Controller:
             case _:
                 pass
 
-    def _expect_log(self, node: int, exited: RankExited) -> None:
-        """Tell the output service how long the log of an exited rank is."""
-        is_spooling = self._nodes.is_spooling(node)
-        if is_spooling is not None and self._is_own(node, exited.rank):
-            self._output.expect(exited.rank, exited.log_bytes, is_spooling)
+    def _expect_logs(self, node: int, exits: Iterable[RankExited]) -> None:
+        for exited in exits:
+            if self._is_own(node, exited.rank):
+                self._logs.expect(node, exited)
 
     def _take_aside(self, node: int, ended: SideCommandEnded | Sampled) -> None:
         if isinstance(ended, Sampled):
@@ -292,7 +310,7 @@ class Controller:
             case RecordWaiting() | RecordUploads():
                 self.progress.show(command, now)
             case AwaitLog(rank=rank):
-                self._awaited_logs.add(rank)
+                self._logs.awaited.add(rank)
             case CollectOutputs(task=task, attempt=attempt):
                 self.outputs.collect(self._planned[task], attempt)
             case AskJobEnd():
@@ -354,6 +372,11 @@ class Controller:
         times = [*(source.next_wakeup() for source in sources), self.record_keeper.next_wakeup(now)]
         due = min(at for at in times if at is not None)
         return max(0, math.ceil((due - now) * 1000))
+
+    @property
+    def takeovers(self) -> "Sequence[Takeover]":
+        """Return the controllers that were killed and replaced so far."""
+        return () if self.takeover is None else self.takeover.all
 
     @property
     def last_moment(self) -> float | None:

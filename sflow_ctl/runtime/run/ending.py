@@ -19,6 +19,7 @@ from sflow_ctl.core.states import FirstCause, Outcome, Reason
 from sflow_ctl.plan.model import Plan
 from sflow_ctl.report.run_view import RunView
 from sflow_ctl.report.summary import Summary, UploadSummary, summary, summary_json
+from sflow_ctl.report.takeovers import Takeover
 from sflow_ctl.runtime.record import layout
 from sflow_ctl.runtime.record.disk import disk_reason
 
@@ -61,6 +62,7 @@ def conclude(
     job_ids: Sequence[str],
     resumed: "ResumedSummary | None" = None,
     record_error: OSError | None = None,
+    takeovers: Sequence[Takeover] = (),
 ) -> RunEnd:
     """Settle the outcome of a run that has stopped, and write its summary and results.
 
@@ -88,6 +90,7 @@ def conclude(
         refused=refused,
         output_problems=output_problems,
         resumed=resumed,
+        takeovers=takeovers,
     )
     end = RunEnd(status, state, whole, directory.path, outputs)
     if record_error is not None and finish.outcome is not Outcome.COMPLETED:

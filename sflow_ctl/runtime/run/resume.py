@@ -67,6 +67,8 @@ class PriorRun(Struct, frozen=True):
     """Of all controllers so far."""
     claim: HeldClaim | None
     """This process's claim on the run; None for a run that has completed or is only read."""
+    last_changes: dict[str, Change]
+    """The last change of state of each task that has one."""
 
     @property
     def incarnation(self) -> int:
@@ -102,10 +104,19 @@ def earlier_run(
     claim = None
     if must_claim and not is_completed:
         claim = claim_run(directory, max(reader.facts.incarnation, last.incarnation if last else 0))
+    return prior_run(directory, workspace, claim, is_completed=is_completed)
+
+
+def prior_run(
+    directory: Path, workspace: Path, claim: HeldClaim | None, *, is_completed: bool = False
+) -> PriorRun:
+    """Read what a run's earlier controllers have done. Raises: RunDirectoryError."""
     reader = RunReader(directory)  # another controller may have ended in between
     timeline = Timeline({})
+    last_changes = {}
     for change in reader.refresh():
         timeline.note(change.transition, change.wall_ns)
+        last_changes[change.transition.task] = change
     return PriorRun(
         directory,
         reader.facts,
@@ -117,6 +128,7 @@ def earlier_run(
         reader.journal.problems(),
         timeline,
         claim,
+        last_changes,
     )
 
 
@@ -191,7 +203,7 @@ def prior_results(
         elif task.name in held and not held[task.name].has_log:
             incomplete[task.name] = "its log had not arrived completely when its controller ended"
         elif task.has_values and not task.is_service:
-            values = outputs[task.name] = _outputs(run.directory, task)
+            values = outputs[task.name] = recorded_values(run.directory, task)
             if values is None and not (is_dry and task.name in held):
                 incomplete[task.name] = "its outputs.json cannot be read"
             elif has_masked(values, plan.secrets) and _reads_files(task) and _uses_outputs(plan):
@@ -366,7 +378,8 @@ def _uses_outputs(plan: Plan) -> bool:
     return any("outputs" in one.placeholder for task in plan.tasks for one in task.deferred)
 
 
-def _outputs(directory: Path, task: PlannedTask) -> dict[str, Any] | None:
+def recorded_values(directory: Path, task: PlannedTask) -> dict[str, Any] | None:
+    """Return the values of a task's outputs as its `outputs.json` has them; None if it cannot be read."""
     try:
         document = msgspec.json.decode(read_regular(directory / task.name / "outputs.json"))
     except (OSError, *UNREADABLE):

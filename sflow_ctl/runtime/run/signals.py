@@ -10,31 +10,25 @@ from typing import Self
 
 from protocol.errors import ExitStatus
 from protocol.machine.signal_pipe import SignalPipe
+from protocol.text.signal_names import signal_name
+from sflow_ctl.runtime.supervision.lifeline import Handlers, handle_with, release_signals, restore
+from sflow_ctl.runtime.supervision.supervisor import SUPERVISOR_DIED
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
-"""SIGHUP is added unless it is ignored: nohup keeps its meaning."""
+KILLED_SUPERVISOR = "the death of the process that was started"
+"""Where a run is stopped because its supervisor was killed."""
 
 _EARLY: dict[int, ExitStatus] = {
     signal.SIGINT: ExitStatus.INTERRUPTED,
     signal.SIGTERM: ExitStatus.TERMINATED,
     signal.SIGHUP: ExitStatus.HANGUP,
+    SUPERVISOR_DIED: ExitStatus.TERMINATED,
 }
 """Exit statuses. The other signals announce the end of the job's time."""
 
-Handlers = dict[int, "signal._HANDLER"]
 
-
-def _handle_with(handler: Callable[[int, FrameType | None], None]) -> Handlers:
-    """Install a handler for all signals that stop a run; return the handlers before."""
-    numbers = list(SIGNALS)
-    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
-        numbers.append(signal.SIGHUP)
-    return {number: signal.signal(number, handler) for number in numbers}
-
-
-def _restore(handlers: Handlers) -> None:
-    for number, handler in handlers.items():
-        signal.signal(number, handler)
+def stop_name(number: int) -> str:
+    """Return how a signal that stops a run is called."""
+    return KILLED_SUPERVISOR if number == SUPERVISOR_DIED else signal_name(number)
 
 
 class SignalInbox:
@@ -47,13 +41,14 @@ class SignalInbox:
 
     def __enter__(self) -> Self:
         self._pipe = SignalPipe()
-        self._old_handlers = _handle_with(self._on_signal)
+        self._old_handlers = handle_with(self._on_signal)
+        release_signals()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        _restore(self._old_handlers)
+        restore(self._old_handlers)
         assert self._pipe is not None
         self._pipe.close()
 
@@ -83,13 +78,13 @@ class _Handled:
         self._old_handlers: Handlers = {}
 
     def __enter__(self) -> Self:
-        self._old_handlers = _handle_with(self._on_signal)
+        self._old_handlers = handle_with(self._on_signal)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        _restore(self._old_handlers)
+        restore(self._old_handlers)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         raise NotImplementedError
@@ -131,7 +126,7 @@ class StoppedEarlyError(BaseException):
     """A signal has stopped a run before its first task. Like `KeyboardInterrupt`, only the edge of the program catches it."""
 
     def __init__(self, number: int) -> None:
-        super().__init__(signal.Signals(number).name)
+        super().__init__(stop_name(number))
         self.status = _EARLY.get(number, ExitStatus.TIME_LIMIT)
 
 

@@ -6,35 +6,35 @@ Connects the parts and decides nothing about tasks: `planning.py` makes the plan
 
 import gc
 import os
+import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import msgspec
-from msgspec import Struct, field
+from msgspec import Struct
 from msgspec.structs import replace
 
-from protocol.ids import RankId
-from sflow_ctl.core.scheduler import Scheduler
-from sflow_ctl.format.expressions.templates import EVALUATOR
-from sflow_ctl.plan.log_paths import log_path, rank_log_path
 from sflow_ctl.plan.model import Plan
-from sflow_ctl.plan.monitors import monitor_orders
-from sflow_ctl.plan.secrets import SECRETS
 from sflow_ctl.planner.context import UNKNOWN_ADDRESS
-from sflow_ctl.report.run_view import RunView
+from sflow_ctl.runtime.assembly.parts import (
+    Record,
+    Shell,
+    make_clock,
+    make_controller,
+    make_monitor,
+    make_output,
+    make_scheduler,
+    open_journal,
+    open_record,
+)
 from sflow_ctl.runtime.fleet.fleet import Fleet, FleetRequest, open_fleet
 from sflow_ctl.runtime.fleet.local import LocalLauncher
-from sflow_ctl.runtime.journal.writer import Journal
 from sflow_ctl.runtime.logs.consumers.console import ConsoleSink
 from sflow_ctl.runtime.logs.service import OutputService
 from sflow_ctl.runtime.record import layout
-from sflow_ctl.runtime.record.claim import HeldClaim, own_claim
-from sflow_ctl.runtime.record.directory import ConnectionFacts, RunDirectory, RunFacts, run_facts
 from sflow_ctl.runtime.record.run_log import RunLog
-from sflow_ctl.runtime.record.summary_writer import SummaryWriter
 from sflow_ctl.runtime.run.controller import Controller
 from sflow_ctl.runtime.run.ending import RunEnd, conclude, with_archive
 from sflow_ctl.runtime.run.options import RunOptions
@@ -46,15 +46,14 @@ from sflow_ctl.runtime.run.preflight import (
     log_beginning,
 )
 from sflow_ctl.runtime.run.signals import EndSignals
+from sflow_ctl.runtime.supervision.handover import end_succession, hand_over_run
 
 if TYPE_CHECKING:
-    from sflow_ctl.core.actions.resume import PriorResult
-    from sflow_ctl.report.resumed import ResumedSummary
+    from sflow_ctl.core.scheduler import Scheduler
     from sflow_ctl.runtime.artifacts.fetching import FetchDisplay
     from sflow_ctl.runtime.artifacts.transfer import Progress
     from sflow_ctl.runtime.monitor.recorder import MonitorRecorder
-    from sflow_ctl.runtime.slurm.job_clock import JobClock
-    from sflow_ctl.runtime.viewing.messages import Change
+    from sflow_ctl.runtime.supervision.history import TakenOver
 
 OUTPUT_DRAIN_S = 30.0
 """How long the end of a run waits for output in transit."""
@@ -69,30 +68,6 @@ class Terminal(Struct, frozen=True):
     """Make the progress display of artifacts, if some must be fetched."""
     print_line: Callable[[str], object]
     """Print what the run waits for before it can begin."""
-
-
-class _Record(Struct):
-    """An open run directory, and the results of an earlier controller."""
-
-    directory: RunDirectory
-    facts: RunFacts
-    prior: "dict[str, PriorResult]" = field(default_factory=dict)
-    state: RunView | None = None
-    resumed: "ResumedSummary | None" = None
-    kept: "list[Change]" = field(default_factory=list)
-    """The last changes of tasks that are not run again."""
-    claim: HeldClaim | None = None
-
-
-class _Shell(Struct, frozen=True):
-    """The destinations that a controller writes to."""
-
-    record: _Record
-    output: OutputService
-    journal: Journal
-    log: RunLog
-    job_clock: "JobClock | None"
-    monitor: "MonitorRecorder | None"
 
 
 def run_plan(planned: PlannedRun, options: RunOptions, launcher: LocalLauncher, terminal: Terminal) -> RunEnd:
@@ -154,22 +129,43 @@ def _run(
         from sflow_ctl.runtime.artifacts.contents import with_contents  # most runs have none
 
         planned = replace(planned, plan=with_contents(planned.plan))
-    record = _open_record(planned, options, fleet)
-    directory = record.directory
+    record = open_record(planned, options, fleet)
     resumed = _resumed_lines(planned, record)
     for line in resumed:
         terminal.print_line(line)
-    output = _make_output(planned, fleet, record, terminal.open_console(directory.path))
+    scheduler = make_scheduler(planned, options, fleet, record)
+
+    def log_begin(log: RunLog) -> None:
+        log_beginning(log, planned.run_id, planned.plan, resumed, fetched)
+
+    return carry_out(planned, options, fleet, terminal, record, scheduler, log_begin)
+
+
+def carry_out(
+    planned: PlannedRun,
+    options: RunOptions,
+    fleet: Fleet,
+    terminal: Terminal,
+    record: Record,
+    scheduler: "Scheduler",
+    log_begin: Callable[[RunLog], object],
+    taken_over: "TakenOver | None" = None,
+) -> RunEnd:
+    """Run the loop with an open record; return once all has stopped. `taken_over` is what a killed controller has left."""
+    directory = record.directory
+    followed = None if taken_over is None else taken_over.followed
+    output = make_output(planned, fleet, record, terminal.open_console(directory.path), followed)
     with ExitStack() as ends:
         log = RunLog(directory.path / layout.RUN_LOG, options.log_level)
         ends.callback(log.close)
-        log_beginning(log, planned.run_id, planned.plan, resumed, fetched)
-        journal = _open_journal(planned, record)
+        log_begin(log)
+        journal = open_journal(planned, record)
         ends.callback(journal.close)
-        clock = _clock(planned)
-        monitor = _make_monitor(planned, directory.path, log, output)
-        shell = _Shell(record, output, journal, log, clock, monitor)
-        controller = _make_controller(planned, options, fleet, shell)
+        clock = make_clock(planned)
+        monitor = make_monitor(planned, directory.path, log, output)
+        shell = Shell(record, output, journal, log, clock, monitor)
+        hand_over = partial(hand_over_run, planned, options, fleet, record)
+        controller = make_controller(planned, fleet, shell, scheduler, hand_over)
         gc.freeze()  # the plan lives as long as the run: no garbage collection need scan it
         output.start()
         if record.claim is not None:
@@ -187,7 +183,11 @@ def _run(
             closing.callback(_close_output, output, fleet)
             closing.callback(directory.remove_connection)
             closing.callback(directory.make_the_rest(planned.plan))
+            if taken_over is not None:
+                controller.continue_after(taken_over)
             finish = controller.run(fleet.early)
+            if controller.takeover is not None:
+                controller.takeover.record(time.monotonic())
         end = conclude(
             finish,
             directory=directory,
@@ -199,6 +199,7 @@ def _run(
             job_ids=[job.allocation.job_id for job in planned.jobs],
             resumed=record.resumed,
             record_error=controller.record_keeper.error,
+            takeovers=controller.takeovers,
         )
         controller.summary.finish(end.summary)
         if monitor is not None:
@@ -206,6 +207,7 @@ def _run(
         if planned.plan.upload_all is not None:
             end = _with_archive(planned.plan, end, fleet, shell, controller, signals, terminal)
         log.info(f"run {end.summary.outcome}: exit status {int(end.status)}")
+        end_succession()
     return end
 
 
@@ -223,7 +225,7 @@ def _with_archive(
     plan: Plan,
     end: RunEnd,
     fleet: Fleet,
-    shell: _Shell,
+    shell: Shell,
     controller: Controller,
     signals: EndSignals,
     terminal: Terminal,
@@ -242,143 +244,7 @@ def _fleet_request(planned: PlannedRun, options: RunOptions) -> FleetRequest:
     return FleetRequest(planned.plan, planned.run_id, options.fleet, planned.settings, planned.generation)
 
 
-def _open_record(planned: PlannedRun, options: RunOptions, fleet: Fleet) -> _Record:
-    """Make the run directory, or reopen that of a resumed run. Raises: RunDirectoryError."""
-    plan = planned.plan
-    directory = RunDirectory(planned.settings.output_dir, planned.run_id)
-    earlier = planned.earlier
-    before = (
-        None if earlier is None else msgspec.structs.replace(earlier.facts, incarnation=earlier.incarnation)
-    )
-    facts = run_facts(
-        planned.run_id, plan.workflow, options, fleet.common.marker, directory.path.absolute(), before
-    )
-    facts = msgspec.structs.replace(facts, sources=planned.sources)
-    record = _Record(directory, facts)
-    if earlier is None:
-        directory.create(plan, planned.workflow_yaml, facts, fleet.nonce)
-        record.claim = HeldClaim(directory.path, own_claim(facts.incarnation))
-    else:
-        from sflow_ctl.runtime.run.resume import kept_changes, kept_files, make_missing_logs, prior_results
-
-        record.claim = earlier.claim
-        record.prior, record.resumed = prior_results(earlier, plan)
-        record.state = RunView(plan)
-        tasks = earlier.state.tasks
-        record.state.tasks.update({name: tasks[name] for name in record.prior})
-        record.kept = kept_changes(earlier, record.prior)
-        files = kept_files(plan, record.prior)
-        directory.reopen(plan, planned.workflow_yaml, facts, fleet.nonce, files)
-        make_missing_logs(directory.path, plan, record.prior)
-    directory.write_connection(
-        ConnectionFacts(
-            run_id=planned.run_id,
-            pid=facts.pid,
-            host=facts.host,
-            client_endpoints=fleet.link.client_endpoints,
-            controller_key=fleet.keys.controller.public,
-            viewer_public=fleet.keys.viewer.public,
-            viewer_secret=fleet.keys.viewer.secret,
-        )
-    )
-    return record
-
-
-def _make_output(planned: PlannedRun, fleet: Fleet, record: _Record, console: ConsoleSink) -> OutputService:
-    gang_sizes = {task.name: task.world_size for task in planned.plan.tasks if task.world_size > 1}
-    paths = partial(_log_path_of, gang_sizes=gang_sizes)
-    earlier = None
-    if record.prior:
-        from sflow_ctl.runtime.logs.earlier_logs import EarlierLogs  # most runs are not resumed
-
-        attempts = {name: prior.attempt for name, prior in record.prior.items()}
-        earlier = EarlierLogs(record.directory.path, attempts, paths, gang_sizes)
-    return OutputService(
-        log_socket=fleet.link.logs,
-        client_socket=fleet.link.clients,
-        run_directory=record.directory.path,
-        node_of_key=fleet.link.admission.node_of_key,
-        log_path_of=paths,
-        gang_sizes=gang_sizes,
-        console=console,
-        prior=record.kept,
-        earlier=earlier,
-    )
-
-
-def _open_journal(planned: PlannedRun, record: _Record) -> Journal:
-    start = planned.earlier.journal_start if planned.earlier is not None else (1, 1)
-    return Journal(record.directory.path / layout.JOURNAL, record.facts.incarnation, *start)
-
-
-def _clock(planned: PlannedRun) -> "JobClock | None":
-    if not planned.jobs:
-        return None
-    from sflow_ctl.runtime.slurm.job_clock import clock_of
-
-    return clock_of([job.allocation for job in planned.jobs])
-
-
-def _make_controller(
-    planned: PlannedRun,
-    options: RunOptions,
-    fleet: Fleet,
-    shell: _Shell,
-) -> Controller:
-    plan, record = planned.plan, shell.record
-    fleet.link.signatures = plan.signatures
-    fleet.link.secrets = SECRETS.values() if plan.secrets else ()
-    fleet.link.monitoring = monitor_orders(plan.monitors, plan.tasks) if plan.monitors else None
-    scheduler = Scheduler(
-        plan,
-        stream_logs=not options.quiet,
-        gone_at=planned.gone_at,
-        headroom_s=planned.settings.headroom_s,
-        fence_s=fleet.fence_s,
-        missing=fleet.missing,
-        earlier=record.prior,
-        evaluator=EVALUATOR,
-    )
-    state = record.state or RunView(plan)
-    earlier = None if planned.earlier is None else planned.earlier.timeline
-    controller = Controller(
-        scheduler=scheduler,
-        link=fleet.link,
-        launcher=fleet.launcher,
-        output=shell.output,
-        journal=shell.journal,
-        log=shell.log,
-        directory=record.directory,
-        configs=fleet.configs,
-        common=fleet.common,
-        state=state,
-        summary=SummaryWriter(record.directory.path, record.facts, state, earlier),
-        job_clock=shell.job_clock,
-        monitor=shell.monitor,
-    )
-    if record.prior:
-        from sflow_ctl.runtime.run.resume import take_over_values  # most runs are not resumed
-
-        take_over_values(controller.outputs, plan, record.prior)
-    return controller
-
-
-def _make_monitor(
-    planned: PlannedRun, path: Path, log: RunLog, output: OutputService
-) -> "MonitorRecorder | None":
-    if not planned.plan.monitors:
-        return None
-    from sflow_ctl.runtime.monitor.recorder import MonitorRecorder
-
-    def warn(text: str) -> None:
-        log.warning(text)
-        output.say(f"warning: {text}")
-
-    plan_of = planned.earlier.plans.of if planned.earlier is not None else None
-    return MonitorRecorder(path, planned.plan, warn, plan_of)
-
-
-def _resumed_lines(planned: PlannedRun, record: _Record) -> list[str]:
+def _resumed_lines(planned: PlannedRun, record: Record) -> list[str]:
     if planned.earlier is None or record.resumed is None:
         return []
     from sflow_ctl.report.resumed import resumed_lines
@@ -390,11 +256,3 @@ def _close_output(output: OutputService, fleet: Fleet) -> None:
     """Close the output service, then the sockets, unless its thread is stuck and still uses them."""
     if output.close(OUTPUT_DRAIN_S):
         fleet.link.close()
-
-
-def _log_path_of(rank: RankId, gang_sizes: dict[str, int]) -> str:
-    """Return the path of a rank's log. Raises: IndexError for a rank that its task does not have."""
-    task = rank.attempt.task
-    if rank.rank >= gang_sizes.get(task, 1):
-        raise IndexError(rank.rank)
-    return rank_log_path(task, rank.rank) if task in gang_sizes else log_path(task)

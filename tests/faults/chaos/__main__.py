@@ -92,7 +92,7 @@ def _inside(options: argparse.Namespace) -> int:
     chosen = decide(options.seed, tuple(options.kinds.split(",")), is_short=options.short)
     (directory / "schedule.json").write_bytes(msgspec.json.format(msgspec.json.encode(chosen)))
     site = local_site.LocalSite(chosen, directory)
-    workload.write(chosen, directory / "record", directory / "w.yaml")
+    workload.write(chosen, directory / "record", directory / "w.yaml", "type: local")
     log: list[str] = []
 
     def say(text: str) -> None:

@@ -9,7 +9,8 @@ from pathlib import Path
 from protocol.errors import FleetError
 from sflow_ctl.core.states import TaskState
 from sflow_ctl.report.summary import Summary, read_summary
-from sflow_ctl.runtime.record.journal import Entry, read_journal
+from sflow_ctl.runtime.journal.entry import Entry
+from sflow_ctl.runtime.journal.reader import EVERYTHING, entries_of
 
 LINE = re.compile(r"(?:\d+: ?|\[\S+\] ?)?(\S+#\d+\.\d+) (\d{6}) (\.{40})$")
 PART = re.compile(r"\S+#\d+\.\d+ \d{0,6}")
@@ -20,14 +21,16 @@ STATUSES = frozenset({0, 1, 3, 124, 130, 143})
 class Ended:
     """A run that has ended: its directory, its exit status, and what it printed."""
 
-    def __init__(self, directory: Path, record: Path, status: int, output: str, *, is_killed: bool) -> None:
+    def __init__(self, directory: Path, record: Path, status: int, output: str, *, is_excused: bool) -> None:
         self.directory, self.record = directory, record
         self.status, self.output = status, output
-        self.is_killed = is_killed
-        """Its controller was killed on purpose: it owes neither a status nor a summary."""
+        self.is_excused = is_excused
+        """Its controller was killed, or its disk was full when it ended: it owes neither a status nor a summary."""
 
     def violations(self) -> list[str]:
         """Return everything that is wrong."""
+        if not self.directory.exists():  # it ended before it had begun
+            return [*self._said_by_tasks(), *self._printed()]
         found = [*self._said_by_tasks(), *self._printed(), *self._written(), *self._logs()]
         return [sentence[:600] for sentence in found]
 
@@ -50,7 +53,7 @@ class Ended:
         for word in ("Traceback (most recent", "error[internal]", "InvalidTransition", "AssertionError"):
             if word in self.output:
                 yield f"printed {word}: {self.output[self.output.index(word) :][:500]}"
-        if not self.is_killed and self.status not in STATUSES:
+        if not self.is_excused and self.status not in STATUSES:
             yield f"exit status {self.status}: {self.output[-400:]}"
 
     def _written(self) -> Iterator[str]:
@@ -63,7 +66,7 @@ class Ended:
             return
         if isinstance(summary, str):
             yield summary
-        elif summary is not None and not self.is_killed:
+        elif summary is not None and not self.is_excused:
             states = {task.name: task.state for task in summary.tasks}
             if summary.exit_status != self.status:
                 yield f"exit status {self.status}, but {summary.exit_status} in the summary"
@@ -89,15 +92,19 @@ class Ended:
     def _summary(self) -> "Summary | str | None":
         path = self.directory / ".sflow/summary.json"
         if not path.exists():
-            return None if self.is_killed or NOT_BEGUN in self.output else f"no summary: {self.output[-500:]}"
+            return (
+                None if self.is_excused or NOT_BEGUN in self.output else f"no summary: {self.output[-500:]}"
+            )
         try:
             return read_summary(path.read_bytes())
         except (FleetError, ValueError) as error:
             return f"summary: {error}"
 
     def _entries(self) -> list[Entry]:
-        path = self.directory / ".sflow/events.jsonl"
-        return list(read_journal(path.read_bytes().splitlines())) if path.exists() else []
+        try:
+            return list(entries_of(self.directory, EVERYTHING))
+        except FileNotFoundError:
+            return []
 
     def _logs(self) -> Iterator[str]:
         """Every line of every log whole and once; all lines of what has completed."""

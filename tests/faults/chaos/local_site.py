@@ -70,9 +70,7 @@ class LocalSite(Site):
         )
         options = [f"--lost-after={chosen.lost_after_s}", f"--orphan-grace={chosen.orphan_grace_s}"]
         if not is_resume:
-            options.append(f"--nodes={chosen.nodes}")
-            if chosen.gpus_per_node:
-                options.append(f"--gpus-per-node={chosen.gpus_per_node}")
+            options.append("--simulate-gpus")
             if chosen.spools_logs:
                 options.append(f"--log-spool={self._home / 'spool'}")
         with output.open("ab") as file:

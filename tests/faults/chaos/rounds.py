@@ -26,6 +26,8 @@ class RoundRunner:
         self._round, self._site = chosen, site
         self._record, self._output = record, output
         self._say = say
+        self._was_full = False
+        """Its disk was full when the last run ended."""
 
     def run(self) -> list[str]:
         """Return all violations; the round stops at the first run that has some."""
@@ -49,7 +51,7 @@ class RoundRunner:
         return []
 
     def _before(self) -> tuple[set[str], int]:
-        ended = Ended(self._site.run_directory, self._record, 0, "", is_killed=True)
+        ended = Ended(self._site.run_directory, self._record, 0, "", is_excused=True)
         return {task for task in ended.completed() if not task.startswith("s")}, len(ended.starts())
 
     def _can_resume(self, ended: Ended) -> bool:
@@ -61,6 +63,7 @@ class RoundRunner:
         process = self._site.start(self._output, is_resume=is_resume)
         began = time.monotonic()
         self._say(f"  {'resume' if is_resume else 'run'} with {len(faults)} faults")
+        self._was_full = False
         found = self._follow(process, faults, began)
         status = self._site.status(process)
         took = time.monotonic() - began
@@ -69,8 +72,9 @@ class RoundRunner:
         with self._output.open("rb") as file:
             file.seek(before)
             output = file.read().decode(errors="replace")
-        is_killed = status in (None, -9, 137)
-        return Ended(self._site.run_directory, self._record, status or 0, output, is_killed=is_killed), found
+        is_excused = status in (None, -9, 137) or self._was_full
+        ended = Ended(self._site.run_directory, self._record, status or 0, output, is_excused=is_excused)
+        return ended, found
 
     def _follow(
         self, process: "subprocess.Popen[bytes]", faults: tuple[Fault, ...], began: float
@@ -88,6 +92,7 @@ class RoundRunner:
                 due.remove(one)
                 _, number, fault, repair = one
                 if repair is not None:
+                    self._was_full = self._was_full or (is_over and repair == self._site.free_disk)
                     repair()
                 elif fault is not None:
                     broken, repair = carry_out(self._site, process, fault)

@@ -34,6 +34,7 @@ class Work(msgspec.Struct, frozen=True, kw_only=True):
     """The service that it connects to at its start."""
     is_fixed: bool = False
     """It names its node, so it cannot move."""
+    on_node_lost: str = ""
 
 
 class Fault(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,6 +53,7 @@ class Round(msgspec.Struct, frozen=True, kw_only=True):
 
     seed: int
     nodes: int
+    spares: int
     gpus_per_node: int
     lost_after_s: int
     orphan_grace_s: int
@@ -89,11 +91,13 @@ def decide(seed: int, kinds: tuple[str, ...] = tuple(KINDS), *, is_short: bool =
     dice = random.Random(seed)
     nodes = dice.randint(2, 4)
     gpus = dice.choice((0, 2, 4))
+    spares = dice.choice((0, 0, 1))
     works = _works(dice, nodes, gpus, 4 if is_short else dice.randint(3, MAX_TASKS))
     runs = 1 if is_short else dice.choice((1, 1, 2))
     return Round(
         seed=seed,
-        nodes=nodes,
+        nodes=nodes + spares,
+        spares=spares,
         gpus_per_node=gpus,
         lost_after_s=dice.choice((2, 4)),
         orphan_grace_s=dice.choice((2, 5)),
@@ -128,6 +132,7 @@ def _works(dice: random.Random, nodes: int, gpus: int, count: int) -> tuple[Work
                 reads=reads,
                 calls=calls,
                 is_fixed=kind == "job" and dice.random() < 0.15,
+                on_node_lost=dice.choice(("", "", "elsewhere", "fail")),
             )
         )
     return tuple(works)

@@ -45,16 +45,19 @@ fi
 echo "end $me $attempt $rank $$" >> "$RECORD/record"
 """
 
-OPERATOR = "plain"
 
+def write(chosen: Round, record: Path, file: Path, backend: str) -> None:
+    """Write the workflow of a round, whose tasks record what they do in `record`.
 
-def write(chosen: Round, record: Path, file: Path, backend: str = "") -> None:
-    """Write the workflow of a round, whose tasks record what they do in `record`."""
+    `backend` are the fields of its backend beside the numbers of nodes and GPUs, in YAML's flow style.
+    """
     record.mkdir(parents=True, exist_ok=True)
     (record / "task.sh").write_text(SCRIPT)
     values = {work.name: work.value for work in chosen.works}
     tasks = "".join(_task(work, record, values) for work in chosen.works)
-    file.write_text(f'version: "0.1"\n{backend}workflow:\n  name: chaos\n  tasks:\n{tasks}')
+    size = f"nodes: {chosen.nodes}, spares: {chosen.spares}, gpus_per_node: {chosen.gpus_per_node}"
+    pool = f"backends: {{pool: {{{backend}, {size}}}}}\n"
+    file.write_text(f'version: "0.1"\n{pool}workflow:\n  name: chaos\n  tasks:\n{tasks}')
 
 
 def _task(work: Work, record: Path, values: dict[str, int | None]) -> str:
@@ -87,6 +90,8 @@ def _task(work: Work, record: Path, values: dict[str, int | None]) -> str:
         fields["restart"] = {"policy": "on_failure", "max": 50, "backoff": 0.1}
     else:
         fields["retries"] = {"count": 50, "interval": 0}
+    if work.on_node_lost:
+        fields["on_node_lost"] = work.on_node_lost
     if work.value is not None:
         fields["outputs"] = [{"pattern": "value = {value:d}"}]
     return f"    - {json.dumps(fields)}\n"

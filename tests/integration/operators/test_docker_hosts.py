@@ -116,7 +116,7 @@ def test_a_killed_controller_leaves_nothing_on_a_host(
 ) -> None:
     run = start(started, tmp_path, far(ssh_host(ssh_service), STUBBORN))
     up(run)
-    run.process.send_signal(signal.SIGKILL)
+    run.kill_both()
     run.finish()
     nothing_left(run)
     wait_until(lambda: not podman.containers(), "the container is gone")

@@ -143,7 +143,7 @@ def test_a_time_limit_removes_a_container_that_ignores_sigterm(
 def test_a_killed_controller_leaves_no_container(podman: Podman, started: list[Run], tmp_path: Path) -> None:
     run = start(started, tmp_path, one(STUBBORN))
     up(run)
-    run.process.send_signal(signal.SIGKILL)
+    run.kill_both()
     run.finish()
     nothing_left(run)
     wait_until(lambda: not podman.containers(), "the container is gone")

@@ -8,7 +8,7 @@ import pytest
 
 from sflow_ctl.report.summary import Summary
 from tests.integration.operators.podman import IMAGE, Podman
-from tests.support import Run, nothing_left, parent_of, wait_until
+from tests.support import Run, both_of, nothing_left, parent_of, wait_until
 
 DOCKER = f"{{type: docker, runtime: podman, image: '{IMAGE}', extra_args: ['--network=host']}}"
 CONTAINER = f"{{type: container, engine: podman, image: '{IMAGE}'}}"
@@ -169,7 +169,7 @@ def test_n4_the_keeper_removes_containers_when_all_others_are_killed(
     run = start(started, tmp_path, workflow(DOCKER, STUBBORN))
     up(run)
     (agent,) = run.agents()
-    ours = (run.process.pid, parent_of(agent), agent)
+    ours = (*both_of(run.process.pid), parent_of(agent), agent)
     for number in (signal.SIGSTOP, signal.SIGKILL):
         for pid in ours:
             os.kill(pid, number)

@@ -5,7 +5,7 @@ test ignores fails the test, at the next event or at its end.
 """
 
 from collections.abc import Iterator
-from typing import Any, Self, SupportsIndex, TypeVar, overload
+from typing import Any, Self, SupportsIndex, TypeVar, cast, overload
 
 from protocol.messages.orders import Lease, Spawn, Stop, ToAgent
 from sflow_ctl.core.commands import (
@@ -28,6 +28,7 @@ from sflow_ctl.core.model.run import Run
 from sflow_ctl.core.model.task import Task
 from sflow_ctl.core.scheduler import Scheduler
 from sflow_ctl.core.states import TaskState, Transition
+from sflow_ctl.core.takeover import Rebuilt, Recorded, rebuild
 from sflow_ctl.format.expressions.templates import EVALUATOR
 from sflow_ctl.plan.model import Plan
 from tests.unit.core.command_checks import CommandChecks
@@ -148,6 +149,20 @@ class Driver:
             self._checks.check(command)
         self.commands += commands
         return commands
+
+    def rebuild(self, journal: list[tuple[float, SchedulerEvent]], recorded: Recorded) -> Rebuilt:
+        """Rebuild the scheduler from the journal of a controller that was killed; check its commands once more."""
+        driver = self
+
+        class Checked:
+            """The scheduler, as `rebuild` uses it."""
+
+            run = self.run
+
+            def handle(self, event: SchedulerEvent, now: float) -> list[Command]:
+                return driver.handle(event, now)
+
+        return rebuild(cast("Scheduler", Checked()), journal, recorded)
 
     def check_nothing_ignored(self) -> None:
         """Fail if the test has not looked at an exceptional command of the last call."""

@@ -45,6 +45,7 @@ from sflow_ctl.core.events import (
     WakeUp,
 )
 from sflow_ctl.core.model.resources import MAX_RANKS
+from sflow_ctl.core.takeover import Recorded
 from sflow_ctl.plan.model import Plan
 from tests.unit.agent.driver import CheckedCore
 from tests.unit.core.driver import Driver
@@ -102,6 +103,8 @@ class Behaviour:
     fence_s: float = 0.0
     """How long processes of an agent that is gone may live on."""
     stop_at: float | None = None
+    takeovers: tuple[float, ...] = ()
+    """When the controller is killed, and another one takes the run over."""
     window: int = MAX_RANKS
     """How many orders an agent may have that it has not answered."""
 
@@ -125,6 +128,8 @@ class Fleet:
         self._channels: list[Channel[ToAgent]] = [Channel() for _ in plan.nodes]
         self._abandoned: set[int] = set()
         self._session_number = itertools.count()
+        self._number = 1
+        """Of the controller."""
         self._leased: dict[str, set[str]] = {}
         """All ports that a task ever had."""
         self._services = {task.name for task in plan.tasks if task.has_readiness}
@@ -136,6 +141,8 @@ class Fleet:
         for _ in range(behaviour.agent_crashes):
             agent = self._random.choice(self._agents)
             self._at(self._random.random() * 20, lambda agent=agent: self._crash(agent))  # type: ignore[misc]
+        for killed_at in behaviour.takeovers:
+            self._at(killed_at, self._take_over)
         if behaviour.stop_at is not None:
             self._at(behaviour.stop_at, lambda: self._tell(StopRequested(signal="SIGINT")))
 
@@ -156,6 +163,33 @@ class Fleet:
                 action()
             assert self._now < limit_s, "the run does not end"
 
+    # ---------------------------------------------------------------- a controller that is killed
+
+    def _take_over(self) -> None:
+        """Replace the controller by one that has nothing of it but the journal; agents notice after a while."""
+        if self.finish is not None:
+            return
+        journal, before = self.driver.journal, self.driver.commands
+        recorded = self._random.randint(0, 3)  # changes that were decided last, and not written
+        changes = [one for one in before if isinstance(one, RecordTransition)]
+        uploads = [one for one in before if isinstance(one, RecordUploads)]
+        self._number += 1
+        self.driver = Driver(
+            self.plan, fence_s=self._behaviour.fence_s, max_unanswered=self._behaviour.window
+        )
+        self.scheduler = self.driver.scheduler
+        self._sessions = ["" for _ in self.plan.nodes]
+        self._newest = [(0, -1) for _ in self.plan.nodes]
+        self._channels = [Channel() for _ in self.plan.nodes]
+        written = max(0, len(changes) - recorded)
+        rebuilt = self.driver.rebuild(journal, Recorded(transitions=written, uploads=len(uploads)))
+        assert self.driver.commands == before, "the journal replays to other commands"
+        assert [one for one in rebuilt.lost if isinstance(one, RecordTransition)] == changes[written:]
+        for command in rebuilt.again:
+            self._perform(command)
+        for agent in self._agents:
+            self._at(self._random.random() * 3, lambda agent=agent: self._reconnect(agent))  # type: ignore[misc]
+
     # ---------------------------------------------------------------- time and the link
 
     def _at(self, delay: float, action: Callable[[], None]) -> None:
@@ -173,11 +207,16 @@ class Fleet:
         for command in self.driver.handle(event, self._now):
             self._perform(command)
 
+    def _tell_later(self, delay: float, event: SchedulerEvent) -> None:
+        """Report an outcome to the present controller: with it, what it waits for is lost."""
+        number = self._number
+        self._at(delay, lambda: self._tell(event) if number == self._number else None)
+
     def _perform(self, command: Command) -> None:
         match command:
             case AcceptAgent(node=node, session=session, kill=kill):
                 self._sessions[node], self._channels[node] = session, Channel()
-                self._order_agent(node, Welcome(session=session, incarnation=1, kill=kill))
+                self._order_agent(node, Welcome(session=session, incarnation=self._number, kill=kill))
             case SendToAgent(node=node, message=message):
                 self._order_agent(node, message)
             case AbandonNode(node=node):
@@ -185,10 +224,10 @@ class Fleet:
                 self._orphan(self._agents[node])
             case AwaitLog(rank=rank):
                 if self._random.random() >= self._behaviour.lost_logs:
-                    self._at(self._random.random() * 5, lambda: self._tell(LogArrived(rank=rank)))
+                    self._tell_later(self._random.random() * 5, LogArrived(rank=rank))
             case CollectOutputs(task=task, attempt=attempt):
                 found = OutputsCollected(task=task, attempt=attempt, values={"rate": 1.5})
-                self._at(self._random.random() * 3, lambda: self._tell(found))
+                self._tell_later(self._random.random() * 3, found)
             case RecordTransition() | RecordWaiting() | RecordUploads() | Warn() | AskJobEnd():
                 pass  # for people
             case FinishRun():

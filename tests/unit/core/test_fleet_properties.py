@@ -16,6 +16,7 @@ from sflow_ctl.plan.model import (
     Restart,
 )
 from sflow_ctl.plan.results import PlannedOutput
+from sflow_ctl.plan.words import OnNodeLost
 from tests.unit.core.driver import replay
 from tests.unit.core.fleet import Behaviour, Fleet
 from tests.unit.core.plans import HTTP, a_plan, a_task
@@ -108,8 +109,32 @@ def plans(draw: st.DrawFn) -> Plan:
         upload = FileUpload(target="res", pattern="*.txt", on_error=must)
         env = {**tasks[index].env, "SFLOW_TASK_OUTPUT_DIR": "/run/t"}
         tasks[index] = msgspec.structs.replace(tasks[index], uploads=(upload,), env=env)
+    for index, task in enumerate(tasks):
+        rule: OnNodeLost | None = draw(st.sampled_from([None, None, "fail", "elsewhere", "elsewhere"]))
+        tasks[index] = msgspec.structs.replace(task, on_node_lost=rule)
     plan = a_plan(*tasks, nodes=NODES, gpus=GPUS, max_running=draw(st.sampled_from([None, None, 2, 5])))
+    if draw(st.booleans()):
+        plan = with_spare(plan)
     return msgspec.structs.replace(plan, stop_timeout_s=draw(st.sampled_from([None, None, 0.0, 8.0])))
+
+
+def with_spare(plan: Plan) -> Plan:
+    """Return the plan with one more node, which is held back, and to which tasks may move."""
+    last = plan.nodes[-1]
+    spare = msgspec.structs.replace(
+        last, index=last.index + 1, backend_index=last.backend_index + 1, name="spare", is_spare=True
+    )
+
+    def wider(place: Placement | None) -> Placement | None:
+        if place is None or not place.is_flexible:
+            return place
+        return msgspec.structs.replace(place, nodes=(*place.nodes, spare.index))
+
+    tasks = tuple(
+        msgspec.structs.replace(task, placement=wider(task.placement), elsewhere=wider(task.elsewhere))
+        for task in plan.tasks
+    )
+    return msgspec.structs.replace(plan, nodes=(*plan.nodes, spare), tasks=tasks)
 
 
 def by_name(tasks: list[PlannedTask], name: str) -> PlannedTask:
@@ -154,10 +179,11 @@ behaviours = st.builds(
     silence=st.sampled_from([0.0, 0.5]),
     lost_logs=st.sampled_from([0.0, 0.3]),
     disconnects=st.sampled_from([0, 0, 1, 3]),
-    agent_crashes=st.sampled_from([0, 0, 0, 1]),
+    agent_crashes=st.sampled_from([0, 0, 0, 1, 2]),
     fence_s=st.sampled_from([0.0, 15.0]),
     stop_at=st.sampled_from([None, None, None, 0.05, 3.0]),
     window=st.sampled_from([1, 2, 256]),
+    takeovers=st.sampled_from([(), (), (0.05,), (2.0,), (6.0,), (1.0, 1.5), (0.5, 4.0, 15.0)]),
 )
 
 
@@ -208,6 +234,20 @@ def test_a_bad_link_alone_never_fails_a_run(plan: Plan, seed: int) -> None:
     if not any(task.finally_when for task in plan.tasks):
         ran = [task for task in fleet.scheduler.run.tasks if not is_after_failure(plan, task.plan)]
         assert all(task.state is TaskState.COMPLETED for task in ran)
+
+
+@hypothesis.settings(deadline=None, max_examples=100, suppress_health_check=list(hypothesis.HealthCheck))
+@hypothesis.given(plan=plans(), seed=st.integers(0, 2**32), killed_at=st.floats(0.0, 20.0))
+def test_a_controller_that_dies_never_fails_a_run(plan: Plan, seed: int, killed_at: float) -> None:
+    hypothesis.assume(fits(plan))
+    hypothesis.assume(not any(task.timeout_s or task.wait_s or task.is_main for task in plan.tasks))
+    behaviour = Behaviour(max_delay_s=0.1, leftovers=0.2, takeovers=(killed_at, killed_at + 2.5))
+    fleet = Fleet(plan, seed, behaviour)
+    fleet.run()
+    assert fleet.finish is not None
+    assert fleet.finish.outcome is Outcome.COMPLETED
+    attempts = [task.attempt.number for task in fleet.scheduler.run.tasks]
+    assert max(attempts) == 1  # nothing is started again
 
 
 def is_after_failure(plan: Plan, task: PlannedTask) -> bool:

@@ -107,7 +107,8 @@ SAME: dict[str, object] = {
     "keeps_gpus": True, "claims_nodes_until": "task_ready", "heeds_claims": True,
     "required_paths": (("x", "/x"),), "timeout_s": 9.0, "deadlines_s": (9.0,), "wait_s": 9.0,
     "hang": HangPolicy(no_output_s=3.0), "stopping": Stopping(grace_s=9.0), "retries": Retries(count=9),
-    "restart": Restart(), "on_failure": "drain", "on_node_lost": "fail", "min_ready": 9, "is_main": True, "finally_when": "after_stop",
+    "restart": Restart(), "on_failure": "drain", "on_node_lost": "fail", "min_ready": 9,
+    "is_main": True, "finally_when": "after_stop",
     "is_log_direct": True, "lends_gpus": True, "chooses_step_nodes": True,
     "uploads": (FileUpload(target="res", pattern="*"),),
 }  # fmt: skip

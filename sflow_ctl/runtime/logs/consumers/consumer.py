@@ -4,8 +4,23 @@ A consumer gets chunks as they arrive; one that falls behind reads the rank's fi
 bounded. All consumers belong to the output thread.
 """
 
-from protocol.ids import RankId
+from collections.abc import Mapping
+
+from msgspec import Struct
+
+from protocol.ids import AttemptId, RankId
 from sflow_ctl.runtime.logs.store import RankLog
+
+
+class FollowedLogs(Struct, frozen=True):
+    """How far a controller that was killed had come with the logs of its run."""
+
+    attempts: Mapping[str, int]
+    """The last attempt of each task that has begun."""
+    open_attempts: frozenset[AttemptId]
+    """Those that are not over."""
+    ranks: frozenset[RankId]
+    """All ranks that it had ordered."""
 
 
 class LogConsumer:
@@ -18,6 +33,10 @@ class LogConsumer:
     def must_finish(self, _rank: RankId, /) -> bool:
         """True if the rank's exit waits until this consumer `has_all` of its log."""
         return False
+
+    def begin_at(self, _rank: RankId, offset: int, /) -> int:
+        """Return where to begin with the log of a rank that an earlier controller had followed as far as `offset`."""
+        return offset
 
     def open(self, log: RankLog, offset: int) -> None:
         """Begin to consume this log, from `offset` on."""

@@ -15,7 +15,7 @@ from protocol.ids import AttemptId, RankId
 from protocol.machine.log_file import open_log
 from protocol.machine.named_file import keep_at_path
 from sflow_ctl.plan.log_paths import earlier_log_path, log_path
-from sflow_ctl.runtime.logs.consumers.consumer import LogConsumer
+from sflow_ctl.runtime.logs.consumers.consumer import FollowedLogs, LogConsumer
 from sflow_ctl.runtime.logs.cursor import Cursor
 from sflow_ctl.runtime.logs.late_lines import add_late_lines, rank_prefix
 from sflow_ctl.runtime.logs.store import RankLog
@@ -77,6 +77,19 @@ class GangLogs(LogConsumer):
         self._attempts: dict[str, int] = {}
         """The newest attempt of each task."""
         self._has_complained = False
+        self._remerged: frozenset[AttemptId] = frozenset()
+        self._is_anew: set[AttemptId] = set()
+        """Attempts whose merged log is replaced by a new one when its first rank is opened."""
+
+    def take_over(self, left: FollowedLogs) -> None:
+        """Continue after a controller that was killed; how far it had come with attempts that are not over is not known."""
+        self._attempts.update({task: number for task, number in left.attempts.items() if task in self._sizes})
+        self._remerged = frozenset(one for one in left.open_attempts if one.task in self._sizes)
+        self._is_anew = set(self._remerged)
+
+    def begin_at(self, rank: RankId, offset: int, /) -> int:
+        """Return 0 for an attempt whose logs are merged anew: the ranks' own files have everything."""
+        return 0 if rank.attempt in self._remerged else offset
 
     def must_finish(self, rank: RankId) -> bool:
         """Return True for one of several ranks: its exit waits for the merged log."""
@@ -95,6 +108,10 @@ class GangLogs(LogConsumer):
             return
         self._parts[log] = _MergedRank(log, prefix, Cursor(log, offset))
         self._begin_attempt(log)
+        if log.rank.attempt in self._is_anew:
+            self._is_anew.discard(log.rank.attempt)
+            with suppress(OSError):
+                os.ftruncate(self._file(log.rank.attempt), 0)
 
     def offer(self, log: RankLog, offset: int, body: memoryview, now: float) -> None:
         """Merge a chunk whose end is the log's position."""

@@ -1,0 +1,161 @@
+"""`sflow-ctl explain`: why tasks wait, why they are not ready, why they ended."""
+
+import time
+from pathlib import Path
+
+import click
+import msgspec
+
+from protocol.errors import ExitStatus
+from sflow_ctl.cli.closing import print_cause
+from sflow_ctl.cli.options.run_option import output_dir_option, state_text
+from sflow_ctl.cli.options.run_words import run_and_tasks
+from sflow_ctl.cli.terminal.columns import display_path
+from sflow_ctl.cli.terminal.lines import print_json, print_line
+from sflow_ctl.core.events import AgentJoined, AgentLost
+from sflow_ctl.core.states import Transition
+from sflow_ctl.planner.show.text import probe_text
+from sflow_ctl.report.cause import next_lines, resume_commands
+from sflow_ctl.report.explanation import Explanation, RunFactsNow, explain, needs_a_word
+from sflow_ctl.report.summary import Summary
+from sflow_ctl.runtime.record.reader import Liveness, RunReader, last_lines
+from sflow_ctl.runtime.viewing.journal_feed import JournalFeed
+
+MAX_TASKS = 20
+LOG_LINES = 10
+_OF_NODES = (b'"agent_joined"', b'"agent_lost"')
+
+
+class ExplainedTask(msgspec.Struct, frozen=True, kw_only=True):
+    """One task of `explain --json`."""
+
+    explanation: Explanation
+    log: str | None
+    """The path of the log that has the evidence."""
+    log_tail: tuple[str, ...]
+    """Its last lines."""
+
+
+class ExplainReport(msgspec.Struct, frozen=True, kw_only=True):
+    """`explain --json`."""
+
+    version: int = 1
+    """The version of this format; it grows when a field changes its meaning."""
+    run_id: str
+    directory: str
+    liveness: Liveness
+    text: str
+    """The state of the run as a sentence."""
+    tasks: tuple[ExplainedTask, ...]
+    left_out: int
+    """Tasks that would be explained as well, but for their number."""
+    next: tuple[str, ...]
+    """Commands to go on with."""
+
+
+@click.command(name="explain")
+@click.argument("words", nargs=-1, metavar="[RUN] [TASK]...")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@output_dir_option
+def explain_(words: tuple[str, ...], as_json: bool, output_dir: Path) -> int:
+    """Say why tasks wait, why they are not ready, and why they ended: causes, evidence, the next command.
+
+    RUN is a run directory, a run id or the beginning of one. Default: the newest live run, else the newest. Without TASK all
+    tasks are explained that wait, are not ready, or did not complete.
+    """
+    reader, names = run_and_tasks(words, output_dir)
+    run = run_now(reader)
+    ended = reader.summary()
+    chosen = names or [task.name for task in reader.plan.tasks if needs_a_word(run, task)]
+    explained = [_with_log(reader, explain(run, name)) for name in chosen[:MAX_TASKS]]
+    left_out = max(0, len(chosen) - MAX_TASKS)
+    commands = _next(reader, run, ended, chosen)
+    if as_json:
+        status = reader.status()
+        print_json(
+            ExplainReport(
+                run_id=reader.facts.run_id,
+                directory=str(reader.directory.absolute()),
+                liveness=status.liveness,
+                text=state_text(reader, ended),
+                tasks=tuple(explained),
+                left_out=left_out,
+                next=tuple(commands),
+            )
+        )
+        return int(ExitStatus.OK)
+    print_line(state_text(reader, ended))
+    if ended is not None and not names:
+        print_cause(reader.state, ended, reader.directory)
+        cause = ended.cause.task if ended.cause is not None else None
+        explained = [one for one in explained if one.explanation.task != cause]
+    for one in explained:
+        print_line("\n".join(_lines(one)))
+    if left_out:
+        print_line(f"... and {left_out} more: name them, or a pattern")
+    if not chosen and ended is None:
+        print_line("nothing waits: every task runs, is ready or has completed")
+    if commands and (ended is None or names or ended.cause is None):
+        print_line("\n".join(next_lines(commands)))
+    return int(ExitStatus.OK)
+
+
+def run_now(reader: RunReader) -> RunFactsNow:
+    """Return what a run's files say of it now."""
+    status = reader.status()
+    history: dict[str, list[tuple[int, Transition]]] = {}
+    for change in reader.refresh():
+        history.setdefault(change.transition.task, []).append((change.wall_ns, change.transition))
+    is_live = status.liveness in (Liveness.RUNNING, Liveness.UNKNOWN)
+    if status.liveness is Liveness.DEAD:
+        reader.state.lose_live_tasks()
+    joined, lost = _nodes(reader)
+    return RunFactsNow(
+        state=reader.state,
+        history=history,
+        now_ns=time.time_ns() if is_live else reader.last_wall_ns,
+        joined=joined,
+        lost=lost,
+        is_live=is_live,
+        probe_text=probe_text,
+    )
+
+
+def _nodes(reader: RunReader) -> tuple[frozenset[int], dict[int, str]]:
+    joined: set[int] = set()
+    lost: dict[int, str] = {}
+    for entry in JournalFeed(reader.directory).entries(_OF_NODES):
+        if isinstance(entry.event, AgentJoined):
+            joined.add(entry.event.hello.node)
+            lost.pop(entry.event.hello.node, None)
+        elif isinstance(entry.event, AgentLost):
+            lost[entry.event.node] = entry.event.reason
+    return frozenset(joined), lost
+
+
+def _with_log(reader: RunReader, explanation: Explanation) -> ExplainedTask:
+    path = reader.log_path(explanation.task, explanation.rank)
+    if not explanation.needs_log or not path.exists():
+        return ExplainedTask(explanation=explanation, log=None, log_tail=())
+    return ExplainedTask(explanation=explanation, log=str(path), log_tail=tuple(last_lines(path, LOG_LINES)))
+
+
+def _lines(one: ExplainedTask) -> list[str]:
+    lines = [one.explanation.headline, *(f"  {reason.text}" for reason in one.explanation.because)]
+    if one.log is not None:
+        lines.append(
+            f"  the end of {display_path(Path(one.log))}:"
+            if one.log_tail
+            else f"  {display_path(Path(one.log))} is empty"
+        )
+        lines += [f"    | {line}" for line in one.log_tail]
+    return lines
+
+
+def _next(reader: RunReader, run: RunFactsNow, ended: Summary | None, chosen: list[str]) -> list[str]:
+    """Return the commands that help on."""
+    where = display_path(reader.directory)
+    started = [name for name in chosen if run.state.tasks[name].attempts]
+    logs = [f"sflow-ctl logs --run {where} {started[0]}"] if len(started) == 1 else []
+    is_unfinished = not run.is_live and (ended is None or ended.exit_status != 0)
+    return [*logs, *(resume_commands(where) if is_unfinished else [])]

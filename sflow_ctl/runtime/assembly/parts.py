@@ -1,0 +1,234 @@
+"""Makes the parts of a run's controller: the open run directory, output, journal, clock, monitor, and the controller itself.
+
+Connects them and decides nothing. Called by `run/workflow.py`, which closes them.
+"""
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+import msgspec
+from msgspec import Struct, field
+
+from protocol.ids import RankId
+from sflow_ctl.core.scheduler import Scheduler
+from sflow_ctl.format.expressions.templates import EVALUATOR
+from sflow_ctl.plan.log_paths import log_path, rank_log_path
+from sflow_ctl.plan.monitors import monitor_orders
+from sflow_ctl.plan.secrets import SECRETS
+from sflow_ctl.report.run_view import RunView
+from sflow_ctl.runtime.fleet.fleet import Fleet
+from sflow_ctl.runtime.journal.writer import Journal
+from sflow_ctl.runtime.logs.consumers.console import ConsoleSink
+from sflow_ctl.runtime.logs.service import OutputService
+from sflow_ctl.runtime.record import layout
+from sflow_ctl.runtime.record.claim import HeldClaim, own_claim
+from sflow_ctl.runtime.record.directory import ConnectionFacts, RunDirectory, RunFacts, run_facts
+from sflow_ctl.runtime.record.run_log import RunLog
+from sflow_ctl.runtime.record.summary_writer import SummaryWriter
+from sflow_ctl.runtime.run.controller import Controller
+from sflow_ctl.runtime.run.options import RunOptions
+from sflow_ctl.runtime.run.planning import PlannedRun
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from sflow_ctl.core.actions.resume import PriorResult
+    from sflow_ctl.report.resumed import ResumedSummary
+    from sflow_ctl.runtime.logs.consumers.consumer import FollowedLogs
+    from sflow_ctl.runtime.monitor.recorder import MonitorRecorder
+    from sflow_ctl.runtime.slurm.job_clock import JobClock
+    from sflow_ctl.runtime.viewing.messages import Change
+
+
+class Record(Struct):
+    """An open run directory, and the results of an earlier controller."""
+
+    directory: RunDirectory
+    facts: RunFacts
+    prior: "dict[str, PriorResult]" = field(default_factory=dict)
+    state: RunView | None = None
+    resumed: "ResumedSummary | None" = None
+    kept: "list[Change]" = field(default_factory=list)
+    """The last changes of tasks that are not run again."""
+    claim: HeldClaim | None = None
+    lineage: int = 0
+    """The controller whose scheduler lives on in this one, which has taken over from it; 0 for one that has its own."""
+
+
+class Shell(Struct, frozen=True):
+    """The destinations that a controller writes to."""
+
+    record: Record
+    output: OutputService
+    journal: Journal
+    log: RunLog
+    job_clock: "JobClock | None"
+    monitor: "MonitorRecorder | None"
+
+
+def open_record(planned: PlannedRun, options: RunOptions, fleet: Fleet) -> Record:
+    """Make the run directory, or reopen that of a resumed run. Raises: RunDirectoryError."""
+    plan = planned.plan
+    directory = RunDirectory(planned.settings.output_dir, planned.run_id)
+    earlier = planned.earlier
+    before = (
+        None if earlier is None else msgspec.structs.replace(earlier.facts, incarnation=earlier.incarnation)
+    )
+    facts = run_facts(
+        planned.run_id, plan.workflow, options, fleet.common.marker, directory.path.absolute(), before
+    )
+    facts = msgspec.structs.replace(facts, sources=planned.sources)
+    record = Record(directory, facts)
+    if earlier is None:
+        directory.create(plan, planned.workflow_yaml, facts, fleet.nonce)
+        record.claim = HeldClaim(directory.path, own_claim(facts.incarnation))
+    else:
+        from sflow_ctl.runtime.run.resume import kept_changes, kept_files, make_missing_logs, prior_results
+
+        record.claim = earlier.claim
+        record.prior, record.resumed = prior_results(earlier, plan)
+        record.state = RunView(plan)
+        tasks = earlier.state.tasks
+        record.state.tasks.update({name: tasks[name] for name in record.prior})
+        record.kept = kept_changes(earlier, record.prior)
+        files = kept_files(plan, record.prior)
+        directory.reopen(plan, planned.workflow_yaml, facts, fleet.nonce, files)
+        make_missing_logs(directory.path, plan, record.prior)
+    publish_connection(directory, facts, fleet)
+    return record
+
+
+def publish_connection(directory: RunDirectory, facts: RunFacts, fleet: Fleet) -> None:
+    """Let viewers know how to reach this controller. Raises: RunDirectoryError."""
+    directory.write_connection(
+        ConnectionFacts(
+            run_id=facts.run_id,
+            pid=facts.pid,
+            host=facts.host,
+            client_endpoints=fleet.link.client_endpoints,
+            controller_key=fleet.keys.controller.public,
+            viewer_public=fleet.keys.viewer.public,
+            viewer_secret=fleet.keys.viewer.secret,
+        )
+    )
+
+
+def make_output(
+    planned: PlannedRun,
+    fleet: Fleet,
+    record: Record,
+    console: ConsoleSink,
+    followed: "FollowedLogs | None" = None,
+) -> OutputService:
+    """Make the output service. `followed` is what a controller has left that was killed."""
+    gang_sizes = {task.name: task.world_size for task in planned.plan.tasks if task.world_size > 1}
+    paths = partial(_log_path_of, gang_sizes=gang_sizes)
+    earlier = None
+    if record.prior:
+        from sflow_ctl.runtime.logs.earlier_logs import EarlierLogs  # most runs are not resumed
+
+        attempts = {name: prior.attempt for name, prior in record.prior.items()}
+        earlier = EarlierLogs(record.directory.path, attempts, paths, gang_sizes)
+    return OutputService(
+        log_socket=fleet.link.logs,
+        client_socket=fleet.link.clients,
+        run_directory=record.directory.path,
+        node_of_key=fleet.link.admission.node_of_key,
+        log_path_of=paths,
+        gang_sizes=gang_sizes,
+        console=console,
+        prior=record.kept,
+        earlier=earlier,
+        followed=followed,
+    )
+
+
+def open_journal(planned: PlannedRun, record: Record) -> Journal:
+    """Open the journal, after what earlier controllers have written."""
+    start = planned.earlier.journal_start if planned.earlier is not None else (1, 1)
+    return Journal(record.directory.path / layout.JOURNAL, record.facts.incarnation, *start)
+
+
+def make_clock(planned: PlannedRun) -> "JobClock | None":
+    """Make what knows when the Slurm jobs end; None outside of Slurm."""
+    if not planned.jobs:
+        return None
+    from sflow_ctl.runtime.slurm.job_clock import clock_of
+
+    return clock_of([job.allocation for job in planned.jobs])
+
+
+def make_scheduler(planned: PlannedRun, options: RunOptions, fleet: Fleet, record: Record) -> Scheduler:
+    """Make the scheduler. A controller that takes over makes the same, and gives it the journal."""
+    return Scheduler(
+        planned.plan,
+        stream_logs=not options.quiet,
+        gone_at=planned.gone_at,
+        headroom_s=planned.settings.headroom_s,
+        fence_s=fleet.fence_s,
+        missing=fleet.missing,
+        earlier=record.prior,
+        evaluator=EVALUATOR,
+    )
+
+
+def make_controller(
+    planned: PlannedRun,
+    fleet: Fleet,
+    shell: Shell,
+    scheduler: Scheduler,
+    hand_over: "Callable[[], object]",
+) -> Controller:
+    """Make the controller; it calls `hand_over` when another one could take over from it."""
+    plan, record = planned.plan, shell.record
+    fleet.link.signatures = plan.signatures
+    fleet.link.secrets = SECRETS.values() if plan.secrets else ()
+    fleet.link.monitoring = monitor_orders(plan.monitors, plan.tasks) if plan.monitors else None
+    state = record.state or RunView(plan)
+    earlier = None if planned.earlier is None else planned.earlier.timeline
+    controller = Controller(
+        scheduler=scheduler,
+        link=fleet.link,
+        launcher=fleet.launcher,
+        output=shell.output,
+        journal=shell.journal,
+        log=shell.log,
+        directory=record.directory,
+        configs=fleet.configs,
+        common=fleet.common,
+        state=state,
+        summary=SummaryWriter(record.directory.path, record.facts, state, earlier),
+        job_clock=shell.job_clock,
+        monitor=shell.monitor,
+        hand_over=hand_over,
+    )
+    if record.prior:
+        from sflow_ctl.runtime.run.resume import take_over_values  # most runs are not resumed
+
+        take_over_values(controller.outputs, plan, record.prior)
+    return controller
+
+
+def make_monitor(
+    planned: PlannedRun, path: "Path", log: RunLog, output: OutputService
+) -> "MonitorRecorder | None":
+    """Make what takes in the readings of agents; None for a run without monitors."""
+    if not planned.plan.monitors:
+        return None
+    from sflow_ctl.runtime.monitor.recorder import MonitorRecorder
+
+    def warn(text: str) -> None:
+        log.warning(text)
+        output.say(f"warning: {text}")
+
+    plan_of = planned.earlier.plans.of if planned.earlier is not None else None
+    return MonitorRecorder(path, planned.plan, warn, plan_of)
+
+
+def _log_path_of(rank: RankId, gang_sizes: dict[str, int]) -> str:
+    """Return the path of a rank's log. Raises: IndexError for a rank that its task does not have."""
+    task = rank.attempt.task
+    if rank.rank >= gang_sizes.get(task, 1):
+        raise IndexError(rank.rank)
+    return rank_log_path(task, rank.rank) if task in gang_sizes else log_path(task)

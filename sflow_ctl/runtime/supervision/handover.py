@@ -1,0 +1,94 @@
+"""Gives the supervisor what another controller needs to take the run over. Called by `run/workflow.py` and the controller."""
+
+import os
+
+from sflow_ctl.plan.secrets import SECRETS
+from sflow_ctl.runtime.assembly.parts import Record
+from sflow_ctl.runtime.fleet.fleet import Fleet
+from sflow_ctl.runtime.fleet.local import LocalLauncher
+from sflow_ctl.runtime.fleet.mixed import JobSteps, MixedLauncher
+from sflow_ctl.runtime.record.plan_file import encode_plan
+from sflow_ctl.runtime.run.options import RunOptions
+from sflow_ctl.runtime.run.planning import PlannedRun
+from sflow_ctl.runtime.supervision.kept import KeptAgent, KeptStep
+from sflow_ctl.runtime.supervision.lifeline import lifeline
+from sflow_ctl.runtime.supervision.succession import Succession, written
+from sflow_ctl.runtime.supervision.supervisor import MAX_DESCRIPTORS
+
+
+def hand_over_run(planned: PlannedRun, options: RunOptions, fleet: Fleet, record: Record) -> None:
+    """Give the supervisor the state of the run that is in no file, and its open ports; again when its agents have changed.
+
+    Does nothing without a supervisor, and for a run that has requested its own Slurm job, which ends with the controller.
+    """
+    line = lifeline()
+    if line is None or planned.salloc:
+        return
+    ports = fleet.link.listeners.ports()
+    agents, steps = _processes(fleet)
+    descriptors = [
+        *(port.descriptor for port in ports),
+        *(one for _, one in agents),
+        *(one for _, one in steps),
+    ]
+    if len(descriptors) >= MAX_DESCRIPTORS:
+        return
+    succession = Succession(
+        run_directory=record.directory.path.absolute(),
+        run_id=planned.run_id,
+        incarnation=record.facts.incarnation,
+        lineage=record.lineage or record.facts.incarnation,
+        plan=b"".join(encode_plan(planned.plan)) if SECRETS.mask else b"",
+        settings=planned.settings,
+        jobs=_jobs(planned),
+        is_quiet=options.quiet,
+        log_level=options.log_level,
+        keys=fleet.keys,
+        node_keys=fleet.link.admission.admitted(),
+        nonce=fleet.nonce,
+        common=fleet.common,
+        configs=tuple(fleet.configs),
+        times=fleet.link.times,
+        missing=fleet.missing,
+        fence_s=fleet.fence_s,
+        resumed=_resumed(record),
+        endpoints=tuple(port.endpoint for port in ports),
+        agents=tuple(agent for agent, _ in agents),
+        steps=tuple(step for step, _ in steps),
+    )
+    memory = written(succession)
+    line.keep((memory, *descriptors))
+    os.close(memory)
+
+
+def end_succession() -> None:
+    """Tell the supervisor that the run has ended: nothing is left to be taken over."""
+    line = lifeline()
+    if line is not None:
+        line.finish()
+
+
+def _processes(fleet: Fleet) -> tuple[list[tuple[KeptAgent, int]], list[tuple[KeptStep, int]]]:
+    launcher = fleet.launcher
+    local = launcher.local if isinstance(launcher, MixedLauncher) else launcher
+    steps = launcher.steps if isinstance(launcher, MixedLauncher) else launcher
+    return (
+        local.kept() if isinstance(local, LocalLauncher) else [],
+        steps.kept() if isinstance(steps, JobSteps) else [],
+    )
+
+
+def _jobs(planned: PlannedRun) -> bytes:
+    if not planned.jobs:
+        return b""
+    from sflow_ctl.runtime.supervision.rare import Jobs, encoded
+
+    return encoded(Jobs(tuple((job.allocation, job.backend) for job in planned.jobs)))
+
+
+def _resumed(record: Record) -> bytes:
+    if not record.prior:
+        return b""
+    from sflow_ctl.runtime.supervision.rare import Resumed, encoded
+
+    return encoded(Resumed(record.prior, record.resumed))

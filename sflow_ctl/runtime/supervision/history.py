@@ -1,0 +1,126 @@
+"""Reads from the journal what a controller needs that takes over: the scheduler rebuilt, and what its shell knew.
+
+Called by `takeover.py`; `run/controller.py` continues with the result.
+"""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from msgspec import Struct, field
+from msgspec.structs import replace
+
+from protocol.ids import AttemptId, RankId
+from protocol.messages.facts import Hello, RankExited
+from sflow_ctl.core.events import AgentJoined, MessageReceived, OutputsCollected, SchedulerEvent
+from sflow_ctl.core.scheduler import Scheduler
+from sflow_ctl.core.states import LIVE
+from sflow_ctl.core.takeover import Rebuilt, Recorded, rebuild
+from sflow_ctl.plan.model import PlannedTask
+from sflow_ctl.report.takeovers import Takeover
+from sflow_ctl.runtime.journal.entry import Entry
+from sflow_ctl.runtime.journal.reader import entries_of
+from sflow_ctl.runtime.logs.consumers.consumer import FollowedLogs
+from sflow_ctl.runtime.run.resume import recorded_values
+from sflow_ctl.runtime.supervision.supervisor import Death
+
+
+class ShellState(Struct):
+    """What the killed controller knew besides the state of its scheduler."""
+
+    hellos: dict[int, Hello] = field(default_factory=dict)
+    """The last one of each node."""
+    exits: dict[RankId, tuple[int, RankExited]] = field(default_factory=dict)
+    """Exits that were reported, each with its node."""
+    values: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Of outputs, by task."""
+    problems: dict[str, list[str]] = field(default_factory=dict)
+    """Why values are missing, by task."""
+    earlier: list[Takeover] = field(default_factory=list)
+    """What was recorded of controllers killed before."""
+
+
+class TakenOver(Struct):
+    """A run in the state in which its controller was killed."""
+
+    death: Death
+    known: ShellState
+    rebuilt: Rebuilt
+    placed: dict[int, list[RankId]]
+    """The ranks of all attempts, by node: only its agent has their logs."""
+    exits: list[tuple[int, RankExited]]
+    """Exits of attempts that are not over: their logs may be incomplete."""
+    followed: FollowedLogs
+    live: int
+    """How many tasks are live."""
+    nodes: frozenset[int]
+    """The nodes whose agents were connected."""
+
+
+def taken_over(directory: Path, lineage: int, scheduler: Scheduler, death: Death) -> TakenOver:
+    """Rebuild a scheduler from the journal, and return what its controller has left. Raises: OSError."""
+    known = ShellState()
+    transitions = sum(1 for _ in _entries(directory, lineage, b'"kind":"transition"'))
+    uploads = sum(1 for _ in _entries(directory, lineage, b'"kind":"uploads"'))
+    planned = {task.name: task for task in scheduler.plan.tasks}
+    rebuilt = rebuild(scheduler, _events(directory, lineage, known, planned), Recorded(transitions, uploads))
+    known.earlier = [
+        one.takeover for one in _entries(directory, 0, b'"kind":"takeover"') if one.takeover is not None
+    ]
+    run = scheduler.run
+    placed: dict[int, list[RankId]] = {}
+    open_attempts: set[AttemptId] = set()
+    attempts: dict[str, int] = {}
+    for task in run.tasks:
+        for number in range(1, task.attempt.number + 1):
+            for rank, node in enumerate(task.places(number)):
+                placed.setdefault(node, []).append(RankId(task.attempt_id._replace(number=number), rank))
+        if task.attempt.number:
+            attempts[task.plan.name] = task.attempt.number
+        if task.is_live or task.attempt.held:
+            open_attempts.add(task.attempt_id)
+    return TakenOver(
+        death,
+        known,
+        rebuilt,
+        placed,
+        [one for rank, one in known.exits.items() if rank.attempt in open_attempts],
+        FollowedLogs(
+            attempts,
+            frozenset(open_attempts),
+            frozenset(rank for ranks in placed.values() for rank in ranks),
+        ),
+        sum(task.state in LIVE for task in run.tasks),
+        frozenset(index for index, node in enumerate(run.nodes) if node.is_up),
+    )
+
+
+def _events(
+    directory: Path, lineage: int, known: ShellState, tasks: Mapping[str, PlannedTask]
+) -> Iterator[tuple[float, SchedulerEvent]]:
+    for entry in _entries(directory, lineage, b'"kind":"event"'):
+        event = entry.event
+        if event is None:
+            continue
+        if entry.is_cut and isinstance(event, OutputsCollected):  # the journal has the beginning of them only
+            whole = recorded_values(directory, tasks[event.task]) if event.task in tasks else None
+            event = replace(event, values=event.values if whole is None else whole)
+        match event:
+            case AgentJoined(hello=hello):
+                known.hellos[hello.node] = hello
+                known.exits.update((one.rank, (hello.node, one)) for one in hello.exited)
+            case MessageReceived(node=node, message=RankExited() as exited):
+                known.exits[exited.rank] = node, exited
+            case OutputsCollected(task=task, values=values, problems=problems):
+                known.values[task] = values
+                known.problems.pop(task, None)
+                if problems:
+                    known.problems[task] = list(problems)
+            case _:
+                pass
+        yield entry.at, event
+
+
+def _entries(directory: Path, lineage: int, word: bytes) -> Iterator[Entry]:
+    """Yield the lines with a word that this controller, or one whose scheduler lives on in it, has written."""
+    return (entry for entry in entries_of(directory, (word,)) if entry.incarnation >= lineage)

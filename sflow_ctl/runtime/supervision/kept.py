@@ -1,0 +1,20 @@
+"""The processes that a controller hands to the next one. Launchers make and adopt them; `succession.py` carries them."""
+
+from typing import NamedTuple
+
+
+class KeptAgent(NamedTuple):
+    """An agent of this machine."""
+
+    node: int
+    pid: int
+    """The guardian's."""
+
+
+class KeptStep(NamedTuple):
+    """A job step with the agents of a Slurm job."""
+
+    pid: int
+    """Of srun."""
+    nodes: dict[int, str]
+    """The names of its nodes, by number in the run."""

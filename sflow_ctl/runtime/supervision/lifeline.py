@@ -1,0 +1,165 @@
+"""The controller's end of what connects it with its supervisor: signals, descriptors to be kept, and each other's death.
+
+A signal to the user's pid comes from the supervisor, by a number of its own; a terminal and Slurm signal this process as well.
+So each kind is counted, and the larger count is how often the user meant it. `runtime/run/signals.py` installs handlers
+through here, where there is a supervisor or not.
+"""
+
+import _socket
+import contextlib
+import fcntl
+import os
+import signal
+import sys
+from collections.abc import Callable
+from types import FrameType
+
+from sflow_ctl.runtime.supervision.supervisor import (
+    FINISHED,
+    FIRST,
+    FORWARDED,
+    KEEP,
+    STOPS_A_RUN,
+    SUPERVISOR_DIED,
+    Birth,
+    Death,
+)
+
+Handler = Callable[[int, FrameType | None], object]
+Handlers = dict[int, "signal._HANDLER"]
+
+
+class Lifeline:
+    """The connection of this process with its supervisor."""
+
+    def __init__(self, birth: Birth) -> None:
+        """Handle signals as a program does that does nothing about them, from here on."""
+        self.supervisor = birth.supervisor
+        self.death: Death | None = birth.death
+        """Of the controller before; what it had kept is this one's to take over."""
+        self._socket = birth.socket
+        self._ends = dict(birth.death.ends if birth.death is not None else ())
+        self._times: dict[int, list[int]] = {number: [0, 0] for number in FORWARDED}
+        """How often each signal came directly, and from the supervisor."""
+        handle_with(_end_by_default, self)
+        os.set_blocking(self.fileno, False)
+        fcntl.fcntl(self.fileno, fcntl.F_SETOWN, os.getpid())
+        fcntl.fcntl(self.fileno, fcntl.F_SETSIG, SUPERVISOR_DIED)
+        fcntl.fcntl(self.fileno, fcntl.F_SETFL, os.O_ASYNC | os.O_NONBLOCK)
+        signal.pthread_sigmask(signal.SIG_SETMASK, birth.mask)
+
+    @property
+    def fileno(self) -> int:
+        """Return a descriptor that is readable when the supervisor has said something, or has died."""
+        return self._socket.fileno()
+
+    @property
+    def is_supervised(self) -> bool:
+        """Return whether the supervisor lives."""
+        return os.getppid() == self.supervisor
+
+    def keep(self, descriptors: "tuple[int, ...]") -> None:
+        """Give copies of descriptors to the supervisor, in place of earlier ones: the next controller gets them."""
+        numbers = b"".join(one.to_bytes(4, sys.byteorder) for one in descriptors)
+        with contextlib.suppress(OSError):  # it has died, which its signal says
+            self._socket.sendmsg([KEEP], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, numbers)])
+
+    def finish(self) -> None:
+        """Say that the run has ended: no other controller has anything to do."""
+        with contextlib.suppress(OSError):
+            self._socket.send(FINISHED)
+
+    def take_end(self, pid: int) -> int | None:
+        """Return how a child of an earlier controller has ended (an exit status, negative for a signal), once; else None."""
+        with contextlib.suppress(OSError):
+            while said := self._socket.recv(64):
+                ended, status = said.split()
+                self._ends[int(ended)] = int(status)
+        return self._ends.pop(pid, None)
+
+    def is_news(self, number: int, is_forwarded: bool) -> bool:
+        """Count a signal; return whether it was sent once more, and not only to both processes."""
+        times = self._times[number]
+        before = max(times)
+        times[is_forwarded] += 1
+        return max(times) > before
+
+
+_lifeline: Lifeline | None = None
+
+
+def begin(birth: Birth) -> None:
+    """Connect this process, which is a controller's, with its supervisor."""
+    global _lifeline
+    _lifeline = Lifeline(birth)
+
+
+def lifeline() -> Lifeline | None:
+    """Return the connection with the supervisor; None for a process that has none."""
+    return _lifeline
+
+
+def handle_with(handler: Handler, line: Lifeline | None = None) -> Handlers:
+    """Have `handler` called for each signal that stops a run; return the handlers before, by signal.
+
+    It is called with `SUPERVISOR_DIED` when the supervisor was killed. SIGHUP stays ignored under nohup.
+    """
+    line = line or _lifeline
+    before: Handlers = {}
+    for index, number in enumerate(FORWARDED):
+        if number == signal.SIGHUP and signal.getsignal(number) == signal.SIG_IGN:
+            continue
+        if line is None:
+            before[number] = signal.signal(number, handler)
+            continue
+        before[number] = signal.signal(number, _counted(line, handler, number, is_forwarded=False))
+        forwarded = FIRST + index
+        before[forwarded] = signal.signal(forwarded, _counted(line, handler, number, is_forwarded=True))
+    if line is not None:
+        before[SUPERVISOR_DIED] = signal.signal(SUPERVISOR_DIED, _on_socket(line, handler))
+    return before
+
+
+def restore(handlers: Handlers) -> None:
+    """Install the handlers that `handle_with` has returned."""
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+def hold_signals() -> None:
+    """Keep the signals that stop a run until `release_signals`: a run is being taken over that can be stopped then."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOPS_A_RUN)
+
+
+def release_signals() -> None:
+    """Let the signals through that `hold_signals` has held back, if it has."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS_A_RUN)
+
+
+def _counted(line: Lifeline, handler: Handler, number: int, *, is_forwarded: bool) -> Handler:
+    def on_signal(_number: int, frame: FrameType | None) -> None:
+        if line.is_news(number, is_forwarded):
+            handler(number, frame)
+
+    return on_signal
+
+
+def _on_socket(line: Lifeline, handler: Handler) -> Handler:
+    """Return the handler of a signal that says that the supervisor has died, or only that it has said something."""
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        if not line.is_supervised:
+            handler(number, frame)
+
+    return on_signal
+
+
+def _end_by_default(number: int, _frame: FrameType | None) -> None:
+    """Do what a signal does to a program that does nothing about it."""
+    if number == signal.SIGINT:
+        raise KeyboardInterrupt
+    if number == SUPERVISOR_DIED:
+        number = signal.SIGTERM
+    signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, (number,))
+    os.kill(os.getpid(), number)

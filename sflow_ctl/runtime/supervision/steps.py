@@ -1,0 +1,48 @@
+"""Takes over the job steps that a killed controller had started. Only for runs in Slurm jobs; called by `takeover.py`."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from msgspec.structs import replace
+
+from protocol.messages.config import StepConfig
+from sflow_ctl.runtime.fleet.fleet import AgentLauncher
+from sflow_ctl.runtime.fleet.local import LocalLauncher
+from sflow_ctl.runtime.fleet.mixed import JobSteps, MixedLauncher
+from sflow_ctl.runtime.fleet.step import StepLauncher
+from sflow_ctl.runtime.supervision.kept import KeptStep
+from sflow_ctl.runtime.supervision.rare import Jobs, decoded
+from sflow_ctl.runtime.supervision.succession import Succession
+
+
+class AdoptedSteps(NamedTuple):
+    """The launcher of steps that run."""
+
+    steps: JobSteps
+
+    def with_local(self, local: LocalLauncher | None) -> AgentLauncher:
+        """Return the launcher of all agents; `local` has those of this machine."""
+        return self.steps if local is None else MixedLauncher(local, self.steps)
+
+    def end(self) -> None:
+        """End the steps if the run cannot continue."""
+        self.steps.end()
+
+
+def adopted_steps(heir: Succession, kept: Sequence[tuple[KeptStep, int]]) -> AdoptedSteps:
+    """Return a launcher that has these steps, each with the descriptor of its output."""
+    jobs = decoded(heir.jobs, Jobs).jobs
+    size = len(heir.keys.agents)
+    launchers = []
+    for step, said in kept:
+        names = set(step.nodes.values())
+        allocation = next(
+            one for one, _ in jobs if names <= {name for component in one.components for name in component}
+        )
+        if not heir.settings.step_gres:
+            allocation = replace(allocation, gpus_on_node=None)
+        launcher = StepLauncher(allocation, python=heir.settings.python, extra=heir.settings.launch_flags)
+        launcher.adopt(step, said)
+        nodes = tuple(step.nodes.get(node, "") for node in range(size))
+        launchers.append((launcher, StepConfig(common=heir.common, nodes=nodes, key_seed=b"")))
+    return AdoptedSteps(JobSteps(launchers))

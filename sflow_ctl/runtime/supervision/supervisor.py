@@ -1,0 +1,235 @@
+"""The process that the user knows as `sflow-ctl run`: starts the controller, and another one when that is killed.
+
+Does as little as it can: it waits for signals, passes them on, keeps descriptors that the controller gives it, and ends as the
+controller did. `__main__` calls it before anything else is imported, so it imports next to nothing. The controller's end of
+the socket is in `lifeline.py`.
+"""
+
+import _socket
+import contextlib
+import fcntl
+import os
+import signal
+import time
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+RESTARTS, WITHIN_S = 3, 60.0
+"""So many controllers are started again in that time: one that always dies must not look like a run that lives."""
+CRASHES = frozenset(
+    (
+        signal.SIGKILL,  # by a person, or for lack of memory
+        signal.SIGSEGV,
+        signal.SIGBUS,
+        signal.SIGABRT,
+        signal.SIGILL,
+        signal.SIGFPE,
+        signal.SIGSYS,
+    )
+)
+"""Ends after which another controller may fare better. An exit, and an error of ours, would be repeated."""
+FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+FIRST = signal.SIGRTMIN + 1
+"""The signal that stands for the first of `FORWARDED`. A terminal and Slurm signal both processes: the controller has to know
+which signals it has got twice."""
+SUPERVISOR_DIED = signal.SIGRTMIN
+STOPS_A_RUN = (*FORWARDED, *range(FIRST, FIRST + len(FORWARDED)), SUPERVISOR_DIED)
+"""All signals that stop a run, as its controller gets them."""
+KEEP, FINISHED = b"K", b"F"
+"""What a controller says: keep these descriptors, the first of which says what they are; nothing is left to take over."""
+MAX_DESCRIPTORS = 250
+"""Of one message; the kernel's limit is 253."""
+_STARTS_NOTHING = frozenset(("-h", "--help", "--dry-run"))
+_PR_SET_DUMPABLE, _PR_SET_CHILD_SUBREAPER = 4, 36
+
+
+class Death(NamedTuple):
+    """The end of a controller that was killed, for the next one."""
+
+    signal: int
+    wall_ns: int
+    at: float
+    """Monotonic seconds."""
+    descriptors: tuple[int, ...]
+    """What it had given away to be kept. They stay the supervisor's: a copy is the controller's."""
+    ends: tuple[tuple[int, int], ...]
+    """Children that came to the supervisor and have ended: pid and exit status, negative for a signal."""
+
+
+class Birth(NamedTuple):
+    """What a controller's process starts with."""
+
+    socket: "_socket.socket"
+    supervisor: int
+    mask: frozenset[int]
+    """The signals that were blocked when the program was started."""
+    death: Death | None
+    """Of the controller before, if there was one."""
+
+
+def begins_run(argv: "Sequence[str]") -> bool:
+    """Return whether these arguments of the program begin a run, by the words themselves."""
+    words = [word for word in argv if word != "--debug"]
+    return words[:1] == ["run"] and _STARTS_NOTHING.isdisjoint(words)
+
+
+def supervise() -> Birth:
+    """Fork the controller, and return in its process. The caller's process becomes the supervisor, and never returns.
+
+    Raises: OSError when there can be no other process.
+    """
+    waited = [int(number) for number in (*FORWARDED, signal.SIGCHLD, signal.SIGIO)]
+    if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
+        waited.remove(signal.SIGHUP)  # nohup
+    mask = frozenset(int(number) for number in signal.pthread_sigmask(signal.SIG_BLOCK, waited))
+    try:
+        return _Supervisor(waited, mask).run()
+    except OSError:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        raise
+
+
+class _Supervisor:
+    def __init__(self, waited: list[int], mask: frozenset[int]) -> None:
+        self._waited = waited
+        self._mask = mask
+        self._kept: list[int] = []
+        self._ends: list[tuple[int, int]] = []
+        self._restarts: list[float] = []
+        self._is_hidden = False
+        self._controller = 0
+        self._socket: _socket.socket | None = None
+
+    def run(self) -> Birth:
+        death = None
+        while True:
+            birth = self._fork(death)
+            if birth is not None:
+                return birth
+            status = self._await_end()
+            death = self._death(status)
+            if death is None:
+                _end_as(status)
+
+    def _fork(self, death: Death | None) -> Birth | None:
+        """Start a controller; return what it starts with in its process, and None in this one."""
+        mine, its = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC)
+        me = os.getpid()
+        fcntl.fcntl(mine, fcntl.F_SETOWN, me)
+        fcntl.fcntl(mine, fcntl.F_SETFL, os.O_ASYNC | os.O_NONBLOCK)
+        self._controller = os.fork()
+        if self._controller == 0:
+            mine.close()
+            if self._socket is not None:
+                self._socket.close()
+            return Birth(its, me, self._mask, death)
+        its.close()
+        if self._socket is not None:
+            self._socket.close()
+        self._socket = mine
+        return None
+
+    def _await_end(self) -> int:
+        """Serve the controller until it ends; return its exit status, negative for a signal."""
+        while True:
+            number = signal.sigwaitinfo(self._waited).si_signo
+            if number == signal.SIGCHLD:
+                status = self._reap()
+                if status is not None:
+                    self._hear()  # what it said last
+                    return status
+            elif number == signal.SIGIO:
+                self._hear()
+            else:
+                _send(self._controller, FIRST + FORWARDED.index(number))
+
+    def _reap(self) -> int | None:
+        """Take in ends of children; return the exit status of the controller if it is among them."""
+        found = None
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return found
+            if pid == 0:
+                return found
+            code = os.waitstatus_to_exitcode(status)
+            if pid == self._controller:
+                found = code
+            else:  # of a controller that was killed
+                self._ends.append((pid, code))
+                self._tell(b"%d %d" % (pid, code))
+
+    def _tell(self, text: bytes) -> None:
+        assert self._socket is not None
+        with contextlib.suppress(OSError):  # it has just died: the next one gets the whole list
+            self._socket.send(text)
+
+    def _hear(self) -> None:
+        assert self._socket is not None
+        while True:
+            if not self._is_hidden:
+                self._is_hidden = True
+                _prepare_to_inherit()  # before this process can be asked for what it keeps
+            try:
+                said, ancillary, _, _ = self._socket.recvmsg(16, _socket.CMSG_LEN(4 * MAX_DESCRIPTORS))
+            except OSError:
+                return
+            if not said:
+                return
+            for old in self._kept:
+                os.close(old)
+            self._kept = []
+            for _, _, data in ancillary:
+                numbers = memoryview(data[: len(data) - len(data) % 4]).cast("i")
+                self._kept += numbers.tolist()
+            for number in self._kept:
+                os.set_inheritable(number, False)
+
+    def _death(self, status: int) -> Death | None:
+        """Return what the next controller has to know, or None if there is to be none."""
+        if -status not in CRASHES or not self._kept:
+            return None
+        now = time.monotonic()
+        self._restarts = [at for at in self._restarts if at > now - WITHIN_S]
+        if len(self._restarts) >= RESTARTS:
+            _complain(f"the controller was killed {RESTARTS + 1} times within {WITHIN_S:g} s: the run ends")
+            os._exit(3)
+        self._restarts.append(now)
+        return Death(-status, time.time_ns(), now, tuple(self._kept), tuple(self._ends))
+
+
+def _prepare_to_inherit() -> None:
+    """Take in children of controllers that die, and hide the descriptors that this process keeps. Source: prctl(2)."""
+    import ctypes  # the controller imports much more at this time
+
+    prctl = ctypes.CDLL(None).prctl
+    prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+
+
+def _send(pid: int, number: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, number)
+
+
+def _complain(text: str) -> None:
+    with contextlib.suppress(OSError):
+        os.write(2, f"sflow-ctl: {text}\n".encode())
+
+
+def _end_as(status: int) -> NoReturn:
+    """End as the controller did: with its exit status, or by the same signal."""
+    if status >= 0:
+        os._exit(status)
+    if -status != signal.SIGKILL:
+        signal.signal(-status, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, (-status,))
+    if -status in (signal.SIGQUIT, signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS):
+        import resource  # one core file is enough
+
+        resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+    _send(os.getpid(), -status)
+    os._exit(128 - status)

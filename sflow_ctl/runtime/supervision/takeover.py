@@ -1,0 +1,134 @@
+"""Takes a run over from a controller that was killed: its ports, agents, keys and journal. Called by `cli/execution.py`.
+
+Agents say hello with their complete state, as after a broken connection, and the rebuilt scheduler compares.
+"""
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from msgspec.structs import replace
+
+from protocol.text.signal_names import signal_name
+from sflow_ctl.plan.model import Plan
+from sflow_ctl.plan.secrets import SECRETS
+from sflow_ctl.runtime.assembly.parts import Record, make_scheduler, publish_connection
+from sflow_ctl.runtime.fleet.fleet import AgentLauncher, Fleet
+from sflow_ctl.runtime.fleet.keys import hide_memory
+from sflow_ctl.runtime.fleet.link import FleetLink
+from sflow_ctl.runtime.fleet.listeners import OpenPort
+from sflow_ctl.runtime.fleet.local import LocalLauncher
+from sflow_ctl.runtime.record.claim import claim_run
+from sflow_ctl.runtime.record.directory import RunDirectory
+from sflow_ctl.runtime.record.plan_file import decode_plan
+from sflow_ctl.runtime.record.processes import process_start_ticks
+from sflow_ctl.runtime.record.run_log import RunLog
+from sflow_ctl.runtime.run.ending import RunEnd
+from sflow_ctl.runtime.run.options import FleetOptions, RunOptions, TaskOptions, WorkflowOptions
+from sflow_ctl.runtime.run.planning import BackendJob, PlannedRun
+from sflow_ctl.runtime.run.resume import prior_run
+from sflow_ctl.runtime.run.workflow import Terminal, carry_out
+from sflow_ctl.runtime.supervision.history import taken_over
+from sflow_ctl.runtime.supervision.succession import Inherited, inherited
+from sflow_ctl.runtime.supervision.supervisor import Death
+
+
+def take_over(death: Death, open_terminal: Callable[[Plan, bool], Terminal]) -> RunEnd:
+    """Continue the run of a controller that was killed; return how it ended.
+
+    `open_terminal` makes what shows the run, of its plan and whether it is to be quiet. Raises: FleetError.
+    """
+    hide_memory()
+    legacy = inherited(death.descriptors)
+    heir = legacy.succession
+    directory = RunDirectory(heir.run_directory.parent, heir.run_id)
+    claim = claim_run(directory.path, heir.incarnation)
+    earlier = prior_run(directory.path, heir.settings.output_dir, claim)
+    plan = decode_plan(heir.plan) if heir.plan else earlier.state.plan
+    SECRETS.declare(plan.secrets, os.environ)
+    planned = PlannedRun(plan, heir.settings, heir.run_id, "", _jobs(heir.jobs), (), _never, earlier)
+    options = _options(heir.is_quiet, heir.log_level)
+    facts = replace(
+        earlier.facts,
+        incarnation=claim.claim.incarnation,
+        pid=os.getpid(),
+        pid_started=process_start_ticks(os.getpid()),
+    )
+    record = Record(
+        directory,
+        facts,
+        state=earlier.state,
+        claim=claim,
+        lineage=heir.lineage,
+        kept=list(earlier.last_changes.values()),
+    )
+    if heir.resumed:
+        from sflow_ctl.runtime.supervision.rare import Resumed, decoded
+
+        before = decoded(heir.resumed, Resumed)
+        record.prior, record.resumed = before.prior, before.summary
+    fleet = _fleet(legacy, facts.incarnation)
+    scheduler = make_scheduler(planned, options, fleet, record)
+    left = taken_over(directory.path, heir.lineage, scheduler, death)
+    directory.take_over(facts)
+    publish_connection(directory, facts, fleet)
+
+    def log_begin(log: RunLog) -> None:
+        name = signal_name(death.signal)
+        log.warning(f"the controller was killed ({name}): incarnation {facts.incarnation} takes over")
+
+    terminal = open_terminal(plan, heir.is_quiet)
+    return carry_out(planned, options, fleet, terminal, record, scheduler, log_begin, left)
+
+
+def _fleet(legacy: Inherited, incarnation: int) -> Fleet:
+    """Return the fleet of the killed controller: its ports, and the processes that it had started."""
+    heir = legacy.succession
+    ports = [
+        OpenPort(endpoint, number) for endpoint, number in zip(heir.endpoints, legacy.ports, strict=True)
+    ]
+    times = replace(heir.times, join_within_s=heir.times.lost_after_s)
+    link = FleetLink(heir.keys, (), incarnation, times, time.monotonic(), ports)
+    link.admission.admit(heir.node_keys)
+    link.admission.end_enrolment()
+    local = LocalLauncher()
+    local.adopt(list(zip(heir.agents, legacy.agents, strict=True)))
+    launcher: AgentLauncher = local
+    close: Callable[[], None] = lambda: None  # noqa: E731 - as a fleet of this machine has it
+    if heir.steps:
+        from sflow_ctl.runtime.supervision.steps import adopted_steps
+
+        steps = adopted_steps(heir, list(zip(heir.steps, legacy.steps, strict=True)))
+        launcher, close = steps.with_local(local if heir.agents else None), steps.end
+    return Fleet(
+        launcher,
+        link,
+        heir.keys,
+        heir.nonce,
+        list(heir.configs),
+        heir.common,
+        missing=heir.missing,
+        fence_s=heir.fence_s,
+        close=close,
+    )
+
+
+def _jobs(encoded: bytes) -> tuple[BackendJob, ...]:
+    if not encoded:
+        return ()
+    from sflow_ctl.runtime.supervision.rare import Jobs, decoded
+
+    return tuple(BackendJob(allocation, backend) for allocation, backend in decoded(encoded, Jobs).jobs)
+
+
+def _options(is_quiet: bool, log_level: str) -> RunOptions:
+    """Return the options that matter after a run has begun."""
+    nothing = WorkflowOptions(files=(), workspace_dir=Path.cwd())
+    return RunOptions(
+        workflow=nothing, fleet=FleetOptions(), tasks=TaskOptions(), quiet=is_quiet, log_level=log_level
+    )
+
+
+def _never(*_: object) -> Plan:
+    raise AssertionError("a run that is taken over has its plan")

@@ -1,0 +1,36 @@
+"""A few short rounds of chaos by fixed seeds: `python -m tests.faults.chaos` runs as many as wanted."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.faults.chaos import local_site
+from tests.faults.chaos.schedule import KINDS, decide
+from tests.support import ROOT
+
+SEEDS = (2, 11, 12, 17)
+
+
+def test_a_seed_decides_the_whole_round() -> None:
+    assert decide(7) == decide(7)
+    assert decide(7) != decide(8)
+    kinds = {fault.kind for seed in range(200) for faults in decide(seed).faults for fault in faults}
+    assert kinds == set(KINDS)
+
+
+@pytest.mark.skipif(not local_site.can_enter(), reason="needs namespaces of processes, mounts and networks")
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_short_round_of_chaos_violates_nothing(tmp_path: Path, seed: int) -> None:
+    arguments = [f"--seed={seed}", "--rounds=1", "--short", "--keep", f"--directory={tmp_path}"]
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.faults.chaos", *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "ended with" in done.stdout
