@@ -130,11 +130,7 @@ class Agent:
         link.on_log_ack = logs.acknowledge
         link.on_new_session = self._on_new_session
         link.on_look = note_heard
-        if config.controller_pid is not None:
-            self._signals.watch_controller(config.controller_pid, config.supervisor_pid)
-            self._signals.on_controller_lost = link.redial
-            link.on_controller = partial(self._signals.watch_controller, supervisor=config.supervisor_pid)
-            link.controller_lives = self._signals.controller_lives
+        self._watch_controller()
         parts = Parts(
             config=config,
             inventory=self._inventory,
@@ -160,6 +156,15 @@ class Agent:
         gc.freeze()  # modules live as long as the process
         gc.enable()
         return self._leave(self._loop.run())
+
+    def _watch_controller(self) -> None:
+        """Watch a controller on this machine, and those that take over from it."""
+        config, link = self._config, self._link
+        if config.controller_pid is not None:
+            self._signals.watch_controller(config.controller_pid, config.supervisor_pid)
+            self._signals.on_controller_lost = link.redial
+            link.on_controller = partial(self._signals.watch_controller, supervisor=config.supervisor_pid)
+            link.controller_lives = self._signals.controller_lives
 
     def _make_loop(self, parts: Parts) -> Loop:
         """Return the loop with the sources that every agent has, in the order in which they are polled."""

@@ -90,7 +90,10 @@ def on_joined(run: Run, out: Effects, event: AgentJoined, now: float) -> None:
     uploads.repeat(run, out, hello.node, now)
     if run.phase is RunPhase.LEAVING:
         send_leave(run, out, hello.node)
-    run.queue.retry_all()
+    if run.awaited:  # of 1,000 tasks on 1,000 nodes each is tried once, not at each join
+        run.queue.retry_on(hello.node)
+    else:
+        run.queue.retry_all()
 
 
 def on_fact(run: Run, out: Effects, node: int, message: FromAgent, now: float) -> None:

@@ -258,6 +258,7 @@ TO_AGENT: tuple[ToAgent, ...] = (
         incarnation=2,
         kill=(RANK,),
         heartbeat_s=1.0,
+        controller_pid=77,
         orphan_grace_s=5.0,
         secrets=(("TOKEN", "hunter2"),),
         monitoring=MonitorOrders(

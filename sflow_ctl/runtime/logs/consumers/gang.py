@@ -65,7 +65,14 @@ class _MergedRank(Struct, eq=False):
 class GangLogs(LogConsumer):
     """Merges the logs of tasks with several ranks; `sizes` has their number, by task."""
 
-    def __init__(self, run_directory: Path, sizes: dict[str, int], note: Callable[[str], object]) -> None:
+    def __init__(
+        self,
+        run_directory: Path,
+        sizes: dict[str, int],
+        note: Callable[[str], object],
+        followed: FollowedLogs | None = None,
+    ) -> None:
+        """`followed` is what a killed controller had; how far it had come with attempts that are not over is not known."""
         self._run_directory = run_directory
         self._sizes = sizes
         self._note = note
@@ -79,15 +86,11 @@ class GangLogs(LogConsumer):
         self._attempts: dict[str, int] = {}
         """The newest attempt of each task."""
         self._has_complained = False
-        self._remerged: frozenset[AttemptId] = frozenset()
-        self._is_anew: set[AttemptId] = set()
-        """Attempts whose merged log is replaced by a new one when its first rank is opened."""
-
-    def take_over(self, left: FollowedLogs) -> None:
-        """Continue after a controller that was killed; how far it had come with attempts that are not over is not known."""
-        self._attempts.update({task: number for task, number in left.attempts.items() if task in self._sizes})
-        self._remerged = frozenset(one for one in left.open_attempts if one.task in self._sizes)
+        left = followed or FollowedLogs({}, frozenset(), frozenset())
+        self._attempts.update({task: number for task, number in left.attempts.items() if task in sizes})
+        self._remerged = frozenset(one for one in left.open_attempts if one.task in sizes)
         self._is_anew = set(self._remerged)
+        """Attempts whose merged log is replaced by a new one when its first rank is opened."""
 
     def begin_at(self, rank: RankId, offset: int, /) -> int:
         """Return 0 for an attempt whose logs are merged anew: the ranks' own files have everything."""
