@@ -93,6 +93,8 @@ def _use_spare(run: Run, out: Effects, lost: int) -> bool:
     if spare is None:
         return False
     run.nodes[spare].is_held = False
+    if not run.nodes[spare].has_joined:
+        run.awaited.add(spare)
     left = sum(node.is_held and not node.is_gone for node in run.nodes)
     out.warn(explanations.spare_used(run.node_names[lost], run.node_names[spare], left))
     return True
