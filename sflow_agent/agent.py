@@ -28,6 +28,7 @@ from sflow_agent.logs.log_place import LogPlace
 from sflow_agent.logs.output import Outputs
 from sflow_agent.logs.output_handover import OutputSender
 from sflow_agent.loop import EventSource, Loop
+from sflow_agent.node.gpu_watch import GpuWatch
 from sflow_agent.node.interfaces import Interfaces
 from sflow_agent.node.inventory import gpu_view, take_inventory
 from sflow_agent.node.memory_events import MemoryEvents
@@ -168,10 +169,11 @@ class Agent:
     def _make_loop(self, parts: Parts) -> Loop:
         """Return the loop with the sources that every agent has, in the order in which they are polled."""
         link = self._link
+        self._gpus = GpuWatch(parts.workers, parts.inventory.gpus, link.report, parts.warn, time.monotonic())
         performer = Performer(parts, self._add_source, self._exit)
         loop = Loop(self._core, performer.perform, link.poller.poll, link.flush)
         loop.sources += [link, self._signals, parts.descriptors, parts.processes, self._outputs, parts.logs]
-        loop.sources += [parts.probes, self._introduction]
+        loop.sources += [parts.probes, self._introduction, self._gpus]
         loop.sources.append(parts.processes.trees)  # last: it serves the orders of all others in one scan
         link.poller.register(parts.descriptors.fileno, zmq.POLLIN)
         return loop
@@ -207,6 +209,7 @@ class Agent:
             exited=self._core.exited(),
             clearing=self._core.clearing(),
             quiet=self._core.quiet(),
+            lost_gpus=self._gpus.lost,
             triggered=self._core.triggered(),
         )
 

@@ -80,6 +80,8 @@ class GangLogs(LogConsumer):
         self._behind: dict[RankLog, _MergedRank] = {}
         self._late: dict[RankLog, bytes] = {}
         """Logs that were merged and forgotten, and have got more bytes since; with their prefixes."""
+        self._torn: dict[AttemptId, _MergedRank] = {}
+        """Merged logs whose last line is not whole, because the disk took only a part of it, and whose line it is."""
         self._files: dict[AttemptId, int] = {}
         self._attempts: dict[str, int] = {}
         """The newest attempt of each task."""
@@ -151,6 +153,7 @@ class GangLogs(LogConsumer):
         self._behind.pop(log, None)
         attempt = log.rank.attempt
         if not any(other.rank.attempt == attempt for other in self._parts):
+            self._torn.pop(attempt, None)
             self._close(attempt)
 
     def wake_at(self, now: float) -> float | None:
@@ -219,10 +222,20 @@ class GangLogs(LogConsumer):
     def _write(self, part: _MergedRank, now: float) -> None:
         if not part.pending:
             return
+        attempt = part.log.rank.attempt
+        if self._torn.get(attempt, part) is not part:
+            part.retry_at = now + RETRY_S
+            self._behind[part.log] = part
+            return
         try:
-            descriptor = self._file(part.log.rank.attempt)
+            descriptor = self._file(attempt)
             while part.pending:
-                part.pending = part.pending[os.write(descriptor, part.pending) :]
+                written = os.write(descriptor, part.pending)
+                if part.pending[written - 1 : written] == b"\n":
+                    self._torn.pop(attempt, None)
+                else:
+                    self._torn[attempt] = part
+                part.pending = part.pending[written:]
         except OSError as error:
             part.retry_at = now + RETRY_S
             self._behind[part.log] = part
