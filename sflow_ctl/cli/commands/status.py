@@ -24,7 +24,7 @@ from sflow_ctl.runtime.viewing.client import Current, Ended, connect
 from sflow_ctl.runtime.viewing.messages import Change
 
 if TYPE_CHECKING:
-    from sflow_ctl.cli.looking.watching import Watched
+    from sflow_ctl.cli.looking.watching import WatchScreen
 
 STATE_WITHIN_S = 2.0
 
@@ -64,16 +64,16 @@ def status(run: str | None, as_json: bool, is_watching: bool, output_dir: Path) 
     """
     directory = find_run(run, output_dir, prefers_live=True)
     if is_watching:
-        from sflow_ctl.cli.looking.watching import Watched, watch  # the state is shown once, as a rule
+        from sflow_ctl.cli.looking.watching import WatchScreen, watch  # the state is shown once, as a rule
 
-        watched = Watched(in_place=not as_json)
+        watched = WatchScreen(in_place=not as_json)
         watch(lambda: _shown(RunReader(directory), as_json, watched))
     else:
         _shown(RunReader(directory), as_json)
     return int(ExitStatus.OK)
 
 
-def _shown(reader: RunReader, as_json: bool, watched: "Watched | None" = None) -> bool:
+def _shown(reader: RunReader, as_json: bool, watched: "WatchScreen | None" = None) -> bool:
     """Print the state of a run; return whether it may still change."""
     ended = reader.summary()
     if _is_completed(ended):

@@ -100,6 +100,20 @@ def explain_(words: tuple[str, ...], as_json: bool, output_dir: Path) -> int:
     return int(ExitStatus.OK)
 
 
+def explained_text(reader: RunReader) -> str:
+    """Return what the command prints of a whole run, for a report that is read elsewhere."""
+    run, ended = run_now(reader), reader.summary()
+    lines = [state_text(reader, ended)]
+    if ended is not None and ended.cause is not None:
+        lines.append(f"first cause: {ended.cause.text}")
+    chosen = [task.name for task in reader.plan.tasks if needs_a_word(run, task)]
+    for name in chosen[:MAX_TASKS]:
+        lines += _lines(_with_log(reader, explain(run, name)))
+    if len(chosen) > MAX_TASKS:
+        lines.append(f"... and {len(chosen) - MAX_TASKS} more")
+    return "\n".join(lines)
+
+
 def run_now(reader: RunReader) -> RunFactsNow:
     """Return what a run's files say of it now."""
     status = reader.status()
