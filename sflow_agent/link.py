@@ -6,83 +6,31 @@ repeated in the new session. A source of the loop.
 """
 
 import os
-import socket
 from collections import Counter
 from collections.abc import Callable
 
 import msgspec
 import zmq
-from msgspec import Struct
-from zmq.utils import z85
 
 from protocol.errors import MalformedMessageError
 from protocol.ids import RankId
 from protocol.messages.config import AgentConfig
 from protocol.messages.facts import FromAgent, Hello
-from protocol.messages.logs import LogAck, LogChunk
+from protocol.messages.logs import LogChunk
 from protocol.messages.orders import Enrolled, Refused, Reintroduce, ToAgent, Welcome
 from protocol.messages.packets import FromAgentPacket
 from protocol.session.channel import Channel, Numbered
-from protocol.session.codec import MAX_FRAME_BYTES, decode_log_ack, decode_to_agent, encode
+from protocol.session.codec import decode_to_agent, encode
 from protocol.session.packing import parts_of
 from sflow_agent.core.events import AgentEvent, EndRequested, FactsAcknowledged, Ordered
+from sflow_agent.dialling import Dialled, dealer, is_refused, log_acks, own_address
 from sflow_agent.node.controller_watch import ControllerWatch
 
 HELLO_EVERY_S = 1.0
 SILENT_HEARTBEATS = 3
 MAX_PACKETS_PER_PASS = 512
-REFUSED_WITHIN_S = 0.2
 ENDING_GRACE_S = 6.0
 """Silence of the controller after Slurm's SIGTERM; sites kill after 30 s (KillWait), and tasks have their own grace."""
-CONNECT_MS = 5000
-"""The limit for an address that drops packets silently; a later packet may pass."""
-HANDSHAKE_MS = 30_000
-"""Three round trips, and a controller that has a thousand hellos to read, or is suspended, before it answers.
-
-An agent that gives up sooner only joins the end of the queue again.
-"""
-
-
-class Dialled(Struct):
-    """One address of the controller."""
-
-    control: "zmq.Socket[bytes]"
-    endpoint: str
-    log_endpoint: str
-    own_address: str
-    """This node's address on the way there."""
-
-
-def own_keys(seed: bytes, node: int) -> tuple[str, str]:
-    """Return (public, secret) of a node's agent, Z85."""
-    from protocol.session.keys import agent_secret  # OpenSSL: only in a job step
-
-    secret = z85.encode(agent_secret(seed, node))
-    return zmq.curve_public(secret).decode(), secret.decode()
-
-
-def own_address(endpoint: str) -> str:
-    """Return the address from which packets to `endpoint` leave; empty without a route."""
-    host, _, port = endpoint.removeprefix("tcp://").rpartition(":")
-    family = socket.AF_INET6 if host.startswith("[") else socket.AF_INET
-    try:
-        with socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as candidate:
-            candidate.connect((host.strip("[]"), int(port)))  # sends nothing: it only asks the routing table
-            return str(candidate.getsockname()[0])
-    except OSError:
-        return ""
-
-
-def _is_refused(endpoint: str) -> bool:
-    """Return whether the host of an address says that nothing listens there: the process that did has died."""
-    host, _, port = endpoint.removeprefix("tcp://").rpartition(":")
-    try:
-        with socket.create_connection((host.strip("[]"), int(port)), timeout=REFUSED_WITHIN_S):
-            return False
-    except ConnectionRefusedError:
-        return True
-    except OSError:
-        return False
 
 
 class ControllerLink:
@@ -138,7 +86,7 @@ class ControllerLink:
     def poll(self, now: float) -> list[AgentEvent]:
         """Return the orders that have arrived, and the effects of time: a source of the loop."""
         events: list[AgentEvent] = [Ordered(order) for order in self.receive(now)]
-        for ack in self.log_acks():
+        for ack in log_acks(self._logs, self.counters):
             self.on_log_ack(ack.rank, ack.offset)
         reason = self.tick(now)
         if reason is not None:
@@ -162,23 +110,9 @@ class ControllerLink:
                 self._take(frame, dialled, now, orders)
         return orders
 
-    def log_acks(self) -> list[LogAck]:
-        """Return how much the controller has of each log."""
-        acks = []
-        while self._logs is not None:
-            try:
-                frame = self._logs.recv(zmq.NOBLOCK)
-            except zmq.Again:
-                break
-            try:
-                acks.append(decode_log_ack(frame))
-            except MalformedMessageError:
-                self.counters["malformed"] += 1
-        return acks
-
     def expect_end(self, now: float) -> None:
         """Give a silent controller up soon, and a dead one at once: Slurm kills what is left of the job after a while."""
-        is_dead = bool(self._dialled) and _is_refused(self._dialled[0].endpoint)
+        is_dead = bool(self._dialled) and is_refused(self._dialled[0].endpoint)
         self._orphan_grace_s = min(self._orphan_grace_s, 0.0 if is_dead else ENDING_GRACE_S)
         self._last_heard = max(self._last_heard, now - self._heartbeat_s)
 
@@ -295,7 +229,7 @@ class ControllerLink:
         for endpoint, log_endpoint in zip(
             self._config.control_endpoints, self._config.log_endpoints, strict=True
         ):
-            control = _dealer(self._context, self._config.controller_key, self._keys, endpoint)
+            control = dealer(self._context, self._config.controller_key, self._keys, endpoint)
             self._poller.register(control, zmq.POLLIN)
             self._dialled.append(Dialled(control, endpoint, log_endpoint, own_address(endpoint)))
         self._session = os.urandom(8).hex()
@@ -377,7 +311,7 @@ class ControllerLink:
         self._used_endpoint = dialled.endpoint
         if welcome.controller_pid is not None:
             self.on_controller(welcome.controller_pid)
-        self._logs = _dealer(self._context, self._config.controller_key, self._keys, dialled.log_endpoint)
+        self._logs = dealer(self._context, self._config.controller_key, self._keys, dialled.log_endpoint)
         self._poller.register(self._logs, zmq.POLLIN)
         self.on_new_session()
 
@@ -393,21 +327,3 @@ class ControllerLink:
             target.send(frame, zmq.NOBLOCK)
         except zmq.Again:
             self.counters["unsent"] += 1  # the channel repeats it
-
-
-def _dealer(
-    context: "zmq.Context[zmq.Socket[bytes]]", controller_key: str, keys: tuple[bytes, bytes], endpoint: str
-) -> "zmq.Socket[bytes]":
-    made = context.socket(zmq.DEALER)
-    made.linger = 0
-    made.ipv6 = "[" in endpoint
-    made.curve_serverkey = controller_key.encode()
-    made.curve_publickey, made.curve_secretkey = keys
-    made.maxmsgsize = MAX_FRAME_BYTES
-    made.sndhwm = made.rcvhwm = 10_000
-    made.connect_timeout = CONNECT_MS
-    made.handshake_ivl = HANDSHAKE_MS
-    made.reconnect_ivl = 50
-    made.reconnect_ivl_max = 1000
-    made.connect(endpoint)
-    return made

@@ -149,18 +149,7 @@ class FleetLink:
         peer.hello_from = None
         peer.channel = Channel()
         peer.has_joined = True
-        welcome = Welcome(
-            session=session,
-            incarnation=self.incarnation,
-            kill=kill,
-            heartbeat_s=HEARTBEAT_S,
-            orphan_grace_s=self.times.orphan_grace_s,
-            signatures=self.signatures,
-            secrets=self.secrets,
-            monitoring=self.monitoring,
-            controller_pid=os.getpid(),
-        )
-        peer.outbox = [welcome]
+        peer.outbox = [_welcome(self, session, kill)]
         self._dirty.add(node)
 
     def abandon(self, node: int, reason: str) -> None:
@@ -373,15 +362,24 @@ class FleetLink:
     def _refuse(self, routing_id: bytes, session: str, code: str, reason: str) -> None:
         self._answer(routing_id, session, Refused(code=code, reason=reason))
 
-    def _answer(self, routing_id: bytes, session: str, message: ToAgent) -> None:
-        packet = ToAgentPacket(session=session, incarnation=self.incarnation, messages=(message,))
-        self._send(routing_id, encode(packet))
+    def _answer(self, to: bytes, session: str, message: ToAgent) -> None:
+        self._send(
+            to, encode(ToAgentPacket(session=session, incarnation=self.incarnation, messages=(message,)))
+        )
 
     def _send(self, routing_id: bytes, frame: bytes) -> None:
         try:
             self.control.send_multipart((routing_id, frame), zmq.NOBLOCK)
         except (zmq.Again, zmq.ZMQError):
             self.counters["unsent"] += 1  # the channel repeats it, or the peer sends another hello
+
+
+def _welcome(link: FleetLink, session: str, kill: tuple[RankId, ...]) -> Welcome:
+    return Welcome(
+        session=session, incarnation=link.incarnation, kill=kill,
+        heartbeat_s=HEARTBEAT_S, orphan_grace_s=link.times.orphan_grace_s, signatures=link.signatures,
+        secrets=link.secrets, monitoring=link.monitoring, controller_pid=os.getpid(),
+    )  # fmt: skip
 
 
 def _frame(incarnation: int, peer: Peer, numbered: Numbered[ToAgent]) -> bytes:
