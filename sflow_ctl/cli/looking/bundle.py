@@ -11,6 +11,7 @@ import click
 from protocol.errors import ExitStatus, FleetError, UsageError
 from protocol.text.sizes import size_text
 from sflow_ctl.cli.looking.explain import explained_text
+from sflow_ctl.cli.options.completing import complete_runs
 from sflow_ctl.cli.options.run_option import output_dir_option
 from sflow_ctl.cli.terminal.columns import display_path
 from sflow_ctl.cli.terminal.lines import print_line
@@ -23,7 +24,7 @@ _LIBRARIES = ("click", "msgspec", "pyzmq", "PyYAML", "Jinja2", "psutil", "nvidia
 
 
 @click.command()
-@click.argument("run", required=False)
+@click.argument("run", required=False, shell_complete=complete_runs)
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="Default: sflow-bundle-RUN.tar.gz"
 )

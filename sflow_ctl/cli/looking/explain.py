@@ -8,6 +8,7 @@ import msgspec
 
 from protocol.errors import ExitStatus
 from sflow_ctl.cli.closing import print_cause
+from sflow_ctl.cli.options.completing import complete_words
 from sflow_ctl.cli.options.run_option import output_dir_option, state_text
 from sflow_ctl.cli.options.run_words import run_and_tasks
 from sflow_ctl.cli.terminal.columns import display_path
@@ -54,7 +55,7 @@ class ExplainReport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @click.command(name="explain")
-@click.argument("words", nargs=-1, metavar="[RUN] [TASK]...")
+@click.argument("words", nargs=-1, metavar="[RUN] [TASK]...", shell_complete=complete_words)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @output_dir_option
 def explain_(words: tuple[str, ...], as_json: bool, output_dir: Path) -> int:
