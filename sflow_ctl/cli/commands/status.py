@@ -26,7 +26,7 @@ from sflow_ctl.runtime.viewing.client import Current, Ended, connect
 from sflow_ctl.runtime.viewing.messages import Change
 
 if TYPE_CHECKING:
-    from sflow_ctl.cli.looking.watching import WatchScreen
+    from sflow_ctl.cli.looking.watching import ShownState
 
 STATE_WITHIN_S = 2.0
 
@@ -66,9 +66,9 @@ def status(run: str | None, as_json: bool, is_watching: bool, output_dir: Path) 
     """
     directory = find_run(run, output_dir, prefers_live=True)
     if is_watching:
-        from sflow_ctl.cli.looking.watching import WatchScreen, watch  # the state is shown once, as a rule
+        from sflow_ctl.cli.looking.watching import ShownState, watch  # the state is shown once, as a rule
 
-        watched = WatchScreen(in_place=not as_json)
+        watched = ShownState(in_place=not as_json)
         watch(lambda: _shown(RunReader(directory), as_json, watched))
     else:
         gc.disable()  # a short process: of 100,000 tasks each collection would take a tenth of its time
@@ -76,7 +76,7 @@ def status(run: str | None, as_json: bool, is_watching: bool, output_dir: Path) 
     return int(ExitStatus.OK)
 
 
-def _shown(reader: RunReader, as_json: bool, watched: "WatchScreen | None" = None) -> bool:
+def _shown(reader: RunReader, as_json: bool, watched: "ShownState | None" = None) -> bool:
     """Print the state of a run; return whether it may still change."""
     ended = reader.summary()
     if _is_completed(ended):
