@@ -10,6 +10,7 @@ import msgspec
 
 from protocol.errors import ExitStatus
 from sflow_ctl.cli.closing import print_cause
+from sflow_ctl.cli.options.completing import complete_runs
 from sflow_ctl.cli.options.run_option import changed_lines, output_dir_option, state_text
 from sflow_ctl.cli.terminal.columns import display_path
 from sflow_ctl.cli.terminal.lines import json_line, print_json, print_line
@@ -51,7 +52,7 @@ class StatusReport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @click.command()
-@click.argument("run", required=False)
+@click.argument("run", required=False, shell_complete=complete_runs)
 @click.option(
     "--json", "as_json", is_flag=True, help="Print JSON; with --watch one line whenever it has changed."
 )
