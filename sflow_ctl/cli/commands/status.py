@@ -50,6 +50,8 @@ class StatusReport(msgspec.Struct, frozen=True, kw_only=True):
     """How the run ended."""
     exit_status: int | None
     """Of `sflow-ctl run`."""
+    standing_still: dict[str, str]
+    """What holds up the agents that make no progress, by the names of their nodes."""
     counts: dict[str, int]
     """The number of tasks in each state."""
     problems: tuple[str, ...] = ()
@@ -109,6 +111,12 @@ def _shown(reader: RunReader, as_json: bool, watched: "ShownState | None" = None
     if as_json:
         _print_json(reader, ended, is_live, is_line=watched is not None)
         return may_change
+    _print_for_people(reader, ended, is_live=is_live, is_dead=is_dead)
+    return may_change
+
+
+def _print_for_people(reader: RunReader, ended: Summary | None, *, is_live: bool, is_dead: bool) -> None:
+    """Print the state as a table, with what to know about it."""
     cause = ended.cause.task if ended is not None and ended.cause is not None else None
     reader.with_tasks(shown_tasks(reader.state) | ({cause} if cause is not None else set()))
     source = "from its controller" if is_live else f"from {display_path(reader.directory)}"
@@ -127,7 +135,8 @@ def _shown(reader: RunReader, as_json: bool, watched: "ShownState | None" = None
         print_table(status_table(reader.state, reader.last_wall_ns if is_dead else time.time_ns()))
         if is_dead:
             print_line("\n".join(next_lines(resume_commands(display_path(reader.directory)))))
-    return may_change
+        for node, doing in () if is_dead else reader.standing_still.items():
+            print_line(f"node {node}: its agent stands still in {doing}; its tasks run on")
 
 
 def _is_completed(ended: Summary | None) -> TypeGuard[Summary]:
@@ -173,6 +182,7 @@ def _print_json(reader: RunReader, ended: Summary | None, is_live: bool, *, is_l
         is_from_controller=is_live,
         outcome=ended.outcome if ended is not None else None,
         exit_status=ended.exit_status if ended is not None else None,
+        standing_still=reader.standing_still,
         counts={word.value: count for word, count in reader.state.counts().items()},
         problems=(*reader.journal.problems(),),
         tasks=ended.tasks if _is_completed(ended) else task_summaries(reader.state),
