@@ -147,8 +147,7 @@ class FleetLink:
             return
         peer.routing_id, peer.session = peer.hello_from
         peer.hello_from = None
-        peer.channel = Channel()
-        peer.has_joined = True
+        peer.channel, peer.has_joined = Channel(holds_acks=True), True
         peer.outbox = [_welcome(self, session, kill)]
         self._dirty.add(node)
 
@@ -178,6 +177,7 @@ class FleetLink:
                     self._send_to(peer, frame, now)
             elif peer.channel.owes_ack and not holds_acks:
                 self._put(peer, peer.channel.heartbeat(), now)
+            peer.channel.holds_acks = True  # what arrives now is not recorded before the next call
         self._dirty = {node for node in self._dirty if holds_spawns and self.peers[node].outbox}
 
     def next_wakeup(self) -> float:
