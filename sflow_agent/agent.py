@@ -13,6 +13,7 @@ from functools import partial
 import zmq
 
 from protocol.errors import FleetError
+from protocol.machine.loop_watch import LoopWatch, SpeakerThread
 from protocol.messages.config import AgentConfig
 from protocol.messages.facts import Hello, Notice
 from protocol.session.codec import prepare_decoders
@@ -46,6 +47,8 @@ from sflow_agent.worker import Workers
 
 EXIT_INFRASTRUCTURE = 3
 GOODBYE_WITHIN_S = 2.0
+SPEAKS_EVERY_S = 1.0
+"""Half of the interval of heartbeats: a loop that stands still for so long has a thread send them."""
 Keep = Callable[[int, str], object]
 """Tells a local run's keeper the pid of the controller and the marker of the run."""
 NoteHeard = Callable[[float, float], object]
@@ -171,7 +174,9 @@ class Agent:
         link = self._link
         self._gpus = GpuWatch(parts.workers, parts.inventory.gpus, link.report, parts.warn, time.monotonic())
         performer = Performer(parts, self._add_source, self._exit)
-        loop = Loop(self._core, performer.perform, link.poller.poll, link.flush)
+        watch = LoopWatch()
+        self._speaker = SpeakerThread(watch, SPEAKS_EVERY_S, link.speak_for_loop)
+        loop = Loop(self._core, performer.perform, link.wait, link.flush, watch)
         loop.sources += [link, self._signals, parts.descriptors, parts.processes, self._outputs, parts.logs]
         loop.sources += [parts.probes, self._introduction, self._gpus]
         loop.sources.append(parts.processes.trees)  # last: it serves the orders of all others in one scan
@@ -217,11 +222,13 @@ class Agent:
         self._logs.rewind()
         self._probes.ask_again()
         self._introduction.on_new_session()
+        self._speaker.start()
 
     # ------------------------------------------------------------------ the end
 
     def _leave(self, status: int) -> int:
         """End what is left, say goodbye, and remove the spool if the controller has all of it."""
+        self._speaker.end()
         self._note_heard(time.monotonic() + LEAVES_WITHIN_S, self._config.orphan_grace_s)
         survivors = self._processes.end_everything()
         self._outputs.drain_all()
@@ -231,7 +238,7 @@ class Agent:
         while self._link.can_deliver and (now := time.monotonic()) < deadline:
             self._link.tick(now)
             self._link.flush(now)
-            self._link.poller.poll(20)
+            self._link.wait(20)
             self._link.receive(now)
         self._link.close(linger_ms=200)
         kept = self._place.leave(are_delivered=self._logs.is_delivered)

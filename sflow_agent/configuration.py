@@ -7,7 +7,7 @@ import msgspec
 
 from protocol.messages.config import AgentConfig, StepConfig
 from protocol.session.codec import decode_config, decode_step_config
-from sflow_agent.dialling import own_keys
+from sflow_agent.connection.connections import own_keys
 
 
 def read_config(encoded: str | None) -> AgentConfig | None:

@@ -6,6 +6,7 @@ repeated in the new session. A source of the loop.
 """
 
 import os
+import threading
 from collections import Counter
 from collections.abc import Callable
 
@@ -14,6 +15,7 @@ import zmq
 
 from protocol.errors import MalformedMessageError
 from protocol.ids import RankId
+from protocol.machine.loop_watch import MOVES, Standstill
 from protocol.messages.config import AgentConfig
 from protocol.messages.facts import FromAgent, Hello
 from protocol.messages.logs import LogChunk
@@ -22,13 +24,14 @@ from protocol.messages.packets import FromAgentPacket
 from protocol.session.channel import Channel, Numbered
 from protocol.session.codec import decode_to_agent, encode
 from protocol.session.packing import parts_of
+from sflow_agent.connection.connections import Connections, Dialled, is_refused
 from sflow_agent.core.events import AgentEvent, EndRequested, FactsAcknowledged, Ordered
-from sflow_agent.dialling import Dialled, dealer, is_refused, log_acks, own_address
 from sflow_agent.node.controller_watch import ControllerWatch
 
 HELLO_EVERY_S = 1.0
 SILENT_HEARTBEATS = 3
-MAX_PACKETS_PER_PASS = 512
+SPOKEN_WITHIN_S = 0.5
+"""How long the thread that speaks for the loop waits for the sockets: the loop has them for a moment only."""
 ENDING_GRACE_S = 6.0
 """Silence of the controller after Slurm's SIGTERM; sites kill after 30 s (KillWait), and tasks have their own grace."""
 
@@ -50,17 +53,18 @@ class ControllerLink:
         self._watch = ControllerWatch()
         self._used_endpoint = ""
         """The controller's address that has answered."""
-        self._has_unacknowledged = False
-        self._config = config
+        self._has_unacknowledged, self._config = False, config
         self._keys = (config.public_key.encode(), config.secret_key.encode())
         self._own_keys = zmq.curve_keypair() if config.must_enrol else None
         """(public, secret), not in use yet: the controller has to know them first."""
         self._make_hello = make_hello
-        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self._poller = zmq.Poller()
-        self._dialled: list[Dialled] = []
-        self._control: zmq.Socket[bytes] | None = None
-        self._logs: zmq.Socket[bytes] | None = None
+        self._connections = Connections(config, self.counters)
+        self._lock = threading.RLock()
+        """Around every use of the sockets and of what is known of the session, the wait for events included: while the loop
+        does something else, a thread may speak for it."""
+        self._is_controller_still = False
+        """The controller's loop stands still, and nothing need be repeated until it moves."""
+        self._has_new_session = self._is_closed = self._is_late = False
         self._channel: Channel[FromAgent] = Channel()
         self._outbox: list[FromAgent] = []
         self._session = ""
@@ -81,12 +85,20 @@ class ControllerLink:
     @property
     def poller(self) -> zmq.Poller:
         """The poller of the loop, which adds its own descriptors."""
-        return self._poller
+        return self._connections.poller
+
+    def wait(self, timeout_ms: int) -> None:
+        """Wait for a packet, or for what was added to the poller."""
+        with self._lock:
+            self._connections.poller.poll(timeout_ms)
 
     def poll(self, now: float) -> list[AgentEvent]:
         """Return the orders that have arrived, and the effects of time: a source of the loop."""
         events: list[AgentEvent] = [Ordered(order) for order in self.receive(now)]
-        for ack in log_acks(self._logs, self.counters):
+        if self._has_new_session:
+            self._has_new_session = False
+            self.on_new_session()
+        for ack in self._connections.log_acks():
             self.on_log_ack(ack.rank, ack.offset)
         reason = self.tick(now)
         if reason is not None:
@@ -99,20 +111,37 @@ class ControllerLink:
     def receive(self, now: float) -> list[ToAgent]:
         """Return the orders that have arrived, each once and in order."""
         orders: list[ToAgent] = []
-        for dialled in list(self._dialled):
-            for _ in range(MAX_PACKETS_PER_PASS):
-                if dialled not in self._dialled:
-                    break  # another address has just won
-                try:
-                    frame = dialled.control.recv(zmq.NOBLOCK)
-                except zmq.Again:
-                    break
-                self._take(frame, dialled, now, orders)
+        with self._lock:
+            for frame, dialled in self._connections.receive():
+                if dialled in self._connections.dialled:  # else another address has just won
+                    self._take(frame, dialled, now, orders)
         return orders
+
+    def speak_for_loop(self, now: float, standstill: Standstill) -> None:
+        """Tell the controller and the guardian that the agent lives, and take packets in; for the thread that does this.
+
+        What the packets say is left to the loop, which may be anywhere in its work.
+        """
+        if not self._lock.acquire(timeout=SPOKEN_WITHIN_S):
+            return  # the loop moves again
+        try:
+            if self._is_closed or not self._is_welcome:
+                return
+            if self._connections.hold():
+                self._last_heard, self._is_late = now, False
+            if not self._is_late:  # else the guardian ends the agent, unless the loop moves before
+                self._watch_controller(now)
+            if not self._is_given_up:
+                self.on_look(self._last_heard, self._orphan_grace_s)
+            if now - self._last_sent >= self._heartbeat_s / 2:
+                self._put(self._channel.unacknowledging_heartbeat(), now, standstill)
+        finally:
+            self._lock.release()
 
     def expect_end(self, now: float) -> None:
         """Give a silent controller up soon, and a dead one at once: Slurm kills what is left of the job after a while."""
-        is_dead = bool(self._dialled) and is_refused(self._dialled[0].endpoint)
+        dialled = self._connections.dialled
+        is_dead = bool(dialled) and is_refused(dialled[0].endpoint)
         self._orphan_grace_s = min(self._orphan_grace_s, 0.0 if is_dead else ENDING_GRACE_S)
         self._last_heard = max(self._last_heard, now - self._heartbeat_s)
 
@@ -123,24 +152,18 @@ class ControllerLink:
 
     def send_log(self, header: LogChunk, body: bytes) -> bool:
         """Send one chunk; return False when the socket accepts no more now."""
-        if self._logs is None or not self._is_welcome:
-            return False
-        try:
-            self._logs.send_multipart((encode(header), body), zmq.NOBLOCK)
-        except zmq.Again:
-            return False
-        return True
+        return self._is_welcome and self._connections.send_log(header, body)
 
     def flush(self, now: float) -> None:
         """Send everything queued in one packet, or the acknowledgement owed."""
-        if not self._is_welcome:
+        if not self._is_welcome or not (self._outbox or self._channel.owes_ack):
             return
-        if self._outbox:
+        with self._lock:
             for part in parts_of(self._outbox):
                 self._put(self._channel.send(part, now), now)
             self._outbox = []
-        elif self._channel.owes_ack:
-            self._put(self._channel.heartbeat(), now)
+            if self._channel.owes_ack:
+                self._put(self._channel.heartbeat(), now)
 
     @property
     def is_welcome(self) -> bool:
@@ -172,6 +195,10 @@ class ControllerLink:
 
         Return, once, why the controller counts as gone.
         """
+        with self._lock:
+            return self._tick(now)
+
+    def _tick(self, now: float) -> str | None:
         if now - self._last_look > 2 * self._heartbeat_s:
             # This process was suspended (SIGSTOP, a paused machine): the silence is its own.
             self._last_heard = max(self._last_heard, now - self._heartbeat_s)
@@ -189,7 +216,7 @@ class ControllerLink:
             if now >= self._next_hello:
                 self._say_hello(now)
             return None
-        for numbered in self._channel.overdue(now):
+        for numbered in () if self._is_controller_still else self._channel.overdue(now):
             self.counters["repeated"] += 1
             self._put(numbered, now)
         if now - self._last_sent >= self._heartbeat_s:
@@ -204,49 +231,37 @@ class ControllerLink:
         elif not self._watch.is_open and self._used_endpoint:
             self._watch.open(self._used_endpoint)
         self._watch.speak()
-        is_late = silence >= grace_s and not self._is_given_up
-        if is_late and (self.controller_lives() or self._watch.is_stopped()):
-            self._last_heard = now - grace_s / 2  # looked at again after the other half
+        self._is_late = silence >= grace_s and not self._is_given_up
+        if self._is_late and (self.controller_lives() or self._watch.is_stopped()):
+            self._last_heard, self._is_late = now - grace_s / 2, False  # looked at again after the other half
 
     def close(self, linger_ms: int) -> None:
         """Close all sockets once everything is sent, or after `linger_ms`."""
         self._watch.close()
-        for dialled in self._dialled:
-            dialled.control.close(linger=linger_ms)
-        if self._logs is not None:
-            self._logs.close(linger=linger_ms)
-        self._context.term()
+        with self._lock:
+            self._is_closed = True
+            self._connections.close(linger_ms)
+        self._connections.end()
 
     # ------------------------------------------------------------------ sessions
 
     def redial(self, now: float) -> None:
         """Say hello to the controller that has taken over, or is about to: it knows nothing of the session."""
-        if self._is_welcome and not self._is_given_up:
-            self._last_heard = now
-            self._begin_session(now)
+        with self._lock:
+            if self._is_welcome and not self._is_given_up:
+                self._last_heard = now
+                self._begin_session(now)
 
     def _dial(self) -> None:
-        for endpoint, log_endpoint in zip(
-            self._config.control_endpoints, self._config.log_endpoints, strict=True
-        ):
-            control = dealer(self._context, self._config.controller_key, self._keys, endpoint)
-            self._poller.register(control, zmq.POLLIN)
-            self._dialled.append(Dialled(control, endpoint, log_endpoint, own_address(endpoint)))
+        self._connections.dial(self._keys)
         self._session = os.urandom(8).hex()
         self._session_number += 1
 
     def _begin_session(self, now: float) -> None:
         self._outbox = [*self._channel.unacknowledged(), *self._outbox]
-        for dialled in self._dialled:
-            self._poller.unregister(dialled.control)
-            dialled.control.close(linger=0)
-        self._dialled.clear()
-        if self._logs is not None:
-            self._poller.unregister(self._logs)
-            self._logs.close(linger=0)
-            self._logs = None
+        self._connections.drop()
         self._channel = Channel()
-        self._is_welcome = False
+        self._is_welcome = self._is_controller_still = False
         self._next_hello = now
         self._dial()
 
@@ -254,10 +269,10 @@ class ControllerLink:
         hello = self._make_hello(self._session, self._session_number, self._incarnation)
         if self._own_keys is not None:
             hello = msgspec.structs.replace(hello, key=self._own_keys[0].decode())
-        for dialled in self._dialled:
+        for dialled in self._connections.dialled:
             # The first to arrive came over an address that works, so our address that it names is right, too.
             ours = msgspec.structs.replace(hello, address=dialled.own_address, endpoint=dialled.endpoint)
-            self._send(dialled.control, encode(FromAgentPacket(session=self._session, messages=(ours,))))
+            self._connections.send(dialled, encode(FromAgentPacket(session=self._session, messages=(ours,))))
         # Jitter: a thousand agents must not reconnect at the same time.
         self._next_hello = now + HELLO_EVERY_S * (0.75 + os.urandom(1)[0] / 512)
 
@@ -285,6 +300,7 @@ class ControllerLink:
             return
         self._last_heard = now
         self._incarnation = packet.incarnation
+        self._is_controller_still = packet.stalled_s > 0
         if self._channel.receive(packet.seq, packet.ack, now):
             for message in packet.messages:
                 if isinstance(message, Welcome) and not self._is_welcome:
@@ -303,27 +319,20 @@ class ControllerLink:
         self._is_welcome = True
         self._heartbeat_s = welcome.heartbeat_s
         self._orphan_grace_s = welcome.orphan_grace_s
-        for other in self._dialled:
-            if other is not dialled:
-                self._poller.unregister(other.control)
-                other.control.close(linger=0)
-        self._dialled = [dialled]
         self._used_endpoint = dialled.endpoint
         if welcome.controller_pid is not None:
             self.on_controller(welcome.controller_pid)
-        self._logs = dealer(self._context, self._config.controller_key, self._keys, dialled.log_endpoint)
-        self._poller.register(self._logs, zmq.POLLIN)
-        self.on_new_session()
+        self._connections.keep(dialled, self._keys)
+        self._has_new_session = True
 
-    def _put(self, numbered: Numbered[FromAgent], now: float) -> None:
+    def _put(self, numbered: Numbered[FromAgent], now: float, standstill: Standstill = MOVES) -> None:
         packet = FromAgentPacket(
-            session=self._session, seq=numbered.seq, ack=numbered.ack, messages=numbered.messages
+            session=self._session,
+            seq=numbered.seq,
+            ack=numbered.ack,
+            messages=numbered.messages,
+            stalled_s=standstill.seconds,
+            stalled_in=standstill.doing,
         )
         self._last_sent = now
-        self._send(self._dialled[0].control, encode(packet))
-
-    def _send(self, target: "zmq.Socket[bytes]", frame: bytes) -> None:
-        try:
-            target.send(frame, zmq.NOBLOCK)
-        except zmq.Again:
-            self.counters["unsent"] += 1  # the channel repeats it
+        self._connections.send(self._connections.dialled[0], encode(packet))

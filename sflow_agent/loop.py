@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
+from protocol.machine.loop_watch import LoopWatch
 from sflow_agent.core.agent import AgentCore
 from sflow_agent.core.commands import AgentCommand
 from sflow_agent.core.events import AgentEvent, WakeUp
@@ -27,7 +28,7 @@ class EventSource(Protocol):
 class Loop:
     """Runs until a command has set `exit_status`. `perform` carries out a command and returns its events.
 
-    `wait` blocks for so many ms or until a descriptor is ready; `flush` sends what was reported.
+    `wait` blocks for so many ms or until a descriptor is ready; `flush` sends what was reported; `watch` notes when it works.
     """
 
     def __init__(
@@ -36,6 +37,7 @@ class Loop:
         perform: Callable[[AgentCommand, float], Sequence[AgentEvent]],
         wait: Callable[[int], object],
         flush: Callable[[float], None],
+        watch: LoopWatch,
     ) -> None:
         self.exit_status: int | None = None
         self.sources: list[EventSource] = []
@@ -44,6 +46,7 @@ class Loop:
         self._perform = perform
         self._wait = wait
         self._flush = flush
+        self._watch = watch
 
     def run(self) -> int:
         """Repeat `turn` until the agent must exit; return its status."""
@@ -53,8 +56,11 @@ class Loop:
 
     def turn(self) -> None:
         """Wait for an event, then handle all that have happened."""
-        self._wait(self._timeout_ms())
+        timeout_ms = self._timeout_ms()
+        self._watch.waits()
+        self._wait(timeout_ms)
         now = time.monotonic()
+        self._watch.works(now)
         for source in self.sources:
             events = source.poll(now)
             if events:

@@ -18,6 +18,10 @@ class ToAgentPacket(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     ack: int = 0
     """All packets of the agent up to this number have been handled."""
     messages: tuple[ToAgent, ...] = ()
+    stalled_s: float = 0.0
+    """For so long the controller's loop has stood still, for which a thread of its process speaks; 0 while it moves."""
+    stalled_in: str = ""
+    """What holds it up, for people: "stat of /mnt/x (output.py:81)"."""
 
 
 class FromAgentPacket(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -30,3 +34,7 @@ class FromAgentPacket(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
     ack: int = 0
     """All packets of the controller up to this number have been handled."""
     messages: tuple[FromAgent, ...] = ()
+    stalled_s: float = 0.0
+    """For so long the agent's loop has stood still, for which a thread of its process speaks; 0 while it moves."""
+    stalled_in: str = ""
+    """What holds it up, for people: "stat of /mnt/x (output.py:81)"."""

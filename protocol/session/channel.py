@@ -57,6 +57,10 @@ class Channel(Struct, Generic[M]):
         """Return an unnumbered packet that only acknowledges."""
         return Numbered(0, self._acknowledge(), ())
 
+    def unacknowledging_heartbeat(self) -> Numbered[M]:
+        """Return an unnumbered packet that acknowledges nothing new: what came last may still have to be handled."""
+        return Numbered(0, self._acknowledged, ())
+
     def receive(self, seq: int, ack: int, now: float) -> bool:
         """Take a packet's numbers; return True when its messages are new and in order and must be handled now."""
         while self._unacknowledged and self._unacknowledged[0][0] <= ack:

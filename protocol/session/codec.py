@@ -50,7 +50,7 @@ def _decoder(kind: Any) -> "msgspec.msgpack.Decoder[Any]":
 
 def prepare_decoders() -> None:
     """Make what an agent decodes with, before it is needed."""
-    for kind in (AgentConfig, ToAgentPacket, LogAck):
+    for kind in (AgentConfig, ToAgentPacket, LogAck, _Number):
         _decoder(kind)
 
 
@@ -106,6 +106,18 @@ def decode_from_agent(frame: bytes) -> Decoded[FromAgentPacket]:
         messages = _known(FromAgent, raw.messages)
         packet = FromAgentPacket(session=raw.session, seq=raw.seq, ack=raw.ack, messages=messages)
         return Decoded(packet, len(raw.messages) - len(messages))
+
+
+class _Number(msgspec.Struct):
+    seq: int = 0
+
+
+def is_numbered(frame: bytes) -> bool:
+    """Return whether a packet has messages that are delivered once and in order; false for heartbeats and malformed ones."""
+    try:
+        return bool(_decode(_Number, frame, "packet").seq)
+    except MalformedMessageError:
+        return False
 
 
 def decode_log_chunk(frame: bytes) -> LogChunk:

@@ -36,6 +36,12 @@ UNSET_LOOK_S = 5.0
 STANDSTILL_S = 2.0
 """An alarm that comes so much too late says that the guardian itself stood still."""
 LONGEST_S = 3600.0
+DIES_WITHIN_S = 3.0
+"""A killed process whose files are in a file system that does not answer stays until that does: its tasks must not."""
+
+
+class AgentStuckError(Exception):
+    """The agent was killed, and does not end."""
 
 
 class Watchdog:
@@ -51,6 +57,7 @@ class Watchdog:
         self._agent = 0
         self._alarm_at = 0.0
         self._not_before = 0.0
+        self._has_killed = False
 
     def note(self, heard_at: float, grace_s: float) -> None:
         """Note, as the agent, when a controller was last heard of (monotonic s), and how long to live without."""
@@ -79,6 +86,8 @@ class Watchdog:
         signal.setitimer(signal.ITIMER_REAL, wait_s)
 
     def _on_alarm(self, _number: int, _frame: FrameType | None) -> None:
+        if self._has_killed:
+            raise AgentStuckError
         now = time.monotonic()
         if now > self._alarm_at + STANDSTILL_S:
             self._not_before = now + WATCH_MARGIN_S  # the agent may have stood still with it, and run again
@@ -88,6 +97,8 @@ class Watchdog:
             return
         with contextlib.suppress(ProcessLookupError):
             os.kill(self._agent, signal.SIGKILL)
+        self._has_killed = True
+        signal.setitimer(signal.ITIMER_REAL, DIES_WITHIN_S)
 
 
 def guard() -> int:
@@ -124,8 +135,10 @@ def guard() -> int:
     signal.signal(signal.SIGTERM, lambda *_: _signal(agent, signal.SIGTERM))
     watchdog.begin(agent)
     outputs = HeldOutputs(own_end)
-    outputs.receive_until_closed()
-    status = _wait(agent)
+    status = -signal.SIGKILL
+    with contextlib.suppress(AgentStuckError):
+        outputs.receive_until_closed()
+        status = _wait(agent)
     watchdog.end()
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the pid may be reused now
     spared = frozenset(() if keeper is None else (keeper.pid,))

@@ -42,6 +42,19 @@ class AgentLost(Event, frozen=True, kw_only=True, tag="agent_lost"):
     """No process of the run is left there: its guardian, or the job step, has ended all."""
 
 
+class NodeStandsStill(Event, frozen=True, kw_only=True, tag="node_stands_still"):
+    """The loop of an agent makes no progress, or does again; the agent lives, and its tasks run. Decides nothing."""
+
+    node: int
+    """The index of the node."""
+    seconds: float
+    """For how long it stands still, or stood."""
+    doing: str = ""
+    """What holds it up, for people: "stat of /mnt/x (output.py:81)"."""
+    is_over: bool = False
+    """It moves again."""
+
+
 class NodeCleared(Event, frozen=True, kw_only=True, tag="node_cleared"):
     """No process of the run is left on a lost node: its agent has reported it, or its guardian has ended."""
 
@@ -114,6 +127,7 @@ SchedulerEvent = (
     AgentJoined
     | MessageReceived
     | AgentLost
+    | NodeStandsStill
     | NodeCleared
     | StopRequested
     | JobEnding

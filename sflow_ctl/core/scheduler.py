@@ -23,6 +23,7 @@ from sflow_ctl.core.events import (
     LogArrived,
     MessageReceived,
     NodeCleared,
+    NodeStandsStill,
     OutputsCollected,
     RecordUnwritable,
     SchedulerEvent,
@@ -174,6 +175,8 @@ class Scheduler:
                 on_job_news(run, out, event, now)
             case RecordUnwritable():
                 reactor.on_record_unwritable(run, out, event, now)
+            case NodeStandsStill():
+                pass  # for people: it lives, and so do its tasks
             case WakeUp():
                 self._take_timers(now)
             case _:

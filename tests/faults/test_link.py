@@ -7,15 +7,18 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from protocol.ids import AttemptId, RankId
+from protocol.machine.loop_watch import Standstill
 from protocol.messages.config import AgentConfig
 from protocol.messages.facts import Hello, Notice
 from protocol.messages.node import Inventory
 from protocol.messages.orders import Watch
 from protocol.session.version import PROTOCOL_VERSION
 from sflow_agent.link import ControllerLink
-from sflow_ctl.core.events import AgentJoined, AgentLost, MessageReceived, SchedulerEvent
+from sflow_ctl.core.events import AgentJoined, AgentLost, MessageReceived, NodeStandsStill, SchedulerEvent
 from sflow_ctl.runtime.fleet.keys import RunKeys
-from sflow_ctl.runtime.fleet.link import FleetLink, LinkTimes
+from sflow_ctl.runtime.fleet.link import FleetLink
+from sflow_ctl.runtime.peers.peer import LinkTimes
+from sflow_ctl.runtime.run.node_book import NodeBook
 from tests.faults.wire import Wire
 from tests.support import PATIENCE_S, wait_until
 
@@ -25,12 +28,13 @@ RANK = RankId(AttemptId("t", 1), 0)
 class Agent:
     """The real link of an agent, without anything that it would do."""
 
-    def __init__(self, node: int, fleet: "Fleet", endpoint: str) -> None:
+    def __init__(self, node: int, fleet: "Fleet", endpoint: str, orphan_grace_s: float = 60.0) -> None:
         pair = fleet.keys.agents[node]
         config = AgentConfig(
             run_id="r", node=node, node_name=f"n{node}", control_endpoints=(endpoint,),
             log_endpoints=fleet.link.log_endpoints, controller_key=fleet.keys.controller.public,
-            public_key=pair.public, secret_key=pair.secret, marker="m", run_directory="/", nonce="", orphan_grace_s=60.0,
+            public_key=pair.public, secret_key=pair.secret, marker="m", run_directory="/", nonce="",
+            orphan_grace_s=orphan_grace_s,
         )  # fmt: skip
         self.node = node
         self.hellos = 0
@@ -74,6 +78,11 @@ class Fleet:
         self.wires.append(made)
         self.agents.append(Agent(len(self.agents), self, made.endpoint))
         return made
+
+    def add_patient(self, orphan_grace_s: float) -> None:
+        """Add the next agent without a wire, which gives a silent controller up after this time."""
+        endpoint = self.link.control_endpoints[0]
+        self.agents.append(Agent(len(self.agents), self, endpoint, orphan_grace_s))
 
     def turn(self) -> None:
         """One pass of the controller's loop."""
@@ -230,3 +239,85 @@ def test_f19_a_round_trip_of_two_seconds_loses_no_node(make_fleet: Callable[...,
     assert len(fleet.of(AgentJoined)) == 1
     assert not fleet.of(AgentLost)
     assert fleet.agents[0].given_up is None
+
+
+# ---------------------------------------------------------------- loops that stand still
+
+
+STUCK = Standstill(7.0, "stat of /mnt/x (output.py:81)")
+
+
+def test_an_agent_that_stands_still_is_not_lost_and_its_controller_says_so(
+    make_fleet: Callable[..., Fleet],
+) -> None:
+    fleet = make_fleet(lost_after_s=3.0)
+    fleet.add()
+    fleet.until(lambda: fleet.of(AgentJoined), "a session")
+    fleet.until(lambda: fleet.agents[0].link.is_welcome, "the welcome")
+    agent, began = fleet.agents.pop(), time.monotonic()
+    fleet.link.send(0, Watch(rank=RANK, offset=1))
+
+    def speak() -> bool:
+        agent.link.speak_for_loop(time.monotonic(), STUCK)
+        return time.monotonic() > began + 6.0
+
+    fleet.until(speak, "twice the time after which it would be lost")
+    assert not fleet.of(AgentLost)
+    (event,) = fleet.of(NodeStandsStill)
+    assert isinstance(event, NodeStandsStill)
+    assert NodeBook(["n0"], is_spooled=False).standstill_text(event, 900.0) == (
+        "node n0: its agent has stood still for 7 s in stat of /mnt/x (output.py:81); "
+        "its tasks run on, and it is given up after 900 s"
+    )
+    assert fleet.link.counters["repeated"] <= 3, "what it cannot take is not sent over and over"
+    fleet.agents.append(agent)
+    fleet.until(lambda: len(fleet.of(NodeStandsStill)) == 2, "it moves again")
+    event = fleet.of(NodeStandsStill)[-1]
+    assert isinstance(event, NodeStandsStill)
+    assert event.is_over
+    fleet.until(lambda: agent.orders, "its orders")
+    assert agent.orders == [1]
+
+
+def test_an_agent_that_stands_still_for_too_long_is_lost_by_name(make_fleet: Callable[..., Fleet]) -> None:
+    fleet = make_fleet()
+    fleet.add()
+    fleet.until(lambda: fleet.agents and fleet.agents[0].link.is_welcome, "the welcome")
+    agent = fleet.agents.pop()
+
+    def speak() -> list[SchedulerEvent]:
+        agent.link.speak_for_loop(time.monotonic(), Standstill(901.0, STUCK.doing))
+        return fleet.of(AgentLost)
+
+    fleet.until(speak, "the loss")
+    (lost,) = {event for event in fleet.of(AgentLost) if isinstance(event, AgentLost)}
+    assert lost.reason == f"its agent has stood still for 901 s in {STUCK.doing}"
+    fleet.agents.append(agent)
+
+
+def test_a_controller_that_stands_still_keeps_its_agents_and_answers_new_connections(
+    make_fleet: Callable[..., Fleet],
+) -> None:
+    fleet = make_fleet(nodes=2)
+    fleet.add()
+    fleet.until(lambda: fleet.agents[0].link.is_welcome, "the welcome")
+    hellos = fleet.agents[0].hellos
+    fleet.agents[0].link.report(Notice(level="warning", text="1"))
+    fleet.add_patient(orphan_grace_s=4.0)
+    began = time.monotonic()
+
+    def stand() -> bool:
+        fleet.link.speak_for_loop(time.monotonic(), STUCK)
+        for agent in fleet.agents:
+            agent.turn()
+        return time.monotonic() > began + 9.0
+
+    wait_until(stand, "more than three heartbeats", 30)
+    assert fleet.agents[0].hellos == hellos, "it has heard of its controller all the time"
+    assert fleet.agents[0].link.counters["repeated"] <= 2
+    assert not fleet.facts()
+    assert len(fleet.of(AgentJoined)) == 1
+    fleet.until(lambda: fleet.facts() == [1], "what was held for the loop, once", 20)
+    fleet.until(lambda: fleet.agents[1].link.is_welcome, "the other's welcome")
+    assert not fleet.of(AgentLost)
+    assert all(agent.given_up is None for agent in fleet.agents)

@@ -20,7 +20,8 @@ from protocol.messages.packets import FromAgentPacket, ToAgentPacket
 from protocol.session.codec import MAX_FRAME_BYTES, decode_to_agent, encode
 from sflow_ctl.core.events import AgentJoined, AgentLost, MessageReceived, SchedulerEvent
 from sflow_ctl.runtime.fleet.keys import KeyPair, RunKeys
-from sflow_ctl.runtime.fleet.link import FleetLink, LinkTimes
+from sflow_ctl.runtime.fleet.link import FleetLink
+from sflow_ctl.runtime.peers.peer import LinkTimes
 from tests.support import wait_until
 
 

@@ -10,6 +10,7 @@ import msgspec
 
 from protocol.errors import ExitStatus
 from sflow_ctl.cli.closing import print_cause
+from sflow_ctl.cli.options.completing import complete_runs
 from sflow_ctl.cli.options.run_option import changed_lines, output_dir_option, state_text
 from sflow_ctl.cli.terminal.columns import display_path
 from sflow_ctl.cli.terminal.lines import json_line, print_json, print_line
@@ -25,7 +26,7 @@ from sflow_ctl.runtime.viewing.client import Current, Ended, connect
 from sflow_ctl.runtime.viewing.messages import Change
 
 if TYPE_CHECKING:
-    from sflow_ctl.cli.looking.watching import Watched
+    from sflow_ctl.cli.looking.watching import ShownState
 
 STATE_WITHIN_S = 2.0
 
@@ -42,6 +43,8 @@ class StatusReport(msgspec.Struct, frozen=True, kw_only=True):
     is_from_controller: bool
     outcome: Outcome | None
     exit_status: int | None
+    standing_still: dict[str, str]
+    """What holds up the agents that make no progress, by the names of their nodes."""
     counts: dict[str, int]
     problems: tuple[str, ...] = ()
     """What of the run's journal could not be read."""
@@ -49,7 +52,7 @@ class StatusReport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @click.command()
-@click.argument("run", required=False)
+@click.argument("run", required=False, shell_complete=complete_runs)
 @click.option(
     "--json", "as_json", is_flag=True, help="Print JSON; with --watch one line whenever it has changed."
 )
@@ -65,9 +68,9 @@ def status(run: str | None, as_json: bool, is_watching: bool, output_dir: Path) 
     """
     directory = find_run(run, output_dir, prefers_live=True)
     if is_watching:
-        from sflow_ctl.cli.looking.watching import Watched, watch  # the state is shown once, as a rule
+        from sflow_ctl.cli.looking.watching import ShownState, watch  # the state is shown once, as a rule
 
-        watched = Watched(in_place=not as_json)
+        watched = ShownState(in_place=not as_json)
         watch(lambda: _shown(RunReader(directory), as_json, watched))
     else:
         gc.disable()  # a short process: of 100,000 tasks each collection would take a tenth of its time
@@ -75,7 +78,7 @@ def status(run: str | None, as_json: bool, is_watching: bool, output_dir: Path) 
     return int(ExitStatus.OK)
 
 
-def _shown(reader: RunReader, as_json: bool, watched: "Watched | None" = None) -> bool:
+def _shown(reader: RunReader, as_json: bool, watched: "ShownState | None" = None) -> bool:
     """Print the state of a run; return whether it may still change."""
     ended = reader.summary()
     if _is_completed(ended):
@@ -99,6 +102,12 @@ def _shown(reader: RunReader, as_json: bool, watched: "Watched | None" = None) -
     if as_json:
         _print_json(reader, ended, is_live, is_line=watched is not None)
         return may_change
+    _print_for_people(reader, ended, is_live=is_live, is_dead=is_dead)
+    return may_change
+
+
+def _print_for_people(reader: RunReader, ended: Summary | None, *, is_live: bool, is_dead: bool) -> None:
+    """Print the state as a table, with what to know about it."""
     cause = ended.cause.task if ended is not None and ended.cause is not None else None
     reader.with_tasks(shown_tasks(reader.state) | ({cause} if cause is not None else set()))
     source = "from its controller" if is_live else f"from {display_path(reader.directory)}"
@@ -117,7 +126,8 @@ def _shown(reader: RunReader, as_json: bool, watched: "Watched | None" = None) -
         print_table(status_table(reader.state, reader.last_wall_ns if is_dead else time.time_ns()))
         if is_dead:
             print_line("\n".join(next_lines(resume_commands(display_path(reader.directory)))))
-    return may_change
+        for node, doing in () if is_dead else reader.standing_still.items():
+            print_line(f"node {node}: its agent stands still in {doing}; its tasks run on")
 
 
 def _is_completed(ended: Summary | None) -> TypeGuard[Summary]:
@@ -163,6 +173,7 @@ def _print_json(reader: RunReader, ended: Summary | None, is_live: bool, *, is_l
         is_from_controller=is_live,
         outcome=ended.outcome if ended is not None else None,
         exit_status=ended.exit_status if ended is not None else None,
+        standing_still=reader.standing_still,
         counts={word.value: count for word, count in reader.state.counts().items()},
         problems=(*reader.journal.problems(),),
         tasks=ended.tasks if _is_completed(ended) else task_summaries(reader.state),

@@ -8,6 +8,7 @@ import msgspec
 
 from protocol.errors import ExitStatus
 from sflow_ctl.cli.closing import print_cause
+from sflow_ctl.cli.options.completing import complete_words
 from sflow_ctl.cli.options.run_option import output_dir_option, state_text
 from sflow_ctl.cli.options.run_words import run_and_tasks
 from sflow_ctl.cli.terminal.columns import display_path
@@ -54,7 +55,7 @@ class ExplainReport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @click.command(name="explain")
-@click.argument("words", nargs=-1, metavar="[RUN] [TASK]...")
+@click.argument("words", nargs=-1, metavar="[RUN] [TASK]...", shell_complete=complete_words)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @output_dir_option
 def explain_(words: tuple[str, ...], as_json: bool, output_dir: Path) -> int:
@@ -98,6 +99,20 @@ def explain_(words: tuple[str, ...], as_json: bool, output_dir: Path) -> int:
     if commands and (ended is None or names or ended.cause is None):
         print_line("\n".join(next_lines(commands)))
     return int(ExitStatus.OK)
+
+
+def explained_text(reader: RunReader) -> str:
+    """Return what the command prints of a whole run, for a report that is read elsewhere."""
+    run, ended = run_now(reader), reader.summary()
+    lines = [state_text(reader, ended)]
+    if ended is not None and ended.cause is not None:
+        lines.append(f"first cause: {ended.cause.text}")
+    chosen = [task.name for task in reader.plan.tasks if needs_a_word(run, task)]
+    for name in chosen[:MAX_TASKS]:
+        lines += _lines(_with_log(reader, explain(run, name)))
+    if len(chosen) > MAX_TASKS:
+        lines.append(f"... and {len(chosen) - MAX_TASKS} more")
+    return "\n".join(lines)
 
 
 def run_now(reader: RunReader) -> RunFactsNow:

@@ -8,6 +8,7 @@ import msgspec
 
 from protocol.errors import ExitStatus, UsageError
 from protocol.text.listing import listed
+from sflow_ctl.cli.options.completing import complete_words
 from sflow_ctl.cli.options.run_option import ended_text, output_dir_option, watch_run
 from sflow_ctl.cli.options.run_words import run_and_tasks, seconds
 from sflow_ctl.cli.terminal.columns import display_path
@@ -71,7 +72,7 @@ class _Answer(msgspec.Struct, frozen=True):
 
 
 @click.command()
-@click.argument("words", nargs=-1, metavar="[RUN] [TASK]...")
+@click.argument("words", nargs=-1, metavar="[RUN] [TASK]...", shell_complete=complete_words)
 @click.option(
     "--for",
     "goal",

@@ -11,7 +11,7 @@ _CLEAR = "\x1b[H\x1b[2J"
 """Cursor to the first position; erase the screen. Source: ECMA-48, CUP and ED."""
 
 
-class Watched:
+class ShownState:
     """What was shown last."""
 
     def __init__(self, *, in_place: bool) -> None:

@@ -6,11 +6,13 @@ has made in its own memory. It is void once all agents have reported, which is b
 """
 
 from collections.abc import Mapping
+from pathlib import Path
 
 from zmq.utils import z85
 
 from protocol.messages.facts import Hello
 from protocol.messages.orders import Enrolled, Refused
+from protocol.session.version import PROTOCOL_VERSION, is_compatible
 from sflow_ctl.runtime.fleet.keys import RunKeys
 from sflow_ctl.runtime.fleet.zap import Authenticator
 
@@ -85,3 +87,12 @@ def _is_key(text: str) -> bool:
         return len(text) == 40 and len(z85.decode(text)) == 32
     except (ValueError, KeyError):
         return False
+
+
+def version_mismatch(hello: Hello) -> str | None:
+    """Return why an agent's version cannot be talked to; None when it can."""
+    if is_compatible(PROTOCOL_VERSION, hello.version):
+        return None
+    ours, theirs = (".".join(map(str, version)) for version in (PROTOCOL_VERSION, hello.version))
+    here = Path(__file__).resolve().parents[3]
+    return f"the controller speaks protocol {ours} ({here}), the agent {theirs} ({hello.install_path})"

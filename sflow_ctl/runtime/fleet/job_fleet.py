@@ -27,11 +27,12 @@ from sflow_ctl.runtime.fleet.fleet import (
     local_configs,
 )
 from sflow_ctl.runtime.fleet.keys import RunKeys, hide_memory
-from sflow_ctl.runtime.fleet.link import FleetLink, LinkTimes
+from sflow_ctl.runtime.fleet.link import FleetLink
 from sflow_ctl.runtime.fleet.local import LocalLauncher
 from sflow_ctl.runtime.fleet.mixed import JobSteps, MixedLauncher
 from sflow_ctl.runtime.fleet.registration import JoinedAgents, wait_for_agents
 from sflow_ctl.runtime.fleet.step import StepLauncher
+from sflow_ctl.runtime.peers.peer import LinkTimes
 from sflow_ctl.runtime.record.durable import write_durably
 from sflow_ctl.runtime.slurm.allocation import Allocation
 

@@ -6,74 +6,47 @@ fatal.
 """
 
 import os
+import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 
 import zmq
-from msgspec import Struct, field
 
 from protocol.diagnosis.signatures import Signature
 from protocol.errors import MalformedMessageError
 from protocol.ids import RankId
+from protocol.machine.loop_watch import Standstill
 from protocol.messages.facts import Goodbye, Hello
 from protocol.messages.monitor import MonitorOrders
 from protocol.messages.orders import Refused, Reintroduce, ToAgent, Welcome, before_spawns
-from protocol.messages.packets import FromAgentPacket, ToAgentPacket
-from protocol.session.channel import Channel, Numbered
-from protocol.session.codec import decode_from_agent, encode
+from protocol.messages.packets import FromAgentPacket
+from protocol.session.codec import decode_from_agent
 from protocol.session.packing import packed
-from protocol.session.version import PROTOCOL_VERSION, is_compatible
 from sflow_ctl.core.events import AgentJoined, AgentLost, MessageReceived, NodeCleared, SchedulerEvent
 from sflow_ctl.runtime.descriptors import allow_many
-from sflow_ctl.runtime.fleet.admission import Admission
+from sflow_ctl.runtime.fleet.admission import Admission, version_mismatch
 from sflow_ctl.runtime.fleet.keys import RunKeys
 from sflow_ctl.runtime.fleet.listeners import Listeners, OpenPort
 from sflow_ctl.runtime.fleet.zap import Authenticator
+from sflow_ctl.runtime.peers.control_socket import ControlSocket
+from sflow_ctl.runtime.peers.held_packets import Frames
+from sflow_ctl.runtime.peers.peer import LinkTimes, Peer
+from sflow_ctl.runtime.peers.silences import ROUND_S, Silences
 
 HEARTBEAT_S = 2.0
-ROUND_S = 1.0
-"""The interval of heartbeats, repetitions and checks for silence; one pass over the nodes."""
-SILENT_S = 10.0
-"""A node that has not been heard of for so long is worth a word: five heartbeats are missing."""
-STANDSTILL_S = 3 * ROUND_S
-"""A longer time between two rounds means that this process was suspended."""
-MAX_PACKETS_PER_PASS = 512
-"""After so many packets the loop serves its other sources once before it reads on."""
-
+SPOKEN_WITHIN_S = 0.5
+"""How long the thread that speaks for the loop waits for the sockets: the loop has them for a moment only."""
 
 ABANDONED = "the run continues without this node"
 
 
-class Peer(Struct):
-    """The link's state of one node's agent."""
-
-    routing_id: bytes | None = None
-    session: str = ""
-    hello_from: tuple[bytes, str] | None = None
-    """(routing id, session) of a hello the scheduler has not answered yet."""
-    newest: tuple[int, int] = (0, 0)
-    """(agent incarnation, session number) of the newest hello."""
-    channel: Channel[ToAgent] = field(default_factory=Channel)
-    outbox: list[ToAgent] = field(default_factory=list)
-    last_heard: float = 0.0
-    last_sent: float = 0.0
-    has_joined: bool = False
-    is_abandoned: bool = False
-
-
-class LinkTimes(Struct, frozen=True, kw_only=True):
-    """The seconds after which an agent is lost."""
-
-    lost_after_s: float = 30.0
-    join_within_s: float = 60.0
-    orphan_grace_s: float = 10.0
-
-
 class FleetLink:
-    """All sockets of a run's controller. Not thread-safe: their owners get the log and client sockets."""
+    """All sockets of a run's controller. The log and client sockets are their owners'; the others are the loop's.
+
+    While the loop stands still, a thread may call `speak_for_loop`.
+    """
 
     def __init__(
         self,
@@ -87,7 +60,7 @@ class FleetLink:
         """`ports` are those of a controller that was killed, for control, logs and clients in equal parts."""
         self.counters: Counter[str] = Counter()
         self.incarnation = incarnation
-        self.times, self.lost_after_s = times, times.lost_after_s
+        self.times, self.lost_after_s, self.still_after_s = times, times.lost_after_s, times.still_after_s
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         allow_many()
         self.listeners = Listeners()
@@ -104,12 +77,12 @@ class FleetLink:
         """The failure signatures of the workflow: every agent gets them when it joins."""
         self.monitoring: MonitorOrders | None = None  # of most runs: no monitor
         self.peers = [Peer(last_heard=now) for _ in keys.agents]
-        self.silent: dict[int, float] = {}  # nodes that were not heard of for over SILENT_S, and for how long
-        self._watched_since: float | None = None
-        self._last_round: float | None = None
-        """The time of the last round; agents that have not joined at the first one have `join_within_s` from there."""
+        self.silences = Silences(self.peers, times, now)
+        self._lock = threading.RLock()
+        """Around every use of the control socket and of sessions, the wait for events included."""
+        self._control = ControlSocket(self.control, incarnation, self.counters)
+        self._is_closed = False
         self._next_round = now + ROUND_S
-        self._discount_standstill(now)
         self._dirty: set[int] = set()
         self._unacknowledging: set[int] = set()
         """Nodes whose agents get an acknowledgement once the record is safe."""
@@ -121,17 +94,37 @@ class FleetLink:
         poller.register(self.control, zmq.POLLIN)
         poller.register(self._auth.socket, zmq.POLLIN)
 
+    def wait(self, poller: zmq.Poller, timeout_ms: int) -> bool:
+        """Wait for events on the poller; return whether there are any."""
+        with self._lock:
+            return bool(poller.poll(timeout_ms))
+
     def receive(self, now: float) -> list[SchedulerEvent]:
         """Return everything that has arrived, up to a bounded number of packets."""
-        self._auth.answer_all()
         events: list[SchedulerEvent] = []
-        for _ in range(MAX_PACKETS_PER_PASS):
-            try:
-                frames = self.control.recv_multipart(zmq.NOBLOCK, copy=False)
-            except zmq.Again:
-                break
-            self._take(frames, now, events)
+        with self._lock:
+            self._auth.answer_all()
+            for frames in self._control.receive():
+                self._take(frames, now, events)
         return events
+
+    def speak_for_loop(self, now: float, standstill: Standstill) -> None:
+        """Tell all agents that the controller lives, and take in what they send; for the thread that does so.
+
+        Agents that connect anew get an answer, too; what packets say is left to the loop.
+        """
+        if not self._lock.acquire(timeout=SPOKEN_WITHIN_S):
+            return  # the loop moves again
+        try:
+            if self._is_closed:
+                return
+            self._auth.answer_all()
+            self._control.hold(standstill)
+            for peer in self.peers:
+                if peer.is_in_session and now - peer.last_sent >= HEARTBEAT_S - ROUND_S / 2:
+                    self._control.put(peer, peer.channel.unacknowledging_heartbeat(), now, standstill)
+        finally:
+            self._lock.release()
 
     def send(self, node: int, message: ToAgent) -> None:
         """Queue an order; it leaves with the next `flush`, in one packet with the others of this pass."""
@@ -145,10 +138,8 @@ class FleetLink:
         peer = self.peers[node]
         if peer.hello_from is None or peer.hello_from[1] != session:
             return
-        peer.routing_id, peer.session = peer.hello_from
-        peer.hello_from = None
-        peer.channel = Channel()
-        peer.has_joined = True
+        with self._lock:
+            peer.begin_session(*peer.hello_from)
         peer.outbox = [_welcome(self, session, kill)]
         self._dirty.add(node)
 
@@ -157,12 +148,17 @@ class FleetLink:
         peer = self.peers[node]
         peer.is_abandoned = True
         peer.outbox.clear()
-        for target in {peer.routing_id, peer.hello_from[0] if peer.hello_from else None} - {None}:
-            assert target is not None
-            self._refuse(target, peer.session, "node-abandoned", reason)
+        with self._lock:
+            for target in {peer.routing_id, peer.hello_from[0] if peer.hello_from else None} - {None}:
+                assert target is not None
+                self._control.refuse(target, peer.session, "node-abandoned", reason)
 
     def flush(self, now: float, *, holds_spawns: bool = False, holds_acks: bool = False) -> None:
         """Send everything queued, but nothing from an order to start on with `holds_spawns`; acknowledge unless `holds_acks`."""
+        with self._lock:
+            self._flush(now, holds_spawns=holds_spawns, holds_acks=holds_acks)
+
+    def _flush(self, now: float, *, holds_spawns: bool, holds_acks: bool) -> None:
         owing = self._dirty | self._unacknowledging
         self._unacknowledging = owing if holds_acks else set()
         self._dirty = self._dirty if holds_acks else owing
@@ -174,10 +170,10 @@ class FleetLink:
             count = before_spawns(peer.outbox) if holds_spawns else len(peer.outbox)
             messages, peer.outbox = tuple(peer.outbox[:count]), peer.outbox[count:]
             if messages:
-                for frame in packed(peer.channel, messages, now, partial(_frame, self.incarnation, peer)):
-                    self._send_to(peer, frame, now)
+                for frame in packed(peer.channel, messages, now, partial(self._control.frame, peer)):
+                    self._control.send_to(peer, frame, now)
             elif peer.channel.owes_ack and not holds_acks:
-                self._put(peer, peer.channel.heartbeat(), now)
+                self._control.put(peer, peer.channel.heartbeat(), now)
         self._dirty = {node for node in self._dirty if holds_spawns and self.peers[node].outbox}
 
     def next_wakeup(self) -> float:
@@ -192,42 +188,22 @@ class FleetLink:
         if now < self._next_round:
             return []
         self._next_round = now + ROUND_S
-        self.listeners.look()
-        self._discount_standstill(now)
-        self._watched_since = self._watched_since or now
-        events: list[SchedulerEvent] = []
-        for node, peer in enumerate(self.peers):
-            if peer.is_abandoned:
-                continue
-            silence = now - peer.last_heard
-            if not peer.has_joined:
-                if now - self._watched_since > self.times.join_within_s:
-                    events.append(
-                        AgentLost(node=node, reason=f"no message within {self.times.join_within_s:g} s")
-                    )
-                continue
-            if silence > self.lost_after_s or peer.channel.is_broken:
-                events.append(AgentLost(node=node, reason=f"silent for {silence:.0f} s"))
-                continue
-            if silence > SILENT_S:
-                self.silent[node] = silence
-            else:
-                self.silent.pop(node, None)
-            for numbered in peer.channel.overdue(now):
-                self.counters["repeated"] += 1
-                self._put(peer, numbered, now)
-            if now - peer.last_sent >= HEARTBEAT_S - ROUND_S / 2:
-                self._put(peer, peer.channel.heartbeat(), now)
+        with self._lock:
+            self.listeners.look()
+            events = self.silences.look(now)
+            lost = {event.node for event in events if isinstance(event, AgentLost)}
+            for node, peer in enumerate(self.peers):
+                if peer.has_joined and not peer.is_abandoned and node not in lost:
+                    self._keep_up(peer, now)
         return events
 
-    def _discount_standstill(self, now: float) -> None:
-        """Subtract a time in which this process was suspended (a paused machine) from every agent's silence."""
-        gap, self._last_round = now - (self._last_round or now), now
-        if gap > STANDSTILL_S:
-            for peer in self.peers:
-                peer.last_heard = min(now, peer.last_heard + gap)
-            if self._watched_since is not None:
-                self._watched_since += gap
+    def _keep_up(self, peer: Peer, now: float) -> None:
+        """Repeat what an agent has not acknowledged, unless it cannot take anything now; send a heartbeat if one is due."""
+        for numbered in () if peer.standstill.seconds else peer.channel.overdue(now):
+            self.counters["repeated"] += 1
+            self._control.put(peer, numbered, now)
+        if now - peer.last_sent >= HEARTBEAT_S - ROUND_S / 2:
+            self._control.put(peer, peer.channel.heartbeat(), now)
 
     def refused(self) -> dict[str, int]:
         """Return the counts of refused and dropped messages, by kind; for `summary.json` and the log."""
@@ -240,15 +216,17 @@ class FleetLink:
 
     def close(self) -> None:
         """Close every socket of the context that is still open."""
-        for socket in (self.control, self.logs, self.clients):
-            socket.close(linger=200)
-        self._auth.close()
+        with self._lock:
+            self._is_closed = True
+            for socket in (self.control, self.logs, self.clients):
+                socket.close(linger=200)
+            self._auth.close()
         self.listeners.close()
         self._context.term()
 
     # ------------------------------------------------------------------ frames
 
-    def _take(self, frames: "list[zmq.Frame]", now: float, events: list[SchedulerEvent]) -> None:
+    def _take(self, frames: Frames, now: float, events: list[SchedulerEvent]) -> None:
         key = str(frames[-1].get("User-Id"))
         enrolling = self.admission.node_to_enrol(key)
         node = self.admission.node_of_key(key) if enrolling is None else enrolling
@@ -277,17 +255,18 @@ class FleetLink:
         if enrolling is not None or packet.session != peer.session:
             self.counters["stale_packets"] += 1
             if self._takes_over and peer.newest == (0, 0):
-                self._answer(routing_id, packet.session, Reintroduce())
+                self._control.answer(routing_id, packet.session, Reintroduce())
             return
         is_made_anew = routing_id != peer.routing_id
         peer.routing_id = routing_id
         peer.last_heard = now
+        peer.standstill = Standstill(packet.stalled_s, packet.stalled_in)
         if peer.channel.receive(packet.seq, packet.ack, now):
             events.extend(MessageReceived(node=node, message=message) for message in packet.messages)
         if is_made_anew:
             # What was on its way through the old connection is lost; this one may break soon as well.
             for numbered in peer.channel.repeat(now) or [peer.channel.heartbeat()]:
-                self._put(peer, numbered, now)
+                self._control.put(peer, numbered, now)
         self._dirty.add(node)
 
     def _take_of_abandoned(
@@ -299,7 +278,7 @@ class FleetLink:
         if farewells and packet.session == self.peers[node].session:
             events.append(NodeCleared(node=node, survivors=farewells[0].survivors))
         else:
-            self._refuse(routing_id, packet.session, "node-abandoned", ABANDONED)
+            self._control.refuse(routing_id, packet.session, "node-abandoned", ABANDONED)
 
     def _may_join(
         self, node: int, peer: Peer, routing_id: bytes, hello: Hello, events: list[SchedulerEvent]
@@ -307,29 +286,29 @@ class FleetLink:
         """Refuse an agent that is not the key's, of another version, or of a node that the run continues without."""
         if hello.node != node:
             self.counters["wrong_identity"] += 1
-            self._refuse(
+            self._control.refuse(
                 routing_id,
                 hello.session,
                 "wrong-identity",
                 f"this key belongs to node {node}, not to {hello.node}",
             )
             return False
-        text = _version_mismatch(hello)
+        text = version_mismatch(hello)
         if text is not None:
-            self._refuse(routing_id, hello.session, "version-mismatch", text)
+            self._control.refuse(routing_id, hello.session, "version-mismatch", text)
             events.append(AgentLost(node=node, reason=text))
             return False
         if peer.is_abandoned:
             if hello.agent_incarnation == peer.newest[0] and not (hello.live or hello.clearing):
                 events.append(NodeCleared(node=node))
-            self._refuse(routing_id, hello.session, "node-abandoned", ABANDONED)
+            self._control.refuse(routing_id, hello.session, "node-abandoned", ABANDONED)
             return False
         return True
 
     def _enrol(self, node: int, routing_id: bytes, hello: Hello) -> None:
         answer = self.admission.enrol(node, hello)
         self.counters["refused_enrolments"] += isinstance(answer, Refused)
-        self._answer(routing_id, hello.session, answer)
+        self._control.answer(routing_id, hello.session, answer)
 
     def _take_hello(
         self, peer: Peer, routing_id: bytes, hello: Hello, now: float, events: list[SchedulerEvent]
@@ -338,7 +317,7 @@ class FleetLink:
         if hello.session == peer.session:  # our welcome is late or lost; the channel repeats it
             peer.routing_id = routing_id
             for numbered in peer.channel.repeat(now):
-                self._put(peer, numbered, now)
+                self._control.put(peer, numbered, now)
             return
         if peer.hello_from is not None and peer.hello_from[1] == hello.session:
             return  # repeated while unanswered; the first one arrived on a working connection
@@ -351,28 +330,6 @@ class FleetLink:
         clock_ahead_ns = time.time_ns() - hello.sent_at_ns if hello.sent_at_ns else 0
         events.append(AgentJoined(hello=hello, clock_ahead_ns=clock_ahead_ns))
 
-    def _put(self, peer: Peer, numbered: Numbered[ToAgent], now: float) -> None:
-        self._send_to(peer, _frame(self.incarnation, peer, numbered), now)
-
-    def _send_to(self, peer: Peer, frame: bytes, now: float) -> None:
-        assert peer.routing_id is not None
-        peer.last_sent = now
-        self._send(peer.routing_id, frame)
-
-    def _refuse(self, routing_id: bytes, session: str, code: str, reason: str) -> None:
-        self._answer(routing_id, session, Refused(code=code, reason=reason))
-
-    def _answer(self, to: bytes, session: str, message: ToAgent) -> None:
-        self._send(
-            to, encode(ToAgentPacket(session=session, incarnation=self.incarnation, messages=(message,)))
-        )
-
-    def _send(self, routing_id: bytes, frame: bytes) -> None:
-        try:
-            self.control.send_multipart((routing_id, frame), zmq.NOBLOCK)
-        except (zmq.Again, zmq.ZMQError):
-            self.counters["unsent"] += 1  # the channel repeats it, or the peer sends another hello
-
 
 def _welcome(link: FleetLink, session: str, kill: tuple[RankId, ...]) -> Welcome:
     return Welcome(
@@ -380,19 +337,3 @@ def _welcome(link: FleetLink, session: str, kill: tuple[RankId, ...]) -> Welcome
         heartbeat_s=HEARTBEAT_S, orphan_grace_s=link.times.orphan_grace_s, signatures=link.signatures,
         secrets=link.secrets, monitoring=link.monitoring, controller_pid=os.getpid(),
     )  # fmt: skip
-
-
-def _frame(incarnation: int, peer: Peer, numbered: Numbered[ToAgent]) -> bytes:
-    seq, ack, messages = numbered.seq, numbered.ack, numbered.messages
-    return encode(
-        ToAgentPacket(session=peer.session, incarnation=incarnation, seq=seq, ack=ack, messages=messages)
-    )
-
-
-def _version_mismatch(hello: Hello) -> str | None:
-    """Return why an agent's version cannot be talked to; None when it can."""
-    if is_compatible(PROTOCOL_VERSION, hello.version):
-        return None
-    ours, theirs = (".".join(map(str, version)) for version in (PROTOCOL_VERSION, hello.version))
-    here = Path(__file__).resolve().parents[3]
-    return f"the controller speaks protocol {ours} ({here}), the agent {theirs} ({hello.install_path})"

@@ -12,8 +12,9 @@ from sflow_ctl.runtime.fleet.fleet import (
     local_configs,
 )
 from sflow_ctl.runtime.fleet.keys import RunKeys, hide_memory
-from sflow_ctl.runtime.fleet.link import FleetLink, LinkTimes
+from sflow_ctl.runtime.fleet.link import FleetLink
 from sflow_ctl.runtime.fleet.local import LocalLauncher
+from sflow_ctl.runtime.peers.peer import LinkTimes
 
 LOCAL_ORPHAN_GRACE_S = 10.0
 

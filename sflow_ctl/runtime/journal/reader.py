@@ -18,7 +18,13 @@ from sflow_ctl.runtime.record.durable import UNREADABLE, open_regular
 
 READ_BYTES = 1024 * 1024
 TRANSITION = b'"kind":"transition"'
-SHOWN = (TRANSITION, b'"kind":"waiting"', b'"kind":"uploads"', b'"kind":"takeover"')
+SHOWN = (
+    TRANSITION,
+    b'"kind":"waiting"',
+    b'"kind":"uploads"',
+    b'"kind":"takeover"',
+    b'"type":"node_stands_still"',
+)
 """What viewers show. Only such lines are decoded for them: the events of a large run are most of its journal."""
 EVERYTHING = (b"",)
 """A word that every line has."""

@@ -20,6 +20,7 @@ from protocol.ids import AttemptId, RankId
 from protocol.text.ansi import printable_line
 from protocol.text.counted import counted
 from protocol.text.lazy_pattern import lazy_pattern
+from sflow_ctl.core.events import NodeStandsStill
 from sflow_ctl.plan.log_paths import log_path, rank_log_path
 from sflow_ctl.plan.model import Plan
 from sflow_ctl.plan.secrets import SECRETS
@@ -180,6 +181,8 @@ class RunReader:
         self.takeovers: list[Takeover] = []
         """Controllers that were killed and replaced."""
         self.last_wall_ns = self.facts.started_wall_ns
+        self.standing_still: dict[str, str] = {}
+        """What holds up the agents that make no progress, by the names of their nodes."""
         self.journal = JournalReader(directory)
 
     @cached_property
@@ -291,6 +294,8 @@ class RunReader:
                 self.state.note_waiting(told.task, told.attempt, told.text, told.what)
             if entry.uploads is not None:
                 self.state.note_uploaded(entry.uploads.task, entry.uploads.attempt, entry.uploads.outcome)
+            if isinstance(entry.event, NodeStandsStill):
+                self._note_standstill(entry.event)
             if entry.takeover is not None:
                 self.takeovers.append(entry.takeover)
             if entry.transition is not None:
@@ -299,6 +304,13 @@ class RunReader:
                 self.incarnations[entry.transition.task] = entry.incarnation
                 fresh.append(Change(entry.wall_ns, entry.transition))
         return fresh
+
+    def _note_standstill(self, event: NodeStandsStill) -> None:
+        name = self.head.nodes[event.node].name
+        if event.is_over:
+            self.standing_still.pop(name, None)
+        else:
+            self.standing_still[name] = event.doing
 
     def _last_sign_ns(self) -> int:
         signs = [self.last_wall_ns]

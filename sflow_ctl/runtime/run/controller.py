@@ -7,6 +7,7 @@ to each agent. `workflow` makes one for a run.
 import math
 import time
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -42,6 +43,7 @@ from sflow_ctl.core.events import (
     AgentLost,
     JobEndKnown,
     MessageReceived,
+    NodeStandsStill,
     SchedulerEvent,
     StopRequested,
     WakeUp,
@@ -59,6 +61,7 @@ from sflow_ctl.runtime.journal.writer import Journal
 from sflow_ctl.runtime.logs.rotation import rotate_logs
 from sflow_ctl.runtime.logs.service import OutputService
 from sflow_ctl.runtime.logs.waits import LogWaits
+from sflow_ctl.runtime.peers.own_standstill import OwnStandstill
 from sflow_ctl.runtime.record import layout
 from sflow_ctl.runtime.record.directory import RunDirectory
 from sflow_ctl.runtime.record.record_keeper import RecordKeeper
@@ -134,8 +137,8 @@ class Controller:
         self._job_end = JobEndNotice(self._log, job_clock)
         self._finish: FinishRun | None = None
         self._abandoned: set[int] = set()
-        self._foreign_messages = 0
-        """Facts about ranks of other nodes that the shell alone takes in."""
+        self._foreign_messages = 0  # facts about ranks of other nodes that the shell alone takes in
+        self._standstill = OwnStandstill(directory.path, link.speak_for_loop, output.say_at_once)
         self._preload = Preload(scheduler.plan)
         self.record_keeper = RecordKeeper(directory, journal, self._warn)
 
@@ -151,6 +154,8 @@ class Controller:
                 poller.register(source.fileno, zmq.POLLIN)
         with self._signals:
             poller.register(self._signals.fileno, zmq.POLLIN)
+            self._standstill.start()
+            wait = partial(self._standstill.wait, partial(self._link.wait, poller))
             self._launcher.start(self._configs)
             self._hand_over()
             now = time.monotonic()
@@ -158,11 +163,12 @@ class Controller:
                 self._handle(event, now)
             self._flush(now)
             while self._finish is None:
-                self._preload.wait(poller, self._timeout_ms())
+                self._preload.wait(wait, self._timeout_ms())
                 now = time.monotonic()
                 for event in self._events(now):
                     self._handle(event, now)
                 self._flush(now)
+            self._standstill.end()
             self._end_agents()
         self.record_keeper.flush(time.monotonic(), syncs_at_once=True)
         self._write_results()
@@ -190,7 +196,8 @@ class Controller:
         events.extend(self._logs.arrived())
         events.extend(self.progress.collected(self.outputs))
         events.extend(self._link.tick(now))
-        self._nodes.report_silences(self._link.silent, self._link.lost_after_s, self._warn)
+        self._nodes.report_silences(self._link.silences.silent, self._link.lost_after_s, self._warn)
+        self._standstill.report_end(self._warn)
         if self._job_clock is not None:
             events.extend(self._job_clock.news())
         if self._monitor is not None:
@@ -243,6 +250,8 @@ class Controller:
 
                 self._log.info(time_left_text(gone_at))
                 self._output.say(time_left_text(gone_at))
+            case NodeStandsStill():
+                self._warn(self._nodes.standstill_text(event, self._link.still_after_s))
             case AgentLost(node=node, reason=reason):
                 self.progress.tell()
                 self._log.warning(f"node {self._plan.nodes[node].name} lost: {reason}")
@@ -309,9 +318,7 @@ class Controller:
         self._link.abandon(node, reason)
         self._output.node_lost(node)
         self._launcher.kill(node)
-        if (
-            self._nodes.is_spooling(node) is not None
-        ):  # its agent has been here, and may have started something
+        if self._nodes.is_spooling(node) is not None:  # its agent was here, and may have started something
             self._launcher.sweep(node, self._common.marker)
         self._abandoned.add(node)
 

@@ -11,6 +11,7 @@ import msgspec
 
 from protocol.messages.facts import Hello, NodeDescribed
 from protocol.messages.node import Inventory
+from sflow_ctl.core.events import NodeStandsStill
 
 if TYPE_CHECKING:
     from sflow_ctl.doctor.at_start import StartChecks
@@ -68,6 +69,14 @@ class NodeBook:
             self._silent[node] = seconds
         for node in [one for one in self._silent if one not in silent]:
             warn(f"node {self._names[node]} is heard of again, after {self._silent.pop(node):.0f} s")
+
+    def standstill_text(self, event: NodeStandsStill, still_after_s: float) -> str:
+        """Return the sentence about a node whose agent has begun to stand still, or moves again."""
+        name = self._names[event.node]
+        if event.is_over:
+            return f"node {name}: its agent moves again, after {event.seconds:.0f} s"
+        text = f"node {name}: its agent has stood still for {event.seconds:.0f} s in {event.doing}"
+        return f"{text}; its tasks run on, and it is given up after {still_after_s:g} s"
 
     def welcomed(self, node: int) -> None:
         """Record that a node's agent has been answered."""

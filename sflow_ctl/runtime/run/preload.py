@@ -5,12 +5,9 @@ has nothing else to do, from its beginning on.
 """
 
 import importlib
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 from sflow_ctl.plan.model import Plan
-
-if TYPE_CHECKING:
-    import zmq
 
 _ALWAYS = (
     "sflow_ctl.doctor.at_start",
@@ -48,9 +45,9 @@ class Preload:
             names += _JOB
         self._left = names[::-1]
 
-    def wait(self, poller: "zmq.Poller", timeout_ms: int) -> None:
-        """Wait for events, or import the next module, which takes a few ms, if none is here."""
-        if timeout_ms and self._left and not poller.poll(0):
+    def wait(self, wait: Callable[[int], bool], timeout_ms: int) -> None:
+        """Wait for events by `wait`, or import the next module, which takes a few ms, if none is here."""
+        if timeout_ms and self._left and not wait(0):
             importlib.import_module(self._left.pop())
         else:
-            poller.poll(timeout_ms)
+            wait(timeout_ms)

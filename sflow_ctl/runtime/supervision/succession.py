@@ -15,7 +15,7 @@ from protocol.messages.config import AgentConfig
 from sflow_ctl.runtime.children import memory_file
 from sflow_ctl.runtime.files.settings_files import RunSettings
 from sflow_ctl.runtime.fleet.keys import RunKeys
-from sflow_ctl.runtime.fleet.link import LinkTimes
+from sflow_ctl.runtime.peers.peer import LinkTimes
 from sflow_ctl.runtime.supervision.kept import KeptAgent, KeptStep
 
 

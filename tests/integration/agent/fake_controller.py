@@ -84,6 +84,8 @@ class FakeController:
         self.received: dict[RankId, bytearray] = {}
         self.ended_logs: set[RankId] = set()
         self.chunks = 0
+        self.standstills: list[tuple[float, str]] = []
+        """(seconds, what holds it up) of packets of an agent whose loop stands still."""
         self.is_mute = False
         """Receives and sends nothing, as a hanging controller."""
         self.acknowledges_logs = True
@@ -216,6 +218,8 @@ class FakeController:
 
     def _take(self, identity: bytes, frame: bytes, now: float) -> None:
         packet = decode_from_agent(frame).packet
+        if packet.stalled_s:
+            self.standstills.append((packet.stalled_s, packet.stalled_in))
         if packet.messages and isinstance(packet.messages[0], Hello):
             hello = packet.messages[0]
             if hello.key:  # an agent of a job step: it comes again with a key of its own

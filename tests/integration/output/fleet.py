@@ -13,9 +13,10 @@ from protocol.session.codec import decode_log_ack, encode
 from sflow_ctl.core.states import Reason, TaskState, Transition
 from sflow_ctl.plan.log_paths import log_path
 from sflow_ctl.runtime.fleet.keys import KeyPair, RunKeys
-from sflow_ctl.runtime.fleet.link import FleetLink, LinkTimes
+from sflow_ctl.runtime.fleet.link import FleetLink
 from sflow_ctl.runtime.logs.consumers.console import ConsoleSink
 from sflow_ctl.runtime.logs.service import OutputService
+from sflow_ctl.runtime.peers.peer import LinkTimes
 
 DEADLINE_S = 10.0
 

@@ -39,6 +39,7 @@ from sflow_ctl.core.events import (
     LogArrived,
     MessageReceived,
     NodeCleared,
+    NodeStandsStill,
     OutputsCollected,
     RecordUnwritable,
     SchedulerEvent,
@@ -123,6 +124,8 @@ def event_line(event: SchedulerEvent) -> str:
             return f"{node}: {_fact(message)}"
         case AgentLost(node=node, reason=reason):
             return f"{node}: lost, {reason}"
+        case NodeStandsStill(node=node, is_over=is_over):
+            return f"{node}: moves again" if is_over else f"{node}: stands still"
         case NodeCleared(node=node):
             return f"{node}: nothing is left"
         case StopRequested(signal=signal, force=force):

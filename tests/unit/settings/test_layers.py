@@ -15,8 +15,8 @@ from sflow_ctl.format.loader import load_documents
 from sflow_ctl.format.yaml_source import dump
 from sflow_ctl.runtime.files.settings_files import job_fields, run_settings, settings_files, settings_layers
 from sflow_ctl.runtime.fleet.job_fleet import JOB_ORPHAN_GRACE_S
-from sflow_ctl.runtime.fleet.link import LinkTimes
 from sflow_ctl.runtime.fleet.local_fleet import LOCAL_ORPHAN_GRACE_S
+from sflow_ctl.runtime.peers.peer import LinkTimes
 from sflow_ctl.settings import COMMAND_LINE, DEFAULT, Effective
 from tests.documents.blocks import ROOT
 

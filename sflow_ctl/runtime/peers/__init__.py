@@ -1,0 +1,1 @@
+"""What the controller knows of each agent's session, and when an agent counts as lost."""

@@ -1,0 +1,72 @@
+"""Speaks for the controller's loop while that stands still: to its agents, and to people. Used by `controller.py`.
+
+What it says goes to the console alone: `sflow.log` is in the directory that may be what does not answer. The loop adds a
+line there when it moves again.
+"""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from protocol.machine.loop_watch import LoopWatch, SpeakerThread, Standstill
+
+SPEAKS_EVERY_S = 1.0
+SAID_AFTER_S = 5.0
+"""Then again after twice the time each."""
+
+
+class OwnStandstill:
+    """The controller's standstill: a thread tells agents that it lives, and people why nothing happens."""
+
+    def __init__(
+        self, directory: Path, tell_agents: Callable[[float, Standstill], None], say: Callable[[str], None]
+    ) -> None:
+        """`say` shows a line at once, and is called from the thread."""
+        self.watch = LoopWatch()
+        self._directory = str(directory.absolute())
+        self._tell_agents = tell_agents
+        self._say = say
+        self._say_after_s = SAID_AFTER_S
+        self._longest: Standstill | None = None
+        self._thread = SpeakerThread(self.watch, SPEAKS_EVERY_S, self._speak)
+
+    def start(self) -> None:
+        """Begin to watch the loop."""
+        self._thread.start()
+
+    def end(self) -> None:
+        """Watch no longer: the loop is over."""
+        self._thread.end()
+
+    def wait(self, wait: Callable[[int], bool], timeout_ms: int) -> bool:
+        """Have the loop wait for events by `wait`; all that it does else is work, which may be held up."""
+        self.watch.waits()
+        has_any = wait(timeout_ms)
+        self.watch.works(time.monotonic())
+        return has_any
+
+    def report_end(self, warn: Callable[[str], None]) -> None:
+        """Say that a standstill of which people have heard is over; called by the loop itself."""
+        longest = self._longest
+        if longest is not None:
+            self._longest, self._say_after_s = None, SAID_AFTER_S
+            warn(
+                f"the controller moves again; it had stood still for {longest.seconds:.0f} s in {longest.doing}"
+            )
+
+    def _speak(self, now: float, standstill: Standstill) -> None:
+        self._tell_agents(now, standstill)
+        if self._longest is not None:
+            self._longest = standstill
+        if standstill.seconds >= self._say_after_s:
+            self._say_after_s *= 2
+            self._longest = standstill
+            self._say(f"warning: {standstill_text(standstill, self._directory)}")
+
+
+def standstill_text(standstill: Standstill, directory: str) -> str:
+    """Return the sentence for people about a controller that stands still now."""
+    seconds, doing = standstill
+    if directory in doing:
+        return f"the run directory has not answered for {seconds:.0f} s: waiting ({doing})"
+    return f"the controller has stood still for {seconds:.0f} s in {doing}: waiting"

@@ -1,0 +1,172 @@
+"""File systems that do not answer, and processes that are stopped: each is said, and none of them is a node's death.
+
+The file system is a real one, of a daemon that is stopped: `tests/stalling_fs.py`.
+"""
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.integration.agent.conftest import make_controller
+from tests.integration.agent.fake_controller import FakeController, is_alive, spec
+from tests.stalling_fs import StallingFs, can_mount
+from tests.support import Run, parent_of, wait_until
+
+__all__ = ["make_controller"]
+needs_fuse = pytest.mark.skipif(not can_mount(), reason="needs root and /dev/fuse")
+LIMITS = ("--lost-after", "4", "--orphan-grace", "3")
+"""Shorter than each standstill here."""
+STANDS_S = 10.0
+
+
+@pytest.fixture
+def stalling(tmp_path: Path) -> Iterator[StallingFs]:
+    """A file system that is unmounted when the test ends."""
+    made = StallingFs(tmp_path / "sflow_output", tmp_path / "backing")
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def make_agent_on(stalling: StallingFs) -> Iterator[Callable[..., FakeController]]:
+    """Controllers of agents whose run directory is on the file system."""
+    made: list[FakeController] = []
+
+    def make(**arguments: float) -> FakeController:
+        made.append(FakeController(stalling.path / "run", **arguments))
+        return made[-1].start().welcome()
+
+    yield make
+    stalling.resume()
+    for controller in made:
+        controller.close()
+
+
+def pass_s(seconds: float) -> None:
+    """Let the time go by that a limit must outlast."""
+    until = time.monotonic() + seconds
+    wait_until(lambda: time.monotonic() > until, "the time is over", seconds + 30)
+
+
+# ---------------------------------------------------------------- an agent whose loop stands still
+
+
+@needs_fuse
+def test_an_agent_whose_run_directory_stalls_says_so_and_lives(
+    stalling: StallingFs, make_agent_on: Callable[..., FakeController]
+) -> None:
+    controller = make_agent_on(orphan_grace_s=2.0)
+    stalling.stall()
+    controller.spawn(spec("a", "echo", "hello"))
+    until = time.monotonic() + STANDS_S
+    controller.until(lambda: time.monotonic() > until, "the time", STANDS_S + 10)
+    seconds, doing = controller.standstills[-1]
+    assert seconds > STANDS_S - 3
+    assert doing.startswith(f"open_file of {stalling.path}/run/a/a.log (log_file.py:"), doing
+    assert is_alive(controller.agent), "its guardian has seen that it hears of its controller"
+    assert len(controller.hellos) == 1
+    stalling.resume()
+    assert controller.exited("a").exit_code == 0
+    assert controller.log("a") == "hello\n"
+    said = len(controller.standstills)
+    controller.spawn(spec("b", "true"))
+    assert controller.exited("b").exit_code == 0
+    assert len(controller.standstills) == said, "a loop that moves speaks for itself"
+
+
+@needs_fuse
+def test_an_agent_that_stands_still_without_a_controller_ends_with_its_tasks(
+    stalling: StallingFs, make_agent_on: Callable[..., FakeController]
+) -> None:
+    controller = make_agent_on(orphan_grace_s=2.0)
+    controller.spawn(spec("a", "sleep", "60"))
+    pid = controller.started("a").pid
+    stalling.stall()
+    controller.spawn(spec("b", "true"))
+    controller.until(lambda: controller.standstills, "the standstill")
+    controller.is_mute = True
+    wait_until(lambda: not is_alive(pid), "the guardian ends the tasks", 20)
+
+
+def test_a_hanging_interpreter_is_silent(make_controller: Callable[..., FakeController]) -> None:
+    """Only what a person or the kernel does to the whole process keeps the thread from speaking."""
+    controller = make_controller().start().welcome()
+    os.kill(controller.agent, signal.SIGSTOP)
+    until = time.monotonic() + 3
+    controller.until(lambda: time.monotonic() > until, "the time")
+    assert not controller.standstills
+    os.kill(controller.agent, signal.SIGCONT)
+
+
+# ---------------------------------------------------------------- runs
+
+
+@needs_fuse
+def test_a_run_whose_directory_stalls_waits_and_completes(stalling: StallingFs, tmp_path: Path) -> None:
+    go = tmp_path / "go"
+    script = f"echo before; until [ -e {go} ]; do sleep 0.1; done; echo after"
+    run = start(tmp_path, script)
+    run.wait_for("t", "running")
+    stalling.stall()
+    go.touch()
+    pass_s(STANDS_S)
+    assert run.process.poll() is None
+    stalling.resume()
+    status, output = finish(run)
+    assert status == 0, output
+    assert "the run directory has not answered for 5 s: waiting (" in output
+    assert "the controller moves again; it had stood still for" in output
+    assert "lost" not in output
+    assert (run.directory / "t/t.log").read_text() == "before\nafter\n"
+
+
+@pytest.mark.parametrize("who", ["agent", "controller", "both"], ids=lambda who: f"{who}_stopped")
+def test_processes_that_are_stopped_for_longer_than_all_limits_continue(who: str, tmp_path: Path) -> None:
+    go = tmp_path / "go"
+    limits = ("--lost-after", "60", "--orphan-grace", "3") if who == "agent" else LIMITS
+    run = start(tmp_path, f"until [ -e {go} ]; do sleep 0.1; done; echo done", limits=limits)
+    run.wait_for("t", "running")
+    (agent,) = run.agents()
+    stopped = [agent, parent_of(agent)] if who != "controller" else []
+    stopped += [run.process.pid] if who != "agent" else []
+    for pid in stopped:
+        os.kill(pid, signal.SIGSTOP)
+    pass_s(STANDS_S)
+    for pid in stopped:
+        os.kill(pid, signal.SIGCONT)
+    go.touch()
+    status, output = finish(run)
+    assert status == 0, output
+    assert "lost" not in output
+    assert (run.directory / "t/t.log").read_text() == "done\n"
+
+
+def test_an_agent_that_is_stopped_for_longer_than_its_controller_waits_is_lost(tmp_path: Path) -> None:
+    run = start(tmp_path, "sleep 60")
+    run.wait_for("t", "running")
+    (agent,) = run.agents()
+    for pid in (agent, parent_of(agent)):
+        os.kill(pid, signal.SIGSTOP)
+    status, output = finish(run)
+    assert status == 1, output
+    assert "task t: node localhost was lost: silent for 5 s" in output
+
+
+def start(
+    directory: Path,
+    script: str,
+    limits: tuple[str, ...] = LIMITS,
+) -> Run:
+    """A run of one task `t`."""
+    text = f'version: "0.1"\nworkflow:\n  name: w\n  tasks:\n    - {{name: t, script: ["{script}"]}}\n'
+    return Run.start(text, directory, *limits)
+
+
+def finish(run: Run) -> tuple[int, str]:
+    """Return (exit status, output)."""
+    output, _ = run.process.communicate(timeout=60)
+    return run.process.returncode, output
