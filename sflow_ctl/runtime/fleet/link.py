@@ -104,7 +104,7 @@ class FleetLink:
         events: list[SchedulerEvent] = []
         with self._lock:
             self._auth.answer_all()
-            for frames in self._control.receive():
+            for frames in self._control.receive(len(self.peers)):
                 self._take(frames, now, events)
         return events
 
