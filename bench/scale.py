@@ -230,6 +230,7 @@ def main() -> None:
             },
             {
                 "nodes": NODES,
+                "processor s of the controller until then": before,
                 "nodes lost": times.lost,
                 "open files": files,
                 "peak MB": round(int(peak) / 1024),
