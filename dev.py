@@ -53,6 +53,8 @@ DEBIAN_PACKAGES = {
     f"/usr/lib/{sysconfig.get_config_var('MULTIARCH')}/libcairo.so.2": "libcairo2",
 }
 """Programs and headers that examples and tests use, and the Debian packages they are in."""
+SIDE_BY_SIDE = ("tests/conformance", "tests/integration")
+"""Tests that mostly wait for processes, two at a time."""
 CHECKS = (
     ("ruff", "format", "--check", "."),
     ("ruff", "check", "."),
@@ -61,9 +63,16 @@ CHECKS = (
     ("mkdocs", "build", "--strict", "--quiet"),
     ("coverage", "run", "-m", "pytest", "-q", "-rs", "tests/unit"),
     ("coverage", "report"),
-    ("pytest", "-q", "-rs", "--durations=10", "--ignore=tests/unit"),
+    ("pytest", "-q", "-rs", "--durations=10", "-n", "2", "--dist=loadfile", *SIDE_BY_SIDE),
+    (
+        "pytest",
+        "-q",
+        "-rs",
+        "--durations=10",
+        *(f"--ignore={path}" for path in ("tests/unit", *SIDE_BY_SIDE)),
+    ),
 )
-"""In this order. The limit of the coverage report is in pyproject.toml."""
+"""In this order. The limit of the coverage report is in pyproject.toml. Tests of faults and of Slurm run alone."""
 
 
 def main() -> int:

@@ -1,4 +1,4 @@
-"""Seconds from a stop, or from `kill -9` of controller or agent, until none of 50 services with children is left.
+"""Seconds from a stop, or from a `kill -9`, until none of 50 services with children is left.
 
 Each service is a shell with a child. All of them are watched by pidfd, so that looking costs nothing, and when the
 last one has ended a scan of `/proc` must find no process of the run. The same by hand: shells in process groups of
@@ -15,8 +15,10 @@ import time
 from collections.abc import Callable, Set
 from pathlib import Path
 
-from bench.measure import SFLOW_CTL, TINY, interleaved, report, scratch, sized
+from bench.measure import SFLOW_CTL, interleaved, report, scratch, sized
 from sflow_ctl.runtime.journal.reader import EVERYTHING, entries_of
+from sflow_ctl.runtime.record import layout
+from sflow_ctl.runtime.record.claim import read_claim
 
 SERVICES = sized(50, 2)
 GRACE_S = sized(2.0, 0.2)
@@ -103,7 +105,7 @@ class Measurement:
         self.whole: dict[str, list[float]] = {}
 
     def run(self, name: str, *, is_one_deaf: bool = False, kill: str = "") -> float:
-        """One run, ended by SIGINT, or by `kill -9` of the controller or agent."""
+        """One run, ended by SIGINT, or by `kill -9` of the agent, or of all that could take over."""
         file = self._cwd / "workflow.yaml"
         file.write_text(workflow(is_one_deaf=is_one_deaf))
         output = Path(tempfile.mkdtemp(prefix="out-", dir=self._cwd))
@@ -113,9 +115,15 @@ class Measurement:
         directory = output / "r"
         pids = all_up(directory, name)
         agent = agent_of(directory)
-        target = agent if kill == "agent" else process.pid
-        number = signal.SIGKILL if kill else signal.SIGINT
-        seconds, until_scanned = seconds_until_gone(pids, directory, lambda: os.kill(target, number), name)
+        targets = {"agent": [agent], "both": [process.pid, controller_of(directory)]}.get(kill, [process.pid])
+        numbers = (signal.SIGSTOP, signal.SIGKILL) if kill else (signal.SIGINT,)
+
+        def end() -> None:
+            for number in numbers:  # stopped first: neither may act on the other's death
+                for target in targets:
+                    os.kill(target, number)
+
+        seconds, until_scanned = seconds_until_gone(pids, directory, end, name)
         process.wait()
         wait_for_end(agent)
         self.whole.setdefault(name, []).append(until_scanned)
@@ -149,6 +157,13 @@ def agent_of(directory: Path) -> int:
     sys.exit("no agent has joined")
 
 
+def controller_of(directory: Path) -> int:
+    """The controller's pid, by its claim."""
+    claim = read_claim(directory / layout.CLAIM)
+    assert claim is not None
+    return claim.pid
+
+
 def wait_for_end(agent: int) -> None:
     """The next measurement begins when nothing of this one runs."""
     deadline = time.monotonic() + WITHIN_S
@@ -168,9 +183,8 @@ def main() -> None:
             f"stop, one deaf, grace {GRACE_S:g} s": lambda: bench.run("one deaf", is_one_deaf=True),
             "the same by hand": lambda: bench.by_hand("one deaf, by hand", is_one_deaf=True),
             "kill -9 of the agent": lambda: bench.run("agent", kill="agent"),
+            "kill -9 of supervisor and controller": lambda: bench.run("both", kill="both"),
         }
-        if not TINY:  # it takes the 10 s in which the controller might come back
-            candidates["kill -9 of the controller"] = lambda: bench.run("controller", kill="controller")
         results = interleaved(candidates, REPETITIONS)
     notes = {
         f"worst until a scan of /proc finds none, {name}": f"{max(values):.3f} s"

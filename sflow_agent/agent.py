@@ -30,6 +30,7 @@ from sflow_agent.logs.log_place import LogPlace
 from sflow_agent.logs.output import Outputs
 from sflow_agent.logs.output_handover import OutputSender
 from sflow_agent.loop import EventSource, Loop
+from sflow_agent.node.gpu_watch import GpuWatch
 from sflow_agent.node.interfaces import Interfaces
 from sflow_agent.node.inventory import gpu_view, take_inventory
 from sflow_agent.node.memory_events import MemoryEvents
@@ -134,11 +135,7 @@ class Agent:
         link.on_log_ack = logs.acknowledge
         link.on_new_session = self._on_new_session
         link.on_look = note_heard
-        if config.controller_pid is not None:
-            self._signals.watch_controller(config.controller_pid, config.supervisor_pid)
-            self._signals.on_controller_lost = link.redial
-            link.on_controller = partial(self._signals.watch_controller, supervisor=config.supervisor_pid)
-            link.controller_lives = self._signals.controller_lives
+        self._watch_controller()
         parts = Parts(
             config=config,
             inventory=self._inventory,
@@ -165,15 +162,25 @@ class Agent:
         gc.enable()
         return self._leave(self._loop.run())
 
+    def _watch_controller(self) -> None:
+        """Watch a controller on this machine, and those that take over from it."""
+        config, link = self._config, self._link
+        if config.controller_pid is not None:
+            self._signals.watch_controller(config.controller_pid, config.supervisor_pid)
+            self._signals.on_controller_lost = link.redial
+            link.on_controller = partial(self._signals.watch_controller, supervisor=config.supervisor_pid)
+            link.controller_lives = self._signals.controller_lives
+
     def _make_loop(self, parts: Parts) -> Loop:
         """Return the loop with the sources that every agent has, in the order in which they are polled."""
         link = self._link
+        self._gpus = GpuWatch(parts.workers, parts.inventory.gpus, link.report, parts.warn, time.monotonic())
         performer = Performer(parts, self._add_source, self._exit)
         watch = LoopWatch()
         self._speaker = SpeakerThread(watch, SPEAKS_EVERY_S, link.speak_for_loop)
         loop = Loop(self._core, performer.perform, link.wait, link.flush, watch)
         loop.sources += [link, self._signals, parts.descriptors, parts.processes, self._outputs, parts.logs]
-        loop.sources += [parts.probes, self._introduction]
+        loop.sources += [parts.probes, self._introduction, self._gpus]
         loop.sources.append(parts.processes.trees)  # last: it serves the orders of all others in one scan
         link.poller.register(parts.descriptors.fileno, zmq.POLLIN)
         return loop
@@ -209,6 +216,7 @@ class Agent:
             exited=self._core.exited(),
             clearing=self._core.clearing(),
             quiet=self._core.quiet(),
+            lost_gpus=self._gpus.lost,
             triggered=self._core.triggered(),
         )
 

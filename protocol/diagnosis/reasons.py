@@ -65,6 +65,7 @@ MEANINGS: tuple[Meaning, ...] = (
         "it waited for GPUs or nodes that `release_after: workflow_completion` keeps until the run ends",
         may_retry=False,
     ),
+    Meaning("gpu_lost", "run", "a GPU that it used was lost, or had an error that only a reset repairs"),
     Meaning("node_lost", "run", "its node's agent is silent or gone"),
     Meaning(
         "time_limit", "run", "the time limit of the workflow or the Slurm job was reached", may_retry=False

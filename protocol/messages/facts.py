@@ -179,6 +179,15 @@ class SideCommandEnded(FromAgentMessage, frozen=True, kw_only=True):
 MAX_SIDE_OUTPUT_BYTES = 1024 * 1024
 
 
+class GpuLost(FromAgentMessage, frozen=True, kw_only=True):
+    """A GPU of the node can no longer be used: the driver lost it, or reported an error after which it computes nothing right."""
+
+    gpu: int
+    """Its index within the agent's view."""
+    text: str
+    """The sentence: "fell off the bus (Xid 79)"."""
+
+
 class NodeDescribed(FromAgentMessage, frozen=True, kw_only=True):
     """Facts about the node that take too long to collect before the first task may start."""
 
@@ -245,6 +254,8 @@ class Hello(FromAgentMessage, frozen=True, kw_only=True):
     """Probes of live attempts that have triggered, reported before or not: the report may have been lost."""
     quiet: tuple[RankIdle, ...] = ()
     """Live ranks that are inactive, likewise."""
+    lost_gpus: tuple[GpuLost, ...] = ()
+    """All GPUs that were lost since the agent began, likewise."""
 
 
 class LogSearch(FromAgentMessage, frozen=True, kw_only=True):
@@ -299,6 +310,7 @@ FromAgent = (
     | Uploaded
     | RankIdle
     | SideCommandEnded
+    | GpuLost
     | NodeDescribed
     | Inspected
     | Notice

@@ -5,6 +5,7 @@ from typing import assert_never
 from protocol.messages.facts import (
     FromAgent,
     Goodbye,
+    GpuLost,
     Hello,
     Inspected,
     LaunchFailed,
@@ -28,6 +29,7 @@ from sflow_ctl.core.actions import uploads
 from sflow_ctl.core.actions.attempt_ends import on_cleared, on_launch_failed, stop_if_hung
 from sflow_ctl.core.actions.dispatch import fail_if_kept_out, on_leased, start_queued, warn_if_stuck
 from sflow_ctl.core.actions.exit_gate import on_exited, on_log_overdue, on_server_heard
+from sflow_ctl.core.actions.gpu_losses import on_gpu_lost
 from sflow_ctl.core.actions.job_time import on_job_end_near, on_job_ending
 from sflow_ctl.core.actions.reconciliation import accept_agent, on_agent_lost, reconcile_node
 from sflow_ctl.core.actions.shutdown import (
@@ -81,14 +83,17 @@ def on_joined(run: Run, out: Effects, event: AgentJoined, now: float) -> None:
     for live in hello.live:
         started = RankStarted(rank=live.rank, pid=live.pid, started_at_ns=live.started_at_ns)
         on_message(run, out, hello.node, started, now)
-    for fact in hello.triggered + hello.quiet + hello.exited:
+    for fact in hello.triggered + hello.quiet + hello.exited + hello.lost_gpus:
         on_message(run, out, hello.node, fact, now)
     send_leases(run, out, run.leases.node_joined(hello.node, is_restarted))
     reconcile_node(run, out, hello, is_restarted=is_restarted, now=now)
     uploads.repeat(run, out, hello.node, now)
     if run.phase is RunPhase.LEAVING:
         send_leave(run, out, hello.node)
-    run.queue.retry_all()
+    if run.awaited:  # of 1,000 tasks on 1,000 nodes each is tried once, not at each join
+        run.queue.retry_on(hello.node)
+    else:
+        run.queue.retry_all()
 
 
 def on_fact(run: Run, out: Effects, node: int, message: FromAgent, now: float) -> None:
@@ -117,8 +122,8 @@ def on_message(run: Run, out: Effects, node: int, message: FromAgent, now: float
             on_leased(run, out, node, message, now)
         case Uploading() | Uploaded():
             uploads.on_fact(run, out, node, message, now)
-        case RankIdle():
-            _on_idle(run, out, node, message, now)
+        case RankIdle() | GpuLost():
+            _on_trouble(run, out, node, message, now)
         case Goodbye(survivors=survivors):
             run.survivors.extend(survivors)
             if run.phase is RunPhase.LEAVING:
@@ -211,7 +216,10 @@ def _on_probe(run: Run, out: Effects, node: int, message: ProbeTriggered | Probe
         stop_task(run, out, task, AttemptVerdict(TaskState.FAILED, Reason("probe", message.detail)), now)
 
 
-def _on_idle(run: Run, out: Effects, node: int, message: RankIdle, now: float) -> None:
+def _on_trouble(run: Run, out: Effects, node: int, message: RankIdle | GpuLost, now: float) -> None:
+    if isinstance(message, GpuLost):
+        on_gpu_lost(run, out, node, message, now)
+        return
     task = run.current_on(node, *message.rank)
     if task is None:
         return

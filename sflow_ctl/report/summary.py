@@ -14,9 +14,8 @@ from protocol.text.signal_names import signal_name, signal_number
 from sflow_ctl.core.states import FirstCause, Outcome, Reason, TaskState
 from sflow_ctl.plan.log_paths import log_path
 from sflow_ctl.plan.model import Plan
-from sflow_ctl.report.resumed import ResumedSummary
+from sflow_ctl.report.resumed import ResumedSummary, Takeover
 from sflow_ctl.report.run_view import RunView, TaskRecord
-from sflow_ctl.report.takeovers import Takeover
 from sflow_ctl.report.words import node_name
 
 _WRITTEN_AT_ONCE = 1000

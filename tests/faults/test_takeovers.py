@@ -262,6 +262,9 @@ def test_a_viewer_stays_attached(started: list[Run], tmp_path: Path) -> None:
     assert viewer.stdout is not None
     wait_until(lambda: "[server]" in viewer.stdout.readline(), "the viewer shows output")  # type: ignore[union-attr]
     kill_controller(run)
+    log = run.directory / "server/server.log"
+    newest = wait_until(lambda: log.read_text().splitlines()[-2], "it prints")
+    wait_until(lambda: newest in viewer.stdout.readline(), "the viewer is attached again")  # type: ignore[union-attr]
     (tmp_path / "go").touch()
     status, output = run.finish()
     assert status == 0, output

@@ -1,15 +1,17 @@
 """`sflow-ctl logs`: print and follow the logs of tasks, during a run and after."""
 
 import os
+import re
 import sys
 from pathlib import Path
-from typing import assert_never
+from typing import Any, assert_never
 
 import click
 
 from protocol.errors import ExitStatus
 from protocol.ids import AttemptId, RankId
 from protocol.text.counted import counted
+from sflow_ctl.cli.looking.chosen_lines import Choice, ChosenLines, attempt, moment, pattern
 from sflow_ctl.cli.options.run_option import chosen_tasks, output_dir_option, watch_run
 from sflow_ctl.cli.terminal.line_prefix import LinePrefixer
 from sflow_ctl.cli.terminal.lines import OutputLostError, discard_stdout, print_line
@@ -20,6 +22,7 @@ from sflow_ctl.runtime.logs.cursor import Cursor
 from sflow_ctl.runtime.record.reader import RunReader, file_log, find_run
 from sflow_ctl.runtime.viewing.client import Current, Ended, LogOutput, OutputEnded, ViewerLink, ViewEvent
 from sflow_ctl.runtime.viewing.files import FileWatch
+from sflow_ctl.runtime.viewing.log_parts import Wanted
 from sflow_ctl.runtime.viewing.messages import Change
 
 READ_BYTES = 1024 * 1024
@@ -32,7 +35,7 @@ MAX_NOTES = 20
 @click.option(
     "--run",
     metavar="RUN",
-    help="Run directory, run id or the beginning of one. Default: the newest run; with -f, the newest live one.",
+    help="Run directory, run id or the beginning of one. Default: the newest live run, else the newest.",
 )
 @click.option(
     "-f",
@@ -43,6 +46,46 @@ MAX_NOTES = 20
 )
 @click.option(
     "-n", "--lines", type=click.IntRange(min=0), metavar="N", help="Print only the last N lines of each log."
+)
+@click.option(
+    "--since",
+    "since_ns",
+    metavar="TIME",
+    callback=moment,
+    help='Only lines that may have come since then: 10m (before now), 14:30, "2026-01-02 14:30:00".',
+)
+@click.option("--until", "until_ns", metavar="TIME", callback=moment, help="Only lines up to then.")
+@click.option(
+    "--grep",
+    "wanted",
+    metavar="REGEX",
+    callback=pattern,
+    help="Only lines in which REGEX is found; (?i) ignores case.",
+)
+@click.option(
+    "--node", "nodes", multiple=True, metavar="NODE", help="Only processes on this node; repeatable."
+)
+@click.option(
+    "--rank",
+    "ranks",
+    type=click.IntRange(min=0),
+    multiple=True,
+    metavar="N",
+    help="Only this process of tasks with several, from 0; repeatable.",
+)
+@click.option(
+    "--attempt",
+    "attempt_number",
+    metavar="N",
+    callback=attempt,
+    help="The attempt, from 1, or all. Default: the newest.",
+)
+@click.option(
+    "-t",
+    "--timestamps",
+    "has_times",
+    is_flag=True,
+    help="Begin lines with their time; after > the line came then or later.",
 )
 @click.option(
     "--raw",
@@ -59,29 +102,91 @@ def logs(
     is_raw: bool,
     output_dir: Path,
     tasks: tuple[str, ...],
+    **chosen: Any,
 ) -> int:
     """Print the logs of tasks, during a run or after it. Default: all tasks.
 
-    TASK is a task's name; the name of a replicated task selects all its replicas. Lines of several tasks are prefixed
-    with the task's name. On a terminal, escape sequences other than colours are left out; a pipe or file gets the
-    bytes of the log.
+    TASK is a task's name, or a pattern such as "decode_*"; the name of a replicated task selects all its replicas. Lines of
+    several tasks are prefixed with the task's name, and come in the order of their times where these are known: a log is what
+    a program prints, so the time of a line is the one that it begins with, else that of the line before it, else the start of
+    its attempt. On a terminal, escape sequences other than colours are left out; a pipe or file gets the bytes of the log.
     """
-    reader = RunReader(find_run(run, output_dir, prefers_live=is_following))
-    reader.begin_from_snapshot()
-    reader.refresh()
-    chosen = chosen_tasks(reader, tasks) or [task.name for task in reader.plan.tasks]
-    printer = _Printer(is_prefixed=len(chosen) > 1, is_raw=is_raw)
+    reader = RunReader(find_run(run, output_dir, prefers_live=True))
+    changes = reader.refresh()
+    names = chosen_tasks(reader, tasks) or [task.name for task in reader.plan.tasks]
     if tasks:
-        _say_what_has_not_started(reader, chosen)
+        _say_what_has_not_started(reader, names)
+    choice = _choice(**chosen)
     try:
-        places = {task: _print_log(reader, task, lines, printer) for task in chosen}
-        if is_following:
-            _follow(reader, places, printer)
-        printer.finish()
+        if len(names) == 1 and choice is None:
+            _print_one(reader, names[0], lines, is_following, _Printer(is_prefixed=False, is_raw=is_raw))
+        else:
+            _print_chosen(
+                reader, changes, names, choice or Choice(wanted=Wanted()), lines, is_following, is_raw
+            )
     except KeyboardInterrupt:
         if not is_following:
             raise
     return int(ExitStatus.OK)
+
+
+def _choice(
+    since_ns: int | None,
+    until_ns: int | None,
+    wanted: "re.Pattern[str] | None",
+    nodes: tuple[str, ...],
+    ranks: tuple[int, ...],
+    attempt_number: int | None,
+    has_times: bool,
+) -> Choice | None:
+    """Return what the options choose; None if there are none."""
+    if (since_ns, until_ns, wanted, nodes, ranks, attempt_number, has_times) == (
+        None,
+        None,
+        None,
+        (),
+        (),
+        None,
+        False,
+    ):
+        return None
+    return Choice(
+        wanted=Wanted(nodes=nodes, ranks=ranks, attempt=attempt_number),
+        since_ns=since_ns,
+        until_ns=until_ns,
+        pattern=wanted,
+        has_times=has_times,
+    )
+
+
+def _print_one(
+    reader: RunReader, task: str, lines: int | None, is_following: bool, printer: "_Printer"
+) -> None:
+    place = _print_log(reader, task, lines, printer)
+    if is_following:
+        _follow(reader, {task: place}, printer)
+    printer.finish()
+
+
+def _print_chosen(
+    reader: RunReader,
+    changes: list[Change],
+    names: list[str],
+    choice: Choice,
+    lines: int | None,
+    is_following: bool,
+    is_raw: bool,
+) -> None:
+    labels: list[str] = []
+    printer = _Printer(is_prefixed=True, is_raw=is_raw)
+    chosen = ChosenLines(reader, changes, names, choice, lambda label, data: printer.put(label, data))
+    labels += {part.label for part in chosen.parts}
+    if len(labels) == 1 and len(names) == 1:
+        printer = _Printer(is_prefixed=False, is_raw=is_raw)
+    chosen.print_all(lines)
+    if is_following:
+        chosen.follow()
+    printer.finish()
 
 
 def _say_what_has_not_started(reader: RunReader, chosen: list[str]) -> None:

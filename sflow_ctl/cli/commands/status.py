@@ -1,8 +1,9 @@
 """`sflow-ctl status`: the state of a run and of each task."""
 
+import gc
 import time
 from pathlib import Path
-from typing import TypeGuard
+from typing import TYPE_CHECKING, TypeGuard
 
 import click
 import msgspec
@@ -11,17 +12,20 @@ from protocol.errors import ExitStatus
 from sflow_ctl.cli.closing import print_cause
 from sflow_ctl.cli.options.run_option import changed_lines, output_dir_option, state_text
 from sflow_ctl.cli.terminal.columns import display_path
-from sflow_ctl.cli.terminal.lines import print_json, print_line
+from sflow_ctl.cli.terminal.lines import json_line, print_json, print_line
 from sflow_ctl.cli.terminal.tables import print_table
 from sflow_ctl.core.states import Outcome
 from sflow_ctl.report.cause import next_lines, resume_commands
+from sflow_ctl.report.resumed import takeover_text
 from sflow_ctl.report.run_view import RunView
 from sflow_ctl.report.summary import Summary, TaskSummary, task_summaries, view_of
 from sflow_ctl.report.tables import ended_table, shown_tasks, status_table
-from sflow_ctl.report.takeovers import takeover_text
 from sflow_ctl.runtime.record.reader import Liveness, RunReader, find_run
 from sflow_ctl.runtime.viewing.client import Current, Ended, connect
 from sflow_ctl.runtime.viewing.messages import Change
+
+if TYPE_CHECKING:
+    from sflow_ctl.cli.looking.watching import ShownState
 
 STATE_WITHIN_S = 2.0
 
@@ -48,14 +52,33 @@ class StatusReport(msgspec.Struct, frozen=True, kw_only=True):
 
 @click.command()
 @click.argument("run", required=False)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print JSON; with --watch one line whenever it has changed."
+)
+@click.option(
+    "-w", "--watch", "is_watching", is_flag=True, help="Show it again each second until the run has ended."
+)
 @output_dir_option
-def status(run: str | None, as_json: bool, output_dir: Path) -> int:
+def status(run: str | None, as_json: bool, is_watching: bool, output_dir: Path) -> int:
     """Show the state of a run and of each task.
 
-    RUN is a run directory, a run id or the beginning of one. Default: the newest live run, else the newest.
+    RUN is a run directory, a run id or the beginning of one. Default: the newest live run, else the newest. With --watch a
+    terminal shows the present state in place of the one before; a pipe or file gets it again whenever a task has changed.
     """
-    reader = RunReader(find_run(run, output_dir, prefers_live=True))
+    directory = find_run(run, output_dir, prefers_live=True)
+    if is_watching:
+        from sflow_ctl.cli.looking.watching import ShownState, watch  # the state is shown once, as a rule
+
+        watched = ShownState(in_place=not as_json)
+        watch(lambda: _shown(RunReader(directory), as_json, watched))
+    else:
+        gc.disable()  # a short process: of 100,000 tasks each collection would take a tenth of its time
+        _shown(RunReader(directory), as_json)
+    return int(ExitStatus.OK)
+
+
+def _shown(reader: RunReader, as_json: bool, watched: "ShownState | None" = None) -> bool:
+    """Print the state of a run; return whether it may still change."""
     ended = reader.summary()
     if _is_completed(ended):
         reader.state = view_of(ended, reader.head)  # a tenth of the time of reading the journal
@@ -67,9 +90,17 @@ def status(run: str | None, as_json: bool, output_dir: Path) -> int:
     is_dead = ended is None and liveness.liveness is Liveness.DEAD
     if is_dead:
         reader.state.lose_live_tasks()
+    may_change = ended is None and not is_dead
+    if watched is not None:
+        now = (
+            may_change,
+            [(one.name, one.state, one.attempts, one.waits_for) for one in reader.state.tasks.values()],
+        )
+        if not watched.begins(now):
+            return may_change
     if as_json:
-        _print_json(reader, ended, is_live)
-        return int(ExitStatus.OK)
+        _print_json(reader, ended, is_live, is_line=watched is not None)
+        return may_change
     cause = ended.cause.task if ended is not None and ended.cause is not None else None
     reader.with_tasks(shown_tasks(reader.state) | ({cause} if cause is not None else set()))
     source = "from its controller" if is_live else f"from {display_path(reader.directory)}"
@@ -88,9 +119,14 @@ def status(run: str | None, as_json: bool, output_dir: Path) -> int:
         print_table(status_table(reader.state, reader.last_wall_ns if is_dead else time.time_ns()))
         if is_dead:
             print_line("\n".join(next_lines(resume_commands(display_path(reader.directory)))))
-        for node, doing in () if is_dead else reader.standing_still.items():
-            print_line(f"node {node}: its agent stands still in {doing}; its tasks run on")
-    return int(ExitStatus.OK)
+        else:
+            _print_standstills(reader)
+    return may_change
+
+
+def _print_standstills(reader: RunReader) -> None:
+    for node, doing in reader.standing_still.items():
+        print_line(f"node {node}: its agent stands still in {doing}; its tasks run on")
 
 
 def _is_completed(ended: Summary | None) -> TypeGuard[Summary]:
@@ -126,7 +162,7 @@ def _ask_controller(reader: RunReader) -> bool:
     return False
 
 
-def _print_json(reader: RunReader, ended: Summary | None, is_live: bool) -> None:
+def _print_json(reader: RunReader, ended: Summary | None, is_live: bool, *, is_line: bool) -> None:
     status_now = reader.status()
     report = StatusReport(
         run_id=reader.facts.run_id,
@@ -141,4 +177,7 @@ def _print_json(reader: RunReader, ended: Summary | None, is_live: bool) -> None
         problems=(*reader.journal.problems(),),
         tasks=ended.tasks if _is_completed(ended) else task_summaries(reader.state),
     )
-    print_json(report)
+    if is_line:
+        print_line(json_line(report))
+    else:
+        print_json(report)

@@ -16,7 +16,7 @@ from sflow_ctl.core.events import AgentJoined, AgentLost
 from sflow_ctl.core.states import Transition
 from sflow_ctl.planner.show.text import probe_text
 from sflow_ctl.report.cause import next_lines, resume_commands
-from sflow_ctl.report.explanation import Explanation, RunFactsNow, explain, needs_a_word
+from sflow_ctl.report.looking.explanation import Explanation, RunFactsNow, explain, needs_a_word
 from sflow_ctl.report.summary import Summary
 from sflow_ctl.runtime.record.reader import Liveness, RunReader, last_lines
 from sflow_ctl.runtime.viewing.journal_feed import JournalFeed

@@ -10,7 +10,7 @@ from sflow_ctl.cli.options.run_option import output_dir_option
 from sflow_ctl.cli.terminal.columns import display_path
 from sflow_ctl.cli.terminal.lines import print_json, print_line
 from sflow_ctl.cli.terminal.tables import print_table
-from sflow_ctl.report.run_list import RunList, nothing_text, run_table
+from sflow_ctl.report.looking.run_list import RunList, nothing_text, run_table
 from sflow_ctl.runtime.catalog.overview import all_runs
 from sflow_ctl.runtime.slurm.user_jobs import user_jobs
 

@@ -14,9 +14,9 @@ from sflow_ctl.cli.terminal.columns import display_path
 from sflow_ctl.cli.terminal.lines import print_json, print_line
 from sflow_ctl.core.states import Outcome, TaskState
 from sflow_ctl.report.cause import next_lines, resume_commands
+from sflow_ctl.report.looking.task_ends import Goal, can_no_longer_come, has_come, task_exit_status
 from sflow_ctl.report.run_view import RunView
 from sflow_ctl.report.summary import Summary, view_of
-from sflow_ctl.report.task_ends import Goal, can_no_longer_come, has_come, task_exit_status
 from sflow_ctl.runtime.record import layout
 from sflow_ctl.runtime.record.claim import read_claim
 from sflow_ctl.runtime.record.reader import Liveness, RunReader

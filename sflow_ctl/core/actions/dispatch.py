@@ -57,8 +57,9 @@ def _start_those_with_room(run: Run, out: Effects, now: float) -> None:
         if taken is None:
             why_never = moves.why_never(run, task)
             if why_never:
-                reason = Reason("node_lost", explanations.lost_its_place(lost_nodes(run, task), why_never))
-                cannot_start(run, out, task, TaskState.LOST, reason, now)
+                reason = explanations.lost_its_place(lost_nodes(run, task), why_never)
+                state = TaskState.LOST if reason.word == "node_lost" else TaskState.FAILED
+                cannot_start(run, out, task, state, reason, now)
                 run.queue.retry_like(room)
                 continue
             run.queue.block(index, room)

@@ -198,7 +198,7 @@ def _begin_again(
     for node in attempt.port_conflicts:
         run.leases.renew(task, node)
     assert attempt.placement is not None
-    is_there = not any(run.nodes[node].is_gone for node in attempt.placement.nodes)
+    is_there = not run.has_lost(attempt.placement)
     if (next_one.in_place or task.plan.keeps_gpus) and is_there:
         reserve(run, task)
     else:

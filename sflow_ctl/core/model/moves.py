@@ -15,12 +15,32 @@ def wanted(run: Run, task: Task) -> Placement:
     planned, elsewhere = task.plan.placement, task.plan.elsewhere
     if task.lent is not None and not run.has_lost(task.lent):
         return task.lent
-    if elsewhere is None or not run.has_lost(planned):
+    if not run.has_lost(planned):
         return planned
+    if elsewhere is None:
+        return _other_gpus(run, task)
     left = tuple(
-        node for node in elsewhere.nodes if not run.nodes[node].is_gone and not run.nodes[node].is_held
+        node
+        for node in elsewhere.nodes
+        if not run.nodes[node].is_gone
+        and not run.nodes[node].is_held
+        and run.ledger.could_give(node, elsewhere.gpus_per_node)
     )
     return msgspec.structs.replace(elsewhere, nodes=left, node_count=elsewhere.node_count or len(left))
+
+
+def _other_gpus(run: Run, task: Task) -> Placement:
+    """Return other GPUs of its nodes for a task that may not leave them, if it may have others; else its planned place."""
+    planned = task.plan.placement
+    is_bound = task.plan.pinned or planned.is_flexible or planned.is_shared or not planned.gpus
+    if is_bound or any(run.nodes[node].is_gone for node in planned.nodes):
+        return planned
+    return Placement(
+        nodes=planned.nodes,
+        is_flexible=True,
+        node_count=len(planned.nodes),
+        gpus_per_node=len(planned.gpus),
+    )
 
 
 def take(run: Run, task: Task, placement: Placement) -> Placement | None:
@@ -45,7 +65,12 @@ def why_never(run: Run, task: Task) -> str:
     """Say why a task can never start again, as the end of a sentence; empty if it can."""
     placement = wanted(run, task)
     count = placement.node_count if placement.is_flexible else len(placement.nodes)
-    left = sum(not run.nodes[node].is_gone for node in placement.nodes)
+    wanted_gpus = max(placement.gpus_per_node, len(placement.gpus))
+    if not placement.is_flexible and run.ledger.has_lost(placement):
+        return f"it cannot have other GPUs: {task.plan.pinned or 'its backend has none that could take their place'}"
+    left = sum(
+        not run.nodes[node].is_gone and run.ledger.could_give(node, wanted_gpus) for node in placement.nodes
+    )
     if left >= max(count, 1):
         return ""
     if task.plan.pinned:

@@ -44,6 +44,11 @@ class ReadyQueue:
         for room in list(self._blocked):
             self._unblock_first(room)
 
+    def retry_on(self, node: int) -> None:
+        """Note that a node's agent has joined: only kinds that may be there are worth trying."""
+        for room in [one for one in self._blocked if node in one[0].nodes]:
+            self._unblock_first(room)
+
     def _unblock_first(self, room: Room) -> None:
         group = self._blocked.get(room)
         if group:

@@ -25,9 +25,12 @@ class GpuLedger:
 
     def __init__(self, nodes: tuple[PlannedNode, ...]) -> None:
         self._turn = 0
+        self.lost: dict[int, int] = {}
+        """The GPUs of a node that were lost, as bits: they are never free again."""
         self._free: dict[int, int | None] = {
             node.index: None if node.gpus is None else (1 << node.gpus) - 1 for node in nodes
         }
+        self._capacity = {node.index: node.gpus for node in nodes}
 
     def take(self, placement: Placement, is_up: Callable[[int], bool]) -> Placement | None:
         """The fixed placement now taken for `placement`, or None when there is no room at present."""
@@ -103,7 +106,28 @@ class GpuLedger:
         for node in taken.nodes:
             free = self._free[node]
             if free is not None:
-                self._free[node] = free | mask
+                self._free[node] = (free | mask) & ~self.lost.get(node, 0)
+
+    def lose(self, node: int, gpu: int) -> bool:
+        """Give a GPU out no more; return whether it was there until now."""
+        bit = 1 << gpu
+        if self.lost.get(node, 0) & bit:
+            return False
+        self.lost[node] = self.lost.get(node, 0) | bit
+        free = self._free.get(node)
+        if free is not None:
+            self._free[node] = free & ~bit
+        return True
+
+    def has_lost(self, placement: Placement) -> bool:
+        """Return whether a GPU that a placement names is lost."""
+        mask = _mask(placement.gpus)
+        return bool(self.lost) and any(self.lost.get(node, 0) & mask for node in placement.nodes)
+
+    def could_give(self, node: int, count: int) -> bool:
+        """Return whether a node has so many GPUs that are not lost, in use or not."""
+        capacity = self._capacity.get(node)
+        return capacity is None or capacity - self.lost.get(node, 0).bit_count() >= count
 
     def _has(self, node: int, mask: int) -> bool:
         free = self._free[node]
@@ -118,7 +142,8 @@ class GpuLedger:
     def _lowest(self, node: int, count: int) -> int | None:
         free = self._free[node]
         if free is None:
-            return (1 << count) - 1
+            lost = self.lost.get(node, 0)
+            return _lowest_of(~lost & ((1 << (count + lost.bit_length())) - 1), count)
         if free.bit_count() < count:
             return None
         return _lowest_of(free, count)

@@ -195,8 +195,8 @@ class Run(Struct):
         return min(held, key=lambda one: (not self.nodes[one].is_up, one), default=None)
 
     def has_lost(self, placement: Placement) -> bool:
-        """Return whether a node of a placement is lost."""
-        return any(self.nodes[node].is_gone for node in placement.nodes)
+        """Return whether a node of a placement is lost, or a GPU that it names."""
+        return any(self.nodes[node].is_gone for node in placement.nodes) or self.ledger.has_lost(placement)
 
     def fenced_for_s(self, nodes: Iterable[int], now: float) -> float:
         """Return how long it takes until nothing of the run can live on any of these nodes that is lost."""

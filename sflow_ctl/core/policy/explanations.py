@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from protocol.text.counted import counted
 from protocol.text.listing import listed
 from sflow_ctl.core.model.task import Task
-from sflow_ctl.core.states import TERMINAL, TaskState
+from sflow_ctl.core.states import TERMINAL, Reason, TaskState
 from sflow_ctl.plan.graph import needs_text
 from sflow_ctl.plan.model import Placement
 
@@ -42,11 +42,13 @@ def not_ready(tasks: Sequence[Task], names: Sequence[str]) -> str:
     return f", and not ready are {listed(parts, SHOWN, '; ')}" if parts else ""
 
 
-def lost_its_place(lost: Sequence[str], why: str) -> str:
-    """Explain why a task can never start: the nodes of its place that are lost, and why no others will do."""
+def lost_its_place(lost: Sequence[str], why: str) -> Reason:
+    """Explain why a task can never start: the nodes of its place that are lost, or its GPUs, and why no others will do."""
+    if not lost:
+        return Reason("gpu_lost", f"GPUs that it needs are lost, and {why}")
     nodes = listed(lost, SHOWN)
     verb = "is" if len(lost) == 1 else "are"
-    return f"node{'s' if len(lost) != 1 else ''} {nodes} {verb} lost, and {why}"
+    return Reason("node_lost", f"node{'s' if len(lost) != 1 else ''} {nodes} {verb} lost, and {why}")
 
 
 def spare_used(lost: str, spare: str, left: int) -> str:
@@ -55,6 +57,11 @@ def spare_used(lost: str, spare: str, left: int) -> str:
     return (
         f"spare-used: spare node {spare} takes the place of {lost}; {more} {'is' if left < 2 else 'are'} left"
     )
+
+
+def gpu_lost(node: str, gpu: int, text: str) -> str:
+    """Say that a GPU is not given to tasks any more."""
+    return f"gpu-lost: GPU {gpu} of node {node} is lost and gets no more tasks: {text}"
 
 
 def kept_from(

@@ -9,7 +9,7 @@ import msgspec
 
 from protocol.errors import FleetError
 from sflow_ctl.core.states import Outcome
-from sflow_ctl.report.run_list import RunEntry
+from sflow_ctl.report.looking.run_list import RunEntry
 from sflow_ctl.runtime.catalog.registry import known_runs
 from sflow_ctl.runtime.record import layout
 from sflow_ctl.runtime.record.claim import read_claim

@@ -15,7 +15,7 @@ from sflow_ctl.core.commands import RecordUploads, RecordWaiting
 from sflow_ctl.core.events import SchedulerEvent
 from sflow_ctl.core.states import Transition
 from sflow_ctl.plan.secrets import SECRETS
-from sflow_ctl.report.takeovers import Takeover
+from sflow_ctl.report.resumed import Takeover
 from sflow_ctl.runtime.record.durable import UNREADABLE
 
 FORMAT = 1

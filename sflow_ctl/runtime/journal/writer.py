@@ -17,7 +17,7 @@ from protocol.messages.facts import RankExited
 from sflow_ctl.core.commands import RecordUploads, RecordWaiting
 from sflow_ctl.core.events import AgentJoined, MessageReceived, SchedulerEvent
 from sflow_ctl.core.states import TERMINAL, Transition
-from sflow_ctl.report.takeovers import Takeover
+from sflow_ctl.report.resumed import Takeover
 from sflow_ctl.runtime.journal.entry import FORMAT, Begin, Entry, Kind, encode_entry
 from sflow_ctl.runtime.journal.reader import Place
 from sflow_ctl.runtime.journal.segments import SEGMENT_BYTES, begin_segment, close_segment

@@ -14,7 +14,7 @@ from protocol.errors import MalformedMessageError
 from protocol.ids import RankId
 from protocol.messages.logs import LogAck, LogChunk
 from protocol.session.codec import MAX_LOG_BODY_BYTES, decode_log_chunk, encode
-from sflow_ctl.runtime.logs.consumers.consumer import LogConsumer
+from sflow_ctl.runtime.logs.consumers.consumer import FollowedLogs, LogConsumer, begin_consuming
 from sflow_ctl.runtime.logs.store import LogBook, RankLog, SpoolFiles, log_file, new_part
 
 if TYPE_CHECKING:
@@ -56,14 +56,14 @@ class LogIntake:
         owner: IntakeOwner,
         counters: Counter[str],
         earlier: "EarlierLogs | None" = None,
+        followed: FollowedLogs | None = None,
     ) -> None:
         self.socket = socket
         self.awaited: set[RankId] = set()
         """Ranks that have ended, and whose exit waits for their log."""
         self.places: dict[RankId, int] = {}
         """The node that each rank was placed on: no other agent has its log. The main thread adds to it."""
-        self.followed: frozenset[RankId] = frozenset()
-        """Ranks whose logs a controller that was killed had followed for some way. Set before the thread starts."""
+        self._followed = followed.ranks if followed is not None else frozenset()
         self._earlier = earlier  # takes logs of attempts that earlier controllers of the run had begun
         self._node_of_key = node_of_key
         self._book, self._logs = book, book.open
@@ -261,19 +261,13 @@ class LogIntake:
     # ------------------------------------------------------------------ records
 
     def _log(self, rank: RankId, known: int) -> RankLog | None:
-        """Return the record of this rank's log, made when new; None for a rank that this run cannot have.
-
-        An earlier controller has followed it as far as `known`, if it has followed it at all.
-        """
+        """Return the record of this log, of which a killed controller had `known`; None for a rank that cannot be."""
         log = self._logs.get(rank)
         if log is None:
-            path = self._book.path_of(rank)
-            if path is None:
+            if (path := self._book.path_of(rank)) is None:
                 return None
             log = self._logs[rank] = RankLog(rank, path, position=self._retired.pop(rank, 0))
-            begin = known if rank in self.followed else 0
-            for consumer in self._consumers:
-                consumer.open(log, log.position or consumer.begin_at(rank, begin))
+            begin_consuming(self._consumers, log, known if rank in self._followed else 0)
         return log
 
     def _mark_spooled(self, log: RankLog) -> None:

@@ -101,35 +101,24 @@ class OutputService:
         earlier: "EarlierLogs | None" = None,
         followed: FollowedLogs | None = None,
     ) -> None:
-        """`prior` are the last changes of tasks that a resumed run does not run again, `earlier` takes late logs of it.
-
-        `followed` is what a killed controller has left.
-        """
+        """`prior` are the last changes of tasks, `earlier` takes late logs, `followed` is what a killed controller has left."""
         self.counters: Counter[str] = Counter()
         """Numbers of refused, dropped and repeated messages, by kind."""
         self._console = console
-        self.say_at_once = console.say if console is not None else (lambda _text: None)
-        """Shows a line without the thread, which may stand still as well. Callable from any thread."""
+        self.say_at_once = console.say if console is not None else (lambda _text: None)  # from any thread
         self._feed = ConsoleFeed(console) if console is not None and console.shows_output else None
         self._last = {change.transition.task: change for change in prior}
         book = LogBook(run_directory, log_path_of, self._newest_attempt)
         self._viewers = ViewerHub(client_socket, self._last, book.to_view, self.counters)
         self._searches = LogSearches(run_directory, self._report_matches)
-        gangs = GangLogs(run_directory, gang_sizes, self.note)
-        if followed is not None:
-            gangs.take_over(followed)
-        self._consumers: list[LogConsumer] = [
-            gangs,
-            *([self._feed] if self._feed is not None else []),
-            self._viewers,
-            self._searches,
-        ]
+        gangs = GangLogs(run_directory, gang_sizes, self.note, followed)
+        feeds = [self._feed] if self._feed is not None else []
+        self._consumers: list[LogConsumer] = [gangs, *feeds, self._viewers, self._searches]
         """In the order in which they get chunks and turns."""
         if earlier is not None:
             earlier.note = self._keep_note
-        self._intake = LogIntake(log_socket, node_of_key, book, self._consumers, self, self.counters, earlier)
-        if followed is not None:
-            self._intake.followed = followed.ranks
+        parts = (log_socket, node_of_key, book, self._consumers, self, self.counters)
+        self._intake = LogIntake(*parts, earlier, followed)
         self._commands: deque[Change | _Expect | _Rotate | _Say | _Waiting | _Search | _NodeLost] = deque()
         self._matched: deque[tuple[int, LogMatched]] = deque()
         self._completed: deque[RankId] = deque()

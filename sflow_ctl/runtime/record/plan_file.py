@@ -69,10 +69,16 @@ class PlanFile:
 
     def plan_with(self, names: Collection[str]) -> Plan:
         """Return the plan with these of its tasks, and those that they are like. Raises: msgspec.DecodeError."""
-        named = list(map(msgspec.json.Decoder(_Named).decode, self._lines))
-        wanted = {*names, *(one.like for one in named if one.name in names)}
-        lines = [line for one, line in zip(named, self._lines, strict=True) if one.name in wanted]
-        return msgspec.structs.replace(self.head, tasks=_tasks(lines))
+        decode, wanted, lines = msgspec.json.Decoder(_Named).decode, set(names), []
+        for line in reversed(self._lines):  # a task comes after the one that it is like
+            if not wanted:
+                break
+            one = decode(line)
+            if one.name in wanted:
+                wanted.remove(one.name)
+                wanted |= {one.like} - {""}
+                lines.append(line)
+        return msgspec.structs.replace(self.head, tasks=_tasks(reversed(lines)))
 
 
 def _tasks(lines: Iterable[msgspec.Raw]) -> tuple[PlannedTask, ...]:

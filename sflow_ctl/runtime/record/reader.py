@@ -24,9 +24,9 @@ from sflow_ctl.core.events import NodeStandsStill
 from sflow_ctl.plan.log_paths import log_path, rank_log_path
 from sflow_ctl.plan.model import Plan
 from sflow_ctl.plan.secrets import SECRETS
+from sflow_ctl.report.resumed import Takeover
 from sflow_ctl.report.run_view import RunView, TaskRecord
 from sflow_ctl.report.summary import Summary, read_summary
-from sflow_ctl.report.takeovers import Takeover
 from sflow_ctl.runtime.journal.reader import SHOWN, JournalReader
 from sflow_ctl.runtime.journal.snapshot import read_snapshot
 from sflow_ctl.runtime.logs.cursor import Cursor

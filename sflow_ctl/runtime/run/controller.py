@@ -43,7 +43,6 @@ from sflow_ctl.core.events import (
     AgentLost,
     JobEndKnown,
     MessageReceived,
-    NodeCleared,
     NodeStandsStill,
     SchedulerEvent,
     StopRequested,
@@ -68,7 +67,7 @@ from sflow_ctl.runtime.record.directory import RunDirectory
 from sflow_ctl.runtime.record.record_keeper import RecordKeeper
 from sflow_ctl.runtime.record.run_log import RunLog
 from sflow_ctl.runtime.record.summary_writer import SummaryWriter
-from sflow_ctl.runtime.run.last_steps import end_agents, log_ignored_messages
+from sflow_ctl.runtime.run.last_steps import agent_ends, end_agents, log_ignored_messages
 from sflow_ctl.runtime.run.node_book import NodeBook
 from sflow_ctl.runtime.run.output_collector import OutputCollector
 from sflow_ctl.runtime.run.preload import Preload
@@ -77,7 +76,6 @@ from sflow_ctl.runtime.slurm.job_end import JobEndNotice
 from sflow_ctl.runtime.uploads.progress import RunProgress
 
 if TYPE_CHECKING:
-    from sflow_ctl.report.takeovers import Takeover
     from sflow_ctl.runtime.monitor.recorder import MonitorRecorder
     from sflow_ctl.runtime.slurm.job_clock import JobClock
     from sflow_ctl.runtime.supervision.continuing import TakeoverWatch
@@ -135,12 +133,11 @@ class Controller:
         self._hand_over = hand_over
         self.takeover: TakeoverWatch | None = None
         self._signals = SignalInbox()
-        self._stops_requested = 0
         self._job_end = JobEndNotice(self._log, job_clock)
         self._finish: FinishRun | None = None
         self._abandoned: set[int] = set()
-        self._foreign_messages = 0  # facts about ranks of other nodes that the shell alone takes in
-        self._standstill = OwnStandstill(directory.path, link.speak_for_loop, output.say_at_once)
+        self._stops_requested = self._foreign_messages = 0  # facts about ranks of other nodes
+        self._standstill = OwnStandstill(directory.path, link.speak_for_loop, output.say_at_once, self._warn)
         self._preload = Preload(scheduler.plan)
         self.record_keeper = RecordKeeper(directory, journal, self._warn)
 
@@ -154,9 +151,8 @@ class Controller:
         for source in (self._launcher, self._output, self.outputs, self._job_clock, self._monitor):
             if source is not None:
                 poller.register(source.fileno, zmq.POLLIN)
-        with self._signals:
+        with self._signals, self._standstill:
             poller.register(self._signals.fileno, zmq.POLLIN)
-            self._standstill.start()
             wait = partial(self._standstill.wait, partial(self._link.wait, poller))
             self._launcher.start(self._configs)
             self._hand_over()
@@ -170,7 +166,6 @@ class Controller:
                 for event in self._events(now):
                     self._handle(event, now)
                 self._flush(now)
-            self._standstill.end()
             self._end_agents()
         self.record_keeper.flush(time.monotonic(), syncs_at_once=True)
         self._write_results()
@@ -179,20 +174,14 @@ class Controller:
 
     def continue_after(self, left: "TakenOver") -> None:
         """Do what a controller that was killed has left to be done. Called before `run`."""
-        from sflow_ctl.runtime.supervision.continuing import TakeoverWatch, resume_shell
+        from sflow_ctl.runtime.supervision.continuing import TakeoverWatch, continued, resume_shell
 
-        now = time.monotonic()
         self.takeover = TakeoverWatch(left, self._plan, self._link, self._journal, self._log, self._output)
-        resume_shell(left, self._nodes, self.outputs, self._output, self._logs)
         self._stops_requested = left.rebuilt.stops
-        for command in left.rebuilt.lost:
+        resume_shell(left, self._nodes, self.outputs, self._output, self._logs)
+        now = time.monotonic()
+        for command in continued(left, self._link, self._abandoned):
             self._perform(command, now)
-        for again in left.rebuilt.again:
-            if isinstance(again, AbandonNode):  # its processes were ended, as far as that is possible
-                self._link.abandon(again.node, again.reason)
-                self._abandoned.add(again.node)
-            else:
-                self._perform(again, now)
 
     # ------------------------------------------------------------------ events
 
@@ -205,18 +194,12 @@ class Controller:
         events.extend(self.progress.collected(self.outputs))
         events.extend(self._link.tick(now))
         self._nodes.report_silences(self._link.silences.silent, self._link.lost_after_s, self._warn)
-        self._standstill.report_end(self._warn)
         if self._job_clock is not None:
             events.extend(self._job_clock.news())
         if self._monitor is not None:
             for node, number in self._monitor.stored():
                 self._link.send(node, SamplesStored(number=number))
-        for end in self._launcher.ended():
-            if self._scheduler.is_expected(end.node):
-                events.append(AgentLost(node=end.node, reason=end.how, is_cleared=end.is_cleared))
-                self._abandoned.add(end.node)
-            elif end.is_cleared:
-                events.append(NodeCleared(node=end.node, survivors=end.survivors))
+        events.extend(agent_ends(self._launcher.ended(), self._scheduler, self._abandoned))
         if self.takeover is not None:
             self.takeover.look(now)
         unwritable = self.record_keeper.give_up(now)
@@ -372,11 +355,6 @@ class Controller:
         times = [*(source.next_wakeup() for source in sources), self.record_keeper.next_wakeup(now)]
         due = min(at for at in times if at is not None)
         return max(0, math.ceil((due - now) * 1000))
-
-    @property
-    def takeovers(self) -> "Sequence[Takeover]":
-        """Return the controllers that were killed and replaced so far."""
-        return () if self.takeover is None else self.takeover.all
 
     @property
     def last_moment(self) -> float | None:

@@ -17,9 +17,9 @@ from protocol.messages.uploads import UploadOutcome
 from sflow_ctl.core.commands import FinishRun
 from sflow_ctl.core.states import FirstCause, Outcome, Reason
 from sflow_ctl.plan.model import Plan
+from sflow_ctl.report.resumed import Takeover
 from sflow_ctl.report.run_view import RunView
 from sflow_ctl.report.summary import Summary, UploadSummary, summary, summary_json
-from sflow_ctl.report.takeovers import Takeover
 from sflow_ctl.runtime.record import layout
 from sflow_ctl.runtime.record.disk import disk_reason
 

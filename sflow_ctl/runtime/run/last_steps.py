@@ -1,15 +1,29 @@
-"""What a controller does at the very end of a run: waits for its agents, and reports what did not count."""
+"""What a controller makes of ended agents, and what it does at the very end of a run: it waits for them, and reports the rest."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 
+from sflow_ctl.core.events import AgentLost, NodeCleared, SchedulerEvent
 from sflow_ctl.core.scheduler import Scheduler
 from sflow_ctl.runtime.fleet.fleet import AgentLauncher
 from sflow_ctl.runtime.fleet.link import FleetLink
+from sflow_ctl.runtime.fleet.local import AgentEnd
 from sflow_ctl.runtime.record.run_log import RunLog
 
 AGENTS_END_WITHIN_S = 10.0
 OTHERS_END_WITHIN_S = 3.0
 """The limit once a node is lost: srun may wait for it for ever, and all other agents have said goodbye."""
+
+
+def agent_ends(ends: Iterable[AgentEnd], scheduler: Scheduler, abandoned: set[int]) -> list[SchedulerEvent]:
+    """Return what ends of agents' processes mean; nodes that are lost by one are added to `abandoned`."""
+    events: list[SchedulerEvent] = []
+    for end in ends:
+        if scheduler.is_expected(end.node):
+            events.append(AgentLost(node=end.node, reason=end.how, is_cleared=end.is_cleared))
+            abandoned.add(end.node)
+        elif end.is_cleared:
+            events.append(NodeCleared(node=end.node, survivors=end.survivors))
+    return events
 
 
 def end_agents(

@@ -199,7 +199,7 @@ def carry_out(
             job_ids=[job.allocation.job_id for job in planned.jobs],
             resumed=record.resumed,
             record_error=controller.record_keeper.error,
-            takeovers=controller.takeovers,
+            takeovers=() if controller.takeover is None else controller.takeover.all,
         )
         controller.summary.finish(end.summary)
         if monitor is not None:

@@ -4,7 +4,7 @@ import os
 import shutil
 import subprocess
 
-from sflow_ctl.report.run_list import JobEntry
+from sflow_ctl.report.looking.run_list import JobEntry
 
 ASK_WITHIN_S = 5.0
 _FIELDS = ("%i", "%T", "%r", "%V", "%j")

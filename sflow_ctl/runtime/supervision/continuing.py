@@ -3,9 +3,12 @@
 Called by `run/controller.py`, once its parts are open.
 """
 
+from collections.abc import Iterator
+
 from protocol.text.signal_names import signal_name
+from sflow_ctl.core.commands import AbandonNode, Command
 from sflow_ctl.plan.model import Plan
-from sflow_ctl.report.takeovers import Takeover, takeover_text
+from sflow_ctl.report.resumed import Takeover, takeover_text
 from sflow_ctl.runtime.fleet.link import FleetLink
 from sflow_ctl.runtime.journal.writer import Journal
 from sflow_ctl.runtime.logs.service import OutputService
@@ -28,6 +31,17 @@ def resume_shell(
         output.placed(node, ranks)
     for node, exited in left.exits:
         logs.expect(node, exited)
+
+
+def continued(left: TakenOver, link: FleetLink, abandoned: set[int]) -> Iterator[Command]:
+    """Yield the commands that are to be performed again; nodes that were given up are refused and added to `abandoned`."""
+    yield from left.rebuilt.lost
+    for command in left.rebuilt.again:
+        if isinstance(command, AbandonNode):  # its processes were ended, as far as that is possible
+            link.abandon(command.node, command.reason)
+            abandoned.add(command.node)
+        else:
+            yield command
 
 
 class TakeoverWatch:

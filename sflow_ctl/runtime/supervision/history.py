@@ -17,7 +17,7 @@ from sflow_ctl.core.scheduler import Scheduler
 from sflow_ctl.core.states import LIVE
 from sflow_ctl.core.takeover import Rebuilt, Recorded, rebuild
 from sflow_ctl.plan.model import PlannedTask
-from sflow_ctl.report.takeovers import Takeover
+from sflow_ctl.report.resumed import Takeover
 from sflow_ctl.runtime.journal.entry import Entry
 from sflow_ctl.runtime.journal.reader import entries_of
 from sflow_ctl.runtime.logs.consumers.consumer import FollowedLogs

@@ -131,7 +131,10 @@ class ViewerLink(Struct):
     def _look_at_connection(self, now: float) -> None:
         while self._monitor.poll(0):
             event = int.from_bytes(self._monitor.recv_multipart()[0][:2], sys.byteorder)
+            was_lost = self._lost_at is not None
             self._lost_at = now if event == zmq.EVENT_DISCONNECTED else None
+            if was_lost and self._lost_at is None:
+                self._alive(now)  # a controller that has taken over does not know this viewer, and says so
 
     def _alive(self, now: float) -> None:
         self._last_alive = now

@@ -4,6 +4,7 @@ The environment is kept in the user's cache, by version. Used by `test_reference
 """
 
 import csv
+import fcntl
 import json
 import os
 import subprocess
@@ -27,8 +28,16 @@ def environment(version: str = VERSION) -> Path:
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     place = cache / "sflow-ctl" / f"nv-sflow-{version}"
     python = place / "bin" / "python"
-    if (place / "complete").exists():
-        return python
+    place.mkdir(parents=True, exist_ok=True)
+    with (place / "lock").open("w") as lock:  # tests in several processes want it at the same time
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (place / "complete").exists():
+            _install(version, place, python)
+    return python
+
+
+def _install(version: str, place: Path, python: Path) -> None:
+    """Make the environment. Raises: NotInstalledError."""
     try:
         subprocess.run(
             [sys.executable, "-m", "venv", str(place)], check=True, capture_output=True, timeout=_SLOW_S
@@ -41,7 +50,6 @@ def environment(version: str = VERSION) -> Path:
     except (OSError, subprocess.TimeoutExpired) as error:
         raise NotInstalledError(f"nv-sflow {version} cannot be installed: {error}") from error
     (place / "complete").touch()
-    return python
 
 
 def samples_directory(python: Path) -> Path:

@@ -1,6 +1,7 @@
 """Runs one round: the run, its faults at their times, the checks after it, and resumes until everything is completed."""
 
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Callable
@@ -37,7 +38,12 @@ class RoundRunner:
             ended, found = self._one_run(faults, is_resume=has_begun)
             found += ended.violations()
             again = {line.split()[0] for line in ended.starts()[starts:]} & completed
-            found += [f"{task} was completed, and started again" for task in sorted(again)]
+            found += [
+                f"{task} was completed, and started again"
+                for task in sorted(again)
+                if f"{task} runs again: its outputs.json cannot be read"
+                not in ended.output  # the disk was full
+            ]
             if not faults and ended.status != 0:
                 found.append(f"without faults it ends with {ended.status}: {ended.output[-800:]}")
             if found:
@@ -72,7 +78,8 @@ class RoundRunner:
         with self._output.open("rb") as file:
             file.seek(before)
             output = file.read().decode(errors="replace")
-        is_excused = status in (None, -9, 137) or self._was_full
+        is_unborn = status in (-signal.SIGTERM, -signal.SIGINT) and not output  # it had no handlers yet
+        is_excused = status in (None, -9, 137) or self._was_full or is_unborn
         ended = Ended(self._site.run_directory, self._record, status or 0, output, is_excused=is_excused)
         return ended, found
 

@@ -1,6 +1,10 @@
 """The merged log of a task with several processes, when bytes come late: each line in the log of its attempt, once."""
 
+import errno
+import os
 from pathlib import Path
+
+import pytest
 
 from protocol.ids import AttemptId, RankId
 from sflow_ctl.runtime.logs.consumers.gang import GangLogs
@@ -100,3 +104,32 @@ def test_a_merged_log_that_has_everything_stays_as_it_is(tmp_path: Path) -> None
     assert add_late_lines(merged, rank, rank_prefix(3, 12)) == 0
     after = merged.stat()
     assert (after.st_mtime_ns, after.st_ino) == (before.st_mtime_ns, before.st_ino)
+
+
+def test_a_line_that_a_full_disk_has_cut_is_continued_before_another_rank_writes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Found by chaos: the disk took half of a line, and the next rank's lines came in its middle."""
+    gang = Gang(tmp_path)
+    first, second = gang.log(1, 0), gang.log(1, 1)
+    gang.write(first, b"one\n")
+    room, write = [5], os.write
+
+    def limited(descriptor: int, data: bytes) -> int:
+        if not room[0]:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        written = write(descriptor, data[: room[0]])
+        room[0] -= written
+        return written
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", limited)
+        gang.write(first, b"two\nthree\n")
+        room[0] = 1_000_000
+        gang.write(second, b"other\n", is_end=True)
+        assert gang.merged() == b"0: one\n0: tw", "the first rank's line is not whole"
+        gang.write(first, b"", is_end=True)
+        gang.logs.work(NOW + 1.0, 1_000_000)
+        gang.logs.work(NOW + 2.0, 1_000_000)
+    assert gang.merged() == b"0: one\n0: two\n0: three\n1: other\n"
+    assert gang.notes == ["cannot write the merged log of t: No space left on device"]

@@ -50,6 +50,15 @@ class FakeUse:
 
 
 @dataclass
+class FakeEvent:
+    """The answer of nvmlEventSetWait_v2."""
+
+    device: FakeGpu
+    eventType: int  # noqa: N815 - NVML's own name
+    eventData: int = 0  # noqa: N815
+
+
+@dataclass
 class FakeNvml:
     """A machine, as this process may see it."""
 
@@ -57,6 +66,10 @@ class FakeNvml:
     init_error: int | None = None
     count_error: int | None = None
     open_sessions: int = 0
+    events: list[FakeEvent | int] = field(default_factory=list)
+    """What waiting returns in turn: an event, or the number of an error; then it times out."""
+    registered: dict[str, int] = field(default_factory=dict)
+    """The kinds of events that were asked for, by GPU."""
 
     def install(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Puts it in the place of the library."""
@@ -79,10 +92,30 @@ class FakeNvml:
         return _asked(self.gpus[index], "handle")
 
     def nvmlDeviceGetHandleByUUID(self, uuid: str) -> FakeGpu:  # noqa: N802
-        found = next((gpu for gpu in self.gpus if gpu.uuid == uuid), None)
+        whole = [*self.gpus, *(one for gpu in self.gpus for one in (gpu.instances or {}).values())]
+        found = next((gpu for gpu in whole if gpu.uuid == uuid), None)
         if found is None:
             raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_FOUND)
         return _asked(found, "handle")
+
+    def nvmlEventSetCreate(self) -> object:  # noqa: N802
+        return object()
+
+    def nvmlDeviceGetSupportedEventTypes(self, gpu: FakeGpu) -> int:  # noqa: N802
+        _asked(gpu, "events")
+        return int(pynvml.nvmlEventTypeAll)
+
+    def nvmlDeviceRegisterEvents(self, gpu: FakeGpu, kinds: int, events: object) -> None:  # noqa: N802
+        self.registered[gpu.uuid] = kinds
+
+    def nvmlEventSetWait_v2(self, events: object, within_ms: int) -> FakeEvent:  # noqa: N802
+        event = self.events.pop(0) if self.events else int(pynvml.NVML_ERROR_TIMEOUT)
+        if isinstance(event, int):
+            raise pynvml.NVMLError(event)
+        return event
+
+    def nvmlDeviceGetDeviceHandleFromMigDeviceHandle(self, instance: FakeGpu) -> FakeGpu:  # noqa: N802
+        return next(gpu for gpu in self.gpus if instance in (gpu.instances or {}).values())
 
     def nvmlDeviceGetUtilizationRates(self, gpu: FakeGpu) -> FakeUse:  # noqa: N802
         return FakeUse(_asked(gpu, "use").percent)

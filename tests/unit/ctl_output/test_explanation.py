@@ -8,10 +8,10 @@ from sflow_ctl.core.model.task import build_graph, members_needed
 from sflow_ctl.core.states import Reason, TaskState, Transition
 from sflow_ctl.plan.model import Plan
 from sflow_ctl.planner.show.text import probe_text
-from sflow_ctl.report.explanation import RunFactsNow, explain, needs_a_word
+from sflow_ctl.report.looking.explanation import RunFactsNow, explain, needs_a_word
+from sflow_ctl.report.looking.task_ends import can_no_longer_come, has_come, task_exit_status
 from sflow_ctl.report.not_started import needed, not_started, unmet
 from sflow_ctl.report.run_view import RunView
-from sflow_ctl.report.task_ends import can_no_longer_come, has_come, task_exit_status
 from tests.unit.planner.planning import plan_of
 
 S = TaskState

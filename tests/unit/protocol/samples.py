@@ -8,6 +8,7 @@ from protocol.messages.facts import (
     ExitCause,
     FromAgent,
     Goodbye,
+    GpuLost,
     Hello,
     Inspected,
     LaunchFailed,
@@ -254,6 +255,7 @@ TO_AGENT: tuple[ToAgent, ...] = (
         incarnation=2,
         kill=(RANK,),
         heartbeat_s=1.0,
+        controller_pid=77,
         orphan_grace_s=5.0,
         secrets=(("TOKEN", "hunter2"),),
         monitoring=MonitorOrders(
@@ -344,6 +346,7 @@ FROM_AGENT: tuple[FromAgent, ...] = (
     TRIGGERED,
     ProbeWaiting(attempt=ATTEMPT, kind="readiness", detail="HTTP 503"),
     RankIdle(rank=RANK, kind="output", is_quiet=True),
+    GpuLost(gpu=3, text="it has fallen off the bus (Xid 79)"),
     SideCommandEnded(rank=RANK, purpose="hang", output=b"Thread 1", problem="exited with 1"),
     LogSearch(
         rank=RANK, key=ProbeKey("readiness", 0), task="other", pattern=LogPattern(pattern="up", count=2)
@@ -386,6 +389,7 @@ FROM_AGENT: tuple[FromAgent, ...] = (
         clearing=(RANK,),
         triggered=(TRIGGERED,),
         quiet=(RankIdle(rank=RANK, kind="gpus", is_quiet=True),),
+        lost_gpus=(GpuLost(gpu=0, text="the driver has lost it"),),
     ),
     Sampled(
         number=3,

@@ -4,7 +4,7 @@ A consumer gets chunks as they arrive; one that falls behind reads the rank's fi
 bounded. All consumers belong to the output thread.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from msgspec import Struct
 
@@ -67,3 +67,9 @@ class LogConsumer:
 
     def close(self) -> None:
         """Close every file."""
+
+
+def begin_consuming(consumers: Sequence[LogConsumer], log: RankLog, known: int) -> None:
+    """Open a log for all consumers; `known` is how much of it a controller had that was killed."""
+    for consumer in consumers:
+        consumer.open(log, log.position or consumer.begin_at(log.rank, known))

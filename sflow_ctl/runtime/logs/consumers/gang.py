@@ -65,7 +65,14 @@ class _MergedRank(Struct, eq=False):
 class GangLogs(LogConsumer):
     """Merges the logs of tasks with several ranks; `sizes` has their number, by task."""
 
-    def __init__(self, run_directory: Path, sizes: dict[str, int], note: Callable[[str], object]) -> None:
+    def __init__(
+        self,
+        run_directory: Path,
+        sizes: dict[str, int],
+        note: Callable[[str], object],
+        followed: FollowedLogs | None = None,
+    ) -> None:
+        """`followed` is what a killed controller had; how far it had come with attempts that are not over is not known."""
         self._run_directory = run_directory
         self._sizes = sizes
         self._note = note
@@ -73,19 +80,17 @@ class GangLogs(LogConsumer):
         self._behind: dict[RankLog, _MergedRank] = {}
         self._late: dict[RankLog, bytes] = {}
         """Logs that were merged and forgotten, and have got more bytes since; with their prefixes."""
+        self._torn: dict[AttemptId, _MergedRank] = {}
+        """Merged logs whose last line is not whole, because the disk took only a part of it, and whose line it is."""
         self._files: dict[AttemptId, int] = {}
         self._attempts: dict[str, int] = {}
         """The newest attempt of each task."""
         self._has_complained = False
-        self._remerged: frozenset[AttemptId] = frozenset()
-        self._is_anew: set[AttemptId] = set()
-        """Attempts whose merged log is replaced by a new one when its first rank is opened."""
-
-    def take_over(self, left: FollowedLogs) -> None:
-        """Continue after a controller that was killed; how far it had come with attempts that are not over is not known."""
-        self._attempts.update({task: number for task, number in left.attempts.items() if task in self._sizes})
-        self._remerged = frozenset(one for one in left.open_attempts if one.task in self._sizes)
+        left = followed or FollowedLogs({}, frozenset(), frozenset())
+        self._attempts.update({task: number for task, number in left.attempts.items() if task in sizes})
+        self._remerged = frozenset(one for one in left.open_attempts if one.task in sizes)
         self._is_anew = set(self._remerged)
+        """Attempts whose merged log is replaced by a new one when its first rank is opened."""
 
     def begin_at(self, rank: RankId, offset: int, /) -> int:
         """Return 0 for an attempt whose logs are merged anew: the ranks' own files have everything."""
@@ -148,6 +153,7 @@ class GangLogs(LogConsumer):
         self._behind.pop(log, None)
         attempt = log.rank.attempt
         if not any(other.rank.attempt == attempt for other in self._parts):
+            self._torn.pop(attempt, None)
             self._close(attempt)
 
     def wake_at(self, now: float) -> float | None:
@@ -216,10 +222,20 @@ class GangLogs(LogConsumer):
     def _write(self, part: _MergedRank, now: float) -> None:
         if not part.pending:
             return
+        attempt = part.log.rank.attempt
+        if self._torn.get(attempt, part) is not part:
+            part.retry_at = now + RETRY_S
+            self._behind[part.log] = part
+            return
         try:
-            descriptor = self._file(part.log.rank.attempt)
+            descriptor = self._file(attempt)
             while part.pending:
-                part.pending = part.pending[os.write(descriptor, part.pending) :]
+                written = os.write(descriptor, part.pending)
+                if part.pending[written - 1 : written] == b"\n":
+                    self._torn.pop(attempt, None)
+                else:
+                    self._torn[attempt] = part
+                part.pending = part.pending[written:]
         except OSError as error:
             part.retry_at = now + RETRY_S
             self._behind[part.log] = part

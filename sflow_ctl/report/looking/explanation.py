@@ -16,8 +16,8 @@ from protocol.text.signal_names import signal_name
 from sflow_ctl.core.states import LIVE, TERMINAL, TaskState, Transition
 from sflow_ctl.plan.graph import until_text
 from sflow_ctl.plan.model import Dependency, PlannedTask
+from sflow_ctl.report.looking.places import place_lines
 from sflow_ctl.report.not_started import needed, unmet_members
-from sflow_ctl.report.places import place_lines
 from sflow_ctl.report.run_view import FAILURES, RunView, TaskRecord
 from sflow_ctl.report.words import duration_text, exit_text, node_name
 

@@ -1,0 +1,1 @@
+"""Sentences and lists for the commands that look at runs. Pure."""

@@ -1,0 +1,90 @@
+"""Controllers of Slurm jobs that are killed: the supervisor in the batch step starts another one, and agents elsewhere stay."""
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.faults.fake_slurm import FakeSlurm
+from tests.faults.test_slurm_launch import finish, start
+from tests.support import Run, controller_of, kill_run, wait_until
+
+TASKS = """    - name: server
+      kind: service
+      script: ['echo up; while true; do date +%N; sleep 0.05; done']
+      probes: {readiness: {log_watch: {match_pattern: up}}}
+    - {name: t, depends_on: [server], script: ['until [ -e go ]; do sleep 0.05; done; echo done']}
+"""
+
+
+@pytest.fixture
+def runs() -> Iterator[list[Run]]:
+    made: list[Run] = []
+    yield made
+    for run in made:
+        run.kill()
+
+
+def begin(runs: list[Run], slurm: FakeSlurm, tmp_path: Path, *options: str) -> Run:
+    """Start a run in the job; return once its client runs."""
+    process = start(slurm, TASKS, *options)
+    run = Run(process, tmp_path / "sflow_output/r")
+    runs.append(run)
+    run.wait_for("t", "running")
+    return run
+
+
+@pytest.mark.parametrize("options", [(), ("--log-spool", "SPOOL")], ids=["shared", "spooled"])
+def test_agents_of_a_job_say_hello_to_the_controller_that_takes_over(
+    runs: list[Run], tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    slurm = FakeSlurm(tmp_path)
+    run = begin(runs, slurm, tmp_path, *(one.replace("SPOOL", str(tmp_path / "spool")) for one in options))
+    server, agents = run.pid_of("server"), run.agents()
+    os.kill(controller_of(run.process.pid), signal.SIGKILL)
+    journal = run.directory / ".sflow/events.jsonl"
+    wait_until(lambda: b'"kind":"takeover"' in journal.read_bytes(), "the run is taken over")
+    (tmp_path / "go").touch()
+    status, output = finish(run.process)
+    assert status == 0, output
+    assert run.pid_of("server") == server
+    assert run.agents() == agents
+    assert len(slurm.calls()) == 1, "agents were started once"
+    (takeover,) = run.summary().takeovers
+    assert (takeover.signal, takeover.tasks, takeover.missing) == ("SIGKILL", 2, ())
+    for rank in (0, 1):
+        lines = (run.directory / f"server/server.rank-{rank}.log").read_text().splitlines()
+        assert lines[0] == "up"
+        assert all(len(line) == 9 for line in lines[1:]), "no byte is missing, none is there twice"
+
+
+def test_the_end_of_the_step_is_seen_by_the_controller_that_took_over(
+    runs: list[Run], tmp_path: Path
+) -> None:
+    slurm = FakeSlurm(tmp_path)
+    run = begin(runs, slurm, tmp_path)
+    run.kill_controller()
+    journal = run.directory / ".sflow/events.jsonl"
+    wait_until(lambda: b'"kind":"takeover"' in journal.read_bytes(), "the run is taken over")
+    (srun,) = srun_below(run.process.pid)
+    os.kill(srun, signal.SIGTERM)
+    status, output = finish(run.process)
+    assert status in (1, 3), output
+    assert "the agents' job step (srun) ended with 143" in output + (run.directory / "sflow.log").read_text()
+
+
+def srun_below(pid: int) -> list[int]:
+    """The job steps that are a process's children."""
+    below = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [int(one) for one in below if b"fake_srun" in Path(f"/proc/{one}/cmdline").read_bytes()]
+
+
+def test_agents_end_within_their_grace_when_nothing_takes_over(runs: list[Run], tmp_path: Path) -> None:
+    slurm = FakeSlurm(tmp_path)
+    run = begin(runs, slurm, tmp_path, "--orphan-grace", "2")
+    server = run.pid_of("server")
+    kill_run(run.process)
+    finish(run.process)
+    wait_until(lambda: not Path(f"/proc/{server}").exists(), "its service has ended", 20)
