@@ -14,6 +14,7 @@ import zmq
 
 from protocol.errors import FleetError
 from protocol.machine.loop_watch import LoopWatch, SpeakerThread
+from protocol.machine.pattern_process import install as install_pattern_process
 from protocol.messages.config import AgentConfig
 from protocol.messages.facts import Hello, Notice
 from protocol.session.codec import prepare_decoders
@@ -69,6 +70,7 @@ def run_agent(
     become_subreaper()
     hide_memory()
     allow_many()
+    install_pattern_process()
     prepare_decoders()  # a local agent is started early, and waits for its configuration
     try:
         config = read_config(encoded_config)

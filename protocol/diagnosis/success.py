@@ -133,9 +133,11 @@ def _patterns_wrong(success: Success, logs: Sequence[PrintedLog], files: Files) 
                 word="success", text=f"its log {log.path} cannot be read: {error.strerror or error}"
             )
     if wanted:
-        text = f"no line of its log matches `{next(iter(wanted))}`"
+        pattern, regex = next(iter(wanted.items()))
+        text = regex.problem or f"no line of its log matches `{pattern}`"
         return ExitCause(word="success", text=text, hint=_HINT)
-    return None
+    problem = next((regex.problem for _, regex in forbidden if regex.problem), "")
+    return ExitCause(word="success", text=problem, hint=_HINT) if problem else None
 
 
 def _printed_lines(blocks: Iterator[bytes], labels: Labels) -> Iterator[tuple[int, int, str]]:

@@ -34,6 +34,11 @@ class LineMatcher:
         self.line = ""
         """The line of the newest match, for people."""
 
+    @property
+    def problem(self) -> str:
+        """Return why lines were not searched, as a sentence; empty if all were."""
+        return "" if self._regex is None else self._regex.problem
+
     def feed(self, data: bytes) -> bool:
         """Take the log's next bytes; return True once the pattern has been found often enough."""
         text = self._partial + (data if self._labels is None else self._without_labels(self._labels, data))

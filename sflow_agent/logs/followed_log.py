@@ -50,6 +50,8 @@ class Log(Struct):
                 self.note_shrunk(warn)
                 search.restart()
             budget, result = search.read(self.path, budget)
+            if search.matcher.problem:
+                warn(f"{owner}: {search.matcher.problem}")  # shown once for each text
             if result is not None:
                 seen.append(CheckObserved(owner, key, result, search.matcher.line))
         return budget

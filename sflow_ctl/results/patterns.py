@@ -14,9 +14,12 @@ from msgspec import Struct, field
 
 from protocol.text.ansi import text_without_escapes
 from protocol.text.lazy_pattern import lazy_pattern
+from protocol.text.line_pattern import LinePattern
 
 MAX_LINE = 10_000
 """Characters of a line that are searched: patterns may take time that grows with the square of a line's length."""
+QUICK_CHARACTERS = 120
+"""Of longer lines it is found out in linear time first whether they match."""
 MAX_VALUES = 1_000_000
 """Values of one name that are kept in memory, for aggregates."""
 MAX_TEXT = 10_000
@@ -120,21 +123,30 @@ class _Pattern:
         self._starts_with_field = not first[0] and first[1] is not None
         self._ends_with_field = last[1] is not None
         self._ends_with_text = self._ends_with_field and not last[2]
+        self._anywhere = LinePattern(f"(?s){self._parser._expression}")
+        self._whole = LinePattern(f"(?s)^(?:{self._parser._expression})$")
         self._refused = 0
         self._first_refused = ""
         self._unreadable = ""
 
     def values_in(self, text: str) -> dict[str, Any] | None:
         """Return the values that a line has, or None."""
-        if self._word not in text:
+        if self._word not in text or not self._may_match(self._anywhere, text):
             return None
-        result = self._parser.parse(text)
+        result = self._parse(text)
         if result is None and (label := LABEL.match(text)):
-            result = self._parser.parse(text[label.end() :])
+            result = self._parse(text[label.end() :])
         if result is not None:
             named: dict[str, Any] = result.named
             return named
         return self._within(text)
+
+    def _parse(self, text: str) -> Any:
+        return self._parser.parse(text) if self._may_match(self._whole, text) else None
+
+    def _may_match(self, pattern: LinePattern, text: str) -> bool:
+        """Return False for a long line that does not match: the library's engine might take for ever to find that out."""
+        return len(text) <= QUICK_CHARACTERS or pattern.is_in(text)
 
     def note_unreadable(self, text: str, error: ValueError) -> None:
         """Remember a line with a value that is not one."""
@@ -142,6 +154,8 @@ class _Pattern:
 
     def problems(self) -> Iterator[str]:
         """Yield a sentence for each reason why lines were refused."""
+        if self._anywhere.problem or self._whole.problem:
+            yield f'pattern "{self._source}" takes too long on a line, which was not searched'
         if self._unreadable:
             yield f'pattern "{self._source}" found a value that cannot be read in {self._unreadable}'
         if self._refused:
@@ -156,7 +170,7 @@ class _Pattern:
             begin, end = match.match.span()
             result = match.evaluate_result()
             if self._ends_with_text:  # the text reaches to the end of the line, not only as far as it must
-                result, end = self._parser.parse(text[begin:]), len(text)
+                result, end = self._parse(text[begin:]), len(text)
             if result is not None and not self._cuts(text, begin, end):
                 named: dict[str, Any] = result.named
                 return named

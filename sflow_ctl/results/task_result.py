@@ -4,7 +4,6 @@
 error in the document. Called by the output collector of the run.
 """
 
-import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -13,7 +12,7 @@ from msgspec import Struct, field
 
 from protocol.text.ansi import text_without_escapes
 from protocol.text.json_documents import documents
-from protocol.text.line_pattern import SEARCHED_CHARACTERS, LinePattern
+from protocol.text.line_pattern import LinePattern
 from sflow_ctl.plan.results import PlannedResult, PlannedResultPattern
 from sflow_ctl.results.aggregates import AggregateError, summarised
 
@@ -119,18 +118,16 @@ class _Search:
 
     def __init__(self, planned: PlannedResultPattern) -> None:
         self._planned = planned
-        self._finder = LinePattern(planned.regex)
-        self._regex = re.compile(planned.regex)
+        self._regex = LinePattern(planned.regex)
+        self._group = _chosen(self._regex, planned.group)
         self._values: list[Any] = []
         self._matches: list[dict[str, Any]] = []
         self._errors: list[str] = []
 
     def look(self, number: int, line: str) -> None:
         """Take the matches of a line."""
-        if not self._finder.is_in(line):
-            return
-        for match in self._regex.finditer(line[:SEARCHED_CHARACTERS]):
-            text = _chosen(match, self._planned.group)
+        for match in self._regex.matches(line, MAX_VALUES):
+            text = match[self._group]
             if text is None:
                 continue  # a group that has no part in this match
             try:
@@ -154,6 +151,8 @@ class _Search:
             "aggregate": planned.aggregate,
         }
         result.errors += self._errors
+        if self._regex.problem:
+            result.errors.append(f"{planned.name}: {self._regex.problem}")
         if not self._values:
             if planned.is_required:
                 result.errors.append(f"Required result '{planned.name}' did not match any line")
@@ -165,11 +164,15 @@ class _Search:
             result.errors.append(f"{planned.name}: {planned.aggregate} cannot be made: {error}")
 
 
-def _chosen(match: "re.Match[str]", group: str | int | None) -> str | None:
+def _chosen(regex: LinePattern, group: str | int | None) -> int:
+    """Return the number of the group that is the value. Raises: IndexError for one that the pattern does not have."""
     if group is None:
-        group = "value" if "value" in match.re.groupindex else min(1, match.re.groups)
-    found: str | None = match[group]
-    return found
+        value = regex.group_number("value")
+        return min(1, regex.groups) if value is None else value
+    number = regex.group_number(group)
+    if number is None:
+        raise IndexError(f"no group {group}")
+    return number
 
 
 def typed(text: str, kind: str) -> Any:

@@ -14,7 +14,7 @@ import pytest
 from tests.integration.agent.conftest import make_controller
 from tests.integration.agent.fake_controller import FakeController, is_alive, spec
 from tests.stalling_fs import StallingFs, can_mount
-from tests.support import Run, parent_of, wait_until
+from tests.support import Run, both_of, parent_of, wait_until
 
 __all__ = ["make_controller"]
 needs_fuse = pytest.mark.skipif(not can_mount(), reason="needs root and /dev/fuse")
@@ -132,7 +132,7 @@ def test_processes_that_are_stopped_for_longer_than_all_limits_continue(who: str
     run.wait_for("t", "running")
     (agent,) = run.agents()
     stopped = [agent, parent_of(agent)] if who != "controller" else []
-    stopped += [run.process.pid] if who != "agent" else []
+    stopped += both_of(run.process.pid) if who != "agent" else []
     for pid in stopped:
         os.kill(pid, signal.SIGSTOP)
     pass_s(STANDS_S)

@@ -37,18 +37,27 @@ class StatusReport(msgspec.Struct, frozen=True, kw_only=True):
     version: int = 1
     """The version of this format; it grows when a field changes its meaning."""
     run_id: str
+    """The id of the run."""
     directory: str
+    """Its run directory, absolute."""
     liveness: Liveness
+    """`running`, `ended`, `dead`: its controller has ended without a result, or `unknown`: it is silent."""
     controller: str
+    """The controller, as a sentence."""
     is_from_controller: bool
+    """The states are from the controller itself, else from the run's files."""
     outcome: Outcome | None
+    """How the run ended."""
     exit_status: int | None
+    """Of `sflow-ctl run`."""
     standing_still: dict[str, str]
     """What holds up the agents that make no progress, by the names of their nodes."""
     counts: dict[str, int]
+    """The number of tasks in each state."""
     problems: tuple[str, ...] = ()
     """What of the run's journal could not be read."""
     tasks: tuple[TaskSummary, ...]
+    """All tasks, as in `summary.json`."""
 
 
 @click.command()

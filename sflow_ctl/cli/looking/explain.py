@@ -31,6 +31,7 @@ class ExplainedTask(msgspec.Struct, frozen=True, kw_only=True):
     """One task of `explain --json`."""
 
     explanation: Explanation
+    """Why it is as it is."""
     log: str | None
     """The path of the log that has the evidence."""
     log_tail: tuple[str, ...]
@@ -43,15 +44,19 @@ class ExplainReport(msgspec.Struct, frozen=True, kw_only=True):
     version: int = 1
     """The version of this format; it grows when a field changes its meaning."""
     run_id: str
+    """The id of the run."""
     directory: str
+    """Its run directory, absolute."""
     liveness: Liveness
+    """As in `status --json`."""
     text: str
     """The state of the run as a sentence."""
     tasks: tuple[ExplainedTask, ...]
+    """Those that were named, else those that wait, are not ready, or did not complete; 20 at most."""
     left_out: int
     """Tasks that would be explained as well, but for their number."""
     next: tuple[str, ...]
-    """Commands to go on with."""
+    """Commands that help further."""
 
 
 @click.command(name="explain")
@@ -168,7 +173,7 @@ def _lines(one: ExplainedTask) -> list[str]:
 
 
 def _next(reader: RunReader, run: RunFactsNow, ended: Summary | None, chosen: list[str]) -> list[str]:
-    """Return the commands that help on."""
+    """Return the commands that help further."""
     where = display_path(reader.directory)
     started = [name for name in chosen if run.state.tasks[name].attempts]
     logs = [f"sflow-ctl logs --run {where} {started[0]}"] if len(started) == 1 else []

@@ -20,14 +20,21 @@ class Diagnostic(msgspec.Struct, frozen=True, kw_only=True):
     """One finding. Lines and columns are counted from 1; null where a finding is not about a place of a file."""
 
     level: Level
+    """`error` or `warning`."""
     code: str
+    """Of reference/messages.md."""
     what: str
+    """The sentence."""
     file: str | None
+    """The file, as it was named."""
     line: int | None
+    """The line."""
     column: int | None
+    """The column."""
     field: str | None
-    """The path of the field, as `workflow.tasks[0].script`."""
+    """The path of the field, as `workflow.tasks[0].script`; of a finding without a file, what it is about."""
     hint: str | None
+    """The remedy."""
 
 
 class Diagnostics(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,6 +45,7 @@ class Diagnostics(msgspec.Struct, frozen=True, kw_only=True):
     is_valid: bool
     """There are no errors."""
     findings: tuple[Diagnostic, ...]
+    """All errors, then all warnings."""
 
 
 @click.command(cls=SectionedCommand)

@@ -9,7 +9,7 @@ from sflow_ctl.core.actions.stopping import begin_stop, end_step_parts, lift_fen
 from sflow_ctl.core.actions.transitions import release
 from sflow_ctl.core.commands import AbandonNode, AcceptAgent
 from sflow_ctl.core.effects import Effects
-from sflow_ctl.core.model.gpu_groups import NodeGroups
+from sflow_ctl.core.gpu_groups import NodeGroups
 from sflow_ctl.core.model.phase import RunPhase
 from sflow_ctl.core.model.rank_specs import rank_specs
 from sflow_ctl.core.model.run import Run

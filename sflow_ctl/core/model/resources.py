@@ -7,7 +7,7 @@ from msgspec import Struct, field
 
 from protocol.ids import RankId
 from protocol.messages.rank_spec import RankSpec
-from sflow_ctl.core.model.gpu_groups import Topology
+from sflow_ctl.core.gpu_groups import Topology
 from sflow_ctl.core.model.task import Task
 from sflow_ctl.plan.assignment import place_view
 from sflow_ctl.plan.model import Placement, Plan, PlannedNode

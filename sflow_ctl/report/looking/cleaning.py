@@ -18,9 +18,13 @@ class Removal(msgspec.Struct, frozen=True, kw_only=True):
     kind: str
     """`run`; `spool`: logs on this node that did not reach their run; `rest`: of a run that was not made or deleted wholly."""
     path: str
+    """The directory."""
     run_id: str = ""
+    """The run that it is of, if that is known."""
     state: str = ""
+    """As in `ps --json`, of a run."""
     ended_wall_ns: int | None = None
+    """When the run ended, in ns since 1970."""
     bytes: int = 0
     """On the disk."""
 
@@ -31,6 +35,7 @@ class CleanReport(msgspec.Struct, frozen=True, kw_only=True):
     version: int = 1
     """The version of this format; it grows when a field changes its meaning."""
     is_dry_run: bool
+    """Nothing was deleted: with `--dry-run`, or without `--yes`."""
     removed: tuple[Removal, ...]
     """What was deleted; in a dry run, what would be."""
     kept: tuple[str, ...]

@@ -176,6 +176,7 @@ class FleetLink:
                     self._control.send_to(peer, frame, now)
             elif peer.channel.owes_ack and not holds_acks:
                 self._control.put(peer, peer.channel.heartbeat(), now)
+            peer.channel.holds_acks = True  # what arrives now is not recorded before the next call
         self._dirty = {node for node in self._dirty if holds_spawns and self.peers[node].outbox}
 
     def next_wakeup(self) -> float:

@@ -105,8 +105,7 @@ class OutputService:
         self.counters: Counter[str] = Counter()
         """Numbers of refused, dropped and repeated messages, by kind."""
         self._console = console
-        self.say_at_once = console.say if console is not None else (lambda _text: None)
-        """Shows a line without the thread, which may stand still as well. Callable from any thread."""
+        self.say_at_once = console.say if console is not None else (lambda _text: None)  # from any thread
         self._feed = ConsoleFeed(console) if console is not None and console.shows_output else None
         self._last = {change.transition.task: change for change in prior}
         book = LogBook(run_directory, log_path_of, self._newest_attempt)
@@ -122,8 +121,7 @@ class OutputService:
         self._intake = LogIntake(*parts, earlier, followed)
         self._commands: deque[Change | _Expect | _Rotate | _Say | _Waiting | _Search | _NodeLost] = deque()
         self._matched: deque[tuple[int, LogMatched]] = deque()
-        self._completed: deque[RankId] = deque()
-        self._notes: deque[str] = deque()
+        self._completed, self._notes = deque[RankId](), deque[str]()
         self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._done_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._is_woken = False

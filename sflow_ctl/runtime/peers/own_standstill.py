@@ -19,22 +19,26 @@ class OwnStandstill:
     """The controller's standstill: a thread tells agents that it lives, and people why nothing happens."""
 
     def __init__(
-        self, directory: Path, tell_agents: Callable[[float, Standstill], None], say: Callable[[str], None]
+        self,
+        directory: Path,
+        tell_agents: Callable[[float, Standstill], None],
+        say: Callable[[str], None],
+        warn: Callable[[str], None],
     ) -> None:
-        """`say` shows a line at once, and is called from the thread."""
+        """`say` shows a line at once, and is called from the thread; `warn` is called in the loop."""
         self.watch = LoopWatch()
         self._directory = str(directory.absolute())
         self._tell_agents = tell_agents
-        self._say = say
+        self._say, self._warn = say, warn
         self._say_after_s = SAID_AFTER_S
         self._longest: Standstill | None = None
         self._thread = SpeakerThread(self.watch, SPEAKS_EVERY_S, self._speak)
 
-    def start(self) -> None:
+    def __enter__(self) -> None:
         """Begin to watch the loop."""
         self._thread.start()
 
-    def end(self) -> None:
+    def __exit__(self, *_: object) -> None:
         """Watch no longer: the loop is over."""
         self._thread.end()
 
@@ -43,14 +47,15 @@ class OwnStandstill:
         self.watch.waits()
         has_any = wait(timeout_ms)
         self.watch.works(time.monotonic())
+        self._report_end()
         return has_any
 
-    def report_end(self, warn: Callable[[str], None]) -> None:
-        """Say that a standstill of which people have heard is over; called by the loop itself."""
+    def _report_end(self) -> None:
+        """Say that a standstill of which people have heard is over."""
         longest = self._longest
         if longest is not None:
             self._longest, self._say_after_s = None, SAID_AFTER_S
-            warn(
+            self._warn(
                 f"the controller moves again; it had stood still for {longest.seconds:.0f} s in {longest.doing}"
             )
 

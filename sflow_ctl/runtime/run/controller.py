@@ -120,25 +120,21 @@ class Controller:
         self._common = common
         self._job_clock = job_clock
         self._monitor = monitor
-        self.state = state
-        """Folded from the transitions, as every viewer does it."""
-        self.outputs = OutputCollector(directory.path)
-        self.progress = RunProgress(self.state, journal, log, output, summary)
-        self.summary = summary
+        self.state = state  # folded from the transitions, as every viewer does it
+        self.summary, self.outputs = summary, OutputCollector(directory.path)
+        self.progress = RunProgress(state, journal, log, output, summary)
         self._snapshots = SnapshotWriter(directory.path, journal, state)
-        self._nodes = NodeBook(
-            [node.name for node in scheduler.plan.nodes], common.spool_directory is not None
-        )
+        spools = common.spool_directory is not None
+        self._nodes = NodeBook([node.name for node in scheduler.plan.nodes], spools)
         self._logs = LogWaits(output, link, self._nodes)
         self._hand_over = hand_over
         self.takeover: TakeoverWatch | None = None
         self._signals = SignalInbox()
-        self._stops_requested = 0
         self._job_end = JobEndNotice(self._log, job_clock)
         self._finish: FinishRun | None = None
         self._abandoned: set[int] = set()
-        self._foreign_messages = 0  # facts about ranks of other nodes that the shell alone takes in
-        self._standstill = OwnStandstill(directory.path, link.speak_for_loop, output.say_at_once)
+        self._stops_requested = self._foreign_messages = 0  # facts about ranks of other nodes
+        self._standstill = OwnStandstill(directory.path, link.speak_for_loop, output.say_at_once, self._warn)
         self._preload = Preload(scheduler.plan)
         self.record_keeper = RecordKeeper(directory, journal, self._warn)
 
@@ -152,9 +148,8 @@ class Controller:
         for source in (self._launcher, self._output, self.outputs, self._job_clock, self._monitor):
             if source is not None:
                 poller.register(source.fileno, zmq.POLLIN)
-        with self._signals:
+        with self._signals, self._standstill:
             poller.register(self._signals.fileno, zmq.POLLIN)
-            self._standstill.start()
             wait = partial(self._standstill.wait, partial(self._link.wait, poller))
             self._launcher.start(self._configs)
             self._hand_over()
@@ -168,7 +163,6 @@ class Controller:
                 for event in self._events(now):
                     self._handle(event, now)
                 self._flush(now)
-            self._standstill.end()
             self._end_agents()
         self.record_keeper.flush(time.monotonic(), syncs_at_once=True)
         self._write_results()
@@ -197,7 +191,6 @@ class Controller:
         events.extend(self.progress.collected(self.outputs))
         events.extend(self._link.tick(now))
         self._nodes.report_silences(self._link.silences.silent, self._link.lost_after_s, self._warn)
-        self._standstill.report_end(self._warn)
         if self._job_clock is not None:
             events.extend(self._job_clock.news())
         if self._monitor is not None:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, AnyStr, NamedTuple
 
 import msgspec
 
+from protocol.machine.pattern_process import install as install_pattern_process
 from protocol.text.counted import counted
 from protocol.text.process_labels import LabelRemover, Labels
 from sflow_ctl.plan.log_paths import earlier_log_path, log_path
@@ -58,6 +59,7 @@ class OutputCollector:
     """`collect` a task's outputs; once `fileno` is readable they are among `collected`."""
 
     def __init__(self, run_directory: Path) -> None:
+        install_pattern_process()
         self._run_directory = run_directory
         self.fileno = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self.values: dict[str, dict[str, Any]] = {}

@@ -83,6 +83,7 @@ def test_a_controller_that_is_replaced_does_not_end_the_wait(live: Run, tmp_path
     assert live.finish()[0] == 143
     assert waiting.communicate(timeout=60)[0].startswith("srv: cancelled, exit status ")
     assert waiting.returncode == 143
+    assert "took over" in sflow_ctl("events", "live", "--type", "run", cwd=tmp_path).stdout
 
 
 def test_a_summary_that_appears_late_still_decides(ended: Run, tmp_path: Path) -> None:

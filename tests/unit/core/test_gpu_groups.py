@@ -5,7 +5,7 @@ import pytest
 
 from protocol.messages.node import Gpu
 from sflow_ctl.core.events import AgentJoined
-from sflow_ctl.core.model.gpu_groups import NodeGroups
+from sflow_ctl.core.gpu_groups import NodeGroups
 from sflow_ctl.core.model.resources import GpuLedger
 from sflow_ctl.plan.model import Placement
 from sflow_ctl.plan.words import Near, Pack

@@ -83,5 +83,9 @@ def test_a_viewer_decodes_only_the_tasks_that_it_shows(plan: Plan) -> None:
     assert file.head == msgspec.structs.replace(plan, tasks=())
     assert file.plan() == plan
     shown = file.plan_with({"many_7", "last", "unknown"})
-    assert [task.name for task in shown.tasks] == ["many_0", "many_7", "last"], "in order, with what they are like"
-    assert {task.name: task for task in shown.tasks}.items() <= {task.name: task for task in plan.tasks}.items()
+    assert [task.name for task in shown.tasks] == ["many_0", "many_7", "last"], (
+        "in order, with what they are like"
+    )
+    assert {task.name: task for task in shown.tasks}.items() <= {
+        task.name: task for task in plan.tasks
+    }.items()

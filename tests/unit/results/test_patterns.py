@@ -1,11 +1,15 @@
 """Values out of logs, by the patterns of `outputs`."""
 
 import contextlib
+import time
 from collections.abc import Iterable
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from sflow_ctl.results import patterns as results_patterns
 from sflow_ctl.results.patterns import MAX_LINE, PatternError, match_lines
 
 
@@ -116,3 +120,23 @@ def test_r17_a_long_line_costs_no_more_than_its_first_part() -> None:
     found = match_lines(("{name}: {value:d} ms",), ["x" * 200_000 + ": 7 ms", "fine: 8 ms"])
     assert found.values == {"name": ["fine"], "value": [8]}
     assert f"first {MAX_LINE} only" in found.problems[0]
+
+
+def test_r17_a_long_line_with_many_fields_takes_little_time() -> None:
+    """The engine of the library would try each of 10,000 places for each of four fields."""
+    began = time.monotonic()
+    pattern = "{a} {b} {c} {d}: {value:d} ms"
+    assert match_lines([pattern], ["x " * 5_000, "ms " * 3_000 + ": "]).values == {}
+    found = match_lines([pattern], ["w " * 3 + "v: 12 ms", "w " * 100 + "v: 13 ms"]).values
+    assert found["value"] == [12, 13]
+    assert time.monotonic() - began < 5
+
+
+@given(st.lists(st.sampled_from(["ab", " ", "12", ": ", "ms", "3.5", "\u2588"]), min_size=60, max_size=120))
+def test_long_lines_give_the_same_values_as_short_ones(words: list[str]) -> None:
+    line = "".join(words)
+    patterns = ["{name}: {value:d} ms", "ab{n:f}", "{:d} ab"]
+    expected = match_lines(patterns, [line]).values
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(results_patterns, "QUICK_CHARACTERS", 1)
+        assert match_lines(patterns, [line]).values == expected

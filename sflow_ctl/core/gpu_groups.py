@@ -66,7 +66,7 @@ class Topology(Struct):
 
 
 def _groups(numbered: Sequence[tuple[int, int]]) -> tuple[int, ...]:
-    """Return the bits of each group; a negative number is no group."""
+    """Return the bits of each group; a negative number stands for none."""
     found: dict[int, int] = defaultdict(int)
     for index, number in numbered:
         if number >= 0:
