@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from protocol.messages.facts import LaunchFailed, Notice
 from tests.integration.agent.conftest import make_controller
 from tests.integration.agent.fake_controller import FakeController, is_alive, spec
 from tests.stalling_fs import StallingFs, can_mount
@@ -56,7 +57,7 @@ def pass_s(seconds: float) -> None:
 
 
 @needs_fuse
-def test_an_agent_whose_run_directory_stalls_says_so_and_lives(
+def test_r15_an_agent_whose_run_directory_stalls_says_so_and_lives(
     stalling: StallingFs, make_agent_on: Callable[..., FakeController]
 ) -> None:
     controller = make_agent_on(orphan_grace_s=2.0)
@@ -102,11 +103,63 @@ def test_a_hanging_interpreter_is_silent(make_controller: Callable[..., FakeCont
     os.kill(controller.agent, signal.SIGCONT)
 
 
+# ---------------------------------------------------------------- a task's own directories
+
+
+@needs_fuse
+def test_r15_a_task_whose_directory_stalls_waits_and_no_other_does(
+    stalling: StallingFs, make_controller: Callable[..., FakeController]
+) -> None:
+    controller = make_controller().start().welcome()
+    stalling.stall()
+    try:
+        controller.spawn(
+            spec("a", "pwd", cwd=str(stalling.path)),
+            spec("b", "sh", "-c", "echo b"),
+            spec("c", "pwd", cwd=str(stalling.path)),
+            spec("d", str(stalling.path / "program")),
+        )
+        assert controller.exited("b").exit_code == 0
+        controller.until(lambda: len(controller.said(Notice)) == 3, "the notices", 15)
+        assert (
+            f"{stalling.path} has not answered for 5 s: its start waits for it"
+            in controller.said(Notice)[0].text
+        )
+        controller.stop("c")
+        controller.until(lambda: controller.said(LaunchFailed), "the stop of c")
+        (failed,) = controller.said(LaunchFailed)
+        assert failed.rank.attempt.task == "c"
+        assert failed.reason == f"it was stopped before it began: {stalling.path} had not answered"
+        assert not controller.standstills
+    finally:
+        stalling.resume()
+    assert controller.exited("a").exit_code == 0
+    assert controller.log("a") == f"{stalling.path}\n"
+    controller.until(lambda: len(controller.said(LaunchFailed)) == 2, "the failure of d")
+    assert "does not exist on this node" in controller.said(LaunchFailed)[1].reason
+    assert controller.leave() == 0
+
+
+@needs_fuse
+def test_an_agent_ends_although_the_directory_of_a_task_stalls(
+    stalling: StallingFs, make_controller: Callable[..., FakeController]
+) -> None:
+    controller = make_controller().start().welcome()
+    stalling.stall()
+    try:
+        controller.spawn(spec("a", "pwd", cwd=str(stalling.path)), spec("b", "true"))
+        assert controller.exited("b").exit_code == 0
+        assert controller.leave() == 0
+        assert [fact.rank.attempt.task for fact in controller.said(LaunchFailed)] == ["a"]
+    finally:
+        stalling.resume()
+
+
 # ---------------------------------------------------------------- runs
 
 
 @needs_fuse
-def test_a_run_whose_directory_stalls_waits_and_completes(stalling: StallingFs, tmp_path: Path) -> None:
+def test_r15_a_run_whose_directory_stalls_waits_and_completes(stalling: StallingFs, tmp_path: Path) -> None:
     go = tmp_path / "go"
     script = f"echo before; until [ -e {go} ]; do sleep 0.1; done; echo after"
     run = start(tmp_path, script)
@@ -125,7 +178,7 @@ def test_a_run_whose_directory_stalls_waits_and_completes(stalling: StallingFs, 
 
 
 @pytest.mark.parametrize("who", ["agent", "controller", "both"], ids=lambda who: f"{who}_stopped")
-def test_processes_that_are_stopped_for_longer_than_all_limits_continue(who: str, tmp_path: Path) -> None:
+def test_r13_processes_that_are_stopped_for_longer_than_all_limits_continue(who: str, tmp_path: Path) -> None:
     go = tmp_path / "go"
     limits = ("--lost-after", "60", "--orphan-grace", "3") if who == "agent" else LIMITS
     run = start(tmp_path, f"until [ -e {go} ]; do sleep 0.1; done; echo done", limits=limits)
@@ -153,7 +206,7 @@ def test_an_agent_that_is_stopped_for_longer_than_its_controller_waits_is_lost(t
         os.kill(pid, signal.SIGSTOP)
     status, output = finish(run)
     assert status == 1, output
-    assert "task t: node localhost was lost: silent for 5 s" in output
+    assert "task t: node localhost was lost: silent for " in output
 
 
 def start(
