@@ -51,13 +51,15 @@ class Memory(threading.Thread):
     def run(self) -> None:
         """Looks every 20 ms."""
         while not self.is_over.wait(0.02):
-            self._look("controller", self._controller)
-            for pid in descendants(self._controller):
-                self._look("agent", pid)
+            for pid in (self._controller, *descendants(self._controller)):
+                self._look(pid)
 
-    def _look(self, kind: str, pid: int) -> None:
+    def _look(self, pid: int) -> None:
+        """Note what an agent, the supervisor or its controller has resident; tasks do not count."""
         try:
-            if kind == "agent" and b"sflow_agent" not in Path(f"/proc/{pid}/cmdline").read_bytes():
+            command = Path(f"/proc/{pid}/cmdline").read_bytes()
+            kind = "agent" if b"sflow_agent" in command else "controller"
+            if kind == "controller" and b"sflow" not in command:
                 return
             status = Path(f"/proc/{pid}/status").read_text()
             resident = int(status.partition("VmRSS:")[2].split()[0]) / 1024

@@ -130,8 +130,9 @@ def stand_ins(directory: Path) -> dict[str, str]:
         for first in range(0, NODES, share)
     ]
     root = Path(__file__).parents[1]
+    first = f"date +%s%N > {directory}/began\ncd {root}\ntrap 'kill $(jobs -p); exit 143' TERM\n"
     commands = {
-        "srun": f"cd {root}\ntrap 'kill $(jobs -p); exit 143' TERM\n" + " &\n".join(starts) + " &\nwait",
+        "srun": first + " &\n".join(starts) + " &\nwait",
         "scontrol": "echo slurm 22.05.8",
         "squeue": "echo 50:00",
     }
@@ -158,11 +159,12 @@ class Times:
 
     def __init__(self, directory: Path) -> None:
         self.joined: list[int] = []
+        """When the first hello of each node arrived."""
         self.lost = 0
         self.running: dict[str, int] = {}
         for entry in entries_of(directory, EVERYTHING):
             if isinstance(entry.event, AgentJoined):
-                self.joined.append(entry.wall_ns)
+                self.joined.append(entry.event.hello.sent_at_ns + entry.event.clock_ahead_ns)
             self.lost += isinstance(entry.event, AgentLost)
             change = entry.transition
             if change is not None and change.new is TaskState.RUNNING:
@@ -209,7 +211,7 @@ def main() -> None:
             time.sleep(QUIET_S)
             share = 100 * (cpu_s(controller) - before) / (time.monotonic() - clock)
             peak = Path(f"/proc/{controller}/status").read_text().partition("VmHWM:")[2].split()[0]
-            times = Times(run)
+            times, step_began = Times(run), int((cwd / "bin" / "began").read_text())
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
@@ -221,13 +223,14 @@ def main() -> None:
             "scale",
             "s; percent of a core",
             {
-                "start of the run to the last agent": [(max(times.joined) - began) / 1e9],
-                "start to the first task": [(min(each) - began) / 1e9],
+                "start of the step to the last agent": [(max(times.joined) - step_began) / 1e9],
+                "start of the run to the first task": [(min(each) - began) / 1e9],
                 "first task to the last of one on each node": [(max(each) - min(each)) / 1e9],
                 "heartbeats, percent of a core": [share],
             },
             {
                 "nodes": NODES,
+                "processor s of the controller until then": before,
                 "nodes lost": times.lost,
                 "open files": files,
                 "peak MB": round(int(peak) / 1024),

@@ -26,6 +26,12 @@ class Gpu(msgspec.Struct, frozen=True):
     """Used memory when the agent started."""
     users: tuple[GpuUser, ...] = ()
     """Processes at that time."""
+    numa: int = -1
+    """The NUMA node that it is attached to; -1 if unknown."""
+    domain: int = -1
+    """The number of its NVLink domain: GPUs of the node with the same one reach each other over NVLink. -1 if unknown."""
+    cards: tuple[str, ...] = ()
+    """The network cards that are nearest to it, by their names in /sys/class/infiniband."""
 
 
 class Inventory(msgspec.Struct, frozen=True, kw_only=True):

@@ -15,6 +15,8 @@ from protocol.text.lazy_pattern import lazy_pattern
 
 CUDA, CUDA_ORDER, PCI_ORDER = "CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "PCI_BUS_ID"
 NVIDIA = "NVIDIA_VISIBLE_DEVICES"
+NICS = "SFLOW_TASK_NICS"
+"""The network cards nearest to a task's GPUs."""
 _HIP, _ROCR, _OPENCL = "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "GPU_DEVICE_ORDINAL"
 _NUMBER = lazy_pattern(r"\+?([0-9]+)")
 _NAMES = ("GPU-", "MIG-")
@@ -81,11 +83,16 @@ class GpuView(msgspec.Struct, frozen=True):
         """
         if not indices or self.cuda is None:
             return {}
+        cards = dict.fromkeys(
+            card for index in indices if index < len(self.gpus) for card in self.gpus[index].cards
+        )
         names = self._chosen(self.cuda, indices)
         made = dict.fromkeys(self.variables, ",".join(names))
         is_numbered = _HIP not in self.variables and any(_NUMBER.fullmatch(name) for name in names)
         if is_numbered and CUDA_ORDER not in inherited:
             made[CUDA_ORDER] = PCI_ORDER
+        if cards:
+            made[NICS] = ",".join(cards)
         return made
 
     def uuids(self, indices: Sequence[int]) -> tuple[str, ...]:

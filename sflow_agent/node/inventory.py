@@ -4,11 +4,15 @@ import os
 import socket
 import sys
 from collections.abc import Mapping
+from pathlib import Path
+
+from msgspec.structs import replace
 
 from protocol.messages.node import Inventory
 from sflow_agent.limits import inherited_limit
 from sflow_agent.node.gpu_view import GpuView, given_view, nvidia_view, simulated_view
 
+_SYSFS = Path("/sys")
 _NVIDIA_CONTROL, _AMD_CONTROL = "/dev/nvidiactl", "/dev/kfd"
 
 
@@ -24,7 +28,16 @@ def gpu_view(simulated: int, environ: Mapping[str, str]) -> GpuView:
     if answers is None:
         problem = "the NVIDIA driver cannot be asked: libnvidia-ml.so.1 is not here"
         return given_view(environ, is_amd=False, problems=(problem,))
-    return nvidia_view(answers, environ)
+    return _with_topology(nvidia_view(answers, environ))
+
+
+def _with_topology(view: GpuView) -> GpuView:
+    """Return a view whose GPUs say what they are near to."""
+    from sflow_agent.node.nvml import ask_places
+    from sflow_agent.node.topology import with_topology
+
+    buses, linked = ask_places([gpu.uuid for gpu in view.gpus])
+    return replace(view, gpus=with_topology(view.gpus, buses, linked, _SYSFS))
 
 
 def take_inventory(view: GpuView) -> Inventory:

@@ -37,6 +37,55 @@ def ask_driver() -> Answers | None:
             pynvml.nvmlShutdown()
 
 
+def ask_places(uuids: Sequence[str]) -> tuple[list[str], list[tuple[int, int]]]:
+    """Return the PCI name of each GPU, "" if unknown, and the pairs, by position, that NVLink connects."""
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        return [""] * len(uuids), []
+    try:
+        handles = [_whole_gpu(uuid) for uuid in uuids]
+        linked = [
+            (one, other)
+            for other in range(len(handles))
+            for one in range(other)
+            if _are_linked(handles[one], handles[other])
+        ]
+        return [_bus_of(handle) for handle in handles], linked
+    finally:
+        with contextlib.suppress(pynvml.NVMLError):
+            pynvml.nvmlShutdown()
+
+
+def _whole_gpu(uuid: str) -> Any:
+    """Return the GPU of that name, or that of an instance; None for one that does not answer."""
+    try:
+        handle = pynvml.nvmlDeviceGetHandleByUUID(uuid)
+        is_instance = uuid.startswith("MIG-")
+        return pynvml.nvmlDeviceGetDeviceHandleFromMigDeviceHandle(handle) if is_instance else handle
+    except pynvml.NVMLError:
+        return None
+
+
+def _are_linked(one: Any, other: Any) -> bool:
+    if one is None or other is None:
+        return False
+    try:
+        status = pynvml.nvmlDeviceGetP2PStatus(one, other, pynvml.NVML_P2P_CAPS_INDEX_NVLINK)
+    except pynvml.NVMLError:
+        return False
+    return bool(status == pynvml.NVML_P2P_STATUS_OK)
+
+
+def _bus_of(handle: Any) -> str:
+    if handle is None:
+        return ""
+    try:
+        return _text(pynvml.nvmlDeviceGetPciInfo(handle).busId)
+    except pynvml.NVMLError:
+        return ""
+
+
 def _ask_all() -> Answers:
     devices: list[Device] = []
     problems: list[str] = []

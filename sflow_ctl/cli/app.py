@@ -6,6 +6,7 @@ import io
 import os
 import sys
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 import click
 
@@ -14,9 +15,14 @@ from sflow_ctl.cli.importing import uncollected
 from sflow_ctl.cli.leaving import leave
 from sflow_ctl.cli.terminal.lines import OutputLostError, discard_stdout, print_line, print_traceback
 
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
 _COMMANDS = {
     "run": ("sflow_ctl.cli.commands.run", "run", "Run a workflow."),
     "plan": ("sflow_ctl.cli.commands.plan", "plan", "Check a workflow and print its plan; start nothing."),
+    "init": ("sflow_ctl.cli.start.init", "init", "Write a first workflow file, with comments."),
+    "validate": ("sflow_ctl.cli.start.validate", "validate", "Print what is wrong with a workflow."),
     "ps": ("sflow_ctl.cli.looking.ps", "ps", "List your runs, here and elsewhere."),
     "attach": ("sflow_ctl.cli.commands.attach", "attach", "Follow a run from another terminal."),
     "status": ("sflow_ctl.cli.commands.status", "status", "Show the state of a run and of each task."),
@@ -24,6 +30,8 @@ _COMMANDS = {
     "wait": ("sflow_ctl.cli.looking.wait", "wait", "Wait for a run or tasks, and exit as they did."),
     "events": ("sflow_ctl.cli.looking.events", "events", "Print what has happened in a run, or follow it."),
     "explain": ("sflow_ctl.cli.looking.explain", "explain_", "Say why tasks wait, and why they ended."),
+    "clean": ("sflow_ctl.cli.looking.clean", "clean", "Delete runs that have ended."),
+    "bundle": ("sflow_ctl.cli.looking.bundle", "bundle", "Pack a run for a bug report."),
     "doctor": (
         "sflow_ctl.cli.commands.doctor",
         "doctor",
@@ -37,6 +45,7 @@ _COMMANDS = {
     "batch": ("sflow_ctl.cli.commands.batch", "batch", "Write Slurm batch scripts and submit them."),
     "config": ("sflow_ctl.cli.commands.config", "config", "Show the effective settings."),
     "schema": ("sflow_ctl.cli.commands.schema", "schema", "Print the JSON Schema of workflow files."),
+    "completion": ("sflow_ctl.cli.start.completion", "completion", "Print the completion script of a shell."),
     "help": ("sflow_ctl.cli.app", "help_", "Show the options of a command."),
 }
 """Name: module, attribute, help line. A command's module is imported when it is invoked."""
@@ -59,6 +68,8 @@ class LazyGroup(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Find the command that the first argument names; a misspelled one is answered with the nearest."""
+        if ctx.resilient_parsing:  # a shell asks what may come next
+            return super().resolve_command(ctx, args)
         name = args[0]
         _refuse_kubernetes(args)
         if name not in _COMMANDS and not name.startswith("-"):
@@ -79,6 +90,14 @@ class LazyGroup(click.Group):
             command = getattr(importlib.import_module(entry[0]), entry[1])
         assert isinstance(command, click.Command)
         return command
+
+    def shell_complete(self, ctx: click.Context, incomplete: str, /) -> "list[CompletionItem]":
+        """Return what may come next, without importing any command."""
+        from click.shell_completion import CompletionItem  # for shells only
+
+        options = click.Command.shell_complete(self, ctx, incomplete)
+        fitting = [name for name in _COMMANDS if name.startswith(incomplete)]
+        return [*(CompletionItem(name, help=_COMMANDS[name][2]) for name in fitting), *options]
 
     def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter, /) -> None:
         """Write the list of commands, without importing any."""

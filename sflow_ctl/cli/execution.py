@@ -93,6 +93,10 @@ def _run(options: RunOptions, launcher: LocalLauncher, consoles: list[Console]) 
             print_line(f"Run {run} has completed: there is nothing to resume")
             return None
         print_line(f"Resuming {run}: {before.progress()}")
+        if before.is_killed:
+            print_line(
+                "  what still runs of it is ended first: the keys to its agents were lost with its supervisor"
+            )
     if planned.plan.warnings:
         from sflow_ctl.cli.terminal.findings import print_warnings  # most plans have none
 

@@ -4,6 +4,10 @@ import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+_THRESHOLDS = (50_000, 20, 100)
+"""Objects of a plan and of its tasks live as long as the run, and have no cycles: with Python's own thresholds, looking for
+garbage among them takes a fifth of the time of planning 100,000 tasks."""
+
 
 @contextmanager
 def uncollected() -> Iterator[None]:
@@ -16,4 +20,5 @@ def uncollected() -> Iterator[None]:
         yield
     finally:
         gc.freeze()
+        gc.set_threshold(*_THRESHOLDS)
         gc.enable()

@@ -19,7 +19,7 @@ from sflow_ctl.plan.fetches import Fetch
 from sflow_ctl.plan.log_paths import own_variables
 from sflow_ctl.plan.monitors import PlannedMonitor
 from sflow_ctl.plan.results import PlannedOutput, PlannedResult
-from sflow_ctl.plan.words import OnFailure, OnNodeLost, ReleaseAfter, Until
+from sflow_ctl.plan.words import Near, OnFailure, OnNodeLost, Pack, ReleaseAfter, Until
 
 PLAN_VERSION = 1
 
@@ -109,6 +109,10 @@ class Placement(_Part, frozen=True, kw_only=True):
     is_flexible: bool = False
     node_count: int = 1
     gpus_per_node: int = 0
+    pack: Pack = "none"
+    """Of a flexible one: take GPUs that have this in common, if any are free."""
+    near: Near = "none"
+    """Of a flexible one: take GPUs that have a network card near, if any are free."""
     is_shared: bool = False
     """Uses GPUs without taking them: other tasks may use them at the same time, on purpose."""
 

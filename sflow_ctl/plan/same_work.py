@@ -33,7 +33,7 @@ _NOT_WORK: dict[str, Any] = {
 _PLACED_VARIABLES = frozenset(
     (
         "CUDA_VISIBLE_DEVICES", "SFLOW_TASK_GPUS", "SFLOW_GPU_PLAN", "SFLOW_TASK_ASSIGNED_NODE_NAMES",
-        "SFLOW_TASK_ASSIGNED_NODE_IPS",
+        "SFLOW_TASK_ASSIGNED_NODE_IPS", "SFLOW_BACKEND_JOB_ID", "SFLOW_BACKEND_NODELIST", "SFLOW_BACKEND_NUM_NODES",
     )
 )  # fmt: skip
 """Variables that say where a task runs."""
@@ -110,6 +110,8 @@ def _core(work: Work) -> PlannedTask:
         node_count=task.placement.node_count if task.placement.is_flexible else len(task.placement.nodes),
         gpus_per_node=task.placement.gpus_per_node or len(task.placement.gpus),
         is_shared=False,
+        pack="none",
+        near="none",
     )
     probes = tuple(_without_times(one) for one in task.probes)
     return msgspec.structs.replace(

@@ -17,5 +17,9 @@ Compat: TypeAlias = Literal["ours", "0.3.1", "0.2"]
 """Whose rules apply: ours, or those of a version of sflow, known traps included."""
 ReleaseAfter: TypeAlias = Literal["workflow_completion", "task_ready", "task_completion"]
 """Until when the GPUs or nodes of a task are kept from others."""
+Pack: TypeAlias = Literal["nvlink", "numa", "none"]
+"""What the GPUs of a task on a node should have in common."""
+Near: TypeAlias = Literal["nic", "none"]
+"""What they should be near."""
 OnNodeLost: TypeAlias = Literal["fail", "elsewhere"]
 """What the loss of a task's node means for it: its end, or another start on other nodes."""

@@ -13,6 +13,9 @@ MOST = 1 << 20
 SPARE = 32
 """Descriptors that are kept for the run itself when all others are taken."""
 
+PER_AGENT, OTHERS = 2, 32
+"""Connections of an agent, for orders and for logs, and the least that a run has open besides."""
+
 _inherited = resource.getrlimit(resource.RLIMIT_NOFILE)
 
 
@@ -39,6 +42,17 @@ def limit() -> int:
     """Return how many descriptors this process may have open."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return MOST if soft == resource.RLIM_INFINITY else soft
+
+
+def too_few(agents: int) -> str | None:
+    """Return why a run with so many agents cannot have the connections that it needs; None if it can."""
+    needed = PER_AGENT * agents + OTHERS
+    if limit() >= needed:
+        return None
+    return f"{agents} agents need {needed} open files in the controller, and it may have {limit()}"
+
+
+MORE_FILES = "the hard limit is too low (`ulimit -Hn`): administrators raise it in limits.conf, for jobs by LimitNOFILE of slurmd"
 
 
 class Reserve:

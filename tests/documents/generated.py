@@ -16,9 +16,17 @@ from typing import Any
 
 import msgspec
 
+from sflow_ctl.cli.commands.status import StatusReport
+from sflow_ctl.cli.looking.events import EventLine
+from sflow_ctl.cli.looking.explain import ExplainedTask, ExplainReport
+from sflow_ctl.cli.looking.wait import WaitedTask, WaitReport
+from sflow_ctl.cli.start.validate import Diagnostic, Diagnostics
 from sflow_ctl.core.commands import RecordWaiting
 from sflow_ctl.core.events import SchedulerEvent
 from sflow_ctl.core.states import FirstCause, Reason, TaskState, Transition
+from sflow_ctl.report.looking.cleaning import CleanReport, Removal
+from sflow_ctl.report.looking.explanation import Because, Explanation
+from sflow_ctl.report.looking.run_list import JobEntry, RunEntry, RunList
 from sflow_ctl.report.summary import Summary, TaskSummary
 from sflow_ctl.runtime.journal.entry import Begin, Entry
 from tests.documents.blocks import ROOT
@@ -258,4 +266,32 @@ def events_page() -> str:
     )
 
 
-FILE_PAGES = {"summary.md": summary_page, "events.md": events_page}
+JSON_OUTPUTS: tuple[tuple[str, tuple[type[msgspec.Struct], ...]], ...] = (
+    ("sflow-ctl ps --json", (RunList, RunEntry, JobEntry)),
+    ("sflow-ctl status --json", (StatusReport,)),
+    ("sflow-ctl wait --json", (WaitReport, WaitedTask)),
+    ("sflow-ctl events --json", (EventLine,)),
+    ("sflow-ctl explain --json", (ExplainReport, ExplainedTask, Explanation, Because)),
+    ("sflow-ctl clean --json", (CleanReport, Removal)),
+    ("sflow-ctl validate --json", (Diagnostics, Diagnostic)),
+)
+
+
+def json_page() -> str:
+    """Return `docs/reference/json.md`."""
+    lines = [
+        "# JSON of commands",
+        "",
+        "Generated from the types; do not edit. One object each; `events --json` and `status --watch --json` print one on each",
+        "line. `version` grows when a field changes its meaning; fields may be added without. Text is UTF-8, and values of",
+        "declared secrets are masked. Other commands with `--json`: `plan`, `config show`, `doctor`.",
+        "",
+    ]
+    for command, kinds in JSON_OUTPUTS:
+        lines += [f"## `{command}`", ""]
+        for number, kind in enumerate(kinds):
+            lines += [*([f"### `{kind.__name__}`", ""] if number else []), *struct_table(kind), ""]
+    return "\n".join(lines)
+
+
+FILE_PAGES = {"summary.md": summary_page, "events.md": events_page, "json.md": json_page}

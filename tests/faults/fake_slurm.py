@@ -33,6 +33,8 @@ class FakeSlurm:
         self.directory = directory / "slurm"
         self.directory.mkdir()
         self.nodes = tuple(nodes)
+        self.spares = 0
+        """How many of the nodes the file holds back."""
         usual = {"says": (), "awaits": "", "says_then": (), "hangs": False, "exits": None}
         usual |= {"skips": (), "refuses": {}, "before": (), "environment": {}}
         chosen = {"nodes": self.nodes, **usual, **behaviour}
@@ -107,4 +109,5 @@ echo "salloc: Granted job allocation $number" >&2""",
 
     def workflow(self, tasks: str) -> str:
         """A file's text, for a job with these nodes."""
-        return WORKFLOW.replace("NODES", str(len(self.nodes))) + tasks
+        spares = f", spares: {self.spares}" if self.spares else ""
+        return WORKFLOW.replace("NODES", f"{len(self.nodes)}{spares}") + tasks

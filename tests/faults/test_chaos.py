@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.chaos import local_site
-from tests.faults.chaos.schedule import KINDS, decide
+from tests.faults.chaos.schedule import LOCAL_KINDS, decide
 from tests.support import ROOT
 
 SEEDS = (2, 11, 12, 17)
@@ -17,7 +17,7 @@ def test_a_seed_decides_the_whole_round() -> None:
     assert decide(7) == decide(7)
     assert decide(7) != decide(8)
     kinds = {fault.kind for seed in range(200) for faults in decide(seed).faults for fault in faults}
-    assert kinds == set(KINDS)
+    assert kinds == set(LOCAL_KINDS)
 
 
 @pytest.mark.skipif(not local_site.can_enter(), reason="needs namespaces of processes, mounts and networks")

@@ -13,6 +13,11 @@ from pathlib import Path
 
 import pytest
 
+from protocol.errors import LaunchError
+from sflow_ctl.runtime import descriptors
+from sflow_ctl.runtime.fleet.keys import RunKeys
+from sflow_ctl.runtime.fleet.link import FleetLink
+from sflow_ctl.runtime.peers.peer import LinkTimes
 from tests.support import controller_of, wait_until
 
 STRANGERS = 200
@@ -135,3 +140,16 @@ def test_r19_a_limit_that_is_too_low_for_the_controller_is_no_bug(tmp_path: Path
     assert process.returncode in (0, 3), output
     assert "bug in sflow-ctl" not in output
     assert process.returncode == 0 or "Too many open files" in output or "ulimit -n" in output, output
+
+
+def test_n1_a_hard_limit_too_low_for_the_nodes_is_said_before_agents_start(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(descriptors, "limit", lambda: 1024)
+    keys, times, now = RunKeys.make(500), LinkTimes(), time.monotonic()
+    with pytest.raises(LaunchError) as caught:
+        FleetLink(keys, ("127.0.0.1",), 1, times, now)
+    assert "500 agents need 1032 open files in the controller, and it may have 1024" in str(caught.value)
+    assert "ulimit -Hn" in str(caught.value)
+    monkeypatch.setattr(descriptors, "limit", lambda: 1032)
+    FleetLink(keys, ("127.0.0.1",), 1, times, now).close()

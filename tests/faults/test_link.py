@@ -3,8 +3,10 @@
 import resource
 import time
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import pytest
+import zmq
 
 from protocol.ids import AttemptId, RankId
 from protocol.machine.loop_watch import Standstill
@@ -12,12 +14,16 @@ from protocol.messages.config import AgentConfig
 from protocol.messages.facts import Hello, Notice
 from protocol.messages.node import Inventory
 from protocol.messages.orders import Watch
+from protocol.messages.packets import FromAgentPacket
+from protocol.session.codec import encode
 from protocol.session.version import PROTOCOL_VERSION
 from sflow_agent.link import ControllerLink
 from sflow_ctl.core.events import AgentJoined, AgentLost, MessageReceived, NodeStandsStill, SchedulerEvent
 from sflow_ctl.runtime.fleet.keys import RunKeys
 from sflow_ctl.runtime.fleet.link import FleetLink
+from sflow_ctl.runtime.peers.control_socket import MAX_PACKETS_PER_PASS
 from sflow_ctl.runtime.peers.peer import LinkTimes
+from sflow_ctl.runtime.peers.silences import Silences
 from sflow_ctl.runtime.run.node_book import NodeBook
 from tests.faults.wire import Wire
 from tests.support import PATIENCE_S, wait_until
@@ -180,6 +186,49 @@ def test_f07_two_hundred_agents_register_with_a_suspended_controller(
         fleet.close()
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+class Waiting:
+    """A socket on which a heartbeat of each agent waits to be read."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        self.frames = []
+        for node, peer in enumerate(fleet.link.peers):
+            packet = FromAgentPacket(session=peer.session, seq=0, ack=0, messages=())
+            self.frames.append(
+                [SentBy(str(node).encode()), SentBy(encode(packet), fleet.keys.agents[node].public)]
+            )
+
+    def recv_multipart(self, *_: object, **__: object) -> "list[SentBy]":
+        if not self.frames:
+            raise zmq.Again
+        return self.frames.pop(0)
+
+    def send_multipart(self, *_: object) -> None:
+        """Drop what is sent."""
+
+
+class SentBy(NamedTuple):
+    bytes: bytes
+    key: str = ""
+
+    def get(self, _name: str) -> str:
+        return self.key
+
+
+def test_f07_silence_is_judged_when_all_that_waits_has_been_read(make_fleet: Callable[..., Fleet]) -> None:
+    fleet = make_fleet(MAX_PACKETS_PER_PASS + 100)
+    link = fleet.link
+    for node, peer in enumerate(link.peers):
+        peer.session, peer.routing_id = f"s{node}", str(node).encode()
+        peer.has_joined, peer.last_heard = True, 0.0
+    link.silences = Silences(link.peers, link.times, 0.0)
+    for now in range(1, 30):
+        assert not link.silences.look(float(now))
+    link._control.socket = Waiting(fleet)  # type: ignore[assignment]
+    link.receive(30.0)
+    assert not link.silences.look(31.0)
+    assert {peer.last_heard for peer in link.peers} == {30.0}
 
 
 def test_f15_agents_behind_one_address_are_distinguished(make_fleet: Callable[..., Fleet]) -> None:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.faults.fake_slurm import FakeSlurm
+from tests.faults.test_slurm_launch import finish, log, start
 from tests.support import Run, nothing_left, parent_of, wait_until
 
 SERVING = """version: "0.1"
@@ -92,3 +94,13 @@ def test_fail_ends_the_run_though_a_spare_node_is_there(runs: list[Run], tmp_pat
     assert status == 1, output
     assert "node localhost was lost" in output
     nothing_left(run)
+
+
+def test_a_spare_node_takes_the_place_of_one_whose_agent_slurm_never_starts(tmp_path: Path) -> None:
+    slurm = FakeSlurm(tmp_path, nodes=("node0", "node1", "node2"), skips=("node1",))
+    tasks = "    - {name: t, replicas: {count: 2}, resources: {nodes: {count: 1}}, script: ['echo $SFLOW_TASK_NODE_NAME']}\n"
+    slurm.spares = 1
+    status, output = finish(start(slurm, tasks, "--join-within", "4"))
+    assert status == 0, output
+    assert "spare node node2 takes the place of node1; no spare node is left" in output
+    assert {log(slurm, "t_0"), log(slurm, "t_1")} == {"node0\n", "node2\n"}

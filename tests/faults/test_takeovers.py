@@ -330,3 +330,19 @@ def test_ctrl_c_counts_once_though_both_processes_get_it(started: list[Run], tmp
     assert status == 130, output
     assert (run.directory / "t/t.log").read_text().endswith("saved\n")
     assert "forcing" not in (run.directory / "sflow.log").read_text()
+
+
+@pytest.mark.parametrize(("number", "exit_status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_while_the_next_controller_starts_ends_the_run_in_order(
+    started: list[Run], tmp_path: Path, number: signal.Signals, exit_status: int
+) -> None:
+    """Found by chaos: a controller that had not taken over yet ended at once, without a summary."""
+    run = start(started, tmp_path, SERVICE, waits_for="client")
+    old = run.kill_controller()
+    wait_until(lambda: run.controller != old, "there is another controller")
+    run.process.send_signal(number)
+    status, output = run.finish()
+    assert status == exit_status, output
+    assert run.summary().exit_status == exit_status
+    assert f"stopped by {number.name}" in output
+    nothing_left(run)

@@ -133,6 +133,25 @@ def test_an_agent_is_welcomed_and_its_facts_arrive_once(fixture: Fixture) -> Non
     assert acknowledged in ([2], [1, 2])
 
 
+def test_a_fact_is_not_acknowledged_before_it_is_recorded(fixture: Fixture) -> None:
+    """A heartbeat that is due meanwhile says nothing about it: a controller that is killed now has not written it down."""
+    agent = fixture.join(0)
+    received(agent)
+    agent.send(encode(FromAgentPacket(session="s", seq=1, ack=1, messages=(NodeDescribed(),))))
+    events: list[SchedulerEvent] = []
+
+    def is_here() -> bool:
+        events.extend(fixture.link.receive(time.monotonic()))
+        return any(isinstance(event, MessageReceived) for event in events)
+
+    wait_until(is_here, "the fact")
+    later = time.monotonic() + 2.0
+    fixture.link.tick(later)
+    assert received(agent).ack == 0, "a heartbeat"
+    fixture.link.flush(later)
+    assert received(agent).ack == 1
+
+
 def test_an_unknown_key_is_denied(fixture: Fixture) -> None:
     stranger = fixture.client(KeyPair.make())
     say(stranger, FromAgentPacket(session="s", messages=(a_hello(0, "s"),)))

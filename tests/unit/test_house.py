@@ -141,7 +141,7 @@ def test_a_wheel_holds_every_folder() -> None:
     }
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text())
     listed = set(settings["tool"]["setuptools"]["packages"])
-    data = {"sflow_ctl.samples", "sflow_ctl.presets", "sflow_ctl.skills"}
+    data = {"sflow_ctl.samples", "sflow_ctl.presets", "sflow_ctl.skills", "sflow_ctl.templates"}
     assert listed - data == folders, "correct packages in pyproject.toml"
 
 

@@ -9,6 +9,7 @@ import click
 from protocol.errors import ExitStatus
 from protocol.ids import AttemptId, RankId
 from sflow_ctl.cli.closing import print_cause
+from sflow_ctl.cli.options.completing import complete_runs
 from sflow_ctl.cli.options.run_option import (
     changed_lines,
     ended_text,
@@ -38,7 +39,7 @@ SUMMARY_WITHIN_S = 10.0
 
 
 @click.command()
-@click.argument("run", required=False)
+@click.argument("run", required=False, shell_complete=complete_runs)
 @click.option("-q", "--quiet", is_flag=True, help="Do not print the tasks' output, only state changes.")
 @output_dir_option
 def attach(run: str | None, quiet: bool, output_dir: Path) -> int:

@@ -12,6 +12,7 @@ from protocol.errors import ExitStatus
 from protocol.ids import AttemptId, RankId
 from protocol.text.counted import counted
 from sflow_ctl.cli.looking.chosen_lines import Choice, ChosenLines, attempt, moment, pattern
+from sflow_ctl.cli.options.completing import complete_runs, complete_tasks
 from sflow_ctl.cli.options.run_option import chosen_tasks, output_dir_option, watch_run
 from sflow_ctl.cli.terminal.line_prefix import LinePrefixer
 from sflow_ctl.cli.terminal.lines import OutputLostError, discard_stdout, print_line
@@ -35,6 +36,7 @@ MAX_NOTES = 20
 @click.option(
     "--run",
     metavar="RUN",
+    shell_complete=complete_runs,
     help="Run directory, run id or the beginning of one. Default: the newest live run, else the newest.",
 )
 @click.option(
@@ -94,7 +96,7 @@ MAX_NOTES = 20
     help="Print the bytes of the logs unchanged, on a terminal too: escape sequences in them take effect.",
 )
 @output_dir_option
-@click.argument("tasks", nargs=-1, metavar="[TASK]...")
+@click.argument("tasks", nargs=-1, metavar="[TASK]...", shell_complete=complete_tasks)
 def logs(
     run: str | None,
     is_following: bool,

@@ -36,6 +36,12 @@ def _seconds_to_wait(_context: click.Context, _option: click.Parameter, value: s
     return int(value)
 
 
+def _complete_runs(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    from sflow_ctl.cli.options.completing import complete_runs  # for shells only
+
+    return complete_runs(context, parameter, incomplete)
+
+
 _TASKS = section(
     "Tasks",
     click.option(
@@ -74,7 +80,8 @@ _RUN = section(
     click.option(
         "--resume",
         metavar="RUN",
-        help="Resume an unfinished run in its directory; completed tasks are not rerun.",
+        shell_complete=_complete_runs,
+        help="Resume an unfinished run (last: the newest) in its directory; completed tasks are not rerun.",
     ),
     click.option(
         "--force", is_flag=True, help="With --resume: resume a run even if it may still be running elsewhere."

@@ -10,6 +10,7 @@ import msgspec
 
 from protocol.errors import ExitStatus
 from sflow_ctl.cli.closing import print_cause
+from sflow_ctl.cli.options.completing import complete_runs
 from sflow_ctl.cli.options.run_option import changed_lines, output_dir_option, state_text
 from sflow_ctl.cli.terminal.columns import display_path
 from sflow_ctl.cli.terminal.lines import json_line, print_json, print_line
@@ -36,22 +37,31 @@ class StatusReport(msgspec.Struct, frozen=True, kw_only=True):
     version: int = 1
     """The version of this format; it grows when a field changes its meaning."""
     run_id: str
+    """The id of the run."""
     directory: str
+    """Its run directory, absolute."""
     liveness: Liveness
+    """`running`, `ended`, `dead`: its controller has ended without a result, or `unknown`: it is silent."""
     controller: str
+    """The controller, as a sentence."""
     is_from_controller: bool
+    """The states are from the controller itself, else from the run's files."""
     outcome: Outcome | None
+    """How the run ended."""
     exit_status: int | None
+    """Of `sflow-ctl run`."""
     standing_still: dict[str, str]
     """What holds up the agents that make no progress, by the names of their nodes."""
     counts: dict[str, int]
+    """The number of tasks in each state."""
     problems: tuple[str, ...] = ()
     """What of the run's journal could not be read."""
     tasks: tuple[TaskSummary, ...]
+    """All tasks, as in `summary.json`."""
 
 
 @click.command()
-@click.argument("run", required=False)
+@click.argument("run", required=False, shell_complete=complete_runs)
 @click.option(
     "--json", "as_json", is_flag=True, help="Print JSON; with --watch one line whenever it has changed."
 )
@@ -101,6 +111,12 @@ def _shown(reader: RunReader, as_json: bool, watched: "ShownState | None" = None
     if as_json:
         _print_json(reader, ended, is_live, is_line=watched is not None)
         return may_change
+    _print_for_people(reader, ended, is_live=is_live, is_dead=is_dead)
+    return may_change
+
+
+def _print_for_people(reader: RunReader, ended: Summary | None, *, is_live: bool, is_dead: bool) -> None:
+    """Print the state as a table, with what to know about it."""
     cause = ended.cause.task if ended is not None and ended.cause is not None else None
     reader.with_tasks(shown_tasks(reader.state) | ({cause} if cause is not None else set()))
     source = "from its controller" if is_live else f"from {display_path(reader.directory)}"
@@ -119,14 +135,8 @@ def _shown(reader: RunReader, as_json: bool, watched: "ShownState | None" = None
         print_table(status_table(reader.state, reader.last_wall_ns if is_dead else time.time_ns()))
         if is_dead:
             print_line("\n".join(next_lines(resume_commands(display_path(reader.directory)))))
-        else:
-            _print_standstills(reader)
-    return may_change
-
-
-def _print_standstills(reader: RunReader) -> None:
-    for node, doing in reader.standing_still.items():
-        print_line(f"node {node}: its agent stands still in {doing}; its tasks run on")
+        for node, doing in () if is_dead else reader.standing_still.items():
+            print_line(f"node {node}: its agent stands still in {doing}; its tasks run on")
 
 
 def _is_completed(ended: Summary | None) -> TypeGuard[Summary]:

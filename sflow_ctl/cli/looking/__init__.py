@@ -1,1 +1,1 @@
-"""Commands that look at runs, and change none."""
+"""Commands that look at runs, and delete those that have ended. None of them changes a live one."""

@@ -6,6 +6,7 @@ from protocol.messages import facts
 from protocol.text.counted import counted
 from sflow_ctl.core import events
 from sflow_ctl.plan.model import Plan
+from sflow_ctl.report.resumed import takeover_text
 from sflow_ctl.report.transition_text import transition_text
 from sflow_ctl.report.upload_text import outcome_text, problem_texts
 from sflow_ctl.report.words import exit_text, node_name
@@ -40,6 +41,8 @@ def event_of(entry: Entry, plan: Plan) -> ShownEvent:
         return ShownEvent(
             "uploads", uploads.task, f"{uploads.task}#{uploads.attempt} {said or 'nothing to upload'}"
         )
+    if entry.takeover is not None:
+        return ShownEvent("run", None, takeover_text(entry.takeover))
     if entry.event is not None:
         return _of_scheduler(entry.event, plan)
     if entry.begin is not None:
@@ -57,6 +60,9 @@ def _of_scheduler(event: events.SchedulerEvent, plan: Plan) -> ShownEvent:
             )
         case events.AgentLost(node=node, reason=reason):
             return ShownEvent("node", None, f"{node_name(plan, node)} lost: {reason}")
+        case events.NodeStandsStill(node=node, seconds=seconds, doing=doing, is_over=is_over):
+            said = f"stood still for {seconds:.1f} s" if is_over else f"stands still: {doing}"
+            return ShownEvent("node", None, f"{node_name(plan, node)}: its agent {said}")
         case events.NodeCleared(node=node, survivors=survivors):
             left = f", but for {', '.join(survivors)}" if survivors else ""
             return ShownEvent("node", None, f"{node_name(plan, node)}: no process of the run is left{left}")
@@ -98,6 +104,8 @@ def _of_message(message: facts.FromAgent, node: str) -> ShownEvent:
             return ShownEvent("probe", attempt.task, f"{attempt} {kind} probe on {node}: {detail}")
         case facts.ProbeWaiting(attempt=attempt, kind=kind, detail=detail):
             return ShownEvent("probe", attempt.task, f"{attempt} {kind} probe on {node} waits: {detail}")
+        case facts.GpuLost(gpu=gpu, text=text):
+            return ShownEvent("node", None, f"{node}: GPU {gpu} {text}")
         case facts.Notice(level=level, text=text):
             return ShownEvent("notice", None, f"{level} from {node}: {text}")
         case facts.Terminated():

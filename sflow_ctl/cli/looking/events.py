@@ -11,6 +11,7 @@ import msgspec
 
 from protocol.errors import ExitStatus
 from sflow_ctl.cli.looking.event_lines import TYPES, USUAL, event_of
+from sflow_ctl.cli.options.completing import complete_runs, complete_tasks
 from sflow_ctl.cli.options.run_option import chosen_tasks, output_dir_option
 from sflow_ctl.cli.terminal.lines import json_line, print_line
 from sflow_ctl.runtime.journal.entry import Entry
@@ -41,10 +42,17 @@ class EventLine(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @click.command()
-@click.argument("run", required=False)
+@click.argument("run", required=False, shell_complete=complete_runs)
 @click.option("-f", "--follow", "is_following", is_flag=True, help="Keep printing until the run ends.")
 @click.option("-n", "--lines", type=click.IntRange(min=0), metavar="N", help="Print only the last N events.")
-@click.option("--task", "tasks", multiple=True, metavar="TASK", help="Only events of this task; repeatable.")
+@click.option(
+    "--task",
+    "tasks",
+    multiple=True,
+    metavar="TASK",
+    shell_complete=complete_tasks,
+    help="Only events of this task; repeatable.",
+)
 @click.option(
     "--type",
     "types",

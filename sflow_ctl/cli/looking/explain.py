@@ -8,6 +8,7 @@ import msgspec
 
 from protocol.errors import ExitStatus
 from sflow_ctl.cli.closing import print_cause
+from sflow_ctl.cli.options.completing import complete_words
 from sflow_ctl.cli.options.run_option import output_dir_option, state_text
 from sflow_ctl.cli.options.run_words import run_and_tasks
 from sflow_ctl.cli.terminal.columns import display_path
@@ -30,6 +31,7 @@ class ExplainedTask(msgspec.Struct, frozen=True, kw_only=True):
     """One task of `explain --json`."""
 
     explanation: Explanation
+    """Why it is as it is."""
     log: str | None
     """The path of the log that has the evidence."""
     log_tail: tuple[str, ...]
@@ -42,19 +44,23 @@ class ExplainReport(msgspec.Struct, frozen=True, kw_only=True):
     version: int = 1
     """The version of this format; it grows when a field changes its meaning."""
     run_id: str
+    """The id of the run."""
     directory: str
+    """Its run directory, absolute."""
     liveness: Liveness
+    """As in `status --json`."""
     text: str
     """The state of the run as a sentence."""
     tasks: tuple[ExplainedTask, ...]
+    """Those that were named, else those that wait, are not ready, or did not complete; 20 at most."""
     left_out: int
     """Tasks that would be explained as well, but for their number."""
     next: tuple[str, ...]
-    """Commands to go on with."""
+    """Commands that help further."""
 
 
 @click.command(name="explain")
-@click.argument("words", nargs=-1, metavar="[RUN] [TASK]...")
+@click.argument("words", nargs=-1, metavar="[RUN] [TASK]...", shell_complete=complete_words)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @output_dir_option
 def explain_(words: tuple[str, ...], as_json: bool, output_dir: Path) -> int:
@@ -98,6 +104,20 @@ def explain_(words: tuple[str, ...], as_json: bool, output_dir: Path) -> int:
     if commands and (ended is None or names or ended.cause is None):
         print_line("\n".join(next_lines(commands)))
     return int(ExitStatus.OK)
+
+
+def explained_text(reader: RunReader) -> str:
+    """Return what the command prints of a whole run, for a report that is read elsewhere."""
+    run, ended = run_now(reader), reader.summary()
+    lines = [state_text(reader, ended)]
+    if ended is not None and ended.cause is not None:
+        lines.append(f"first cause: {ended.cause.text}")
+    chosen = [task.name for task in reader.plan.tasks if needs_a_word(run, task)]
+    for name in chosen[:MAX_TASKS]:
+        lines += _lines(_with_log(reader, explain(run, name)))
+    if len(chosen) > MAX_TASKS:
+        lines.append(f"... and {len(chosen) - MAX_TASKS} more")
+    return "\n".join(lines)
 
 
 def run_now(reader: RunReader) -> RunFactsNow:
@@ -153,7 +173,7 @@ def _lines(one: ExplainedTask) -> list[str]:
 
 
 def _next(reader: RunReader, run: RunFactsNow, ended: Summary | None, chosen: list[str]) -> list[str]:
-    """Return the commands that help on."""
+    """Return the commands that help further."""
     where = display_path(reader.directory)
     started = [name for name in chosen if run.state.tasks[name].attempts]
     logs = [f"sflow-ctl logs --run {where} {started[0]}"] if len(started) == 1 else []

@@ -8,6 +8,7 @@ import msgspec
 
 from protocol.errors import ExitStatus, UsageError
 from protocol.text.listing import listed
+from sflow_ctl.cli.options.completing import complete_words
 from sflow_ctl.cli.options.run_option import ended_text, output_dir_option, watch_run
 from sflow_ctl.cli.options.run_words import run_and_tasks, seconds
 from sflow_ctl.cli.terminal.columns import display_path
@@ -38,8 +39,11 @@ class WaitedTask(msgspec.Struct, frozen=True, kw_only=True):
     """A task that was waited for."""
 
     task: str
+    """The concrete task."""
     state: TaskState
+    """Its state now."""
     exit_status: int | None
+    """Its status as `wait` returns it; null while it may still run."""
 
 
 class WaitReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,11 +52,15 @@ class WaitReport(msgspec.Struct, frozen=True, kw_only=True):
     version: int = 1
     """The version of this format; it grows when a field changes its meaning."""
     run_id: str
+    """The id of the run."""
     directory: str
+    """Its run directory, absolute."""
     waited_for: Goal
+    """What `--for` said."""
     is_met: bool
     """The run or the tasks have ended, or are ready, as was waited for."""
     is_timed_out: bool
+    """The `--timeout` was over before."""
     exit_status: int
     """Of `wait`."""
     outcome: Outcome | None
@@ -71,7 +79,7 @@ class _Answer(msgspec.Struct, frozen=True):
 
 
 @click.command()
-@click.argument("words", nargs=-1, metavar="[RUN] [TASK]...")
+@click.argument("words", nargs=-1, metavar="[RUN] [TASK]...", shell_complete=complete_words)
 @click.option(
     "--for",
     "goal",

@@ -28,13 +28,14 @@ def output_dir_option(command: F) -> F:
     option = click.option(
         "--output-dir",
         type=click.Path(path_type=Path),
-        callback=lambda _context, _parameter, given: given or _output_directory(),
+        callback=lambda _context, _parameter, given: given or output_directory_of_settings(),
         help="Parent of run directories. Default: your settings', else sflow_output.",
     )
     return option(command)
 
 
-def _output_directory() -> Path:
+def output_directory_of_settings() -> Path:
+    """Return the parent of run directories where no option names it. Raises: SpecError."""
     from sflow_ctl.runtime.files.settings_files import OUTPUT_DIRECTORY, output_directory, settings_layers
 
     return output_directory(settings_layers({}, os.environ).without_workflow(), Path(OUTPUT_DIRECTORY))

@@ -9,6 +9,7 @@ from sflow_ctl.core.actions.stopping import begin_stop, end_step_parts, lift_fen
 from sflow_ctl.core.actions.transitions import release
 from sflow_ctl.core.commands import AbandonNode, AcceptAgent
 from sflow_ctl.core.effects import Effects
+from sflow_ctl.core.gpu_groups import NodeGroups
 from sflow_ctl.core.model.phase import RunPhase
 from sflow_ctl.core.model.rank_specs import rank_specs
 from sflow_ctl.core.model.run import Run
@@ -27,6 +28,7 @@ def accept_agent(run: Run, out: Effects, hello: Hello, clock_ahead_ns: int) -> b
     node.clock_ahead_ns = clock_ahead_ns if abs(clock_ahead_ns) > CLOCKS_AGREE_NS else 0
     node.shares_run_directory = hello.shares_run_directory
     run.awaited.discard(hello.node)
+    run.ledger.topology.nodes[hello.node] = NodeGroups.of(hello.inventory.gpus)
     is_restarted = node.has_joined and hello.agent_incarnation != node.agent_incarnation
     node.is_up = node.has_joined = True
     run.windows.forget(hello.node)  # what the agent does not have is ordered anew
@@ -91,6 +93,8 @@ def _use_spare(run: Run, out: Effects, lost: int) -> bool:
     if spare is None:
         return False
     run.nodes[spare].is_held = False
+    if not run.nodes[spare].has_joined:
+        run.awaited.add(spare)
     left = sum(node.is_held and not node.is_gone for node in run.nodes)
     out.warn(explanations.spare_used(run.node_names[lost], run.node_names[spare], left))
     return True

@@ -7,6 +7,7 @@ from msgspec import Struct, field
 
 from protocol.ids import RankId
 from protocol.messages.rank_spec import RankSpec
+from sflow_ctl.core.gpu_groups import Topology
 from sflow_ctl.core.model.task import Task
 from sflow_ctl.plan.assignment import place_view
 from sflow_ctl.plan.model import Placement, Plan, PlannedNode
@@ -31,6 +32,7 @@ class GpuLedger:
             node.index: None if node.gpus is None else (1 << node.gpus) - 1 for node in nodes
         }
         self._capacity = {node.index: node.gpus for node in nodes}
+        self.topology = Topology()
 
     def take(self, placement: Placement, is_up: Callable[[int], bool]) -> Placement | None:
         """The fixed placement now taken for `placement`, or None when there is no room at present."""
@@ -49,7 +51,7 @@ class GpuLedger:
         for node in placement.nodes:
             if not is_up(node):
                 continue
-            lowest = self._lowest(node, wanted)
+            lowest = self._chosen(node, placement)
             if lowest is None:
                 continue
             # Every node of a task gets the same indices, as the format promises.
@@ -77,7 +79,7 @@ class GpuLedger:
                 break
             shared |= {both for other in shared if (both := one & other).bit_count() >= wanted}
         for common in sorted(shared):
-            mask = _lowest_of(common, wanted)
+            mask = self._of_free(nodes[0], common, placement)
             group = [node for node in nodes if self._has(node, mask)][:count]
             if len(group) == count:
                 self._take(tuple(group), mask)
@@ -139,14 +141,23 @@ class GpuLedger:
             if free is not None:
                 self._free[node] = free & ~mask
 
-    def _lowest(self, node: int, count: int) -> int | None:
-        free = self._free[node]
+    def _chosen(self, node: int, placement: Placement) -> int | None:
+        """Return the GPUs of a node that a flexible placement would get there; None without enough of them."""
+        free, count = self._free[node], placement.gpus_per_node
         if free is None:
             lost = self.lost.get(node, 0)
             return _lowest_of(~lost & ((1 << (count + lost.bit_length())) - 1), count)
         if free.bit_count() < count:
             return None
-        return _lowest_of(free, count)
+        return self._of_free(node, free, placement)
+
+    def _of_free(self, node: int, free: int, placement: Placement) -> int:
+        """Return the GPUs that a placement gets of these: the lowest ones unless it says which would be better."""
+        if placement.pack == "none" and placement.near == "none":
+            return _lowest_of(free, placement.gpus_per_node)
+        groups = self.topology.of(node)
+        is_near_card = placement.near == "nic"
+        return groups.choose(free, placement.gpus_per_node, placement.pack, is_near_card=is_near_card)
 
 
 class ClaimLedger(Struct):

@@ -27,6 +27,7 @@ from sflow_ctl.format.schema.results import Metric, Output, Success, SuccessFile
 from sflow_ctl.format.schema.tasks import (
     Dependency,
     File,
+    GpuChoice,
     Gpus,
     Launcher,
     Nodes,
@@ -41,8 +42,8 @@ from sflow_ctl.format.schema.values import VERSION, Flag, IntExpr, Part, Time
 
 __all__ = [
     "ARTIFACT_FIELDS", "BACKEND_FIELDS", "CHOICES", "CONTAINER_ENGINES", "OPERATOR_FIELDS", "VERSION", "Artifact",
-    "Backend", "Condition", "CustomScope", "Dependency", "DockerHost", "Document", "Exec", "File", "Flag", "GpuScope",
-    "Gpus", "Hang", "Http", "IntExpr", "Launcher", "LogWatch", "Metric", "Monitor", "MonitorGpus", "MonitorNodes",
+    "Backend", "Condition", "CustomScope", "Dependency", "DockerHost", "Document", "Exec", "File", "Flag", "GpuChoice",
+    "GpuScope", "Gpus", "Hang", "Http", "IntExpr", "Launcher", "LogWatch", "Metric", "Monitor", "MonitorGpus", "MonitorNodes",
     "MonitorReport", "MonitorResources", "MonitorScope", "MonitorScopes", "MonitorWindow", "Nodes", "Operator",
     "Output", "Part", "Ports", "Probe", "Probes", "Replicas", "Resources", "Restart", "Result", "ResultPattern",
     "Retries", "ServedPort", "Settings", "Signature", "SiteFile", "Stop", "Storage", "Success", "SuccessFile",

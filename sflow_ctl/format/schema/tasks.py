@@ -11,7 +11,7 @@ from sflow_ctl.format.schema.probes import Probe, Probes
 from sflow_ctl.format.schema.results import Output, Success
 from sflow_ctl.format.schema.uploads import Result, Upload
 from sflow_ctl.format.schema.values import COUNT, ONE, REGEXES, Flag, IntExpr, Part, Time
-from sflow_ctl.plan.words import OnFailure, OnNodeLost, ReleaseAfter, Until
+from sflow_ctl.plan.words import Near, OnFailure, OnNodeLost, Pack, ReleaseAfter, Until
 
 
 class Nodes(Part, frozen=True, kw_only=True):
@@ -52,6 +52,15 @@ class Resources(Part, frozen=True, kw_only=True):
     """Which nodes, or how many; a number is short for `{count: NUMBER}`."""
     gpus: Annotated[Gpus, COUNT] | None = None
     """How many GPUs; a number is short for `{count: NUMBER}`. Without it a task sees every GPU of the job."""
+
+
+class GpuChoice(Part, frozen=True, kw_only=True):
+    """Which GPUs of a node a task should get, by what the nodes' agents report. Where none of them fit it gets others."""
+
+    pack: Pack = "none"
+    """`nvlink`: GPUs that reach each other over NVLink; `numa`: GPUs of one NUMA node; `none`: the lowest free numbers."""
+    near: Near = "none"
+    """`nic`: GPUs that have an InfiniBand or RoCE card near, whose names the task finds in `SFLOW_TASK_NICS`."""
 
 
 class Replicas(Part, frozen=True, kw_only=True):
@@ -150,6 +159,9 @@ class Task(Part, frozen=True, kw_only=True, rename={"finally_": "finally", "with
     `services_up` while services still run."""
     resources: Resources | None = None
     """Nodes and GPUs that the task needs. Default: all nodes of its backend."""
+    placement: GpuChoice | None = None
+    """Which of a node's GPUs the task should get. They are chosen when it is ready to start, as are those of all tasks on its
+    backend then. Default: the plan says which, from the lowest numbers on."""
     replicas: Annotated[Replicas, COUNT] | None = None
     """Copies of the task; a number is short for `{count: NUMBER}`."""
     retries: Annotated[Retries, COUNT] | None = None

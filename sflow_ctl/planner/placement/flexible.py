@@ -79,7 +79,14 @@ def flexible(available: BackendNodes, request: PlacementRequest) -> Placement:
         what = f'task "{request.task}" asks for {asked} on each of {wanted} nodes, only {len(able)} of them have that many'
         raise UnplannableError("gpus-do-not-fit", what, path=("resources", "gpus", "count"))
     spares = available.spares_with(per_node) if chosen is None else ()
-    return Placement(nodes=(*able, *spares), is_flexible=True, node_count=wanted, gpus_per_node=per_node)
+    return Placement(
+        nodes=(*able, *spares),
+        is_flexible=True,
+        node_count=wanted,
+        gpus_per_node=per_node,
+        pack=request.pack,
+        near=request.near,
+    )
 
 
 def _pinned_when_free(

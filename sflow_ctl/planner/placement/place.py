@@ -24,7 +24,8 @@ def place_all(
     Requests come in the order in which they are placed.
     """
     results: list[Placement | UnplannableError] = []
-    for request in requests:
+    is_late = not available.is_strict and any(request.is_choosy for request in requests)
+    for request in () if is_late else requests:
         if request.is_apart:
             results.append(flexible_or_problem(available, request))
             continue
@@ -36,7 +37,7 @@ def place_all(
             if not available.is_strict:
                 break
             results.append(_no_room(available, request))
-    if len(results) == len(requests):
+    if not is_late and len(results) == len(requests):
         return results
     available.loads = [{} for _ in available.capacities]
     available.notes.clear()

@@ -2,7 +2,7 @@
 
 from msgspec import Struct, field
 
-from sflow_ctl.plan.words import Compat
+from sflow_ctl.plan.words import Compat, Near, Pack
 from sflow_ctl.planner.placement.books import Book, Claimant, CursorBook, NodeClaims, TimeBook
 
 
@@ -24,11 +24,19 @@ class PlacementRequest(Struct, frozen=True, kw_only=True):
     """The task takes no GPUs, and others use its address: its nodes must be known before anything starts."""
     is_apart: bool = False
     """The task runs when all others have ended, so it takes nothing from them."""
+    pack: Pack = "none"
+    near: Near = "none"
+    """Which GPUs would be best, as the nodes report them: those are chosen when the task is ready."""
     gpu_indices: tuple[int, ...] | None = None
     """The numbers of its GPUs on each node, in the order in which it sees them."""
     claims_nodes: bool = False
     """Keeps its nodes from other tasks that ask for nodes."""
     claimant: Claimant = Claimant()
+
+    @property
+    def is_choosy(self) -> bool:
+        """Return whether it matters which GPUs it gets."""
+        return self.pack != "none" or self.near != "none"
 
 
 class NoRoomError(Exception):

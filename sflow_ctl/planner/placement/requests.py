@@ -5,7 +5,7 @@ Reads what each task asks for; the placement itself is in `place.py`, the check 
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 from msgspec import Struct
@@ -201,6 +201,7 @@ def _request(one: Expanded, replica: Replica, value: Callable[[Any], Any]) -> Pl
     task = one.task
     resources = task.resources
     is_apart = bool(task.finally_)
+    pack, near = _choice(task, "pack"), _choice(task, "near")
     if resources is None:
         return PlacementRequest(
             task=replica.name,
@@ -232,10 +233,28 @@ def _request(one: Expanded, replica: Replica, value: Callable[[Any], Any]) -> Pl
         gpus=count,
         gpu_indices=gpu_indices,
         claims_nodes=nodes.release_after is not None,
+        pack=pack,
+        near=near,
         is_shared=gpus is not None and at(("resources", "gpus", "shared"), as_flag, value(gpus.shared)),
         is_fixed=bool(task.leased_ports) and gpus is None and not is_apart,
         is_apart=is_apart,
     )
+
+
+def _choice(task: schema.Task, name: Literal["pack", "near"]) -> Any:
+    """Return a word of the task's `placement`. Raises: UnplannableError for a task that has no GPUs to choose."""
+    if task.placement is None or (word := getattr(task.placement, name)) == "none":
+        return "none"
+    gpus = task.resources.gpus if task.resources is not None else None
+    path = ("placement", name)
+    if gpus is None:
+        what = f'task "{task.name}": placement.{name} says which GPUs it should have, and it asks for none'
+        raise UnplannableError("no-gpus-to-choose", what, "add resources.gpus, or remove placement", path)
+    if gpus.indices is not None or gpus.shared:
+        that = "resources.gpus.indices names its GPUs" if gpus.indices is not None else "it shares GPUs"
+        what = f'task "{task.name}": placement.{name} has no effect: {that}'
+        raise UnplannableError("no-gpus-to-choose", what, "remove one of them", path)
+    return word
 
 
 class Numbers(NamedTuple):

@@ -44,10 +44,13 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
     """Why one task is as it is."""
 
     task: str
+    """The concrete task."""
     state: TaskState
+    """Its state."""
     headline: str
     """The task and its state as a sentence."""
     because: tuple[Because, ...] = ()
+    """The reasons, the first cause first."""
     needs_log: bool = False
     """The end of its log is evidence."""
     rank: int | None = None

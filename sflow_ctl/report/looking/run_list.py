@@ -52,6 +52,7 @@ class JobEntry(msgspec.Struct, frozen=True, kw_only=True):
     """A Slurm job of this user in which no known run is."""
 
     job_id: str
+    """Slurm's number of the job."""
     name: str
     """The job's name."""
     state: str
@@ -68,7 +69,7 @@ class RunList(msgspec.Struct, frozen=True, kw_only=True):
     version: int = 1
     """The version of this format; it grows when a field changes its meaning."""
     runs: tuple[RunEntry, ...]
-    """The newest first."""
+    """The newest first: live ones and those that died within a day; all with `-a`."""
     jobs: tuple[JobEntry, ...]
     """Slurm jobs that wait, or in which no known run is."""
     jobs_problem: str = ""

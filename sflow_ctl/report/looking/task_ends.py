@@ -21,11 +21,11 @@ def task_exit_status(record: TaskRecord) -> int | None:
         return int(ExitStatus.TIME_LIMIT)
     if record.state is TaskState.LOST:
         return int(ExitStatus.INFRASTRUCTURE)
-    word = record.reason.word if record.reason is not None else ""
-    if record.state is TaskState.CANCELLED and word == "interrupted":
-        return int(ExitStatus.INTERRUPTED)
     if record.signal is not None:
         return SIGNAL_BASE + record.signal
+    word = record.reason.word if record.reason is not None else ""
+    if record.state is TaskState.CANCELLED and word == "interrupted" and not record.attempts:
+        return int(ExitStatus.INTERRUPTED)
     return record.exit_code or int(ExitStatus.RUN_FAILED)
 
 

@@ -15,7 +15,7 @@ from functools import partial
 import zmq
 
 from protocol.diagnosis.signatures import Signature
-from protocol.errors import MalformedMessageError
+from protocol.errors import LaunchError, MalformedMessageError
 from protocol.ids import RankId
 from protocol.machine.loop_watch import Standstill
 from protocol.messages.facts import Goodbye, Hello
@@ -25,7 +25,7 @@ from protocol.messages.packets import FromAgentPacket
 from protocol.session.codec import decode_from_agent
 from protocol.session.packing import packed
 from sflow_ctl.core.events import AgentJoined, AgentLost, MessageReceived, NodeCleared, SchedulerEvent
-from sflow_ctl.runtime.descriptors import allow_many
+from sflow_ctl.runtime.descriptors import MORE_FILES, allow_many, too_few
 from sflow_ctl.runtime.fleet.admission import Admission, version_mismatch
 from sflow_ctl.runtime.fleet.keys import RunKeys
 from sflow_ctl.runtime.fleet.listeners import Listeners, OpenPort
@@ -61,8 +61,10 @@ class FleetLink:
         self.counters: Counter[str] = Counter()
         self.incarnation = incarnation
         self.times, self.lost_after_s, self.still_after_s = times, times.lost_after_s, times.still_after_s
-        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         allow_many()
+        if problem := too_few(len(keys.agents)):
+            raise LaunchError.of("too-few-files", problem, hint=MORE_FILES)
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self.listeners = Listeners()
         self._auth = Authenticator(self._context)
         self.admission = Admission(keys, self._auth)
@@ -104,7 +106,7 @@ class FleetLink:
         events: list[SchedulerEvent] = []
         with self._lock:
             self._auth.answer_all()
-            for frames in self._control.receive():
+            for frames in self._control.receive(len(self.peers)):
                 self._take(frames, now, events)
         return events
 
@@ -140,18 +142,7 @@ class FleetLink:
             return
         with self._lock:
             peer.begin_session(*peer.hello_from)
-        welcome = Welcome(
-            session=session,
-            incarnation=self.incarnation,
-            kill=kill,
-            heartbeat_s=HEARTBEAT_S,
-            orphan_grace_s=self.times.orphan_grace_s,
-            signatures=self.signatures,
-            secrets=self.secrets,
-            monitoring=self.monitoring,
-            controller_pid=os.getpid(),
-        )
-        peer.outbox = [welcome]
+        peer.outbox = [_welcome(self, session, kill)]
         self._dirty.add(node)
 
     def abandon(self, node: int, reason: str) -> None:
@@ -185,6 +176,7 @@ class FleetLink:
                     self._control.send_to(peer, frame, now)
             elif peer.channel.owes_ack and not holds_acks:
                 self._control.put(peer, peer.channel.heartbeat(), now)
+            peer.channel.holds_acks = True  # what arrives now is not recorded before the next call
         self._dirty = {node for node in self._dirty if holds_spawns and self.peers[node].outbox}
 
     def next_wakeup(self) -> float:
@@ -340,3 +332,11 @@ class FleetLink:
         peer.hello_from = (routing_id, hello.session)
         clock_ahead_ns = time.time_ns() - hello.sent_at_ns if hello.sent_at_ns else 0
         events.append(AgentJoined(hello=hello, clock_ahead_ns=clock_ahead_ns))
+
+
+def _welcome(link: FleetLink, session: str, kill: tuple[RankId, ...]) -> Welcome:
+    return Welcome(
+        session=session, incarnation=link.incarnation, kill=kill,
+        heartbeat_s=HEARTBEAT_S, orphan_grace_s=link.times.orphan_grace_s, signatures=link.signatures,
+        secrets=link.secrets, monitoring=link.monitoring, controller_pid=os.getpid(),
+    )  # fmt: skip

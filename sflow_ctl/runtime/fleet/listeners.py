@@ -107,7 +107,10 @@ class Listeners:
                 with contextlib.suppress(zmq.ZMQError):
                     listener.owner.unbind(listener.port.endpoint)
             self._reserve.release()
-        elif not is_short and self._is_closed:
+        if self._is_closed:
+            for listener in self._all:
+                _turn_away(listener.port)
+        if self._is_closed and not is_short:
             reopened = [self._reopen(listener) for listener in self._all]
             self._is_closed = not all(reopened)
             self._reserve.fill()
@@ -170,6 +173,14 @@ def _open(host: str, number: int) -> OpenPort:
         port.setblocking(False)
         shown = f"[{host}]" if ":" in host else host
         return OpenPort(f"tcp://{shown}:{number}", port.detach())
+
+
+def _turn_away(port: OpenPort) -> None:
+    """Close the connections that wait: all at once, they would take the next descriptors that are free. Agents dial again."""
+    with socket.socket(fileno=os.dup(port.descriptor)) as listening, contextlib.suppress(OSError):
+        for _ in range(BACKLOG):
+            connection, _ = listening.accept()
+            connection.close()
 
 
 def _accept(listener: _Listener) -> None:

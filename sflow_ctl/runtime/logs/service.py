@@ -121,8 +121,7 @@ class OutputService:
         self._intake = LogIntake(*parts, earlier, followed)
         self._commands: deque[Change | _Expect | _Rotate | _Say | _Waiting | _Search | _NodeLost] = deque()
         self._matched: deque[tuple[int, LogMatched]] = deque()
-        self._completed: deque[RankId] = deque()
-        self._notes: deque[str] = deque()
+        self._completed, self._notes = deque[RankId](), deque[str]()
         self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._done_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._is_woken = False

@@ -33,7 +33,7 @@ class Peer(Struct):
     def begin_session(self, routing_id: bytes, session: str) -> None:
         """Begin the session that a hello from this connection asked for."""
         self.routing_id, self.session, self.hello_from = routing_id, session, None
-        self.channel, self.standstill = Channel(), MOVES
+        self.channel, self.standstill = Channel(holds_acks=True), MOVES
         self.has_joined = True
 
 

@@ -120,15 +120,12 @@ class Controller:
         self._common = common
         self._job_clock = job_clock
         self._monitor = monitor
-        self.state = state
-        """Folded from the transitions, as every viewer does it."""
-        self.outputs = OutputCollector(directory.path)
-        self.progress = RunProgress(self.state, journal, log, output, summary)
-        self.summary = summary
+        self.state = state  # folded from the transitions, as every viewer does it
+        self.summary, self.outputs = summary, OutputCollector(directory.path)
+        self.progress = RunProgress(state, journal, log, output, summary)
         self._snapshots = SnapshotWriter(directory.path, journal, state)
-        self._nodes = NodeBook(
-            [node.name for node in scheduler.plan.nodes], common.spool_directory is not None
-        )
+        spools = common.spool_directory is not None
+        self._nodes = NodeBook([node.name for node in scheduler.plan.nodes], spools)
         self._logs = LogWaits(output, link, self._nodes)
         self._hand_over = hand_over
         self.takeover: TakeoverWatch | None = None

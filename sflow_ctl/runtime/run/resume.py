@@ -69,6 +69,8 @@ class PriorRun(Struct, frozen=True):
     """This process's claim on the run; None for a run that has completed or is only read."""
     last_changes: dict[str, Change]
     """The last change of state of each task that has one."""
+    is_killed: bool = False
+    """Its last controller has left no summary: its supervisor was killed with it, or its machine."""
 
     @property
     def incarnation(self) -> int:
@@ -129,6 +131,7 @@ def prior_run(
         timeline,
         claim,
         last_changes,
+        is_killed=reader.summary() is None,
     )
 
 

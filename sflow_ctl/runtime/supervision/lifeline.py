@@ -46,7 +46,9 @@ class Lifeline:
         fcntl.fcntl(self.fileno, fcntl.F_SETOWN, os.getpid())
         fcntl.fcntl(self.fileno, fcntl.F_SETSIG, SUPERVISOR_DIED)
         fcntl.fcntl(self.fileno, fcntl.F_SETFL, os.O_ASYNC | os.O_NONBLOCK)
-        signal.pthread_sigmask(signal.SIG_SETMASK, birth.mask)
+        # One that takes over is stopped when it knows what to stop: `release_signals`.
+        held = STOPS_A_RUN if birth.death is not None else ()
+        signal.pthread_sigmask(signal.SIG_SETMASK, {*birth.mask, *held})
 
     @property
     def fileno(self) -> int:

@@ -83,7 +83,12 @@ def supervise() -> Birth:
     waited = [int(number) for number in (*FORWARDED, signal.SIGCHLD, signal.SIGIO)]
     if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
         waited.remove(signal.SIGHUP)  # nohup
-    mask = frozenset(int(number) for number in signal.pthread_sigmask(signal.SIG_BLOCK, waited))
+    blocked = {
+        *waited,
+        *range(FIRST, FIRST + len(FORWARDED)),
+        SUPERVISOR_DIED,
+    }  # a controller has no handlers at first
+    mask = frozenset(int(number) for number in signal.pthread_sigmask(signal.SIG_BLOCK, blocked))
     try:
         return _Supervisor(waited, mask).run()
     except OSError:

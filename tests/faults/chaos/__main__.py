@@ -20,7 +20,8 @@ import msgspec
 
 from tests.faults.chaos import local_site, workload
 from tests.faults.chaos.rounds import RoundRunner
-from tests.faults.chaos.schedule import KINDS, decide
+from tests.faults.chaos.schedule import LOCAL_KINDS, RIG_KINDS, decide
+from tests.faults.chaos.site import Site
 
 ROUND_WITHIN_S = 900.0
 
@@ -56,7 +57,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=0, help="run this many rounds instead")
     parser.add_argument("--rig", action="store_true", help="run in jobs of the Slurm rig")
     parser.add_argument("--short", action="store_true", help="smaller workflows with fewer faults")
-    parser.add_argument("--kinds", default=",".join(KINDS), help="only these faults, separated by commas")
+    parser.add_argument("--kinds", default="", help="only these faults, separated by commas")
     parser.add_argument("--go-on", action="store_true", help="continue after a violation")
     parser.add_argument("--keep", action="store_true", help="keep the directories of all rounds")
     parser.add_argument("--directory", type=Path, help="where directories of rounds are made")
@@ -80,7 +81,7 @@ def _round(options: argparse.Namespace, seed: int) -> bool:
     if status == 0 and not options.keep:
         shutil.rmtree(directory, ignore_errors=True)
     elif status != 0:
-        kinds = "" if options.kinds == ",".join(KINDS) else f" --kinds={options.kinds}"
+        kinds = f" --kinds={options.kinds}" if options.kinds else ""
         more = f"{' --short' * options.short}{' --rig' * options.rig}{kinds}"
         print(f"  kept: {directory}; again: python -m tests.faults.chaos --seed={seed} --rounds=1{more}")
     return status == 0
@@ -89,10 +90,17 @@ def _round(options: argparse.Namespace, seed: int) -> bool:
 def _inside(options: argparse.Namespace) -> int:
     """Run the round of a seed in this process."""
     directory: Path = options.inside
-    chosen = decide(options.seed, tuple(options.kinds.split(",")), is_short=options.short)
+    kinds = tuple(options.kinds.split(",")) if options.kinds else RIG_KINDS if options.rig else LOCAL_KINDS
+    chosen = decide(options.seed, kinds, is_short=options.short)
     (directory / "schedule.json").write_bytes(msgspec.json.format(msgspec.json.encode(chosen)))
-    site = local_site.LocalSite(chosen, directory)
-    workload.write(chosen, directory / "record", directory / "w.yaml", "type: local")
+    site: Site
+    if options.rig:
+        from tests.faults.chaos.rig_site import BACKEND, RigSite
+
+        site, backend = RigSite(chosen, directory), BACKEND
+    else:
+        site, backend = local_site.LocalSite(chosen, directory), "type: local"
+    workload.write(chosen, directory / "record", directory / "w.yaml", backend)
     log: list[str] = []
 
     def say(text: str) -> None:

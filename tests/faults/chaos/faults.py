@@ -3,7 +3,6 @@
 import contextlib
 import os
 import signal
-import subprocess
 from collections.abc import Callable
 
 from protocol.machine.procfs import parent_of
@@ -13,7 +12,7 @@ from tests.faults.chaos.site import Site
 Repair = Callable[[], None]
 
 
-def carry_out(site: Site, process: "subprocess.Popen[bytes]", fault: Fault) -> tuple[str, Repair | None]:
+def carry_out(site: Site, fault: Fault) -> tuple[str, Repair | None]:
     """Break something; return what was broken, and how it is repaired once the fault's time is over."""
     match fault.kind:
         case "cut" | "reset" | "lossy":
@@ -22,9 +21,12 @@ def carry_out(site: Site, process: "subprocess.Popen[bytes]", fault: Fault) -> t
         case "full-disk":
             site.fill_disk()
             return "the disk", site.free_disk
+        case "power-off":
+            site.power_off(fault.pick)
+            return "a node", None
         case _:
             pass
-    pids = _targets(site, process, fault)
+    pids = _targets(site, fault)
     if fault.kind.startswith("stop"):
         _signal(pids, signal.SIGSTOP)
         return f"pids {pids}", lambda: _signal(pids, signal.SIGCONT)
@@ -33,11 +35,11 @@ def carry_out(site: Site, process: "subprocess.Popen[bytes]", fault: Fault) -> t
     return f"pids {pids}", None
 
 
-def _targets(site: Site, process: "subprocess.Popen[bytes]", fault: Fault) -> list[int]:
+def _targets(site: Site, fault: Fault) -> list[int]:
     what = fault.kind.partition("-")[2]
     match what:
         case "run" | "":
-            return site.runs(process)
+            return site.runs()
         case "controller":
             return site.controllers()
         case "task":

@@ -61,7 +61,7 @@ class LocalSite(Site):
         subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={DISK}", "none", str(disk)], check=True)
         self._fill = disk / "fill"
 
-    def start(self, output: Path, *, is_resume: bool) -> "subprocess.Popen[bytes]":
+    def start(self, output: Path, *, is_resume: bool) -> None:
         chosen = self._round
         what: list[str | Path] = (
             ["--resume", self.run_directory]
@@ -74,7 +74,7 @@ class LocalSite(Site):
             if chosen.spools_logs:
                 options.append(f"--log-spool={self._home / 'spool'}")
         with output.open("ab") as file:
-            return subprocess.Popen(
+            self._process = subprocess.Popen(
                 command("run", *what, *options),
                 cwd=self._home,
                 env={**os.environ, "PYTHONPATH": str(ROOT)},
@@ -84,11 +84,11 @@ class LocalSite(Site):
                 start_new_session=True,
             )
 
-    def status(self, process: "subprocess.Popen[bytes]") -> int | None:
-        return process.poll()
+    def status(self) -> int | None:
+        return self._process.poll()
 
-    def runs(self, process: "subprocess.Popen[bytes]") -> list[int]:
-        return [process.pid] if process.poll() is None else []
+    def runs(self) -> list[int]:
+        return [self._process.pid] if self._process.poll() is None else []
 
     def controllers(self) -> list[int]:
         claim = read_claim(self.run_directory / ".sflow/controller.lock")
@@ -117,6 +117,7 @@ class LocalSite(Site):
         for text in self.left():
             with contextlib.suppress(ValueError, ProcessLookupError):
                 os.kill(int(text.split()[0]), signal.SIGKILL)
+        self._process.wait()
 
     def cut(self, pick: float) -> None:
         """Drop every packet between controller and agents."""
@@ -141,6 +142,9 @@ class LocalSite(Site):
 
     def free_disk(self) -> None:
         self._fill.unlink(missing_ok=True)
+
+    def power_off(self, pick: float) -> None:
+        raise NotImplementedError("local agents share a machine")
 
     def end(self) -> None:
         subprocess.run(["umount", "-l", str(self._home / "disk")], check=False)

@@ -2,7 +2,6 @@
 
 import shutil
 import signal
-import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +12,7 @@ from tests.faults.chaos.schedule import Fault, Round
 from tests.faults.chaos.site import Site
 
 ENDS_WITHIN_S = 150.0
-GONE_AFTER_GRACE_S = 25.0
+GONE_AFTER_GRACE_S = 40.0
 """After the controller's end: what agents get to stop tasks, and a margin for a loaded machine."""
 LOOK_S = 0.02
 
@@ -66,12 +65,12 @@ class RoundRunner:
 
     def _one_run(self, faults: tuple[Fault, ...], *, is_resume: bool) -> tuple[Ended, list[str]]:
         before = self._output.stat().st_size if self._output.exists() else 0
-        process = self._site.start(self._output, is_resume=is_resume)
+        self._site.start(self._output, is_resume=is_resume)
         began = time.monotonic()
         self._say(f"  {'resume' if is_resume else 'run'} with {len(faults)} faults")
         self._was_full = False
-        found = self._follow(process, faults, began)
-        status = self._site.status(process)
+        found = self._follow(faults, began)
+        status = self._site.status()
         took = time.monotonic() - began
         self._say(f"  {took:6.2f} ended with {status}")
         found += self._left()
@@ -83,16 +82,14 @@ class RoundRunner:
         ended = Ended(self._site.run_directory, self._record, status or 0, output, is_excused=is_excused)
         return ended, found
 
-    def _follow(
-        self, process: "subprocess.Popen[bytes]", faults: tuple[Fault, ...], began: float
-    ) -> list[str]:
+    def _follow(self, faults: tuple[Fault, ...], began: float) -> list[str]:
         """Carry out the faults at their times until the run has ended and all is repaired."""
         due: list[tuple[float, int, Fault | None, Callable[[], None] | None]] = [
             (fault.at_s, number, fault, None) for number, fault in enumerate(faults)
         ]
         while True:
             now = time.monotonic() - began
-            is_over = self._site.status(process) is not None
+            is_over = self._site.status() is not None
             if is_over:
                 due = [one for one in due if one[3] is not None]
             for one in sorted(one for one in due if one[0] <= now or is_over):
@@ -102,7 +99,7 @@ class RoundRunner:
                     self._was_full = self._was_full or (is_over and repair == self._site.free_disk)
                     repair()
                 elif fault is not None:
-                    broken, repair = carry_out(self._site, process, fault)
+                    broken, repair = carry_out(self._site, fault)
                     self._say(f"  {now:6.2f} {fault.kind}: {broken}, for {fault.for_s} s")
                     if repair is not None:
                         due.append((now + fault.for_s, number, None, repair))
@@ -111,7 +108,6 @@ class RoundRunner:
             if now > ENDS_WITHIN_S:
                 left = self._site.left()
                 self._site.kill_left()
-                process.wait()
                 return [f"does not end within {ENDS_WITHIN_S:g} s: {left}"]
             time.sleep(LOOK_S)
 

@@ -82,11 +82,14 @@ KINDS: dict[str, int] = {
     "full-disk": 2,
     "interrupt": 1,
     "terminate": 1,
+    "power-off": 3,
 }
 """Every kind of fault, with its weight."""
+LOCAL_KINDS = tuple(kind for kind in KINDS if kind != "power-off")
+RIG_KINDS = tuple(kind for kind in KINDS if kind != "full-disk")
 
 
-def decide(seed: int, kinds: tuple[str, ...] = tuple(KINDS), *, is_short: bool = False) -> Round:
+def decide(seed: int, kinds: tuple[str, ...] = LOCAL_KINDS, *, is_short: bool = False) -> Round:
     """Return the round of a seed; a short one has fewer tasks and faults."""
     dice = random.Random(seed)
     nodes = dice.randint(2, 4)

@@ -1,6 +1,5 @@
 """Where a round of chaos runs: how to start a run there, find its processes, and break what is around them."""
 
-import subprocess
 from abc import ABC, abstractmethod
 from pathlib import Path
 
@@ -12,15 +11,15 @@ class Site(ABC):
         self.run_directory = run_directory
 
     @abstractmethod
-    def start(self, output: Path, *, is_resume: bool) -> "subprocess.Popen[bytes]":
-        """Start `sflow-ctl run`, whose output is appended to a file."""
+    def start(self, output: Path, *, is_resume: bool) -> None:
+        """Start `sflow-ctl run`, whose output is in a file when it has ended."""
 
     @abstractmethod
-    def status(self, process: "subprocess.Popen[bytes]") -> int | None:
+    def status(self) -> int | None:
         """Return the exit status of `sflow-ctl run`, -9 if it was killed; None while it runs."""
 
     @abstractmethod
-    def runs(self, process: "subprocess.Popen[bytes]") -> list[int]:
+    def runs(self) -> list[int]:
         """Return the first process of `sflow-ctl run`, while it lives."""
 
     @abstractmethod
@@ -45,7 +44,7 @@ class Site(ABC):
 
     @abstractmethod
     def kill_left(self) -> None:
-        """Kill what is left of the run."""
+        """Kill what is left of the run; return when it has ended."""
 
     @abstractmethod
     def cut(self, pick: float) -> None:
@@ -70,6 +69,10 @@ class Site(ABC):
     @abstractmethod
     def free_disk(self) -> None:
         """Make room again."""
+
+    @abstractmethod
+    def power_off(self, pick: float) -> None:
+        """Let a node vanish with all that runs there, until the next start."""
 
     @abstractmethod
     def end(self) -> None:

@@ -1,7 +1,5 @@
 """Runs of every kind, shared by the tests of the commands that look at them."""
 
-import os
-import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -57,7 +55,7 @@ def ended(tmp_path: Path) -> Run:
 
 @pytest.fixture
 def killed(live: Run) -> Run:
-    """A run whose controller, and every other process of it, was killed."""
+    """A run whose supervisor and controller were killed; its agent has ended its tasks since."""
     kill_controller(live)
     return live
 
@@ -68,6 +66,6 @@ def kill() -> Callable[[Run], None]:
 
 
 def kill_controller(run: Run) -> None:
-    os.kill(run.process.pid, signal.SIGKILL)
+    run.kill_both()
     run.process.wait()
     nothing_left(run)

@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import signal
 import time
 from pathlib import Path
 
@@ -79,12 +78,13 @@ def test_ux_04_a_run_whose_controller_was_killed_has_died(tmp_path: Path) -> Non
     run = Run.start(SERVICE, tmp_path, run_id="dead")
     try:
         run.wait_for("a", "running")
-        os.kill(run.process.pid, signal.SIGKILL)
+        pid = run.controller
+        run.kill_both()
         run.process.wait()
         nothing_left(run)
         found = entries(tmp_path)["dead"]
         assert (found["state"], found["counts"]) == ("died", {"lost": 1})
-        assert f"pid {run.process.pid}" in str(found["text"])
+        assert f"pid {pid}" in str(found["text"])
         assert "is gone" in sflow_ctl("ps", cwd=tmp_path).stdout
     finally:
         run.kill()

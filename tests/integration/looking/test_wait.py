@@ -72,6 +72,20 @@ def test_a_killed_controller_ends_the_wait(live: Run, tmp_path: Path, kill: Call
     assert (status, report["tasks"][0]["state"]) == (3, "lost")
 
 
+def test_a_controller_that_is_replaced_does_not_end_the_wait(live: Run, tmp_path: Path) -> None:
+    waiting = subprocess.Popen(
+        command("wait", "live", "srv"), cwd=tmp_path, stdout=subprocess.PIPE, text=True
+    )
+    first = live.kill_controller()
+    wait_until(lambda: live.controller != first, "another controller")
+    wait_until(lambda: any(entry.incarnation == 2 for entry in live.entries()), "it has taken over")
+    live.process.terminate()
+    assert live.finish()[0] == 143
+    assert waiting.communicate(timeout=60)[0].startswith("srv: cancelled, exit status ")
+    assert waiting.returncode == 143
+    assert "took over" in sflow_ctl("events", "live", "--type", "run", cwd=tmp_path).stdout
+
+
 def test_a_summary_that_appears_late_still_decides(ended: Run, tmp_path: Path) -> None:
     summary, hidden = ended.directory / ".sflow/summary.json", tmp_path / "hidden"
     summary.rename(hidden)

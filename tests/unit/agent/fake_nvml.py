@@ -38,6 +38,10 @@ class FakeGpu:
     """By place; None for a GPU that is not in MIG mode."""
     ids: tuple[int, int] = (0, 0)
     """Of an instance: GPU instance, compute instance."""
+    bus: str = ""
+    """Its PCI name."""
+    linked: tuple[str, ...] = ()
+    """The GPUs that NVLink connects it with."""
     percent: int = 0
     """Of the last sample in which it computed."""
 
@@ -47,6 +51,13 @@ class FakeUse:
     """The answer of nvmlDeviceGetUtilizationRates."""
 
     gpu: int
+
+
+@dataclass
+class FakeBus:
+    """The answer of nvmlDeviceGetPciInfo."""
+
+    busId: str  # noqa: N815 - NVML's own name
 
 
 @dataclass
@@ -97,6 +108,14 @@ class FakeNvml:
         if found is None:
             raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_FOUND)
         return _asked(found, "handle")
+
+    def nvmlDeviceGetPciInfo(self, gpu: FakeGpu) -> FakeBus:  # noqa: N802
+        return FakeBus(_asked(gpu, "bus").bus)
+
+    def nvmlDeviceGetP2PStatus(self, one: FakeGpu, other: FakeGpu, _what: int) -> int:  # noqa: N802
+        _asked(one, "links")
+        is_linked = other.uuid in one.linked or one.uuid in other.linked
+        return int(pynvml.NVML_P2P_STATUS_OK if is_linked else pynvml.NVML_P2P_STATUS_NOT_SUPPORTED)
 
     def nvmlEventSetCreate(self) -> object:  # noqa: N802
         return object()

@@ -191,7 +191,7 @@ def test_facts_that_a_gpu_does_not_have_are_not_errors(here: Path, monkeypatch: 
     silent = dict.fromkeys(("name", "memory", "mig"), pynvml.NVML_ERROR_NOT_SUPPORTED)
     silent["processes"] = pynvml.NVML_ERROR_FUNCTION_NOT_FOUND
     seen = view(here, monkeypatch, machine(FakeGpu(A, errors=silent)), {})
-    assert seen.gpus == (Gpu(index=0, uuid=A),)
+    assert seen.gpus == (Gpu(index=0, uuid=A, domain=0),)
     assert seen.problems == ()
 
 
@@ -204,7 +204,7 @@ def test_memory_and_its_users(here: Path, monkeypatch: pytest.MonkeyPatch) -> No
         GpuUser(pid=os.getpid(), owner=owner, program=program, memory_bytes=3 * GIB),
         GpuUser(pid=1 << 22),
     )
-    expected = Gpu(0, A, name="NVIDIA H100", memory_bytes=80 * GIB, used_bytes=4 * GIB, users=users)
+    expected = Gpu(0, A, name="NVIDIA H100", memory_bytes=80 * GIB, used_bytes=4 * GIB, users=users, domain=0)
     assert seen.gpus == (expected,)
 
 

@@ -136,6 +136,20 @@ def test_r3_the_times_of_a_probe_make_no_other_work(field: str) -> None:
     assert between(but(probes=(FAILS,)), but(probes=(msgspec.structs.replace(FAILS, **{field: 9.0}),))) == ""
 
 
+def test_r3_another_job_with_other_nodes_is_the_same_work() -> None:
+    """Found by chaos on the rig: each resume in another job ran everything again."""
+    names = ("SFLOW_BACKEND_JOB_ID", "SFLOW_BACKEND_NODELIST", "SFLOW_BACKEND_NUM_NODES")
+    old, new = ({**dict.fromkeys(names, text), "X": "same"} for text in ("1", "2"))
+    assert between(but(env=old), but(env=new)) == ""
+    assert between(but(env=old), but(env={**new, "X": "other"})) != ""
+
+
+def test_r3_which_gpus_are_best_makes_no_other_work() -> None:
+    place = Placement(nodes=(0, 1), is_flexible=True, gpus_per_node=2)
+    chosen = msgspec.structs.replace(place, pack="nvlink", near="nic")
+    assert between(but(placement=place), but(placement=chosen)) == ""
+
+
 def test_r3_another_place_for_the_same_resources_is_the_same_work() -> None:
     old = but(placement=Placement(nodes=(0,), gpus=(0, 1)), env={"CUDA_VISIBLE_DEVICES": "0,1"})
     flexible = Placement(nodes=(0, 1), is_flexible=True, gpus_per_node=2)

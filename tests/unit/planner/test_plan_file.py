@@ -7,7 +7,7 @@ import pytest
 
 from protocol.text.masking import Mask
 from sflow_ctl.plan.model import Plan
-from sflow_ctl.runtime.record.plan_file import decode_plan, encode_plan
+from sflow_ctl.runtime.record.plan_file import PlanFile, decode_plan, encode_plan
 from tests.unit.planner.planning import plan_of
 
 WORKFLOW = """
@@ -75,3 +75,17 @@ def test_secrets_are_masked_in_every_line(plan: Plan) -> None:
 def test_another_content_is_a_decoding_error(content: bytes) -> None:
     with pytest.raises(msgspec.DecodeError):
         decode_plan(content)
+
+
+def test_a_viewer_decodes_only_the_tasks_that_it_shows(plan: Plan) -> None:
+    file = PlanFile(b"".join(encode_plan(plan)))
+    assert file.names() == [task.name for task in plan.tasks]
+    assert file.head == msgspec.structs.replace(plan, tasks=())
+    assert file.plan() == plan
+    shown = file.plan_with({"many_7", "last", "unknown"})
+    assert [task.name for task in shown.tasks] == ["many_0", "many_7", "last"], (
+        "in order, with what they are like"
+    )
+    assert {task.name: task for task in shown.tasks}.items() <= {
+        task.name: task for task in plan.tasks
+    }.items()
