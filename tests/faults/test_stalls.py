@@ -209,6 +209,24 @@ def test_an_agent_that_is_stopped_for_longer_than_its_controller_waits_is_lost(t
     assert "task t: node localhost was lost: silent for " in output
 
 
+def test_r17_a_pattern_that_takes_for_ever_costs_its_task_a_message(tmp_path: Path) -> None:
+    text = """
+version: "0.1"
+workflow:
+  name: w
+  tasks:
+    - name: server
+      script: ["head -c 60000 /dev/zero | tr '\\\\0' a; echo '!'; echo ready; sleep 60"]
+      probes: {readiness: {timeout: 60, log_watch: {regex_pattern: "re:^(a+)+$(?!x)|^rea(?=dy)"}}}
+    - {name: client, script: [echo done], depends_on: [server]}
+"""
+    run = Run.start(text, tmp_path, *LIMITS)
+    status, output = finish(run)
+    assert status == 0, output
+    assert "takes too long on a line: write it without nested or neighbouring repetitions" in output
+    assert "lost" not in output
+
+
 def start(
     directory: Path,
     script: str,
