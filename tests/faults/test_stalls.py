@@ -209,6 +209,64 @@ def test_an_agent_that_is_stopped_for_longer_than_its_controller_waits_is_lost(t
     assert "task t: node localhost was lost: silent for " in output
 
 
+@pytest.fixture
+def mount(tmp_path: Path) -> Iterator[StallingFs]:
+    """A file system of the user's, beside the run."""
+    made = StallingFs(tmp_path / "mnt", tmp_path / "backing")
+    yield made
+    made.close()
+
+
+@needs_fuse
+def test_r15_a_run_is_stopped_although_its_tasks_wait_for_a_file_system(
+    mount: StallingFs, tmp_path: Path
+) -> None:
+    (mount.path / "file").write_text("content")
+    text = f"""
+version: "0.1"
+workflow:
+  name: w
+  tasks:
+    - {{name: reads, script: ["cat {mount.path}/file; sleep 60"]}}
+    - {{name: other, script: [echo done]}}
+"""
+    mount.stall()
+    run = Run.start(text, tmp_path, *LIMITS)
+    run.wait_for("other", "completed")
+    run.wait_for("reads", "running")
+    run.process.send_signal(signal.SIGINT)
+    status, output = finish(run)
+    assert status == 130, output
+    assert "lost" not in output
+
+
+@needs_fuse
+def test_r15_required_files_that_do_not_answer_cost_their_own_task(mount: StallingFs, tmp_path: Path) -> None:
+    tasks = "".join(
+        f"    - {{name: t{i}, script: [echo {i}], success: {{files: [{{path: {mount.path}/out-{i}}}]}}}}\n"
+        for i in range(4)
+    )
+    good = tmp_path / "good"
+    good.write_text("x")
+    text = f"""
+version: "0.1"
+workflow:
+  name: w
+  on_failure: continue
+  tasks:
+{tasks}    - {{name: good, script: [sleep 2], success: {{files: [{{path: {good}}}]}}}}
+"""
+    mount.stall()
+    run = Run.start(text, tmp_path, *LIMITS)
+    run.wait_for("good", "completed", 30)
+    assert all(state != "completed" for task, state in run.states().items() if task != "good")
+    mount.resume()
+    status, output = finish(run)
+    assert status == 0, output
+    assert "── t0 failed (no_output): there is no " in output
+    assert "lost" not in output
+
+
 def test_r17_a_pattern_that_takes_for_ever_costs_its_task_a_message(tmp_path: Path) -> None:
     text = """
 version: "0.1"
