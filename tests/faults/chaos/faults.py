@@ -21,6 +21,9 @@ def carry_out(site: Site, fault: Fault) -> tuple[str, Repair | None]:
         case "full-disk":
             site.fill_disk()
             return "the disk", site.free_disk
+        case "stall":
+            site.stall()
+            return "the file system", site.resume
         case "power-off":
             site.power_off(fault.pick)
             return "a node", None

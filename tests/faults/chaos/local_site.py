@@ -25,6 +25,7 @@ from sflow_agent.probes.sockets import listening_sockets
 from sflow_ctl.runtime.record.claim import read_claim
 from tests.faults.chaos.schedule import Round
 from tests.faults.chaos.site import Site
+from tests.stalling_fs import StallingFs, can_mount
 from tests.support import ROOT, command
 
 DISK = "48m"
@@ -60,13 +61,17 @@ class LocalSite(Site):
         disk.mkdir()
         subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={DISK}", "none", str(disk)], check=True)
         self._fill = disk / "fill"
+        stalls = chosen.has_stalls and can_mount()
+        self._stalling = StallingFs(directory / "mount", disk) if stalls else None
+        self._seen_as = (directory / "mount" if stalls else disk) / "run"
+        """The run directory as the run knows it; this process looks past a file system that may stall."""
 
     def start(self, output: Path, *, is_resume: bool) -> None:
         chosen = self._round
         what: list[str | Path] = (
-            ["--resume", self.run_directory]
+            ["--resume", self._seen_as]
             if is_resume
-            else [self._home / "w.yaml", "--output-dir", self.run_directory.parent, "--run-id", "run"]
+            else [self._home / "w.yaml", "--output-dir", self._seen_as.parent, "--run-id", "run"]
         )
         options = [f"--lost-after={chosen.lost_after_s}", f"--orphan-grace={chosen.orphan_grace_s}"]
         if not is_resume:
@@ -108,7 +113,8 @@ class LocalSite(Site):
         ours, found = {1, os.getpid()}, []
         for pid in all_processes():
             stat = read_stat(pid)
-            if stat is not None and stat.is_living and pid not in ours:
+            is_ours = pid in ours or "tests.stalling_fs" in _command_of(pid)
+            if stat is not None and stat.is_living and not is_ours:
                 found.append(f"{pid} {stat.name} {_command_of(pid)[:120]}")
         found += [f"/dev/shm/{path.name}" for path in Path("/dev/shm").iterdir()]
         return found
@@ -143,10 +149,20 @@ class LocalSite(Site):
     def free_disk(self) -> None:
         self._fill.unlink(missing_ok=True)
 
+    def stall(self) -> None:
+        if self._stalling is not None:  # else this machine has no FUSE
+            self._stalling.stall()
+
+    def resume(self) -> None:
+        if self._stalling is not None:
+            self._stalling.resume()
+
     def power_off(self, pick: float) -> None:
         raise NotImplementedError("local agents share a machine")
 
     def end(self) -> None:
+        if self._stalling is not None:
+            self._stalling.close()
         subprocess.run(["umount", "-l", str(self._home / "disk")], check=False)
 
     def _rule(self, *rule: str) -> None:

@@ -124,6 +124,12 @@ class RigSite(Site):
     def free_disk(self) -> None:
         raise NotImplementedError("the rig's file system is the machine's")
 
+    def stall(self) -> None:
+        raise NotImplementedError("the rig's file system is the machine's")
+
+    def resume(self) -> None:
+        raise NotImplementedError("the rig's file system is the machine's")
+
     def power_off(self, pick: float) -> None:
         for node in self._other_node(pick):
             self._cluster.power_off(node)

@@ -62,6 +62,11 @@ class Round(msgspec.Struct, frozen=True, kw_only=True):
     faults: tuple[tuple[Fault, ...], ...]
     """Those of the run, and of each of its first resumes."""
 
+    @property
+    def has_stalls(self) -> bool:
+        """Return whether its run directory is on a file system that can stall."""
+        return any(fault.kind == "stall" for faults in self.faults for fault in faults)
+
 
 KINDS: dict[str, int] = {
     "kill-run": 2,
@@ -80,13 +85,14 @@ KINDS: dict[str, int] = {
     "reset": 3,
     "lossy": 2,
     "full-disk": 2,
+    "stall": 3,
     "interrupt": 1,
     "terminate": 1,
     "power-off": 3,
 }
 """Every kind of fault, with its weight."""
 LOCAL_KINDS = tuple(kind for kind in KINDS if kind != "power-off")
-RIG_KINDS = tuple(kind for kind in KINDS if kind != "full-disk")
+RIG_KINDS = tuple(kind for kind in KINDS if kind not in ("full-disk", "stall"))
 
 
 def decide(seed: int, kinds: tuple[str, ...] = LOCAL_KINDS, *, is_short: bool = False) -> Round:

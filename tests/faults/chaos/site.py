@@ -71,6 +71,14 @@ class Site(ABC):
         """Make room again."""
 
     @abstractmethod
+    def stall(self) -> None:
+        """Let the file system of the run directory answer nothing, until `resume`."""
+
+    @abstractmethod
+    def resume(self) -> None:
+        """Let it answer again."""
+
+    @abstractmethod
     def power_off(self, pick: float) -> None:
         """Let a node vanish with all that runs there, until the next start."""
 
