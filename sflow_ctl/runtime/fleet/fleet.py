@@ -27,6 +27,7 @@ from sflow_ctl.runtime.run.options import FleetOptions
 if TYPE_CHECKING:
     from sflow_ctl.runtime.fleet.local import LocalLauncher
     from sflow_ctl.runtime.slurm.allocation import Allocation
+    from sflow_ctl.runtime.supervision.kept import KeptAgent, KeptStep
 
 NVIDIA_CONTROL = Path("/dev/nvidiactl")
 
@@ -62,6 +63,10 @@ class AgentLauncher(Protocol):
 
     def start(self, configs: list[AgentConfig]) -> None:
         """Start an agent for each configuration that has none yet."""
+        ...
+
+    def kept(self) -> "list[tuple[KeptAgent | KeptStep, int]]":
+        """Return the processes that agents are reached by, for a controller that takes over, with descriptors of their output."""
         ...
 
     def ended(self) -> list[AgentEnd]:

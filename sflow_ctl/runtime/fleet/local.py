@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from protocol.errors import LaunchError
 from protocol.machine.procfs import is_agent, is_living, own_children
 from sflow_ctl.runtime.agent_process import AgentProcess, end_unused, reap, spawn_agent, take_early
-from sflow_ctl.runtime.supervision.kept import KeptAgent
+from sflow_ctl.runtime.supervision.kept import KeptAgent, KeptStep
 from sflow_ctl.runtime.supervision.lifeline import lifeline
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ class LocalLauncher:
 
         adopt_orphans()
 
-    def kept(self) -> list[tuple[KeptAgent, int]]:
+    def kept(self) -> list[tuple[KeptAgent | KeptStep, int]]:
         """Return all agents, for the controller that takes over, each with the descriptor of its standard error."""
         return [
             (KeptAgent(node=agent.node, pid=agent.pid), agent.stderr)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from protocol.messages.config import AgentConfig, StepConfig
 from sflow_ctl.runtime.fleet.local import AgentEnd, LocalLauncher
 from sflow_ctl.runtime.fleet.step import StepLauncher
-from sflow_ctl.runtime.supervision.kept import KeptStep
+from sflow_ctl.runtime.supervision.kept import KeptAgent, KeptStep
 
 
 class JobSteps:
@@ -36,7 +36,7 @@ class JobSteps:
             if own:
                 launcher.launch(config, environ, own)
 
-    def kept(self) -> list[tuple[KeptStep, int]]:
+    def kept(self) -> list[tuple[KeptAgent | KeptStep, int]]:
         """Return the steps that run, for the controller that takes over, with the descriptors of their output."""
         return [kept for launcher, _ in self._steps if (kept := launcher.kept()) is not None]
 
@@ -94,19 +94,13 @@ class MixedLauncher:
             self._epoll.register(launcher.fileno, select.EPOLLIN)
 
     @property
-    def local(self) -> LocalLauncher:
-        """Return the launcher of this machine's agents."""
-        return self._local
-
-    @property
-    def steps(self) -> JobSteps:
-        """Return the launcher of the jobs' agents."""
-        return self._steps
-
-    @property
     def fileno(self) -> int:
         """Return a descriptor that is readable when an agent, or a step, has ended."""
         return self._epoll.fileno()
+
+    def kept(self) -> list[tuple[KeptAgent | KeptStep, int]]:
+        """Return the agents of this machine and the steps, for the controller that takes over."""
+        return [*self._local.kept(), *self._steps.kept()]
 
     def start(self, configs: list[AgentConfig]) -> None:
         """Start the local agents. Raises: LaunchError."""

@@ -5,8 +5,6 @@ import os
 from sflow_ctl.plan.secrets import SECRETS
 from sflow_ctl.runtime.assembly.parts import Record
 from sflow_ctl.runtime.fleet.fleet import Fleet
-from sflow_ctl.runtime.fleet.local import LocalLauncher
-from sflow_ctl.runtime.fleet.mixed import JobSteps, MixedLauncher
 from sflow_ctl.runtime.record.plan_file import encode_plan
 from sflow_ctl.runtime.run.options import RunOptions
 from sflow_ctl.runtime.run.planning import PlannedRun
@@ -25,7 +23,9 @@ def hand_over_run(planned: PlannedRun, options: RunOptions, fleet: Fleet, record
     if line is None or planned.salloc:
         return
     ports = fleet.link.listeners.ports()
-    agents, steps = _processes(fleet)
+    kept = fleet.launcher.kept()
+    agents = [(one, number) for one, number in kept if isinstance(one, KeptAgent)]
+    steps = [(one, number) for one, number in kept if isinstance(one, KeptStep)]
     descriptors = [
         *(port.descriptor for port in ports),
         *(one for _, one in agents),
@@ -66,16 +66,6 @@ def end_succession() -> None:
     line = lifeline()
     if line is not None:
         line.finish()
-
-
-def _processes(fleet: Fleet) -> tuple[list[tuple[KeptAgent, int]], list[tuple[KeptStep, int]]]:
-    launcher = fleet.launcher
-    local = launcher.local if isinstance(launcher, MixedLauncher) else launcher
-    steps = launcher.steps if isinstance(launcher, MixedLauncher) else launcher
-    return (
-        local.kept() if isinstance(local, LocalLauncher) else [],
-        steps.kept() if isinstance(steps, JobSteps) else [],
-    )
 
 
 def _jobs(planned: PlannedRun) -> bytes:
