@@ -20,6 +20,7 @@ from protocol.messages.facts import Hello, Notice
 from protocol.session.codec import prepare_decoders
 from protocol.session.version import PROTOCOL_VERSION
 from sflow_agent.configuration import read_config
+from sflow_agent.connection.start_gate import StartGate
 from sflow_agent.core.agent import AgentCore
 from sflow_agent.descriptors import Descriptors
 from sflow_agent.introduction import Introduction, print_error
@@ -179,7 +180,8 @@ class Agent:
         watch = LoopWatch()
         self._speaker = SpeakerThread(watch, SPEAKS_EVERY_S, link.speak_for_loop)
         loop = Loop(self._core, performer.perform, link.wait, link.flush, watch)
-        loop.sources += [link, self._signals, parts.descriptors, parts.processes, self._outputs, parts.logs]
+        gate = StartGate(link.poll, link.next_wakeup, parts.workers, link.report, parts.warn)
+        loop.sources += [gate, self._signals, parts.descriptors, parts.processes, self._outputs, parts.logs]
         loop.sources += [parts.probes, self._introduction, self._gpus]
         loop.sources.append(parts.processes.trees)  # last: it serves the orders of all others in one scan
         link.poller.register(parts.descriptors.fileno, zmq.POLLIN)

@@ -10,6 +10,7 @@ import os
 import select
 import signal
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -19,18 +20,28 @@ from msgspec import Struct, field
 from sflow_agent.descriptors import Descriptors
 
 T = TypeVar("T")
+STUCK_AFTER_S = 1.0
+"""Work that takes longer waits for a file system that may never answer: its thread does not count, so others go on."""
 MAX_THREADS = 256
 """The limit of lookups: only names that stall at the same time need a thread each."""
 
 
 class Lane(Struct, eq=False):
-    """Work of one kind: at most `threads` at a time, and at most `queued` waiting for a thread."""
+    """Work of one kind: at most `threads` at a time that are not stuck, and at most `queued` waiting for a thread."""
 
     name: str
     threads: int
     queued: int
-    _active: int = 0
+    _began: "dict[object, float]" = field(default_factory=dict)
+    """When each thread began with what it does now; monotonic s."""
+    _has_stand_by: bool = False
     _queue: "deque[tuple[object, Callable[[], object]]]" = field(default_factory=deque)
+
+    def is_full(self, now: float) -> bool:
+        """Return whether more work must wait for a thread."""
+        if self.queued == 0 or len(self._began) >= MAX_THREADS:
+            return len(self._began) >= self.threads
+        return sum(now - began < STUCK_AFTER_S for began in self._began.values()) >= self.threads
 
 
 class Workers:
@@ -65,14 +76,38 @@ class Workers:
         self._waiting[key] = [done]
         lane = lane or self.lookups
         with self._lock:
-            if lane._active >= lane.threads:
+            if lane.is_full(time.monotonic()):
                 if len(lane._queue) >= lane.queued:
                     self._finish(key, OSError(0, f"too many {lane.name} do not return"))
                 else:
                     lane._queue.append((key, work))
+                    self._have_stand_by(lane)
                 return
-            lane._active += 1
+            lane._began[key] = time.monotonic()
         threading.Thread(target=self._work, args=(lane, key, work), name=lane.name, daemon=True).start()
+
+    def _have_stand_by(self, lane: Lane) -> None:
+        """Start a thread that takes over what waits once the threads of a lane are stuck. The lock is held."""
+        if not lane._has_stand_by:
+            lane._has_stand_by = True
+            threading.Thread(target=self._stand_by, args=(lane,), name=lane.name, daemon=True).start()
+
+    def _stand_by(self, lane: Lane) -> None:
+        while True:
+            time.sleep(STUCK_AFTER_S)
+            with self._lock:
+                is_free = not lane.is_full(time.monotonic())
+                if lane._queue and not is_free:
+                    continue
+                lane._has_stand_by = False
+                if not lane._queue:
+                    return
+                key, work = lane._queue.popleft()
+                lane._began[key] = time.monotonic()
+                if lane._queue:
+                    self._have_stand_by(lane)
+            self._work(lane, key, work)
+            return
 
     def _work(self, lane: Lane, key: object, work: Callable[[], object]) -> None:
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # signals are the loop's
@@ -85,10 +120,11 @@ class Workers:
                 )
             self._finish(key, result)
             with self._lock:
+                del lane._began[key]
                 if not lane._queue:
-                    lane._active -= 1
                     return
                 key, work = lane._queue.popleft()
+                lane._began[key] = time.monotonic()
 
     def _finish(self, key: object, result: object) -> None:
         self._finished.append((key, result))

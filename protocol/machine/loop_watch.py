@@ -140,7 +140,13 @@ def _is_standard(code: CodeType) -> bool:
 def _paths_of(frame: FrameType) -> Iterator[str]:
     """Yield the paths among the values of a function's variables; its arguments come first."""
     for name, value in frame.f_locals.items():
+        if name == "self":  # what writes a file has its path
+            value = getattr(value, "_path", value)
         is_named_so = isinstance(value, str) and any(word in name for word in _NAMES_OF_PATHS)
         text = value if is_named_so else value.__fspath__() if isinstance(value, os.PathLike) else ""
-        if isinstance(text, str) and text.startswith("/") and "\n" not in text:
-            yield text
+        if (
+            isinstance(text, str)
+            and "\n" not in text
+            and (text.startswith("/") or ("/" in text and text is not value))
+        ):
+            yield text  # a path may be relative, other texts with a slash may be anything

@@ -370,3 +370,21 @@ def test_a_controller_that_stands_still_keeps_its_agents_and_answers_new_connect
     fleet.until(lambda: fleet.agents[1].link.is_welcome, "the other's welcome")
     assert not fleet.of(AgentLost)
     assert all(agent.given_up is None for agent in fleet.agents)
+
+
+@pytest.mark.parametrize("jump_s", [86_400, -86_400], ids=["ahead", "back"])
+def test_a_jump_of_the_wall_clock_loses_no_agent(
+    make_fleet: Callable[..., Fleet], monkeypatch: pytest.MonkeyPatch, jump_s: int
+) -> None:
+    fleet = make_fleet(lost_after_s=5.0)
+    fleet.add()
+    fleet.until(lambda: fleet.agents[0].link.is_welcome, "the welcome")
+    real = time.time_ns
+    monkeypatch.setattr(time, "time_ns", lambda: real() + jump_s * 10**9)
+    fleet.agents[0].link.report(Notice(level="warning", text="1"))
+    fleet.until(lambda: fleet.facts() == [1], "the fact")
+    began = time.monotonic()
+    fleet.until(lambda: time.monotonic() > began + 3.0, "a heartbeat")
+    assert not fleet.of(AgentLost)
+    assert fleet.agents[0].hellos == 1 or len(fleet.of(AgentJoined)) == 1
+    assert fleet.agents[0].given_up is None

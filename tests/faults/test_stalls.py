@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from protocol.messages.facts import LaunchFailed, Notice
 from tests.integration.agent.conftest import make_controller
 from tests.integration.agent.fake_controller import FakeController, is_alive, spec
 from tests.stalling_fs import StallingFs, can_mount
@@ -56,7 +57,7 @@ def pass_s(seconds: float) -> None:
 
 
 @needs_fuse
-def test_an_agent_whose_run_directory_stalls_says_so_and_lives(
+def test_r15_an_agent_whose_run_directory_stalls_says_so_and_lives(
     stalling: StallingFs, make_agent_on: Callable[..., FakeController]
 ) -> None:
     controller = make_agent_on(orphan_grace_s=2.0)
@@ -102,11 +103,63 @@ def test_a_hanging_interpreter_is_silent(make_controller: Callable[..., FakeCont
     os.kill(controller.agent, signal.SIGCONT)
 
 
+# ---------------------------------------------------------------- a task's own directories
+
+
+@needs_fuse
+def test_r15_a_task_whose_directory_stalls_waits_and_no_other_does(
+    stalling: StallingFs, make_controller: Callable[..., FakeController]
+) -> None:
+    controller = make_controller().start().welcome()
+    stalling.stall()
+    try:
+        controller.spawn(
+            spec("a", "pwd", cwd=str(stalling.path)),
+            spec("b", "sh", "-c", "echo b"),
+            spec("c", "pwd", cwd=str(stalling.path)),
+            spec("d", str(stalling.path / "program")),
+        )
+        assert controller.exited("b").exit_code == 0
+        controller.until(lambda: len(controller.said(Notice)) == 3, "the notices", 15)
+        assert (
+            f"{stalling.path} has not answered for 5 s: its start waits for it"
+            in controller.said(Notice)[0].text
+        )
+        controller.stop("c")
+        controller.until(lambda: controller.said(LaunchFailed), "the stop of c")
+        (failed,) = controller.said(LaunchFailed)
+        assert failed.rank.attempt.task == "c"
+        assert failed.reason == f"it was stopped before it began: {stalling.path} had not answered"
+        assert not controller.standstills
+    finally:
+        stalling.resume()
+    assert controller.exited("a").exit_code == 0
+    assert controller.log("a") == f"{stalling.path}\n"
+    controller.until(lambda: len(controller.said(LaunchFailed)) == 2, "the failure of d")
+    assert "does not exist on this node" in controller.said(LaunchFailed)[1].reason
+    assert controller.leave() == 0
+
+
+@needs_fuse
+def test_an_agent_ends_although_the_directory_of_a_task_stalls(
+    stalling: StallingFs, make_controller: Callable[..., FakeController]
+) -> None:
+    controller = make_controller().start().welcome()
+    stalling.stall()
+    try:
+        controller.spawn(spec("a", "pwd", cwd=str(stalling.path)), spec("b", "true"))
+        assert controller.exited("b").exit_code == 0
+        assert controller.leave() == 0
+        assert [fact.rank.attempt.task for fact in controller.said(LaunchFailed)] == ["a"]
+    finally:
+        stalling.resume()
+
+
 # ---------------------------------------------------------------- runs
 
 
 @needs_fuse
-def test_a_run_whose_directory_stalls_waits_and_completes(stalling: StallingFs, tmp_path: Path) -> None:
+def test_r15_a_run_whose_directory_stalls_waits_and_completes(stalling: StallingFs, tmp_path: Path) -> None:
     go = tmp_path / "go"
     script = f"echo before; until [ -e {go} ]; do sleep 0.1; done; echo after"
     run = start(tmp_path, script)
@@ -125,7 +178,7 @@ def test_a_run_whose_directory_stalls_waits_and_completes(stalling: StallingFs, 
 
 
 @pytest.mark.parametrize("who", ["agent", "controller", "both"], ids=lambda who: f"{who}_stopped")
-def test_processes_that_are_stopped_for_longer_than_all_limits_continue(who: str, tmp_path: Path) -> None:
+def test_r13_processes_that_are_stopped_for_longer_than_all_limits_continue(who: str, tmp_path: Path) -> None:
     go = tmp_path / "go"
     limits = ("--lost-after", "60", "--orphan-grace", "3") if who == "agent" else LIMITS
     run = start(tmp_path, f"until [ -e {go} ]; do sleep 0.1; done; echo done", limits=limits)
@@ -153,7 +206,83 @@ def test_an_agent_that_is_stopped_for_longer_than_its_controller_waits_is_lost(t
         os.kill(pid, signal.SIGSTOP)
     status, output = finish(run)
     assert status == 1, output
-    assert "task t: node localhost was lost: silent for 5 s" in output
+    assert "task t: node localhost was lost: silent for " in output
+
+
+@pytest.fixture
+def mount(tmp_path: Path) -> Iterator[StallingFs]:
+    """A file system of the user's, beside the run."""
+    made = StallingFs(tmp_path / "mnt", tmp_path / "backing")
+    yield made
+    made.close()
+
+
+@needs_fuse
+def test_r15_a_run_is_stopped_although_its_tasks_wait_for_a_file_system(
+    mount: StallingFs, tmp_path: Path
+) -> None:
+    (mount.path / "file").write_text("content")
+    text = f"""
+version: "0.1"
+workflow:
+  name: w
+  tasks:
+    - {{name: reads, script: ["cat {mount.path}/file; sleep 60"]}}
+    - {{name: other, script: [echo done]}}
+"""
+    mount.stall()
+    run = Run.start(text, tmp_path, *LIMITS)
+    run.wait_for("other", "completed")
+    run.wait_for("reads", "running")
+    run.process.send_signal(signal.SIGINT)
+    status, output = finish(run)
+    assert status == 130, output
+    assert "lost" not in output
+
+
+@needs_fuse
+def test_r15_required_files_that_do_not_answer_cost_their_own_task(mount: StallingFs, tmp_path: Path) -> None:
+    tasks = "".join(
+        f"    - {{name: t{i}, script: [echo {i}], success: {{files: [{{path: {mount.path}/out-{i}}}]}}}}\n"
+        for i in range(4)
+    )
+    good = tmp_path / "good"
+    good.write_text("x")
+    text = f"""
+version: "0.1"
+workflow:
+  name: w
+  on_failure: continue
+  tasks:
+{tasks}    - {{name: good, script: [sleep 2], success: {{files: [{{path: {good}}}]}}}}
+"""
+    mount.stall()
+    run = Run.start(text, tmp_path, *LIMITS)
+    run.wait_for("good", "completed", 30)
+    assert all(state != "completed" for task, state in run.states().items() if task != "good")
+    mount.resume()
+    status, output = finish(run)
+    assert status == 0, output
+    assert "── t0 failed (no_output): there is no " in output
+    assert "lost" not in output
+
+
+def test_r17_a_pattern_that_takes_for_ever_costs_its_task_a_message(tmp_path: Path) -> None:
+    text = """
+version: "0.1"
+workflow:
+  name: w
+  tasks:
+    - name: server
+      script: ["head -c 60000 /dev/zero | tr '\\\\0' a; echo '!'; echo ready; sleep 60"]
+      probes: {readiness: {timeout: 60, log_watch: {regex_pattern: "re:^(a+)+$(?!x)|^rea(?=dy)"}}}
+    - {name: client, script: [echo done], depends_on: [server]}
+"""
+    run = Run.start(text, tmp_path, *LIMITS)
+    status, output = finish(run)
+    assert status == 0, output
+    assert "takes too long on a line: write it without nested or neighbouring repetitions" in output
+    assert "lost" not in output
 
 
 def start(

@@ -70,6 +70,9 @@ class FleetLink:
         self.admission = Admission(keys, self._auth)
         open_router = partial(self.listeners.router, self._context, keys.controller, hosts)
         self._takes_over, each = bool(ports), len(ports) // 3
+        self.known_clocks_ns: dict[
+            int, int
+        ] = {}  # how far they are ahead of nodes', as a killed controller knew
         self.control, self.control_endpoints = open_router("control", ports[:each])
         self.logs, self.log_endpoints = open_router("logs", ports[each : 2 * each])
         self.clients, self.client_endpoints = open_router("clients", ports[2 * each :])
@@ -331,6 +334,10 @@ class FleetLink:
         peer.newest = order
         peer.hello_from = (routing_id, hello.session)
         clock_ahead_ns = time.time_ns() - hello.sent_at_ns if hello.sent_at_ns else 0
+        if (
+            self._takes_over and peer.session == ""
+        ):  # it has waited for this controller: what was known is better
+            clock_ahead_ns = self.known_clocks_ns.get(hello.node, 0)
         events.append(AgentJoined(hello=hello, clock_ahead_ns=clock_ahead_ns))
 
 

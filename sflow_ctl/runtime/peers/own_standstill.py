@@ -27,7 +27,7 @@ class OwnStandstill:
     ) -> None:
         """`say` shows a line at once, and is called from the thread; `warn` is called in the loop."""
         self.watch = LoopWatch()
-        self._directory = str(directory.absolute())
+        self._directory = str(directory)
         self._tell_agents = tell_agents
         self._say, self._warn = say, warn
         self._say_after_s = SAID_AFTER_S
@@ -72,6 +72,6 @@ class OwnStandstill:
 def standstill_text(standstill: Standstill, directory: str) -> str:
     """Return the sentence for people about a controller that stands still now."""
     seconds, doing = standstill
-    if directory in doing:
+    if directory in doing:  # as the run names its files, relative or not
         return f"the run directory has not answered for {seconds:.0f} s: waiting ({doing})"
     return f"the controller has stood still for {seconds:.0f} s in {doing}: waiting"

@@ -22,6 +22,7 @@ class RunLog:
 
     def __init__(self, path: Path, level: str = "info") -> None:
         """Write lines of at least this level, one of `LEVELS`."""
+        self._path = path  # for who looks what the loop waits for
         self._file: IO[bytes] = open_to_append(path)
         self._has_info = LEVELS.index(level) <= LEVELS.index("info")
         self._has_warnings = LEVELS.index(level) <= LEVELS.index("warning")

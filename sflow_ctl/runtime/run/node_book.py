@@ -41,6 +41,7 @@ class NodeBook:
         self._first_hellos: dict[int, Hello] = {}
         self._welcomed_ns: dict[int, int] = {}
         self._start_checks: StartChecks | None = None
+        self.is_taken_over = False
 
     def joined(self, hello: Hello) -> str:
         """Record a node whose agent has said hello; return a sentence about it."""
@@ -96,6 +97,8 @@ class NodeBook:
             return ()
         self.has_news = True
         self._facts[node] = msgspec.structs.replace(self._facts[node], addresses=described.addresses)
+        if self.is_taken_over:
+            return ()  # the controller that began the run has checked, and hellos to this one had to wait for it
         if self._start_checks is None:
             from sflow_ctl.doctor.at_start import StartChecks
 

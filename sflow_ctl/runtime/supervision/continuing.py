@@ -23,6 +23,7 @@ def resume_shell(
     left: TakenOver, nodes: NodeBook, outputs: OutputCollector, output: OutputService, logs: LogWaits
 ) -> None:
     """Give the parts of a controller what those of the killed one knew."""
+    nodes.is_taken_over = True
     for hello in left.known.hellos.values():
         nodes.joined(hello)
     outputs.values.update(left.known.values)

@@ -30,6 +30,8 @@ class ShellState(Struct):
 
     hellos: dict[int, Hello] = field(default_factory=dict)
     """The last one of each node."""
+    clocks_ns: dict[int, int] = field(default_factory=dict)
+    """How far the controller's clock is ahead of each node's."""
     exits: dict[RankId, tuple[int, RankExited]] = field(default_factory=dict)
     """Exits that were reported, each with its node."""
     values: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -106,8 +108,9 @@ def _events(
             whole = recorded_values(directory, tasks[event.task]) if event.task in tasks else None
             event = replace(event, values=event.values if whole is None else whole)
         match event:
-            case AgentJoined(hello=hello):
+            case AgentJoined(hello=hello, clock_ahead_ns=clock_ahead_ns):
                 known.hellos[hello.node] = hello
+                known.clocks_ns[hello.node] = clock_ahead_ns
                 known.exits.update((one.rank, (hello.node, one)) for one in hello.exited)
             case MessageReceived(node=node, message=RankExited() as exited):
                 known.exits[exited.rank] = node, exited

@@ -71,6 +71,7 @@ def take_over(death: Death, open_terminal: Callable[[Plan, bool], Terminal]) -> 
     fleet = _fleet(legacy, facts.incarnation)
     scheduler = make_scheduler(planned, options, fleet, record)
     left = taken_over(directory.path, heir.lineage, scheduler, death)
+    fleet.link.known_clocks_ns = left.known.clocks_ns
     directory.take_over(facts)
     publish_connection(directory, facts, fleet)
 

@@ -1,0 +1,61 @@
+"""What a thread sees of a loop that stands still: where, in which file, and nothing that may be a key."""
+
+import os
+import threading
+import time
+from pathlib import Path
+
+from protocol.machine.loop_watch import LoopWatch, SpeakerThread, Standstill
+from tests.support import wait_until
+
+
+class Reader:
+    """A loop that reads a file, which does not answer."""
+
+    def __init__(self, path: Path) -> None:
+        self.watch: LoopWatch | None = None
+        self._path = path
+        self._thread = threading.Thread(target=self._run, args=("/AAAAC3NzaC1lZDI1NTE5",), daemon=True)
+
+    def start(self) -> LoopWatch:
+        self._thread.start()
+        return wait_until(lambda: self.watch, "the loop")
+
+    def answer(self) -> None:
+        os.close(os.open(self._path, os.O_WRONLY))
+        self._thread.join(10)
+
+    def _run(self, key: str) -> None:
+        watch = LoopWatch()
+        watch.works(time.monotonic())
+        self.watch = watch
+        self._path.read_text()
+        assert key
+        watch.waits()
+
+
+def test_a_loop_that_stands_still_is_described_by_call_and_file(tmp_path: Path) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    reader = Reader(fifo)
+    watch = reader.start()
+    heard: list[Standstill] = []
+    speaker = SpeakerThread(watch, 0.05, lambda _now, standstill: heard.append(standstill))
+    speaker.start()
+    wait_until(lambda: heard and heard[-1].seconds > 0.2, "it is heard of")
+    assert heard[-1].doing.startswith(f"read_text of {fifo} (test_loop_watch.py:"), heard[-1].doing
+    reader.answer()
+    assert watch.standstill(time.monotonic(), 0.0) is None
+    speaker.end()
+    assert not any("AAAAC3" in one.doing for one in heard)
+
+
+def test_a_loop_that_works_for_a_moment_is_not_spoken_for() -> None:
+    watch = LoopWatch()
+    now = time.monotonic()
+    assert watch.standstill(now, 1.0) is None
+    watch.works(now)
+    assert watch.standstill(now + 0.9, 1.0) is None
+    found = watch.standstill(now + 1.5, 1.0)
+    assert found is not None
+    assert found.seconds == 1.5
