@@ -54,7 +54,7 @@ def test_a_service_moves_to_the_spare_node_when_its_agent_is_killed(runs: list[R
     (run.directory / "go").touch()
     status, output = run.finish()
     assert status == 0, output
-    assert "spare node localhost-2 takes the place of localhost; no spare node is left" in output
+    assert "localhost-2 takes the place of localhost; no spare node is left" in output
     assert "attempt 2 uses localhost-2" in log.read_text()
     served = (run.directory / "server" / "server.log").read_text()
     assert re.search(r"attempt 2 on localhost-2 gpus \d,\d", served), served
@@ -102,5 +102,5 @@ def test_a_spare_node_takes_the_place_of_one_whose_agent_slurm_never_starts(tmp_
     slurm.spares = 1
     status, output = finish(start(slurm, tasks, "--join-within", "4"))
     assert status == 0, output
-    assert "spare node node2 takes the place of node1; no spare node is left" in output
+    assert "node2 takes the place of node1; no spare node is left" in output
     assert {log(slurm, "t_0"), log(slurm, "t_1")} == {"node0\n", "node2\n"}

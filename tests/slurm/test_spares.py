@@ -67,7 +67,7 @@ def test_a_service_moves_to_the_spare_node_of_the_job_with_its_dependants(cluste
     ended = cluster.wait_job(number, within_s=60)
     output = cluster.output(number)
     assert ended.exit_code == "0:0", output
-    assert f"spare node {nodes[2]} takes the place of {victim}; no spare node is left" in output
+    assert f"{nodes[2]} takes the place of {victim}; no spare node is left" in output
     assert log(cluster, "client").split()[3:] == [
         nodes[2] if one == name else first[one] for one in ("server_0", "server_1")
     ]

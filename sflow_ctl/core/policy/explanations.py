@@ -54,14 +54,12 @@ def lost_its_place(lost: Sequence[str], why: str) -> Reason:
 def spare_used(lost: str, spare: str, left: int) -> str:
     """Say that a spare node takes the place of a lost one."""
     more = counted(left, "spare node") if left else "no spare node"
-    return (
-        f"spare-used: spare node {spare} takes the place of {lost}; {more} {'is' if left < 2 else 'are'} left"
-    )
+    return f"spare-used: {spare} takes the place of {lost}; {more} {'is' if left < 2 else 'are'} left"
 
 
 def gpu_lost(node: str, gpu: int, text: str) -> str:
     """Say that a GPU is not given to tasks any more."""
-    return f"gpu-lost: GPU {gpu} of node {node} is lost and gets no more tasks: {text}"
+    return f"gpu-lost: {node} has lost GPU {gpu}, which no task gets any more: {text}"
 
 
 def kept_from(

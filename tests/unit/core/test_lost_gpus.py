@@ -17,7 +17,7 @@ S = TaskState
 ANY = Placement(nodes=(0, 1), is_flexible=True, node_count=1, gpus_per_node=1)
 HERE = msgspec.structs.replace(ANY, nodes=(0,))
 XID = "fell off the bus (Xid 79)"
-WARNING = "gpu-lost: GPU 0 of node localhost-0 is lost and gets no more tasks: fell off the bus (Xid 79)"
+WARNING = "gpu-lost: localhost-0 has lost GPU 0, which no task gets any more: fell off the bus (Xid 79)"
 
 
 def lost(gpu: int, node: int = 0) -> MessageReceived:

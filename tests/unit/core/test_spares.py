@@ -38,9 +38,7 @@ def test_a_task_moves_to_the_spare_node_without_a_retry() -> None:
     run.pass_to_wakeup()
     assert run.starts("t") == [(1, 0), (2, 2)]
     assert run.starts("u") == [(1, 1)]
-    assert run.warnings == [
-        "spare-used: spare node localhost-2 takes the place of localhost-0; no spare node is left"
-    ]
+    assert run.warnings == ["spare-used: localhost-2 takes the place of localhost-0; no spare node is left"]
     assert (
         "again elsewhere, which does not count as a retry"
         in run.reasons["t"][-2 - 1].text + run.reasons["t"][-2 - 2].text
@@ -179,9 +177,7 @@ def test_a_service_moves_with_its_ports_and_its_dependants_start_again_if_asked_
     assert run.starts("client") == [(1, 1), (2, 1)]
     assert run.last("client").env["PORT_OF_server"] == "8"
     assert run.scheduler.run.task_named("server").restarted_at == (), "a move is not a restart"
-    assert run.warnings == [
-        "spare-used: spare node localhost-2 takes the place of localhost-0; no spare node is left"
-    ]
+    assert run.warnings == ["spare-used: localhost-2 takes the place of localhost-0; no spare node is left"]
 
 
 def test_the_summary_says_where_a_task_has_moved_from() -> None:

@@ -29,7 +29,7 @@ def whole(block: Block) -> dict[str, Any]:
     value = yaml.safe_load(block.text)
     if isinstance(value, list):
         return {"version": "0.1", "workflow": {"name": "fragment", "tasks": value}}
-    if not {"workflow", "signatures", "storage"} & value.keys():
+    if not {"backends", "workflow", "signatures", "storage"} & value.keys():
         key = "settings" if block.page.name == "site.md" else "task"
         if key == "settings":
             value = {"settings": value}

@@ -11,7 +11,7 @@ def test_nothing_is_compiled_before_the_first_use_and_once_after_it(monkeypatch:
     compiled: list[object] = []
     real = re.compile
 
-    def count(source: str, flags: int) -> "re.Pattern[str]":
+    def count(source: str, flags: int = 0) -> "re.Pattern[str]":
         compiled.append(source)
         return real(source, flags)
 
