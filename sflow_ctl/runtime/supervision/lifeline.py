@@ -57,8 +57,16 @@ class Lifeline:
 
     @property
     def is_supervised(self) -> bool:
-        """Return whether the supervisor lives."""
-        return os.getppid() == self.supervisor
+        """Return whether the supervisor lives: one that is dying closes its socket before it stops being the parent."""
+        return os.getppid() == self.supervisor and not self._has_hung_up
+
+    @property
+    def _has_hung_up(self) -> bool:
+        from select import POLLERR, POLLHUP, POLLIN, poll  # only when there is something to find out
+
+        poller = poll()
+        poller.register(self.fileno, POLLIN)
+        return any(events & (POLLHUP | POLLERR) for _, events in poller.poll(0))
 
     def keep(self, descriptors: "tuple[int, ...]") -> None:
         """Give copies of descriptors to the supervisor, in place of earlier ones: the next controller gets them."""

@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from tests.support import command, marked, sflow_ctl, wait_until
+from tests.support import command, kill_run, marked, sflow_ctl, wait_until
 
 HEAD = 'version: "0.1"\nworkflow:\n  name: w\n'
 
@@ -150,7 +150,7 @@ def test_a_run_whose_controller_was_killed_can_be_resumed(tmp_path: Path) -> Non
         alive = sflow_ctl("run", "--resume", "R", cwd=tmp_path)
         assert alive.returncode == 2
         assert "is still running" in alive.stderr
-        os.kill(process.pid, signal.SIGKILL)
+        kill_run(process)
         process.wait(60)
     (tmp_path / "go").touch()
     done = sflow_ctl("run", "--resume", "R", cwd=tmp_path)

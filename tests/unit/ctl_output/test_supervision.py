@@ -1,6 +1,8 @@
 """What a supervisor makes of a controller's end, and how a controller counts signals: pure parts of `runtime/supervision`."""
 
+import os
 import signal
+import socket
 
 import pytest
 
@@ -73,3 +75,14 @@ def test_a_takeover_is_said_in_a_sentence() -> None:
     text = takeover_text(takeover)
     assert text.startswith("the controller was killed (SIGKILL) at ")
     assert text.endswith("; incarnation 2 took over 1 task in 0.4 s, without n3")
+
+
+def test_a_supervisor_that_is_dying_is_dead() -> None:
+    """The kernel closes its socket, and signals its controller, before it stops being the parent."""
+    its, own = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with its, own:
+        line = object.__new__(Lifeline)
+        line.supervisor, line._socket = os.getppid(), own
+        assert line.is_supervised
+        its.close()
+        assert not line.is_supervised
