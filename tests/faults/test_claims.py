@@ -5,10 +5,12 @@ import os
 import threading
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from protocol.errors import UsageError
-from sflow_ctl.runtime.record.claim import HolderState, claim_run, encode_claim, holder_of
+from sflow_ctl.runtime.record import claim as claims
+from sflow_ctl.runtime.record.claim import HolderState, claim_run, encode_claim, holder_of, own_claim
 from sflow_ctl.runtime.record.durable import create_durably, write_durably
 from tests.faults.test_resume import elsewhere, failed_run, resume
 
@@ -44,6 +46,22 @@ def test_r11_a_claim_that_was_never_completely_written_blocks_the_run_for_a_minu
     held = claim_run(tmp_path, 1)
     assert held.claim.incarnation == 3
     held.release()
+
+
+def test_a_controller_that_was_killed_while_it_took_over_does_not_block_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its claim names the supervisor, which lives: for everybody but the controller that this one has started."""
+    (tmp_path / ".sflow").mkdir()
+    monkeypatch.setattr(claims, "supervisor_pid", os.getppid)
+    dead = msgspec.structs.replace(own_claim(2), pid_started=1)
+    write_durably(tmp_path / ".sflow/controller.lock.2", encode_claim(dead))
+    held = claim_run(tmp_path, 1)
+    assert held.claim.incarnation == 3
+    held.release()
+    monkeypatch.setattr(claims, "supervisor_pid", lambda: 0)
+    with pytest.raises(UsageError, match="resuming"):
+        claim_run(tmp_path, 1)
 
 
 def test_r11_a_run_whose_host_has_another_clock_is_not_taken_over(tmp_path: Path) -> None:

@@ -227,9 +227,20 @@ def _is_abandoned(path: Path) -> bool:
     """Return whether the controller of a claim is dead, also one that died while it wrote the claim."""
     other = read_claim(path)
     if other is not None:
-        return holder_of(path, other).state is HolderState.DEAD
+        return _is_predecessor(other) or holder_of(path, other).state is HolderState.DEAD
     age_s = _seconds_since_heartbeat(path)
     return age_s is not None and age_s >= STALE_S
+
+
+def _is_predecessor(claim: Claim) -> bool:
+    """Return whether the holder was killed, and this process was started in its place by the same supervisor."""
+    own = own_claim(claim.incarnation)
+    return (
+        own.supervisor != 0
+        and (own.world, own.supervisor, own.supervisor_started)
+        == (claim.world, claim.supervisor, claim.supervisor_started)
+        and not is_same_process(claim.pid, claim.pid_started)
+    )
 
 
 class HeldClaim:
