@@ -127,6 +127,24 @@ def test_a_followed_log_comes_from_its_file_and_then_as_it_grows(tmp_path: Path)
         agent.close()
 
 
+def test_what_was_written_last_comes_before_the_goodbye(tmp_path: Path) -> None:
+    """Nothing has said that the log has grown, and the next look at it would come too late."""
+    rank = rank_of("a")
+    write_log(tmp_path, "a", b"one\n")
+    with Controller(tmp_path) as controller, attached(controller) as link:
+        controller.publish(change("a", S.RUNNING))
+        hear(controller, link, states_of)
+        link.follow(rank, lines=1)
+        hear(controller, link, lambda events: bytes_of(events, rank) == b"one\n")
+        write_log(tmp_path, "a", b"two\n")
+        controller.close()
+        events: list[ViewEvent] = []
+        deadline = time.monotonic() + DEADLINE_S
+        while Ended(is_orderly=True) not in events and time.monotonic() < deadline:
+            events += link.receive(0.1)
+        assert bytes_of(events, rank) == b"two\n"
+
+
 def test_a_spooled_log_is_followed_as_it_arrives(tmp_path: Path) -> None:
     rank = rank_of("a")
     with Controller(tmp_path) as controller, attached(controller) as link:

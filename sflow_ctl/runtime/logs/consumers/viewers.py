@@ -150,6 +150,7 @@ class ViewerHub(LogConsumer):
     def say_goodbye(self) -> None:
         """Send what the viewers' windows allow, then the last message."""
         for viewer in list(self._viewers.values()):
+            self._look_at_logs(viewer)  # what was written since the last look
             self._serve(viewer)
             self._send(viewer, RunEnded(session=viewer.session, seq=viewer.next_seq))
             viewer.drop()
@@ -247,10 +248,13 @@ class ViewerHub(LogConsumer):
                 self._counters["silent_viewers"] += 1
                 self._forget(viewer)
                 continue
-            for rank, cursor in viewer.follows.items():
-                if not cursor.log.is_spooled:
-                    _look_at_size(cursor.log)
-                viewer.ready.setdefault(rank, cursor)
+            self._look_at_logs(viewer)
+
+    def _look_at_logs(self, viewer: Viewer) -> None:
+        for rank, cursor in viewer.follows.items():
+            if not cursor.log.is_spooled:
+                _look_at_size(cursor.log)
+            viewer.ready.setdefault(rank, cursor)
 
     def _serve(self, viewer: Viewer) -> None:
         if not self._flush(viewer):
