@@ -49,10 +49,14 @@ def too_few(agents: int) -> str | None:
     needed = PER_AGENT * agents + OTHERS
     if limit() >= needed:
         return None
-    return f"{agents} agents need {needed} open files in the controller, and it may have {limit()}"
+    who = "an agent needs" if agents == 1 else f"{agents} agents need"
+    return f"{who} {needed} open files in the controller, and it may have {limit()}"
 
 
-MORE_FILES = "the hard limit is too low (`ulimit -Hn`): administrators raise it in limits.conf, for jobs by LimitNOFILE of slurmd"
+MORE_FILES = (
+    "raise the limit of open files: ulimit -n, as far as ulimit -Hn allows; administrators raise that one, in limits.conf, for "
+    "jobs by LimitNOFILE of slurmd"
+)
 
 
 class Reserve:

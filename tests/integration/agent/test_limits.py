@@ -69,7 +69,7 @@ def test_a_thousand_stuck_probes_change_nothing_for_anyone_else(make_controller:
 def test_f28_programs_and_names_that_hang_leave_no_thread_and_no_process(
     controller: FakeController, tmp_path: Path
 ) -> None:
-    pids = tmp_path / "pids"
+    pids, idle = tmp_path / "pids", threads_of(controller.agent)
     hang = (
         f"echo $$ >> {pids}; setsid sleep 600 & echo $! >> {pids}; trap '' TERM; while :; do sleep 600; done"
     )
@@ -88,7 +88,8 @@ def test_f28_programs_and_names_that_hang_leave_no_thread_and_no_process(
     left = [int(pid) for pid in pids.read_text().split()]
     controller.until(lambda: not any(map(is_alive, left)), "all of them gone")
     assert children_of(controller.agent) == []
-    controller.until(lambda: threads_of(controller.agent) < 5, "threads of lookups gone", 30.0)
+    # One more may wait for output.
+    controller.until(lambda: threads_of(controller.agent) <= idle + 1, "threads of lookups gone", 60.0)
 
 
 def test_f42_an_agent_that_may_open_few_files_still_works(make_controller: Make) -> None:

@@ -12,7 +12,7 @@ import pytest
 from protocol.errors import ArtifactError, Finding
 from tests.integration.artifacts.fetching import cached, fetch
 from tests.integration.artifacts.model_hub import COMMIT, ModelHub, Repository
-from tests.support import command, wait_until
+from tests.support import command, controller_of, wait_until
 
 FILES = {"config.json": b"{}", "weights/a[1].bin": os.urandom(2_000_000), "weights/b.bin": b"b" * 1000}
 
@@ -153,7 +153,7 @@ def test_the_librarys_process_ends_with_the_run(
         command("run", "w.yaml"), cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     wait_until(lambda: held, "the library has asked")
-    (library,) = library_processes(process.pid)
+    (library,) = library_processes(controller_of(process.pid))
     os.kill(process.pid, number)
     assert process.wait(30) == status
     wait_until(lambda: not Path(f"/proc/{library}").exists(), "the library's process is gone")

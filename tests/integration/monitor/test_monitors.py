@@ -290,7 +290,7 @@ workflow:
     one = Run.start(text, tmp_path)
     one.wait_for("b", "running")
     wait_until(lambda: len(times(one.directory, "cpu")) > 8, "readings beside b")
-    one.process.kill()
+    one.kill_both()
     one.process.wait()
     one.kill()
     killed_at = wall_clock()
