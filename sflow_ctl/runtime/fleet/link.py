@@ -70,9 +70,8 @@ class FleetLink:
         self.admission = Admission(keys, self._auth)
         open_router = partial(self.listeners.router, self._context, keys.controller, hosts)
         self._takes_over, each = bool(ports), len(ports) // 3
-        self.known_clocks_ns: dict[
-            int, int
-        ] = {}  # how far they are ahead of nodes', as a killed controller knew
+        # How far the controller's clock is ahead of the nodes', as a killed controller knew.
+        self.known_clocks_ns: dict[int, int] = {}
         self.control, self.control_endpoints = open_router("control", ports[:each])
         self.logs, self.log_endpoints = open_router("logs", ports[each : 2 * each])
         self.clients, self.client_endpoints = open_router("clients", ports[2 * each :])

@@ -70,25 +70,25 @@ class Journal:
             self._must_sync_at_once = self._must_sync_at_once or bool(event.hello.exited)
         elif isinstance(event, MessageReceived) and isinstance(event.message, RankExited):
             self._needs_sync = True
-        self._append(now, "event", event=event)
+        self._append(self._entry(now, "event", event=event))
 
     def transition(self, transition: Transition, now: float) -> int:
         """Add a change of state; return its wall time in ns since 1970."""
         self._needs_sync = self._needs_sync or transition.new in TERMINAL
         self._must_sync_at_once = self._must_sync_at_once or transition.is_again
-        return self._append(now, "transition", transition=transition)
+        return self._append(self._entry(now, "transition", transition=transition))
 
     def waiting(self, waiting: RecordWaiting, now: float) -> None:
         """Add the unmet conditions of a service."""
-        self._append(now, "waiting", waiting=waiting)
+        self._append(self._entry(now, "waiting", waiting=waiting))
 
     def uploads(self, uploads: RecordUploads, now: float) -> None:
         """Add what became of the uploads of a task."""
-        self._append(now, "uploads", uploads=uploads)
+        self._append(self._entry(now, "uploads", uploads=uploads))
 
     def takeover(self, takeover: Takeover, now: float) -> None:
         """Add that this controller has taken the run over."""
-        self._append(now, "takeover", takeover=takeover)
+        self._append(self._entry(now, "takeover", takeover=takeover))
 
     def flush(self, now: float, *, syncs_at_once: bool = False) -> None:
         """Write the lines added since the last call; sync if a task has ended, with pauses unless `syncs_at_once`.
@@ -148,17 +148,7 @@ class Journal:
         begin = Begin(segment=segment, format=FORMAT, version=VERSION)
         return encode_entry(self._entry(now, "begin", begin=begin))
 
-    def _append(
-        self,
-        now: float,
-        kind: Kind,
-        event: SchedulerEvent | None = None,
-        transition: Transition | None = None,
-        waiting: RecordWaiting | None = None,
-        uploads: RecordUploads | None = None,
-        takeover: Takeover | None = None,
-    ) -> int:
-        entry = self._entry(now, kind, event, transition, waiting, uploads, takeover)
+    def _append(self, entry: Entry) -> int:
         self._pending.append(encode_entry(entry))
         return entry.wall_ns
 
@@ -166,6 +156,7 @@ class Journal:
         self,
         now: float,
         kind: Kind,
+        *,
         event: SchedulerEvent | None = None,
         transition: Transition | None = None,
         waiting: RecordWaiting | None = None,
