@@ -82,6 +82,8 @@ class Attempt(Struct):
     """The detail of a readiness probe that triggered before all ranks were reported as started."""
     verdict: AttemptVerdict | None = None
     is_stop_sent: bool = False
+    is_killed: bool = False
+    """An operator has asked to end it without its grace."""
     exit_code: int | None = None
     signal: int | None = None
     launch_error: LaunchFailed | None = None

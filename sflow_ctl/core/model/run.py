@@ -16,6 +16,7 @@ from sflow_ctl.core.model.resources import ClaimLedger, GpuLedger, PlacesNow, St
 from sflow_ctl.core.model.tally import Tally
 from sflow_ctl.core.model.task import Task, build_graph
 from sflow_ctl.core.model.timers import Timers
+from sflow_ctl.core.requests import RequestBook
 from sflow_ctl.core.states import FirstCause, Outcome
 from sflow_ctl.plan.deferred import DeferredValues, Evaluator
 from sflow_ctl.plan.model import Placement, Plan
@@ -89,6 +90,8 @@ class Run(Struct):
     tally: Tally
     shutdown: Shutdown
     windows: StartWindows = field(default_factory=StartWindows)
+    requests: RequestBook = field(default_factory=RequestBook)
+    """What operators have asked for."""
     stream_logs: bool = False
     fence_s: float = 0.0
     """After how long without a controller an agent, or its guardian, has surely ended everything."""

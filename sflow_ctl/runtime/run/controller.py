@@ -27,6 +27,7 @@ from protocol.messages.orders import SamplesStored, Spawn, ToAgent
 from sflow_ctl.core.commands import (
     AbandonNode,
     AcceptAgent,
+    AnswerRequest,
     AskJobEnd,
     AwaitLog,
     CollectOutputs,
@@ -61,6 +62,7 @@ from sflow_ctl.runtime.journal.writer import Journal
 from sflow_ctl.runtime.logs.rotation import rotate_logs
 from sflow_ctl.runtime.logs.service import OutputService
 from sflow_ctl.runtime.logs.waits import LogWaits
+from sflow_ctl.runtime.operating.desk import RequestDesk
 from sflow_ctl.runtime.peers.own_standstill import OwnStandstill
 from sflow_ctl.runtime.record import layout
 from sflow_ctl.runtime.record.directory import RunDirectory
@@ -99,6 +101,7 @@ class Controller:
         common: AgentConfig,
         state: RunView,
         summary: SummaryWriter,
+        desk: RequestDesk,
         job_clock: "JobClock | None" = None,
         monitor: "MonitorRecorder | None" = None,
         hand_over: Callable[[], object] = lambda: None,
@@ -122,14 +125,14 @@ class Controller:
         self._monitor = monitor
         self.state = state  # folded from the transitions, as every viewer does it
         self.summary, self.outputs = summary, OutputCollector(directory.path)
-        self.progress = RunProgress(state, journal, log, output, summary)
+        self.progress = RunProgress(state, journal, log, output, summary, desk)
         self._snapshots = SnapshotWriter(directory.path, journal, state)
         spools = common.spool_directory is not None
         self._nodes = NodeBook([node.name for node in scheduler.plan.nodes], spools)
         self._logs = LogWaits(output, link, self._nodes)
         self._hand_over = hand_over
         self.takeover: TakeoverWatch | None = None
-        self._signals = SignalInbox()
+        self._signals, self._desk = SignalInbox(), desk
         self._job_end = JobEndNotice(self._log, job_clock)
         self._finish: FinishRun | None = None
         self._abandoned: set[int] = set()
@@ -145,7 +148,14 @@ class Controller:
         """
         poller = zmq.Poller()
         self._link.register(poller)
-        for source in (self._launcher, self._output, self.outputs, self._job_clock, self._monitor):
+        for source in (
+            self._launcher,
+            self._output,
+            self._desk,
+            self.outputs,
+            self._job_clock,
+            self._monitor,
+        ):
             if source is not None:
                 poller.register(source.fileno, zmq.POLLIN)
         with self._signals, self._standstill:
@@ -185,7 +195,7 @@ class Controller:
     def _events(self, now: float) -> list[SchedulerEvent]:
         events: list[SchedulerEvent] = []
         events.extend(self._stop_event(number) for number in self._signals.take())
-        events.extend(self._job_end.with_end(self._link.receive(now)))
+        events += [*self._desk.arrived(), *self._job_end.with_end(self._link.receive(now))]
         self.note_output()
         events.extend(self._logs.arrived())
         events.extend(self.progress.collected(self.outputs))
@@ -287,7 +297,7 @@ class Controller:
                 self._send(node, message)
             case RecordTransition(transition=transition):
                 self._record(transition, now)
-            case RecordWaiting() | RecordUploads():
+            case RecordWaiting() | RecordUploads() | AnswerRequest():
                 self.progress.show(command, now)
             case AwaitLog(rank=rank):
                 self._logs.awaited.add(rank)
@@ -340,6 +350,7 @@ class Controller:
         # An agent forgets an end that is acknowledged: only a record that survives a crash may take its place.
         holds = {"holds_spawns": keeper.is_failing, "holds_acks": not keeper.is_durable}
         self._link.flush(now, **({} if is_stopping else holds))
+        self._desk.send()
         self.progress.tell()
         self._snapshots.write_if_due(now)
         keeper.write_nodes(self._nodes, now)

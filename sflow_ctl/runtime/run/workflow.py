@@ -33,6 +33,8 @@ from sflow_ctl.runtime.fleet.fleet import Fleet, FleetRequest, open_fleet
 from sflow_ctl.runtime.fleet.local import LocalLauncher
 from sflow_ctl.runtime.logs.consumers.console import ConsoleSink
 from sflow_ctl.runtime.logs.service import OutputService
+from sflow_ctl.runtime.operating.desk import RequestDesk
+from sflow_ctl.runtime.operating.request_files import RequestFiles
 from sflow_ctl.runtime.record import layout
 from sflow_ctl.runtime.record.run_log import RunLog
 from sflow_ctl.runtime.run.controller import Controller
@@ -154,7 +156,8 @@ def carry_out(
     """Run the loop with an open record; return once all has stopped. `taken_over` is what a killed controller has left."""
     directory = record.directory
     followed = None if taken_over is None else taken_over.followed
-    output = make_output(planned, fleet, record, terminal.open_console(directory.path), followed)
+    desk = RequestDesk(fleet.keys.operator.public)
+    output = make_output(planned, fleet, record, terminal.open_console(directory.path), desk, followed)
     with ExitStack() as ends:
         log = RunLog(directory.path / layout.RUN_LOG, options.log_level)
         ends.callback(log.close)
@@ -163,7 +166,7 @@ def carry_out(
         ends.callback(journal.close)
         clock = make_clock(planned)
         monitor = make_monitor(planned, directory.path, log, output)
-        shell = Shell(record, output, journal, log, clock, monitor)
+        shell = Shell(record, output, journal, log, clock, monitor, desk)
         hand_over = partial(hand_over_run, planned, options, fleet, record)
         controller = make_controller(planned, fleet, shell, scheduler, hand_over)
         gc.freeze()  # the plan lives as long as the run: no garbage collection need scan it
@@ -183,6 +186,7 @@ def carry_out(
             closing.callback(_close_output, output, fleet)
             closing.callback(directory.remove_connection)
             closing.callback(directory.make_the_rest(planned.plan))
+            closing.enter_context(RequestFiles(directory.path, desk))
             if taken_over is not None:
                 controller.continue_after(taken_over)
             finish = controller.run(fleet.early)

@@ -10,6 +10,7 @@ from protocol.messages.orders import EndStep, Lease, Leave, Release, Spawn, Stop
 from sflow_ctl.core.commands import (
     AbandonNode,
     AcceptAgent,
+    AnswerRequest,
     AskJobEnd,
     AwaitLog,
     CollectOutputs,
@@ -25,6 +26,7 @@ from sflow_ctl.core.invariants import is_satisfied
 from sflow_ctl.core.model.phase import RunPhase
 from sflow_ctl.core.model.run import Run
 from sflow_ctl.core.model.task import Task
+from sflow_ctl.core.requests import Answer
 from sflow_ctl.core.states import LIVE, TERMINAL, TRANSITIONS, TaskState, Transition
 
 
@@ -39,6 +41,7 @@ class CommandChecks:
         """Ranks whose order to start was given in the present session of their agent."""
         self._accepted: set[int] = set()
         self._abandoned: set[int] = set()
+        self._answers: dict[str, Answer] = {}
         self._uploaded: set[tuple[str, int]] = set()
         self._is_finished = False
 
@@ -87,6 +90,10 @@ class CommandChecks:
                 assert run.outcome is None or run.shutdown.branch
             case Warn(text=text):
                 assert text
+            case AnswerRequest(id=request_id, answer=answer, is_repeated=is_repeated):
+                assert is_repeated == (request_id in self._answers), f"request {request_id} is done twice"
+                assert self._answers.setdefault(request_id, answer) == answer
+                assert bool(answer.error) != bool(answer.text or answer.effects), answer
             case FinishRun(outcome=outcome):
                 assert run.phase is RunPhase.FINISHED
                 assert outcome is run.outcome

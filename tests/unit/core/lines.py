@@ -20,6 +20,7 @@ from protocol.messages.orders import EndStep, Lease, Leave, Release, Spawn, Stop
 from sflow_ctl.core.commands import (
     AbandonNode,
     AcceptAgent,
+    AnswerRequest,
     AskJobEnd,
     AwaitLog,
     CollectOutputs,
@@ -40,6 +41,7 @@ from sflow_ctl.core.events import (
     MessageReceived,
     NodeCleared,
     NodeStandsStill,
+    OperatorRequest,
     OutputsCollected,
     RecordUnwritable,
     SchedulerEvent,
@@ -71,6 +73,9 @@ def command_line(command: Command) -> str:
             return "ask for the job's end"
         case Warn(text=text):
             return f"warn: {text}"
+        case AnswerRequest(id=request_id, answer=answer, is_repeated=is_repeated):
+            how = "again" if is_repeated else "refused" if answer.error else "done"
+            return f"answer {request_id}: {how}"
         case FinishRun(outcome=outcome):
             return f"finish {outcome}"
         case _:
@@ -130,6 +135,8 @@ def event_line(event: SchedulerEvent) -> str:
             return f"{node}: nothing is left"
         case StopRequested(signal=signal, force=force):
             return f"stop requested by {signal}" + (", forced" if force else "")
+        case OperatorRequest(id=request_id, action=action):
+            return f"request {request_id}: {action}"
         case JobEnding(within_s=within_s):
             return f"Slurm ends the job within {within_s:g} s"
         case LogArrived(rank=rank):
