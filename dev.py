@@ -61,7 +61,7 @@ CHECKS = (
     ("mypy",),
     ("lint-imports",),
     ("mkdocs", "build", "--strict", "--quiet"),
-    ("coverage", "run", "-m", "pytest", "-q", "-rs", "tests/unit"),
+    ("pytest", "-q", "-rs", "-n", "2", "--cov", "--cov-report=", "tests/unit"),
     ("coverage", "report"),
     ("pytest", "-q", "-rs", "--durations=10", "-n", "2", "--dist=loadfile", *SIDE_BY_SIDE),
     (
