@@ -38,6 +38,7 @@ from sflow_agent.core.commands import (
     NoteStored,
     Report,
     RunCommand,
+    SignalOnce,
     SignalTree,
     StartProcess,
     TakeBackPorts,
@@ -122,8 +123,9 @@ class Performer:
                 parts.report(message)
             case StartProcess(spec=spec):
                 return [self._start(spec, now)]
-            case SignalTree(rank=rank, signal=number):
-                parts.processes.trees.order(rank, number)
+            case SignalTree(rank=rank, signal=number) | SignalOnce(rank=rank, signal=number):
+                trees = parts.processes.trees
+                (trees.order if isinstance(command, SignalTree) else trees.signal_once)(rank, number)
             case GiveUpTree(rank=rank):
                 return parts.processes.trees.give_up(rank)
             case ForgetRank(rank=rank):

@@ -73,6 +73,13 @@ class SignalTree(Struct, frozen=True):
     signal: int
 
 
+class SignalOnce(Struct, frozen=True):
+    """Send this signal to all processes of the rank that there are now; they may go on."""
+
+    rank: RankId
+    signal: int
+
+
 class AdoptStep(Struct, frozen=True):
     """Treat the processes of a job step on this node as the tree of `part`: SignalTree and GiveUpTree are about them then.
 
@@ -214,6 +221,7 @@ AgentCommand = (
     | NoteStored
     | ForgetRank
     | SignalTree
+    | SignalOnce
     | AdoptStep
     | GiveUpTree
     | RunCommand

@@ -111,6 +111,19 @@ class TreeKiller:
                     ending.signalled.add(pid)
         self._pending[rank] = None
 
+    def signal_once(self, rank: RankId, number: int) -> None:
+        """Signal the processes that the rank has now, parents first; of a job step its `srun`, which passes it on."""
+        main = self._main_of.get(rank)
+        if main is None or main not in self._running:
+            return
+        members = {main}
+        if rank not in self._steps and rank not in self.clients:
+            others = self._running.keys() - {main}
+            members |= tree_members({main: str(rank)}, self._me, others, self._marks)[main]
+        for pid in oldest_first(members):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, number)
+
     def next_wakeup(self) -> float | None:
         """Return when `poll` is due."""
         if self._pending:

@@ -31,6 +31,11 @@ _COMMANDS = {
     "events": ("sflow_ctl.cli.looking.events", "events", "Print what has happened in a run, or follow it."),
     "explain": ("sflow_ctl.cli.looking.explain", "explain_", "Say why tasks wait, and why they ended."),
     "stop": ("sflow_ctl.cli.steering.stop", "stop", "Stop a live run, or tasks of it."),
+    "cancel": ("sflow_ctl.cli.steering.cancel", "cancel", "End a live run, or a Slurm job that waits."),
+    "restart": ("sflow_ctl.cli.steering.restart", "restart", "Start tasks of a live run again."),
+    "signal": ("sflow_ctl.cli.steering.signals", "signal_", "Send a signal to tasks of a live run."),
+    "pause": ("sflow_ctl.cli.steering.pausing", "pause", "Start nothing new in a live run."),
+    "unpause": ("sflow_ctl.cli.steering.pausing", "unpause", "Start tasks of a paused run again."),
     "clean": ("sflow_ctl.cli.looking.clean", "clean", "Delete runs that have ended."),
     "bundle": ("sflow_ctl.cli.looking.bundle", "bundle", "Pack a run for a bug report."),
     "doctor": (

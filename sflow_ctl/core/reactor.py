@@ -322,11 +322,8 @@ def settle(run: Run, out: Effects, now: float) -> None:
     """Start the tasks that may start, and stop the run when all work is done. Called after each event."""
     if run.outcome is None:
         skip_unsatisfiable(run, out)
-        if run.phase is RunPhase.RUNNING or run.shutdown.branch:
-            start_queued(run, out, now)
-        if run.tally.working == 0 and run.tally.live:
-            warn_if_stuck(run, out)
-        fail_if_kept_out(run, out, now)
+        if not run.requests.is_paused:
+            _start(run, out, now)
         if run.has_started and run.plan.timeout_s is not None and not run.is_time_armed:
             run.is_time_armed = True
             run.timers.set(now + run.plan.timeout_s, WorkflowTimeout())
@@ -338,6 +335,15 @@ def settle(run: Run, out: Effects, now: float) -> None:
     out.send_spawns()
     if run.outcome is not None:
         advance(run, out, now)
+
+
+def _start(run: Run, out: Effects, now: float) -> None:
+    """Start the tasks that may start; say which cannot."""
+    if run.phase is RunPhase.RUNNING or run.shutdown.branch:
+        start_queued(run, out, now)
+    if run.tally.working == 0 and run.tally.live:
+        warn_if_stuck(run, out)
+    fail_if_kept_out(run, out, now)
 
 
 def _failed_mains(run: Run) -> list[Task]:

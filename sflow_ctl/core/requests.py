@@ -29,7 +29,31 @@ class StopTasks(Action, frozen=True, kw_only=True, tag="stop"):
     """Without their grace."""
 
 
-AnyAction = StopRun | StopTasks
+class RestartTasks(Action, frozen=True, kw_only=True, tag="restart"):
+    """End what runs of these tasks, and start them again; also tasks that have ended."""
+
+    tasks: tuple[str, ...]
+    """Concrete tasks."""
+
+
+class SignalTasks(Action, frozen=True, kw_only=True, tag="signal"):
+    """Send a signal to all processes of running tasks."""
+
+    tasks: tuple[str, ...]
+    """Concrete tasks."""
+    signal: int
+    """The number of the signal."""
+
+
+class Pause(Action, frozen=True, kw_only=True, tag="pause"):
+    """Start nothing new, retries and restarts included, until `Unpause`; what runs continues."""
+
+
+class Unpause(Action, frozen=True, kw_only=True, tag="unpause"):
+    """Start tasks again."""
+
+
+AnyAction = StopRun | StopTasks | RestartTasks | SignalTasks | Pause | Unpause
 
 
 class Effect(Struct, frozen=True, kw_only=True):
@@ -61,6 +85,8 @@ class RequestBook(Struct):
 
     answers: dict[str, Answer] = field(default_factory=dict)
     """By the id of the request: one that comes again has the same answer, and is not carried out again."""
+    is_paused: bool = False
+    """Nothing new starts."""
     stopped: set[int] = field(default_factory=set)
     """Tasks that were stopped on request, by index."""
 

@@ -3,8 +3,18 @@
 from typing import assert_never
 
 from protocol.text.listing import listed
+from protocol.text.signal_names import signal_name
 from sflow_ctl.core.commands import AnswerRequest
-from sflow_ctl.core.requests import Answer, AnyAction, StopRun, StopTasks
+from sflow_ctl.core.requests import (
+    Answer,
+    AnyAction,
+    Pause,
+    RestartTasks,
+    SignalTasks,
+    StopRun,
+    StopTasks,
+    Unpause,
+)
 
 SHOWN = 8
 
@@ -16,6 +26,14 @@ def action_text(action: AnyAction) -> str:
             return "kill the run" if is_killed else "stop the run"
         case StopTasks(tasks=tasks, is_killed=is_killed):
             return f"{'kill' if is_killed else 'stop'} {listed(tasks, SHOWN)}"
+        case RestartTasks(tasks=tasks):
+            return f"restart {listed(tasks, SHOWN)}"
+        case SignalTasks(tasks=tasks, signal=number):
+            return f"send {signal_name(number)} to {listed(tasks, SHOWN)}"
+        case Pause():
+            return "pause the run"
+        case Unpause():
+            return "unpause the run"
         case _:
             assert_never(action)
 

@@ -272,7 +272,7 @@ JSON_OUTPUTS: tuple[tuple[str, tuple[type[msgspec.Struct], ...]], ...] = (
     ("sflow-ctl ps --json", (RunList, RunEntry, JobEntry)),
     ("sflow-ctl status --json", (StatusReport,)),
     ("sflow-ctl wait --json", (WaitReport, WaitedTask)),
-    ("sflow-ctl stop --json", (RequestReport, Effect)),
+    ("sflow-ctl stop, restart, signal, pause, unpause --json", (RequestReport, Effect)),
     ("sflow-ctl events --json", (EventLine,)),
     ("sflow-ctl explain --json", (ExplainReport, ExplainedTask, Explanation, Because)),
     ("sflow-ctl clean --json", (CleanReport, Removal)),

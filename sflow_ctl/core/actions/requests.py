@@ -2,13 +2,25 @@
 
 from typing import assert_never
 
+from sflow_ctl.core.actions.requested_restarts import restart_tasks
+from sflow_ctl.core.actions.requested_signals import signal_tasks
 from sflow_ctl.core.actions.requested_stops import stop_tasks, stop_whole_run
 from sflow_ctl.core.commands import AnswerRequest
 from sflow_ctl.core.effects import Effects
 from sflow_ctl.core.events import OperatorRequest
 from sflow_ctl.core.model.phase import RunPhase
 from sflow_ctl.core.model.run import Run
-from sflow_ctl.core.requests import Answer, AnyAction, StopRun, StopTasks
+from sflow_ctl.core.requests import (
+    Answer,
+    AnyAction,
+    Pause,
+    RestartTasks,
+    SignalTasks,
+    StopRun,
+    StopTasks,
+    Unpause,
+)
+from sflow_ctl.core.states import TaskState
 
 
 def on_request(run: Run, out: Effects, event: OperatorRequest, now: float) -> None:
@@ -30,10 +42,30 @@ def _carried_out(run: Run, out: Effects, action: AnyAction, by: str, now: float)
     unknown = [name for name in getattr(action, "tasks", ()) if name not in run.index_of]
     if unknown:
         return Answer(error=f"the run has no task {', '.join(unknown)}")
+    tasks = [run.task_named(name) for name in getattr(action, "tasks", ())]
     match action:
         case StopRun(is_killed=is_killed):
             return stop_whole_run(run, out, by, is_killed, now)
-        case StopTasks(tasks=names, is_killed=is_killed):
-            return stop_tasks(run, out, [run.task_named(name) for name in names], by, is_killed, now)
+        case StopTasks(is_killed=is_killed):
+            return stop_tasks(run, out, tasks, by, is_killed, now)
+        case RestartTasks():
+            return restart_tasks(run, out, tasks, by, now)
+        case SignalTasks(signal=number):
+            return signal_tasks(run, out, tasks, number)
+        case Pause() | Unpause():
+            return _pause(run, isinstance(action, Pause))
         case _:
             assert_never(action)
+
+
+def _pause(run: Run, is_paused: bool) -> Answer:
+    """Start nothing new from now on, or start tasks again."""
+    if run.outcome is not None:
+        return Answer(error="the run is ending: nothing new starts but what belongs to its end")
+    was_paused, run.requests.is_paused = run.requests.is_paused, is_paused
+    if not is_paused:
+        run.queue.retry_all()
+        return Answer(text="tasks start again" if was_paused else "the run was not paused")
+    waiting = sum(task.state in (TaskState.WAITING, TaskState.QUEUED) for task in run.tasks)
+    already = "the run is paused already" if was_paused else "the run is paused: nothing new starts"
+    return Answer(text=f"{already}; {run.tally.live} live, {waiting} not started")

@@ -147,10 +147,10 @@ def following(run: Run, task: Task, verdict: AttemptVerdict, now: float) -> Next
     if not run.may_start(task):
         return None
     next_one = restart_policy.following(task, verdict, now)
-    return None if next_one is not None and _why_never(run, task) else next_one
+    return None if next_one is not None and why_never(run, task) else next_one
 
 
-def _why_never(run: Run, task: Task) -> str:
+def why_never(run: Run, task: Task) -> str:
     """Say why a task can never start again, as the end of a sentence; empty if it can."""
     return moves.why_never(run, task) or dependencies.never_met(run.tasks, task)
 
@@ -178,7 +178,7 @@ def _with_why_it_stays(run: Run, task: Task, verdict: AttemptVerdict, now: float
     """Return the verdict of a task's last attempt, with the reason why another one that was due cannot run anywhere."""
     if restart_policy.following(task, verdict, now) is None:
         return verdict
-    why = _why_never(run, task)
+    why = why_never(run, task)
     if not why:
         return verdict
     reason = msgspec.structs.replace(verdict.reason, text=f"{verdict.reason.text}; {why}")

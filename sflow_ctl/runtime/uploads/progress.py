@@ -91,6 +91,7 @@ class RunProgress:
 
     def _show_request(self, command: AnswerRequest, now: float) -> None:
         self._journal.request(command, now)
+        self._state.note_request(command)
         text = SECRETS.mask.text(request_text(command))
         self._log.info(text)
         self._output.say(text)

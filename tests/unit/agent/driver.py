@@ -33,6 +33,7 @@ from sflow_agent.core.commands import (
     NoteStored,
     Report,
     RunCommand,
+    SignalOnce,
     SignalTree,
     StartProcess,
     TakeBackPorts,
@@ -118,7 +119,7 @@ class CheckedCore(AgentCore):
                 self._has_left = True
             case UnwatchLog() | LearnSignatures() | LearnSecrets() | FinishLogs() | InspectNode():
                 pass
-            case LearnMonitors() | NoteStored():
+            case LearnMonitors() | NoteStored() | SignalOnce():
                 pass
             case _:
                 assert_never(command)

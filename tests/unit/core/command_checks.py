@@ -6,7 +6,17 @@
 from typing import assert_never
 
 from protocol.ids import RankId
-from protocol.messages.orders import EndStep, Lease, Leave, Release, Spawn, Stop, ToAgent, UploadFiles
+from protocol.messages.orders import (
+    EndStep,
+    Lease,
+    Leave,
+    Release,
+    SignalAttempt,
+    Spawn,
+    Stop,
+    ToAgent,
+    UploadFiles,
+)
 from sflow_ctl.core.commands import (
     AbandonNode,
     AcceptAgent,
@@ -139,6 +149,11 @@ class CommandChecks:
                 assert state not in (TaskState.WAITING, TaskState.QUEUED, TaskState.SKIPPED), (
                     f"{attempt} is {state}"
                 )
+            case SignalAttempt(attempt=attempt):
+                task = self._task(attempt.task)
+                assert attempt.number == task.attempt.number, "a signal for an old attempt"
+                assert node in task.attempt.node_of_rank, f"{attempt} has nothing on node {node}"
+                assert self._states[attempt.task] in LIVE
             case EndStep(part=part, mark_of=mark_of):
                 task = self._task(part.attempt.task)
                 assert part.attempt == mark_of.attempt

@@ -47,7 +47,7 @@ from sflow_ctl.core.events import (
     WakeUp,
 )
 from sflow_ctl.core.model.resources import MAX_RANKS
-from sflow_ctl.core.requests import AnyAction, StopRun, StopTasks
+from sflow_ctl.core.requests import AnyAction, Pause, RestartTasks, SignalTasks, StopRun, StopTasks, Unpause
 from sflow_ctl.core.takeover import Recorded
 from sflow_ctl.plan.model import Plan
 from tests.unit.agent.driver import CheckedCore
@@ -207,6 +207,13 @@ class Fleet:
         kind = self._random.randrange(8)
         if kind == 0:
             return StopRun(is_killed=self._random.random() < 0.5)
+        if kind == 1:
+            return SignalTasks(tasks=chosen, signal=10)
+        if kind in (2, 3, 4):
+            return RestartTasks(tasks=chosen)
+        if kind == 5:
+            self._at(20.0, lambda: self._tell(OperatorRequest(id="unpause", by="op", action=Unpause())))
+            return Pause()
         return StopTasks(tasks=chosen, is_killed=self._random.random() < 0.3)
 
     def _at(self, delay: float, action: Callable[[], None]) -> None:
@@ -422,6 +429,7 @@ class Fleet:
                 | agent_commands.LearnSecrets()
                 | agent_commands.LearnMonitors()
                 | agent_commands.NoteStored()
+                | agent_commands.SignalOnce()
             ):
                 pass  # what is simulated ends by itself
             case _:

@@ -16,7 +16,17 @@ from protocol.messages.facts import (
     Uploaded,
     Uploading,
 )
-from protocol.messages.orders import EndStep, Lease, Leave, Release, Spawn, Stop, ToAgent, UploadFiles
+from protocol.messages.orders import (
+    EndStep,
+    Lease,
+    Leave,
+    Release,
+    SignalAttempt,
+    Spawn,
+    Stop,
+    ToAgent,
+    UploadFiles,
+)
 from sflow_ctl.core.commands import (
     AbandonNode,
     AcceptAgent,
@@ -102,6 +112,8 @@ def _order(message: ToAgent) -> str:
             return f"spawn {' '.join(str(spec.rank) for spec in ranks)}"
         case Stop(attempt=attempt, grace_s=grace_s, is_hang=is_hang):
             return f"stop {attempt} {grace_s:g}" + (" hang" if is_hang else "")
+        case SignalAttempt(attempt=attempt, signal=number):
+            return f"signal {attempt} {number}"
         case EndStep(part=part, signal=signal, patience_s=patience_s, grace_s=grace_s):
             return f"end step {part} {signal} {patience_s:g} {grace_s:g}"
         case Leave(grace_s=grace_s):
