@@ -10,7 +10,7 @@ import msgspec
 from protocol.ids import RankId
 from protocol.messages.orders import ToAgent
 from protocol.messages.uploads import UploadOutcome
-from sflow_ctl.core.requests import Answer, AnyAction
+from sflow_ctl.core.requests import AnyAction, RequestAnswer
 from sflow_ctl.core.states import FirstCause, Outcome, Transition
 
 
@@ -95,7 +95,7 @@ class AnswerRequest(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """Who asked."""
     action: AnyAction
     """What was asked for."""
-    answer: Answer
+    answer: RequestAnswer
     """The effect, or an error."""
     is_repeated: bool = False
     """The request had been answered before, and nothing was done this time."""

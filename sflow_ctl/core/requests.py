@@ -67,7 +67,7 @@ class Effect(Struct, frozen=True, kw_only=True):
     """False where there was nothing to do."""
 
 
-class Answer(Struct, frozen=True, kw_only=True):
+class RequestAnswer(Struct, frozen=True, kw_only=True):
     """The run's answer to a request: the effect, or an error."""
 
     text: str = ""
@@ -83,14 +83,14 @@ class Answer(Struct, frozen=True, kw_only=True):
 class RequestBook(Struct):
     """The requests of a run so far, and what they have left."""
 
-    answers: dict[str, Answer] = field(default_factory=dict)
+    answers: dict[str, RequestAnswer] = field(default_factory=dict)
     """By the id of the request: one that comes again has the same answer, and is not carried out again."""
     is_paused: bool = False
     """Nothing new starts."""
     stopped: set[int] = field(default_factory=set)
     """Tasks that were stopped on request, by index."""
 
-    def remember(self, request_id: str, answer: Answer) -> None:
+    def remember(self, request_id: str, answer: RequestAnswer) -> None:
         """Keep an answer, and forget the oldest one if there are too many."""
         self.answers[request_id] = answer
         if len(self.answers) > MAX_REMEMBERED:

@@ -6,9 +6,9 @@ from protocol.text.listing import listed
 from protocol.text.signal_names import signal_name
 from sflow_ctl.core.commands import AnswerRequest
 from sflow_ctl.core.requests import (
-    Answer,
     AnyAction,
     Pause,
+    RequestAnswer,
     RestartTasks,
     SignalTasks,
     StopRun,
@@ -38,7 +38,7 @@ def action_text(action: AnyAction) -> str:
             assert_never(action)
 
 
-def answer_lines(answer: Answer) -> list[str]:
+def answer_lines(answer: RequestAnswer) -> list[str]:
     """Return an answer's effects, one sentence each."""
     lines = [answer.text] if answer.text else []
     return lines + [f"{effect.task} {effect.text}" for effect in answer.effects]

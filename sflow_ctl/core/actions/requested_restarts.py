@@ -12,23 +12,23 @@ from sflow_ctl.core.model.attempt import AttemptVerdict
 from sflow_ctl.core.model.run import Run
 from sflow_ctl.core.model.task import Task
 from sflow_ctl.core.policy import exit_policy
-from sflow_ctl.core.requests import Answer, Effect
+from sflow_ctl.core.requests import Effect, RequestAnswer
 from sflow_ctl.core.states import TERMINAL, Reason, TaskState
 
 _NOT_STARTED = (TaskState.WAITING, TaskState.QUEUED)
 _FAILED = (TaskState.FAILED, TaskState.TIMEOUT, TaskState.LOST)
 
 
-def restart_tasks(run: Run, out: Effects, tasks: Sequence[Task], by: str, now: float) -> Answer:
+def restart_tasks(run: Run, out: Effects, tasks: Sequence[Task], by: str, now: float) -> RequestAnswer:
     """Start tasks again, if each of them can be."""
     if run.outcome is not None:
-        return Answer(error="the run is ending: nothing starts again")
+        return RequestAnswer(error="the run is ending: nothing starts again")
     names = {task.plan.name for task in tasks}
     problems = [f"{task.plan.name} {why}" for task in tasks if (why := _why_not(run, task, names))]
     if problems:
-        return Answer(error="; ".join(problems))
+        return RequestAnswer(error="; ".join(problems))
     effects = [effect for task in tasks for effect in _restart(run, out, task, by, now)]
-    return Answer(effects=tuple(effects))
+    return RequestAnswer(effects=tuple(effects))
 
 
 def _why_not(run: Run, task: Task, others: set[str]) -> str:

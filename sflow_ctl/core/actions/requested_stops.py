@@ -15,33 +15,35 @@ from sflow_ctl.core.model.port_leases import needs_leases
 from sflow_ctl.core.model.run import Run
 from sflow_ctl.core.model.task import Task
 from sflow_ctl.core.policy import exit_policy
-from sflow_ctl.core.requests import Answer, Effect
+from sflow_ctl.core.requests import Effect, RequestAnswer
 from sflow_ctl.core.states import TERMINAL, FirstCause, Reason, TaskState
 
 _NOT_STARTED = (TaskState.WAITING, TaskState.QUEUED)
 
 
-def stop_whole_run(run: Run, out: Effects, by: str, is_killed: bool, now: float) -> Answer:
+def stop_whole_run(run: Run, out: Effects, by: str, is_killed: bool, now: float) -> RequestAnswer:
     """Stop the run in order, or kill what is left of it."""
     was_ending = run.outcome is not None
     live = run.tally.live
     stop_run(run, out, exit_policy.stopped_on_request(by), is_forced=is_killed, now=now)
     tasks = f"{live} live task" if live == 1 else f"{live} live tasks"
     if is_killed:
-        return Answer(text=f"the run is being killed, {tasks} of it")
+        return RequestAnswer(text=f"the run is being killed, {tasks} of it")
     if was_ending:
-        return Answer(text=f"the run is ending already, with {tasks}; stop --kill ends it at once")
-    return Answer(text=f"the run is being stopped, {tasks} of it")
+        return RequestAnswer(text=f"the run is ending already, with {tasks}; stop --kill ends it at once")
+    return RequestAnswer(text=f"the run is being stopped, {tasks} of it")
 
 
-def stop_tasks(run: Run, out: Effects, tasks: Sequence[Task], by: str, is_killed: bool, now: float) -> Answer:
+def stop_tasks(
+    run: Run, out: Effects, tasks: Sequence[Task], by: str, is_killed: bool, now: float
+) -> RequestAnswer:
     """Stop tasks, and do not start them again."""
     if run.outcome is not None and not is_killed:
-        return Answer(
+        return RequestAnswer(
             error="the run is ending, and stops its tasks in their order",
             hint="stop --kill kills these tasks now",
         )
-    return Answer(effects=tuple(_stop(run, out, task, by, is_killed, now) for task in tasks))
+    return RequestAnswer(effects=tuple(_stop(run, out, task, by, is_killed, now) for task in tasks))
 
 
 def _stop(run: Run, out: Effects, task: Task, by: str, is_killed: bool, now: float) -> Effect:

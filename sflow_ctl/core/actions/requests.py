@@ -11,9 +11,9 @@ from sflow_ctl.core.events import OperatorRequest
 from sflow_ctl.core.model.phase import RunPhase
 from sflow_ctl.core.model.run import Run
 from sflow_ctl.core.requests import (
-    Answer,
     AnyAction,
     Pause,
+    RequestAnswer,
     RestartTasks,
     SignalTasks,
     StopRun,
@@ -36,12 +36,12 @@ def on_request(run: Run, out: Effects, event: OperatorRequest, now: float) -> No
     )
 
 
-def _carried_out(run: Run, out: Effects, action: AnyAction, by: str, now: float) -> Answer:
+def _carried_out(run: Run, out: Effects, action: AnyAction, by: str, now: float) -> RequestAnswer:
     if run.phase is RunPhase.LEAVING:
-        return Answer(error="the run has ended: all that is left is to collect its logs")
+        return RequestAnswer(error="the run has ended: all that is left is to collect its logs")
     unknown = [name for name in getattr(action, "tasks", ()) if name not in run.index_of]
     if unknown:
-        return Answer(error=f"the run has no task {', '.join(unknown)}")
+        return RequestAnswer(error=f"the run has no task {', '.join(unknown)}")
     tasks = [run.task_named(name) for name in getattr(action, "tasks", ())]
     match action:
         case StopRun(is_killed=is_killed):
@@ -58,14 +58,14 @@ def _carried_out(run: Run, out: Effects, action: AnyAction, by: str, now: float)
             assert_never(action)
 
 
-def _pause(run: Run, is_paused: bool) -> Answer:
+def _pause(run: Run, is_paused: bool) -> RequestAnswer:
     """Start nothing new from now on, or start tasks again."""
     if run.outcome is not None:
-        return Answer(error="the run is ending: nothing new starts but what belongs to its end")
+        return RequestAnswer(error="the run is ending: nothing new starts but what belongs to its end")
     was_paused, run.requests.is_paused = run.requests.is_paused, is_paused
     if not is_paused:
         run.queue.retry_all()
-        return Answer(text="tasks start again" if was_paused else "the run was not paused")
+        return RequestAnswer(text="tasks start again" if was_paused else "the run was not paused")
     waiting = sum(task.state in (TaskState.WAITING, TaskState.QUEUED) for task in run.tasks)
     already = "the run is paused already" if was_paused else "the run is paused: nothing new starts"
-    return Answer(text=f"{already}; {run.tally.live} live, {waiting} not started")
+    return RequestAnswer(text=f"{already}; {run.tally.live} live, {waiting} not started")

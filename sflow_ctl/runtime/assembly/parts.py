@@ -140,7 +140,7 @@ def make_output(
 
         attempts = {name: prior.attempt for name, prior in record.prior.items()}
         earlier = EarlierLogs(record.directory.path, attempts, paths, gang_sizes)
-    return OutputService(
+    output = OutputService(
         log_socket=fleet.link.logs,
         client_socket=fleet.link.clients,
         run_directory=record.directory.path,
@@ -153,6 +153,8 @@ def make_output(
         earlier=earlier,
         followed=followed,
     )
+    desk.wake_sender = output.flush
+    return output
 
 
 def open_journal(planned: PlannedRun, record: Record) -> Journal:

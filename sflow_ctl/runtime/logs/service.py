@@ -112,7 +112,6 @@ class OutputService:
         self._last = {change.transition.task: change for change in prior}
         book = LogBook(run_directory, log_path_of, self._newest_attempt)
         self._viewers = ViewerHub(client_socket, self._last, book.to_view, self.counters, desk)
-        desk.wake_sender = self.flush
         self._searches = LogSearches(run_directory, self._report_matches)
         gangs = GangLogs(run_directory, gang_sizes, self.note, followed)
         feeds = [self._feed] if self._feed is not None else []

@@ -18,7 +18,7 @@ from msgspec import Struct, field
 
 from protocol.errors import ControllerAwayError, RunDirectoryError, UsageError
 from protocol.session.codec import MAX_FRAME_BYTES
-from sflow_ctl.core.requests import Answer, AnyAction
+from sflow_ctl.core.requests import AnyAction, RequestAnswer
 from sflow_ctl.runtime.operating.request_files import answer_path, request_path
 from sflow_ctl.runtime.record import layout
 from sflow_ctl.runtime.record.directory import ConnectionFacts, OperatorFacts
@@ -41,7 +41,7 @@ class Replied(Struct, frozen=True):
     """An answer, and the way on which it came."""
 
     id: str
-    answer: Answer
+    answer: RequestAnswer
     way: Way
 
 
@@ -170,7 +170,7 @@ class _Asking(Struct):
             except UNREADABLE:
                 continue
             if not isinstance(message, Answered):
-                return Replied(self.request.id, Answer(error=message.reason), "socket")
+                return Replied(self.request.id, RequestAnswer(error=message.reason), "socket")
             if message.id == self.request.id:
                 return Replied(self.request.id, message.answer, "socket")
         return None
@@ -193,7 +193,7 @@ class _Asking(Struct):
         path = answer_path(self.reader.directory, self.request.id)
         try:
             os.listdir(path.parent)  # noqa: PTH208 - network file systems ask their server then
-            answer = msgspec.json.decode(read_regular(path), type=Answer)
+            answer = msgspec.json.decode(read_regular(path), type=RequestAnswer)
         except (OSError, *UNREADABLE):
             return None
         return Replied(self.request.id, answer, "file")

@@ -11,7 +11,7 @@ from contextlib import suppress
 
 from sflow_ctl.core.commands import AnswerRequest
 from sflow_ctl.core.events import OperatorRequest
-from sflow_ctl.core.requests import Answer
+from sflow_ctl.core.requests import RequestAnswer
 from sflow_ctl.runtime.viewing.messages import (
     Answered,
     Ask,
@@ -113,4 +113,4 @@ class RequestDesk:
 
     def _decided_at_end(self, request_id: str) -> None:
         for reply in self._asked.pop(request_id, ()):
-            reply(Answered(id=request_id, answer=Answer(error="the run has ended")))
+            reply(Answered(id=request_id, answer=RequestAnswer(error="the run has ended")))

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import msgspec
 
-from sflow_ctl.core.requests import Answer
+from sflow_ctl.core.requests import RequestAnswer
 from sflow_ctl.runtime.operating.desk import RequestDesk
 from sflow_ctl.runtime.record import layout
 from sflow_ctl.runtime.record.durable import UNREADABLE, write_for_now
@@ -46,7 +46,7 @@ class RequestFiles:
     def __init__(self, directory: Path, desk: RequestDesk) -> None:
         """`directory` is the run's."""
         self._directory, self._desk = directory, desk
-        self._answers: deque[tuple[str, Answer]] = deque()
+        self._answers: deque[tuple[str, RequestAnswer]] = deque()
         self._taken: set[str] = set()
         """Requests whose answer is not written yet."""
         self._has_news, self._is_closing = threading.Event(), False
@@ -83,7 +83,7 @@ class RequestFiles:
             if isinstance(ask, Ask):
                 self._desk.take(ask, lambda message, of=request_id: self._reply(of, message))  # type: ignore[misc]
             else:
-                self._answers.append((request_id, Answer(error=ask)))
+                self._answers.append((request_id, RequestAnswer(error=ask)))
                 self._has_news.set()
 
     def _read(self, request_id: str) -> Ask | str:
@@ -107,7 +107,7 @@ class RequestFiles:
         return ask if ask.id == request_id else "its file has the name of another request"
 
     def _reply(self, request_id: str, message: ToOperatorMessage) -> None:
-        answer = message.answer if isinstance(message, Answered) else Answer(error=message.reason)
+        answer = message.answer if isinstance(message, Answered) else RequestAnswer(error=message.reason)
         self._answers.append((request_id, answer))
         self._has_news.set()
 

@@ -148,16 +148,10 @@ class Controller:
         """
         poller = zmq.Poller()
         self._link.register(poller)
-        for source in (
-            self._launcher,
-            self._output,
-            self._desk,
-            self.outputs,
-            self._job_clock,
-            self._monitor,
-        ):
+        for source in (self._launcher, self._output, self.outputs, self._job_clock, self._monitor):
             if source is not None:
                 poller.register(source.fileno, zmq.POLLIN)
+        poller.register(self._desk.fileno, zmq.POLLIN)
         with self._signals, self._standstill:
             poller.register(self._signals.fileno, zmq.POLLIN)
             wait = partial(self._standstill.wait, partial(self._link.wait, poller))

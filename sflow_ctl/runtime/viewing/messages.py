@@ -6,7 +6,7 @@ viewer; it answers with `Taken`, so a slow viewer cannot fill the controller's m
 
 import msgspec
 
-from sflow_ctl.core.requests import Answer, AnyAction
+from sflow_ctl.core.requests import AnyAction, RequestAnswer
 from sflow_ctl.core.states import Transition
 
 VIEWER_VERSION = 1
@@ -112,7 +112,7 @@ class Answered(ToViewer, frozen=True, kw_only=True, tag="answered"):
     """The answer to an `Ask`, sent when what follows from it is in the journal."""
 
     id: str
-    answer: Answer
+    answer: RequestAnswer
 
 
 class RunEnded(ToViewer, frozen=True, kw_only=True, tag="run_ended"):

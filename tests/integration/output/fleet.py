@@ -48,6 +48,7 @@ class Controller:
             console=console,
             desk=self.desk,
         )
+        self.desk.wake_sender = self.output.flush
         self.completed: list[RankId] = []
         self.is_closed = False
         self.output.start()

@@ -36,7 +36,7 @@ from sflow_ctl.core.invariants import is_satisfied
 from sflow_ctl.core.model.phase import RunPhase
 from sflow_ctl.core.model.run import Run
 from sflow_ctl.core.model.task import Task
-from sflow_ctl.core.requests import Answer
+from sflow_ctl.core.requests import RequestAnswer
 from sflow_ctl.core.states import LIVE, TERMINAL, TRANSITIONS, TaskState, Transition
 
 
@@ -51,7 +51,7 @@ class CommandChecks:
         """Ranks whose order to start was given in the present session of their agent."""
         self._accepted: set[int] = set()
         self._abandoned: set[int] = set()
-        self._answers: dict[str, Answer] = {}
+        self._answers: dict[str, RequestAnswer] = {}
         self._uploaded: set[tuple[str, int]] = set()
         self._is_finished = False
 

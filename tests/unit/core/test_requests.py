@@ -4,7 +4,7 @@ from protocol.messages.orders import Stop
 from sflow_ctl.core.commands import AnswerRequest
 from sflow_ctl.core.events import OperatorRequest, StopRequested
 from sflow_ctl.core.model.phase import RunPhase
-from sflow_ctl.core.requests import MAX_REMEMBERED, Answer, AnyAction, RequestBook, StopRun, StopTasks
+from sflow_ctl.core.requests import MAX_REMEMBERED, AnyAction, RequestAnswer, RequestBook, StopRun, StopTasks
 from sflow_ctl.core.states import Outcome
 from sflow_ctl.plan.model import Restart
 from tests.unit.core.driver import Driver, Lines
@@ -19,7 +19,7 @@ def stop(*tasks: str, kill: bool = False, request_id: str = "r1") -> OperatorReq
     return request(StopTasks(tasks=tasks, is_killed=kill), request_id)
 
 
-def answer(lines: Lines) -> Answer:
+def answer(lines: Lines) -> RequestAnswer:
     (found,) = lines.of(AnswerRequest)
     return found.answer
 
@@ -205,6 +205,6 @@ def test_a_stop_of_an_attempt_that_waits_for_ports_ends_it_at_once() -> None:
 def test_few_answers_are_remembered() -> None:
     book = RequestBook()
     for number in range(MAX_REMEMBERED + 1):
-        book.remember(str(number), Answer(text="done"))
+        book.remember(str(number), RequestAnswer(text="done"))
     assert len(book.answers) == MAX_REMEMBERED
     assert "0" not in book.answers
