@@ -234,6 +234,9 @@ class Hello(FromAgentMessage, frozen=True, kw_only=True):
     """Wall-clock start of the agent process in ns: the newest one for a node wins."""
     controller_incarnation: int
     """The highest controller incarnation this agent has obeyed; 0 for none."""
+    follows: str = ""
+    """How the agent before on this node ended, as "was killed by SIGKILL": this one was started in its place, when nothing of
+    it was left. Empty for the first."""
     pid: int
     sent_at_ns: int = 0
     """The node's clock, to compare it with the controller's."""

@@ -40,6 +40,8 @@ def accept_agent(run: Run, out: Effects, hello: Hello, clock_ahead_ns: int) -> b
 
 def reconcile_node(run: Run, out: Effects, hello: Hello, *, is_restarted: bool, now: float) -> None:
     """Bring all tasks on an agent's node in line with the agent's state."""
+    if is_restarted and hello.follows:
+        out.warn(explanations.agent_restarted(run.node_names[hello.node], hello.follows))
     known = {(live.rank.attempt, live.rank.rank) for live in hello.live}
     known |= {(exited.rank.attempt, exited.rank.rank) for exited in hello.exited}
     for index in sorted(run.nodes[hello.node].live):
@@ -74,8 +76,8 @@ def _reconcile(
                     run.windows.ordered(node, spec)
                     out.spawn(node, spec)
         elif task.state in LIVE:
-            reason = Reason("node_lost", "the agent on its node was restarted")
-            ranks_vanished(run, out, task, hello.node, reason, now)
+            sentence = explanations.agent_died(run.node_names[hello.node], hello.follows)
+            ranks_vanished(run, out, task, hello.node, Reason("agent_died", sentence), now)
             return
     clearing = {rank.rank for rank in hello.clearing if rank.attempt == task.attempt_id}
     attempt.uncleared -= here - running - clearing - attempt.node_of_part.keys()
