@@ -294,6 +294,12 @@ class Terminated(FromAgentMessage, frozen=True, kw_only=True):
     """The agent got SIGTERM in a Slurm job: Slurm ends the job, as a rule. It continues until it gets the order to leave."""
 
 
+class Ending(FromAgentMessage, frozen=True, kw_only=True):
+    """The agent ends all its ranks, without an order, and exits: it was terminated, or its guardian is gone."""
+
+    reason: str
+
+
 class Goodbye(FromAgentMessage, frozen=True, kw_only=True):
     """The agent is done and exits now."""
 
@@ -320,5 +326,6 @@ FromAgent = (
     | Hello
     | Sampled
     | Terminated
+    | Ending
     | Goodbye
 )

@@ -108,6 +108,8 @@ def _of_message(message: facts.FromAgent, node: str) -> ShownEvent:
             return ShownEvent("node", None, f"{node}: GPU {gpu} {text}")
         case facts.Notice(level=level, text=text):
             return ShownEvent("notice", None, f"{level} from {node}: {text}")
+        case facts.Ending(reason=reason):
+            return ShownEvent("node", None, f"{node}: its agent ends with all its processes: {reason}")
         case facts.Terminated():
             return ShownEvent("node", None, f"{node}: the agent got SIGTERM from Slurm")
         case _:

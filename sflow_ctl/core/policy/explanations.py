@@ -62,6 +62,11 @@ def agent_died(node: str, how: str) -> str:
     return f"the agent of node {node} {how or 'was replaced'}, and its processes were ended"
 
 
+def agent_ended(node: str, reason: str) -> str:
+    """Say why the agent of a task's node has ended the task's processes."""
+    return f"the agent of node {node} ended with its processes: {reason}"
+
+
 def agent_restarted(node: str, how: str) -> str:
     """Say that another agent was started on a node."""
     return f"agent-died: the agent of node {node} {how}; another one has joined, and the processes there have ended"
