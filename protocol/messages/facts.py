@@ -234,6 +234,9 @@ class Hello(FromAgentMessage, frozen=True, kw_only=True):
     """Wall-clock start of the agent process in ns: the newest one for a node wins."""
     controller_incarnation: int
     """The highest controller incarnation this agent has obeyed; 0 for none."""
+    follows: str = ""
+    """How the agent before on this node ended, as "was killed by SIGKILL": this one was started in its place, when nothing of
+    it was left. Empty for the first."""
     pid: int
     sent_at_ns: int = 0
     """The node's clock, to compare it with the controller's."""
@@ -291,6 +294,12 @@ class Terminated(FromAgentMessage, frozen=True, kw_only=True):
     """The agent got SIGTERM in a Slurm job: Slurm ends the job, as a rule. It continues until it gets the order to leave."""
 
 
+class Ending(FromAgentMessage, frozen=True, kw_only=True):
+    """The agent ends all its ranks, without an order, and exits: it was terminated, or its guardian is gone."""
+
+    reason: str
+
+
 class Goodbye(FromAgentMessage, frozen=True, kw_only=True):
     """The agent is done and exits now."""
 
@@ -317,5 +326,6 @@ FromAgent = (
     | Hello
     | Sampled
     | Terminated
+    | Ending
     | Goodbye
 )

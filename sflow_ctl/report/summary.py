@@ -14,7 +14,7 @@ from protocol.text.signal_names import signal_name, signal_number
 from sflow_ctl.core.states import FirstCause, Outcome, Reason, TaskState
 from sflow_ctl.plan.log_paths import log_path
 from sflow_ctl.plan.model import Plan
-from sflow_ctl.report.resumed import ResumedSummary, Takeover
+from sflow_ctl.report.resumed import AgentRestart, ResumedSummary, Takeover
 from sflow_ctl.report.run_view import RunView, TaskRecord
 from sflow_ctl.report.words import node_name
 
@@ -118,6 +118,8 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     """What this controller took over from earlier ones; null for one that began the run."""
     takeovers: tuple[Takeover, ...] = ()
     """Controllers that were killed and replaced while their tasks lived, oldest first."""
+    agent_restarts: tuple[AgentRestart, ...] = ()
+    """Agents that were killed and started again on their nodes, oldest first."""
     upload_all: UploadSummary | None = None
     """What became of the archive of the run directory; null if none was to be uploaded."""
 
@@ -136,6 +138,7 @@ def summary(
     output_problems: Mapping[str, Sequence[str]] | None = None,
     resumed: ResumedSummary | None = None,
     takeovers: Sequence[Takeover] = (),
+    agent_restarts: Sequence[AgentRestart] = (),
 ) -> Summary:
     """Return the summary of a run that has ended."""
     return Summary(
@@ -155,6 +158,7 @@ def summary(
         tasks=task_summaries(state, output_problems or {}),
         resumed=resumed,
         takeovers=tuple(takeovers),
+        agent_restarts=tuple(agent_restarts),
     )
 
 

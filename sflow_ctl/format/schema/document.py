@@ -92,6 +92,9 @@ class Settings(Part, frozen=True, kw_only=True):
     """Silence of an agent after which its node is lost."""
     orphan_grace: Time | None = None
     """How long an agent waits for a vanished controller before it stops its tasks. Default: 10 seconds, in a Slurm job 60."""
+    agent_restarts: int = 3
+    """How often within 10 minutes an agent that was killed is started again on its node, where its tasks then follow their
+    `retries` and `restart`. After that, and with 0 at once, the node is lost."""
 
 
 class SiteFile(Settings, frozen=True, kw_only=True):

@@ -125,8 +125,8 @@ class Controller:
         self.progress = RunProgress(state, journal, log, output, summary)
         self._snapshots = SnapshotWriter(directory.path, journal, state)
         spools = common.spool_directory is not None
-        self._nodes = NodeBook([node.name for node in scheduler.plan.nodes], spools)
-        self._logs = LogWaits(output, link, self._nodes)
+        self.nodes = NodeBook([node.name for node in scheduler.plan.nodes], spools)
+        self._logs = LogWaits(output, link, self.nodes)
         self._hand_over = hand_over
         self.takeover: TakeoverWatch | None = None
         self._signals = SignalInbox()
@@ -175,7 +175,7 @@ class Controller:
 
         self.takeover = TakeoverWatch(left, self._plan, self._link, self._journal, self._log, self._output)
         self._stops_requested = left.rebuilt.stops
-        resume_shell(left, self._nodes, self.outputs, self._output, self._logs)
+        resume_shell(left, self.nodes, self.outputs, self._output, self._logs)
         now = time.monotonic()
         for command in continued(left, self._link, self._abandoned):
             self._perform(command, now)
@@ -190,7 +190,7 @@ class Controller:
         events.extend(self._logs.arrived())
         events.extend(self.progress.collected(self.outputs))
         events.extend(self._link.tick(now))
-        self._nodes.report_silences(self._link.silences.silent, self._link.lost_after_s, self._warn)
+        self.nodes.report_silences(self._link.silences.silent, self._link.lost_after_s, self._warn)
         if self._job_clock is not None:
             events.extend(self._job_clock.news())
         if self._monitor is not None:
@@ -226,12 +226,14 @@ class Controller:
         """Record the facts of an event that only the shell and people need."""
         match event:
             case AgentJoined(hello=hello):
-                self._log.info(self._nodes.joined(hello))
+                self._log.info(self.nodes.joined(hello))
                 self._expect_logs(hello.node, hello.exited)
+                if hello.follows:
+                    self._hand_over()  # its guardian may be another one as well
             case MessageReceived(node=node, message=RankExited() as exited):
                 self._expect_logs(node, (exited,))
             case MessageReceived(node=node, message=NodeDescribed() as described):
-                for warning in self._nodes.described(node, described, self._scheduler.awaits_agents()):
+                for warning in self.nodes.described(node, described, self._scheduler.awaits_agents()):
                     self._warn(warning)
             case MessageReceived(node=node, message=LogSearch() as asked):
                 if self._is_own(node, asked.rank):
@@ -244,7 +246,7 @@ class Controller:
                 self._log.info(time_left_text(gone_at))
                 self._output.say(time_left_text(gone_at))
             case NodeStandsStill():
-                self._warn(self._nodes.standstill_text(event, self._link.still_after_s))
+                self._warn(self.nodes.standstill_text(event, self._link.still_after_s))
             case AgentLost(node=node, reason=reason):
                 self.progress.tell()
                 self._log.warning(f"node {self._plan.nodes[node].name} lost: {reason}")
@@ -298,7 +300,7 @@ class Controller:
                     self._job_clock.ask_now()
             case AcceptAgent(node=node, session=session, kill=kill):
                 self._link.accept(node, session, kill)
-                self._nodes.welcomed(node)
+                self.nodes.welcomed(node)
             case AbandonNode(node=node, reason=reason):
                 self._abandon(node, reason)
             case Warn(text=text):
@@ -311,7 +313,7 @@ class Controller:
         self._link.abandon(node, reason)
         self._output.node_lost(node)
         self._launcher.kill(node)
-        if self._nodes.is_spooling(node) is not None:  # its agent was here, and may have started something
+        if self.nodes.is_spooling(node) is not None:  # its agent was here, and may have started something
             self._launcher.sweep(node, self._common.marker)
         self._abandoned.add(node)
 
@@ -319,7 +321,7 @@ class Controller:
         if isinstance(message, Spawn):
             self._write_results(self._planned[spec.rank.attempt.task] for spec in message.ranks)
             self._output.placed(node, [spec.rank for spec in message.ranks])
-            if self._nodes.is_spooling(node):
+            if self.nodes.is_spooling(node):
                 rotate_logs(self._output, message)
         self._link.send(node, message)
 
@@ -342,7 +344,7 @@ class Controller:
         self._link.flush(now, **({} if is_stopping else holds))
         self.progress.tell()
         self._snapshots.write_if_due(now)
-        keeper.write_nodes(self._nodes, now)
+        keeper.write_nodes(self.nodes, now)
         self._log.flush()
         self.summary.write_if_due(now)
 
@@ -375,7 +377,7 @@ class Controller:
                 self._finish, survivors=(*self._finish.survivors, *survivors)
             )
         try:
-            self._directory.write(layout.NODES, self._nodes.encoded())
+            self._directory.write(layout.NODES, self.nodes.encoded())
         except OSError as error:  # a full or deleted run directory: the end of the run reports it
             self._log.warning(f"{layout.NODES} cannot be written: {error.strerror}")
         log_ignored_messages(self._log, self._scheduler, self._link, self._foreign_messages)
