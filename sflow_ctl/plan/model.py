@@ -4,6 +4,7 @@ All are immutable `msgspec` structs because `plan.json` is exactly this, and a v
 reads it back. Task names here are concrete ones (`decode_3`); `base` is the name written in the file.
 """
 
+from collections.abc import Sequence
 from typing import Literal
 
 import msgspec
@@ -335,7 +336,7 @@ class Plan(_Part, frozen=True, kw_only=True):
     version: int = PLAN_VERSION
     workflow: str
     nodes: tuple[PlannedNode, ...]
-    tasks: tuple[PlannedTask, ...]
+    tasks: Sequence[PlannedTask]
     timeout_s: float | None = None
     stop_timeout_s: float | None = None
     """The limit for ending the run, from the moment when its end begins; None for as long as its tasks take.
@@ -389,9 +390,8 @@ class Plan(_Part, frozen=True, kw_only=True):
             task.on_node_lost == "elsewhere" for task in self.tasks
         )
 
-    def members(self) -> dict[str, list[PlannedTask]]:
+    def members(self) -> dict[str, Sequence[PlannedTask]]:
         """Return base names with their concrete tasks, in plan order."""
-        result: dict[str, list[PlannedTask]] = {}
-        for task in self.tasks:
-            result.setdefault(task.base, []).append(task)
-        return result
+        from sflow_ctl.plan.copies.task_list import members_of  # which needs the types above
+
+        return members_of(self.tasks)

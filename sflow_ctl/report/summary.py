@@ -172,7 +172,11 @@ def task_summaries(
     )
 
 
+_NO_REASON = Reason("")
+
+
 def _task_summary(record: TaskRecord, plan: Plan, output_problems: Sequence[str]) -> TaskSummary:
+    reason, moved = record.reason or _NO_REASON, record.moved_from
     return TaskSummary(
         name=record.name,
         state=record.state,
@@ -181,12 +185,12 @@ def _task_summary(record: TaskRecord, plan: Plan, output_problems: Sequence[str]
         signal=None if record.signal is None else signal_name(record.signal),
         runtime_s=None if record.runtime_s is None else round(record.runtime_s, 6),
         node=None if record.node is None else node_name(plan, record.node),
-        moved_from=tuple(node_name(plan, record.moved_from[one]) for one in sorted(record.moved_from)),
+        moved_from=tuple(node_name(plan, moved[one]) for one in sorted(moved)) if moved else (),
         gpus=record.gpus,
-        reason=record.reason.text if record.reason is not None else "",
-        reason_word=record.reason.word if record.reason is not None else "",
-        hint=record.reason.hint if record.reason is not None else "",
-        line=record.reason.line if record.reason is not None else "",
+        reason=reason.text,
+        reason_word=reason.word,
+        hint=reason.hint,
+        line=reason.line,
         waits_for=record.waits_for,
         output_problems=tuple(output_problems),
         uploading=record.uploads,
