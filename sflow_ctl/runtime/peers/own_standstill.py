@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from protocol.machine.loop_watch import LoopWatch, SpeakerThread, Standstill
+from sflow_ctl.runtime.peers.blocked_end import BlockedEnd
 
 SPEAKS_EVERY_S = 1.0
 SAID_AFTER_S = 5.0
@@ -24,8 +25,11 @@ class OwnStandstill:
         tell_agents: Callable[[float, Standstill], None],
         say: Callable[[str], None],
         warn: Callable[[str], None],
+        blocked_end: BlockedEnd,
     ) -> None:
-        """`say` shows a line at once, and is called from the thread; `warn` is called in the loop."""
+        """`say` shows a line at once, and is called from the thread, as `blocked_end` is; `warn` is called in the loop."""
+        self._blocked_end = blocked_end
+        self._is_over = False
         self.watch = LoopWatch()
         self._directory = str(directory)
         self._tell_agents = tell_agents
@@ -39,7 +43,11 @@ class OwnStandstill:
         self._thread.start()
 
     def __exit__(self, *_: object) -> None:
-        """Watch no longer: the loop is over."""
+        """Expect no events any longer: the loop is over."""
+        self._is_over = True
+
+    def end(self) -> None:
+        """Watch no longer."""
         self._thread.end()
 
     def wait(self, wait: Callable[[int], bool], timeout_ms: int) -> bool:
@@ -60,6 +68,10 @@ class OwnStandstill:
             )
 
     def _speak(self, now: float, standstill: Standstill) -> None:
+        if self._is_over:
+            self._blocked_end.look_after_loop(now, standstill, what_stands_still(standstill, self._directory))
+            return
+        self._blocked_end.look(now, standstill, what_stands_still(standstill, self._directory))
         self._tell_agents(now, standstill)
         if self._longest is not None:
             self._longest = standstill
@@ -71,7 +83,12 @@ class OwnStandstill:
 
 def standstill_text(standstill: Standstill, directory: str) -> str:
     """Return the sentence for people about a controller that stands still now."""
+    return f"{what_stands_still(standstill, directory)}: waiting"
+
+
+def what_stands_still(standstill: Standstill, directory: str) -> str:
+    """Return what a controller waits for, and for how long it has."""
     seconds, doing = standstill
     if directory in doing:  # as the run names its files, relative or not
-        return f"the run directory has not answered for {seconds:.0f} s: waiting ({doing})"
-    return f"the controller has stood still for {seconds:.0f} s in {doing}: waiting"
+        return f"the run directory has not answered for {seconds:.0f} s ({doing})"
+    return f"the controller has stood still for {seconds:.0f} s in {doing}"
