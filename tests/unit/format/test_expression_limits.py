@@ -320,7 +320,12 @@ def test_l12_a_template_of_too_many_expressions_is_not_compiled() -> None:
 def test_l12_the_end_of_an_expression_is_not_sought_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     tried: list[str] = []
     compiled = templates._compiled
-    monkeypatch.setattr(templates, "_compiled", lambda source: tried.append(source) or compiled(source))
+
+    def compile_one(source: str) -> object:
+        tried.append(source)
+        return compiled(source)
+
+    monkeypatch.setattr(templates, "_compiled", compile_one)
     with pytest.raises(ExpressionError, match="syntax validation failed"):
         evaluate("${{ ( " + "}} " * 1000, NAMES)
     assert len(tried) == templates.MAX_ENDS
