@@ -9,11 +9,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 from protocol.machine.loop_watch import LoopWatch, SpeakerThread, Standstill
+from sflow_ctl.core.events import Suspended
 from sflow_ctl.runtime.peers.blocked_end import BlockedEnd
 
 SPEAKS_EVERY_S = 1.0
 SAID_AFTER_S = 5.0
 """Then again after twice the time each."""
+SUSPENDED_S = 3.0
+"""A wait that ends so much too late says that this process did not run."""
 
 
 class OwnStandstill:
@@ -29,7 +32,7 @@ class OwnStandstill:
     ) -> None:
         """`say` shows a line at once, and is called from the thread, as `blocked_end` is; `warn` is called in the loop."""
         self._blocked_end = blocked_end
-        self._is_over = False
+        self._is_over, self._suspended_s = False, 0.0
         self.watch = LoopWatch()
         self._directory = str(directory)
         self._tell_agents = tell_agents
@@ -53,10 +56,19 @@ class OwnStandstill:
     def wait(self, wait: Callable[[int], bool], timeout_ms: int) -> bool:
         """Have the loop wait for events by `wait`; all that it does else is work, which may be held up."""
         self.watch.waits()
+        until = time.monotonic() + timeout_ms / 1000
         has_any = wait(timeout_ms)
-        self.watch.works(time.monotonic())
+        now = time.monotonic()
+        self.watch.works(now)
+        if now - until > SUSPENDED_S:
+            self._suspended_s += now - until
         self._report_end()
         return has_any
+
+    def suspensions(self) -> list[Suspended]:
+        """Return for how long the process did not run since the last call, if it did not."""
+        seconds, self._suspended_s = self._suspended_s, 0.0
+        return [Suspended(seconds=round(seconds, 3))] if seconds else []
 
     def _report_end(self) -> None:
         """Say that a standstill of which people have heard is over."""

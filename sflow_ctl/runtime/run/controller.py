@@ -190,7 +190,7 @@ class Controller:
     # ------------------------------------------------------------------ events
 
     def _events(self, now: float) -> list[SchedulerEvent]:
-        events: list[SchedulerEvent] = []
+        events: list[SchedulerEvent] = [*self.standstill.suspensions()]
         events.extend(self._stop_event(number) for number in self._signals.take())
         events.extend(self._job_end.with_end(self._link.receive(now)))
         self.note_output()
