@@ -61,6 +61,7 @@ from sflow_ctl.runtime.journal.writer import Journal
 from sflow_ctl.runtime.logs.rotation import rotate_logs
 from sflow_ctl.runtime.logs.service import OutputService
 from sflow_ctl.runtime.logs.waits import LogWaits
+from sflow_ctl.runtime.peers.blocked_end import BlockedEnd
 from sflow_ctl.runtime.peers.own_standstill import OwnStandstill
 from sflow_ctl.runtime.record import layout
 from sflow_ctl.runtime.record.directory import RunDirectory
@@ -134,7 +135,13 @@ class Controller:
         self._finish: FinishRun | None = None
         self._abandoned: set[int] = set()
         self._stops_requested = self._foreign_messages = 0  # facts about ranks of other nodes
-        self._standstill = OwnStandstill(directory.path, link.speak_for_loop, output.say_at_once, self._warn)
+        blocked_end = BlockedEnd(
+            str(directory.path), self._signals, link.refuse_all,
+            lambda: [one.pid for one, _ in launcher.kept()], output.say_at_once,
+        )  # fmt: skip
+        self.standstill = OwnStandstill(
+            directory.path, link.speak_for_loop, output.say_at_once, self._warn, blocked_end
+        )
         self._preload = Preload(scheduler.plan)
         self.record_keeper = RecordKeeper(directory, journal, self._warn)
 
@@ -148,9 +155,9 @@ class Controller:
         for source in (self._launcher, self._output, self.outputs, self._job_clock, self._monitor):
             if source is not None:
                 poller.register(source.fileno, zmq.POLLIN)
-        with self._signals, self._standstill:
+        with self._signals, self.standstill:
             poller.register(self._signals.fileno, zmq.POLLIN)
-            wait = partial(self._standstill.wait, partial(self._link.wait, poller))
+            wait = partial(self.standstill.wait, partial(self._link.wait, poller))
             self._launcher.start(self._configs)
             self._hand_over()
             now = time.monotonic()
@@ -183,7 +190,7 @@ class Controller:
     # ------------------------------------------------------------------ events
 
     def _events(self, now: float) -> list[SchedulerEvent]:
-        events: list[SchedulerEvent] = []
+        events: list[SchedulerEvent] = [*self.standstill.suspensions()]
         events.extend(self._stop_event(number) for number in self._signals.take())
         events.extend(self._job_end.with_end(self._link.receive(now)))
         self.note_output()

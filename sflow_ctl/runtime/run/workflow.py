@@ -166,6 +166,7 @@ def carry_out(
         shell = Shell(record, output, journal, log, clock, monitor)
         hand_over = partial(hand_over_run, planned, options, fleet, record)
         controller = make_controller(planned, fleet, shell, scheduler, hand_over)
+        ends.callback(controller.standstill.end)
         gc.freeze()  # the plan lives as long as the run: no garbage collection need scan it
         output.start()
         if record.claim is not None:
