@@ -27,7 +27,7 @@ _NOT_WORK: dict[str, Any] = {
     "timeout_s": None, "deadlines_s": None, "wait_s": None, "hang": None, "stopping": None, "retries": None,
     "restart": None, "on_failure": "cancel", "on_node_lost": None, "min_ready": None, "is_main": False, "finally_when": None,
     # how its output reaches its log, and where its files go: that is done again by itself
-    "is_log_direct": False, "uploads": (),
+    "is_log_direct": False, "console": "all", "uploads": (),
 }  # fmt: skip
 """Fields of `PlannedTask` that do not make other work, and the value that stands for any of theirs."""
 _PLACED_VARIABLES = frozenset(

@@ -125,7 +125,7 @@ def _spawn(run: Run, out: Effects, task: Task, now: float) -> None:
         stop_task(run, out, task, AttemptVerdict(TaskState.FAILED, Reason("expression", error.text)), now)
         return
     _note_address(run, out, task)
-    specs = rank_specs(task, run.plan, run.stream_logs)
+    specs = rank_specs(task, run.plan, run.streams(task))
     needed = ranks_needed(task.plan.probes, task.plan.world_size)
     task.attempt.readiness = Readiness.of(specs, needed)
     for node, spec in specs:

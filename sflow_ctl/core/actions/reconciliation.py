@@ -69,7 +69,7 @@ def _reconcile(
         if (task.attempt_id, rank) in known:
             continue
         if rank in attempt.unstarted and not is_restarted:
-            for node, spec in rank_specs(task, run.plan, run.stream_logs):
+            for node, spec in rank_specs(task, run.plan, run.streams(task)):
                 if node == hello.node and spec.rank.rank == rank:
                     run.windows.ordered(node, spec)
                     out.spawn(node, spec)

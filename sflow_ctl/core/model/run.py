@@ -90,6 +90,7 @@ class Run(Struct):
     shutdown: Shutdown
     windows: StartWindows = field(default_factory=StartWindows)
     stream_logs: bool = False
+    """The console shows output."""
     fence_s: float = 0.0
     """After how long without a controller an agent, or its guardian, has surely ended everything."""
     gone_at: float | None = None
@@ -178,6 +179,10 @@ class Run(Struct):
     def is_up(self, node: int) -> bool:
         """Return whether the node's agent is connected."""
         return self.nodes[node].is_up
+
+    def streams(self, task: Task) -> bool:
+        """Return whether the console shows output of the task, so that its agent has to send it."""
+        return self.stream_logs and task.plan.console != "none"
 
     def takes_orders(self, node: int) -> bool:
         """Return whether the node's agent is connected and may have another order to start a rank."""

@@ -191,6 +191,10 @@ class Task(Part, frozen=True, kw_only=True, rename={"finally_": "finally", "with
     log: Literal["piped", "direct"] = "piped"
     """How output gets into the task's log: `piped` loses no line, whatever the script redirects; `direct` lets the task
     write the file itself, which is faster for floods, but `> /dev/stderr` in a script then truncates it."""
+    console: bool | Literal["errors"] = True
+    """What `run` and `attach` print of the task's output: all of it, nothing with `false`, or with `errors` only lines that have
+    a word such as error, exception, failed or traceback, with the indented lines below them. Its log has everything;
+    `--only` prints nothing but the tasks it names."""
     probes: Probes | None = None
     """What makes the task ready, and what makes it fail."""
     ports: dict[str, IntExpr | Ports] | list[ServedPort] = {}

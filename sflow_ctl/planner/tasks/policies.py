@@ -8,7 +8,7 @@ import msgspec
 from protocol.messages.rank_spec import Stopping
 from sflow_ctl.format import schema
 from sflow_ctl.plan.model import FinallyWhen, Restart, Retries
-from sflow_ctl.plan.words import OnFailure, OnNodeLost
+from sflow_ctl.plan.words import OnFailure, OnNodeLost, Shown
 from sflow_ctl.planner.fields import number
 from sflow_ctl.planner.findings import UnplannableError
 from sflow_ctl.planner.numbers import as_flag, as_int, as_seconds
@@ -32,6 +32,7 @@ class EndPolicy(msgspec.Struct, frozen=True, kw_only=True):
     on_node_lost: OnNodeLost | None
     restart: Restart | None
     is_log_direct: bool
+    console: Shown
     success_exit_codes: tuple[int, ...]
     finally_when: FinallyWhen | None
     min_ready: int | None
@@ -60,6 +61,7 @@ def end_policy(
         on_node_lost=on_node_lost(task, source.document.workflow, has_spares=has_spares),
         restart=_restart(task, value),
         is_log_direct=task.log == "direct",
+        console="errors" if task.console == "errors" else "all" if task.console else "none",
         success_exit_codes=_exit_codes(task, value),
         finally_when=_finally_when(task),
         min_ready=_min_ready(task, len(expanded.replicas), value),

@@ -31,7 +31,7 @@ from sflow_ctl.runtime.files.settings_files import (
 from sflow_ctl.runtime.fleet.fleet import NVIDIA_CONTROL, Generation
 from sflow_ctl.runtime.record.directory import make_run_id
 from sflow_ctl.runtime.record.sources import SourceFile, source_files
-from sflow_ctl.runtime.run.options import RunOptions, TaskOptions
+from sflow_ctl.runtime.run.options import RunOptions
 from sflow_ctl.settings import Effective
 
 if TYPE_CHECKING:
@@ -170,9 +170,9 @@ def plan_run(read: ReadRun, options: RunOptions, is_dry: bool) -> PlannedRun:
 
     def replan(job_id: str, job_nodes: "tuple[JobNode, ...]", here: tuple[str, str]) -> Plan:
         known = replace(context, job_nodes=job_nodes, job_id=job_id, here=here)
-        return _with_simulated_gpus(_selected(build_plan(loaded, known), options.tasks), options)
+        return _with_simulated_gpus(_selected(build_plan(loaded, known), options), options)
 
-    plan = _with_simulated_gpus(_selected(build_plan(loaded, context), options.tasks), options)
+    plan = _with_simulated_gpus(_selected(build_plan(loaded, context), options), options)
     if any(task.outputs for task in plan.tasks):
         from sflow_ctl.results.checks import wrong_outputs  # the parse library, only for files with outputs
 
@@ -304,12 +304,16 @@ def _with_simulated_gpus(plan: Plan, options: RunOptions) -> Plan:
     return msgspec.structs.replace(plan, nodes=nodes, simulated_gpus=count, warnings=warnings)
 
 
-def _selected(plan: Plan, options: TaskOptions) -> Plan:
-    """Return the part of the plan that `--task` asks for. Raises: PlanError."""
-    if options.keep_alive:
+def _selected(plan: Plan, options: RunOptions) -> Plan:
+    """Return the part of the plan that `--task` asks for, with what `--only` shows of it. Raises: PlanError, UsageError."""
+    if options.tasks.keep_alive:
         plan = msgspec.structs.replace(plan, keep_alive=True)
-    if not options.tasks:
-        return plan
-    from sflow_ctl.planner.prune import pruned  # most runs are of everything
+    if options.tasks.tasks:
+        from sflow_ctl.planner.prune import pruned  # most runs are of everything
 
-    return pruned(plan, options.tasks, options.skip_dependencies)
+        plan = pruned(plan, options.tasks.tasks, options.tasks.skip_dependencies)
+    if options.only:
+        from sflow_ctl.planner.prune import showing_only  # most runs show everything
+
+        plan = showing_only(plan, options.only)
+    return plan
