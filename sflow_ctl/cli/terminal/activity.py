@@ -163,7 +163,10 @@ class Activity:
         return True
 
     def lines(self, is_terminal: bool) -> list[str]:
-        """Return the lines that are due. On a terminal waiting services get none: the status line shows them."""
+        """Return the lines that are due.
+
+        On a terminal services get one only if they listen elsewhere, which may be too long for the status line.
+        """
         lines: list[str] = []
         now = self._now()
         if self._gather_until is not None and now >= self._gather_until:
@@ -172,8 +175,9 @@ class Activity:
             self._gathered = []
         for task, wait in self._waits.items():
             if now >= wait.report_at():
+                is_new = wait.is_elsewhere and not wait.is_elsewhere_said
                 wait.has_reported(now)
-                if not is_terminal:
+                if is_new or not is_terminal:
                     lines.append(f"waiting for {task} ({minutes(now - wait.since)}){_detail(wait.text)}")
         return lines
 

@@ -66,6 +66,18 @@ def test_public_20_a_service_that_listens_elsewhere_is_reported_soon() -> None:
     assert said == [8, 30, 60]
 
 
+def test_ux_03_a_terminal_has_a_line_too_about_a_service_that_listens_elsewhere() -> None:
+    clock = Clock()
+    activity = activity_of("web", clock=clock)
+    activity.add(change("web", S.RUNNING))
+    activity.waits_for("web", "port 9140 is not listening; the task listens on 9141")
+    said = []
+    for second in range(70):
+        clock.now = float(second)
+        said += [(second, line) for line in activity.lines(is_terminal=True)]
+    assert said == [(5, "waiting for web (00:05): port 9140 is not listening; the task listens on 9141")]
+
+
 def test_a_stop_names_its_tasks_once_and_counts_down() -> None:
     clock = Clock()
     activity = activity_of("a", "b", clock=clock)
