@@ -122,6 +122,8 @@ def rule_findings(layer: Layer, said: Mapping[str, Any]) -> Iterator[Finding]:
             path: tuple[PathKey, ...] = (key, index) if isinstance(value, list) else (key,)
             if isinstance(text, str):
                 yield from _text_findings(key, text, layer.place(*path))
+        if key == "max_running" and value < 1:
+            yield Finding("wrong-value", f"max_running must be at least 1, is {value}", layer.place(key))
         if key in DURATIONS:
             yield from _duration_findings(key, value, layer.place(key))
         elif key in DIRECTORIES and not value.startswith(("/", "~", "$")):

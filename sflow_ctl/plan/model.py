@@ -19,6 +19,7 @@ from sflow_ctl.plan.fetches import Fetch
 from sflow_ctl.plan.log_paths import own_variables
 from sflow_ctl.plan.monitors import PlannedMonitor
 from sflow_ctl.plan.parts.engine_host import EngineHost
+from sflow_ctl.plan.parts.needs import HostNeeds
 from sflow_ctl.plan.results import PlannedOutput, PlannedResult
 from sflow_ctl.plan.words import Near, OnFailure, OnNodeLost, Pack, ReleaseAfter, Shown, Until
 
@@ -236,6 +237,8 @@ class PlannedTask(_Part, frozen=True, kw_only=True):
     """Its processes write to their log files directly."""
     console: Shown = "all"
     """What of its output the console shows."""
+    needs: HostNeeds | None = None
+    """What it needs of its nodes beside GPUs."""
     finally_when: FinallyWhen | None = None
     """Not a part of the graph: the task runs when the run ends, however it ends."""
     min_ready: int | None = None

@@ -22,7 +22,7 @@ _NOT_WORK: dict[str, Any] = {
     "backend": "", "assigned_arguments": (), "has_step_variables": False, "required_paths": (),
     "chooses_step_nodes": False,
     "elsewhere": None, "pinned": "", "lends_gpus": False, "keeps_gpus": False,
-    "claims_nodes_until": None, "heeds_claims": False,
+    "claims_nodes_until": None, "heeds_claims": False, "needs": None,
     # time, and what follows a failure or the end of the work
     "timeout_s": None, "deadlines_s": None, "wait_s": None, "hang": None, "stopping": None, "retries": None,
     "restart": None, "on_failure": "cancel", "on_node_lost": None, "min_ready": None, "is_main": False, "finally_when": None,

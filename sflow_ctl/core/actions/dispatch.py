@@ -43,7 +43,7 @@ def _start_those_with_room(run: Run, out: Effects, now: float) -> None:
         if task.state is not TaskState.QUEUED:
             continue
         placement = moves.wanted(run, task)
-        room = (placement, task.plan.heeds_claims)
+        room = (placement, task.plan.heeds_claims, task.plan.needs)
         if task.unmet > 0:
             _wait_again(run, out, task)
             run.queue.retry_like(room)

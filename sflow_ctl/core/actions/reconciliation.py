@@ -29,6 +29,7 @@ def accept_agent(run: Run, out: Effects, hello: Hello, clock_ahead_ns: int) -> b
     node.shares_run_directory = hello.shares_run_directory
     run.awaited.discard(hello.node)
     run.ledger.topology.nodes[hello.node] = NodeGroups.of(hello.inventory.gpus)
+    run.hosts.capacity[hello.node] = run.host_share(hello)
     is_restarted = node.has_joined and hello.agent_incarnation != node.agent_incarnation
     node.is_up = node.has_joined = True
     run.windows.forget(hello.node)  # what the agent does not have is ordered anew

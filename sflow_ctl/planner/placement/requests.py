@@ -65,9 +65,14 @@ class PlacedTask(Struct, frozen=True):
 
 
 def place_tasks(
-    source: PlanInput, backends: PlannedBackends, scope: Scope, graph: Graph, findings: Findings
+    source: PlanInput,
+    backends: PlannedBackends,
+    scope: Scope,
+    graph: Graph,
+    findings: Findings,
+    max_running: int | None,
 ) -> tuple[PlacedTask, ...]:
-    """Place all tasks, in file and replica order. Problems are findings."""
+    """Place all tasks, in file and replica order. `max_running` of them run at once at most. Problems are findings."""
     scripts = Scripts(source.tasks, graph.replicas_of)
     unplaced = TaskNamespace({}, (), leasing(source.tasks, graph.replicas_of))
     scopes = TaskScopes(source, scope, scripts, unplaced, findings)
@@ -92,7 +97,7 @@ def place_tasks(
         PlacedTask(one, replica, backends.of(one.task), *placements[replica.name]) for one, replica in copies
     ]
     if source.rules.queues_for_room:
-        _check_room(source, backends, placed, findings)
+        _check_room(source, backends, placed, findings, max_running)
     findings.stop_if_any()
     with_ports = tuple(_with_ports(one, scopes, findings) for one in placed)
     findings.stop_if_any()
@@ -297,7 +302,11 @@ def _node_count(resources: schema.Resources, is_apart: bool, read: Callable[...,
 
 
 def _check_room(
-    source: PlanInput, backends: PlannedBackends, placed: Sequence[PlacedTask], findings: Findings
+    source: PlanInput,
+    backends: PlannedBackends,
+    placed: Sequence[PlacedTask],
+    findings: Findings,
+    max_running: int | None,
 ) -> None:
     by_base: dict[str, list[PlacedTask]] = {}
     for one in placed:
@@ -310,7 +319,7 @@ def _check_room(
         task.name: services if task.finally_ else [d.task for d in task.dependencies if d.task in by_base]
         for task in tasks
     }
-    for name, problem in check_capacity(demands, depends_on, backends.nodes_of, source.context.max_running):
+    for name, problem in check_capacity(demands, depends_on, backends.nodes_of, max_running):
         findings.add_problem(problem, "tasks", name)
 
 

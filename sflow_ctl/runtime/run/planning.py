@@ -20,6 +20,7 @@ from sflow_ctl.plan.secrets import SECRETS
 from sflow_ctl.planner.launch.arguments import replaced_arguments, split_arguments
 from sflow_ctl.planner.phases.nodes import OWN_JOBS, WRAPPER
 from sflow_ctl.planner.pipeline import PlanContext, build_plan, findings_after
+from sflow_ctl.planner.placement.capacity import crowd_warning
 from sflow_ctl.runtime.files.programs import is_installed
 from sflow_ctl.runtime.files.settings_files import (
     JOB_FIELDS,
@@ -178,6 +179,9 @@ def plan_run(read: ReadRun, options: RunOptions, is_dry: bool) -> PlannedRun:
 
         if findings := wrong_outputs(plan, loaded.where):
             raise PlanError(findings)
+    crowd = crowd_warning(plan, len(os.sched_getaffinity(0)))
+    if crowd is not None:
+        plan = msgspec.structs.replace(plan, warnings=(*plan.warnings, crowd))
     if plan.storage:
         from sflow_ctl.runtime.uploads.at_start import upload_warnings  # few runs upload anything
 
@@ -243,6 +247,8 @@ def _plan_context(
         nodes_override=options.fleet.nodes,
         gpus_per_node_override=options.fleet.gpus_per_node,
         max_running=options.tasks.max_running,
+        usual_max_running=read.found.settings.max_running,
+        is_strict=read.found.settings.strict,
         path_exists=os.path.exists,
         read_text=lambda path: Path(path).read_text(encoding="utf-8"),
         job_nodes=None if allocation is None else BackendJob(allocation, nodes.wrapper).nodes,
