@@ -123,6 +123,8 @@ def rule_findings(layer: Layer, said: Mapping[str, Any]) -> Iterator[Finding]:
             path: tuple[PathKey, ...] = (key, index) if isinstance(value, list) else (key,)
             if isinstance(text, str):
                 yield from _text_findings(key, text, layer.place(*path))
+        if key == "max_running" and value < 1:
+            yield Finding("wrong-value", f"max_running must be at least 1, is {value}", layer.place(key))
         if key == "agent_restarts" and not 0 <= value <= MOST_RESTARTS:
             what = f"agent_restarts must be between 0 and {MOST_RESTARTS}, is {value}"
             yield Finding("wrong-value", what, layer.place(key), "0 never starts an agent again")

@@ -10,7 +10,7 @@ from sflow_ctl.format.schema.policies import Stop
 from sflow_ctl.format.schema.results import Success
 from sflow_ctl.format.schema.tasks import Task
 from sflow_ctl.format.schema.uploads import Storage, UploadAll
-from sflow_ctl.format.schema.values import Flag, Part, Time
+from sflow_ctl.format.schema.values import Flag, IntExpr, Part, Time
 from sflow_ctl.plan.words import OnFailure, OnNodeLost
 
 
@@ -40,6 +40,9 @@ class WorkflowSettings(Part, frozen=True, kw_only=True):
     """Time limit for stopping the whole run, with its `finally` tasks. Default: no limit."""
     monitor: Monitor | None = None
     """Measure all nodes of the run, and report on them at its end."""
+    max_running: IntExpr | None = None
+    """Run at most so many tasks at once over all nodes, services included. `--max-running` wins. Default: that of the settings,
+    else no limit."""
 
 
 class Workflow(WorkflowSettings, frozen=True, kw_only=True):
@@ -74,6 +77,10 @@ class Settings(Part, frozen=True, kw_only=True):
 
     Use false where Slurm refuses it; steps then have the GPUs that the site gives them.
     """
+    strict: bool = False
+    """Start scripts with `set -euo pipefail`, unless their task or operator says otherwise (`strict`, `fail_fast`)."""
+    max_running: int | None = None
+    """Run at most so many tasks at once, if neither the workflow nor `--max-running` gives a number."""
     interface: str | None = None
     """In a Slurm job: network interface for the connections of agents, which tasks also find in `NCCL_SOCKET_IFNAME` and
     `GLOO_SOCKET_IFNAME`. Default: all interfaces."""
