@@ -88,12 +88,12 @@ def frame(block: Block) -> bytes:
 
 def blocks_in(content: bytes) -> Iterator[Block]:
     """Yield the blocks of a file or message; end before a frame that is incomplete or damaged."""
-    for _, block in frames_in(content):
+    for _, _, block in frames_in(content):
         yield block
 
 
-def frames_in(content: bytes) -> Iterator[tuple[int, Block]]:
-    """Yield the blocks of a file or message, each with the position of its frame."""
+def frames_in(content: bytes) -> Iterator[tuple[int, int, Block]]:
+    """Yield the blocks of a file or message, each after the positions of its frame's beginning and end."""
     at = 0
     while at + _HEAD.size <= len(content):
         length, checksum = _HEAD.unpack_from(content, at)
@@ -103,8 +103,9 @@ def frames_in(content: bytes) -> Iterator[tuple[int, Block]]:
         block = _decoded(body)
         if block is None:
             return
-        yield at, block
-        at += _HEAD.size + length
+        end = at + _HEAD.size + length
+        yield at, end, block
+        at = end
 
 
 def _decoded(body: bytes) -> Block | None:

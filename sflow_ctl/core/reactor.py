@@ -11,6 +11,7 @@ from protocol.messages.facts import (
     LaunchFailed,
     Leased,
     LogSearch,
+    Measured,
     NodeDescribed,
     Notice,
     ProbeTriggered,
@@ -136,6 +137,7 @@ def on_message(run: Run, out: Effects, node: int, message: FromAgent, now: float
             | Notice()
             | Hello()
             | Sampled()
+            | Measured()
             | SideCommandEnded()
             | Terminated()
         ):

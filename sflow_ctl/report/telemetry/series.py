@@ -33,6 +33,8 @@ class Series(Struct, eq=False):
     labels: dict[str, str]
     times_ms: list[int] = field(default_factory=list)
     """Wall clock of the node."""
+    is_cut: bool = False
+    """There are earlier rows, which were not asked for."""
     columns: dict[str, list[int | None]] = field(default_factory=dict)
     """Each as long as `times_ms`; a column that was never measured is missing."""
 
@@ -123,6 +125,9 @@ def counted_between(series: Series, column: str, begin_ms: float, end_ms: float)
     points = series.points(column)
     if not points or end_ms <= begin_ms:
         return None
+    if series.kind == "task" and not series.is_cut:
+        step_ms = points[1][0] - points[0][0] if len(points) > 1 else 1000
+        points.insert(0, (points[0][0] - step_ms, 0))
     times = [time for time, _ in points]
     if end_ms < times[0] or begin_ms > times[-1]:
         return None
@@ -158,7 +163,16 @@ def thinned(series: Series, step_ms: int) -> Series:
         for name, values in series.columns.items()
     }
     times = [series.times_ms[end - 1] for end in ends]
-    return Series(series.node, series.node_name, series.kind, series.name, series.labels, times, columns)
+    return Series(
+        series.node,
+        series.node_name,
+        series.kind,
+        series.name,
+        series.labels,
+        times,
+        series.is_cut,
+        columns,
+    )
 
 
 def _of_span(name: str, values: Sequence[int | None], begin: int, end: int) -> int | None:

@@ -4,7 +4,7 @@ Called by `workflow.py` after the controller's loop; writes `summary.json` and `
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +25,7 @@ from sflow_ctl.runtime.record.disk import disk_reason
 
 if TYPE_CHECKING:
     from sflow_ctl.report.resumed import ResumedSummary
+    from sflow_ctl.report.telemetry.use import WindowUse
     from sflow_ctl.runtime.record.directory import RunDirectory, RunFacts
 
 _EXIT = {
@@ -63,6 +64,7 @@ def conclude(
     resumed: "ResumedSummary | None" = None,
     record_error: OSError | None = None,
     takeovers: Sequence[Takeover] = (),
+    windows: "Mapping[str, Sequence[WindowUse]] | None" = None,
 ) -> RunEnd:
     """Settle the outcome of a run that has stopped, and write its summary and results.
 
@@ -91,6 +93,7 @@ def conclude(
         output_problems=output_problems,
         resumed=resumed,
         takeovers=takeovers,
+        windows=windows or {},
     )
     end = RunEnd(status, state, whole, directory.path, outputs)
     if record_error is not None and finish.outcome is not Outcome.COMPLETED:

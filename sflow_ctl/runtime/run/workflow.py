@@ -200,6 +200,7 @@ def carry_out(
             resumed=record.resumed,
             record_error=controller.record_keeper.error,
             takeovers=() if controller.takeover is None else controller.takeover.all,
+            windows=controller.measures.close(),
         )
         controller.summary.finish(end.summary)
         if monitor is not None:

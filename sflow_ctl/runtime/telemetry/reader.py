@@ -49,6 +49,8 @@ class NodeRows:
         self.newest_ms: int | None = None
         self._of = of
         self._begin_ms, self._end_ms = begin_ms, end_ms
+        self._earlier: set[tuple[str, str]] = set()
+        """Series with rows before those that were asked for."""
 
     def take(self, content: bytes, after_ms: int | None) -> None:
         """Add the rows of a file that are later than `after_ms`."""
@@ -68,20 +70,25 @@ class NodeRows:
         ]
         if times:
             self.newest_ms = max(times[-1], self.newest_ms or 0)
-        if any(wanted):
-            for part in block.series:
-                self._add(part, times, wanted)
+        for part in block.series:
+            self._add(part, times, wanted)
 
     def _add(self, part: SeriesPart, times: list[int], wanted: list[bool]) -> None:
         rows = slice(part.first, part.first + part.rows)
         chosen = wanted[rows]
+        key = part.kind, part.name
         if not any(chosen):
+            if part.rows and self._begin_ms is not None and times[part.first] < self._begin_ms:
+                self._earlier.add(key)
             return
-        series = self.series.get((part.kind, part.name))
+        series = self.series.get(key)
         if series is None:
             series = Series(self._of.node, self._of.name, part.kind, part.name, part.labels)
-            self.series[part.kind, part.name] = series
+            series.is_cut = key in self._earlier or not chosen[0]
+            self.series[key] = series
         before = len(series.times_ms)
+        if before and times[part.first] <= (last := series.times_ms[-1]):  # a message that came twice
+            chosen = [is_in and time > last for is_in, time in zip(chosen, times[rows], strict=True)]
         series.times_ms += _of(times[rows], chosen)
         added = len(series.times_ms) - before
         for column in part.columns:

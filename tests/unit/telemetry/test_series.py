@@ -117,7 +117,15 @@ def test_no_files_are_no_series(tmp_path: Path) -> None:
 
 
 def _series(times: list[int], cpu: list[int | None]) -> Series:
-    return Series(0, "n", "task", "a#1", {}, times, {"cpu_ms": cpu, "rss_kib": cpu, "gpus": [5] * len(times)})
+    return Series(
+        0,
+        "n",
+        "task",
+        "a#1",
+        {},
+        times,
+        columns={"cpu_ms": cpu, "rss_kib": cpu, "gpus": [5] * len(times)},
+    )
 
 
 def test_rates_are_per_second_and_never_negative() -> None:
