@@ -18,7 +18,7 @@ from protocol.messages.uploads import FileUpload, StorageTarget
 from protocol.text.process_labels import Labels, has_label_option
 from sflow_ctl.plan.fetches import Fetch
 from sflow_ctl.plan.log_paths import own_variables
-from sflow_ctl.plan.monitors import PlannedMonitor
+from sflow_ctl.plan.monitors import PlannedMonitor, TaskWindows
 from sflow_ctl.plan.parts.engine_host import EngineHost
 from sflow_ctl.plan.parts.needs import HostNeeds
 from sflow_ctl.plan.results import PlannedOutput, PlannedResult
@@ -375,6 +375,8 @@ class Plan(_Part, frozen=True, kw_only=True):
     """GPUs of this machine that its agents only pretend to have."""
     monitors: tuple[PlannedMonitor, ...] = ()
     """What is measured of the nodes. No part of any task's work."""
+    windows: tuple[TaskWindows, ...] = ()
+    """Named windows of tasks' logs. No part of their work either."""
     warnings: tuple[Finding, ...] = ()
     notes: tuple[Finding, ...] = ()
     """Facts that only a shown plan says."""

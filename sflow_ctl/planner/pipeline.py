@@ -92,6 +92,11 @@ def _plan(loaded: LoadedDocument, context: PlanContext) -> Plan:
     plan = _assembled(source, backends, artifacts, scope, files, policy, tasks, findings)
     if uploads.storage:
         plan = msgspec.structs.replace(plan, storage=uploads.storage, upload_all=uploads.upload_all)
+    if any(task.windows for task in source.tasks):
+        from sflow_ctl.planner.monitors import plan_windows
+
+        plan = msgspec.structs.replace(plan, windows=plan_windows(source, scope, findings))
+        findings.stop_if_any()
     return msgspec.structs.replace(plan, monitors=monitors) if monitors else plan
 
 

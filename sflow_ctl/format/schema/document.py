@@ -56,6 +56,18 @@ class Workflow(WorkflowSettings, frozen=True, kw_only=True):
     """Variables of the workflow; they replace those of the file with the same name."""
 
 
+class Telemetry(Part, frozen=True, kw_only=True):
+    """What agents measure of tasks and GPUs."""
+
+    enabled: bool = True
+    """Measure CPU, memory, I/O and GPUs of each task, and offer `sflow-ctl mark` to tasks."""
+    every: Time = 1
+    """Time between two measurements, at least `100ms`. A node with many processes is measured less often by itself."""
+    openmetrics: str | int | None = None
+    """Publish the newest values: a path for a text file that is replaced, or a number for a port on this machine's loopback.
+    Default: neither."""
+
+
 class Settings(Part, frozen=True, kw_only=True):
     """How runs are started: usually given by a site's or a user's file, or by a workflow."""
 
@@ -102,6 +114,8 @@ class Settings(Part, frozen=True, kw_only=True):
     agent_restarts: int = 3
     """How often within 10 minutes an agent that was killed is started again on its node, where its tasks then follow their
     `retries` and `restart`. After that, and with 0 at once, the node is lost."""
+    telemetry: Telemetry | None = None
+    """What agents measure of tasks and GPUs. Default: each second, to files in the run directory."""
 
 
 class SiteFile(Settings, frozen=True, kw_only=True):

@@ -17,6 +17,7 @@ from protocol.ids import RankId
 from protocol.messages.config import AgentConfig
 from protocol.messages.facts import (
     LogSearch,
+    Measured,
     NodeDescribed,
     Notice,
     RankExited,
@@ -74,9 +75,12 @@ from sflow_ctl.runtime.run.output_collector import OutputCollector
 from sflow_ctl.runtime.run.preload import Preload
 from sflow_ctl.runtime.run.signals import SignalInbox, stop_name
 from sflow_ctl.runtime.slurm.job_end import JobEndNotice
+from sflow_ctl.runtime.telemetry.measures import Measures
 from sflow_ctl.runtime.uploads.progress import RunProgress
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from sflow_ctl.runtime.monitor.recorder import MonitorRecorder
     from sflow_ctl.runtime.slurm.job_clock import JobClock
     from sflow_ctl.runtime.supervision.continuing import TakeoverWatch
@@ -102,9 +106,10 @@ class Controller:
         summary: SummaryWriter,
         job_clock: "JobClock | None" = None,
         monitor: "MonitorRecorder | None" = None,
+        openmetrics: "Path | int | None" = None,
         hand_over: Callable[[], object] = lambda: None,
     ) -> None:
-        """`job_clock` knows the Slurm job's time limit, `monitor` takes what agents measure.
+        """`job_clock` knows the Slurm job's time limit, `monitor` takes what monitors measure.
 
         `hand_over` is called when another controller could take over from here.
         """
@@ -128,6 +133,7 @@ class Controller:
         spools = common.spool_directory is not None
         self.nodes = NodeBook([node.name for node in scheduler.plan.nodes], spools)
         self._logs = LogWaits(output, link, self.nodes)
+        self.measures = Measures(directory.path, scheduler.plan.nodes, link.send, self._warn, openmetrics)
         self._hand_over = hand_over
         self.takeover: TakeoverWatch | None = None
         self._signals = SignalInbox()
@@ -221,9 +227,11 @@ class Controller:
         return StopRequested(signal=name, force=self._stops_requested > 1)
 
     def _handle(self, event: SchedulerEvent, now: float) -> None:
-        if isinstance(event, MessageReceived) and isinstance(event.message, SideCommandEnded | Sampled):
-            self._take_aside(event.node, event.message)
-            return  # decides nothing, and its output does not belong into the journal
+        if isinstance(event, MessageReceived) and isinstance(
+            event.message, SideCommandEnded | Measured | Sampled
+        ):
+            self._take_aside(event.node, event.message)  # it does not belong into the journal
+            return
         self._note(event)
         self._journal.event(event, now)
         for command in self._scheduler.handle(event, now):
@@ -265,7 +273,10 @@ class Controller:
             if self._is_own(node, exited.rank):
                 self._logs.expect(node, exited)
 
-    def _take_aside(self, node: int, ended: SideCommandEnded | Sampled) -> None:
+    def _take_aside(self, node: int, ended: SideCommandEnded | Measured | Sampled) -> None:
+        if isinstance(ended, Measured):
+            self.measures.take(node, ended, self._is_own)
+            return
         if isinstance(ended, Sampled):
             if self._monitor is not None:
                 self._monitor.take(node, ended, self._is_own)

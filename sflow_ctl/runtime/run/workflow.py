@@ -202,6 +202,7 @@ def carry_out(
             record_error=controller.record_keeper.error,
             takeovers=() if controller.takeover is None else controller.takeover.all,
             agent_restarts=controller.nodes.agent_restarts(),
+            windows=controller.measures.close(),
         )
         controller.summary.finish(end.summary)
         if monitor is not None:
