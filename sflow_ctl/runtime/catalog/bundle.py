@@ -54,15 +54,24 @@ def learn_secrets(plan: Plan) -> None:
         *{id(task.env): task.env for task in plan.tasks}.values(),
     ]
     for name, value in (one for table in tables for one in table.items()):
-        if _SECRET_NAME.search(name):
+        if is_name_of_secret(name):
             SECRETS.declare([name])
             SECRETS.learn(name, value)
 
 
 def without_secrets(text: str) -> str:
     """Return a text without values of declared secrets, and without what looks like one."""
-    masked = _NAMED.sub(r"\1\2***", SECRETS.mask.text(text))
-    return _BY_FORM.sub("***", masked)
+    return masked_by_form(SECRETS.mask.text(text))
+
+
+def masked_by_form(text: str) -> str:
+    """Return a text without what looks like a secret: by a name before it, or by its form."""
+    return _BY_FORM.sub("***", _NAMED.sub(r"\1\2***", text))
+
+
+def is_name_of_secret(name: str) -> bool:
+    """Return whether the name of a variable says that its value is secret."""
+    return _SECRET_NAME.search(name) is not None
 
 
 class Bundle(Struct):
