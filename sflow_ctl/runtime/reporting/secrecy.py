@@ -5,6 +5,7 @@ The whole report is masked as data, so that neither JSON nor HTML can change a v
 
 import re
 from collections.abc import Mapping
+from enum import Enum
 from typing import Any, TypeVar
 
 from msgspec import Struct
@@ -46,6 +47,8 @@ def masked(value: T, mask: Mask) -> T:
 
 
 def _masked(value: Any, mask: Mask) -> Any:
+    if isinstance(value, Enum):  # a word of ours, and a str
+        return value
     if isinstance(value, str):
         return mask.text(value)
     if isinstance(value, Struct):
