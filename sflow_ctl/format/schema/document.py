@@ -92,6 +92,8 @@ class Settings(Part, frozen=True, kw_only=True):
     """Silence of an agent after which its node is lost."""
     orphan_grace: Time | None = None
     """How long an agent waits for a vanished controller before it stops its tasks. Default: 10 seconds, in a Slurm job 60."""
+    report: bool = True
+    """Write `report.html` at the end of a run; `sflow-ctl report` makes it at any time."""
 
 
 class SiteFile(Settings, frozen=True, kw_only=True):

@@ -68,6 +68,8 @@ class RunSettings(msgspec.Struct, frozen=True, kw_only=True):
     lost_after_s: float
     orphan_grace_s: float | None
     """None for the fleet's default, which differs between this machine and a job."""
+    report: bool = True
+    """Whether a report is written at the end."""
 
 
 def settings_layers(said: Mapping[str, Any], environ: Mapping[str, str]) -> SettingsLayers:
@@ -105,6 +107,7 @@ def run_settings(found: Effective, workspace_dir: Path) -> RunSettings:
         headroom_s=as_seconds(settings.headroom),
         lost_after_s=as_seconds(settings.lost_after),
         orphan_grace_s=None if orphan_grace is None else as_seconds(orphan_grace),
+        report=settings.report,
     )
 
 

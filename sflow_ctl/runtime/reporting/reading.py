@@ -6,7 +6,7 @@ What cannot be read is a problem in the report, not an error. Called by `report`
 import heapq
 import platform
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from sflow_ctl.plan.model import Plan, PlannedTask
 from sflow_ctl.report.monitor.metrics import MetricRow, RawReader
 from sflow_ctl.report.run_report.building import NodeHardware, RunRecord, run_report
 from sflow_ctl.report.run_report.courses import Courses
-from sflow_ctl.report.run_report.model import RunReport, UsageReport
+from sflow_ctl.report.run_report.model import RunComparison, RunReport, UsageReport
 from sflow_ctl.report.run_report.usage import UsageTally
 from sflow_ctl.report.run_view import RunView
 from sflow_ctl.report.summary import Summary
@@ -69,6 +69,21 @@ def report_of(reader: RunReader, shown: str) -> RunReport:
         takeovers=len(reader.takeovers),
         shown=shown,
         problems=reader.journal.problems(),
+    )
+
+
+def comparison_of(left: RunReader, right: RunReader, shown: Callable[[Path], str]) -> RunComparison:
+    """Return what differs between two runs; `shown` names a directory as it is typed. Raises: RunDirectoryError."""
+    from sflow_ctl.report.run_report.differences import comparison  # the end of a run does not need it
+
+    reports = [report_of(one, shown(one.directory)) for one in (left, right)]
+    masks = [mask_of(one.plan) for one in (left, right)]
+    return comparison(
+        reports[0],
+        reports[1],
+        (left.plan, right.plan),
+        (workflow_text(left), workflow_text(right)),
+        lambda text: without_forms(masks[1].text(masks[0].text(text))),
     )
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 
 from sflow_ctl.report.page.document import Assets, run_page
-from sflow_ctl.report.run_report.model import RunReport
+from sflow_ctl.report.run_report.model import RunComparison, RunReport
 from sflow_ctl.runtime.record import layout
 from sflow_ctl.runtime.record.directory import RunFacts
 from sflow_ctl.runtime.record.durable import write_for_now
@@ -45,6 +45,21 @@ def _text(name: str) -> str:
 def page_of(report: RunReport) -> bytes:
     """Return the page about a run. Raises: OSError."""
     return run_page(report, assets()).encode(errors="replace")
+
+
+def comparison_page_of(whole: RunComparison) -> bytes:
+    """Return the page about two runs. Raises: OSError."""
+    from sflow_ctl.report.page.comparison import comparison_page  # the end of a run does not need it
+
+    return comparison_page(whole, assets()).encode(errors="replace")
+
+
+def write_report(target: Path, content: bytes) -> None:
+    """Write a report to any file: a new one, readable by its owner only, takes the place of an old one. Raises: OSError."""
+    if target.exists() and not target.is_file():  # a device, a pipe
+        target.write_bytes(content)
+    else:
+        write_for_now(target, content)
 
 
 def json_of(report: msgspec.Struct) -> bytes:
