@@ -11,7 +11,7 @@ from typing import NamedTuple
 from protocol.text.counted import counted
 from sflow_ctl.core.states import TaskState
 from sflow_ctl.report.page.markup import NOTHING, Markup, joined, tag
-from sflow_ctl.report.page.scale import ZOOMS, Scale, profile
+from sflow_ctl.report.page.scale import SCALES, Scale, profile
 from sflow_ctl.report.run_report.model import AttemptReport, RunReport, TaskReport
 from sflow_ctl.report.words import duration_text
 
@@ -208,7 +208,7 @@ class Gantt:
             stripe = tag("rect", y=y, width="100%", height=ROW, class_="stripe") if number % 2 else NOTHING
             labels.append(joined([stripe, tag("svg", label, y=y, height=ROW)]))
             bars.append(joined([stripe, tag("svg", bar, y=y, width="100%", height=ROW, overflow="visible")]))
-        axis = joined(self._marks(zoom, height) for zoom in ZOOMS)
+        axis = joined(self._marks(zoom) for zoom in SCALES)
         chart = tag(
             "div",
             tag(
@@ -224,13 +224,12 @@ class Gantt:
         )
         return joined([chart, tag("p", note, class_="note") if note else NOTHING])
 
-    def _marks(self, zoom: int, height: int) -> Markup:
-        parts = []
-        for seconds, text in self._scale.marks(zoom):
-            x = f"{self._scale.at(seconds)}%"
-            parts.append(tag("line", x1=x, x2=x, y1=HEAD - 6, y2=height))
-            parts.append(tag("text", text, x=x, y=13, dx=3))
-        return tag("g", *parts, class_=f"axis k{zoom}")
+    def _marks(self, zoom: int) -> Markup:
+        parts = [
+            f'<line x1="{x}%" x2="{x}%" y1="{HEAD - 6}" y2="100%"/><text x="{x}%" y="13" dx="3">{text}</text>'
+            for x, text in ((self._scale.at(seconds), text) for seconds, text in self._scale.marks(zoom))
+        ]
+        return tag("g", Markup("".join(parts)), class_=f"axis k{zoom}")
 
 
 def _begin(attempt: AttemptReport) -> float:

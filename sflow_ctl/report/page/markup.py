@@ -3,7 +3,6 @@
 The modules of this folder make the page of `tag` alone. A template language would be imported at the end of every run.
 """
 
-import html
 from collections.abc import Iterable
 
 Attribute = str | int | float | bool | None
@@ -34,7 +33,10 @@ def escaped(text: object) -> Markup:
     said = str(text)
     if not said.isprintable():
         said = said.translate(_SHOWN)
-    return Markup(html.escape(said))
+    if not said.isalnum():
+        said = said.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+        said = said.replace('"', "&quot;").replace("'", "&#x27;")
+    return Markup(said)
 
 
 def tag(element: str, /, *children: Child, **attributes: Attribute) -> Markup:

@@ -7,6 +7,8 @@ ZOOMS = (1, 4, 16, 64)
 """How many times as wide as the page the chart may be made."""
 MARKS = 8
 """On the width of the page."""
+SCALES = (1, 4, 16)
+"""Zooms with marks of their own; a wider axis has those of the last one."""
 _STEPS = (
     *(base * 10**power for power in (-3, -2, -1) for base in (1, 2, 5)),
     *(1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400),
@@ -24,7 +26,7 @@ class Scale(NamedTuple):
 
     def marks(self, zoom: int) -> Iterator[tuple[float, str]]:
         """Yield (seconds, text) of the marks on an axis that is `zoom` times as wide as the page."""
-        least = self.span_s / (MARKS * min(zoom, 32))
+        least = self.span_s / (MARKS * zoom)
         step = next((one for one in _STEPS if one >= least), None) or _whole_days(least)
         for number in range(int(self.span_s / step) + 1):
             if number * step <= self.span_s * 0.995:

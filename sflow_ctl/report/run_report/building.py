@@ -3,7 +3,6 @@
 `runtime/reporting` reads the record. The JSON twin is this report, and the page is made from nothing else.
 """
 
-import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
@@ -269,8 +268,14 @@ def _groups(tasks: Sequence[TaskReport]) -> Iterable[GroupReport]:
 
 
 def _spread(values: Iterable[float | None]) -> ValueSpread | None:
-    known = [value for value in values if value is not None]
-    return ValueSpread(min(known), round(statistics.median(known), 3), max(known)) if known else None
+    known = sorted(value for value in values if value is not None)
+    if not known:
+        return None
+    low, high = (
+        known[(len(known) - 1) // 2],
+        known[len(known) // 2],
+    )  # the statistics module takes 4 ms to import
+    return ValueSpread(known[0], round((low + high) / 2, 3), known[-1])
 
 
 def _nodes(record: RunRecord, tasks: Sequence[TaskReport]) -> Iterable[ReportedNode]:

@@ -30,6 +30,7 @@ _OF_PLAN = frozenset(
 )
 """Fields of a plan that are compared in another way, or are each run's own."""
 _OF_TASK = frozenset({"name", "base", "replica_index", "sweep", "is_replicated"})
+_SCRIPT = "(its script)"
 _OWN_VARIABLES = ("SFLOW_", "SLURM_")
 """Beginnings of variables that a run sets for itself."""
 
@@ -80,17 +81,22 @@ def _of_plan(plan: Plan) -> dict[str, Any]:
     rest = {name: getattr(plan, name) for name in plan.__struct_fields__ if name not in _OF_PLAN}
     shown = {
         "nodes": [f"{node.backend}: {node.gpus or 0} GPUs" for node in plan.nodes],
-        "tasks": {base: _of_task(members) for base, members in plan.members().items()},
+        "tasks": {base: _of_task(members, plan.variables) for base, members in plan.members().items()},
     }
     return {**msgspec.to_builtins(rest, enc_hook=str), **msgspec.to_builtins(shown, enc_hook=str)}
 
 
-def _of_task(members: Sequence[PlannedTask]) -> dict[str, Any]:
+def _of_task(members: Sequence[PlannedTask], variables: Mapping[str, object]) -> dict[str, Any]:
     first = members[0]
     fields: dict[str, Any] = {
         name: getattr(first, name) for name in first.__struct_fields__ if name not in _OF_TASK
     }
-    fields["env"] = {name: value for name, value in first.env.items() if not name.startswith(_OWN_VARIABLES)}
+    fields["argv"] = [_SCRIPT if one == first.script else one for one in first.argv]
+    fields["env"] = {
+        name: value
+        for name, value in first.env.items()
+        if not name.startswith(_OWN_VARIABLES) and variables.get(name) != value
+    }
     fields["replicas"] = [task.name for task in members]
     return fields
 

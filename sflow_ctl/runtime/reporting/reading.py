@@ -23,9 +23,7 @@ from sflow_ctl.report.run_report.model import RunComparison, RunReport, UsageRep
 from sflow_ctl.report.run_report.usage import UsageTally
 from sflow_ctl.report.run_view import RunView
 from sflow_ctl.report.summary import Summary
-from sflow_ctl.results.recorded import values_of
 from sflow_ctl.results.table import results
-from sflow_ctl.runtime.files.task_results import OF_TASK
 from sflow_ctl.runtime.journal.reader import TRANSITION, entries_of
 from sflow_ctl.runtime.monitor.files import raw_paths
 from sflow_ctl.runtime.record import layout
@@ -146,6 +144,9 @@ def _report(
 
 def _recorded(directory: Path, task: PlannedTask) -> dict[str, Any] | None:
     """Return the values of a task as its files have them."""
+    from sflow_ctl.results.recorded import values_of  # a run that ends here has them in memory
+    from sflow_ctl.runtime.files.task_results import OF_TASK
+
     values = values_of(_document(directory / task.name / "outputs.json"), task.outputs) or {}
     result = _document(directory / task.name / OF_TASK)
     if isinstance(result, dict) and isinstance(result.get("values"), dict):

@@ -13,7 +13,7 @@ from msgspec import Struct
 from protocol.text.masking import Mask, parts_of
 from sflow_ctl.plan.model import Plan
 from sflow_ctl.plan.secrets import SECRETS
-from sflow_ctl.runtime.catalog.bundle import is_name_of_secret, masked_by_form
+from sflow_ctl.runtime.files.likely_secrets import is_name_of_secret, masked_by_form
 
 T = TypeVar("T")
 MIN_GUESSED = 8
