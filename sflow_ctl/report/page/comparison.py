@@ -27,7 +27,7 @@ def comparison_page(whole: RunComparison, assets: Assets) -> str:
             _values(whole),
             _tasks(whole),
             _workflow(whole),
-            _beside("Timelines", "timelines", timeline(left, LEFT), timeline(right, RIGHT), whole),
+            _beside("Timelines", "timelines", timeline(left, LEFT, []), timeline(right, RIGHT, []), whole),
             _beside("Results", "results", results_section(left, LEFT), results_section(right, RIGHT), whole),
             _beside("Use", "usage", usage_section(left, LEFT), usage_section(right, RIGHT), whole),
         ]
@@ -46,7 +46,7 @@ def comparison_page(whole: RunComparison, assets: Assets) -> str:
 def _heads(whole: RunComparison) -> Markup:
     rows = [_head(name, one) for name, one in (("first", whole.left), ("second", whole.right))]
     head = ("", "Run", "State", "Duration", "Tasks", "Made by")
-    causes = joined(cause_card(one.cause) for one in (whole.left, whole.right))
+    causes = joined([cause_card(whole.left.cause, LEFT), cause_card(whole.right.cause, RIGHT)])
     return joined([table(head, rows, right=(3,)), causes])
 
 

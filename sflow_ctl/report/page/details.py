@@ -14,7 +14,7 @@ from sflow_ctl.report.page.overview import pill, table
 from sflow_ctl.report.run_report.model import RunReport, TaskReport, ValueSpread
 from sflow_ctl.report.words import duration_text, gpus_text
 
-MAX_TASKS = 2000
+MAX_TASKS = 1500
 """Rows of the table of tasks; those that did not complete come first then."""
 MAX_RESULTS = 2000
 MAX_GROUPS = 300
@@ -180,7 +180,7 @@ def usage_section(report: RunReport, name: str) -> Markup:
             "section",
             tag("h2", "Use of nodes and GPUs"),
             tag("p", "Nothing was measured: the run had no monitor.", class_="sub"),
-            id="usage",
+            id=f"{name}usage",
         )
     charts = chart_places(usage_charts(usage, name))
     titles = {"cpu": "CPU", "memory": "memory", "gpu": "GPU", "gpu_memory": "GPU memory", "power": "power"}
@@ -207,7 +207,7 @@ def usage_section(report: RunReport, name: str) -> Markup:
             table(("Of", "What", "Average", "Highest"), rows, right=(2, 3)),
             tag("p", note, class_="note") if note else NOTHING,
         ),
-        id="usage",
+        id=f"{name}usage",
     )
 
 

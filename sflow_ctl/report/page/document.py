@@ -56,7 +56,7 @@ def run_page(report: RunReport, assets: Assets) -> str:
             tag("header", heading(report), tiles(report)),
             cause_card(report.cause),
             notes(report),
-            timeline(report, ""),
+            timeline(report, "", [task.name for _, task in shown_tasks(report)]),
             critical_path(report),
             groups_section(report),
             usage_section(report, ""),
@@ -73,11 +73,16 @@ def run_page(report: RunReport, assets: Assets) -> str:
     return document(title, sections, links, {"": report}, assets)
 
 
-def timeline(report: RunReport, name: str) -> Markup:
-    """Return the charts over time, of which one is shown; the style alone switches and widens them."""
-    linked = frozenset(task.name for _, task in shown_tasks(report))
+def timeline(report: RunReport, name: str, linked: Sequence[str]) -> Markup:
+    """Return the charts over time, of which one is shown; the style alone switches and widens them.
+
+    Tasks in `linked` have a row in the table of the page.
+    """
     gantt = Gantt(report, name)
-    views = (("task", "By task", gantt.by_task(linked)), ("node", "By node and GPU", gantt.by_node()))
+    views = (
+        ("task", "By task", gantt.by_task(frozenset(linked))),
+        ("node", "By node and GPU", gantt.by_node()),
+    )
     switches = [
         _radio(f"{name}view", f"{name}v-{word}", f"v-{word}", is_first=not number)
         for number, (word, _, _) in enumerate(views)

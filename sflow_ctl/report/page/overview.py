@@ -63,7 +63,7 @@ def heading(report: RunReport) -> Markup:
     )
 
 
-def cause_card(cause: CauseReport | None) -> Markup:
+def cause_card(cause: CauseReport | None, name: str = "") -> Markup:
     """Return the first cause; nothing for a run that has none."""
     if cause is None:
         return NOTHING
@@ -84,7 +84,7 @@ def cause_card(cause: CauseReport | None) -> Markup:
         tag("p", "Next:", class_="next") if cause.next else NOTHING,
         tag("pre", "\n".join(cause.next), class_="commands") if cause.next else NOTHING,
         class_="card cause",
-        id="cause",
+        id=f"{name}cause",
     )
 
 

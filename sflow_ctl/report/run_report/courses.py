@@ -106,6 +106,8 @@ def _attempt(course: TaskCourse, change: Transition) -> AttemptCourse | None:
     last = course.attempts[-1] if course.attempts else None
     if last is not None and last.number == change.attempt:
         return last if last.end is None else None
+    if last is not None and change.attempt < last.number:
+        return None
     if change.old not in LIVE and change.new not in LIVE:
         return None
     attempt = AttemptCourse(change.attempt, node=change.node, gpus=change.gpus)
@@ -122,5 +124,3 @@ def _end(attempt: AttemptCourse, change: Transition, at: int) -> None:
         attempt.exit = signal_name(change.signal)
     elif change.exit_code is not None:
         attempt.exit = str(change.exit_code)
-    if change.new is S.LOST and attempt.running is None:
-        attempt.running = attempt.starting
