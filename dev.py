@@ -59,7 +59,7 @@ DEBIAN_PACKAGES = {
     f"/usr/lib/{sysconfig.get_config_var('MULTIARCH')}/libcairo.so.2": "libcairo2",
 }
 """Programs and headers that examples and tests use, and the Debian packages they are in."""
-SIDE_BY_SIDE = ("tests/conformance", "tests/integration")
+SIDE_BY_SIDE = ("tests/conformance", "tests/integration", "tests/faults")
 """Tests that mostly wait for processes, two at a time."""
 CHECKS = (
     ("ruff", "format", "--check", "."),
@@ -67,7 +67,7 @@ CHECKS = (
     ("mypy",),
     ("lint-imports",),
     ("mkdocs", "build", "--strict", "--quiet"),
-    ("coverage", "run", "-m", "pytest", "-q", "-rs", "tests/unit"),
+    ("pytest", "-q", "-rs", "-n", "2", "--cov", "--cov-report=", "tests/unit"),
     ("coverage", "report"),
     ("pytest", "-q", "-rs", "--durations=10", "-n", "2", "--dist=loadfile", *SIDE_BY_SIDE),
     (
@@ -78,7 +78,7 @@ CHECKS = (
         *(f"--ignore={path}" for path in ("tests/unit", *SIDE_BY_SIDE)),
     ),
 )
-"""In this order. The limit of the coverage report is in pyproject.toml. Tests of faults and of Slurm run alone."""
+"""In this order. The limit of the coverage report is in pyproject.toml. Tests of Slurm run alone: they share one cluster."""
 
 
 def main() -> int:
