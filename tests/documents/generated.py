@@ -314,11 +314,16 @@ def json_page() -> str:
     return "\n".join(lines)
 
 
-REPORT_PARTS = (
+REPORT_PARTS: tuple[type[msgspec.Struct], ...] = (
     RunHead, CauseReport, TaskReport, AttemptReport, PathStep, GroupReport, ValueSpread, ReportedNode, UsageReport,
     UsageSeries, ResultsReport, Plot, PlotSeries,
 )  # fmt: skip
-COMPARISON_PARTS = (RunComparison, ConfigurationChange, TaskComparison, ValueComparison)
+COMPARISON_PARTS: tuple[type[msgspec.Struct], ...] = (
+    RunComparison,
+    ConfigurationChange,
+    TaskComparison,
+    ValueComparison,
+)
 
 
 def report_page() -> str:
