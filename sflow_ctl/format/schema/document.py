@@ -116,6 +116,8 @@ class Settings(Part, frozen=True, kw_only=True):
     `retries` and `restart`. After that, and with 0 at once, the node is lost."""
     telemetry: Telemetry | None = None
     """What agents measure of tasks and GPUs. Default: each second, to files in the run directory."""
+    report: bool = True
+    """Write `report.html` at the end of a run; `sflow-ctl report` makes it at any time."""
 
 
 class SiteFile(Settings, frozen=True, kw_only=True):

@@ -79,6 +79,8 @@ class RunSettings(msgspec.Struct, frozen=True, kw_only=True):
     agent_restarts: int = 0
     telemetry: TelemetrySettings | None = TelemetrySettings()
     """None: nothing is measured."""
+    report: bool = True
+    """Whether a report is written at the end."""
 
 
 def settings_layers(said: Mapping[str, Any], environ: Mapping[str, str]) -> SettingsLayers:
@@ -118,6 +120,7 @@ def run_settings(found: Effective, workspace_dir: Path) -> RunSettings:
         agent_restarts=settings.agent_restarts,
         orphan_grace_s=None if orphan_grace is None else as_seconds(orphan_grace),
         telemetry=_telemetry(found),
+        report=settings.report,
     )
 
 
