@@ -126,7 +126,7 @@ def _terminal(plan: "Plan", is_quiet: bool, consoles: list[Console]) -> Terminal
 
     def open_console(directory: Path) -> Console:
         begin_in(directory)
-        console = Console(plan, directory, is_quiet=is_quiet)
+        console = Console(plan, is_quiet=is_quiet)
         console.start()
         consoles.append(console)
         return console

@@ -28,12 +28,13 @@ from sflow_agent.core.commands import (
     LearnMonitors,
     LearnSecrets,
     LearnSignatures,
+    LearnTelemetry,
     LookForListeners,
     LookOnce,
     NoteStored,
+    NoteTaken,
     Report,
     RunCommand,
-    SignalOnce,
     SignalTree,
     StartProcess,
     TakeBackPorts,
@@ -119,7 +120,7 @@ class CheckedCore(AgentCore):
                 self._has_left = True
             case UnwatchLog() | LearnSignatures() | LearnSecrets() | FinishLogs() | InspectNode():
                 pass
-            case LearnMonitors() | NoteStored() | SignalOnce():
+            case LearnMonitors() | NoteStored() | LearnTelemetry() | NoteTaken():
                 pass
             case _:
                 assert_never(command)

@@ -377,7 +377,8 @@ class Fleet:
             case agent_commands.DropPorts(task=task):
                 agent.leases.pop(task, None)
             case agent_commands.SignalTree(rank=rank, signal=number):
-                self._at(self._random.random() * 0.5, lambda: self._signal_tree(agent, rank, number))
+                if not command.is_once:  # what an operator sends may mean anything: here, nothing
+                    self._at(self._random.random() * 0.5, lambda: self._signal_tree(agent, rank, number))
             case agent_commands.RunCommand(rank=rank, purpose=purpose):
                 self._at(self._random.random() * 3, lambda: self._end_command(agent, rank, purpose))
             case agent_commands.WatchActivity(rank=rank) if self._random.random() < self._behaviour.silence:
@@ -429,7 +430,8 @@ class Fleet:
                 | agent_commands.LearnSecrets()
                 | agent_commands.LearnMonitors()
                 | agent_commands.NoteStored()
-                | agent_commands.SignalOnce()
+                | agent_commands.LearnTelemetry()
+                | agent_commands.NoteTaken()
             ):
                 pass  # what is simulated ends by itself
             case _:
