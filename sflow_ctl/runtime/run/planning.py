@@ -90,6 +90,8 @@ class PlannedRun(Struct, frozen=True):
     """The run to resume."""
     sources: tuple[SourceFile, ...] = ()
     """The workflow files that the plan is made from; of a resume without any, those of the run."""
+    here: tuple[str, str] = ("", "")
+    """This host's name and address as the nodes of its jobs see it; empty outside of jobs."""
 
     @property
     def gone_at(self) -> float | None:

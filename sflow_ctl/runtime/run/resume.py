@@ -185,7 +185,7 @@ def prior_results(
 
     Outputs of a task whose exit did not count yet are read now, unless nothing may be written (`is_dry`).
     """
-    plan = _as_recorded(plan)
+    plan = as_recorded(plan)
     records = {task.name: run.state.tasks[task.name] for task in plan.tasks if task.name in run.state.tasks}
     completed: dict[str, Plan] = {}
     incomplete: dict[str, str] = {}
@@ -317,7 +317,7 @@ def _unfinished(record: TaskRecord) -> str:
     return f"it had not completed: {record.state}"
 
 
-def _as_recorded(plan: Plan) -> Plan:
+def as_recorded(plan: Plan) -> Plan:
     """Return the plan as a run directory has it: a changed secret does not make a task different work."""
     if not SECRETS.mask:
         return plan
