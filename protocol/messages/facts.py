@@ -10,6 +10,7 @@ from protocol.messages.checks import LogPattern
 from protocol.messages.inspection import MeshResult, NodeReport
 from protocol.messages.monitor import RankWindow, Reading
 from protocol.messages.node import Inventory
+from protocol.messages.telemetry import RankUse, TaskWindow
 from protocol.messages.uploads import UploadOutcome
 
 ActivityKind = Literal["output", "gpus"]
@@ -90,6 +91,7 @@ class RankExited(FromAgentMessage, frozen=True, kw_only=True):
 
     Looked for only where no check of its probes is about a port or URL.
     """
+    use: RankUse | None = None
 
 
 class RankCleared(FromAgentMessage, frozen=True, kw_only=True):
@@ -290,6 +292,20 @@ class Sampled(FromAgentMessage, frozen=True, kw_only=True):
     """Readings lost since the agent began, because the controller was too late to take them."""
 
 
+class Measured(FromAgentMessage, frozen=True, kw_only=True):
+    """What the agent has measured of its tasks, GPUs and node. Answered by `MeasuresTaken`; few are on their way at a time."""
+
+    number: int
+    """Counts the messages of this agent, from 1."""
+    frames: bytes = b""
+    """Blocks of rows, as files have them."""
+    is_whole: bool = False
+    """The frames repeat the rows of the messages since the last whole one, packed together: they take their place."""
+    windows: tuple[TaskWindow, ...] = ()
+    dropped: int = 0
+    """Blocks lost since the agent began, because the controller was too late to take them."""
+
+
 class Terminated(FromAgentMessage, frozen=True, kw_only=True):
     """The agent got SIGTERM in a Slurm job: Slurm ends the job, as a rule. It continues until it gets the order to leave."""
 
@@ -325,6 +341,7 @@ FromAgent = (
     | Notice
     | Hello
     | Sampled
+    | Measured
     | Terminated
     | Ending
     | Goodbye

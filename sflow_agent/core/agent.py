@@ -24,6 +24,7 @@ from protocol.messages.orders import (
     Lease,
     Leave,
     LogMatched,
+    MeasuresTaken,
     Refused,
     Reintroduce,
     Release,
@@ -41,16 +42,13 @@ from sflow_agent.core.commands import (
     Exit,
     FinishLogs,
     ForgetRank,
-    InspectNode,
-    LearnMonitors,
-    LearnSecrets,
-    LearnSignatures,
-    NoteStored,
     Report,
     StartProcess,
     TakeBackPorts,
     UnwatchLog,
     WatchLog,
+    aside,
+    learnt,
 )
 from sflow_agent.core.events import (
     AgentEvent,
@@ -195,10 +193,8 @@ class AgentCore:
                 self._out += self._uploads.order(message, is_ending=self._ending is not None)
             case Watch() | Unwatch() | LogMatched():
                 self._on_log_order(message, now)
-            case Inspect() | SamplesStored():
-                self._out.append(
-                    InspectNode(message) if isinstance(message, Inspect) else NoteStored(message.number)
-                )
+            case Inspect() | SamplesStored() | MeasuresTaken():
+                self._out.append(aside(message))
             case Leave(grace_s=grace_s):
                 self._begin_end("the run is over", grace_s, EXIT_OK, now)
             case Refused(reason=reason):
@@ -222,7 +218,7 @@ class AgentCore:
             self._update(self.ranks[rank], self.ranks[rank].stop_politely(order, now))
 
     def _on_welcome(self, order: Welcome, now: float) -> None:
-        self._out += _learnt(order)
+        self._out += learnt(order)
         for rank in order.kill:
             if rank in self._open:
                 self._update(self.ranks[rank], self.ranks[rank].end(0.0, now))
@@ -388,13 +384,3 @@ class AgentCore:
     def _say_goodbye(self) -> None:
         if self._logs_by is not None:
             self._out += (Report(Goodbye(survivors=tuple(self._survivors))), Exit(self._exit_status))
-
-
-def _learnt(order: Welcome) -> list[AgentCommand]:
-    """Return what the agent learns once, with its first session; later ones repeat it."""
-    learnt: list[AgentCommand] = [LearnSecrets(order.secrets)] if order.secrets else []
-    if order.signatures:
-        learnt.append(LearnSignatures(order.signatures))
-    if order.monitoring is not None:
-        learnt.append(LearnMonitors(order.monitoring))
-    return learnt

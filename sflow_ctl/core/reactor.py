@@ -12,6 +12,7 @@ from protocol.messages.facts import (
     LaunchFailed,
     Leased,
     LogSearch,
+    Measured,
     NodeDescribed,
     Notice,
     ProbeTriggered,
@@ -134,6 +135,7 @@ def on_message(run: Run, out: Effects, node: int, message: FromAgent, now: float
             | Notice()
             | Hello()
             | Sampled()
+            | Measured()
             | SideCommandEnded()
             | Terminated()
         ):

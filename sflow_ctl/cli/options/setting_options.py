@@ -73,9 +73,17 @@ _AGENT_OPTIONS = section(
         help="Engine of container operators that do not name one. Default: auto.",
     ),
 )
+_REPORT_OPTION = section(
+    "Output",
+    click.option(
+        "--report/--no-report",
+        default=None,
+        help="Write report.html into the run directory at the end. Default: yes.",
+    ),
+)
 NAMES = (
     *("partition", "account", "qos", "reservation", "launch_flags", "interface", "container_engine"),
-    *("log_spool", "join_within", "headroom", "lost_after", "orphan_grace", "agent_restarts"),
+    *("log_spool", "join_within", "headroom", "lost_after", "orphan_grace", "agent_restarts", "report"),
 )
 """Settings that options override, besides `output_dir`."""
 
@@ -86,8 +94,8 @@ def job_setting_options(command: F) -> F:
 
 
 def run_setting_options(command: F) -> F:
-    """Add the options about agents and about running inside a Slurm job."""
-    return _AGENT_OPTIONS(_JOB_RUN_OPTIONS(command))
+    """Add the options about agents, about running inside a Slurm job, and about the report."""
+    return _AGENT_OPTIONS(_JOB_RUN_OPTIONS(_REPORT_OPTION(command)))
 
 
 def cli_settings(options: dict[str, Any], output_dir: Path | None) -> dict[str, Any]:

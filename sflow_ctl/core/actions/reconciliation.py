@@ -30,6 +30,7 @@ def accept_agent(run: Run, out: Effects, hello: Hello, clock_ahead_ns: int) -> b
     node.shares_run_directory = hello.shares_run_directory
     run.awaited.discard(hello.node)
     run.ledger.topology.nodes[hello.node] = NodeGroups.of(hello.inventory.gpus)
+    run.hosts.capacity[hello.node] = run.host_share(hello)
     is_restarted = node.has_joined and hello.agent_incarnation != node.agent_incarnation
     node.is_up = node.has_joined = True
     node.is_ending = False
@@ -73,7 +74,7 @@ def _reconcile(
         if (task.attempt_id, rank) in known:
             continue
         if rank in attempt.unstarted and not is_restarted:
-            for node, spec in rank_specs(task, run.plan, run.stream_logs):
+            for node, spec in rank_specs(task, run.plan, run.streams(task)):
                 if node == hello.node and spec.rank.rank == rank:
                     run.windows.ordered(node, spec)
                     out.spawn(node, spec)

@@ -17,6 +17,7 @@ from protocol.ids import RankId
 from protocol.messages.config import AgentConfig
 from protocol.messages.facts import (
     LogSearch,
+    Measured,
     NodeDescribed,
     Notice,
     RankExited,
@@ -61,6 +62,7 @@ from sflow_ctl.runtime.journal.writer import Journal
 from sflow_ctl.runtime.logs.rotation import rotate_logs
 from sflow_ctl.runtime.logs.service import OutputService
 from sflow_ctl.runtime.logs.waits import LogWaits
+from sflow_ctl.runtime.peers.blocked_end import BlockedEnd
 from sflow_ctl.runtime.peers.own_standstill import OwnStandstill
 from sflow_ctl.runtime.record import layout
 from sflow_ctl.runtime.record.directory import RunDirectory
@@ -73,9 +75,12 @@ from sflow_ctl.runtime.run.output_collector import OutputCollector
 from sflow_ctl.runtime.run.preload import Preload
 from sflow_ctl.runtime.run.signals import SignalInbox, stop_name
 from sflow_ctl.runtime.slurm.job_end import JobEndNotice
+from sflow_ctl.runtime.telemetry.measures import Measures
 from sflow_ctl.runtime.uploads.progress import RunProgress
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from sflow_ctl.runtime.monitor.recorder import MonitorRecorder
     from sflow_ctl.runtime.slurm.job_clock import JobClock
     from sflow_ctl.runtime.supervision.continuing import TakeoverWatch
@@ -101,9 +106,10 @@ class Controller:
         summary: SummaryWriter,
         job_clock: "JobClock | None" = None,
         monitor: "MonitorRecorder | None" = None,
+        openmetrics: "Path | int | None" = None,
         hand_over: Callable[[], object] = lambda: None,
     ) -> None:
-        """`job_clock` knows the Slurm job's time limit, `monitor` takes what agents measure.
+        """`job_clock` knows the Slurm job's time limit, `monitor` takes what monitors measure.
 
         `hand_over` is called when another controller could take over from here.
         """
@@ -127,6 +133,7 @@ class Controller:
         spools = common.spool_directory is not None
         self.nodes = NodeBook([node.name for node in scheduler.plan.nodes], spools)
         self._logs = LogWaits(output, link, self.nodes)
+        self.measures = Measures(directory.path, scheduler.plan.nodes, link.send, self._warn, openmetrics)
         self._hand_over = hand_over
         self.takeover: TakeoverWatch | None = None
         self._signals = SignalInbox()
@@ -134,7 +141,13 @@ class Controller:
         self._finish: FinishRun | None = None
         self._abandoned: set[int] = set()
         self._stops_requested = self._foreign_messages = 0  # facts about ranks of other nodes
-        self._standstill = OwnStandstill(directory.path, link.speak_for_loop, output.say_at_once, self._warn)
+        blocked_end = BlockedEnd(
+            str(directory.path), self._signals, link.refuse_all,
+            lambda: [one.pid for one, _ in launcher.kept()], output.say_at_once,
+        )  # fmt: skip
+        self.standstill = OwnStandstill(
+            directory.path, link.speak_for_loop, output.say_at_once, self._warn, blocked_end
+        )
         self._preload = Preload(scheduler.plan)
         self.record_keeper = RecordKeeper(directory, journal, self._warn)
 
@@ -148,9 +161,9 @@ class Controller:
         for source in (self._launcher, self._output, self.outputs, self._job_clock, self._monitor):
             if source is not None:
                 poller.register(source.fileno, zmq.POLLIN)
-        with self._signals, self._standstill:
+        with self._signals, self.standstill:
             poller.register(self._signals.fileno, zmq.POLLIN)
-            wait = partial(self._standstill.wait, partial(self._link.wait, poller))
+            wait = partial(self.standstill.wait, partial(self._link.wait, poller))
             self._launcher.start(self._configs)
             self._hand_over()
             now = time.monotonic()
@@ -183,7 +196,7 @@ class Controller:
     # ------------------------------------------------------------------ events
 
     def _events(self, now: float) -> list[SchedulerEvent]:
-        events: list[SchedulerEvent] = []
+        events: list[SchedulerEvent] = [*self.standstill.suspensions()]
         events.extend(self._stop_event(number) for number in self._signals.take())
         events.extend(self._job_end.with_end(self._link.receive(now)))
         self.note_output()
@@ -214,9 +227,11 @@ class Controller:
         return StopRequested(signal=name, force=self._stops_requested > 1)
 
     def _handle(self, event: SchedulerEvent, now: float) -> None:
-        if isinstance(event, MessageReceived) and isinstance(event.message, SideCommandEnded | Sampled):
-            self._take_aside(event.node, event.message)
-            return  # decides nothing, and its output does not belong into the journal
+        if isinstance(event, MessageReceived) and isinstance(
+            event.message, SideCommandEnded | Measured | Sampled
+        ):
+            self._take_aside(event.node, event.message)  # it does not belong into the journal
+            return
         self._note(event)
         self._journal.event(event, now)
         for command in self._scheduler.handle(event, now):
@@ -258,7 +273,10 @@ class Controller:
             if self._is_own(node, exited.rank):
                 self._logs.expect(node, exited)
 
-    def _take_aside(self, node: int, ended: SideCommandEnded | Sampled) -> None:
+    def _take_aside(self, node: int, ended: SideCommandEnded | Measured | Sampled) -> None:
+        if isinstance(ended, Measured):
+            self.measures.take(node, ended, self._is_own)
+            return
         if isinstance(ended, Sampled):
             if self._monitor is not None:
                 self._monitor.take(node, ended, self._is_own)

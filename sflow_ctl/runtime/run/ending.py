@@ -4,7 +4,7 @@ Called by `workflow.py` after the controller's loop; writes `summary.json` and `
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +25,7 @@ from sflow_ctl.runtime.record.disk import disk_reason
 
 if TYPE_CHECKING:
     from sflow_ctl.report.resumed import ResumedSummary
+    from sflow_ctl.report.telemetry.use import WindowUse
     from sflow_ctl.runtime.record.directory import RunDirectory, RunFacts
 
 _EXIT = {
@@ -64,6 +65,7 @@ def conclude(
     record_error: OSError | None = None,
     takeovers: Sequence[Takeover] = (),
     agent_restarts: Sequence[AgentRestart] = (),
+    windows: "Mapping[str, Sequence[WindowUse]] | None" = None,
 ) -> RunEnd:
     """Settle the outcome of a run that has stopped, and write its summary and results.
 
@@ -93,6 +95,7 @@ def conclude(
         resumed=resumed,
         takeovers=takeovers,
         agent_restarts=agent_restarts,
+        windows=windows or {},
     )
     end = RunEnd(status, state, whole, directory.path, outputs)
     if record_error is not None and finish.outcome is not Outcome.COMPLETED:

@@ -45,6 +45,7 @@ from sflow_ctl.core.events import (
     RecordUnwritable,
     SchedulerEvent,
     StopRequested,
+    Suspended,
     WakeUp,
 )
 
@@ -141,6 +142,8 @@ def event_line(event: SchedulerEvent) -> str:
             return f"job ends at {gone_at}"
         case RecordUnwritable(reason=reason):
             return f"record unwritable, {reason.word}"
+        case Suspended(seconds=seconds):
+            return f"suspended for {seconds:g} s"
         case WakeUp():
             return "wake up"
         case _:
