@@ -5,6 +5,8 @@ Called by `planning.py` before the plan is made, and by `workflow.py` once the f
 
 import contextlib
 import os
+import socket
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -84,11 +86,17 @@ class PriorRun(Struct, frozen=True):
 
 
 def earlier_run(
-    directory: Path, workspace: Path, *, is_forced: bool = False, must_claim: bool = True
+    directory: Path,
+    workspace: Path,
+    *,
+    is_forced: bool = False,
+    must_claim: bool = True,
+    job_id: str | None = None,
 ) -> PriorRun:
     """Claim a run and read its progress, which cannot change afterwards, however long the run waits for nodes.
 
-    Raises: RunDirectoryError; UsageError for a run that is, or may be, still running.
+    `job_id` is the Slurm job that it is resumed in. Raises: RunDirectoryError; UsageError for a run that is, or may be,
+    still running.
     """
     reader = RunReader(directory)
     if must_claim and reader.summary() is None:
@@ -99,7 +107,7 @@ def earlier_run(
     is_completed = (whole := reader.summary()) is not None and whole.outcome is Outcome.COMPLETED
     if status.liveness is Liveness.ENDED and not is_completed and last is not None:
         status = reader.controller_status()  # another resume keeps the summary until it has its nodes
-    if status.liveness is not Liveness.ENDED:
+    if status.liveness is not Liveness.ENDED and not (must_claim and _is_gone_in_job(last, job_id)):
         _refuse_running(reader, status, is_forced)
         if must_claim and last is not None and not is_forced:
             _refuse_renewed(reader, last)
@@ -133,6 +141,15 @@ def prior_run(
         last_changes,
         is_killed=reader.summary() is None,
     )
+
+
+def _is_gone_in_job(claim: Claim | None, job_id: str | None) -> bool:
+    """Return whether the claim's holder was on another node of this job, which says that it is dead."""
+    if claim is None or not job_id or claim.host == socket.gethostname():
+        return False
+    from sflow_ctl.runtime.slurm.claim_check import is_gone_there  # only in a job, after a crash
+
+    return is_gone_there(claim, job_id, sys.executable, dict(os.environ))
 
 
 def _refuse_running(reader: RunReader, status: RunStatus, is_forced: bool) -> None:
