@@ -102,7 +102,12 @@ def test_a_resume_on_another_node_of_the_job_adopts_the_agents(cluster: Cluster)
             one.kill()
     resumed = cluster.start_in_node(second, again)
     journal = run / ".sflow/events.jsonl"
-    wait_until(lambda: b'"kind":"takeover"' in journal.read_bytes(), "the run is taken over", 60)
+
+    def is_taken_over() -> bool:
+        assert resumed.poll() is None, resumed.communicate()[0]
+        return b'"kind":"takeover"' in journal.read_bytes()
+
+    wait_until(is_taken_over, "the run is taken over", 60)
     refused = cluster.start_in_node(first, again)
     assert "is still running" in refused.communicate(timeout=60)[0]
     go.touch()
