@@ -42,6 +42,7 @@ from sflow_ctl.runtime.record.claim import (
 from sflow_ctl.runtime.record.directory import RunFacts, run_id_prefix
 from sflow_ctl.runtime.record.durable import UNREADABLE, read_regular
 from sflow_ctl.runtime.record.held_exits import held_successes
+from sflow_ctl.runtime.record.plan_file import decode_plan, encode_plan
 from sflow_ctl.runtime.record.prior_plans import PriorPlans
 from sflow_ctl.runtime.record.reader import Liveness, RunReader, RunStatus, list_runs
 from sflow_ctl.runtime.run.output_collector import OutputCollector, collect_outputs
@@ -338,7 +339,7 @@ def as_recorded(plan: Plan) -> Plan:
     """Return the plan as a run directory has it: a changed secret does not make a task different work."""
     if not SECRETS.mask:
         return plan
-    return msgspec.convert(SECRETS.mask.data(msgspec.to_builtins(plan, enc_hook=str)), Plan)
+    return decode_plan(b"".join(encode_plan(plan, SECRETS.mask.data)))
 
 
 def refuse_masked_values(document: object, secrets: Sequence[str], directory: Path) -> None:

@@ -134,11 +134,12 @@ def _why_not(planned: PlannedRun, heir: Succession, earlier: PriorRun, plan: Pla
         return f"its agents are in job {', '.join(sorted(jobs))}"
     if heir.configs:
         return "some of its agents were on the controller's host, outside of its job, and ended with it"
-    new, old = decode_plan(b"".join(encode_plan(as_recorded(plan)))), earlier.state.plan
-    if new == old:
+    new, old = as_recorded(plan), earlier.state.plan
+    if b"".join(encode_plan(new)) == b"".join(encode_plan(old)):
         return None
     before = {task.name: task for task in old.tasks}
-    changed = [task.name for task in new.tasks if before.pop(task.name, None) != task]
+    again = decode_plan(b"".join(encode_plan(new)))
+    changed = [task.name for task in again.tasks if before.pop(task.name, None) != task]
     names = listed([*changed, *before], SHOWN)
     return f"its workflow has changed{f': {names}' if names else ''}"
 
