@@ -39,6 +39,8 @@ class Begin(msgspec.Struct, frozen=True):
     """The number of the format; a program reads those up to its own."""
     version: str
     """The version of sflow-ctl that wrote what follows."""
+    boot: str = ""
+    """The boot of the machine that wrote what follows: monotonic times of another one begin elsewhere."""
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

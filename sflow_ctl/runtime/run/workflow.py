@@ -117,7 +117,7 @@ def _run_in_jobs(
         nodes = tuple(replace(node, address=fleet.addresses.get(node.name, "")) for node in nodes)
         here = (host, address_towards(fleet.addresses.values(), planned.settings.interface))
         plan = planned.replan(main.job_id, nodes, here)
-        return _run(replace(planned, plan=plan, jobs=jobs), options, fleet, terminal, fetched)
+        return _run(replace(planned, plan=plan, jobs=jobs, here=here), options, fleet, terminal, fetched)
 
 
 def _run(
@@ -207,7 +207,7 @@ def carry_out(
         if planned.plan.upload_all is not None:
             end = _with_archive(planned.plan, end, fleet, shell, controller, signals, terminal)
         log.info(f"run {end.summary.outcome}: exit status {int(end.status)}")
-        end_succession()
+        end_succession(directory.path)
     return end
 
 
