@@ -1,6 +1,6 @@
 """What each node has left: free GPUs, unclaimed nodes, room for further orders; and where a task's placement fits now."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from msgspec import Struct, field
@@ -32,6 +32,7 @@ class GpuLedger:
             node.index: None if node.gpus is None else (1 << node.gpus) - 1 for node in nodes
         }
         self._capacity = {node.index: node.gpus for node in nodes}
+        self._with_free = NodesByRoom({node.index: node.gpus for node in nodes})
         self.topology = Topology()
 
     def take(self, placement: Placement, is_up: Callable[[int], bool]) -> Placement | None:
@@ -48,7 +49,7 @@ class GpuLedger:
         if wanted == 0:
             return self._next_nodes(placement, is_up)
         common: dict[int, list[int]] = {}
-        for node in placement.nodes:
+        for node in self._with_free.having(placement.nodes, wanted):
             if not is_up(node):
                 continue
             lowest = self._chosen(node, placement)
@@ -108,7 +109,7 @@ class GpuLedger:
         for node in taken.nodes:
             free = self._free[node]
             if free is not None:
-                self._free[node] = (free | mask) & ~self.lost.get(node, 0)
+                self._set_free(node, (free | mask) & ~self.lost.get(node, 0))
 
     def lose(self, node: int, gpu: int) -> bool:
         """Give a GPU out no more; return whether it was there until now."""
@@ -118,7 +119,7 @@ class GpuLedger:
         self.lost[node] = self.lost.get(node, 0) | bit
         free = self._free.get(node)
         if free is not None:
-            self._free[node] = free & ~bit
+            self._set_free(node, free & ~bit)
         return True
 
     def has_lost(self, placement: Placement) -> bool:
@@ -139,7 +140,11 @@ class GpuLedger:
         for node in nodes:
             free = self._free[node]
             if free is not None:
-                self._free[node] = free & ~mask
+                self._set_free(node, free & ~mask)
+
+    def _set_free(self, node: int, free: int) -> None:
+        self._free[node] = free
+        self._with_free.change(node, free.bit_count())
 
     def _chosen(self, node: int, placement: Placement) -> int | None:
         """Return the GPUs of a node that a flexible placement would get there; None without enough of them."""
@@ -158,6 +163,44 @@ class GpuLedger:
         groups = self.topology.of(node)
         is_near_card = placement.near == "nic"
         return groups.choose(free, placement.gpus_per_node, placement.pack, is_near_card=is_near_card)
+
+
+class NodesByRoom:
+    """Which nodes have how many free GPUs, as bits: a task need not look at a thousand full nodes to find one that is not."""
+
+    def __init__(self, capacities: Mapping[int, int | None]) -> None:
+        self._counts = {node: 0 for node, gpus in capacities.items() if gpus is not None}
+        self._uncounted = sum(1 << node for node, gpus in capacities.items() if gpus is None)
+        self._with: list[int] = []
+        """Nodes with more than so many free GPUs, by the number."""
+        self._chosen: dict[int, tuple[tuple[int, ...], int, bool]] = {}
+        """Nodes of placements, by their identity: themselves, as bits, and whether they are in ascending order."""
+        for node, gpus in capacities.items():
+            if gpus is not None:
+                self.change(node, gpus)
+
+    def change(self, node: int, count: int) -> None:
+        """Note how many free GPUs a node has now."""
+        before, self._counts[node] = self._counts[node], count
+        self._with += [0] * (count - len(self._with))
+        for number in range(min(before, count), max(before, count)):
+            self._with[number] ^= 1 << node
+
+    def having(self, nodes: tuple[int, ...], count: int) -> Iterator[int]:
+        """Yield those of the nodes that have so many free GPUs, at least one, in their order."""
+        known = self._chosen.get(id(nodes))
+        if known is None:
+            bits = sum(1 << node for node in set(nodes))
+            known = self._chosen[id(nodes)] = nodes, bits, list(nodes) == sorted(nodes)
+        _, bits, is_ascending = known
+        left = bits & ((self._with[count - 1] if count <= len(self._with) else 0) | self._uncounted)
+        if not is_ascending:
+            yield from (node for node in nodes if left >> node & 1)
+            return
+        while left:
+            lowest = left & -left
+            left ^= lowest
+            yield lowest.bit_length() - 1
 
 
 class ClaimLedger(Struct):
