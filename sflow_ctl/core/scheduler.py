@@ -30,6 +30,7 @@ from sflow_ctl.core.events import (
     RecordUnwritable,
     SchedulerEvent,
     StopRequested,
+    Suspended,
     WakeUp,
 )
 from sflow_ctl.core.model.phase import RunPhase
@@ -179,12 +180,17 @@ class Scheduler:
                 reactor.on_record_unwritable(run, out, event, now)
             case NodeStandsStill():
                 pass  # for people: it lives, and so do its tasks
-            case WakeUp():
-                self._take_timers(now)
+            case WakeUp() | Suspended():
+                self._take_time(event, now)
             case _:
                 assert_never(event)
 
-    def _take_timers(self, now: float) -> None:
+    def _take_time(self, event: WakeUp | Suspended, now: float) -> None:
+        if isinstance(event, Suspended):
+            self.run.timers.delay(event.seconds)
+            self.run.shutdown.began_at += event.seconds
+            self.run.shutdown.step_began_at += event.seconds
+            return
         while (timer := self.run.timers.pop_due(now)) is not None:
             reactor.on_timer(self.run, self._out, timer, now)
 

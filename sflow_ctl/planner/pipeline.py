@@ -72,8 +72,8 @@ def _plan(loaded: LoadedDocument, context: PlanContext) -> Plan:
     files = inline_files(source, artifacts, scope, findings)
     findings.stop_if_any()
     graph = expand_tasks(source, scope, findings)
-    placed = place_tasks(source, backends, scope, graph, findings)
     policy = plan_workflow(source, scope, findings)
+    placed = place_tasks(source, backends, scope, graph, findings, policy.max_running)
     uploads = plan_run_uploads(source, scope, findings)
     tasks = with_log_labels(
         plan_tasks(source, backends, artifacts, scope, graph, placed, policy, uploads.storage, findings)
@@ -92,6 +92,11 @@ def _plan(loaded: LoadedDocument, context: PlanContext) -> Plan:
     plan = _assembled(source, backends, artifacts, scope, files, policy, tasks, findings)
     if uploads.storage:
         plan = msgspec.structs.replace(plan, storage=uploads.storage, upload_all=uploads.upload_all)
+    if any(task.windows for task in source.tasks):
+        from sflow_ctl.planner.monitors import plan_windows
+
+        plan = msgspec.structs.replace(plan, windows=plan_windows(source, scope, findings))
+        findings.stop_if_any()
     return msgspec.structs.replace(plan, monitors=monitors) if monitors else plan
 
 
@@ -130,7 +135,7 @@ def _assembled(
         late_is_final=not source.rules.retries_late_services,
         success=policy.success,
         signatures=policy.signatures,
-        max_running=context.max_running,
+        max_running=policy.max_running,
         job_id=context.job_id if context.job_id != "0" else None,
         variables=plain(dict(scope.values)),
         secrets=tuple(source.document.secrets),

@@ -10,7 +10,8 @@ from protocol.text.counted import counted
 from sflow_ctl.format import schema
 from sflow_ctl.format.expressions.templates import evaluate_any
 from sflow_ctl.plan.errors import ExpressionError
-from sflow_ctl.plan.model import EngineHost, PlannedNode
+from sflow_ctl.plan.model import PlannedNode
+from sflow_ctl.plan.parts.engine_host import EngineHost
 from sflow_ctl.planner.context import UNKNOWN_ADDRESS, JobNode, PlanContext
 from sflow_ctl.planner.fields import number
 from sflow_ctl.planner.findings import UnplannableError

@@ -84,9 +84,14 @@ class PlacedTask(Struct, frozen=True):
 
 
 def place_tasks(
-    source: PlanInput, backends: PlannedBackends, scope: Scope, graph: Graph, findings: Findings
+    source: PlanInput,
+    backends: PlannedBackends,
+    scope: Scope,
+    graph: Graph,
+    findings: Findings,
+    max_running: int | None,
 ) -> tuple[PlacedTask, ...]:
-    """Place all tasks, in file and replica order. Problems are findings."""
+    """Place all tasks, in file and replica order. `max_running` of them run at once at most. Problems are findings."""
     scripts = Scripts(source.tasks, graph.replicas_of)
     unplaced = TaskNamespace({}, (), leasing(source.tasks, graph.replicas_of))
     scopes = TaskScopes(source, scope, scripts, unplaced, findings)
@@ -108,7 +113,7 @@ def place_tasks(
     findings.stop_if_any()
     placed = [task for one in graph.tasks for task in _placed(one, backends.of(one.task), placements)]
     if source.rules.queues_for_room:
-        _check_room(source, backends, placed, findings)
+        _check_room(source, backends, placed, findings, max_running)
     findings.stop_if_any()
     with_ports = tuple(done for one in placed for done in _with_ports(one, scopes, findings))
     findings.stop_if_any()
@@ -170,7 +175,8 @@ def _asking(members: Sequence[_Members]) -> list[tuple[Expanded, Replica]]:
     is_any_claimed = any(_claims_nodes(one.task) for one, _ in members)
     asking = []
     for one, copies in members:
-        if is_any_claimed or one.task.resources is not None:
+        resources = one.task.resources
+        if is_any_claimed or (resources is not None and (resources.nodes or resources.gpus)):
             asking += [(one, one.replicas[index]) for index in copies]
         elif copies.start == 0:
             asking.append((one, one.replicas[0]))
@@ -323,7 +329,11 @@ def _node_count(resources: schema.Resources, is_apart: bool, read: Callable[...,
 
 
 def _check_room(
-    source: PlanInput, backends: PlannedBackends, placed: Sequence[PlacedTask], findings: Findings
+    source: PlanInput,
+    backends: PlannedBackends,
+    placed: Sequence[PlacedTask],
+    findings: Findings,
+    max_running: int | None,
 ) -> None:
     by_base: dict[str, list[PlacedTask]] = {}
     for one in placed:
@@ -336,7 +346,7 @@ def _check_room(
         task.name: services if task.finally_ else [d.task for d in task.dependencies if d.task in by_base]
         for task in tasks
     }
-    for name, problem in check_capacity(demands, depends_on, backends.nodes_of, source.context.max_running):
+    for name, problem in check_capacity(demands, depends_on, backends.nodes_of, max_running):
         findings.add_problem(problem, "tasks", name)
 
 

@@ -14,7 +14,7 @@ from protocol.text.listing import listed
 from protocol.text.signal_names import signal_name
 from sflow_ctl.plan.copies.task_list import ByName, Part, kind_of, kinds_of, listed_tasks, parts_of
 from sflow_ctl.plan.graph import needs_text, topological_order, until_text
-from sflow_ctl.plan.model import Dependency, Placement, Plan, PlannedNode, PlannedTask
+from sflow_ctl.plan.model import Dependency, Plan, PlannedNode, PlannedTask
 from sflow_ctl.plan.monitors import monitor_text
 from sflow_ctl.planner.phases.fetches import shown_uri
 from sflow_ctl.planner.placement.capacity import gpus_taken
@@ -148,7 +148,7 @@ def _tasks(plan: Plan) -> list[str]:
     beside, common, members = rivals(plan), _common(plan), plan.members()
     shown = [task for group in members.values() for task in shown_members(group)]
     for task in shown[:MAX_TASKS_IN_FULL]:
-        lines.append(f"  {task.name}  [{task.operator_kind}, {_where(plan, task.placement)}]")
+        lines.append(f"  {task.name}  [{task.operator_kind}, {_where(plan, task)}]")
         if task.node_count > 1 or task.world_size > 1:
             lines.append(f"    processes: {_processes(task)}")
         if task.placement.is_flexible:
@@ -353,13 +353,14 @@ def _check(check: Check, deferred_port: str | None) -> str:
             assert_never(check)
 
 
-def _where(plan: Plan, placement: Placement) -> str:
+def _where(plan: Plan, task: PlannedTask) -> str:
+    placement, host = task.placement, "" if task.needs is None else f", asks for {task.needs.text()}"
     if placement.is_flexible:
-        return f"placed when ready: {needs_text(placement)}"
+        return f"placed when ready: {needs_text(placement)}{host}"
     names = ", ".join(plan.nodes[index].name for index in placement.nodes)
     shared = " (shared)" if placement.is_shared else ""
     gpus = f", GPUs {','.join(map(str, placement.gpus))}{shared}" if placement.gpus else ""
-    return f"{_short(names, 80)}{gpus}"
+    return f"{_short(names, 80)}{gpus}{host}"
 
 
 def _processes(task: PlannedTask) -> str:

@@ -2,7 +2,8 @@
 
 import pytest
 
-from sflow_ctl.core.model.resources import GpuLedger, NodesByRoom
+from sflow_ctl.core.model.resources import GpuLedger
+from sflow_ctl.core.nodes_by_room import NodesByRoom
 from sflow_ctl.core.scheduler import Scheduler
 from sflow_ctl.plan.model import Placement
 from tests.unit.core.driver import Driver
