@@ -307,7 +307,8 @@ def json_page() -> str:
         "",
         "Generated from the types; do not edit. One object each; `events --json` and `status --watch --json` print one on each",
         "line. `version` grows when a field changes its meaning; fields may be added without. Text is UTF-8, and values of",
-        "declared secrets are masked. Other commands with `--json`: `plan`, `config show`, `doctor`.",
+        "declared secrets are masked. Other commands with `--json`: `plan`, `config show`, `doctor`, and `report`, see",
+        "[report.json](report.md).",
         "",
     ]
     for command, kinds in JSON_OUTPUTS:
