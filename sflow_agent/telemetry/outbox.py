@@ -5,7 +5,7 @@ from collections import deque
 from msgspec import Struct, field
 
 from protocol.messages.facts import Measured
-from protocol.messages.telemetry import TaskWindow
+from protocol.messages.telemetry import MarkedWindow
 
 MAX_IN_FLIGHT = 4
 """Messages without an answer."""
@@ -21,7 +21,7 @@ class Outbox(Struct):
     taken: int = 0
     dropped: int = 0
     _waiting: deque[bytes] = field(default_factory=deque)
-    _windows: list[TaskWindow] = field(default_factory=list)
+    _windows: list[MarkedWindow] = field(default_factory=list)
 
     @property
     def is_free(self) -> bool:
@@ -32,7 +32,7 @@ class Outbox(Struct):
         """Note that the controller has taken the message of this number and those before."""
         self.taken = max(self.taken, min(number, self.number))
 
-    def add_windows(self, windows: list[TaskWindow]) -> None:
+    def add_windows(self, windows: list[MarkedWindow]) -> None:
         """Let windows be sent with the next message."""
         self._windows += windows[: MAX_WINDOWS - len(self._windows)]
 

@@ -4,6 +4,7 @@ Two threads measure, one /proc and one the driver of GPUs, each at most once at 
 exit, a probe or a heartbeat. Nothing is done when a rank starts or ends, and nothing is loaded before the first measurement.
 """
 
+import resource
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from sflow_agent.node.gpu_driver import GpuDriver
     from sflow_agent.telemetry.gpus import GpuLooks
     from sflow_agent.telemetry.looks import GpuLook
-    from sflow_agent.telemetry.meter import Known, Measurement, Meter, Order
+    from sflow_agent.telemetry.meter import KnownRank, Measurement, Meter, Order
     from sflow_agent.telemetry.outbox import Outbox
 
 SHARE = 0.008
@@ -49,7 +50,7 @@ class Sources:
         self.log_path, self.gpus, self.driver = log_path, gpus, driver
 
 
-class Telemetry:
+class NodeTelemetry:
     """The measurements of one node."""
 
     def __init__(
@@ -73,7 +74,7 @@ class Telemetry:
         self._is_measuring = self._is_asking = self._is_finished = False
         self._began_at = now
         self._looks: list[GpuLook] = []
-        self._known: dict[RankId, Known] = {}
+        self._known: dict[RankId, KnownRank] = {}
         self._meter: Meter | None = None
         self._gpu_looks: GpuLooks | None = None
         self._outbox: Outbox | None = None
@@ -86,9 +87,14 @@ class Telemetry:
 
     # ------------------------------------------------------------------ the tasks of the node
 
-    def use_of(self, rank: RankId) -> RankUse | None:
-        """Return what a rank had used at the last measurement; None if it was never measured."""
-        return self._uses.get(rank)
+    def use_of(self, rank: RankId, used: resource.struct_rusage) -> RankUse:
+        """Return what a rank has used, by its last measurement and the kernel's account of its main process."""
+        measured = self._uses.get(rank) or RankUse()
+        spec = self._sources.ranks[rank].spec
+        if spec.launch_kind != "process" or spec.container is not None:
+            return measured  # the account is that of the client that started it
+        own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return measured.corrected(used.ru_utime + used.ru_stime, used.ru_maxrss, own)
 
     def started(self, spec: RankSpec, path: str, now: float) -> None:
         """Note that a rank has been started: for windows that its log marks."""
@@ -155,7 +161,7 @@ class Telemetry:
         self._workers.run(("telemetry", "tasks"), lambda: self._measure(order), self._measured, self._lane)
 
     def _order(self, *, wants_newest: bool = False, is_last: bool = False) -> "Order":
-        from sflow_agent.telemetry.meter import Known, Order
+        from sflow_agent.telemetry.meter import KnownRank, Order
 
         mains = dict(self._sources.processes.mains)
         running = set(mains.values())
@@ -163,7 +169,7 @@ class Telemetry:
             if rank in self._sources.ranks:
                 spec = self._sources.ranks[rank].spec
                 marks = marks_path(self._sources.log_path(spec.log), rank)
-                self._known[rank] = Known(spec.gpus, marks)
+                self._known[rank] = KnownRank(spec.gpus, marks)
         looks, self._looks = tuple(self._looks), []
         known = dict(self._known)
         left = self._uses.keys() | running

@@ -53,7 +53,7 @@ class Workflow(WorkflowSettings, frozen=True, kw_only=True):
     """Variables of the workflow; they replace those of the file with the same name."""
 
 
-class Telemetry(Part, frozen=True, kw_only=True):
+class TelemetryChoices(Part, frozen=True, kw_only=True):
     """What agents measure of tasks and GPUs."""
 
     enabled: bool = True
@@ -104,7 +104,7 @@ class Settings(Part, frozen=True, kw_only=True):
     """Silence of an agent after which its node is lost."""
     orphan_grace: Time | None = None
     """How long an agent waits for a vanished controller before it stops its tasks. Default: 10 seconds, in a Slurm job 60."""
-    telemetry: Telemetry | None = None
+    telemetry: TelemetryChoices | None = None
     """What agents measure of tasks and GPUs. Default: each second, to files in the run directory."""
 
 

@@ -78,12 +78,13 @@ from sflow_ctl.runtime.telemetry.measures import Measures
 from sflow_ctl.runtime.uploads.progress import RunProgress
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from sflow_ctl.runtime.monitor.recorder import MonitorRecorder
     from sflow_ctl.runtime.slurm.job_clock import JobClock
     from sflow_ctl.runtime.supervision.continuing import TakeoverWatch
     from sflow_ctl.runtime.supervision.history import TakenOver
+
+
+_ASIDE = (SideCommandEnded, Measured, Sampled)
 
 
 class Controller:
@@ -103,12 +104,12 @@ class Controller:
         common: AgentConfig,
         state: RunView,
         summary: SummaryWriter,
+        measures: Measures,
         job_clock: "JobClock | None" = None,
         monitor: "MonitorRecorder | None" = None,
-        openmetrics: "Path | int | None" = None,
         hand_over: Callable[[], object] = lambda: None,
     ) -> None:
-        """`job_clock` knows the Slurm job's time limit, `monitor` takes what monitors measure.
+        """`job_clock` knows the Slurm job's time limit, `monitor` and `measures` take what agents measure.
 
         `hand_over` is called when another controller could take over from here.
         """
@@ -120,11 +121,9 @@ class Controller:
         self._output = output
         self._journal = journal
         self._log = log
-        self._directory = directory
-        self._configs = configs
-        self._common = common
+        self._directory, self._configs, self._common = directory, configs, common
         self._job_clock = job_clock
-        self._monitor = monitor
+        self._monitor, self.measures = monitor, measures
         self.state = state  # folded from the transitions, as every viewer does it
         self.summary, self.outputs = summary, OutputCollector(directory.path)
         self.progress = RunProgress(state, journal, log, output, summary)
@@ -132,7 +131,6 @@ class Controller:
         spools = common.spool_directory is not None
         self._nodes = NodeBook([node.name for node in scheduler.plan.nodes], spools)
         self._logs = LogWaits(output, link, self._nodes)
-        self.measures = Measures(directory.path, scheduler.plan.nodes, link.send, self._warn, openmetrics)
         self._hand_over = hand_over
         self.takeover: TakeoverWatch | None = None
         self._signals = SignalInbox()
@@ -220,9 +218,7 @@ class Controller:
         return StopRequested(signal=name, force=self._stops_requested > 1)
 
     def _handle(self, event: SchedulerEvent, now: float) -> None:
-        if isinstance(event, MessageReceived) and isinstance(
-            event.message, SideCommandEnded | Measured | Sampled
-        ):
+        if isinstance(event, MessageReceived) and isinstance(event.message, _ASIDE):
             self._take_aside(event.node, event.message)  # it does not belong into the journal
             return
         self._note(event)
