@@ -7,7 +7,7 @@ exit, a probe or a heartbeat. Nothing is done when a rank starts or ends, and no
 import resource
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from protocol.ids import RankId
 from protocol.messages.facts import Measured
@@ -17,7 +17,6 @@ from protocol.messages.telemetry import RankUse, TelemetryOrders
 from sflow_agent.core.events import AgentEvent
 from sflow_agent.core.rank import Rank
 from sflow_agent.processes.spawn import marks_path
-from sflow_agent.processes.table import Processes
 from sflow_agent.worker import Lane, Workers
 
 if TYPE_CHECKING:
@@ -34,13 +33,24 @@ MOST_SAVED_S = 0.1
 """Of a CPU: what may be used at once after a time with few processes."""
 
 
+class RunningRanks(Protocol):
+    """What knows the processes of ranks: `Processes`."""
+
+    @property
+    def mains(self) -> Mapping[int, RankId]:
+        """Return the main processes that run."""
+
+    def step_marks(self) -> Mapping[int, RankId]:
+        """Return the ranks that are job steps, by the marks of their processes."""
+
+
 class Sources:
     """What is measured; all of it is read when a measurement begins."""
 
     def __init__(
         self,
         node_name: str,
-        processes: Processes,
+        processes: RunningRanks,
         ranks: Mapping[RankId, Rank],
         log_path: Callable[[str], str],
         gpus: Sequence[Gpu],
