@@ -276,7 +276,9 @@ class Performer:
         parts = self._parts
         if self._diagnosis is None:
             self._diagnosis = self._source(
-                ExitDiagnosis(parts.workers, parts.config.marker, self._signatures, parts.memory.limit)
+                ExitDiagnosis(
+                    parts.workers, parts.config.marker, self._signatures, parts.memory.limit, parts.warn
+                )
             )
         record = parts.ranks[command.rank]
         assert record.pid is not None

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 COMMAND_LINE = "command line"
 DEFAULT = "default"
 DURATIONS = ("join_within", "headroom", "lost_after", "orphan_grace")
+MOST_RESTARTS = 100
 DIRECTORIES = ("output_dir", "log_spool")
 
 
@@ -122,7 +123,12 @@ def rule_findings(layer: Layer, said: Mapping[str, Any]) -> Iterator[Finding]:
             path: tuple[PathKey, ...] = (key, index) if isinstance(value, list) else (key,)
             if isinstance(text, str):
                 yield from _text_findings(key, text, layer.place(*path))
-        if key == "telemetry":
+        if key == "max_running" and value < 1:
+            yield Finding("wrong-value", f"max_running must be at least 1, is {value}", layer.place(key))
+        if key == "agent_restarts" and not 0 <= value <= MOST_RESTARTS:
+            what = f"agent_restarts must be between 0 and {MOST_RESTARTS}, is {value}"
+            yield Finding("wrong-value", what, layer.place(key), "0 never starts an agent again")
+        elif key == "telemetry":
             yield from _telemetry_findings(value, layer)
         elif key in DURATIONS:
             yield from _duration_findings(key, value, layer.place(key))

@@ -236,6 +236,9 @@ class Hello(FromAgentMessage, frozen=True, kw_only=True):
     """Wall-clock start of the agent process in ns: the newest one for a node wins."""
     controller_incarnation: int
     """The highest controller incarnation this agent has obeyed; 0 for none."""
+    follows: str = ""
+    """How the agent before on this node ended, as "was killed by SIGKILL": this one was started in its place, when nothing of
+    it was left. Empty for the first."""
     pid: int
     sent_at_ns: int = 0
     """The node's clock, to compare it with the controller's."""
@@ -294,6 +297,8 @@ class Measured(FromAgentMessage, frozen=True, kw_only=True):
 
     number: int
     """Counts the messages of this agent, from 1."""
+    agent_incarnation: int
+    """Larger in each agent of the node: the numbers of one that is started again begin anew."""
     frames: bytes = b""
     """Blocks of rows, as files have them."""
     is_whole: bool = False
@@ -305,6 +310,12 @@ class Measured(FromAgentMessage, frozen=True, kw_only=True):
 
 class Terminated(FromAgentMessage, frozen=True, kw_only=True):
     """The agent got SIGTERM in a Slurm job: Slurm ends the job, as a rule. It continues until it gets the order to leave."""
+
+
+class Ending(FromAgentMessage, frozen=True, kw_only=True):
+    """The agent ends all its ranks, without an order, and exits: it was terminated, or its guardian is gone."""
+
+    reason: str
 
 
 class Goodbye(FromAgentMessage, frozen=True, kw_only=True):
@@ -334,5 +345,6 @@ FromAgent = (
     | Sampled
     | Measured
     | Terminated
+    | Ending
     | Goodbye
 )

@@ -9,6 +9,7 @@ from typing import assert_never
 
 from protocol.ids import ProbeKind, RankId
 from protocol.messages.facts import (
+    Ending,
     Goodbye,
     LiveRank,
     ProbeTriggered,
@@ -125,7 +126,7 @@ class AgentCore:
             case UploadProgressed() | UploadEnded():
                 self._out += self._uploads.take(event)
             case EndRequested(reason=reason, grace_s=grace_s):
-                self._begin_end(reason, grace_s, EXIT_ORPHANED, now)
+                self._end_unasked(reason, grace_s, now)
             case TerminationSeen():
                 self._on_terminated(now)
             case FactsAcknowledged():
@@ -362,7 +363,12 @@ class AgentCore:
         if self._is_in_job and self._ending is None:
             self._out.append(Report(Terminated()))
         else:
-            self._begin_end("SIGTERM received", ORPHAN_GRACE_S, EXIT_ORPHANED, now)
+            self._end_unasked("SIGTERM received", ORPHAN_GRACE_S, now)
+
+    def _end_unasked(self, reason: str, grace_s: float, now: float) -> None:
+        if self._ending is None:
+            self._out.append(Report(Ending(reason=reason)))
+        self._begin_end(reason, grace_s, EXIT_ORPHANED, now)
 
     def _begin_end(self, reason: str, grace_s: float, status: int, now: float) -> None:
         if self._ending is None:

@@ -8,9 +8,11 @@ from protocol.messages.telemetry import MarkedWindow
 from sflow_agent.monitor.windows import WindowWatch
 
 
-def watches(windows: tuple[LogWindow, ...], found: Callable[[MarkedWindow], None]) -> list[WindowWatch]:
+def watches(
+    windows: tuple[LogWindow, ...], found: Callable[[MarkedWindow], None], warn: Callable[[str], None]
+) -> list[WindowWatch]:
     """Return what watches the logs; `found` is called for each window of a log that is complete."""
-    return [WindowWatch((one,), partial(_found, one.name, found)) for one in windows]
+    return [WindowWatch((one,), partial(_found, one.name, found), warn) for one in windows]
 
 
 def _found(name: str, found: Callable[[MarkedWindow], None], window: RankWindow) -> None:

@@ -17,6 +17,7 @@ MAX_WINDOWS = 10_000
 class Outbox(Struct):
     """The messages of one agent."""
 
+    agent_incarnation: int = 0
     number: int = 0
     taken: int = 0
     dropped: int = 0
@@ -56,5 +57,10 @@ class Outbox(Struct):
         self.number += 1
         windows, self._windows = tuple(self._windows), []
         return Measured(
-            number=self.number, frames=frames, is_whole=is_whole, windows=windows, dropped=self.dropped
+            number=self.number,
+            agent_incarnation=self.agent_incarnation,
+            frames=frames,
+            is_whole=is_whole,
+            windows=windows,
+            dropped=self.dropped,
         )

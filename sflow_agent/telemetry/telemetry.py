@@ -93,7 +93,7 @@ class NodeTelemetry:
         if orders.windows:
             from sflow_agent.telemetry.log_windows import watches  # few tasks have them
 
-            self._windows = watches(orders.windows, lambda one: self._outgoing().add_windows([one]))
+            self._windows = watches(orders.windows, lambda one: self._outgoing().add_windows([one]), warn)
 
     # ------------------------------------------------------------------ the tasks of the node
 
@@ -246,7 +246,7 @@ class NodeTelemetry:
         if self._outbox is None:
             from sflow_agent.telemetry.outbox import Outbox
 
-            self._outbox = Outbox()
+            self._outbox = Outbox(time.time_ns())
         return self._outbox
 
     def _send(self, messages: Sequence[Measured]) -> None:

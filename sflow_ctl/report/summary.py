@@ -15,7 +15,7 @@ from protocol.text.signal_names import signal_name, signal_number
 from sflow_ctl.core.states import FirstCause, Outcome, Reason, TaskState
 from sflow_ctl.plan.log_paths import log_path
 from sflow_ctl.plan.model import Plan
-from sflow_ctl.report.resumed import ResumedSummary, Takeover
+from sflow_ctl.report.resumed import AgentRestart, ResumedSummary, Takeover
 from sflow_ctl.report.run_view import RunView, TaskRecord
 from sflow_ctl.report.telemetry.use import WindowUse
 from sflow_ctl.report.words import node_name
@@ -131,6 +131,8 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     """What this controller took over from earlier ones; null for one that began the run."""
     takeovers: tuple[Takeover, ...] = ()
     """Controllers that were killed and replaced while their tasks lived, oldest first."""
+    agent_restarts: tuple[AgentRestart, ...] = ()
+    """Agents that were killed and started again on their nodes, oldest first."""
     upload_all: UploadSummary | None = None
     """What became of the archive of the run directory; null if none was to be uploaded."""
 
@@ -149,6 +151,7 @@ def summary(
     output_problems: Mapping[str, Sequence[str]] | None = None,
     resumed: ResumedSummary | None = None,
     takeovers: Sequence[Takeover] = (),
+    agent_restarts: Sequence[AgentRestart] = (),
     windows: Mapping[str, Sequence[WindowUse]] = _NONE,
 ) -> Summary:
     """Return the summary of a run that has ended."""
@@ -169,6 +172,7 @@ def summary(
         tasks=task_summaries(state, output_problems or {}, windows),
         resumed=resumed,
         takeovers=tuple(takeovers),
+        agent_restarts=tuple(agent_restarts),
     )
 
 
@@ -184,10 +188,13 @@ def task_summaries(
     )
 
 
+_NO_REASON = Reason("")
+
+
 def _task_summary(
     record: TaskRecord, plan: Plan, output_problems: Sequence[str], windows: Sequence[WindowUse]
 ) -> TaskSummary:
-    use = record.use or RankUse()
+    reason, moved, use = record.reason or _NO_REASON, record.moved_from, record.use or RankUse()
     return TaskSummary(
         name=record.name,
         state=record.state,
@@ -201,12 +208,12 @@ def _task_summary(
         other_gpus=use.other_gpus,
         windows=tuple(windows),
         node=None if record.node is None else node_name(plan, record.node),
-        moved_from=tuple(node_name(plan, record.moved_from[one]) for one in sorted(record.moved_from)),
+        moved_from=tuple(node_name(plan, moved[one]) for one in sorted(moved)) if moved else (),
         gpus=record.gpus,
-        reason=record.reason.text if record.reason is not None else "",
-        reason_word=record.reason.word if record.reason is not None else "",
-        hint=record.reason.hint if record.reason is not None else "",
-        line=record.reason.line if record.reason is not None else "",
+        reason=reason.text,
+        reason_word=reason.word,
+        hint=reason.hint,
+        line=reason.line,
         waits_for=record.waits_for,
         output_problems=tuple(output_problems),
         uploading=record.uploads,

@@ -2,12 +2,14 @@
 
 import os
 import time
+from pathlib import Path
 
 import click
 
 from protocol.errors import ExitStatus, UsageError
 from protocol.messages.telemetry import MARKS_FILE, MAX_NAME
 from sflow_ctl.cli.terminal.lines import print_line
+from sflow_ctl.runtime.record.durable import open_to_append
 
 _IN_TASK = "SFLOW_ATTEMPT_ID"
 
@@ -40,11 +42,8 @@ def mark(name: str, is_end: bool) -> int:
         return int(ExitStatus.OK)
     line = f"{time.time_ns()} {'end' if is_end else 'begin'} {name}\n".encode()
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        try:
-            os.write(descriptor, line)
-        finally:
-            os.close(descriptor)
+        with open_to_append(Path(path)) as file:
+            file.write(line)
     except OSError as error:
         print_line(f"warning: the window is not marked: {path}: {error.strerror}", err=True)
     return int(ExitStatus.OK)

@@ -52,7 +52,7 @@ def change(
         attempt.settle()
     if new is TaskState.READY and task.plan.lends_gpus:
         lend(run, task)
-    if new is TaskState.READY and run.claims.became_ready(task):
+    if new is TaskState.READY and (run.claims.became_ready(task) or run.hosts.became_ready(task)):
         run.queue.retry_all()
     changes = dependencies.update(run.tasks, task)
     if changes.unsatisfiable:
@@ -89,6 +89,7 @@ def occupy(run: Run, task: Task, placement: Placement, now: float) -> None:
         run.tally.occupy(task)
     task.begin_attempt(placement, now, _step_nodes(run, task, placement))
     run.claims.begin(task, placement)
+    run.hosts.begin(task, placement.nodes)
     for node in task.attempt.nodes:
         run.nodes[node].live.add(task.index)
 
@@ -126,6 +127,7 @@ def release(run: Run, task: Task) -> None:
     else:
         run.ledger.release(placement)
     run.claims.ended(task)
+    run.hosts.ended(task)
     task.attempt.placement = None
     task.is_reserved = False
     run.tally.release(task)

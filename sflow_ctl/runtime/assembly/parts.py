@@ -220,9 +220,8 @@ def _measures(planned: PlannedRun, fleet: Fleet, shell: Shell) -> Measures:
     telemetry = planned.settings.telemetry
     target = None if telemetry is None else telemetry.openmetrics
     path = shell.record.directory.path
-    return Measures(
-        path, planned.plan.nodes, fleet.link.send, partial(_warn, shell.log, shell.output), target
-    )
+    warn = partial(_warn, shell.log, shell.output)
+    return Measures(path, planned.plan.nodes, fleet.link.send, warn, target, shell.monitor)
 
 
 def _warn(log: RunLog, output: OutputService, text: str) -> None:

@@ -76,8 +76,11 @@ class RunSettings(msgspec.Struct, frozen=True, kw_only=True):
     lost_after_s: float
     orphan_grace_s: float | None
     """None for the fleet's default, which differs between this machine and a job."""
+    agent_restarts: int = 0
     telemetry: TelemetrySettings | None = TelemetrySettings()
     """None: nothing is measured."""
+    report: bool = True
+    """Whether a report is written at the end."""
 
 
 def settings_layers(said: Mapping[str, Any], environ: Mapping[str, str]) -> SettingsLayers:
@@ -114,8 +117,10 @@ def run_settings(found: Effective, workspace_dir: Path) -> RunSettings:
         join_within_s=as_seconds(settings.join_within),
         headroom_s=as_seconds(settings.headroom),
         lost_after_s=as_seconds(settings.lost_after),
+        agent_restarts=settings.agent_restarts,
         orphan_grace_s=None if orphan_grace is None else as_seconds(orphan_grace),
         telemetry=_telemetry(found),
+        report=settings.report,
     )
 
 

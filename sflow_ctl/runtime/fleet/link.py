@@ -132,6 +132,17 @@ class FleetLink:
         finally:
             self._lock.release()
 
+    def refuse_all(self, reason: str) -> None:
+        """Have all agents end, with their tasks, for the thread that speaks for the loop."""
+        if not self._lock.acquire(timeout=SPOKEN_WITHIN_S):
+            return
+        try:
+            for peer in () if self._is_closed else self.peers:
+                if peer.routing_id is not None:
+                    self._control.refuse(peer.routing_id, peer.session, "run-ended", reason)
+        finally:
+            self._lock.release()
+
     def send(self, node: int, message: ToAgent) -> None:
         """Queue an order; it leaves with the next `flush`, in one packet with the others of this pass."""
         peer = self.peers[node]

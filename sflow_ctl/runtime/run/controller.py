@@ -62,6 +62,7 @@ from sflow_ctl.runtime.journal.writer import Journal
 from sflow_ctl.runtime.logs.rotation import rotate_logs
 from sflow_ctl.runtime.logs.service import OutputService
 from sflow_ctl.runtime.logs.waits import LogWaits
+from sflow_ctl.runtime.peers.blocked_end import BlockedEnd
 from sflow_ctl.runtime.peers.own_standstill import OwnStandstill
 from sflow_ctl.runtime.record import layout
 from sflow_ctl.runtime.record.directory import RunDirectory
@@ -77,14 +78,12 @@ from sflow_ctl.runtime.slurm.job_end import JobEndNotice
 from sflow_ctl.runtime.telemetry.measures import Measures
 from sflow_ctl.runtime.uploads.progress import RunProgress
 
+_ASIDE = (SideCommandEnded, Measured, Sampled)
 if TYPE_CHECKING:
     from sflow_ctl.runtime.monitor.recorder import MonitorRecorder
     from sflow_ctl.runtime.slurm.job_clock import JobClock
     from sflow_ctl.runtime.supervision.continuing import TakeoverWatch
     from sflow_ctl.runtime.supervision.history import TakenOver
-
-
-_ASIDE = (SideCommandEnded, Measured, Sampled)
 
 
 class Controller:
@@ -109,10 +108,7 @@ class Controller:
         monitor: "MonitorRecorder | None" = None,
         hand_over: Callable[[], object] = lambda: None,
     ) -> None:
-        """`job_clock` knows the Slurm job's time limit, `monitor` and `measures` take what agents measure.
-
-        `hand_over` is called when another controller could take over from here.
-        """
+        """`job_clock` knows the job's time limit; `hand_over` is called when another controller could take over from here."""
         self._scheduler = scheduler
         self._plan = scheduler.plan
         self._planned = {task.name: task for task in scheduler.plan.tasks}
@@ -129,8 +125,8 @@ class Controller:
         self.progress = RunProgress(state, journal, log, output, summary)
         self._snapshots = SnapshotWriter(directory.path, journal, state)
         spools = common.spool_directory is not None
-        self._nodes = NodeBook([node.name for node in scheduler.plan.nodes], spools)
-        self._logs = LogWaits(output, link, self._nodes)
+        self.nodes = NodeBook([node.name for node in scheduler.plan.nodes], spools)
+        self._logs = LogWaits(output, link, self.nodes)
         self._hand_over = hand_over
         self.takeover: TakeoverWatch | None = None
         self._signals = SignalInbox()
@@ -138,7 +134,13 @@ class Controller:
         self._finish: FinishRun | None = None
         self._abandoned: set[int] = set()
         self._stops_requested = self._foreign_messages = 0  # facts about ranks of other nodes
-        self._standstill = OwnStandstill(directory.path, link.speak_for_loop, output.say_at_once, self._warn)
+        blocked_end = BlockedEnd(
+            str(directory.path), self._signals, link.refuse_all,
+            lambda: [one.pid for one, _ in launcher.kept()], output.say_at_once,
+        )  # fmt: skip
+        self.standstill = OwnStandstill(
+            directory.path, link.speak_for_loop, output.say_at_once, self._warn, blocked_end
+        )
         self._preload = Preload(scheduler.plan)
         self.record_keeper = RecordKeeper(directory, journal, self._warn)
 
@@ -152,9 +154,9 @@ class Controller:
         for source in (self._launcher, self._output, self.outputs, self._job_clock, self._monitor):
             if source is not None:
                 poller.register(source.fileno, zmq.POLLIN)
-        with self._signals, self._standstill:
+        with self._signals, self.standstill:
             poller.register(self._signals.fileno, zmq.POLLIN)
-            wait = partial(self._standstill.wait, partial(self._link.wait, poller))
+            wait = partial(self.standstill.wait, partial(self._link.wait, poller))
             self._launcher.start(self._configs)
             self._hand_over()
             now = time.monotonic()
@@ -179,7 +181,7 @@ class Controller:
 
         self.takeover = TakeoverWatch(left, self._plan, self._link, self._journal, self._log, self._output)
         self._stops_requested = left.rebuilt.stops
-        resume_shell(left, self._nodes, self.outputs, self._output, self._logs)
+        resume_shell(left, self.nodes, self.outputs, self._output, self._logs)
         now = time.monotonic()
         for command in continued(left, self._link, self._abandoned):
             self._perform(command, now)
@@ -187,14 +189,14 @@ class Controller:
     # ------------------------------------------------------------------ events
 
     def _events(self, now: float) -> list[SchedulerEvent]:
-        events: list[SchedulerEvent] = []
+        events: list[SchedulerEvent] = [*self.standstill.suspensions()]
         events.extend(self._stop_event(number) for number in self._signals.take())
         events.extend(self._job_end.with_end(self._link.receive(now)))
         self.note_output()
         events.extend(self._logs.arrived())
         events.extend(self.progress.collected(self.outputs))
         events.extend(self._link.tick(now))
-        self._nodes.report_silences(self._link.silences.silent, self._link.lost_after_s, self._warn)
+        self.nodes.report_silences(self._link.silences.silent, self._link.lost_after_s, self._warn)
         if self._job_clock is not None:
             events.extend(self._job_clock.news())
         if self._monitor is not None:
@@ -230,12 +232,14 @@ class Controller:
         """Record the facts of an event that only the shell and people need."""
         match event:
             case AgentJoined(hello=hello):
-                self._log.info(self._nodes.joined(hello))
+                self._log.info(self.nodes.joined(hello))
                 self._expect_logs(hello.node, hello.exited)
+                if hello.follows:
+                    self._hand_over()  # its guardian may be another one as well
             case MessageReceived(node=node, message=RankExited() as exited):
                 self._expect_logs(node, (exited,))
             case MessageReceived(node=node, message=NodeDescribed() as described):
-                for warning in self._nodes.described(node, described, self._scheduler.awaits_agents()):
+                for warning in self.nodes.described(node, described, self._scheduler.awaits_agents()):
                     self._warn(warning)
             case MessageReceived(node=node, message=LogSearch() as asked):
                 if self._is_own(node, asked.rank):
@@ -248,7 +252,7 @@ class Controller:
                 self._log.info(time_left_text(gone_at))
                 self._output.say(time_left_text(gone_at))
             case NodeStandsStill():
-                self._warn(self._nodes.standstill_text(event, self._link.still_after_s))
+                self._warn(self.nodes.standstill_text(event, self._link.still_after_s))
             case AgentLost(node=node, reason=reason):
                 self.progress.tell()
                 self._log.warning(f"node {self._plan.nodes[node].name} lost: {reason}")
@@ -261,20 +265,14 @@ class Controller:
                 self._logs.expect(node, exited)
 
     def _take_aside(self, node: int, ended: SideCommandEnded | Measured | Sampled) -> None:
-        if isinstance(ended, Measured):
+        if not isinstance(ended, SideCommandEnded):
             self.measures.take(node, ended, self._is_own)
-            return
-        if isinstance(ended, Sampled):
-            if self._monitor is not None:
-                self._monitor.take(node, ended, self._is_own)
-            return
-        if not self._is_own(node, ended.rank):  # its name would become a path
-            return
-        from sflow_ctl.runtime.logs.side_logs import kept  # few tasks have such commands
+        elif self._is_own(node, ended.rank):  # its name becomes a path
+            from sflow_ctl.runtime.logs.side_logs import kept  # few tasks have such commands
 
-        warning = kept(self._directory.path, self._plan.nodes[node].name, ended)
-        if warning is not None:
-            self._warn(warning)
+            warning = kept(self._directory.path, self._plan.nodes[node].name, ended)
+            if warning is not None:
+                self._warn(warning)
 
     def _warn(self, text: str) -> None:
         """Show a warning to the viewers of the run, and keep it in the log."""
@@ -305,7 +303,7 @@ class Controller:
                     self._job_clock.ask_now()
             case AcceptAgent(node=node, session=session, kill=kill):
                 self._link.accept(node, session, kill)
-                self._nodes.welcomed(node)
+                self.nodes.welcomed(node)
             case AbandonNode(node=node, reason=reason):
                 self._abandon(node, reason)
             case Warn(text=text):
@@ -318,7 +316,7 @@ class Controller:
         self._link.abandon(node, reason)
         self._output.node_lost(node)
         self._launcher.kill(node)
-        if self._nodes.is_spooling(node) is not None:  # its agent was here, and may have started something
+        if self.nodes.is_spooling(node) is not None:  # its agent was here, and may have started something
             self._launcher.sweep(node, self._common.marker)
         self._abandoned.add(node)
 
@@ -326,7 +324,7 @@ class Controller:
         if isinstance(message, Spawn):
             self._write_results(self._planned[spec.rank.attempt.task] for spec in message.ranks)
             self._output.placed(node, [spec.rank for spec in message.ranks])
-            if self._nodes.is_spooling(node):
+            if self.nodes.is_spooling(node):
                 rotate_logs(self._output, message)
         self._link.send(node, message)
 
@@ -349,7 +347,7 @@ class Controller:
         self._link.flush(now, **({} if is_stopping else holds))
         self.progress.tell()
         self._snapshots.write_if_due(now)
-        keeper.write_nodes(self._nodes, now)
+        keeper.write_nodes(self.nodes, now)
         self._log.flush()
         self.summary.write_if_due(now)
 
@@ -382,7 +380,7 @@ class Controller:
                 self._finish, survivors=(*self._finish.survivors, *survivors)
             )
         try:
-            self._directory.write(layout.NODES, self._nodes.encoded())
+            self._directory.write(layout.NODES, self.nodes.encoded())
         except OSError as error:  # a full or deleted run directory: the end of the run reports it
             self._log.warning(f"{layout.NODES} cannot be written: {error.strerror}")
         log_ignored_messages(self._log, self._scheduler, self._link, self._foreign_messages)

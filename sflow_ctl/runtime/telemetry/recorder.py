@@ -54,8 +54,10 @@ class TelemetryRecorder:
         self._wanted: queue.SimpleQueue[tuple[int, Measured, list[MarkedWindow]] | None] = queue.SimpleQueue()
         self._problems: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._said: set[str] = set()
-        self._newest: dict[int, int] = {}
-        self._prepared: set[int] = set()
+        self._newest: dict[int, tuple[int, int]] = {}
+        """By node, the agent and the number of its newest message."""
+        self._prepared: dict[int, int] = {}
+        """By node, the agent whose rows its file of newest rows has."""
         self._dropped: dict[int, int] = {}
         self._refused = 0
         self._thread: threading.Thread | None = None
@@ -64,9 +66,10 @@ class TelemetryRecorder:
 
     def take(self, node: int, message: Measured, is_own: Callable[[int, RankId], bool]) -> None:
         """Take in a message; one that comes again is ignored. `is_own` says of which ranks a node may speak."""
-        if message.number <= self._newest.get(node, 0):
+        position = message.agent_incarnation, message.number
+        if position <= self._newest.get(node, (0, 0)):
             return
-        self._newest[node] = message.number
+        self._newest[node] = position
         self._dropped[node] = message.dropped
         self._say_problems()
         if self._wanted.qsize() >= MAX_WAITING:
@@ -121,9 +124,9 @@ class TelemetryRecorder:
         if not message.frames:
             return
         of = node_file(self._directory, *self._nodes[node])
-        if node not in self._prepared:
+        if self._prepared.get(node) != message.agent_incarnation:
             self._prepare(of)
-            self._prepared.add(node)
+            self._prepared[node] = message.agent_incarnation
         _append(of, WHOLE if message.is_whole else TAIL, message.frames)
         if message.is_whole:
             _truncate(of)

@@ -5,6 +5,7 @@ from protocol.ids import AttemptId, ProbeKey, RankId
 from protocol.messages.base import Message
 from protocol.messages.checks import ExecCheck, HttpCheck, LogCheck, LogPattern, Probe, TcpCheck
 from protocol.messages.facts import (
+    Ending,
     ExitCause,
     FromAgent,
     Goodbye,
@@ -413,6 +414,7 @@ FROM_AGENT: tuple[FromAgent, ...] = (
     ),
     Measured(
         number=4,
+        agent_incarnation=1_700_000_000_000_000_000,
         frames=b"\x01\x02",
         is_whole=True,
         windows=(
@@ -448,6 +450,7 @@ FROM_AGENT: tuple[FromAgent, ...] = (
         dropped=7,
     ),
     Terminated(),
+    Ending(reason="the agent's guardian is gone"),
     Goodbye(survivors=("77 deaf",)),
 )
 LOGS: tuple[Message, ...] = (

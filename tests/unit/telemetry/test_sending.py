@@ -133,7 +133,7 @@ def test_lines_of_a_log_make_windows_with_names() -> None:
 
     found: list[MarkedWindow] = []
     side = MarkPatterns(patterns=(LogPattern(pattern="x"),))
-    (watch,) = watches((LogWindow(tasks=("a",), start=side, end=side, name="w"),), found.append)
+    (watch,) = watches((LogWindow(tasks=("a",), start=side, end=side, name="w"),), found.append, print)
     mark = Mark(at_ms=5, offset=0, line="x")
     for start, end in ((mark, mark), (mark, None), (None, None)):
         watch._found(RankWindow(rank=RANK, log="", start=start, end=end))
