@@ -6,6 +6,8 @@ It decides nothing itself: `reactor` handles events, `model.run.Run` is the stat
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple, assert_never
 
+from msgspec.structs import replace
+
 from protocol.ids import RankId
 from sflow_ctl.core import reactor
 from sflow_ctl.core.actions.exit_gate import on_log_arrived, on_outputs_collected
@@ -73,7 +75,7 @@ class Scheduler:
         run begins without, `earlier` what a resumed run has done before. An agent has at most `max_unanswered` orders
         to start ranks that it has not answered.
         """
-        self.plan = plan
+        plan = self.plan = replace(plan, tasks=tuple(plan.tasks))  # copies become tasks of their own
         self.run = Run.of(
             plan,
             evaluator,

@@ -55,9 +55,9 @@ def event_of(entry: Entry, plan: Plan) -> ShownEvent:
 def _of_scheduler(event: events.SchedulerEvent, plan: Plan) -> ShownEvent:
     match event:
         case events.AgentJoined(hello=hello):
-            return ShownEvent(
-                "node", None, f"{node_name(plan, hello.node)}: agent pid {hello.pid} has joined"
-            )
+            before = f", in place of one that {hello.follows}" if hello.follows else ""
+            said = f"{node_name(plan, hello.node)}: agent pid {hello.pid} has joined{before}"
+            return ShownEvent("node", None, said)
         case events.AgentLost(node=node, reason=reason):
             return ShownEvent("node", None, f"{node_name(plan, node)} lost: {reason}")
         case events.NodeStandsStill(node=node, seconds=seconds, doing=doing, is_over=is_over):
@@ -114,6 +114,8 @@ def _of_message(message: facts.FromAgent, node: str) -> ShownEvent:
             return ShownEvent("node", None, f"{node}: GPU {gpu} {text}")
         case facts.Notice(level=level, text=text):
             return ShownEvent("notice", None, f"{level} from {node}: {text}")
+        case facts.Ending(reason=reason):
+            return ShownEvent("node", None, f"{node}: its agent ends with all its processes: {reason}")
         case facts.Terminated():
             return ShownEvent("node", None, f"{node}: the agent got SIGTERM from Slurm")
         case _:

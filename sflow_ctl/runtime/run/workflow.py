@@ -201,10 +201,18 @@ def carry_out(
             resumed=record.resumed,
             record_error=controller.record_keeper.error,
             takeovers=() if controller.takeover is None else controller.takeover.all,
+            agent_restarts=controller.nodes.agent_restarts(),
+            windows=controller.measures.close(),
         )
         controller.summary.finish(end.summary)
         if monitor is not None:
             _report(monitor, planned, directory.path, log, signals)
+        if planned.settings.report and not signals.is_hurried:
+            from sflow_ctl.runtime.reporting.writing import (
+                write_at_end,
+            )  # preloaded, unless the run was short
+
+            write_at_end(end, record.facts, log)
         if planned.plan.upload_all is not None:
             end = _with_archive(planned.plan, end, fleet, shell, controller, signals, terminal)
         log.info(f"run {end.summary.outcome}: exit status {int(end.status)}")

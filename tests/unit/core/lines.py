@@ -3,6 +3,7 @@
 from typing import assert_never
 
 from protocol.messages.facts import (
+    Ending,
     FromAgent,
     Goodbye,
     LaunchFailed,
@@ -172,6 +173,8 @@ def _fact(message: FromAgent) -> str:
             return f"{attempt} uploads {text}"
         case Uploaded(attempt=attempt, outcome=outcome):
             return f"uploaded {outcome.count} of {attempt}"
+        case Ending(reason=reason):
+            return f"ends by itself, {reason}"
         case Goodbye():
             return "goodbye"
         case _:
