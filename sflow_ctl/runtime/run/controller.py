@@ -79,8 +79,6 @@ from sflow_ctl.runtime.telemetry.measures import Measures
 from sflow_ctl.runtime.uploads.progress import RunProgress
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from sflow_ctl.runtime.monitor.recorder import MonitorRecorder
     from sflow_ctl.runtime.slurm.job_clock import JobClock
     from sflow_ctl.runtime.supervision.continuing import TakeoverWatch
@@ -106,7 +104,7 @@ class Controller:
         summary: SummaryWriter,
         job_clock: "JobClock | None" = None,
         monitor: "MonitorRecorder | None" = None,
-        openmetrics: "Path | int | None" = None,
+        openmetrics: str | int | None = None,
         hand_over: Callable[[], object] = lambda: None,
     ) -> None:
         """`job_clock` knows the Slurm job's time limit, `monitor` takes what monitors measure.
