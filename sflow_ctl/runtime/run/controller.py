@@ -64,8 +64,7 @@ from sflow_ctl.runtime.logs.rotation import rotate_logs
 from sflow_ctl.runtime.logs.service import OutputService
 from sflow_ctl.runtime.logs.waits import LogWaits
 from sflow_ctl.runtime.operating.desk import RequestDesk
-from sflow_ctl.runtime.peers.blocked_end import BlockedEnd
-from sflow_ctl.runtime.peers.own_standstill import OwnStandstill
+from sflow_ctl.runtime.peers.own_standstill import standstill_of
 from sflow_ctl.runtime.record import layout
 from sflow_ctl.runtime.record.directory import RunDirectory
 from sflow_ctl.runtime.record.record_keeper import RecordKeeper
@@ -137,13 +136,8 @@ class Controller:
         self._finish: FinishRun | None = None
         self._abandoned: set[int] = set()
         self._stops_requested = self._foreign_messages = 0  # facts about ranks of other nodes
-        blocked_end = BlockedEnd(
-            str(directory.path), self._signals, link.refuse_all,
-            lambda: [one.pid for one, _ in launcher.kept()], output.say_at_once,
-        )  # fmt: skip
-        self.standstill = OwnStandstill(
-            directory.path, link.speak_for_loop, output.say_at_once, self._warn, blocked_end
-        )
+        parts = (directory.path, self._signals, link, launcher, output, self._warn)
+        self.standstill = standstill_of(*parts)
         self._preload = Preload(scheduler.plan)
         self.record_keeper = RecordKeeper(directory, journal, self._warn)
 
