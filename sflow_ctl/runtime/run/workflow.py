@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from sflow_ctl.runtime.artifacts.fetching import FetchDisplay
     from sflow_ctl.runtime.artifacts.transfer import Progress
     from sflow_ctl.runtime.monitor.recorder import MonitorRecorder
+    from sflow_ctl.runtime.notices.sender import Notifier
     from sflow_ctl.runtime.supervision.history import TakenOver
 
 OUTPUT_DRAIN_S = 30.0
@@ -206,6 +207,8 @@ def carry_out(
             _report(monitor, planned, directory.path, log, signals)
         if planned.plan.upload_all is not None:
             end = _with_archive(planned.plan, end, fleet, shell, controller, signals, terminal)
+        if controller.progress.notifier is not None:
+            _tell_end(controller.progress.notifier, end, log, signals, terminal)
         log.info(f"run {end.summary.outcome}: exit status {int(end.status)}")
         end_succession()
     return end
@@ -238,6 +241,19 @@ def _with_archive(
     end = with_archive(end, outcome, shell.record.directory)
     controller.summary.finish(end.summary)
     return end
+
+
+def _tell_end(
+    notifier: "Notifier", end: RunEnd, log: RunLog, signals: EndSignals, terminal: Terminal
+) -> None:
+    """Tell of the end of the run; the output service that shows warnings has been closed."""
+
+    def warn(text: str) -> None:
+        log.warning(text)
+        terminal.print_line(f"warning: {text}")
+
+    notifier.warn = warn
+    notifier.finish(end.summary, lambda: signals.is_hurried)
 
 
 def _fleet_request(planned: PlannedRun, options: RunOptions) -> FleetRequest:
