@@ -4,6 +4,7 @@ All are immutable `msgspec` structs because `plan.json` is exactly this, and a v
 reads it back. Task names here are concrete ones (`decode_3`); `base` is the name written in the file.
 """
 
+from collections.abc import Sequence
 from typing import Literal
 
 import msgspec
@@ -17,7 +18,7 @@ from protocol.messages.uploads import FileUpload, StorageTarget
 from protocol.text.process_labels import Labels, has_label_option
 from sflow_ctl.plan.fetches import Fetch
 from sflow_ctl.plan.log_paths import own_variables
-from sflow_ctl.plan.monitors import PlannedMonitor
+from sflow_ctl.plan.monitors import PlannedMonitor, TaskWindows
 from sflow_ctl.plan.parts.engine_host import EngineHost
 from sflow_ctl.plan.parts.needs import HostNeeds
 from sflow_ctl.plan.parts.notices import PlannedNotice
@@ -332,7 +333,7 @@ class Plan(_Part, frozen=True, kw_only=True):
     version: int = PLAN_VERSION
     workflow: str
     nodes: tuple[PlannedNode, ...]
-    tasks: tuple[PlannedTask, ...]
+    tasks: Sequence[PlannedTask]
     timeout_s: float | None = None
     stop_timeout_s: float | None = None
     """The limit for ending the run, from the moment when its end begins; None for as long as its tasks take.
@@ -376,6 +377,8 @@ class Plan(_Part, frozen=True, kw_only=True):
     monitors: tuple[PlannedMonitor, ...] = ()
     """What is measured of the nodes. No part of any task's work."""
     notices: tuple[PlannedNotice, ...] = ()
+    windows: tuple[TaskWindows, ...] = ()
+    """Named windows of tasks' logs. No part of their work either."""
     warnings: tuple[Finding, ...] = ()
     notes: tuple[Finding, ...] = ()
     """Facts that only a shown plan says."""
@@ -387,9 +390,8 @@ class Plan(_Part, frozen=True, kw_only=True):
             task.on_node_lost == "elsewhere" for task in self.tasks
         )
 
-    def members(self) -> dict[str, list[PlannedTask]]:
+    def members(self) -> dict[str, Sequence[PlannedTask]]:
         """Return base names with their concrete tasks, in plan order."""
-        result: dict[str, list[PlannedTask]] = {}
-        for task in self.tasks:
-            result.setdefault(task.base, []).append(task)
-        return result
+        from sflow_ctl.plan.copies.task_list import members_of  # which needs the types above
+
+        return members_of(self.tasks)

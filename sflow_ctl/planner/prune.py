@@ -85,7 +85,7 @@ def _watched(task: PlannedTask) -> Iterator[str]:
     return (check.task for check in checks if isinstance(check, LogCheck) and check.task is not None)
 
 
-def _with_ports(task: PlannedTask, members: Mapping[str, list[PlannedTask]]) -> Iterator[str]:
+def _with_ports(task: PlannedTask, members: Mapping[str, Sequence[PlannedTask]]) -> Iterator[str]:
     """Return the concrete tasks whose ports it uses."""
     for name in task.uses_ports:
         yield from (member.name for member in members[name]) if name in members else (name,)
@@ -112,7 +112,7 @@ def _missing(plan: Plan, task: PlannedTask, wanted: set[str]) -> Iterator[Findin
 
 
 def _dependencies(
-    task: PlannedTask, members: dict[str, list[PlannedTask]], wanted: set[str]
+    task: PlannedTask, members: dict[str, Sequence[PlannedTask]], wanted: set[str]
 ) -> Iterator[Dependency]:
     for dependency in task.depends_on:
         if not dependency.is_group:

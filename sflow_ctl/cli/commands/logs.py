@@ -1,7 +1,6 @@
 """`sflow-ctl logs`: print and follow the logs of tasks, during a run and after."""
 
 import os
-import re
 import sys
 from pathlib import Path
 from typing import Any, assert_never
@@ -11,6 +10,7 @@ import click
 from protocol.errors import ExitStatus
 from protocol.ids import AttemptId, RankId
 from protocol.text.counted import counted
+from protocol.text.line_pattern import LinePattern
 from sflow_ctl.cli.looking.chosen_lines import Choice, ChosenLines, attempt, moment, pattern
 from sflow_ctl.cli.options.completing import complete_runs, complete_tasks
 from sflow_ctl.cli.options.run_option import chosen_tasks, output_dir_option, watch_run
@@ -139,7 +139,7 @@ def logs(
 def _choice(
     since_ns: int | None,
     until_ns: int | None,
-    wanted: "re.Pattern[str] | None",
+    wanted: LinePattern | None,
     nodes: tuple[str, ...],
     ranks: tuple[int, ...],
     attempt_number: int | None,
@@ -194,6 +194,8 @@ def _print_chosen(
     if is_following:
         chosen.follow()
     printer.finish()
+    if choice.pattern is not None and choice.pattern.problem:
+        print_line(f"warning: {choice.pattern.problem}: lines that match may be missing", err=True)
 
 
 def _say_what_has_not_started(reader: RunReader, chosen: list[str]) -> None:

@@ -45,6 +45,7 @@ def change(
             exit_code=attempt.exit_code if is_end else None,
             signal=attempt.signal if is_end else None,
             runtime_s=runtime_s,
+            use=attempt.use if is_end else None,
         )
     )
     if new in TERMINAL and attempt.number and not attempt.uncleared:

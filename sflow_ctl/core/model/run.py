@@ -49,6 +49,8 @@ class Node(Struct):
     is_held: bool = False
     """A spare node that has not taken the place of a lost one."""
     has_joined: bool = False
+    is_ending: bool = False
+    """Its agent ends by itself: nothing starts there until another one has joined."""
     agent_incarnation: int = 0
     shares_run_directory: bool = True
     """False when its logs are streamed to the controller."""
@@ -199,7 +201,7 @@ class Run(Struct):
     def takes_orders(self, node: int) -> bool:
         """Return whether the node's agent is connected and may have another order to start a rank."""
         here = self.nodes[node]
-        return here.is_up and not here.is_held and self.windows.has_room(node)
+        return here.is_up and not here.is_held and not here.is_ending and self.windows.has_room(node)
 
     def is_open_to(self, task: Task) -> Callable[[int], bool]:
         """Return the predicate that says whether a task may start on a node now."""

@@ -58,6 +58,18 @@ class Workflow(WorkflowSettings, frozen=True, kw_only=True):
     """Variables of the workflow; they replace those of the file with the same name."""
 
 
+class Telemetry(Part, frozen=True, kw_only=True):
+    """What agents measure of tasks and GPUs."""
+
+    enabled: bool = True
+    """Measure CPU, memory, I/O and GPUs of each task, and offer `sflow-ctl mark` to tasks."""
+    every: Time = 1
+    """Time between two measurements, at least `100ms`. A node with many processes is measured less often by itself."""
+    openmetrics: str | int | None = None
+    """Publish the newest values: a path for a text file that is replaced, or a number for a port on this machine's loopback.
+    Default: neither."""
+
+
 class Settings(Part, frozen=True, kw_only=True):
     """How runs are started: usually given by a site's or a user's file, or by a workflow."""
 
@@ -101,6 +113,13 @@ class Settings(Part, frozen=True, kw_only=True):
     """Silence of an agent after which its node is lost."""
     orphan_grace: Time | None = None
     """How long an agent waits for a vanished controller before it stops its tasks. Default: 10 seconds, in a Slurm job 60."""
+    agent_restarts: int = 3
+    """How often within 10 minutes an agent that was killed is started again on its node, where its tasks then follow their
+    `retries` and `restart`. After that, and with 0 at once, the node is lost."""
+    telemetry: Telemetry | None = None
+    """What agents measure of tasks and GPUs. Default: each second, to files in the run directory."""
+    report: bool = True
+    """Write `report.html` at the end of a run; `sflow-ctl report` makes it at any time."""
 
 
 class SiteFile(Settings, frozen=True, kw_only=True):

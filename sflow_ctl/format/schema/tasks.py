@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from sflow_ctl.format.schema.definitions import Variable
-from sflow_ctl.format.schema.monitor import Monitor
+from sflow_ctl.format.schema.monitor import Monitor, NamedWindow
 from sflow_ctl.format.schema.policies import Hang, Restart, Retries, Stop
 from sflow_ctl.format.schema.probes import Probe, Probes
 from sflow_ctl.format.schema.results import Output, Success
@@ -222,6 +222,9 @@ class Task(Part, frozen=True, kw_only=True, rename={"finally_": "finally", "with
     """Conditions besides an exit status of 0."""
     monitor: Monitor | None = None
     """Measure the nodes of the task while it runs, and report on them at the end of the run."""
+    windows: list[NamedWindow] = []
+    """Parts of the task's time, by lines of its log, whose CPU time, memory, GPU use and energy are in `summary.json`. A script
+    can mark such windows itself: `sflow-ctl mark NAME`."""
     timeout: Time | None = None
     """Time limit of one attempt; for a service, of becoming ready: seconds or a duration. Default, or 0: no limit."""
     variables: list[Variable] = []

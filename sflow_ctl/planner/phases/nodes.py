@@ -157,8 +157,8 @@ def _docker_host(backend: schema.Backend, index: int, names: Mapping[str, Any]) 
 
 
 def job_of(nodes: Sequence[PlannedNode], context: PlanContext) -> str:
-    """Return the Slurm job of a backend's nodes; "0" while there is none."""
-    return next((node.job_id for node in nodes if node.job_id is not None), context.job_id)
+    """Return the Slurm job of a backend's nodes, which are all of one; "0" while there is none."""
+    return (nodes[0].job_id if nodes else None) or context.job_id
 
 
 class JobNodes:

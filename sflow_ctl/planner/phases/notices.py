@@ -5,6 +5,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from sflow_ctl.format import schema
+from sflow_ctl.plan.copies.task_list import kinds_of
 from sflow_ctl.plan.model import PlannedTask
 from sflow_ctl.plan.parts.notices import PlannedNotice
 from sflow_ctl.planner.findings import Findings, UnplannableError
@@ -23,7 +24,7 @@ def plan_notices(
     for index, written in enumerate(source.document.workflow.notify):
         with findings.collecting("workflow", "notify", index, subject=f"workflow.notify[{index}]"):
             planned.append(_notice(written, scope, f"workflow.notify[{index}]"))
-    has_services = any(task.is_service and task.finally_when is None for task in tasks)
+    has_services = any(task.is_service and task.finally_when is None for task in kinds_of(tasks))
     if not has_services and any("ready" in one.on for one in planned):
         where = findings.loaded.where("workflow", "notify")
         what = "notify waits for the run to be ready, and it has no services"

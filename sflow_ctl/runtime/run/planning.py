@@ -15,6 +15,7 @@ from msgspec.structs import replace
 
 from protocol.errors import Finding, PlanError, SpecError, UsageError
 from sflow_ctl.format.loader import DocumentError, LoadedDocument, load_documents
+from sflow_ctl.plan.copies.task_list import kinds_of
 from sflow_ctl.plan.model import Plan
 from sflow_ctl.plan.secrets import SECRETS
 from sflow_ctl.planner.launch.arguments import replaced_arguments, split_arguments
@@ -174,7 +175,7 @@ def plan_run(read: ReadRun, options: RunOptions, is_dry: bool) -> PlannedRun:
         return _with_simulated_gpus(_selected(build_plan(loaded, known), options), options)
 
     plan = _with_simulated_gpus(_selected(build_plan(loaded, context), options), options)
-    if any(task.outputs for task in plan.tasks):
+    if any(task.outputs for task in kinds_of(plan.tasks)):
         from sflow_ctl.results.checks import wrong_outputs  # the parse library, only for files with outputs
 
         if findings := wrong_outputs(plan, loaded.where):
@@ -291,7 +292,7 @@ def _salloc_commands(
 
 def _with_simulated_gpus(plan: Plan, options: RunOptions) -> Plan:
     """Return the plan with the number of GPUs that are simulated on this machine, and the warning about them."""
-    if not any(task.placement.gpus_per_node or task.placement.gpus for task in plan.tasks):
+    if not any(task.placement.gpus_per_node or task.placement.gpus for task in kinds_of(plan.tasks)):
         return plan
     from sflow_ctl.plan.gpu_checks import simulated
 

@@ -167,6 +167,7 @@ def carry_out(
         shell = Shell(record, output, journal, log, clock, monitor)
         hand_over = partial(hand_over_run, planned, options, fleet, record)
         controller = make_controller(planned, fleet, shell, scheduler, hand_over)
+        ends.callback(controller.standstill.end)
         gc.freeze()  # the plan lives as long as the run: no garbage collection need scan it
         output.start()
         if record.claim is not None:
@@ -201,16 +202,36 @@ def carry_out(
             resumed=record.resumed,
             record_error=controller.record_keeper.error,
             takeovers=() if controller.takeover is None else controller.takeover.all,
+            agent_restarts=controller.nodes.agent_restarts(),
+            windows=controller.measures.close(),
         )
-        controller.summary.finish(end.summary)
-        if monitor is not None:
-            _report(monitor, planned, directory.path, log, signals)
-        if planned.plan.upload_all is not None:
-            end = _with_archive(planned.plan, end, fleet, shell, controller, signals, terminal)
-        if controller.progress.notifier is not None:
-            _tell_end(controller.progress.notifier, end, log, signals, terminal)
+        end = _reported(planned, end, fleet, shell, controller, signals, terminal)
         log.info(f"run {end.summary.outcome}: exit status {int(end.status)}")
         end_succession()
+    return end
+
+
+def _reported(
+    planned: PlannedRun,
+    end: RunEnd,
+    fleet: Fleet,
+    shell: Shell,
+    controller: Controller,
+    signals: EndSignals,
+    terminal: Terminal,
+) -> RunEnd:
+    """Write the reports of a run that has ended, upload it, tell of its end; return the end with what became of that."""
+    controller.summary.finish(end.summary)
+    if shell.monitor is not None:
+        _report(shell.monitor, planned, end.directory, shell.log, signals)
+    if planned.settings.report and not signals.is_hurried:
+        from sflow_ctl.runtime.reporting.writing import write_at_end  # preloaded, unless the run was short
+
+        write_at_end(end, shell.record.facts, shell.log)
+    if planned.plan.upload_all is not None:
+        end = _with_archive(planned.plan, end, fleet, shell, controller, signals, terminal)
+    if controller.progress.notifier is not None:
+        _tell_end(controller.progress.notifier, end, shell.log, signals, terminal)
     return end
 
 
