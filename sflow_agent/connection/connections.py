@@ -53,6 +53,15 @@ class Connections:
         self._logs: zmq.Socket[bytes] | None = None
         self._held: list[tuple[bytes, Dialled]] = []
         self._held_bytes = 0
+        self._ready: set[object] | None = None
+        """What the last wait has found readable and was not read since; None before the first wait: look everywhere.
+
+        To find a socket empty costs more than a packet.
+        """
+
+    def wait(self, timeout_ms: int) -> None:
+        """Wait for so many ms, or until a socket, or what was added to the poller, is readable."""
+        self._ready = {source for source, _ in self.poller.poll(timeout_ms)}
 
     def dial(self, keys: Keys) -> None:
         """Connect to every address that the controller has published."""
@@ -101,7 +110,7 @@ class Connections:
         """Return the packets that have come since the last call, up to a bounded number, and which way."""
         packets, self._held, self._held_bytes = self._held, [], 0
         for dialled in self.dialled:
-            for _ in range(MAX_PACKETS_PER_PASS):
+            for _ in range(MAX_PACKETS_PER_PASS if self._may_read(dialled.control) else 0):
                 try:
                     packets.append((dialled.control.recv(zmq.NOBLOCK), dialled))
                 except zmq.Again:
@@ -142,8 +151,10 @@ class Connections:
 
     def log_acks(self) -> list[LogAck]:
         """Return how much the controller has of each log."""
-        acks = []
-        while self._logs is not None:
+        acks: list[LogAck] = []
+        if self._logs is None or not self._may_read(self._logs):
+            return acks
+        while True:
             try:
                 frame = self._logs.recv(zmq.NOBLOCK)
             except zmq.Again:
@@ -153,6 +164,15 @@ class Connections:
             except MalformedMessageError:
                 self._counters["malformed"] += 1
         return acks
+
+    def _may_read(self, source: "zmq.Socket[bytes]") -> bool:
+        """Return whether a socket may have something; once for each wait."""
+        if self._ready is None:
+            return True
+        if source not in self._ready:
+            return False
+        self._ready.discard(source)
+        return True
 
     def _dealer(self, keys: Keys, endpoint: str) -> "zmq.Socket[bytes]":
         made = self._context.socket(zmq.DEALER)

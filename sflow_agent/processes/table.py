@@ -220,10 +220,12 @@ class Processes:
     def reap(self) -> list[ProcessExited]:
         """Reap everything that has ended since the last call; never block."""
         ended: list[tuple[RankId, int | None, int | None]] = []
+        has_children = True
         while True:
             try:
                 result = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG)
             except ChildProcessError:
+                has_children = False
                 break
             if result is None:
                 break
@@ -243,7 +245,7 @@ class Processes:
                     self.trees.look_at(cleaned)
         if not ended:
             return []
-        owners = self._owners_of_orphans()
+        owners = self._owners_of_orphans() if has_children else set()
         return [self._exited(*end, owners) for end in ended]
 
     def end_everything(self) -> list[str]:

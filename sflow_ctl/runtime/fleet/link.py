@@ -86,6 +86,7 @@ class FleetLink:
         """Around every use of the control socket and of sessions, the wait for events included."""
         self._control = ControlSocket(self.control, incarnation, self.counters)
         self._is_closed = False
+        self._ready: set[object] | None = None
         self._next_round = now + ROUND_S
         self._dirty: set[int] = set()
         self._unacknowledging: set[int] = set()
@@ -101,14 +102,20 @@ class FleetLink:
     def wait(self, poller: zmq.Poller, timeout_ms: int) -> bool:
         """Wait for events on the poller; return whether there are any."""
         with self._lock:
-            return bool(poller.poll(timeout_ms))
+            self._ready = {source for source, _ in poller.poll(timeout_ms)}
+        return bool(self._ready)
+
+    def is_ready(self, source: object) -> bool:
+        """Return whether the last wait has found something to read there, or there was none: to look in vain costs more."""
+        return self._ready is None or source in self._ready
 
     def receive(self, now: float) -> list[SchedulerEvent]:
         """Return everything that has arrived, up to a bounded number of packets."""
         events: list[SchedulerEvent] = []
         with self._lock:
-            self._auth.answer_all()
-            for frames in self._control.receive(len(self.peers)):
+            if self.is_ready(self._auth.socket):
+                self._auth.answer_all()
+            for frames in self._control.receive(len(self.peers), has_more=self.is_ready(self.control)):
                 self._take(frames, now, events)
         return events
 

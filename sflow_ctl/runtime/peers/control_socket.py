@@ -29,14 +29,14 @@ class ControlSocket:
         self._counters = counters
         self._held = HeldPackets()
 
-    def receive(self, agents: int) -> list[Frames]:
-        """Return the packets that have arrived, up to a bounded number, of so many agents.
+    def receive(self, agents: int, *, has_more: bool = True) -> list[Frames]:
+        """Return the packets that have arrived, up to a bounded number, of so many agents; only those taken in unless `has_more`.
 
         A socket hands out one of each agent in turn, so each that has sent something is heard: silence is judged after that.
         """
         packets = self._held.take()
         most = len(packets) + max(MAX_PACKETS_PER_PASS, 2 * agents)
-        while len(packets) < most and (frames := self._next()):
+        while has_more and len(packets) < most and (frames := self._next()):
             packets.append(frames)
         return packets
 

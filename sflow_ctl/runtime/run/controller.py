@@ -81,6 +81,9 @@ if TYPE_CHECKING:
     from sflow_ctl.runtime.supervision.continuing import TakeoverWatch
     from sflow_ctl.runtime.supervision.history import TakenOver
 
+AGENTS_EVERY_S = 0.25
+"""How often the loop looks at agents of which no descriptor tells: those of a controller that was killed."""
+
 
 class Controller:
     """One run's shell. All its parts are open and ready; `run` closes none of them."""
@@ -133,6 +136,7 @@ class Controller:
         self._job_end = JobEndNotice(self._log, job_clock)
         self._finish: FinishRun | None = None
         self._abandoned: set[int] = set()
+        self._look_at_agents_at = 0.0
         self._stops_requested = self._foreign_messages = 0  # facts about ranks of other nodes
         self._standstill = OwnStandstill(directory.path, link.speak_for_loop, output.say_at_once, self._warn)
         self._preload = Preload(scheduler.plan)
@@ -184,11 +188,15 @@ class Controller:
 
     def _events(self, now: float) -> list[SchedulerEvent]:
         events: list[SchedulerEvent] = []
-        events.extend(self._stop_event(number) for number in self._signals.take())
+        is_ready = self._link.is_ready
+        if is_ready(self._signals.fileno):
+            events.extend(self._stop_event(number) for number in self._signals.take())
         events.extend(self._job_end.with_end(self._link.receive(now)))
-        self.note_output()
-        events.extend(self._logs.arrived())
-        events.extend(self.progress.collected(self.outputs))
+        if is_ready(self._output.fileno):
+            self.note_output()
+            events.extend(self._logs.arrived())
+        if is_ready(self.outputs.fileno):
+            events.extend(self.progress.collected(self.outputs))
         events.extend(self._link.tick(now))
         self._nodes.report_silences(self._link.silences.silent, self._link.lost_after_s, self._warn)
         if self._job_clock is not None:
@@ -196,7 +204,9 @@ class Controller:
         if self._monitor is not None:
             for node, number in self._monitor.stored():
                 self._link.send(node, SamplesStored(number=number))
-        events.extend(agent_ends(self._launcher.ended(), self._scheduler, self._abandoned))
+        if is_ready(self._launcher.fileno) or now >= self._look_at_agents_at:
+            self._look_at_agents_at = now + AGENTS_EVERY_S
+            events.extend(agent_ends(self._launcher.ended(), self._scheduler, self._abandoned))
         if self.takeover is not None:
             self.takeover.look(now)
         unwritable = self.record_keeper.give_up(now)
