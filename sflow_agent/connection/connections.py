@@ -11,6 +11,7 @@ from msgspec import Struct
 from zmq.utils import z85
 
 from protocol.errors import MalformedMessageError
+from protocol.machine.waiting import has_waiting
 from protocol.messages.config import AgentConfig
 from protocol.messages.logs import LogAck, LogChunk
 from protocol.session.codec import MAX_FRAME_BYTES, decode_log_ack, encode, is_numbered
@@ -110,10 +111,14 @@ class Connections:
         """Return the packets that have come since the last call, up to a bounded number, and which way."""
         packets, self._held, self._held_bytes = self._held, [], 0
         for dialled in self.dialled:
-            for _ in range(MAX_PACKETS_PER_PASS if self._may_read(dialled.control) else 0):
+            if not self._may_read(dialled.control):
+                continue
+            for _ in range(MAX_PACKETS_PER_PASS):
                 try:
                     packets.append((dialled.control.recv(zmq.NOBLOCK), dialled))
                 except zmq.Again:
+                    break
+                if not has_waiting(dialled.control):
                     break
         return packets
 

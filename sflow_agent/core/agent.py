@@ -144,8 +144,11 @@ class AgentCore:
 
     def next_wakeup(self) -> float | None:
         """Return when `handle(WakeUp(), ...)` is due, or None."""
-        times = (self._timers.next_at(), self._logs_by, self._news.next_wakeup(), self._parts.next_wakeup())
-        return min((time for time in times if time is not None), default=None)
+        earliest = self._timers.next_at()
+        for due in (self._logs_by, self._news.next_wakeup(), self._parts.next_wakeup()):
+            if due is not None and (earliest is None or due < earliest):
+                earliest = due
+        return earliest
 
     @property
     def ending_because(self) -> str | None:

@@ -235,9 +235,9 @@ class Attempt(Struct):
         self.filled, self.files = None, ()
         if not self.readiness.missing:
             self.readiness = _NOT_WAITING
-        for name in (*_SETS, *_MAPS, *_LISTS):
+        for name, empty in _EMPTY_OF:
             if not getattr(self, name):
-                setattr(self, name, _EMPTY[name])
+                setattr(self, name, empty)
 
 
 class _Never(Attempt, frozen=True):  # type: ignore[misc]
@@ -259,5 +259,6 @@ _EMPTY: dict[str, Any] = {
     **dict.fromkeys(_LISTS, ()),
     "readiness": _NOT_WAITING,
 }
+_EMPTY_OF = tuple((name, _EMPTY[name]) for name in (*_SETS, *_MAPS, *_LISTS))
 NOT_STARTED: Attempt = _Never(**_EMPTY)
 """All tasks that have not started share it."""

@@ -358,9 +358,15 @@ class Controller:
 
     def _timeout_ms(self) -> int:
         now = time.monotonic()
-        sources = (self._link, self._scheduler, self.summary)
-        times = [*(source.next_wakeup() for source in sources), self.record_keeper.next_wakeup(now)]
-        due = min(at for at in times if at is not None)
+        due = self._link.next_wakeup()
+        others = (
+            self._scheduler.next_wakeup(),
+            self.summary.next_wakeup(),
+            self.record_keeper.next_wakeup(now),
+        )
+        for at in others:
+            if at is not None and at < due:
+                due = at
         return max(0, math.ceil((due - now) * 1000))
 
     @property
