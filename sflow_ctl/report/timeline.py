@@ -55,7 +55,7 @@ class Timeline:
     def note(self, transition: Transition, at_ns: int) -> None:
         """Take in a change of state."""
         task, new = transition.task, transition.new
-        word = state_word(new)
+        word = _WORDS[new]
         self._counts[self._words.get(task, word)] -= 1
         self._words[task] = word
         self._counts[word] += 1

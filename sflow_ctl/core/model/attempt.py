@@ -223,7 +223,7 @@ class Attempt(Struct):
     @property
     def places(self) -> list[int]:
         """Return the node of each rank, then that of each part of a job step: by number."""
-        return [*self.node_of_rank, *self.node_of_part.values()]
+        return [*self.node_of_rank, *self.node_of_part.values()] if self.node_of_part else self.node_of_rank
 
     @property
     def nodes(self) -> set[int]:

@@ -391,7 +391,7 @@ class Controller:
                 self._finish, survivors=(*self._finish.survivors, *survivors)
             )
         try:
-            self._directory.write(layout.NODES, self._nodes.encoded())
+            self._directory.note(layout.NODES, self._nodes.encoded())
         except OSError as error:  # a full or deleted run directory: the end of the run reports it
             self._log.warning(f"{layout.NODES} cannot be written: {error.strerror}")
         log_ignored_messages(self._log, self._scheduler, self._link, self._foreign_messages)
