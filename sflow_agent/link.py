@@ -71,7 +71,8 @@ class ControllerLink:
         self._outbox: list[FromAgent] = []
         self._session = ""
         self._session_number = 0
-        self._incarnation = 0
+        self._incarnation = config.controller_incarnation
+        self._controller_pid = config.controller_pid
         self._is_welcome = False
         self._is_given_up = False
         self._heartbeat_s = 2.0
@@ -102,10 +103,9 @@ class ControllerLink:
             self.on_new_session()
         for ack in self._connections.log_acks():
             self.on_log_ack(ack.rank, ack.offset)
-        if now >= self._last_look + LOOK_EVERY_S or now >= self.next_wakeup():
-            reason = self.tick(now)
-            if reason is not None:
-                events.append(EndRequested(reason))
+        is_due = now >= min(self._last_look + LOOK_EVERY_S, self.next_wakeup())
+        if is_due and (reason := self.tick(now)) is not None:
+            events.append(EndRequested(reason))
         if self._has_unacknowledged and self.is_idle:
             self._has_unacknowledged = False
             events.append(FactsAcknowledged())
@@ -248,6 +248,14 @@ class ControllerLink:
 
     # ------------------------------------------------------------------ sessions
 
+    def as_session(self, config: AgentConfig) -> AgentConfig:
+        """Return the configuration with what this session has: for an agent that takes the place of this one."""
+        public, secret = (key.decode() for key in self._keys)
+        return msgspec.structs.replace(
+            config, must_enrol=False, public_key=public, secret_key=secret, nonce_path=None,
+            controller_incarnation=self._incarnation, controller_pid=self._controller_pid,
+        )  # fmt: skip
+
     def redial(self, now: float) -> None:
         """Say hello to the controller that has taken over, or is about to: it knows nothing of the session."""
         with self._lock:
@@ -325,6 +333,7 @@ class ControllerLink:
         self._used_endpoint = dialled.endpoint
         if welcome.controller_pid is not None:
             self.on_controller(welcome.controller_pid)
+            self._controller_pid = self._controller_pid and welcome.controller_pid  # None: on another machine
         self._connections.keep(dialled, self._keys)
         self._has_new_session = True
 

@@ -11,7 +11,7 @@ from msgspec import Struct
 from zmq.utils import z85
 
 from protocol.errors import MalformedMessageError
-from protocol.machine.waiting import has_waiting
+from protocol.machine.waiting import Ready, has_waiting
 from protocol.messages.config import AgentConfig
 from protocol.messages.logs import LogAck, LogChunk
 from protocol.session.codec import MAX_FRAME_BYTES, decode_log_ack, encode, is_numbered
@@ -54,15 +54,11 @@ class Connections:
         self._logs: zmq.Socket[bytes] | None = None
         self._held: list[tuple[bytes, Dialled]] = []
         self._held_bytes = 0
-        self._ready: set[object] | None = None
-        """What the last wait has found readable and was not read since; None before the first wait: look everywhere.
-
-        To find a socket empty costs more than a packet.
-        """
+        self._ready = Ready()
 
     def wait(self, timeout_ms: int) -> None:
         """Wait for so many ms, or until a socket, or what was added to the poller, is readable."""
-        self._ready = {source for source, _ in self.poller.poll(timeout_ms)}
+        self._ready.wait(self.poller, timeout_ms)
 
     def dial(self, keys: Keys) -> None:
         """Connect to every address that the controller has published."""
@@ -111,7 +107,7 @@ class Connections:
         """Return the packets that have come since the last call, up to a bounded number, and which way."""
         packets, self._held, self._held_bytes = self._held, [], 0
         for dialled in self.dialled:
-            if not self._may_read(dialled.control):
+            if dialled.control not in self._ready:
                 continue
             for _ in range(MAX_PACKETS_PER_PASS):
                 try:
@@ -157,7 +153,7 @@ class Connections:
     def log_acks(self) -> list[LogAck]:
         """Return how much the controller has of each log."""
         acks: list[LogAck] = []
-        if self._logs is None or not self._may_read(self._logs):
+        if self._logs is None or self._logs not in self._ready:
             return acks
         while True:
             try:
@@ -169,15 +165,6 @@ class Connections:
             except MalformedMessageError:
                 self._counters["malformed"] += 1
         return acks
-
-    def _may_read(self, source: "zmq.Socket[bytes]") -> bool:
-        """Return whether a socket may have something; once for each wait."""
-        if self._ready is None:
-            return True
-        if source not in self._ready:
-            return False
-        self._ready.discard(source)
-        return True
 
     def _dealer(self, keys: Keys, endpoint: str) -> "zmq.Socket[bytes]":
         made = self._context.socket(zmq.DEALER)

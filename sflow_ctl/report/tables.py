@@ -153,7 +153,7 @@ def _row(
     seconds = record.runtime_s
     if seconds is None and record.started_wall_ns is not None and now_wall_ns is not None:
         seconds = max(0.0, (now_wall_ns - record.started_wall_ns) / 1e9)
-    is_stopped = _is_stopped(record, plan, task)
+    is_stopped = is_stopped_service(record, plan, task)
     return (
         record.name,
         "stopped" if is_stopped else "uploading" if record.uploads else record.state.value,
@@ -172,7 +172,7 @@ def _place(record: TaskRecord, plan: Plan, nodes: int) -> tuple[str, str]:
     return counted(nodes, "node"), str(len(record.gpus) * nodes) if record.gpus else "-"
 
 
-def _is_stopped(record: TaskRecord, plan: Plan, task: PlannedTask | None) -> bool:
+def is_stopped_service(record: TaskRecord, plan: Plan, task: PlannedTask | None) -> bool:
     """Return True for a service whose stop was its normal end: nothing needed it any more, or the run stays up until then."""
     word = record.reason.word if record.reason is not None else ""
     if plan.keep_alive and task is not None and task.is_service:

@@ -18,10 +18,12 @@ from protocol.diagnosis.signatures import Signature
 from protocol.errors import LaunchError, MalformedMessageError
 from protocol.ids import RankId
 from protocol.machine.loop_watch import Standstill
+from protocol.machine.waiting import Ready
 from protocol.messages.facts import Goodbye, Hello
 from protocol.messages.monitor import MonitorOrders
 from protocol.messages.orders import Refused, Reintroduce, ToAgent, Welcome, before_spawns
 from protocol.messages.packets import FromAgentPacket
+from protocol.messages.telemetry import TelemetryOrders
 from protocol.session.codec import decode_from_agent
 from protocol.session.packing import packed
 from sflow_ctl.core.events import AgentJoined, AgentLost, MessageReceived, NodeCleared, SchedulerEvent
@@ -80,13 +82,13 @@ class FleetLink:
         self.signatures: tuple[Signature, ...] = ()
         """The failure signatures of the workflow: every agent gets them when it joins."""
         self.monitoring: MonitorOrders | None = None  # of most runs: no monitor
+        self.telemetry: TelemetryOrders | None = None
         self.peers = [Peer(last_heard=now) for _ in keys.agents]
         self.silences = Silences(self.peers, times, now)
         self._lock = threading.RLock()
         """Around every use of the control socket and of sessions, the wait for events included."""
         self._control = ControlSocket(self.control, incarnation, self.counters)
-        self._is_closed = False
-        self._ready: set[object] | None = None
+        self._is_closed, self.ready = False, Ready()
         self._next_round = now + ROUND_S
         self._dirty: set[int] = set()
         self._unacknowledging: set[int] = set()
@@ -102,20 +104,15 @@ class FleetLink:
     def wait(self, poller: zmq.Poller, timeout_ms: int) -> bool:
         """Wait for events on the poller; return whether there are any."""
         with self._lock:
-            self._ready = {source for source, _ in poller.poll(timeout_ms)}
-        return bool(self._ready)
-
-    def is_ready(self, source: object) -> bool:
-        """Return whether the last wait has found something to read there, or there was none: to look in vain costs more."""
-        return self._ready is None or source in self._ready
+            return self.ready.wait(poller, timeout_ms)
 
     def receive(self, now: float) -> list[SchedulerEvent]:
         """Return everything that has arrived, up to a bounded number of packets."""
         events: list[SchedulerEvent] = []
         with self._lock:
-            if self.is_ready(self._auth.socket):
+            if self._auth.socket in self.ready:
                 self._auth.answer_all()
-            for frames in self._control.receive(len(self.peers), has_more=self.is_ready(self.control)):
+            for frames in self._control.receive(len(self.peers), has_more=self.control in self.ready):
                 self._take(frames, now, events)
         return events
 
@@ -134,6 +131,17 @@ class FleetLink:
             for peer in self.peers:
                 if peer.is_in_session and now - peer.last_sent >= HEARTBEAT_S - ROUND_S / 2:
                     self._control.put(peer, peer.channel.unacknowledging_heartbeat(), now, standstill)
+        finally:
+            self._lock.release()
+
+    def refuse_all(self, reason: str) -> None:
+        """Have all agents end, with their tasks, for the thread that speaks for the loop."""
+        if not self._lock.acquire(timeout=SPOKEN_WITHIN_S):
+            return
+        try:
+            for peer in () if self._is_closed else self.peers:
+                if peer.routing_id is not None:
+                    self._control.refuse(peer.routing_id, peer.session, "run-ended", reason)
         finally:
             self._lock.release()
 
@@ -351,5 +359,6 @@ def _welcome(link: FleetLink, session: str, kill: tuple[RankId, ...]) -> Welcome
     return Welcome(
         session=session, incarnation=link.incarnation, kill=kill,
         heartbeat_s=HEARTBEAT_S, orphan_grace_s=link.times.orphan_grace_s, signatures=link.signatures,
-        secrets=link.secrets, monitoring=link.monitoring, controller_pid=os.getpid(),
+        secrets=link.secrets, monitoring=link.monitoring, telemetry=link.telemetry,
+        controller_pid=os.getpid(),
     )  # fmt: skip
