@@ -28,6 +28,7 @@ from protocol.messages.orders import SamplesStored, Spawn, ToAgent
 from sflow_ctl.core.commands import (
     AbandonNode,
     AcceptAgent,
+    AnswerRequest,
     AskJobEnd,
     AwaitLog,
     CollectOutputs,
@@ -62,6 +63,7 @@ from sflow_ctl.runtime.journal.writer import Journal
 from sflow_ctl.runtime.logs.rotation import rotate_logs
 from sflow_ctl.runtime.logs.service import OutputService
 from sflow_ctl.runtime.logs.waits import LogWaits
+from sflow_ctl.runtime.operating.desk import RequestDesk
 from sflow_ctl.runtime.peers.blocked_end import BlockedEnd
 from sflow_ctl.runtime.peers.own_standstill import OwnStandstill
 from sflow_ctl.runtime.record import layout
@@ -79,8 +81,6 @@ from sflow_ctl.runtime.telemetry.measures import Measures
 from sflow_ctl.runtime.uploads.progress import RunProgress
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from sflow_ctl.runtime.monitor.recorder import MonitorRecorder
     from sflow_ctl.runtime.slurm.job_clock import JobClock
     from sflow_ctl.runtime.supervision.continuing import TakeoverWatch
@@ -104,9 +104,10 @@ class Controller:
         common: AgentConfig,
         state: RunView,
         summary: SummaryWriter,
+        desk: RequestDesk,
         job_clock: "JobClock | None" = None,
         monitor: "MonitorRecorder | None" = None,
-        openmetrics: "Path | int | None" = None,
+        openmetrics: str | int | None = None,
         hand_over: Callable[[], object] = lambda: None,
     ) -> None:
         """`job_clock` knows the Slurm job's time limit, `monitor` takes what monitors measure.
@@ -128,7 +129,7 @@ class Controller:
         self._monitor = monitor
         self.state = state  # folded from the transitions, as every viewer does it
         self.summary, self.outputs = summary, OutputCollector(directory.path)
-        self.progress = RunProgress(state, journal, log, output, summary)
+        self.progress = RunProgress(state, journal, log, output, summary, desk)
         self._snapshots = SnapshotWriter(directory.path, journal, state)
         spools = common.spool_directory is not None
         self.nodes = NodeBook([node.name for node in scheduler.plan.nodes], spools)
@@ -136,7 +137,7 @@ class Controller:
         self.measures = Measures(directory.path, scheduler.plan.nodes, link.send, self._warn, openmetrics)
         self._hand_over = hand_over
         self.takeover: TakeoverWatch | None = None
-        self._signals = SignalInbox()
+        self._signals, self._desk = SignalInbox(), desk
         self._job_end = JobEndNotice(self._log, job_clock)
         self._finish: FinishRun | None = None
         self._abandoned: set[int] = set()
@@ -162,6 +163,7 @@ class Controller:
         for source in (self._launcher, self._output, self.outputs, self._job_clock, self._monitor):
             if source is not None:
                 poller.register(source.fileno, zmq.POLLIN)
+        poller.register(self._desk.fileno, zmq.POLLIN)
         with self._signals, self.standstill:
             poller.register(self._signals.fileno, zmq.POLLIN)
             wait = partial(self.standstill.wait, partial(self._link.wait, poller))
@@ -201,7 +203,7 @@ class Controller:
         ready = self._link.ready
         if self._signals.fileno in ready:
             events.extend(self._stop_event(number) for number in self._signals.take())
-        events.extend(self._job_end.with_end(self._link.receive(now)))
+        events += [*self._desk.arrived(), *self._job_end.with_end(self._link.receive(now))]
         if self._output.fileno in ready:
             self.note_output()
             events.extend(self._logs.arrived())
@@ -312,7 +314,7 @@ class Controller:
                 self._send(node, message)
             case RecordTransition(transition=transition):
                 self._record(transition, now)
-            case RecordWaiting() | RecordUploads():
+            case RecordWaiting() | RecordUploads() | AnswerRequest():
                 self.progress.show(command, now)
             case AwaitLog(rank=rank):
                 self._logs.awaited.add(rank)
@@ -365,6 +367,7 @@ class Controller:
         # An agent forgets an end that is acknowledged: only a record that survives a crash may take its place.
         holds = {"holds_spawns": keeper.is_failing, "holds_acks": not keeper.is_durable}
         self._link.flush(now, **({} if is_stopping else holds))
+        self._desk.send()
         self.progress.tell()
         self._snapshots.write_if_due(now)
         keeper.write_nodes(self.nodes, now)

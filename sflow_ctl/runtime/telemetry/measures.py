@@ -26,7 +26,7 @@ class Measures:
         nodes: Sequence[PlannedNode],
         send: Callable[[int, ToAgent], None],
         warn: Callable[[str], None],
-        openmetrics: Path | int | None,
+        openmetrics: str | int | None,
     ) -> None:
         self._directory, self._nodes = directory, nodes
         self._send, self._warn = send, warn

@@ -43,14 +43,18 @@ class TelemetryRecorder:
         directory: Path,
         nodes: Sequence[tuple[int, str]],
         warn: Callable[[str], None],
-        openmetrics: Path | int | None = None,
+        openmetrics: str | int | None = None,
     ) -> None:
         """`nodes` are numbers and names by position; `warn` is called in the thread that calls `take` or `close`."""
         self._directory = directory.absolute()
         self._nodes = nodes
         self._warn = warn
         self._limit = max(LEAST_BYTES, min(MOST_BYTES, ALL_BYTES // max(1, len(nodes))))
-        self._publisher = None if openmetrics is None else Publisher(openmetrics)
+        self._publisher = (
+            None
+            if openmetrics is None
+            else Publisher(Path(openmetrics) if isinstance(openmetrics, str) else openmetrics)
+        )
         self._wanted: queue.SimpleQueue[tuple[int, Measured, list[TaskWindow]] | None] = queue.SimpleQueue()
         self._problems: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._said: set[str] = set()
