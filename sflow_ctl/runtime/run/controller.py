@@ -64,8 +64,7 @@ from sflow_ctl.runtime.logs.rotation import rotate_logs
 from sflow_ctl.runtime.logs.service import OutputService
 from sflow_ctl.runtime.logs.waits import LogWaits
 from sflow_ctl.runtime.operating.desk import RequestDesk
-from sflow_ctl.runtime.peers.blocked_end import BlockedEnd
-from sflow_ctl.runtime.peers.own_standstill import OwnStandstill
+from sflow_ctl.runtime.peers.own_standstill import standstill_of
 from sflow_ctl.runtime.record import layout
 from sflow_ctl.runtime.record.directory import RunDirectory
 from sflow_ctl.runtime.record.record_keeper import RecordKeeper
@@ -80,6 +79,7 @@ from sflow_ctl.runtime.slurm.job_end import JobEndNotice
 from sflow_ctl.runtime.telemetry.measures import Measures
 from sflow_ctl.runtime.uploads.progress import RunProgress
 
+_ASIDE = (SideCommandEnded, Measured, Sampled)
 if TYPE_CHECKING:
     from sflow_ctl.runtime.monitor.recorder import MonitorRecorder
     from sflow_ctl.runtime.slurm.job_clock import JobClock
@@ -105,15 +105,12 @@ class Controller:
         state: RunView,
         summary: SummaryWriter,
         desk: RequestDesk,
+        measures: Measures,
         job_clock: "JobClock | None" = None,
         monitor: "MonitorRecorder | None" = None,
-        openmetrics: str | int | None = None,
         hand_over: Callable[[], object] = lambda: None,
     ) -> None:
-        """`job_clock` knows the Slurm job's time limit, `monitor` takes what monitors measure.
-
-        `hand_over` is called when another controller could take over from here.
-        """
+        """`job_clock` knows the job's time limit; `hand_over` is called when another controller could take over from here."""
         self._scheduler = scheduler
         self._plan = scheduler.plan
         self._planned = {task.name: task for task in scheduler.plan.tasks}
@@ -122,11 +119,9 @@ class Controller:
         self._output = output
         self._journal = journal
         self._log = log
-        self._directory = directory
-        self._configs = configs
-        self._common = common
+        self._directory, self._configs, self._common = directory, configs, common
         self._job_clock = job_clock
-        self._monitor = monitor
+        self._monitor, self.measures = monitor, measures
         self.state = state  # folded from the transitions, as every viewer does it
         self.summary, self.outputs = summary, OutputCollector(directory.path)
         self.progress = RunProgress(state, journal, log, output, summary, desk)
@@ -134,7 +129,6 @@ class Controller:
         spools = common.spool_directory is not None
         self.nodes = NodeBook([node.name for node in scheduler.plan.nodes], spools)
         self._logs = LogWaits(output, link, self.nodes)
-        self.measures = Measures(directory.path, scheduler.plan.nodes, link.send, self._warn, openmetrics)
         self._hand_over = hand_over
         self.takeover: TakeoverWatch | None = None
         self._signals, self._desk = SignalInbox(), desk
@@ -143,13 +137,8 @@ class Controller:
         self._abandoned: set[int] = set()
         self._agents = AgentEnds(launcher, scheduler, self._abandoned)
         self._stops_requested = self._foreign_messages = 0  # facts about ranks of other nodes
-        blocked_end = BlockedEnd(
-            str(directory.path), self._signals, link.refuse_all,
-            lambda: [one.pid for one, _ in launcher.kept()], output.say_at_once,
-        )  # fmt: skip
-        self.standstill = OwnStandstill(
-            directory.path, link.speak_for_loop, output.say_at_once, self._warn, blocked_end
-        )
+        parts = (directory.path, self._signals, link, launcher, output, self._warn)
+        self.standstill = standstill_of(*parts)
         self._preload = Preload(scheduler.plan)
         self.record_keeper = RecordKeeper(directory, journal, self._warn)
 
@@ -234,9 +223,7 @@ class Controller:
         return StopRequested(signal=name, force=self._stops_requested > 1)
 
     def _handle(self, event: SchedulerEvent, now: float) -> None:
-        if isinstance(event, MessageReceived) and isinstance(
-            event.message, SideCommandEnded | Measured | Sampled
-        ):
+        if isinstance(event, MessageReceived) and isinstance(event.message, _ASIDE):
             self._take_aside(event.node, event.message)  # it does not belong into the journal
             return
         self._note(event)
@@ -281,20 +268,14 @@ class Controller:
                 self._logs.expect(node, exited)
 
     def _take_aside(self, node: int, ended: SideCommandEnded | Measured | Sampled) -> None:
-        if isinstance(ended, Measured):
+        if not isinstance(ended, SideCommandEnded):
             self.measures.take(node, ended, self._is_own)
-            return
-        if isinstance(ended, Sampled):
-            if self._monitor is not None:
-                self._monitor.take(node, ended, self._is_own)
-            return
-        if not self._is_own(node, ended.rank):  # its name would become a path
-            return
-        from sflow_ctl.runtime.logs.side_logs import kept  # few tasks have such commands
+        elif self._is_own(node, ended.rank):  # its name becomes a path
+            from sflow_ctl.runtime.logs.side_logs import kept  # few tasks have such commands
 
-        warning = kept(self._directory.path, self._plan.nodes[node].name, ended)
-        if warning is not None:
-            self._warn(warning)
+            warning = kept(self._directory.path, self._plan.nodes[node].name, ended)
+            if warning is not None:
+                self._warn(warning)
 
     def _warn(self, text: str) -> None:
         """Show a warning to the viewers of the run, and keep it in the log."""
