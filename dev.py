@@ -6,6 +6,7 @@ python3 dev.py test [--yes]             run all checks and tests
 python3 dev.py test [--yes] ARGUMENTS   run pytest alone, with these arguments
 python3 dev.py docs                     build the documents as offline HTML in build/site
 python3 dev.py install                  only set up
+python3 dev.py uplot VERSION            replace the chart library in reports by another release, with npm
 
 `test` also uses programs from Debian packages (redis, nginx, Slurm, ...). It lists those that are missing and
 asks before it installs them; with --yes, or with CI=true in the environment, it installs them without asking.
@@ -13,17 +14,21 @@ Without a terminal to ask at it installs nothing, and the tests that need a miss
 """
 
 import hashlib
+import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import sysconfig
+import tarfile
+import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent
 VENV = ROOT / ".venv"
 PYTHON = VENV / "bin" / "python"
+UPLOT = ROOT / "sflow_ctl" / "report" / "page" / "assets"
 EXAMPLE = ("run", "examples/diamond.yaml")
 DEBIAN_PACKAGES = {
     "dot": "graphviz",
@@ -50,6 +55,7 @@ DEBIAN_PACKAGES = {
     "runc": "runc",
     "conmon": "conmon",
     "debootstrap": "debootstrap",
+    "chromium": "chromium",
     f"/usr/lib/{sysconfig.get_config_var('MULTIARCH')}/libcairo.so.2": "libcairo2",
 }
 """Programs and headers that examples and tests use, and the Debian packages they are in."""
@@ -95,6 +101,8 @@ def main() -> int:
         case ["install"]:
             install("[dev]")
             return 0
+        case ["uplot", version]:
+            return replace_uplot(version)
         case _:
             sys.stdout.write(f"{__doc__}\n")
             return 2
@@ -170,6 +178,27 @@ def apt_install(packages: list[str], why: str) -> None:
     subprocess.run(["apt-get", "update", "-qq"], check=False, env=environment, stdin=subprocess.DEVNULL)
     command = ["apt-get", "install", "-y", "-qq", "--no-install-recommends", *packages]
     subprocess.run(command, check=True, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+
+
+def replace_uplot(version: str) -> int:
+    """Replace the files of the chart library by those of a release, and the note of its version and digests."""
+    note = json.loads((UPLOT / "uplot.json").read_text())
+    with tempfile.TemporaryDirectory() as folder:
+        command = ["npm", "pack", "--silent", f"uplot@{version}"]
+        packed = subprocess.run(
+            command, check=True, cwd=folder, capture_output=True, text=True
+        ).stdout.split()[-1]
+        with tarfile.open(Path(folder, packed)) as archive:
+            for name, one in note["files"].items():
+                member = archive.extractfile(one["from"])
+                assert member is not None, one["from"]
+                content = member.read()
+                (UPLOT / name).write_bytes(content)
+                one["sha256"] = hashlib.sha256(content).hexdigest()
+    note |= {"version": version, "release": f"https://github.com/leeoniya/uPlot/releases/tag/{version}"}
+    (UPLOT / "uplot.json").write_text(json.dumps(note, indent=2) + "\n")
+    sys.stdout.write("now: python3 dev.py test tests/integration/looking/test_report_page.py\n")
+    return 0
 
 
 def build_documents() -> int:

@@ -69,7 +69,8 @@ class ControllerLink:
         self._outbox: list[FromAgent] = []
         self._session = ""
         self._session_number = 0
-        self._incarnation = 0
+        self._incarnation = config.controller_incarnation
+        self._controller_pid = config.controller_pid
         self._is_welcome = False
         self._is_given_up = False
         self._heartbeat_s = 2.0
@@ -245,6 +246,14 @@ class ControllerLink:
 
     # ------------------------------------------------------------------ sessions
 
+    def as_session(self, config: AgentConfig) -> AgentConfig:
+        """Return the configuration with what this session has: for an agent that takes the place of this one."""
+        public, secret = (key.decode() for key in self._keys)
+        return msgspec.structs.replace(
+            config, must_enrol=False, public_key=public, secret_key=secret, nonce_path=None,
+            controller_incarnation=self._incarnation, controller_pid=self._controller_pid,
+        )  # fmt: skip
+
     def redial(self, now: float) -> None:
         """Say hello to the controller that has taken over, or is about to: it knows nothing of the session."""
         with self._lock:
@@ -322,6 +331,7 @@ class ControllerLink:
         self._used_endpoint = dialled.endpoint
         if welcome.controller_pid is not None:
             self.on_controller(welcome.controller_pid)
+            self._controller_pid = self._controller_pid and welcome.controller_pid  # None: on another machine
         self._connections.keep(dialled, self._keys)
         self._has_new_session = True
 

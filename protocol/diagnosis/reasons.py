@@ -68,6 +68,9 @@ MEANINGS: tuple[Meaning, ...] = (
     Meaning("gpu_lost", "run", "a GPU that it used was lost, or had an error that only a reset repairs"),
     Meaning("node_lost", "run", "its node's agent is silent or gone"),
     Meaning(
+        "agent_died", "run", "its node's agent died, its processes with it, and another one was started there"
+    ),
+    Meaning(
         "time_limit", "run", "the time limit of the workflow or the Slurm job was reached", may_retry=False
     ),
     Meaning("preempted", "run", "Slurm took the nodes for another job", may_retry=False),

@@ -44,6 +44,12 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True):
     """The user has named the network: programs that would choose one themselves get its name."""
     simulated_gpus: int = 0
     orphan_grace_s: float = 10.0
+    restarts: int = 0
+    """How often within ten minutes the guardian may start another agent when one was killed."""
+    follows: str = ""
+    """How the agent before on this node ended, as "was killed by SIGKILL": this one takes its place. Empty for the first."""
+    controller_incarnation: int = 0
+    """The newest controller that the agent before has obeyed: an older one is refused."""
     log_level: str = "warning"
     controller_pid: int | None = None
     """The pid of a controller on the same machine that has started the guardian, else None.

@@ -8,6 +8,7 @@ from protocol.messages.base import Message, _snake
 from protocol.messages.inspection import MeshTarget
 from protocol.messages.monitor import MonitorOrders
 from protocol.messages.rank_spec import PortBlock, RankSpec
+from protocol.messages.telemetry import TelemetryOrders
 from protocol.messages.uploads import FileUpload, StorageTarget
 
 
@@ -32,6 +33,8 @@ class Welcome(ToAgentMessage, frozen=True, kw_only=True):
     """(name, value): the agent masks these values in what tasks print, before it reaches a log."""
     monitoring: MonitorOrders | None = None
     """What is measured on the node; the agent decides when from the tasks that it runs."""
+    telemetry: TelemetryOrders | None = None
+    """How tasks and GPUs are measured; None for not at all."""
     controller_pid: int | None = None
     """The controller's process: an agent on its machine watches it."""
 
@@ -168,6 +171,12 @@ class SamplesStored(ToAgentMessage, frozen=True, kw_only=True):
     number: int
 
 
+class MeasuresTaken(ToAgentMessage, frozen=True, kw_only=True):
+    """The controller has taken the `Measured` of this number; more may be sent."""
+
+    number: int
+
+
 class Leave(ToAgentMessage, frozen=True, kw_only=True):
     """The run is over: end all processes, flush, and exit. The last order an agent gets."""
 
@@ -190,6 +199,7 @@ ToAgent = (
     | LogMatched
     | Inspect
     | SamplesStored
+    | MeasuresTaken
     | Leave
 )
 

@@ -9,6 +9,7 @@ from typing import assert_never
 
 from protocol.ids import ProbeKind, RankId
 from protocol.messages.facts import (
+    Ending,
     Goodbye,
     LiveRank,
     ProbeTriggered,
@@ -24,6 +25,7 @@ from protocol.messages.orders import (
     Lease,
     Leave,
     LogMatched,
+    MeasuresTaken,
     Refused,
     Reintroduce,
     Release,
@@ -41,16 +43,13 @@ from sflow_agent.core.commands import (
     Exit,
     FinishLogs,
     ForgetRank,
-    InspectNode,
-    LearnMonitors,
-    LearnSecrets,
-    LearnSignatures,
-    NoteStored,
     Report,
     StartProcess,
     TakeBackPorts,
     UnwatchLog,
     WatchLog,
+    aside,
+    learnt,
 )
 from sflow_agent.core.events import (
     AgentEvent,
@@ -127,7 +126,7 @@ class AgentCore:
             case UploadProgressed() | UploadEnded():
                 self._out += self._uploads.take(event)
             case EndRequested(reason=reason, grace_s=grace_s):
-                self._begin_end(reason, grace_s, EXIT_ORPHANED, now)
+                self._end_unasked(reason, grace_s, now)
             case TerminationSeen():
                 self._on_terminated(now)
             case FactsAcknowledged():
@@ -196,10 +195,8 @@ class AgentCore:
                 self._out += self._uploads.order(message, is_ending=self._ending is not None)
             case Watch() | Unwatch() | LogMatched():
                 self._on_log_order(message, now)
-            case Inspect() | SamplesStored():
-                self._out.append(
-                    InspectNode(message) if isinstance(message, Inspect) else NoteStored(message.number)
-                )
+            case Inspect() | SamplesStored() | MeasuresTaken():
+                self._out.append(aside(message))
             case Leave(grace_s=grace_s):
                 self._begin_end("the run is over", grace_s, EXIT_OK, now)
             case Refused(reason=reason):
@@ -223,7 +220,7 @@ class AgentCore:
             self._update(self.ranks[rank], self.ranks[rank].stop_politely(order, now))
 
     def _on_welcome(self, order: Welcome, now: float) -> None:
-        self._out += _learnt(order)
+        self._out += learnt(order)
         for rank in order.kill:
             if rank in self._open:
                 self._update(self.ranks[rank], self.ranks[rank].end(0.0, now))
@@ -366,7 +363,12 @@ class AgentCore:
         if self._is_in_job and self._ending is None:
             self._out.append(Report(Terminated()))
         else:
-            self._begin_end("SIGTERM received", ORPHAN_GRACE_S, EXIT_ORPHANED, now)
+            self._end_unasked("SIGTERM received", ORPHAN_GRACE_S, now)
+
+    def _end_unasked(self, reason: str, grace_s: float, now: float) -> None:
+        if self._ending is None:
+            self._out.append(Report(Ending(reason=reason)))
+        self._begin_end(reason, grace_s, EXIT_ORPHANED, now)
 
     def _begin_end(self, reason: str, grace_s: float, status: int, now: float) -> None:
         if self._ending is None:
@@ -388,13 +390,3 @@ class AgentCore:
     def _say_goodbye(self) -> None:
         if self._logs_by is not None:
             self._out += (Report(Goodbye(survivors=tuple(self._survivors))), Exit(self._exit_status))
-
-
-def _learnt(order: Welcome) -> list[AgentCommand]:
-    """Return what the agent learns once, with its first session; later ones repeat it."""
-    learnt: list[AgentCommand] = [LearnSecrets(order.secrets)] if order.secrets else []
-    if order.signatures:
-        learnt.append(LearnSignatures(order.signatures))
-    if order.monitoring is not None:
-        learnt.append(LearnMonitors(order.monitoring))
-    return learnt

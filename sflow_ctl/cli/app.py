@@ -30,6 +30,7 @@ _COMMANDS = {
     "wait": ("sflow_ctl.cli.looking.wait", "wait", "Wait for a run or tasks, and exit as they did."),
     "events": ("sflow_ctl.cli.looking.events", "events", "Print what has happened in a run, or follow it."),
     "explain": ("sflow_ctl.cli.looking.explain", "explain_", "Say why tasks wait, and why they ended."),
+    "report": ("sflow_ctl.cli.looking.report", "report", "Make one HTML file about a run, or about two."),
     "clean": ("sflow_ctl.cli.looking.clean", "clean", "Delete runs that have ended."),
     "bundle": ("sflow_ctl.cli.looking.bundle", "bundle", "Pack a run for a bug report."),
     "doctor": (

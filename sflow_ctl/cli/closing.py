@@ -59,6 +59,8 @@ def print_end(end: RunEnd) -> None:
         )
     gone = "" if end.directory.exists() else " (deleted)"
     print_line(f"  Output folder: {display_path(end.directory)}{gone}")
+    if (end.directory / layout.REPORT).is_file():
+        print_line(f"  Report: {display_path(end.directory / layout.REPORT)}")
     if end.state.plan.monitors:
         from sflow_ctl.runtime.monitor.files import OVERVIEW  # most runs have no monitor
 

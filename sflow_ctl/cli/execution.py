@@ -123,8 +123,8 @@ def continue_run(death: "Death") -> int:
 def _terminal(plan: "Plan", is_quiet: bool, consoles: list[Console]) -> Terminal:
     """Return what shows a run to the person who started it; its console is added to `consoles`."""
 
-    def open_console(directory: Path) -> Console:
-        console = Console(plan, directory, is_quiet=is_quiet)
+    def open_console(_directory: Path) -> Console:
+        console = Console(plan, is_quiet=is_quiet)
         console.start()
         consoles.append(console)
         return console

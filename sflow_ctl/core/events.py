@@ -119,6 +119,13 @@ class RecordUnwritable(Event, frozen=True, kw_only=True, tag="record_unwritable"
     """What kept it from being written, and on which file system."""
 
 
+class Suspended(Event, frozen=True, kw_only=True, tag="suspended"):
+    """The controller did not run, nor, as far as it knows, did the tasks: `scontrol suspend`, a paused machine, Ctrl-Z."""
+
+    seconds: float
+    """For how long; no limit of the run counts that."""
+
+
 class WakeUp(Event, frozen=True, kw_only=True, tag="wake_up"):
     """The time that `next_wakeup` named has come."""
 
@@ -135,5 +142,6 @@ SchedulerEvent = (
     | OutputsCollected
     | JobEndKnown
     | RecordUnwritable
+    | Suspended
     | WakeUp
 )

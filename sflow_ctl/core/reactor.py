@@ -3,6 +3,7 @@
 from typing import assert_never
 
 from protocol.messages.facts import (
+    Ending,
     FromAgent,
     Goodbye,
     GpuLost,
@@ -11,6 +12,7 @@ from protocol.messages.facts import (
     LaunchFailed,
     Leased,
     LogSearch,
+    Measured,
     NodeDescribed,
     Notice,
     ProbeTriggered,
@@ -31,7 +33,7 @@ from sflow_ctl.core.actions.dispatch import fail_if_kept_out, on_leased, start_q
 from sflow_ctl.core.actions.exit_gate import on_exited, on_log_overdue, on_server_heard
 from sflow_ctl.core.actions.gpu_losses import on_gpu_lost
 from sflow_ctl.core.actions.job_time import on_job_end_near, on_job_ending
-from sflow_ctl.core.actions.reconciliation import accept_agent, on_agent_lost, reconcile_node
+from sflow_ctl.core.actions.reconciliation import accept_agent, on_agent_ending, on_agent_lost, reconcile_node
 from sflow_ctl.core.actions.shutdown import (
     advance,
     end_branch,
@@ -124,11 +126,8 @@ def on_message(run: Run, out: Effects, node: int, message: FromAgent, now: float
             uploads.on_fact(run, out, node, message, now)
         case RankIdle() | GpuLost():
             _on_trouble(run, out, node, message, now)
-        case Goodbye(survivors=survivors):
-            run.survivors.extend(survivors)
-            if run.phase is RunPhase.LEAVING:
-                run.shutdown.leaving.discard(node)
-                run.nodes[node].is_up = False
+        case Ending() | Goodbye():
+            _on_leaving(run, out, node, message, now)
         case (
             NodeDescribed()
             | Inspected()
@@ -136,12 +135,23 @@ def on_message(run: Run, out: Effects, node: int, message: FromAgent, now: float
             | Notice()
             | Hello()
             | Sampled()
+            | Measured()
             | SideCommandEnded()
             | Terminated()
         ):
             pass  # for the shell and for people; hellos arrive as AgentJoined, terminations as JobEnding
         case _:
             assert_never(message)
+
+
+def _on_leaving(run: Run, out: Effects, node: int, message: Ending | Goodbye, now: float) -> None:
+    if isinstance(message, Ending):
+        on_agent_ending(run, out, node, message.reason, now)
+        return
+    run.survivors.extend(message.survivors)
+    if run.phase is RunPhase.LEAVING:
+        run.shutdown.leaving.discard(node)
+        run.nodes[node].is_up = False
 
 
 def on_stop_requested(run: Run, out: Effects, event: StopRequested, now: float) -> None:

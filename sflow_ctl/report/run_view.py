@@ -9,6 +9,7 @@ from typing import Literal
 
 from msgspec import Struct, field
 
+from protocol.messages.telemetry import RankUse
 from protocol.messages.uploads import UploadOutcome
 from sflow_ctl.core.states import LIVE, TERMINAL, Reason, TaskState, Transition, is_again
 from sflow_ctl.plan.model import Plan
@@ -30,6 +31,8 @@ class TaskRecord(Struct, omit_defaults=True):
     signal: int | None = None
     runtime_s: float | None = None
     """Run time of the last attempt that has ended."""
+    use: RankUse | None = None
+    """What that attempt has used."""
     reason: Reason | None = None
     started_wall_ns: int | None = None
     """When the current attempt began to run."""
@@ -65,13 +68,14 @@ class RunView(Struct):
         record.gpus = transition.gpus or record.gpus
         if transition.new is TaskState.STARTING:
             record.exit_code = record.signal = record.runtime_s = record.pid = record.uploaded = None
+            record.use = None
             record.started_wall_ns = wall_ns
         elif transition.new is TaskState.RUNNING:
             record.pid = transition.pid
             record.started_wall_ns = wall_ns
         if transition.new in TERMINAL or transition.is_again:
             record.exit_code, record.signal = transition.exit_code, transition.signal
-            record.runtime_s = transition.runtime_s
+            record.runtime_s, record.use = transition.runtime_s, transition.use
         if transition.is_again and transition.reason.after == "node_lost" and transition.node is not None:
             record.moved_from[transition.attempt] = transition.node
 

@@ -156,7 +156,7 @@ def _row(
     return (
         record.name,
         shown_state(record, plan, task)[0],
-        "" if _is_stopped(record, plan, task) else _reason_word(record),
+        "" if is_stopped_service(record, plan, task) else _reason_word(record),
         str(record.attempts) if record.attempts else "-",
         exit_text(record.exit_code, record.signal),
         "-" if seconds is None else duration_text(seconds),
@@ -167,7 +167,7 @@ def _row(
 def shown_state(record: TaskRecord, plan: Plan, task: PlannedTask | None) -> tuple[str, Colour | None]:
     """Return the word for a task's state, and its colour."""
     word = "uploading" if record.uploads else record.state.value
-    return "stopped" if _is_stopped(record, plan, task) else word, _COLOUR_OF.get(record.state)
+    return "stopped" if is_stopped_service(record, plan, task) else word, _COLOUR_OF.get(record.state)
 
 
 def place(record: TaskRecord, plan: Plan, nodes: int) -> tuple[str, str]:
@@ -177,7 +177,7 @@ def place(record: TaskRecord, plan: Plan, nodes: int) -> tuple[str, str]:
     return counted(nodes, "node"), str(len(record.gpus) * nodes) if record.gpus else "-"
 
 
-def _is_stopped(record: TaskRecord, plan: Plan, task: PlannedTask | None) -> bool:
+def is_stopped_service(record: TaskRecord, plan: Plan, task: PlannedTask | None) -> bool:
     """Return True for a service whose stop was its normal end: nothing needed it any more, or the run stays up until then."""
     word = record.reason.word if record.reason is not None else ""
     if plan.keep_alive and task is not None and task.is_service:

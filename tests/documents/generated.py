@@ -27,6 +27,26 @@ from sflow_ctl.core.states import FirstCause, Reason, TaskState, Transition
 from sflow_ctl.report.looking.cleaning import CleanReport, Removal
 from sflow_ctl.report.looking.explanation import Because, Explanation
 from sflow_ctl.report.looking.run_list import JobEntry, RunEntry, RunList
+from sflow_ctl.report.run_report.model import (
+    AttemptReport,
+    CauseReport,
+    ConfigurationChange,
+    GroupReport,
+    PathStep,
+    Plot,
+    PlotSeries,
+    ReportedNode,
+    ResultsReport,
+    RunComparison,
+    RunHead,
+    RunReport,
+    TaskComparison,
+    TaskReport,
+    UsageReport,
+    UsageSeries,
+    ValueComparison,
+    ValueSpread,
+)
 from sflow_ctl.report.summary import Summary, TaskSummary
 from sflow_ctl.runtime.journal.entry import Begin, Entry
 from tests.documents.blocks import ROOT
@@ -294,4 +314,44 @@ def json_page() -> str:
     return "\n".join(lines)
 
 
-FILE_PAGES = {"summary.md": summary_page, "events.md": events_page, "json.md": json_page}
+REPORT_PARTS: tuple[type[msgspec.Struct], ...] = (
+    RunHead, CauseReport, TaskReport, AttemptReport, PathStep, GroupReport, ValueSpread, ReportedNode, UsageReport,
+    UsageSeries, ResultsReport, Plot, PlotSeries,
+)  # fmt: skip
+COMPARISON_PARTS: tuple[type[msgspec.Struct], ...] = (
+    RunComparison,
+    ConfigurationChange,
+    TaskComparison,
+    ValueComparison,
+)
+
+
+def report_page() -> str:
+    """Return `docs/reference/report.md`."""
+    lines = [
+        "# `report.json`",
+        "",
+        "Generated from the types; do not edit. What `report.html` shows, for programs: written with it when a run ends, and by",
+        "`sflow-ctl report RUN --json` at any time. `version` grows when a field changes its meaning; fields may be added",
+        "without. Times are seconds after `began_wall_ns`. Values of secrets are masked. Fields of tasks and attempts that have",
+        "their default (nothing, false, empty) are left out.",
+        "",
+        "## The report",
+        "",
+        *struct_table(RunReport),
+        "",
+    ]
+    for kind in REPORT_PARTS:
+        lines += [f"### `{kind.__name__}`", "", *struct_table(kind), ""]
+    lines += ["## Two runs", ""]
+    for kind in COMPARISON_PARTS:
+        lines += [f"### `{kind.__name__}`", "", *struct_table(kind), ""]
+    return "\n".join(lines)
+
+
+FILE_PAGES = {
+    "summary.md": summary_page,
+    "events.md": events_page,
+    "json.md": json_page,
+    "report.md": report_page,
+}

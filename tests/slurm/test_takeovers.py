@@ -1,6 +1,7 @@
 """A controller is killed in its job: its supervisor in the batch step starts another one, and agents on all nodes stay."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -41,3 +42,35 @@ def test_a_job_does_not_notice_that_its_controller_was_killed(cluster: Cluster) 
     assert [(one.signal, one.tasks, one.missing) for one in whole.takeovers] == [("SIGKILL", 1, ())]
     assert json.loads((run / ".sflow/run.json").read_text())["incarnation"] == 2
     wait_until(lambda: not ours_left(cluster), "nothing is left", 30)
+
+
+def test_an_agent_that_is_killed_in_a_job_is_started_again_on_its_node(cluster: Cluster) -> None:
+    """By its guardian, in the same job step; the task runs again there."""
+    go = cluster.shared / "go"
+    go.unlink(missing_ok=True)
+    script = f"echo $SLURMD_NODENAME $SFLOW_ATTEMPT; until [ -e {go} ]; do sleep 0.1; done; echo done"
+    where = "replicas: {count: 2}, resources: {nodes: {count: 1}}"
+    tasks = f"    - {{name: t, retries: 1, {where}, script: ['{script}']}}\n"
+    number = submit(cluster, tasks, nodes=2)
+    run = cluster.shared / "out" / "run"
+    logs = {name: run / name / f"{name}.log" for name in ("t_0", "t_1")}
+    wait_until(lambda: all(log.exists() and log.stat().st_size for log in logs.values()), "both run", 60)
+    host = cluster.job(number).batch_host
+    name, node = next(
+        (name, words[0]) for name, log in logs.items() if (words := log.read_text().split())[0] != host
+    )
+    agents = [one for one in cluster.processes_in_node(node) if "sflow_agent" in one.command]
+    max(agents, key=lambda one: (one.started, one.pid)).kill()
+    wait_until(lambda: log_says(logs[name], f"{node} 2"), "the task runs again on its node", 30)
+    go.touch()
+    job = cluster.wait_job(number, within_s=60)
+    go.unlink()
+    assert job.state == "COMPLETED", cluster.output(number)
+    whole = read_summary((run / ".sflow/summary.json").read_bytes())
+    assert [(one.node, one.ended) for one in whole.agent_restarts] == [(node, "was killed by SIGKILL")]
+    assert {task.name: task.attempts for task in whole.tasks} == {"t_0": 1, "t_1": 1} | {name: 2}
+    wait_until(lambda: not ours_left(cluster), "nothing is left", 30)
+
+
+def log_says(log: Path, text: str) -> bool:
+    return log.exists() and text in log.read_text()

@@ -147,7 +147,7 @@ def test_a_wheel_holds_every_folder() -> None:
 
 TERMINAL_WRITERS = {
     "sflow_ctl/cli/terminal/lines.py": "the one way for lines, tables, errors and documents",
-    "sflow_ctl/cli/terminal/console.py": "the console's thread: bytes that `line_prefix.py` and `printable` have made",
+    "sflow_ctl/cli/terminal/stream.py": "the console's thread: bytes that `line_prefix.py` and `printable` have made",
     "sflow_ctl/cli/commands/logs.py": "bytes that `line_prefix.py` has made; of one task to a pipe, or with --raw, its log",
     "sflow_ctl/cli/app.py": "`--version`: our own text",
     "sflow_ctl/cli/reference.py": "the reference of the command line, for the documents: our own text",

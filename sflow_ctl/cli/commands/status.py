@@ -17,7 +17,7 @@ from sflow_ctl.cli.terminal.lines import json_line, print_json, print_line
 from sflow_ctl.cli.terminal.tables import print_table
 from sflow_ctl.core.states import Outcome
 from sflow_ctl.report.cause import next_lines, resume_commands
-from sflow_ctl.report.resumed import takeover_text
+from sflow_ctl.report.resumed import agent_restart_text, takeover_text
 from sflow_ctl.report.run_view import RunView
 from sflow_ctl.report.summary import Summary, TaskSummary, task_summaries, view_of
 from sflow_ctl.report.tables import ended_table, shown_tasks, status_table
@@ -123,6 +123,8 @@ def _print_for_people(reader: RunReader, ended: Summary | None, *, is_live: bool
     print_line(f"{state_text(reader, ended)} ({source})")
     for takeover in reader.takeovers if ended is None else ended.takeovers:
         print_line(takeover_text(takeover))
+    for restart in () if ended is None else ended.agent_restarts:
+        print_line(agent_restart_text(restart))
     for problem in reader.journal.problems():
         print_line(f"warning: {problem}")
     if not _is_completed(ended):

@@ -62,14 +62,28 @@ _AGENT_OPTIONS = section(
         "Default: 10 s, in a Slurm job 60 s.",
     ),
     click.option(
+        "--agent-restarts",
+        type=click.IntRange(0, 100),
+        metavar="N",
+        help="Start a killed agent again on its node so often within 10 minutes; 0: the node is lost. Default: 3.",
+    ),
+    click.option(
         "--container-engine",
         type=click.Choice(ENGINES),
         help="Engine of container operators that do not name one. Default: auto.",
     ),
 )
+_REPORT_OPTION = section(
+    "Output",
+    click.option(
+        "--report/--no-report",
+        default=None,
+        help="Write report.html into the run directory at the end. Default: yes.",
+    ),
+)
 NAMES = (
     *("partition", "account", "qos", "reservation", "launch_flags", "interface", "container_engine"),
-    *("log_spool", "join_within", "headroom", "lost_after", "orphan_grace"),
+    *("log_spool", "join_within", "headroom", "lost_after", "orphan_grace", "agent_restarts", "report"),
 )
 """Settings that options override, besides `output_dir`."""
 
@@ -80,8 +94,8 @@ def job_setting_options(command: F) -> F:
 
 
 def run_setting_options(command: F) -> F:
-    """Add the options about agents and about running inside a Slurm job."""
-    return _AGENT_OPTIONS(_JOB_RUN_OPTIONS(command))
+    """Add the options about agents, about running inside a Slurm job, and about the report."""
+    return _AGENT_OPTIONS(_JOB_RUN_OPTIONS(_REPORT_OPTION(command)))
 
 
 def cli_settings(options: dict[str, Any], output_dir: Path | None) -> dict[str, Any]:

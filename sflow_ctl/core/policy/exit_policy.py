@@ -203,7 +203,7 @@ def cause_text(task: Task, end: AttemptVerdict) -> str:
             return f"task {name} did not fulfil its success conditions: {end.reason.text}"
         case "upload":
             return f"task {name} has completed, and its upload failed: {end.reason.text}"
-        case "node_lost":
+        case "node_lost" | "agent_died":
             return f"task {name}: {end.reason.text}"
         case "timeout" | "not_ready" | "hang":
             return f"task {name} {end.reason.text}"

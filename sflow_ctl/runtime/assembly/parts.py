@@ -13,7 +13,7 @@ from protocol.ids import RankId
 from sflow_ctl.core.scheduler import Scheduler
 from sflow_ctl.format.expressions.templates import EVALUATOR
 from sflow_ctl.plan.log_paths import log_path, rank_log_path
-from sflow_ctl.plan.monitors import monitor_orders
+from sflow_ctl.plan.monitors import monitor_orders, telemetry_orders
 from sflow_ctl.plan.secrets import SECRETS
 from sflow_ctl.report.run_view import RunView
 from sflow_ctl.runtime.fleet.fleet import Fleet
@@ -185,6 +185,9 @@ def make_controller(
     fleet.link.signatures = plan.signatures
     fleet.link.secrets = SECRETS.values() if plan.secrets else ()
     fleet.link.monitoring = monitor_orders(plan.monitors, plan.tasks) if plan.monitors else None
+    telemetry = planned.settings.telemetry
+    if telemetry is not None:
+        fleet.link.telemetry = telemetry_orders(plan.windows, plan.tasks, telemetry.every_s, len(plan.nodes))
     state = record.state or RunView(plan)
     earlier = None if planned.earlier is None else planned.earlier.timeline
     controller = Controller(
@@ -201,6 +204,7 @@ def make_controller(
         summary=SummaryWriter(record.directory.path, record.facts, state, earlier),
         job_clock=shell.job_clock,
         monitor=shell.monitor,
+        openmetrics=None if telemetry is None else telemetry.openmetrics,
         hand_over=hand_over,
     )
     if record.prior:

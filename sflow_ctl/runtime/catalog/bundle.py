@@ -5,7 +5,6 @@ From the files as they are: a run that cannot be read is what a report is about,
 
 import io
 import os
-import re
 import tarfile
 import time
 from collections import deque
@@ -18,6 +17,7 @@ from protocol.errors import FleetError
 from sflow_ctl.plan.log_paths import log_path
 from sflow_ctl.plan.model import Plan
 from sflow_ctl.plan.secrets import SECRETS
+from sflow_ctl.runtime.files.likely_secrets import is_name_of_secret, masked_by_form
 from sflow_ctl.runtime.journal.reader import lines_of
 from sflow_ctl.runtime.record import layout
 from sflow_ctl.runtime.record.durable import read_regular
@@ -30,21 +30,6 @@ MAX_LOGS = 300
 PRIVATE = 0o600
 _LEFT_OUT = frozenset({layout.CONNECTION, layout.NONCE})
 """Keys, and what a process needs to show that it belongs to the run."""
-_SECRET = (
-    r"(?:token|secret|password|passwd|api[_-]?key|access[_-]?key(?:[_-]?id)?|credentials?|private[_-]?key)"
-)
-_SECRET_NAME = re.compile(rf"(?i){_SECRET}$")
-_NAMED = re.compile(
-    rf"(?i)([\w.-]*{_SECRET})\b"
-    r"(\\?[\"']?\s*[:=]\s*\\?[\"']?)([^\s\"',}\\]{4,})"
-)
-"""A name that says it is of a secret, and a value after it."""
-_BY_FORM = re.compile(
-    r"\b(?:hf_[A-Za-z0-9]{16,}|sk-[A-Za-z0-9_-]{16,}|gh[pousr]_[A-Za-z0-9]{20,}|AKIA[A-Z0-9]{16}|xox[abprs]-[\w-]{10,}"
-    r"|eyJ[\w-]{10,}\.[\w-]{10,}\.[\w-]{5,})"
-    r"|(?<=://)[^\s/:@\"']+:[^\s/@\"']+(?=@)|(?i:(?<=bearer ))[\w.~+/=-]{8,}"
-)
-"""Values that are known by their form: tokens of hubs and clouds, a password in a URL, a bearer's token."""
 
 
 def learn_secrets(plan: Plan) -> None:
@@ -54,15 +39,14 @@ def learn_secrets(plan: Plan) -> None:
         *{id(task.env): task.env for task in plan.tasks}.values(),
     ]
     for name, value in (one for table in tables for one in table.items()):
-        if _SECRET_NAME.search(name):
+        if is_name_of_secret(name):
             SECRETS.declare([name])
             SECRETS.learn(name, value)
 
 
 def without_secrets(text: str) -> str:
     """Return a text without values of declared secrets, and without what looks like one."""
-    masked = _NAMED.sub(r"\1\2***", SECRETS.mask.text(text))
-    return _BY_FORM.sub("***", masked)
+    return masked_by_form(SECRETS.mask.text(text))
 
 
 class Bundle(Struct):

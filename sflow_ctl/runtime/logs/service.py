@@ -110,7 +110,7 @@ class OutputService:
         self._last = {change.transition.task: change for change in prior}
         book = LogBook(run_directory, log_path_of, self._newest_attempt)
         self._viewers = ViewerHub(client_socket, self._last, book.to_view, self.counters)
-        self._searches = LogSearches(run_directory, self._report_matches)
+        self._searches = LogSearches(run_directory, self._report_matches, self.note)
         gangs = GangLogs(run_directory, gang_sizes, self.note, followed)
         feeds = [self._feed] if self._feed is not None else []
         self._consumers: list[LogConsumer] = [gangs, *feeds, self._viewers, self._searches]

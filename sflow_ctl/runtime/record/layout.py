@@ -17,11 +17,15 @@ NODES = f"{OURS}/nodes.json"
 SUMMARY = f"{OURS}/summary.json"
 RESULTS = f"{OURS}/results.csv"
 WINDOWS = f"{OURS}/monitor_windows.jsonl"
+TELEMETRY = f"{OURS}/telemetry"
 CONNECTION = f"{OURS}/connection.json"
 CLAIM = f"{OURS}/controller.lock"
 NONCE = f"{OURS}/nonce"
+REPORT_JSON = f"{OURS}/report.json"
 RUN_LOG, SUMMARY_LOG = "sflow.log", "sflow_summary.log"
 """Beside the tasks' directories, as in sflow."""
+REPORT = "report.html"
+"""For people, so it is beside them as well."""
 
 
 def earlier_summary(incarnation: int) -> str:

@@ -28,6 +28,12 @@ _EXPRESSIONS = (
     "sflow_ctl.format.expressions.engine",
     "sflow_ctl.format.expressions.templates",
 )
+_REPORT = (
+    "sflow_ctl.report.run_report.building",
+    "sflow_ctl.report.page.document",
+    "sflow_ctl.runtime.reporting.reading",
+    "sflow_ctl.runtime.reporting.writing",
+)
 _MONITORS = ("sflow_ctl.runtime.monitor.reports",)
 _JOB = ("sflow_ctl.runtime.slurm.allocation", "sflow_ctl.runtime.slurm.job_clock")
 
@@ -36,7 +42,7 @@ class Preload:
     """The modules that are still to be imported."""
 
     def __init__(self, plan: Plan) -> None:
-        names = list(_ALWAYS)
+        names = [*_ALWAYS, *_REPORT]
         if any(task.has_values for task in plan.tasks):
             names += [*_OUTPUTS, *_EXPRESSIONS]  # later tasks may use the values
         if plan.monitors:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 from msgspec.structs import replace
 
+from sflow_ctl.core.commands import FinishRun
 from sflow_ctl.plan.model import Plan
 from sflow_ctl.planner.context import UNKNOWN_ADDRESS
 from sflow_ctl.runtime.assembly.parts import (
@@ -166,6 +167,7 @@ def carry_out(
         shell = Shell(record, output, journal, log, clock, monitor)
         hand_over = partial(hand_over_run, planned, options, fleet, record)
         controller = make_controller(planned, fleet, shell, scheduler, hand_over)
+        ends.callback(controller.standstill.end)
         gc.freeze()  # the plan lives as long as the run: no garbage collection need scan it
         output.start()
         if record.claim is not None:
@@ -188,27 +190,47 @@ def carry_out(
             finish = controller.run(fleet.early)
             if controller.takeover is not None:
                 controller.takeover.record(time.monotonic())
-        end = conclude(
-            finish,
-            directory=directory,
-            facts=record.facts,
-            state=controller.state,
-            outputs=controller.outputs.values,
-            output_problems=controller.outputs.problems,
-            refused={**fleet.link.refused(), **{kind: n for kind, n in output.counters.items() if n}},
-            job_ids=[job.allocation.job_id for job in planned.jobs],
-            resumed=record.resumed,
-            record_error=controller.record_keeper.error,
-            takeovers=() if controller.takeover is None else controller.takeover.all,
-        )
+        end = _concluded(finish, planned, fleet, record, controller, output)
         controller.summary.finish(end.summary)
         if monitor is not None:
             _report(monitor, planned, directory.path, log, signals)
+        if planned.settings.report and not signals.is_hurried:
+            from sflow_ctl.runtime.reporting.writing import (
+                write_at_end,
+            )  # preloaded, unless the run was short
+
+            write_at_end(end, record.facts, log)
         if planned.plan.upload_all is not None:
             end = _with_archive(planned.plan, end, fleet, shell, controller, signals, terminal)
         log.info(f"run {end.summary.outcome}: exit status {int(end.status)}")
         end_succession()
     return end
+
+
+def _concluded(
+    finish: FinishRun,
+    planned: PlannedRun,
+    fleet: Fleet,
+    record: Record,
+    controller: Controller,
+    output: OutputService,
+) -> RunEnd:
+    """Write how the run ended, and return it."""
+    return conclude(
+        finish,
+        directory=record.directory,
+        facts=record.facts,
+        state=controller.state,
+        outputs=controller.outputs.values,
+        output_problems=controller.outputs.problems,
+        refused={**fleet.link.refused(), **{kind: n for kind, n in output.counters.items() if n}},
+        job_ids=[job.allocation.job_id for job in planned.jobs],
+        resumed=record.resumed,
+        record_error=controller.record_keeper.error,
+        takeovers=() if controller.takeover is None else controller.takeover.all,
+        agent_restarts=controller.nodes.agent_restarts(),
+        windows=controller.measures.close(),
+    )
 
 
 def _report(

@@ -24,7 +24,7 @@ def resume_shell(
 ) -> None:
     """Give the parts of a controller what those of the killed one knew."""
     nodes.is_taken_over = True
-    for hello in left.known.hellos.values():
+    for hello in (*left.known.restarted, *left.known.hellos.values()):
         nodes.joined(hello)
     outputs.values.update(left.known.values)
     outputs.problems.update(left.known.problems)

@@ -30,6 +30,8 @@ class ShellState(Struct):
 
     hellos: dict[int, Hello] = field(default_factory=dict)
     """The last one of each node."""
+    restarted: list[Hello] = field(default_factory=list)
+    """Those of agents that took the place of others."""
     clocks_ns: dict[int, int] = field(default_factory=dict)
     """How far the controller's clock is ahead of each node's."""
     exits: dict[RankId, tuple[int, RankExited]] = field(default_factory=dict)
@@ -110,6 +112,7 @@ def _events(
         match event:
             case AgentJoined(hello=hello, clock_ahead_ns=clock_ahead_ns):
                 known.hellos[hello.node] = hello
+                known.restarted += [hello] if hello.follows else []
                 known.clocks_ns[hello.node] = clock_ahead_ns
                 known.exits.update((one.rank, (hello.node, one)) for one in hello.exited)
             case MessageReceived(node=node, message=RankExited() as exited):

@@ -94,7 +94,7 @@ def _fleet(legacy: Inherited, incarnation: int) -> Fleet:
     link.admission.admit(heir.node_keys)
     link.admission.end_enrolment()
     local = LocalLauncher()
-    local.adopt(list(zip(heir.agents, legacy.agents, strict=True)))
+    local.adopt(list(zip(heir.agents, legacy.agents, strict=True)), heir.configs)
     launcher: AgentLauncher = local
     close: Callable[[], None] = lambda: None  # noqa: E731 - as a fleet of this machine has it
     if heir.steps:

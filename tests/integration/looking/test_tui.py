@@ -54,7 +54,7 @@ def view(
 
 
 async def until(pilot: Pilot[None], condition: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + PATIENCE_S
     while not condition():
         assert time.monotonic() < deadline, f"{what}\n{screen_text(pilot.app)}"
         await pilot.pause(0.05)
@@ -224,9 +224,10 @@ workflow:
 
 def test_a_flood_of_lines_is_bounded_and_scrolls(live: Run) -> None:
     async def act(app: RunApp, pilot: Pilot[None]) -> None:
+        await until(pilot, has(app, "log of srv", "loading"), "the log of the first task")
         log = app.query_one(LogView)
         for start in range(0, 3 * MAX_LINES, 1000):
-            log.add([LogLine("x", f"line {number}") for number in range(start, start + 1000)])
+            log.add([LogLine("srv", f"line {number}") for number in range(start, start + 1000)])
         await pilot.pause()
         assert MAX_LINES <= len(log.shown) <= MAX_LINES + 1000
         assert log.shown[-1].text == f"line {3 * MAX_LINES - 1}"
@@ -235,7 +236,7 @@ def test_a_flood_of_lines_is_bounded_and_scrolls(live: Run) -> None:
         await pilot.press("pageup")
         await pilot.pause()
         assert not log.is_following
-        log.add([LogLine("x", "new")])
+        log.add([LogLine("srv", "new")])
         await pilot.press("e")
         await until(pilot, has(app, "new"), "the end")
 

@@ -398,6 +398,8 @@ class Fleet:
                 | agent_commands.LearnSecrets()
                 | agent_commands.LearnMonitors()
                 | agent_commands.NoteStored()
+                | agent_commands.LearnTelemetry()
+                | agent_commands.NoteTaken()
             ):
                 pass  # what is simulated ends by itself
             case _:

@@ -3,6 +3,7 @@
 from typing import assert_never
 
 from protocol.messages.facts import (
+    Ending,
     FromAgent,
     Goodbye,
     LaunchFailed,
@@ -44,6 +45,7 @@ from sflow_ctl.core.events import (
     RecordUnwritable,
     SchedulerEvent,
     StopRequested,
+    Suspended,
     WakeUp,
 )
 
@@ -140,6 +142,8 @@ def event_line(event: SchedulerEvent) -> str:
             return f"job ends at {gone_at}"
         case RecordUnwritable(reason=reason):
             return f"record unwritable, {reason.word}"
+        case Suspended(seconds=seconds):
+            return f"suspended for {seconds:g} s"
         case WakeUp():
             return "wake up"
         case _:
@@ -169,6 +173,8 @@ def _fact(message: FromAgent) -> str:
             return f"{attempt} uploads {text}"
         case Uploaded(attempt=attempt, outcome=outcome):
             return f"uploaded {outcome.count} of {attempt}"
+        case Ending(reason=reason):
+            return f"ends by itself, {reason}"
         case Goodbye():
             return "goodbye"
         case _:

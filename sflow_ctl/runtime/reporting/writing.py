@@ -1,0 +1,77 @@
+"""Writes reports: `report.html` and `report.json` of a run that has ended, and pages for the `report` command.
+
+Called by `run/workflow.py` after the summary is written. A report that cannot be made changes nothing of how the run ended.
+"""
+
+import re
+from functools import cache
+from pathlib import Path
+
+import msgspec
+
+from sflow_ctl.report.page.document import Assets, run_page
+from sflow_ctl.report.run_report.model import RunComparison, RunReport
+from sflow_ctl.runtime.record import layout
+from sflow_ctl.runtime.record.directory import RunFacts
+from sflow_ctl.runtime.record.durable import write_for_now
+from sflow_ctl.runtime.record.run_log import RunLog
+from sflow_ctl.runtime.reporting.reading import report_at_end
+from sflow_ctl.runtime.run.ending import RunEnd
+from sflow_ctl.version import VERSION
+
+_HOME = Path(__file__).resolve().parents[2] / "report" / "page" / "assets"
+_LIBRARY_VERSION = re.compile(r"uPlot \(v([\w.-]+)\)")
+
+
+@cache
+def assets() -> Assets:
+    """Return the style, the script and the chart library that a page has inside. Raises: OSError."""
+    library = _text("uplot.js")
+    version = _LIBRARY_VERSION.search(library[:200])
+    return Assets(
+        style=_text("page.css"),
+        script=_text("page.js"),
+        library_style=_text("uplot.css"),
+        library=library,
+        version=VERSION,
+        library_version=version[1] if version is not None else "",
+    )
+
+
+def _text(name: str) -> str:
+    return (_HOME / name).read_text(encoding="utf-8")
+
+
+def page_of(report: RunReport) -> bytes:
+    """Return the page about a run. Raises: OSError."""
+    return run_page(report, assets()).encode(errors="replace")
+
+
+def comparison_page_of(whole: RunComparison) -> bytes:
+    """Return the page about two runs. Raises: OSError."""
+    from sflow_ctl.report.page.comparison import comparison_page  # the end of a run does not need it
+
+    return comparison_page(whole, assets()).encode(errors="replace")
+
+
+def write_report(target: Path, content: bytes) -> None:
+    """Write a report to any file: a new one, readable by its owner only, takes the place of an old one. Raises: OSError."""
+    if target.exists() and not target.is_file():  # a device, a pipe
+        target.write_bytes(content)
+    else:
+        write_for_now(target, content)
+
+
+def json_of(report: msgspec.Struct) -> bytes:
+    """Return a report as JSON, in one line."""
+    return msgspec.json.encode(report) + b"\n"
+
+
+def write_at_end(end: RunEnd, facts: RunFacts, log: RunLog) -> None:
+    """Write the report of a run whose summary is written; why that is not possible is in the run's log."""
+    try:
+        report = report_at_end(end.directory, facts, end.state, end.summary, end.outputs, facts.run_id)
+        write_for_now(end.directory / layout.REPORT_JSON, json_of(report))
+        write_for_now(end.directory / layout.REPORT, page_of(report))
+    except Exception as error:  # noqa: BLE001 - the run has its outcome, whatever is wrong with its report
+        log.warning(f"{layout.REPORT} could not be made: {type(error).__name__}: {error}")
