@@ -134,8 +134,8 @@ class RunApp(App[None]):
     # What is shown
 
     def _look(self) -> None:
-        if isinstance(self.screen, (Confirm, AskText, Help)):
-            return
+        if len(self.screen_stack) != 1 or not self.screen.query(LogView):
+            return  # a question is on top of it, or it is being taken down
         self.query_one(LogView).add(self.feed.take_lines())
         with self.feed.lock:
             self._draw_title()
@@ -168,7 +168,6 @@ class RunApp(App[None]):
             banner.set_class(self.feed.is_bad, "bad")
             banner.display = True
             if self.feed.cause_task:
-                self._choose(self.feed.cause_task)
                 self.query_one(TaskTable).choose(self.feed.cause_task)
 
     def _draw_view(self) -> None:

@@ -14,7 +14,6 @@ from protocol.errors import FleetError
 from protocol.ids import AttemptId, RankId
 from protocol.text.ansi import printable_line, text_without_escapes
 from sflow_ctl.cli.options.run_option import state_text, watch_run
-from sflow_ctl.cli.terminal.columns import display_path
 from sflow_ctl.core.states import TaskState, Transition
 from sflow_ctl.plan.model import Plan
 from sflow_ctl.plan.secrets import SECRETS
@@ -147,7 +146,7 @@ class Feed:
         """Return how the run ended, the first cause before all; empty while it runs."""
         if not self.is_over:
             return []
-        run = display_path(self._reader.directory)
+        run = self._reader.directory.name  # short, and known to all commands of this user
         if self.summary is None:
             return [self.text, *next_lines(resume_commands(run), "  next:  ")]
         if self.summary.cause is None:

@@ -33,23 +33,29 @@ class Rows(DataTable[Text]):
     def __init__(self, *, id: str) -> None:
         super().__init__(id=id, cursor_type="row", show_row_labels=False, cell_padding=1)
         self._drawn: dict[str, Cells] = {}
+        self._to_choose: str | None = None
         self._headings: tuple[str, ...] = ()
 
     def show(self, headings: Sequence[str], rows: Mapping[str, Cells]) -> None:
         """Show these rows; only cells that differ are drawn again while rows and columns stay the same."""
         if tuple(headings) != self._headings or list(rows) != list(self._drawn):
             self._rebuild(headings, rows)
-            return
+        else:
+            self._update(rows)
+        if self._to_choose in self._drawn:
+            self.move_cursor(row=list(self._drawn).index(self._to_choose))
+            self._to_choose = None
+
+    def choose(self, name: str) -> None:
+        """Put the cursor on a row, once it is there."""
+        self._to_choose = name
+
+    def _update(self, rows: Mapping[str, Cells]) -> None:
         for at, (name, cells) in enumerate(rows.items()):
             for column, (old, new) in enumerate(zip(self._drawn[name], cells, strict=True)):
                 if old != new:
                     self.update_cell_at(Coordinate(at, column), new, update_width=True)
         self._drawn = dict(rows)
-
-    def choose(self, name: str) -> None:
-        """Put the cursor on a row, if it is there."""
-        if name in self._drawn:
-            self.move_cursor(row=list(self._drawn).index(name))
 
     def _rebuild(self, headings: Sequence[str], rows: Mapping[str, Cells]) -> None:
         names = list(self._drawn)
@@ -62,8 +68,8 @@ class Rows(DataTable[Text]):
         for name, cells in rows.items():
             self.add_row(*cells, key=name)
         self._headings, self._drawn = tuple(headings), dict(rows)
-        if chosen is not None:
-            self.choose(chosen)
+        if chosen is not None and self._to_choose is None:
+            self._to_choose = chosen
 
 
 class TaskTable(Rows):

@@ -219,7 +219,7 @@ workflow:
         await until(pilot, has(app, "Environment", "TOKEN="), "the environment")
         assert "sesame" not in app.export_screenshot()
 
-    view(run, act, size=(100, 60))
+    view(run, act, size=(100, 120))
 
 
 def test_a_flood_of_lines_is_bounded_and_scrolls(live: Run) -> None:
@@ -234,8 +234,7 @@ def test_a_flood_of_lines_is_bounded_and_scrolls(live: Run) -> None:
         assert log.is_following
         log.focus()
         await pilot.press("pageup")
-        await pilot.pause()
-        assert not log.is_following
+        await until(pilot, lambda: not log.is_following, "scrolling back")
         log.add([LogLine("srv", "new")])
         await pilot.press("e")
         await until(pilot, has(app, "new"), "the end")
