@@ -84,13 +84,30 @@ class LogView(ScrollView, can_focus=True):
         self.is_following = True
         self.scroll_end(animate=False)
 
-    def watch_scroll_y(self, old: float, new: float) -> None:
-        """Follow again once the end is reached; leave off when it is scrolled up."""
-        super().watch_scroll_y(old, new)
-        if new >= self.max_scroll_y:
+    def watch_scroll_y(self, old_value: float, new_value: float) -> None:
+        """Follow again once the end is reached."""
+        super().watch_scroll_y(old_value, new_value)
+        if new_value >= self.max_scroll_y:
             self.is_following = True
-        elif new < old:
-            self.is_following = False
+
+    def action_scroll_up(self) -> None:
+        """Go up a line, and follow no longer."""
+        self.is_following = False
+        super().action_scroll_up()
+
+    def action_page_up(self) -> None:
+        """Go up a page, and follow no longer."""
+        self.is_following = False
+        super().action_page_up()
+
+    def action_scroll_home(self) -> None:
+        """Go to the first line, and follow no longer."""
+        self.is_following = False
+        super().action_scroll_home()
+
+    def on_mouse_scroll_up(self) -> None:
+        """Follow no longer when the wheel turns up."""
+        self.is_following = False
 
     def render_line(self, y: int) -> Strip:
         """Return one line of what is visible."""
@@ -133,5 +150,5 @@ class LogView(ScrollView, can_focus=True):
         self._widest = max(self._widest, *(len(line.text) + prefix for line in fresh), 0)
         self.virtual_size = Size(self._widest, len(self._shown))
         if self.is_following:
-            self.scroll_end(animate=False, immediate=True)
+            self.scroll_end(animate=False)
         self.refresh()
