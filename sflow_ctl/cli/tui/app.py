@@ -15,7 +15,7 @@ from textual.widgets import ContentSwitcher, DataTable, Footer, Static, TabbedCo
 
 from protocol.errors import FleetError
 from protocol.text.ansi import printable_line
-from sflow_ctl.cli.tui.dialogs import AskText, Confirm, Help
+from sflow_ctl.cli.tui.dialogs import AskText, Confirm, Help, LeaveOrStop, Leaving
 from sflow_ctl.cli.tui.feed import Feed
 from sflow_ctl.cli.tui.log_view import LogView
 from sflow_ctl.cli.tui.steering import Steering, Verb
@@ -42,18 +42,13 @@ e          to the end of the log, and follow it
 x  X       stop the task; stop the run
 r          restart the task
 k          send a signal to the task
-+          change the number of its replicas
 p          no new starts; again: go on
 
 ctrl+p     all commands        q  leave        ?  this text
 """
 
 
-_WITH_ARGUMENT: dict[str, tuple[str, str]] = {"signal": ("Signal for", "HUP"), "scale": ("Replicas of", "")}
-"""Verbs that need a word more: the question for it, and what is proposed."""
-
-
-class RunApp(App[None]):
+class RunApp(App[Leaving]):
     """One run on the whole screen. It stays open when the run has ended, until it is left."""
 
     CSS_PATH = "style.tcss"
@@ -72,7 +67,6 @@ class RunApp(App[None]):
         Binding("g", "filter_log", "Filter log", show=False),
         Binding("e", "follow", "Follow log", show=False),
         Binding("k", "steer('signal')", "Signal", show=False),
-        Binding("plus", "steer('scale')", "Scale", show=False),
         Binding("p", "pause", "Pause", show=False),
         Binding("X", "stop_run", "Stop run", show=False),
         *(Binding(str(number), f"show_view({number})", show=False) for number in range(1, 5)),
@@ -80,7 +74,7 @@ class RunApp(App[None]):
     ]
 
     def __init__(self, feed: Feed, directory: Path, steering: Steering, *, owns_run: bool = False) -> None:
-        """With `owns_run` the run ends when the view is left, after a question."""
+        """With `owns_run` the view has started the run: who leaves is asked what becomes of it."""
         super().__init__()
         self.feed = feed
         self.animation_level = "none"
@@ -150,6 +144,8 @@ class RunApp(App[None]):
         end = feed.summary
         elapsed = duration_text(end.duration_s) if end is not None else self._elapsed()
         word = end.outcome.value if end is not None else feed.liveness.value
+        if end is None and feed.state.paused_by:
+            word += ", paused"
         title = f"{self._directory.name}  {word} {elapsed}  {counts_text(feed.state)}"
         self.query_one("#title", Static).update(title)
 
@@ -293,16 +289,15 @@ class RunApp(App[None]):
         self.push_screen(Help(HELP))
 
     def action_leave(self) -> None:
-        """Leave; where the run belongs to this view, ask first whether it may be stopped."""
+        """Leave; where the run was started by this view, ask first what becomes of it."""
         if self._owns_run and not self.feed.is_over:
-            details = "Leaving stops the run in order: its tasks, then its finally tasks."
-            self.push_screen(Confirm("Stop the run and leave?", details), self._leave)
+            self.push_screen(LeaveOrStop(), self._leave)
         else:
-            self.exit()
+            self.exit("leave")
 
-    def _leave(self, is_sure: bool | None) -> None:
-        if is_sure:
-            self.exit()
+    def _leave(self, how: Leaving | None) -> None:
+        if how is not None:
+            self.exit(how)
 
     def action_stop_run(self) -> None:
         """Stop the whole run, after a question."""
@@ -310,27 +305,27 @@ class RunApp(App[None]):
 
     def action_pause(self) -> None:
         """Start no more tasks, or go on; after a question."""
-        self._confirm("Pause the run, or unpause it?", "No task is started while it is paused.", "pause", ())
+        if self.feed.state.paused_by:
+            self._confirm("Start tasks again?", f"Paused by {self.feed.state.paused_by}.", "unpause", ())
+        else:
+            self._confirm("Pause the run?", "What runs continues; no task is started.", "pause", ())
 
     def action_steer(self, verb: Verb) -> None:
         """Change the chosen tasks, after a question."""
         tasks = tuple(self._pinned) or (self._chosen,)
         if not tasks[0]:
             return
-        if verb in _WITH_ARGUMENT:
-            tasks = tasks if verb == "signal" else tasks[:1]
-            question, value = _WITH_ARGUMENT[verb]
+        if verb == "signal":
             self.push_screen(
-                AskText(f"{question} {', '.join(tasks)}", value),
-                lambda argument: self._confirm_with(verb, tasks, argument),
+                AskText(f"Signal for {', '.join(tasks)}", "HUP"),
+                lambda name: (
+                    self._confirm(f"Send {name} to {', '.join(tasks)}?", "", verb, tasks, name)
+                    if name
+                    else None
+                ),
             )
         else:
-            self._confirm_with(verb, tasks, None)
-
-    def _confirm_with(self, verb: Verb, tasks: tuple[str, ...], argument: str | None) -> None:
-        if argument or verb not in _WITH_ARGUMENT:
-            question = f"{verb.capitalize()} {', '.join(tasks)}{f': {argument}' if argument else ''}?"
-            self._confirm(question, "", verb, tasks, argument or "")
+            self._confirm(f"{verb.capitalize()} {', '.join(tasks)}?", "", verb, tasks)
 
     def _confirm(
         self, question: str, details: str, verb: Verb, tasks: tuple[str, ...], argument: str = ""
