@@ -1,6 +1,5 @@
 """The full-screen view of a run: tasks, nodes, graph and changes above, the log or the details of a task below."""
 
-import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import ClassVar
@@ -17,12 +16,11 @@ from protocol.errors import FleetError
 from protocol.text.ansi import printable_line
 from sflow_ctl.cli.tui.dialogs import AskText, Confirm, Help, LeaveOrStop, Leaving
 from sflow_ctl.cli.tui.feed import Feed
+from sflow_ctl.cli.tui.headings import Banner, Title
 from sflow_ctl.cli.tui.log_view import LogView
 from sflow_ctl.cli.tui.steering import Steering, Verb
 from sflow_ctl.cli.tui.tables import EventTable, GraphTable, NodeTable, TaskTable
 from sflow_ctl.plan.secrets import SECRETS
-from sflow_ctl.report.screen.task_rows import counts_text
-from sflow_ctl.report.words import duration_text
 
 LOOK_S = 0.5
 """How often it is drawn at most: a slow connection shall keep up."""
@@ -86,12 +84,11 @@ class RunApp(App[Leaving]):
         self._chosen = ""
         self._is_stale = True
         self._find = ""
-        self._is_told = False
 
     def compose(self) -> ComposeResult:
         """Lay it out."""
-        yield Static(id="title", markup=False)
-        yield Static(id="banner", markup=False)
+        yield Title(id="title", markup=False)
+        yield Banner(id="banner", markup=False)
         with TabbedContent(id="views"):
             for name, title, table in (
                 ("tasks", "Tasks", TaskTable(id="task-table")),
@@ -132,37 +129,17 @@ class RunApp(App[Leaving]):
             return  # a question is on top of it, or it is being taken down
         self.query_one(LogView).add(self.feed.take_lines())
         with self.feed.lock:
-            self._draw_title()
-            self._draw_banner()
+            self._draw_headings()
             if self._is_stale or not self.feed.is_over:
                 self._is_stale = False
                 self._draw_view()
                 self._draw_details()
 
-    def _draw_title(self) -> None:
-        feed = self.feed
-        end = feed.summary
-        elapsed = duration_text(end.duration_s) if end is not None else self._elapsed()
-        word = end.outcome.value if end is not None else feed.liveness.value
-        if end is None and feed.state.paused_by:
-            word += ", paused"
-        title = f"{self._directory.name}  {word} {elapsed}  {counts_text(feed.state)}"
-        self.query_one("#title", Static).update(title)
-
-    def _elapsed(self) -> str:
-        return duration_text(max(0.0, (time.time_ns() - self.feed.started_wall_ns) // 1_000_000_000))
-
-    def _draw_banner(self) -> None:
-        """Show the first cause, once there is one."""
-        lines = [self.feed.problem] if self.feed.problem else self.feed.end_lines()
-        text = "\n".join(printable_line(SECRETS.mask.text(line)) for line in lines)
-        banner = self.query_one("#banner", Static)
-        if text and not self._is_told:
-            self._is_told = True
+    def _draw_headings(self) -> None:
+        """Draw the title; once the run has ended, how it did, with the task that failed first under the cursor."""
+        self.query_one(Title).draw(self.feed, self._directory.name)
+        if self.query_one(Banner).draw(self.feed):
             self._is_stale = True
-            banner.update(text)
-            banner.set_class(self.feed.is_bad, "bad")
-            banner.display = True
             if self.feed.cause_task:
                 self.query_one(TaskTable).choose(self.feed.cause_task)
 
@@ -347,10 +324,14 @@ class RunApp(App[Leaving]):
 
     def get_system_commands(self, _screen: Screen[object]) -> Iterable[SystemCommand]:
         """Offer the keys' actions in the palette."""
-        yield SystemCommand("Help", "Explain the keys", self.action_help)
-        yield SystemCommand("Filter tasks", "Choose which tasks are listed", self.action_filter_tasks)
-        yield SystemCommand("Find in the log", "Go to a text", self.action_find)
-        yield SystemCommand("Filter the log", "Show only lines with a text", self.action_filter_log)
-        yield SystemCommand("Details", "Switch between log and details", self.action_details)
-        yield SystemCommand("Stop the run", "End all tasks in order", self.action_stop_run)
-        yield SystemCommand("Leave", "Close this view", self.action_leave)
+        for title, what, action in (
+            ("Help", "Explain the keys", self.action_help),
+            ("Filter tasks", "Choose which tasks are listed", self.action_filter_tasks),
+            ("Find in the log", "Go to a text", self.action_find),
+            ("Filter the log", "Show only lines with a text", self.action_filter_log),
+            ("Details", "Switch between log and details", self.action_details),
+            ("Pause", "Start no more tasks, or start tasks again", self.action_pause),
+            ("Stop the run", "End all tasks in order", self.action_stop_run),
+            ("Leave", "Close this view", self.action_leave),
+        ):
+            yield SystemCommand(title, what, action)

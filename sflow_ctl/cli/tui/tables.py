@@ -25,7 +25,7 @@ def cell(text: str, style: str | None = None) -> Text:
     return Text(printable_line(SECRETS.mask.text(text)), style=style or "", no_wrap=True, end="")
 
 
-class Rows(DataTable[Text]):
+class NamedRows(DataTable[Text]):
     """A list whose rows have names."""
 
     HEADINGS: Sequence[str] = ()
@@ -72,7 +72,7 @@ class Rows(DataTable[Text]):
             self._to_choose = chosen
 
 
-class TaskTable(Rows):
+class TaskTable(NamedRows):
     """The tasks."""
 
     def draw(self, state: RunView, words: str, pinned: Mapping[str, None]) -> None:
@@ -105,7 +105,7 @@ class TaskTable(Rows):
         return (*(values[heading] for heading in headings), cell(row.detail))
 
 
-class NodeTable(Rows):
+class NodeTable(NamedRows):
     """The nodes and the map of their GPUs."""
 
     def draw(
@@ -129,7 +129,7 @@ class NodeTable(Rows):
         self.show(("NODE", "STATE", "TASKS", "GPUS", "WHAT"), rows)
 
 
-class GraphTable(Rows):
+class GraphTable(NamedRows):
     """The graph."""
 
     def draw(self, state: RunView) -> None:
@@ -141,7 +141,7 @@ class GraphTable(Rows):
         self.show(("TASK", "ALSO WAITS FOR"), rows)
 
 
-class EventTable(Rows):
+class EventTable(NamedRows):
     """The changes of state, the newest first."""
 
     def draw(self, changes: Iterable[tuple[int, Transition]]) -> None:
