@@ -146,7 +146,7 @@ class RunApp(App[Leaving]):
     def _draw_view(self) -> None:
         feed, view = self.feed, self.query_one("#views", TabbedContent).active
         if view == "tasks":
-            self.query_one(TaskTable).draw(feed.state, self._words, self._pinned)
+            self.query_one(TaskTable).draw(feed.state, self._words, self._pinned, feed.usage)
         elif view == "nodes":
             self.query_one(NodeTable).draw(feed.state, feed.joined, feed.lost, feed.standing_still)
         elif view == "graph":

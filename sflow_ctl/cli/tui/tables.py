@@ -14,7 +14,7 @@ from sflow_ctl.plan.secrets import SECRETS
 from sflow_ctl.report.run_view import RunView
 from sflow_ctl.report.screen.graph_lines import graph_lines
 from sflow_ctl.report.screen.node_rows import gpu_map_text, node_rows, tasks_text
-from sflow_ctl.report.screen.task_rows import TaskRow, task_list
+from sflow_ctl.report.screen.task_rows import TaskRow, Usage, task_list
 from sflow_ctl.report.transition_text import transition_text
 
 Cells = tuple[Text, ...]
@@ -75,9 +75,11 @@ class NamedRows(DataTable[Text]):
 class TaskTable(NamedRows):
     """The tasks."""
 
-    def draw(self, state: RunView, words: str, pinned: Mapping[str, None]) -> None:
+    def draw(
+        self, state: RunView, words: str, pinned: Mapping[str, None], usage: Mapping[str, Usage]
+    ) -> None:
         """Show the tasks that fit the words of the filter."""
-        listed = task_list(state, time.time_ns(), words)
+        listed = task_list(state, time.time_ns(), words, usage)
         rows = listed.rows
         has_usage = any(row.cpu or row.memory for row in rows)
         has_gpus = any(row.gpus != "-" for row in rows)

@@ -37,6 +37,7 @@ class Usage(Struct, frozen=True):
     memory_bytes: int | None = None
     gpu_percent: float | None = None
     """The mean over its GPUs."""
+    gpu_memory_bytes: int | None = None
 
 
 class TaskRow(Struct, frozen=True):
