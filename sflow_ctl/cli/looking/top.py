@@ -17,7 +17,8 @@ from sflow_ctl.core.states import LIVE
 from sflow_ctl.report.screen.task_rows import Usage
 from sflow_ctl.report.screen.usage import NodeUse, node_line, node_usage, task_usage, usage_table
 from sflow_ctl.report.tables import place
-from sflow_ctl.runtime.record.reader import RunReader, find_run
+from sflow_ctl.report.telemetry.series import Telemetry
+from sflow_ctl.runtime.record.reader import Liveness, RunReader, find_run
 from sflow_ctl.runtime.telemetry.reader import read_newest
 
 
@@ -77,9 +78,12 @@ def _shown(reader: RunReader, as_json: bool, shown: ShownState | None) -> bool:
     """Print what is used now; return whether the run is live."""
     reader.refresh()
     ended = reader.summary()
-    newest = read_newest(reader.directory)
-    usage = task_usage(reader.state, newest, time.time_ns() // 1_000_000) if ended is None else {}
-    nodes = node_usage(newest) if ended is None else []
+    is_live = ended is None and reader.status().liveness is not Liveness.DEAD
+    if not is_live:
+        reader.state.lose_live_tasks()
+    newest = read_newest(reader.directory) if is_live else Telemetry()
+    usage = task_usage(reader.state, newest, time.time_ns() // 1_000_000)
+    nodes = node_usage(newest)
     if as_json:
         tasks = tuple(_task_use(name, one) for name, one in usage.items())
         print_json(
@@ -87,7 +91,7 @@ def _shown(reader: RunReader, as_json: bool, shown: ShownState | None) -> bool:
                 run_id=reader.facts.run_id, text=state_text(reader, ended), tasks=tasks, nodes=tuple(nodes)
             )
         )
-        return ended is None
+        return is_live
     if shown is not None:
         shown.begins(None)
     print_line(state_text(reader, ended))
@@ -97,9 +101,9 @@ def _shown(reader: RunReader, as_json: bool, shown: ShownState | None) -> bool:
     live = [record for record in reader.state.tasks.values() if record.state in LIVE]
     places = {one.name: place(one, reader.plan, planned[one.name].node_count)[0] for one in live}
     print_table(usage_table(reader.state, usage, places))
-    if live and not usage and ended is None:
+    if live and not usage:
         print_line("nothing was measured in the last seconds: is telemetry switched off in the settings?")
-    return ended is None
+    return is_live
 
 
 def _task_use(name: str, usage: Usage) -> TaskUse:

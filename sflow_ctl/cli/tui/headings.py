@@ -21,7 +21,8 @@ class Title(Static):
             elapsed, word = duration_text(end.duration_s), end.outcome.value
         else:
             age_s = max(0.0, (time.time_ns() - feed.started_wall_ns) // 1_000_000_000)
-            elapsed, word = duration_text(age_s), feed.liveness.value
+            elapsed = f"{age_s:.0f} s" if age_s < 60 else duration_text(age_s)
+            word = feed.liveness.value
             word += ", paused" if feed.state.paused_by else ""
         self.update(f"{name}  {word} {elapsed}  {counts_text(feed.state)}")
 

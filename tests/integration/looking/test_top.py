@@ -5,7 +5,7 @@ from pathlib import Path
 
 from tests.support import Run, sflow_ctl, wait_until
 
-WORKFLOW = """version: "0.1"
+WORKFLOW = r"""version: "0.1"
 workflow:
   name: w
   tasks:
