@@ -29,6 +29,7 @@ from protocol.messages.orders import (
     Reintroduce,
     Release,
     SamplesStored,
+    SignalAttempt,
     Spawn,
     Stop,
     ToAgent,
@@ -93,8 +94,7 @@ class AgentCore:
 
     def __init__(self, *, is_in_job: bool = False) -> None:
         """`is_in_job`: processes of job steps may be on this node that other agents have started."""
-        self._is_in_job = is_in_job
-        self._parts = StepParts()
+        self._is_in_job, self._parts = is_in_job, StepParts()
         self.ranks: dict[RankId, Rank] = {}
         """Ranks whose end the controller has not acknowledged."""
         self._known: set[RankId] = set()
@@ -104,9 +104,7 @@ class AgentCore:
         self._open = OpenRanks()
         """Ranks that are not gone."""
         self._timers = RankTimers()
-        self._leasing = LeasingTasks()
-        self._uploads = Uploads()
-        self._memory = MemoryKills()
+        self._leasing, self._uploads, self._memory = LeasingTasks(), Uploads(), MemoryKills()
         self._news = ProbeNews(self._open_probe)
         self._ending: str | None = None
         self._exit_status = EXIT_OK
@@ -177,7 +175,7 @@ class AgentCore:
 
     # ------------------------------------------------------------------ orders
 
-    def _on_order(self, message: ToAgent, now: float) -> None:
+    def _on_order(self, message: ToAgent, now: float) -> None:  # noqa: C901 - one case for each order
         match message:
             case Spawn():
                 self._on_spawn(message)
@@ -185,6 +183,8 @@ class AgentCore:
                 self._on_stop(message, now)
             case EndStep():
                 self._out += self._parts.end(message, now)
+            case SignalAttempt():
+                self._out += self._open.signalled(message)
             case Welcome():
                 self._on_welcome(message, now)
             case Lease() | Release():
