@@ -1,6 +1,8 @@
 """A controller is killed in its job: its supervisor in the batch step starts another one, and agents on all nodes stay."""
 
 import json
+import os
+import signal
 import subprocess
 from pathlib import Path
 
@@ -107,9 +109,10 @@ def test_a_resume_on_another_node_of_the_job_adopts_the_agents(cluster: Cluster)
     again = [*SFLOW_CTL.split(), "run", "--resume", "out/run", "--jobid", str(number)]
     refused = cluster.start_in_node(second, again)
     assert "is still running" in said(refused)
-    for one in cluster.processes_in_node(first):
-        if "-m sflow_ctl run" in one.command:
-            one.kill()
+    both = [one for one in cluster.processes_in_node(first) if "-m sflow_ctl run" in one.command]
+    for number_of_signal in (signal.SIGSTOP, signal.SIGKILL):  # so that the supervisor starts no other one
+        for one in both:
+            os.kill(one.pid, number_of_signal)
     resumed = cluster.start_in_node(second, again)
     journal = run / ".sflow/events.jsonl"
 
@@ -119,7 +122,7 @@ def test_a_resume_on_another_node_of_the_job_adopts_the_agents(cluster: Cluster)
 
     wait_until(is_taken_over, "the run is taken over", 60)
     refused = cluster.start_in_node(first, again)
-    assert "is still running" in said(refused)
+    assert "is still running" in said(refused), (run / "sflow.log").read_text()
     go.touch()
     printed = said(resumed)
     go.unlink()
