@@ -17,9 +17,10 @@ from protocol.machine.loop_watch import LoopWatch, SpeakerThread
 from protocol.machine.pattern_process import install as install_pattern_process
 from protocol.messages.config import AgentConfig
 from protocol.messages.facts import Hello, Notice
-from protocol.session.codec import prepare_decoders
+from protocol.session.codec import encode, prepare_decoders
 from protocol.session.version import PROTOCOL_VERSION
-from sflow_agent.configuration import read_config
+from sflow_agent.configuration import left_config, read_config
+from sflow_agent.connection.legacy import Legacy
 from sflow_agent.connection.start_gate import StartGate
 from sflow_agent.core.agent import AgentCore
 from sflow_agent.descriptors import Descriptors
@@ -65,21 +66,22 @@ def run_agent(
     cleanups: CleanupList,
     handover: OutputSender | None,
     note_heard: NoteHeard,
+    legacy: Legacy,
     keep: Keep | None = None,
 ) -> int:
-    """Run the agent to its end; return its exit status. `guardian` is its parent's pid."""
+    """Run the agent to its end; return its exit status. `guardian` is its parent's pid, `legacy` what the agent before left."""
     become_subreaper()
     hide_memory()
     allow_many()
     install_pattern_process()
     prepare_decoders()  # a local agent is started early, and waits for its configuration
     try:
-        config = read_config(encoded_config)
+        config = left_config(legacy) if legacy.follows else read_config(encoded_config)
         if config is None:
             return 0  # prestarted and not needed
-        if keep is not None and config.controller_pid is not None:
+        if keep is not None and config.controller_pid is not None and not legacy.follows:
             keep(config.supervisor_pid or config.controller_pid, config.marker)
-        agent = Agent(config, guardian, cleanups, handover, note_heard)
+        agent = Agent(config, guardian, cleanups, handover, note_heard, legacy)
     except (FleetError, OSError, ValueError) as error:
         print_error(f"cannot start: {error}")
         return EXIT_INFRASTRUCTURE
@@ -96,8 +98,9 @@ class Agent:
         cleanups: CleanupList,
         handover: OutputSender | None,
         note_heard: NoteHeard,
+        legacy: Legacy,
     ) -> None:
-        self._config, self._note_heard = config, note_heard
+        self._config, self._note_heard, self._legacy = config, note_heard, legacy
         bear_run_mark(config.marker)
         survivors = _end_predecessors(config) if config.predecessors else []
         self._place = place = LogPlace(config)
@@ -210,6 +213,7 @@ class Agent:
             node=self._config.node,
             agent_incarnation=self._started_ns,
             controller_incarnation=controller_incarnation,
+            follows=self._config.follows,
             pid=os.getpid(),
             node_name=self._config.node_name,
             inventory=self._inventory,
@@ -223,6 +227,8 @@ class Agent:
         )
 
     def _on_new_session(self) -> None:
+        next_config = self._link.as_session(self._config)
+        self._legacy.note(encode(next_config), next_config.restarts)
         self._logs.rewind()
         self._probes.ask_again()
         self._introduction.on_new_session()

@@ -1,4 +1,4 @@
-"""Reads an agent's configuration from its job step's environment, or from standard input. Used by `agent`."""
+"""Reads an agent's configuration: from its job step's environment, standard input, or the agent before. Used by `agent`."""
 
 import os
 from collections.abc import Mapping
@@ -8,6 +8,7 @@ import msgspec
 from protocol.messages.config import AgentConfig, StepConfig
 from protocol.session.codec import decode_config, decode_step_config
 from sflow_agent.connection.connections import own_keys
+from sflow_agent.connection.legacy import Legacy
 
 
 def read_config(encoded: str | None) -> AgentConfig | None:
@@ -25,6 +26,11 @@ def read_config(encoded: str | None) -> AgentConfig | None:
     os.dup2(null, 0)
     os.close(null)
     return decode_config(frame) if frame else None
+
+
+def left_config(legacy: Legacy) -> AgentConfig:
+    """Return the configuration that the agent before has left. Raises: MalformedMessageError."""
+    return msgspec.structs.replace(decode_config(legacy.config()), follows=legacy.follows)
 
 
 def for_this_node(step: StepConfig, environ: Mapping[str, str]) -> AgentConfig:

@@ -61,8 +61,10 @@ class ExitDiagnosis:
         marker: str,
         signatures: tuple[Signature, ...],
         memory_limit: Callable[[], str],
+        warn: Callable[[str], None],
     ) -> None:
         """`signatures` are the workflow's own."""
+        self._warn = warn
         self._workers = workers
         self._signatures = signatures
         self._marker = marker
@@ -77,6 +79,8 @@ class ExitDiagnosis:
         def done(cause: ExitCause | OSError | None) -> None:
             cause = _could_not(end, cause) if isinstance(cause, OSError) else cause
             self._done.append(ExitDiagnosed(end.spec.rank, cause))
+            for problem in () if self._reader is None else self._reader.problems:
+                self._warn(problem)  # shown once for each text
 
         key = ("exit", end.spec.rank)
         self._workers.run(key, lambda: self._diagnose(end), done, self._workers.reading)

@@ -33,9 +33,11 @@ from sflow_agent.core.commands import (
     LearnMonitors,
     LearnSecrets,
     LearnSignatures,
+    LearnTelemetry,
     LookForListeners,
     LookOnce,
     NoteStored,
+    NoteTaken,
     Report,
     RunCommand,
     SignalTree,
@@ -69,6 +71,7 @@ if TYPE_CHECKING:
     from sflow_agent.node.gpu_driver import GpuDriver
     from sflow_agent.port_leases import PortLeases
     from sflow_agent.processes.side_commands import SideCommands
+    from sflow_agent.telemetry.telemetry import Telemetry
     from sflow_agent.uploader.runner import UploadRunner
 
 S = TypeVar("S", bound=EventSource)
@@ -113,6 +116,9 @@ class Performer:
         self._inspector: Inspector | None = None
         self._uploads: UploadRunner | None = None
         self._monitoring: Monitoring | None = None
+        self._telemetry: Telemetry | None = None
+        self._watchers: list[Monitoring | Telemetry] = []
+        """What must know when ranks start and end."""
 
     def perform(self, command: AgentCommand, now: float) -> Sequence[AgentEvent]:
         """Carry out a command; return its immediate events."""
@@ -122,8 +128,8 @@ class Performer:
                 parts.report(message)
             case StartProcess(spec=spec):
                 return [self._start(spec, now)]
-            case SignalTree(rank=rank, signal=number):
-                parts.processes.trees.order(rank, number)
+            case SignalTree(rank=rank, signal=number, is_once=is_once):
+                parts.processes.trees.order(rank, number, is_once)
             case GiveUpTree(rank=rank):
                 return parts.processes.trees.give_up(rank)
             case ForgetRank(rank=rank):
@@ -147,13 +153,14 @@ class Performer:
     def _forget(self, rank: RankId, now: float) -> None:
         """Take note that a rank is gone, and its log complete."""
         self._parts.logs.finish(rank)
-        if self._monitoring is not None:
-            self._monitoring.ended(rank, now)
+        for watcher in self._watchers:
+            watcher.ended(rank, now)
 
     def _finish(self) -> None:
-        """Hand over the rest of what monitors have measured, and of all logs."""
-        if self._monitoring is not None:
-            self._monitoring.finish()
+        """Hand over the rest of what was measured, and of all logs."""
+        for measurer in (self._monitoring, self._telemetry):
+            if measurer is not None:
+                measurer.finish()
         self._parts.logs.finish_all()
 
     def _look(self, command: LookOnce | LookForListeners, now: float) -> Sequence[AgentEvent]:
@@ -189,12 +196,14 @@ class Performer:
             case InspectNode(order=order):
                 self._inspect(order, now)
             case _:
-                return self._perform_rarest(command)
+                return self._perform_rarest(command, now)
         return ()
 
-    def _perform_rarest(self, command: AgentCommand) -> Sequence[AgentEvent]:
-        """Carry out a command about leased ports or uploads."""
+    def _perform_rarest(self, command: AgentCommand, now: float) -> Sequence[AgentEvent]:
+        """Carry out a command about measurements, leased ports or uploads."""
         match command:
+            case LearnTelemetry() | NoteTaken():
+                self._perform_for_telemetry(command, now)
             case BeginUpload() | EndUpload():
                 self._upload(command)
             case TakePorts(order=order):
@@ -215,8 +224,8 @@ class Performer:
         if spec.earlier_log is not None:
             earlier = parts.spawner.log_path(spec.earlier_log)
             parts.logs.renamed(path, earlier)
-            if self._monitoring is not None:
-                self._monitoring.renamed(path, earlier)
+            for watcher in self._watchers:
+                watcher.renamed(path, earlier)
         try:
             spec = _with_files(spec, path)
         except SpawnError as error:
@@ -228,14 +237,15 @@ class Performer:
         if parts.spool_index is not None:
             parts.spool_index.note(IndexEntry(spec.rank, spec.log, spec.earlier_log))
         outcome = parts.processes.start(spec)
-        if self._monitoring is not None and not isinstance(outcome, ProcessFailed):
-            self._monitoring.started(spec, path, now)
+        if self._watchers and not isinstance(outcome, ProcessFailed):
+            for watcher in self._watchers:
+                watcher.started(spec, path, now)
         is_spool = parts.spool_index is not None
         is_streamed = spec.stream or is_spool
         if is_streamed and not isinstance(
             outcome, ProcessFailed
         ):  # otherwise it has no log that would ever end
-            is_read_again = spec.success is not None or self._monitoring is not None
+            is_read_again = spec.success is not None or bool(self._watchers)
             parts.logs.stream(spec.rank, path, is_spool, now, spec.log, is_read_again=is_read_again)
         return outcome
 
@@ -266,7 +276,9 @@ class Performer:
         parts = self._parts
         if self._diagnosis is None:
             self._diagnosis = self._source(
-                ExitDiagnosis(parts.workers, parts.config.marker, self._signatures, parts.memory.limit)
+                ExitDiagnosis(
+                    parts.workers, parts.config.marker, self._signatures, parts.memory.limit, parts.warn
+                )
             )
         record = parts.ranks[command.rank]
         assert record.pid is not None
@@ -347,6 +359,25 @@ class Performer:
                     parts.warn,
                 )
             )
+            self._watchers.append(self._monitoring)
+
+    def _perform_for_telemetry(self, command: LearnTelemetry | NoteTaken, now: float) -> None:
+        """Begin to measure tasks; a repeated order, in a new session, changes nothing."""
+        if isinstance(command, NoteTaken):
+            if self._telemetry is not None:
+                self._telemetry.note_taken(command.number)
+        elif self._telemetry is None:
+            from sflow_agent.telemetry.telemetry import Sources, Telemetry  # not where it is off
+
+            parts, orders = self._parts, command.orders
+            name, gpus, log_path = parts.config.node_name, parts.inventory.gpus, parts.spawner.log_path
+            sources = Sources(name, parts.processes, parts.ranks, log_path, gpus, self._gpu_driver)
+            made = Telemetry(orders, sources, parts.workers, parts.report, parts.warn, now)
+            self._telemetry = self._source(made)
+            parts.processes.use_of = self._telemetry.use_of
+            parts.spawner.has_marks = True
+            if orders.windows:
+                self._watchers.append(self._telemetry)
 
     def _inspect(self, order: Inspect, now: float) -> None:
         if self._inspector is None:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 COMMAND_LINE = "command line"
 DEFAULT = "default"
 DURATIONS = ("join_within", "headroom", "lost_after", "orphan_grace")
+MOST_RESTARTS = 100
 DIRECTORIES = ("output_dir", "log_spool")
 
 
@@ -122,7 +123,14 @@ def rule_findings(layer: Layer, said: Mapping[str, Any]) -> Iterator[Finding]:
             path: tuple[PathKey, ...] = (key, index) if isinstance(value, list) else (key,)
             if isinstance(text, str):
                 yield from _text_findings(key, text, layer.place(*path))
-        if key in DURATIONS:
+        if key == "max_running" and value < 1:
+            yield Finding("wrong-value", f"max_running must be at least 1, is {value}", layer.place(key))
+        if key == "agent_restarts" and not 0 <= value <= MOST_RESTARTS:
+            what = f"agent_restarts must be between 0 and {MOST_RESTARTS}, is {value}"
+            yield Finding("wrong-value", what, layer.place(key), "0 never starts an agent again")
+        elif key == "telemetry":
+            yield from _telemetry_findings(value, layer)
+        elif key in DURATIONS:
             yield from _duration_findings(key, value, layer.place(key))
         elif key in DIRECTORIES and not value.startswith(("/", "~", "$")):
             what = f'{key} is "{value}": relative to what is not known where it is said once for many runs'
@@ -147,6 +155,30 @@ def _text_findings(key: str, text: str, place: str) -> Iterator[Finding]:
 
 def _without_layout(key: str, text: str) -> str:
     return text.replace("\n", "").replace("\t", "") if key == "preamble" else text
+
+
+def _telemetry_findings(value: Any, layer: Layer) -> Iterator[Finding]:
+    given = value if isinstance(value, dict) else {}
+    if (every := given.get("every")) is not None:
+        place = layer.place("telemetry", "every")
+        problem = next(_duration_findings("telemetry.every", every, place), None)
+        if problem is not None:
+            yield problem
+        elif as_seconds(every) < LEAST_EVERY_S:
+            what = f"telemetry.every must be at least {LEAST_EVERY_S * 1000:g} ms, is {every}"
+            yield Finding("wrong-value", what, place, "1s is the default")
+    target = given.get("openmetrics")
+    place = layer.place("telemetry", "openmetrics")
+    if isinstance(target, str) and not target.startswith(("/", "~", "$")):
+        what = f'telemetry.openmetrics is "{target}": relative to what is not known where it is said once for many runs'
+        yield Finding("wrong-value", what, place, "begin the path with /, ~ or $VARIABLE, or give a port")
+    elif isinstance(target, int) and not 0 < target < 1 << 16:
+        yield Finding(
+            "wrong-value", f"telemetry.openmetrics is {target}: no such port", place, "1024 to 65535"
+        )
+
+
+LEAST_EVERY_S = 0.1
 
 
 def _duration_findings(key: str, value: Any, place: str) -> Iterator[Finding]:

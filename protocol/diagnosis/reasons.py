@@ -68,11 +68,15 @@ MEANINGS: tuple[Meaning, ...] = (
     Meaning("gpu_lost", "run", "a GPU that it used was lost, or had an error that only a reset repairs"),
     Meaning("node_lost", "run", "its node's agent is silent or gone"),
     Meaning(
+        "agent_died", "run", "its node's agent died, its processes with it, and another one was started there"
+    ),
+    Meaning(
         "time_limit", "run", "the time limit of the workflow or the Slurm job was reached", may_retry=False
     ),
     Meaning("preempted", "run", "Slurm took the nodes for another job", may_retry=False),
     Meaning("cancelled", "run", "the Slurm job was cancelled", may_retry=False),
     Meaning("interrupted", "run", "the run was stopped by a signal", may_retry=False),
+    Meaning("stopped", "run", "an operator stopped it: `sflow-ctl stop`", may_retry=False),
     Meaning("fail_fast", "run", "another failure ended the run", may_retry=False),
     Meaning(
         "upstream",

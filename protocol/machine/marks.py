@@ -1,7 +1,9 @@
-"""Marks by which a run's processes are known: variables of their environment and numbers in their resource limits.
+"""Marks by which a run's processes are known (variables of their environment, numbers in their limits), and a guardian's signal.
 
 `sflow_agent/limits.py` sets the limits, `procfs` reads them, on the agent's side and on the controller's.
 """
+
+import signal
 
 RUN_MARKER = "SFLOW_RUN_MARKER"
 ATTEMPT_MARKER = "SFLOW_ATTEMPT_ID"
@@ -18,3 +20,6 @@ RANK_BITS = 31
 """Bits of a job step's mark that tell ranks apart, 0 in that of an agent and its tasks; those above are the run's."""
 RUN_MARKS = range(1 << 29, 1 << 30)
 """The part of a run's marks above those bits; no machine has a limit of file locks like this by itself."""
+
+LAST_AGENT = signal.SIGRTMIN + 3
+"""Says to a guardian that no other agent is to follow the one that it has: the run continues without its node."""

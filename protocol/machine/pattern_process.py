@@ -20,9 +20,10 @@ from protocol.text.line_pattern import Groups, use_slow_engine
 LIMIT_S = 0.5
 """Of one line. Ordinary ones take microseconds."""
 BEGINS_WITHIN_S = 10.0
-"""More, for a process that has just been started on a busy machine."""
+"""What a process gets to start on a busy machine, before its first line."""
 _PROGRAM = """
 import itertools, json, re, sys
+print(flush=True)
 for request in sys.stdin:
     pattern, line, limit = json.loads(request)
     found = itertools.islice(re.finditer(pattern, line), limit)
@@ -39,7 +40,6 @@ class PatternProcess:
         self._lock = threading.Lock()
         self._pid = 0
         self._requests = self._answers = -1
-        self._is_new = False
 
     def matches(self, pattern: str, line: str, limit: int) -> list[Groups] | None:
         """Return a pattern's matches in a line with their groups, at most `limit`; None if that takes too long."""
@@ -84,12 +84,12 @@ class PatternProcess:
             os.close(theirs_in)
             os.close(theirs_out)
         os.set_blocking(self._requests, False)
-        self._is_new = True
+        self._await(self._answers, select.POLLIN, time.monotonic() + BEGINS_WITHIN_S)
+        os.read(self._answers, 1)
 
     def _ask(self, request: bytes) -> list[Groups]:
         """Return the answer. Raises: TimeoutError, which is an OSError; OSError, ValueError if the process has died."""
-        deadline = time.monotonic() + (BEGINS_WITHIN_S if self._is_new else LIMIT_S)
-        self._is_new = False
+        deadline = time.monotonic() + LIMIT_S
         rest, answer = memoryview(request), b""
         while rest:
             self._await(self._requests, select.POLLOUT, deadline)

@@ -9,6 +9,7 @@ import contextlib
 import itertools
 import os
 import re
+import signal
 import time
 from collections.abc import Collection, Iterable, Iterator
 from typing import NamedTuple
@@ -24,6 +25,7 @@ MONITOR_GRACE_S = 1.0
 """The time in which a container's monitor may end by itself: killed, it leaves Podman 4.3 in doubt for 5 s."""
 _AGENT_WORDS = (b"-m", b"sflow_agent")
 EXEC_WITHIN_S, EXEC_LOOK_S = 0.02, 0.0005
+_PF_EXITING = 0x4
 
 
 class Stat(NamedTuple):
@@ -66,6 +68,21 @@ def is_living(pid: int) -> bool:
     """Return whether a process exists and is not a zombie."""
     stat = read_stat(pid)
     return stat is not None and stat.is_living
+
+
+def is_being_killed(pid: int) -> bool:
+    """Return whether a process exits or has been killed; what it waits for in the kernel may keep it there for ever.
+
+    Source: proc_pid_stat(5), proc_pid_status(5), PF_EXITING of linux/sched.h.
+    """
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:  # noqa: PTH123 - as above
+            flags = int(file.read().rpartition(b")")[2].split()[6])
+        with open(f"/proc/{pid}/status", "rb") as file:  # noqa: PTH123
+            pending = [int(line.split()[1], 16) for line in file if line.startswith((b"SigPnd", b"ShdPnd"))]
+    except (OSError, ValueError, IndexError):
+        return False
+    return bool(flags & _PF_EXITING) or any(signals >> (signal.SIGKILL - 1) & 1 for signals in pending)
 
 
 def parent_of(pid: int) -> int:

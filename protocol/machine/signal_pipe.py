@@ -23,6 +23,11 @@ class SignalPipe:
             while len(os.read(self.fileno, _CHUNK)) == _CHUNK:
                 pass
 
+    def wake(self) -> None:
+        """Make the descriptor readable, as a signal does."""
+        with contextlib.suppress(BlockingIOError):
+            os.write(self._write_end, b"\0")
+
     def close(self) -> None:
         """Give the wakeup descriptor back to its owner before."""
         signal.set_wakeup_fd(self._before)

@@ -1,5 +1,7 @@
 """The configuration that agents are started with."""
 
+from typing import ClassVar
+
 import msgspec
 
 
@@ -44,6 +46,12 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True):
     """The user has named the network: programs that would choose one themselves get its name."""
     simulated_gpus: int = 0
     orphan_grace_s: float = 10.0
+    restarts: int = 0
+    """How often within ten minutes the guardian may start another agent when one was killed."""
+    follows: str = ""
+    """How the agent before on this node ended, as "was killed by SIGKILL": this one takes its place. Empty for the first."""
+    controller_incarnation: int = 0
+    """The newest controller that the agent before has obeyed: an older one is refused."""
     log_level: str = "warning"
     controller_pid: int | None = None
     """The pid of a controller on the same machine that has started the guardian, else None.
@@ -52,6 +60,17 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True):
     """
     supervisor_pid: int | None = None
     """The pid of the process that starts another controller when that one is killed; None if none does."""
+
+
+class ControllerPlace(msgspec.Struct, frozen=True, kw_only=True):
+    """Where agents find a controller that has taken the run over with new ports, in a file of the run directory."""
+
+    FILE: ClassVar[str] = ".sflow/controller.json"
+    """Its path in the run directory."""
+    incarnation: int
+    control_endpoints: tuple[str, ...]
+    log_endpoints: tuple[str, ...]
+    """As many as the ones before, and in the same order."""
 
 
 class StepConfig(msgspec.Struct, frozen=True, kw_only=True):

@@ -10,6 +10,7 @@ from protocol.messages.checks import LogPattern
 from protocol.messages.inspection import MeshResult, NodeReport
 from protocol.messages.monitor import RankWindow, Reading
 from protocol.messages.node import Inventory
+from protocol.messages.telemetry import RankUse, TaskWindow
 from protocol.messages.uploads import UploadOutcome
 
 ActivityKind = Literal["output", "gpus"]
@@ -90,6 +91,7 @@ class RankExited(FromAgentMessage, frozen=True, kw_only=True):
 
     Looked for only where no check of its probes is about a port or URL.
     """
+    use: RankUse | None = None
 
 
 class RankCleared(FromAgentMessage, frozen=True, kw_only=True):
@@ -234,6 +236,9 @@ class Hello(FromAgentMessage, frozen=True, kw_only=True):
     """Wall-clock start of the agent process in ns: the newest one for a node wins."""
     controller_incarnation: int
     """The highest controller incarnation this agent has obeyed; 0 for none."""
+    follows: str = ""
+    """How the agent before on this node ended, as "was killed by SIGKILL": this one was started in its place, when nothing of
+    it was left. Empty for the first."""
     pid: int
     sent_at_ns: int = 0
     """The node's clock, to compare it with the controller's."""
@@ -287,8 +292,28 @@ class Sampled(FromAgentMessage, frozen=True, kw_only=True):
     """Readings lost since the agent began, because the controller was too late to take them."""
 
 
+class Measured(FromAgentMessage, frozen=True, kw_only=True):
+    """What the agent has measured of its tasks, GPUs and node. Answered by `MeasuresTaken`; few are on their way at a time."""
+
+    number: int
+    """Counts the messages of this agent, from 1."""
+    frames: bytes = b""
+    """Blocks of rows, as files have them."""
+    is_whole: bool = False
+    """The frames repeat the rows of the messages since the last whole one, packed together: they take their place."""
+    windows: tuple[TaskWindow, ...] = ()
+    dropped: int = 0
+    """Blocks lost since the agent began, because the controller was too late to take them."""
+
+
 class Terminated(FromAgentMessage, frozen=True, kw_only=True):
     """The agent got SIGTERM in a Slurm job: Slurm ends the job, as a rule. It continues until it gets the order to leave."""
+
+
+class Ending(FromAgentMessage, frozen=True, kw_only=True):
+    """The agent ends all its ranks, without an order, and exits: it was terminated, or its guardian is gone."""
+
+    reason: str
 
 
 class Goodbye(FromAgentMessage, frozen=True, kw_only=True):
@@ -316,6 +341,8 @@ FromAgent = (
     | Notice
     | Hello
     | Sampled
+    | Measured
     | Terminated
+    | Ending
     | Goodbye
 )

@@ -77,6 +77,8 @@ class LogWindow(msgspec.Struct, frozen=True, kw_only=True):
     """Concrete tasks whose logs are searched."""
     start: MarkPatterns
     end: MarkPatterns
+    name: str = ""
+    """The name of a window of telemetry; those of monitors have none."""
 
 
 class MonitorOrders(msgspec.Struct, frozen=True, kw_only=True):

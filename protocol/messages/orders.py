@@ -8,6 +8,7 @@ from protocol.messages.base import Message, _snake
 from protocol.messages.inspection import MeshTarget
 from protocol.messages.monitor import MonitorOrders
 from protocol.messages.rank_spec import PortBlock, RankSpec
+from protocol.messages.telemetry import TelemetryOrders
 from protocol.messages.uploads import FileUpload, StorageTarget
 
 
@@ -32,6 +33,8 @@ class Welcome(ToAgentMessage, frozen=True, kw_only=True):
     """(name, value): the agent masks these values in what tasks print, before it reaches a log."""
     monitoring: MonitorOrders | None = None
     """What is measured on the node; the agent decides when from the tasks that it runs."""
+    telemetry: TelemetryOrders | None = None
+    """How tasks and GPUs are measured; None for not at all."""
     controller_pid: int | None = None
     """The controller's process: an agent on its machine watches it."""
 
@@ -72,6 +75,16 @@ class Stop(ToAgentMessage, frozen=True, kw_only=True):
     """SIGKILL now: no command is started or awaited any more."""
     is_hang: bool = False
     """The command that examines a hang comes before everything else."""
+
+
+class SignalAttempt(ToAgentMessage, frozen=True, kw_only=True):
+    """Send a signal once to all processes of this attempt on the node; nothing else follows. An unknown attempt is ignored.
+
+    Of a job step, only its `srun` gets it, and passes it on where it does so.
+    """
+
+    attempt: AttemptId
+    signal: int
 
 
 class EndStep(ToAgentMessage, frozen=True, kw_only=True):
@@ -168,6 +181,12 @@ class SamplesStored(ToAgentMessage, frozen=True, kw_only=True):
     number: int
 
 
+class MeasuresTaken(ToAgentMessage, frozen=True, kw_only=True):
+    """The controller has taken the `Measured` of this number; more may be sent."""
+
+    number: int
+
+
 class Leave(ToAgentMessage, frozen=True, kw_only=True):
     """The run is over: end all processes, flush, and exit. The last order an agent gets."""
 
@@ -181,6 +200,7 @@ ToAgent = (
     | Reintroduce
     | Spawn
     | Stop
+    | SignalAttempt
     | EndStep
     | Lease
     | Release
@@ -190,6 +210,7 @@ ToAgent = (
     | LogMatched
     | Inspect
     | SamplesStored
+    | MeasuresTaken
     | Leave
 )
 

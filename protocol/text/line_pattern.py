@@ -100,6 +100,10 @@ class LinePattern:
         """Return how many groups the pattern has."""
         return self._regex.groups
 
+    def named(self, groups: Groups) -> dict[str, str | None]:
+        """Return the named groups of a match."""
+        return {name: groups[number] for name, number in self._regex.groupindex.items()}
+
     def is_in(self, line: str) -> bool:
         """Return whether the pattern matches in the line."""
         return self.count(line, 1) > 0

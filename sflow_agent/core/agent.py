@@ -1,7 +1,6 @@
 """The agent's core: all ranks of one node, what the controller knows of them, and the agent's own end.
 
-`handle(event, now) -> commands`; the loop calls it. Orders are idempotent: a rank is started at most once, however
-often its order is repeated. What happens to a single rank is decided in `rank`.
+`handle(event, now) -> commands`; for the loop. Orders are idempotent: a rank is started at most once. `rank` decides for one.
 """
 
 from collections.abc import Callable
@@ -9,6 +8,7 @@ from typing import assert_never
 
 from protocol.ids import ProbeKind, RankId
 from protocol.messages.facts import (
+    Ending,
     Goodbye,
     LiveRank,
     ProbeTriggered,
@@ -24,10 +24,12 @@ from protocol.messages.orders import (
     Lease,
     Leave,
     LogMatched,
+    MeasuresTaken,
     Refused,
     Reintroduce,
     Release,
     SamplesStored,
+    SignalAttempt,
     Spawn,
     Stop,
     ToAgent,
@@ -41,16 +43,13 @@ from sflow_agent.core.commands import (
     Exit,
     FinishLogs,
     ForgetRank,
-    InspectNode,
-    LearnMonitors,
-    LearnSecrets,
-    LearnSignatures,
-    NoteStored,
     Report,
     StartProcess,
     TakeBackPorts,
     UnwatchLog,
     WatchLog,
+    aside,
+    learnt,
 )
 from sflow_agent.core.events import (
     AgentEvent,
@@ -86,8 +85,7 @@ from sflow_agent.core.uploads import Uploads
 
 ORPHAN_GRACE_S = 2.0
 """An agent without a controller or guardian gives its tasks this long, and does not wait for their commands."""
-LOGS_WITHIN_S = 30.0
-"""How long a leaving agent tries to hand over its logs."""
+LOGS_WITHIN_S = 30.0  # for a leaving agent to hand over its logs
 EXIT_OK, EXIT_ORPHANED = 0, 3
 
 
@@ -96,8 +94,7 @@ class AgentCore:
 
     def __init__(self, *, is_in_job: bool = False) -> None:
         """`is_in_job`: processes of job steps may be on this node that other agents have started."""
-        self._is_in_job = is_in_job
-        self._parts = StepParts()
+        self._is_in_job, self._parts = is_in_job, StepParts()
         self.ranks: dict[RankId, Rank] = {}
         """Ranks whose end the controller has not acknowledged."""
         self._known: set[RankId] = set()
@@ -107,9 +104,7 @@ class AgentCore:
         self._open = OpenRanks()
         """Ranks that are not gone."""
         self._timers = RankTimers()
-        self._leasing = LeasingTasks()
-        self._uploads = Uploads()
-        self._memory = MemoryKills()
+        self._leasing, self._uploads, self._memory = LeasingTasks(), Uploads(), MemoryKills()
         self._news = ProbeNews(self._open_probe)
         self._ending: str | None = None
         self._exit_status = EXIT_OK
@@ -180,7 +175,7 @@ class AgentCore:
 
     # ------------------------------------------------------------------ orders
 
-    def _on_order(self, message: ToAgent, now: float) -> None:
+    def _on_order(self, message: ToAgent, now: float) -> None:  # noqa: C901 - one case for each order
         match message:
             case Spawn():
                 self._on_spawn(message)
@@ -188,6 +183,8 @@ class AgentCore:
                 self._on_stop(message, now)
             case EndStep():
                 self._out += self._parts.end(message, now)
+            case SignalAttempt():
+                self._out += self._open.signalled(message)
             case Welcome():
                 self._on_welcome(message, now)
             case Lease() | Release():
@@ -196,10 +193,8 @@ class AgentCore:
                 self._out += self._uploads.order(message, is_ending=self._ending is not None)
             case Watch() | Unwatch() | LogMatched():
                 self._on_log_order(message, now)
-            case Inspect() | SamplesStored():
-                self._out.append(
-                    InspectNode(message) if isinstance(message, Inspect) else NoteStored(message.number)
-                )
+            case Inspect() | SamplesStored() | MeasuresTaken():
+                self._out.append(aside(message))
             case Leave(grace_s=grace_s):
                 self._begin_end("the run is over", grace_s, EXIT_OK, now)
             case Refused(reason=reason):
@@ -223,7 +218,7 @@ class AgentCore:
             self._update(self.ranks[rank], self.ranks[rank].stop_politely(order, now))
 
     def _on_welcome(self, order: Welcome, now: float) -> None:
-        self._out += _learnt(order)
+        self._out += learnt(order)
         for rank in order.kill:
             if rank in self._open:
                 self._update(self.ranks[rank], self.ranks[rank].end(0.0, now))
@@ -371,6 +366,7 @@ class AgentCore:
     def _begin_end(self, reason: str, grace_s: float, status: int, now: float) -> None:
         if self._ending is None:
             self._ending = reason
+            self._out += [Report(Ending(reason=reason))] * (status == EXIT_ORPHANED)
         self._exit_status = max(self._exit_status, status)
         for record in self._open_ranks():
             self._update(record, record.end(grace_s, now))
@@ -388,13 +384,3 @@ class AgentCore:
     def _say_goodbye(self) -> None:
         if self._logs_by is not None:
             self._out += (Report(Goodbye(survivors=tuple(self._survivors))), Exit(self._exit_status))
-
-
-def _learnt(order: Welcome) -> list[AgentCommand]:
-    """Return what the agent learns once, with its first session; later ones repeat it."""
-    learnt: list[AgentCommand] = [LearnSecrets(order.secrets)] if order.secrets else []
-    if order.signatures:
-        learnt.append(LearnSignatures(order.signatures))
-    if order.monitoring is not None:
-        learnt.append(LearnMonitors(order.monitoring))
-    return learnt

@@ -6,8 +6,9 @@ from protocol.diagnosis.signatures import Signature
 from protocol.ids import AttemptId, ProbeKey, RankId
 from protocol.messages.facts import FromAgent, SidePurpose
 from protocol.messages.monitor import MonitorOrders
-from protocol.messages.orders import Inspect, Lease, UploadFiles
+from protocol.messages.orders import Inspect, Lease, MeasuresTaken, SamplesStored, UploadFiles, Welcome
 from protocol.messages.rank_spec import RankSpec
+from protocol.messages.telemetry import TelemetryOrders
 
 
 class StartProcess(Struct, frozen=True):
@@ -71,6 +72,8 @@ class SignalTree(Struct, frozen=True):
 
     rank: RankId
     signal: int
+    is_once: bool = False
+    """Only to the processes that there are now, which may go on; nothing follows."""
 
 
 class AdoptStep(Struct, frozen=True):
@@ -184,6 +187,18 @@ class NoteStored(Struct, frozen=True):
     number: int
 
 
+class LearnTelemetry(Struct, frozen=True):
+    """Measure tasks and GPUs from now on, as the orders say."""
+
+    orders: TelemetryOrders
+
+
+class NoteTaken(Struct, frozen=True):
+    """The controller has taken what was measured up to this message."""
+
+    number: int
+
+
 class InspectNode(Struct, frozen=True):
     """Inspect the node as ordered and report the result; ranks are not concerned."""
 
@@ -212,6 +227,8 @@ AgentCommand = (
     | LearnSecrets
     | LearnMonitors
     | NoteStored
+    | LearnTelemetry
+    | NoteTaken
     | ForgetRank
     | SignalTree
     | AdoptStep
@@ -233,3 +250,22 @@ AgentCommand = (
     | Report
     | Exit
 )
+
+
+def learnt(order: Welcome) -> list[AgentCommand]:
+    """Return what an agent learns once, with its first session; later ones repeat it."""
+    learnt: list[AgentCommand] = [LearnSecrets(order.secrets)] if order.secrets else []
+    if order.signatures:
+        learnt.append(LearnSignatures(order.signatures))
+    if order.monitoring is not None:
+        learnt.append(LearnMonitors(order.monitoring))
+    if order.telemetry is not None:
+        learnt.append(LearnTelemetry(order.telemetry))
+    return learnt
+
+
+def aside(order: Inspect | SamplesStored | MeasuresTaken) -> AgentCommand:
+    """Return the command of an order that is about the node, not about a rank."""
+    if isinstance(order, Inspect):
+        return InspectNode(order)
+    return NoteStored(order.number) if isinstance(order, SamplesStored) else NoteTaken(order.number)

@@ -6,6 +6,7 @@ from protocol.ids import AttemptId, ProbeKey, RankId
 from protocol.messages.facts import ActivityKind, ExitCause, Leased, SidePurpose
 from protocol.messages.orders import ToAgent
 from protocol.messages.rank_spec import RankSpec
+from protocol.messages.telemetry import RankUse
 from protocol.messages.uploads import UploadOutcome
 
 
@@ -49,6 +50,7 @@ class ProcessExited(Struct, frozen=True):
     """The same, looked for after a failure."""
     lost_output: str = ""
     """A sentence about output that its log's disk did not take."""
+    use: RankUse | None = None
 
 
 class ProcessesReaped(Struct, frozen=True):

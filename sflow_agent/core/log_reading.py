@@ -5,13 +5,14 @@ ends a line.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 
 from msgspec import Struct, structs
 
 from protocol.diagnosis.signatures import Signature, sentence
 from protocol.text.ansi import LINE_END, without_escapes
 from protocol.text.lazy_pattern import lazy_pattern
+from protocol.text.line_pattern import Groups, LinePattern
 from protocol.text.process_labels import Labels, without_labels
 from sflow_agent.core.launcher_failures import launcher_failure
 
@@ -83,7 +84,12 @@ class LogReader:
     """Searches excerpts; compiles the signatures once."""
 
     def __init__(self, signatures: Iterable[Signature]) -> None:
-        self._signatures = [(one, re.compile(one.pattern, re.MULTILINE)) for one in signatures]
+        self._signatures = [(one, LinePattern(one.pattern)) for one in signatures]
+
+    @property
+    def problems(self) -> list[str]:
+        """Return a sentence about each signature that took too long on a line."""
+        return [f"signature {one.name}: {regex.problem}" for one, regex in self._signatures if regex.problem]
 
     def explanation(
         self, pieces: Iterable[LogExcerpt], *, with_tracebacks: bool, is_step: bool = False
@@ -106,22 +112,31 @@ class LogReader:
         return None
 
     def _by_signature(self, piece: LogExcerpt, text: str) -> ExplainingLine | None:
-        best: tuple[int, Signature, re.Match[str]] | None = None
-        small = text.lower()
+        best: tuple[int, int, Signature, Groups] | None = None  # where the line begins and ends
+        small, block = text.lower(), text.encode(errors="replace")
         for signature, regex in self._signatures:
             if signature.contains and not any(part in small for part in signature.contains):
                 continue
-            match = _match_in_a_line(regex, text, len(text) if best is None else best[0])
-            if match is not None:
-                best = text.rfind("\n", 0, match.start()) + 1, signature, match
+            if not regex.may_be_in(block):
+                continue
+            for start, end in _lines_with(
+                signature.contains, text, small, len(text) if best is None else best[0]
+            ):
+                found = regex.matches(text[start:end], 1)
+                if found and found[0][0]:
+                    best = start, end, signature, found[0]
+                    break
         if best is None:
             return None
-        start, signature, match = best
+        start, end, signature, groups = best
         line = _line_at(text, start)
-        said = sentence(signature, match.groupdict(), line)
+        said = sentence(signature, self._regex_of(signature).named(groups), line)
         offset = piece.start_of(text.count("\n", 0, start))
-        found = ExplainingLine(signature.reason, said, signature.hint, line, offset)
-        return self._doubted(found, text[match.end() :], text.count("\n", match.end()))
+        explains = ExplainingLine(signature.reason, said, signature.hint, line, offset)
+        return self._doubted(explains, text[end:], text.count("\n", end))
+
+    def _regex_of(self, signature: Signature) -> LinePattern:
+        return next(regex for one, regex in self._signatures if one is signature)
 
     def _doubted(self, found: ExplainingLine, rest: str, lines: int) -> ExplainingLine:
         """Return what was found with what the log says after it, if that is of another error, or much."""
@@ -135,7 +150,7 @@ class LogReader:
         return structs.replace(found, doubt=doubt)
 
     def _is_of(self, reason: str, line: str) -> bool:
-        return any(one.reason == reason and regex.search(line) for one, regex in self._signatures)
+        return any(one.reason == reason and regex.is_in(line) for one, regex in self._signatures)
 
 
 def _last_exception(text: str) -> str | None:
@@ -149,22 +164,19 @@ def _last_exception(text: str) -> str | None:
     return None
 
 
-def _match_in_a_line(regex: "re.Pattern[str]", text: str, end: int) -> "re.Match[str] | None":
-    """Return the first match that begins before `end` and is within one line."""
-    position = 0
-    while (match := regex.search(text, position, end)) is not None:
-        if match.start() < match.end() and "\n" not in match[0]:
-            return match
-        # A match that crosses lines may hide a shorter match in its first line.
-        line_end = text.find("\n", match.start())
-        if line_end < 0:
-            return None
-        start = text.rfind("\n", 0, match.start()) + 1
-        inside = regex.search(text, max(start, position), min(line_end, end))
-        if inside is not None and inside.start() < inside.end() and "\n" not in inside[0]:
-            return inside
-        position = line_end + 1
-    return None
+def _lines_with(words: Sequence[str], text: str, small: str, end: int) -> Iterator[tuple[int, int]]:
+    """Yield where the lines before `end` begin and end that have one of these words in small letters; all without words."""
+    start = 0
+    while start < end:
+        line_end = text.find("\n", start)
+        line_end = len(text) if line_end < 0 else line_end
+        if (
+            not words
+            or len(small) != len(text)
+            or any(small.find(word, start, line_end) >= 0 for word in words)
+        ):
+            yield start, line_end
+        start = line_end + 1
 
 
 def _line_at(text: str, start: int) -> str:

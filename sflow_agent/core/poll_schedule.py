@@ -26,6 +26,8 @@ CROWD_S = 0.0005
 """Additional rest of an eager check for each other waiting check: all of them together take half a processor."""
 PATIENCE_S = 1.0
 """The time that every check may take, however many there are."""
+TOO_LATE_S = 5.0
+"""A look that comes so much too late says nothing about the time before it."""
 LATER_S = 0.05
 """When a check that had no room is tried again."""
 
@@ -190,6 +192,7 @@ class InactivityTimer(Struct):
     limit_s: float
     since: float
     is_quiet: bool = False
+    looked: float | None = None
 
     @property
     def rest_s(self) -> float:
@@ -198,6 +201,10 @@ class InactivityTimer(Struct):
 
     def observe(self, has_life: bool, now: float) -> bool:
         """Take the result of a look; return True when it changes `is_quiet`."""
+        late_s = 0.0 if self.looked is None else now - self.looked - self.rest_s
+        self.looked = now
+        if late_s > TOO_LATE_S:
+            self.since += late_s  # the agent did not run, nor did the rank, as far as it knows
         if has_life:
             self.since = now
         was_quiet, self.is_quiet = self.is_quiet, now - self.since >= self.limit_s

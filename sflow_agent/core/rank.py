@@ -170,6 +170,7 @@ class Rank(Struct):
             port_conflict=event.port_conflict,
             was_asked=is_asked,
             has_listened=self.listeners.is_seen,
+            use=event.use,
         )
         self.has_leftovers, self.lost_output = event.has_leftovers, event.lost_output
         is_good = event.exit_code in self.spec.success_exit_codes

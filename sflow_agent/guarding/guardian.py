@@ -1,4 +1,4 @@
-"""The guardian: the agent's parent, which ends every task when the agent is killed.
+"""The guardian: the agent's parent, which ends every task when the agent is killed, and starts another one.
 
 Imports as little as possible. Both are child subreapers, so all processes of the agent's tasks become
 children of the guardian when the agent dies. The agent, in turn, watches the guardian. A terminal signals
@@ -16,8 +16,9 @@ import time
 from collections.abc import Callable, Collection
 from types import FrameType
 
-from protocol.machine.marks import RUN_MARKER
+from protocol.machine.marks import LAST_AGENT, RUN_MARKER
 from protocol.machine.procfs import descendants, is_living, name_of, step_processes
+from sflow_agent.connection.legacy import Legacy
 from sflow_agent.guarding.keeper import Keeper
 from sflow_agent.logs.output_handover import HeldOutputs, OutputSender, make_pair
 from sflow_agent.processes.cleanup_list import CleanupList
@@ -33,6 +34,8 @@ WATCH_MARGIN_S = 5.0
 """After the grace: an agent that runs has ended its tasks itself by then."""
 UNSET_LOOK_S = 5.0
 """How often it is looked whether the agent has begun to note anything."""
+EXIT_ERROR = 1
+"""The exit status of an agent with an error of ours, as the interpreter gives it."""
 STANDSTILL_S = 2.0
 """An alarm that comes so much too late says that the guardian itself stood still."""
 LONGEST_S = 3600.0
@@ -57,7 +60,8 @@ class Watchdog:
         self._agent = 0
         self._alarm_at = 0.0
         self._not_before = 0.0
-        self._has_killed = False
+        self.has_killed = False
+        """The agent did not run, and is not to be followed by another one: the controller is gone."""
 
     def note(self, heard_at: float, grace_s: float) -> None:
         """Note, as the agent, when a controller was last heard of (monotonic s), and how long to live without."""
@@ -86,7 +90,7 @@ class Watchdog:
         signal.setitimer(signal.ITIMER_REAL, wait_s)
 
     def _on_alarm(self, _number: int, _frame: FrameType | None) -> None:
-        if self._has_killed:
+        if self.has_killed:
             raise AgentStuckError
         now = time.monotonic()
         if now > self._alarm_at + STANDSTILL_S:
@@ -97,12 +101,12 @@ class Watchdog:
             return
         with contextlib.suppress(ProcessLookupError):
             os.kill(self._agent, signal.SIGKILL)
-        self._has_killed = True
+        self.has_killed = True
         signal.setitimer(signal.ITIMER_REAL, DIES_WITHIN_S)
 
 
 def guard() -> int:
-    """Fork the agent and watch it; return the process's exit status, in both processes."""
+    """Fork the agent and watch it, and those that follow it; return the process's exit status, in all processes."""
     with contextlib.suppress(PermissionError):  # it leads a session already
         os.setsid()
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
@@ -114,46 +118,99 @@ def guard() -> int:
         wipe_variable(CONFIG_VARIABLE)
         del os.environ[CONFIG_VARIABLE]
     become_subreaper()
-    me = os.getpid()
-    cleanups = CleanupList()
-    keeper = Keeper(lambda: _clean_up(cleanups)) if encoded_config is None else None
-    agents_end, own_end = make_pair()
-    watchdog = Watchdog()
-    agent = os.fork()
-    if agent == 0:
+    return Guardian(encoded_config).run()
+
+
+class Guardian:
+    """The parent of an agent, and of another one when that is killed."""
+
+    def __init__(self, encoded_config: str | None) -> None:
+        self._encoded_config = encoded_config
+        self._cleanups = CleanupList()
+        self._keeper = Keeper(lambda: _clean_up(self._cleanups)) if encoded_config is None else None
+        self._spared = frozenset(() if self._keeper is None else (self._keeper.pid,))
+        self._watchdog = Watchdog()
+        self._legacy = Legacy()
+        self._agent = 0
+        """Its pid while it lives; one that has ended may be another process's now."""
+        self._is_last = False
+        """The run ends here, or the node does: no other agent is to be started."""
+
+    def run(self) -> int:
+        """Start agents and watch over them; return the exit status, in the processes of the agents, too."""
+        me = os.getpid()
+        while True:
+            agents_end, own_end = make_pair()
+            self._watchdog.note(0.0, 0.0)
+            self._agent = os.fork()
+            if self._agent == 0:
+                own_end.close()
+                return self._be_agent(me, OutputSender(agents_end))
+            agents_end.close()
+            self._take_signals()
+            status = self._guard(HeldOutputs(own_end))
+            if status is not None:
+                if self._keeper is not None:
+                    self._keeper.end()
+                return status
+
+    def _be_agent(self, guardian: int, handover: OutputSender) -> int:
+        for number in (signal.SIGTERM, signal.SIGALRM, LAST_AGENT):
+            signal.signal(number, signal.SIG_DFL)
         from sflow_agent.agent import run_agent
 
-        own_end.close()
-        keep = None if keeper is None else keeper.expect
-        return run_agent(me, encoded_config, cleanups, OutputSender(agents_end), watchdog.note, keep)
-    agents_end.close()
-    del encoded_config
-    # The agent reads the configuration; it must see the end of stdin if it is not needed.
-    null = os.open(os.devnull, os.O_RDWR)
-    os.dup2(null, 0)
-    os.close(null)
-    signal.signal(signal.SIGTERM, lambda *_: _signal(agent, signal.SIGTERM))
-    watchdog.begin(agent)
-    outputs = HeldOutputs(own_end)
-    status = -signal.SIGKILL
-    with contextlib.suppress(AgentStuckError):
-        outputs.receive_until_closed()
-        status = _wait(agent)
-    watchdog.end()
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the pid may be reused now
-    spared = frozenset(() if keeper is None else (keeper.pid,))
-    left = _end_everything(outputs.drain, cleanups.run_mark(), spared) + _clean_up(cleanups, spared)
-    outputs.drain(0)
-    if keeper is not None:
-        keeper.end()
-    for survivor in left:
-        sys.stderr.write(f"sflow-agent: could not end {survivor}\n")
-    if status < 0:
-        sys.stderr.write(
-            f"sflow-agent: the agent was killed by {signal.Signals(-status).name}; its tasks were ended\n"
+        keep = None if self._keeper is None else self._keeper.expect
+        note_heard = self._watchdog.note
+        return run_agent(
+            guardian, self._encoded_config, self._cleanups, handover, note_heard, self._legacy, keep
         )
-        return 128 - status
-    return status
+
+    def _take_signals(self) -> None:
+        if not self._legacy.follows:
+            self._encoded_config = None
+            # The agent reads the configuration; it must see the end of stdin if it is not needed.
+            null = os.open(os.devnull, os.O_RDWR)
+            os.dup2(null, 0)
+            os.close(null)
+        signal.signal(signal.SIGTERM, self._on_terminate)
+        signal.signal(LAST_AGENT, self._on_last)
+        if self._is_last:  # it came while there was no agent
+            _signal(self._agent, signal.SIGTERM)
+
+    def _on_terminate(self, _number: int, _frame: FrameType | None) -> None:
+        self._is_last = True
+        if self._agent:
+            _signal(self._agent, signal.SIGTERM)
+
+    def _on_last(self, _number: int, _frame: FrameType | None) -> None:
+        self._is_last = True
+
+    def _guard(self, outputs: HeldOutputs) -> int | None:
+        """Watch over the agent, and end what it leaves; return the exit status, or None if another agent is to follow."""
+        self._watchdog.begin(self._agent)
+        status = -signal.SIGKILL
+        with contextlib.suppress(AgentStuckError):
+            outputs.receive_until_closed()
+            status = _wait(self._agent)
+        self._watchdog.end()
+        self._agent = 0
+        left = _end_everything(outputs.drain, self._cleanups.run_mark(), self._spared)
+        left += _clean_up(self._cleanups, self._spared)
+        outputs.drain(0)
+        outputs.close()
+        for survivor in left:
+            sys.stderr.write(f"sflow-agent: could not end {survivor}\n")
+        if status != EXIT_ERROR and status >= 0:
+            return status
+        how = f"was killed by {signal.Signals(-status).name}" if status < 0 else f"ended with {status}"
+        is_last = bool(left) or self._is_last or self._watchdog.has_killed
+        why_none = "" if is_last else self._legacy.begin_next(how, time.monotonic())
+        if why_none is None:
+            self._cleanups.forget()
+            return None
+        more = f"; {why_none}" if why_none else ""
+        sys.stderr.write(f"sflow-agent: the agent {how}; its tasks were ended{more}\n")
+        return 128 - status if status < 0 else status
 
 
 def _keep_descriptors_from_tasks() -> None:

@@ -11,6 +11,7 @@ from sflow_agent.logs.spool import (
     hold,
     make_spool,
     remove_spool,
+    set_aside,
     shares_run_directory,
     take_left_spools,
 )
@@ -21,6 +22,8 @@ class LogPlace:
 
     def __init__(self, config: AgentConfig) -> None:
         self.is_shared = shares_run_directory(config)
+        if config.follows:
+            set_aside(config)
         has_left = has_left_spools(config)
         self._spool = make_spool(config) if has_left or not self.is_shared else None
         self._lock = None if self._spool is None else hold(self._spool)

@@ -130,6 +130,12 @@ class HeldOutputs:
                 if is_at_end:
                     self._close(by_pipe[pipe])
 
+    def close(self) -> None:
+        """Give up what is left: processes that could not be ended hold it open."""
+        for number in list(self._held):
+            self._close(number)
+        self._end.close()
+
     def _close(self, number: int) -> None:
         for descriptor in self._held.pop(number, ()):
             os.close(descriptor)

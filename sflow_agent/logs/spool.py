@@ -168,9 +168,17 @@ class SpoolIndex:
                 os.close(descriptor)
 
 
+def set_aside(config: AgentConfig) -> None:
+    """Make room for a new spool where this agent takes the place of one that was killed: the earlier one is handed over."""
+    path = f"{_parent(config)}/{_name(config.marker)}{config.node}"
+    with contextlib.suppress(OSError):
+        if _is_private(path):
+            os.rename(path, _set_aside(config))  # noqa: PTH104
+
+
 def has_left_spools(config: AgentConfig) -> bool:
     """Return whether earlier agents of this run have left spools on this node."""
-    return bool(config.predecessors) and any(_left_spools(config))
+    return bool(config.predecessors or config.follows) and any(_left_spools(config))
 
 
 def take_left_spools(config: AgentConfig, spool: str) -> list[LeftLog]:
@@ -194,8 +202,14 @@ def _name(marker: str) -> str:
     return f"sflow-{os.getuid()}-{marker}-"
 
 
+def _set_aside(config: AgentConfig) -> str:
+    return f"{_parent(config)}/{_name(config.marker)}{config.node}-left"
+
+
 def _left_spools(config: AgentConfig) -> Iterator[str]:
     parent = _parent(config)
+    if config.follows and _is_private(_set_aside(config)):
+        yield _set_aside(config)
     names = tuple(_name(marker) for marker in config.predecessors)
     with contextlib.suppress(OSError):
         for name in os.listdir(parent):  # noqa: PTH208

@@ -45,7 +45,7 @@ class Monitoring:
         """Of the running ranks."""
         gpus = GpuReader(inventory.gpus, inventory.gpu_problems, fields, driver)
         self._sampler = Sampler(workers, HostReader(), gpus, self._held, self._took)
-        self._windows = WindowWatch(orders.windows, self._found)
+        self._windows = WindowWatch(orders.windows, self._found, warn)
         self._scripts = BackgroundScripts(task_environment(dict(os.environ), marker), warn)
         self._report = report
         self._is_finished = False

@@ -26,6 +26,11 @@ class MarkFinder:
         """Of the first byte of `_partial`."""
 
     @property
+    def problems(self) -> list[str]:
+        """Return a sentence about each pattern that takes too long on a line."""
+        return [*self._starts.problems(), *self._ends.problems()]
+
+    @property
     def is_settled(self) -> bool:
         """Return whether later lines cannot change the window."""
         return self.end is not None and not self._starts.is_last and not self._ends.is_last
@@ -97,6 +102,10 @@ class _Side:
             regex.may_be_in(block) if regex is not None else one.pattern.encode() in block
             for one, regex in self._patterns
         )
+
+    def problems(self) -> list[str]:
+        """Return a sentence about each pattern that takes too long on a line."""
+        return [regex.problem for _, regex in self._patterns if regex is not None and regex.problem]
 
     def found_in(self, line: str) -> tuple[str, ...]:
         """Return the patterns that are in a line, as the file writes them."""

@@ -34,9 +34,14 @@ class _Watched(Struct):
 class WindowWatch:
     """The ranks with a window. `found` is called once for each, when its log is complete."""
 
-    def __init__(self, windows: tuple[LogWindow, ...], found: Callable[[RankWindow], None]) -> None:
+    def __init__(
+        self,
+        windows: tuple[LogWindow, ...],
+        found: Callable[[RankWindow], None],
+        warn: Callable[[str], None],
+    ) -> None:
         self._window_of = {task: window for window in windows for task in window.tasks}
-        self._found = found
+        self._found, self._warn = found, warn
         self._watched: dict[RankId, _Watched] = {}
         self._next_look: float | None = None
 
@@ -91,6 +96,8 @@ class WindowWatch:
 
     def _finish(self, watched: _Watched) -> None:
         watched.finder.finish(_now_ms())
+        for problem in watched.finder.problems:
+            self._warn(f"the window of {watched.rank}: {problem}")
         del self._watched[watched.rank]
         self._found(
             RankWindow(rank=watched.rank, log=watched.log, start=watched.finder.start, end=watched.finder.end)

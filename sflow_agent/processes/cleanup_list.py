@@ -10,7 +10,7 @@ _STEPS = ""
 
 
 class CleanupList:
-    """Commands by key, in a memory file that outlives its writer. Only ever appended to."""
+    """Commands by key, in a memory file that outlives its writer. Appended to by one agent, and emptied before the next."""
 
     def __init__(self) -> None:
         self._file = memory_file("cleanups")
@@ -42,6 +42,14 @@ class CleanupList:
             else:
                 left.pop(key, None)
         return left
+
+    def forget(self) -> None:
+        """Forget the commands, which have done their work: the next agent notes its own. Raises: OSError."""
+        mark = self.run_mark()
+        os.ftruncate(self._file, 0)
+        os.lseek(self._file, 0, os.SEEK_SET)
+        if mark is not None:
+            self.note_steps(mark)
 
     def _entries(self) -> list[Any]:
         import json  # only where containers are used, and in Slurm jobs

@@ -9,7 +9,7 @@ import signal
 from collections.abc import Callable, Sequence
 from types import FrameType
 
-from protocol.machine.procfs import is_living, parent_of
+from protocol.machine.procfs import is_being_killed, is_living, parent_of
 from protocol.machine.signal_pipe import SignalPipe
 from sflow_agent.core.events import AgentEvent, EndRequested, TerminationSeen
 from sflow_agent.descriptors import Descriptors
@@ -84,12 +84,13 @@ class Signals:
 
     def _is_controller(self, pid: int) -> bool:
         """Return whether this pid is the controller's: the guardian is its child, or came with it to their supervisor."""
-        return is_living(pid) and parent_of(self._guardian) in (pid, parent_of(pid))
+        is_its_own = parent_of(self._guardian) in (pid, parent_of(pid))
+        return is_its_own and is_living(pid) and not is_being_killed(pid)
 
     def _is_supervised(self) -> bool:
         """Return whether the supervisor lives: the guardian comes to it when the controller dies."""
         supervisor = self._supervisor
-        if supervisor is None or not is_living(supervisor):
+        if supervisor is None or not is_living(supervisor) or is_being_killed(supervisor):
             return False
         parent = parent_of(self._guardian)
         return parent == supervisor or (parent == self._controller and parent_of(parent) == supervisor)

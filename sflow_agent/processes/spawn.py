@@ -8,8 +8,10 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 
+from protocol.ids import RankId
 from protocol.machine.marks import ATTEMPT_MARKER, RANK_MARKER, RUN_MARKER
 from protocol.messages.rank_spec import RankSpec
+from protocol.messages.telemetry import MARKS_FILE
 from sflow_agent.limits import as_inherited, inherited_limit, marked
 from sflow_agent.node.gpu_view import CUDA, NVIDIA, GpuView, SliceError
 from sflow_agent.node.interfaces import Interfaces
@@ -81,6 +83,11 @@ def task_environment(inherited: dict[str, str], marker: str) -> dict[str, str]:
     return environment
 
 
+def marks_path(log: str, rank: RankId) -> str:
+    """Return the path of the file in which a rank marks its windows: beside its log, which containers can write, too."""
+    return f"{os.path.dirname(log)}/.sflow_marks.{rank}"  # noqa: PTH120 - for every rank
+
+
 class Spawner:
     """Starts ranks. Not thread-safe: it changes to a rank's working directory for a moment."""
 
@@ -94,6 +101,8 @@ class Spawner:
         self._environment = environment
         self._home = os.getcwd()  # noqa: PTH109
         self._programs: dict[tuple[str, str | None], str] = {}
+        self.has_marks = False
+        """Tasks get a file in which they can mark windows of their time."""
 
     def spawn(
         self, spec: RankSpec, open_output: Callable[[str], int | None], mark: int | None = None
@@ -200,6 +209,8 @@ class Spawner:
         except SliceError as error:
             raise SpawnError(errno.ENODEV, str(error)) from error
         environment[RUN_MARKER] = self._environment[RUN_MARKER]
+        if self.has_marks:
+            environment[MARKS_FILE] = marks_path(self.log_path(spec.log), spec.rank)
         return environment
 
     def log_path(self, relative: str) -> str:

@@ -6,6 +6,7 @@ SIGCHLD reaps all, and the remaining processes of an ended rank are among the ag
 
 import contextlib
 import os
+import resource
 import signal
 import time
 from collections.abc import Callable, Mapping
@@ -25,6 +26,7 @@ from protocol.machine.procfs import (
     settled_environment,
 )
 from protocol.messages.rank_spec import RankSpec
+from protocol.messages.telemetry import RankUse
 from sflow_agent.core.events import (
     AgentEvent,
     ProcessesReaped,
@@ -88,6 +90,10 @@ class Processes:
         self._helpers: dict[int, Callable[[int | None, int | None], None]] = {}
         """Unreaped programs of the agent's own, with their callbacks."""
         self._steps = steps
+        self._started_by_others: set[RankId] = set()
+        """Ranks whose processes Slurm, ssh or an engine starts."""
+        self.use_of: Callable[[RankId], RankUse | None] | None = None
+        """Returns what a rank had used when it was measured last; None where nothing is measured."""
         self.find_port_conflict: Callable[[RankId], str] = lambda _rank: ""
         """Returns which port of a failed rank's task another process has, and which process; empty if none has."""
         self.trees = TreeKiller(
@@ -126,6 +132,8 @@ class Processes:
             self.trees.clients.discard(spec.rank)
             self._outputs.discard(spec.rank)
             return ProcessFailed(spec.rank, error.errno, error.reason)
+        if spec.launch_kind != "process" or spec.container is not None:
+            self._started_by_others.add(spec.rank)
         self._running[pid] = self._rank_of_session[pid] = self._rank_of_marker[str(spec.rank)] = spec.rank
         self._main_of[spec.rank] = pid
         if mark is not None:
@@ -200,6 +208,10 @@ class Processes:
         self._helpers[pid] = ended
         return pid
 
+    def step_marks(self) -> dict[int, RankId]:
+        """Return the ranks that are job steps, by the marks of their processes."""
+        return self._steps.by_mark()
+
     @property
     def mains(self) -> Mapping[int, RankId]:
         """Return the main processes that run."""
@@ -219,26 +231,27 @@ class Processes:
 
     def reap(self) -> list[ProcessExited]:
         """Reap everything that has ended since the last call; never block."""
-        ended: list[tuple[RankId, int | None, int | None]] = []
+        ended: list[tuple[RankId, int | None, int | None, RankUse | None]] = []
         while True:
             try:
-                result = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG)
+                pid, status, used = os.wait3(os.WNOHANG)
             except ChildProcessError:
                 break
-            if result is None:
+            if pid == 0:
                 break
-            self._owner_of_orphan.pop(result.si_pid, None)
-            has_exited = result.si_code == os.CLD_EXITED
-            how = (result.si_status, None) if has_exited else (None, result.si_status)
-            rank = self._running.pop(result.si_pid, None)
+            self._owner_of_orphan.pop(pid, None)
+            has_exited = os.WIFEXITED(status)
+            number = os.WEXITSTATUS(status) if has_exited else os.WTERMSIG(status)
+            how = (number, None) if has_exited else (None, number)
+            rank = self._running.pop(pid, None)
             if rank is not None:
-                ended.append((rank, *how))
-            elif result.si_pid in self._checks:
-                self._check_ended(result.si_pid, *how)
-            elif (helper := self._helpers.pop(result.si_pid, None)) is not None:
+                ended.append((rank, *how, self._use(rank, used)))
+            elif pid in self._checks:
+                self._check_ended(pid, *how)
+            elif (helper := self._helpers.pop(pid, None)) is not None:
                 helper(*how)
             else:
-                cleaned = self._cleanups.reaped(result.si_pid, result.si_status)
+                cleaned = self._cleanups.reaped(pid, number)
                 if cleaned is not None:
                     self.trees.look_at(cleaned)
         if not ended:
@@ -263,8 +276,26 @@ class Processes:
 
     # ------------------------------------------------------------------ after the main process
 
+    def _use(self, rank: RankId, used: resource.struct_rusage) -> RankUse | None:
+        """Return what a rank has used, by its last measurement and the kernel's own account; None if nothing is measured."""
+        if self.use_of is None:
+            return None
+        measured = self.use_of(rank) or RankUse()
+        if rank in self._started_by_others:  # the account is that of the client that started it
+            return measured
+        cpu_s = max(used.ru_utime + used.ru_stime, measured.cpu_s or 0.0)
+        # A process that is started has the size of this agent for a moment, and that counts. Source: getrusage(2), fork(2).
+        is_own = used.ru_maxrss > resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        largest = max(used.ru_maxrss * 1024 if is_own else 0, measured.max_rss_bytes or 0)
+        return msgspec.structs.replace(measured, cpu_s=round(cpu_s, 3), max_rss_bytes=largest or None)
+
     def _exited(
-        self, rank: RankId, exit_code: int | None, number: int | None, owners: set[RankId]
+        self,
+        rank: RankId,
+        exit_code: int | None,
+        number: int | None,
+        use: RankUse | None,
+        owners: set[RankId],
     ) -> ProcessExited:
         lost_output = self._outputs.drain(rank)
         try:
@@ -284,7 +315,7 @@ class Processes:
             self.trees.drop(rank)
             self._forget(rank)
         conflict = self.find_port_conflict(rank) if exit_code != 0 else ""
-        return ProcessExited(rank, exit_code, number, size, has_leftovers, conflict, lost_output)
+        return ProcessExited(rank, exit_code, number, size, has_leftovers, conflict, lost_output, use)
 
     def _check_ended(self, pid: int, exit_status: int | None, number: int | None) -> None:
         rank, ended = self._checks.pop(pid)
@@ -325,6 +356,7 @@ class Processes:
         self._steps.forget(rank)
         self._cleanups.forget(rank)
         self.trees.clients.discard(rank)
+        self._started_by_others.discard(rank)
         self._rank_of_marker.pop(str(rank), None)
         if main is not None and self._rank_of_session.get(main) == rank:
             del self._rank_of_session[main]

@@ -69,6 +69,10 @@ class StepMarks:
         self._marks[rank] = mark
         return mark or 0
 
+    def by_mark(self) -> dict[int, RankId]:
+        """Return the ranks whose `srun` this agent has, by the marks of their steps' processes."""
+        return {mark: rank for rank, mark in self._marks.items() if mark is not None}
+
     def forget(self, rank: RankId) -> None:
         """Nothing of it is left."""
         self._marks.pop(rank, None)

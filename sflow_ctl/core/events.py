@@ -6,6 +6,7 @@ import msgspec
 
 from protocol.ids import AttemptId, RankId
 from protocol.messages.facts import FromAgent, Hello
+from sflow_ctl.core.requests import AnyAction
 from sflow_ctl.core.states import Reason
 
 
@@ -73,6 +74,17 @@ class StopRequested(Event, frozen=True, kw_only=True, tag="stop_requested"):
     """Kill at once."""
 
 
+class OperatorRequest(Event, frozen=True, kw_only=True, tag="operator_request"):
+    """An operator asks for a change of the run. One that comes again is answered again, and not carried out again."""
+
+    id: str
+    """Chosen by the operator's program, unique within the run."""
+    by: str
+    """Who asks, for people: "alice on login1"."""
+    action: AnyAction
+    """What is asked for."""
+
+
 class JobEnding(Event, frozen=True, kw_only=True, tag="job_ending"):
     """Agents got SIGTERM from Slurm, which kills what is left of the job `within_s` seconds later."""
 
@@ -119,6 +131,13 @@ class RecordUnwritable(Event, frozen=True, kw_only=True, tag="record_unwritable"
     """What kept it from being written, and on which file system."""
 
 
+class Suspended(Event, frozen=True, kw_only=True, tag="suspended"):
+    """The controller did not run, nor, as far as it knows, did the tasks: `scontrol suspend`, a paused machine, Ctrl-Z."""
+
+    seconds: float
+    """For how long; no limit of the run counts that."""
+
+
 class WakeUp(Event, frozen=True, kw_only=True, tag="wake_up"):
     """The time that `next_wakeup` named has come."""
 
@@ -130,10 +149,12 @@ SchedulerEvent = (
     | NodeStandsStill
     | NodeCleared
     | StopRequested
+    | OperatorRequest
     | JobEnding
     | LogArrived
     | OutputsCollected
     | JobEndKnown
     | RecordUnwritable
+    | Suspended
     | WakeUp
 )

@@ -6,6 +6,8 @@ It decides nothing itself: `reactor` handles events, `model.run.Run` is the stat
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple, assert_never
 
+from msgspec.structs import replace
+
 from protocol.ids import RankId
 from sflow_ctl.core import reactor
 from sflow_ctl.core.actions.exit_gate import on_log_arrived, on_outputs_collected
@@ -24,10 +26,12 @@ from sflow_ctl.core.events import (
     MessageReceived,
     NodeCleared,
     NodeStandsStill,
+    OperatorRequest,
     OutputsCollected,
     RecordUnwritable,
     SchedulerEvent,
     StopRequested,
+    Suspended,
     WakeUp,
 )
 from sflow_ctl.core.model.phase import RunPhase
@@ -72,7 +76,7 @@ class Scheduler:
         run begins without, `earlier` what a resumed run has done before. An agent has at most `max_unanswered` orders
         to start ranks that it has not answered.
         """
-        self.plan = plan
+        plan = self.plan = replace(plan, tasks=tuple(plan.tasks))  # copies become tasks of their own
         self.run = Run.of(
             plan,
             evaluator,
@@ -165,8 +169,8 @@ class Scheduler:
                 on_agent_lost(run, out, node, reason, now, is_cleared=is_cleared)
             case NodeCleared(node=node, survivors=survivors):
                 on_node_cleared(run, out, node, survivors, now)
-            case StopRequested():
-                reactor.on_stop_requested(run, out, event, now)
+            case StopRequested() | OperatorRequest():
+                reactor.on_asked(run, out, event, now)
             case LogArrived():
                 on_log_arrived(run, out, event, now)
             case OutputsCollected():
@@ -177,12 +181,17 @@ class Scheduler:
                 reactor.on_record_unwritable(run, out, event, now)
             case NodeStandsStill():
                 pass  # for people: it lives, and so do its tasks
-            case WakeUp():
-                self._take_timers(now)
+            case WakeUp() | Suspended():
+                self._take_time(event, now)
             case _:
                 assert_never(event)
 
-    def _take_timers(self, now: float) -> None:
+    def _take_time(self, event: WakeUp | Suspended, now: float) -> None:
+        if isinstance(event, Suspended):
+            self.run.timers.delay(event.seconds)
+            self.run.shutdown.began_at += event.seconds
+            self.run.shutdown.step_began_at += event.seconds
+            return
         while (timer := self.run.timers.pop_due(now)) is not None:
             reactor.on_timer(self.run, self._out, timer, now)
 

@@ -4,6 +4,8 @@ from enum import StrEnum
 
 import msgspec
 
+from protocol.messages.telemetry import RankUse
+
 
 class TaskState(StrEnum):
     """The state of a concrete task. Why it is stopping is a field of the task, not a state."""
@@ -47,12 +49,12 @@ TRANSITIONS: dict[TaskState, frozenset[TaskState]] = {
     S.RUNNING: frozenset({S.READY, S.STOPPING, S.WAITING}) | _ENDS,
     S.READY: frozenset({S.STOPPING, S.WAITING}) | _ENDS,
     S.STOPPING: frozenset({S.WAITING}) | _ENDS,
-    **{state: frozenset() for state in TERMINAL},
+    **{state: frozenset({S.WAITING}) for state in TERMINAL},
 }
 """Every legal change of state.
 
-Back to WAITING is a retry; WAITING or QUEUED to COMPLETED is a task that an earlier controller of a resumed
-run has completed.
+Back to WAITING is a retry, or, from an end, a restart on request of an operator; WAITING or QUEUED to COMPLETED is a
+task that an earlier controller of a resumed run has completed.
 """
 
 AGAIN = frozenset({"retry", "restart"})
@@ -105,6 +107,8 @@ class Transition(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The number of the signal that ended the process, with an end by a signal."""
     runtime_s: float | None = None
     """Seconds from the start to the end of the attempt; only with an end."""
+    use: RankUse | None = None
+    """What the attempt has used, with an end; null where nothing was measured."""
 
     @property
     def is_again(self) -> bool:

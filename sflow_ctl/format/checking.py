@@ -27,8 +27,8 @@ _KEY = lazy_pattern(r"Expected `str` - at `key` in `(?P<path>.*)`$")
 _AT = lazy_pattern(r"(?P<what>.*?)(?: - at `(?P<path>.*)`)?$", re.DOTALL)
 _STEP = lazy_pattern(r"\.([^.\[\]]+)|\[(\d+)\]|\[(\.\.\.)\]")
 MAX_FINDINGS = 200
-_NOT_REQUESTED = frozenset({"cpu", "cpus", "mem", "memory"})
-"""What people ask for beside GPUs and nodes, and the format has no field for: not a misspelling of `gpus`."""
+_HOST_WORDS = {"cpu": "cpus", "cores": "cpus", "mem": "memory", "ram": "memory"}
+"""What people call fields of `resources`: not misspellings of `gpus`."""
 _COUNTED = frozenset({"replicas", "retries", "nodes", "gpus"})
 """Fields for which a number is short for a mapping with `count`."""
 _IN_PLACE = {"script": ["true"]}
@@ -169,10 +169,10 @@ def _problem(error: msgspec.ValidationError, data: Any, scope: _Scope) -> _Probl
 def _unknown_key(parent: Path, key: str, scope: _Scope) -> _Problem:
     path = (*parent, key)
     allowed = fields_at(scope.kind, parent)
-    guess = None if key in _NOT_REQUESTED else meant_key(key, allowed)
+    guess = _HOST_WORDS.get(key) if key in _HOST_WORDS and "gpus" in allowed else meant_key(key, allowed)
     hint = f'did you mean "{guess}"?' if guess else f"allowed here: {', '.join(allowed)}"
-    if key in _NOT_REQUESTED and "gpus" in allowed:
-        hint += "; CPUs and memory cannot be requested (--max-running limits how many tasks run at a time)"
+    if key in ("cpus", "memory", *_HOST_WORDS) and "resources" in allowed:
+        guess, hint = None, f"write resources: {{{_HOST_WORDS.get(key, key)}: ...}}"
     finding = Finding("unknown-key", f'unknown key "{key}"', scope.place(path), hint)
     return _Problem(path, finding, None if guess is None else (*parent, guess))
 

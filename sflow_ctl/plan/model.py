@@ -4,6 +4,7 @@ All are immutable `msgspec` structs because `plan.json` is exactly this, and a v
 reads it back. Task names here are concrete ones (`decode_3`); `base` is the name written in the file.
 """
 
+from collections.abc import Sequence
 from typing import Literal
 
 import msgspec
@@ -17,25 +18,17 @@ from protocol.messages.uploads import FileUpload, StorageTarget
 from protocol.text.process_labels import Labels, has_label_option
 from sflow_ctl.plan.fetches import Fetch
 from sflow_ctl.plan.log_paths import own_variables
-from sflow_ctl.plan.monitors import PlannedMonitor
+from sflow_ctl.plan.monitors import PlannedMonitor, TaskWindows
+from sflow_ctl.plan.parts.engine_host import EngineHost
+from sflow_ctl.plan.parts.needs import HostNeeds
 from sflow_ctl.plan.results import PlannedOutput, PlannedResult
-from sflow_ctl.plan.words import Near, OnFailure, OnNodeLost, Pack, ReleaseAfter, Until
+from sflow_ctl.plan.words import Near, OnFailure, OnNodeLost, Pack, ReleaseAfter, Shown, Until
 
 PLAN_VERSION = 1
 
 
 class _Part(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
     pass
-
-
-class EngineHost(_Part, frozen=True, kw_only=True):
-    """A host of a docker backend, by the address or the context that the engine's client on this machine calls it."""
-
-    docker_host: str | None = None
-    context: str | None = None
-    mounts: tuple[str, ...] = ()
-    extra_args: tuple[str, ...] = ()
-    simulates_gpus: bool = False
 
 
 class PlannedNode(_Part, frozen=True, kw_only=True):
@@ -243,6 +236,10 @@ class PlannedTask(_Part, frozen=True, kw_only=True):
     success_exit_codes: tuple[int, ...] = (0,)
     is_log_direct: bool = False
     """Its processes write to their log files directly."""
+    console: Shown = "all"
+    """What of its output the console shows."""
+    needs: HostNeeds | None = None
+    """What it needs of its nodes beside GPUs."""
     finally_when: FinallyWhen | None = None
     """Not a part of the graph: the task runs when the run ends, however it ends."""
     min_ready: int | None = None
@@ -335,7 +332,7 @@ class Plan(_Part, frozen=True, kw_only=True):
     version: int = PLAN_VERSION
     workflow: str
     nodes: tuple[PlannedNode, ...]
-    tasks: tuple[PlannedTask, ...]
+    tasks: Sequence[PlannedTask]
     timeout_s: float | None = None
     stop_timeout_s: float | None = None
     """The limit for ending the run, from the moment when its end begins; None for as long as its tasks take.
@@ -378,6 +375,8 @@ class Plan(_Part, frozen=True, kw_only=True):
     """GPUs of this machine that its agents only pretend to have."""
     monitors: tuple[PlannedMonitor, ...] = ()
     """What is measured of the nodes. No part of any task's work."""
+    windows: tuple[TaskWindows, ...] = ()
+    """Named windows of tasks' logs. No part of their work either."""
     warnings: tuple[Finding, ...] = ()
     notes: tuple[Finding, ...] = ()
     """Facts that only a shown plan says."""
@@ -389,9 +388,8 @@ class Plan(_Part, frozen=True, kw_only=True):
             task.on_node_lost == "elsewhere" for task in self.tasks
         )
 
-    def members(self) -> dict[str, list[PlannedTask]]:
+    def members(self) -> dict[str, Sequence[PlannedTask]]:
         """Return base names with their concrete tasks, in plan order."""
-        result: dict[str, list[PlannedTask]] = {}
-        for task in self.tasks:
-            result.setdefault(task.base, []).append(task)
-        return result
+        from sflow_ctl.plan.copies.task_list import members_of  # which needs the types above
+
+        return members_of(self.tasks)

@@ -14,6 +14,7 @@ from protocol.messages.monitor import (
     NodeMonitor,
     SampledScope,
 )
+from protocol.messages.telemetry import TelemetryOrders
 
 if TYPE_CHECKING:
     from sflow_ctl.plan.model import PlannedTask
@@ -45,6 +46,35 @@ class PlannedMonitor(msgspec.Struct, frozen=True, kw_only=True):
     window: PlannedWindow | None = None
     has_report: bool = True
     formats: tuple[ReportFormat, ...] = ("csv", "svg")
+
+
+class TaskWindows(msgspec.Struct, frozen=True, kw_only=True):
+    """A named window of a task's log."""
+
+    task: str
+    """As the file names it."""
+    name: str
+    window: PlannedWindow
+
+
+def telemetry_orders(
+    windows: Sequence[TaskWindows], tasks: "Sequence[PlannedTask]", every_s: float, nodes: int
+) -> TelemetryOrders:
+    """Return how agents measure; a large fleet sends less often, so that its messages take a small part of the controller."""
+    return TelemetryOrders(
+        every_ms=round(every_s * 1000),
+        send_every_ms=max(SEND_EVERY_MS, SEND_EVERY_MS_PER_NODE * nodes),
+        windows=tuple(
+            LogWindow(tasks=own, start=one.window.start, end=one.window.end, name=one.name)
+            for one in windows
+            if (own := names_of((one.task,), tasks))
+        ),
+    )
+
+
+SEND_EVERY_MS = 2000
+SEND_EVERY_MS_PER_NODE = 20
+"""A message costs the controller about 0.1 ms: half a percent of a CPU, however many nodes there are."""
 
 
 def monitor_orders(

@@ -22,12 +22,12 @@ _NOT_WORK: dict[str, Any] = {
     "backend": "", "assigned_arguments": (), "has_step_variables": False, "required_paths": (),
     "chooses_step_nodes": False,
     "elsewhere": None, "pinned": "", "lends_gpus": False, "keeps_gpus": False,
-    "claims_nodes_until": None, "heeds_claims": False,
+    "claims_nodes_until": None, "heeds_claims": False, "needs": None,
     # time, and what follows a failure or the end of the work
     "timeout_s": None, "deadlines_s": None, "wait_s": None, "hang": None, "stopping": None, "retries": None,
     "restart": None, "on_failure": "cancel", "on_node_lost": None, "min_ready": None, "is_main": False, "finally_when": None,
     # how its output reaches its log, and where its files go: that is done again by itself
-    "is_log_direct": False, "uploads": (),
+    "is_log_direct": False, "console": "all", "uploads": (),
 }  # fmt: skip
 """Fields of `PlannedTask` that do not make other work, and the value that stands for any of theirs."""
 _PLACED_VARIABLES = frozenset(

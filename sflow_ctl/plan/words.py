@@ -1,9 +1,6 @@
 """Words that the format and the plan share: of dependencies, failures, rules, and places that are kept."""
 
-from typing import TYPE_CHECKING, Literal, TypeAlias
-
-if TYPE_CHECKING:
-    pass
+from typing import Literal, TypeAlias
 
 Until: TypeAlias = Literal["available", "ready", "started", "completed", "finished", "failed"]
 """How far a dependency must be. `available`, the format's own meaning, is ready or completed; `finished` is any end."""
@@ -23,3 +20,5 @@ Near: TypeAlias = Literal["nic", "none"]
 """What they should be near."""
 OnNodeLost: TypeAlias = Literal["fail", "elsewhere"]
 """What the loss of a task's node means for it: its end, or another start on other nodes."""
+Shown: TypeAlias = Literal["all", "errors", "none"]
+"""What of a task's output the console shows."""

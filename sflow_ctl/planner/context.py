@@ -36,6 +36,11 @@ class PlanContext(Struct, frozen=True, kw_only=True):
     nodes_override: int | None
     gpus_per_node_override: int | None
     max_running: int | None
+    """`--max-running`."""
+    usual_max_running: int | None = None
+    """The setting `max_running`."""
+    is_strict: bool = False
+    """The setting `strict`."""
     path_exists: Callable[[str], bool]
     read_text: Callable[[str], str] = _no_file
     """Returns the text of a file. Raises: OSError, UnicodeDecodeError."""

@@ -5,7 +5,7 @@ be leased for a task that starts later, so its user need not wait for that task,
 is flexible: then its node must be chosen first.
 """
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
 from re import Pattern
 from typing import Any, NamedTuple
 
@@ -84,6 +84,10 @@ class TaskNamespace(dict[str, Any]):
     def is_place_used(self, *names: str) -> bool:
         """Return whether an expression on the nodes or GPUs of the task with these names was evaluated."""
         return self._is_any_used or not self._used.isdisjoint(names)
+
+    def is_any_place_used(self, base: str, copies: Container[str]) -> bool:
+        """Return whether such an expression was evaluated on a task as written, or on one of its copies."""
+        return self.is_place_used(base) or any(name in copies for name in self._used)
 
 
 class Known(NamedTuple):

@@ -6,6 +6,7 @@ Called by `launch/plan.py` for each task's command, and by the pipeline for the 
 from collections.abc import Iterator, Mapping, Sequence
 
 from protocol.messages.checks import ExecCheck
+from sflow_ctl.plan.copies.task_list import kinds_of
 from sflow_ctl.plan.model import PlannedTask
 from sflow_ctl.plan.secrets import SECRETS
 from sflow_ctl.planner.findings import Findings
@@ -40,7 +41,7 @@ def warn_of_secrets(tasks: Sequence[PlannedTask], names: Sequence[str], findings
         what = f'the value of secret "{name}" is too short to be masked in texts'
         findings.warn("secret-too-short", what, findings.loaded.secret_where(name), "use a longer value")
     mask, warned = SECRETS.mask, set[str]()
-    for task in tasks if mask else ():
+    for task in kinds_of(tasks) if mask else ():
         where = findings.loaded.where("tasks", task.base)
         if task.base not in warned and any(mask.text(word) != word for word in _command_lines(task)):
             warned.add(task.base)

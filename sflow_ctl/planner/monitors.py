@@ -16,7 +16,7 @@ from sflow_ctl.format import schema
 from sflow_ctl.format.checking import guess_hint
 from sflow_ctl.format.rules.monitors import monitor_name_findings, written_patterns
 from sflow_ctl.plan.model import PlannedNode, PlannedTask
-from sflow_ctl.plan.monitors import PlannedMonitor, PlannedWindow, ReportFormat, mark_patterns
+from sflow_ctl.plan.monitors import PlannedMonitor, PlannedWindow, ReportFormat, TaskWindows, mark_patterns
 from sflow_ctl.planner.findings import Findings, UnplannableError
 from sflow_ctl.planner.numbers import as_count, as_flag, as_int, at
 from sflow_ctl.planner.source import PlanInput, Scope
@@ -53,6 +53,19 @@ def plan_monitors(
         with findings.collecting("tasks", name, "monitor", subject=f'monitor of task "{name}"'):
             planned.append(_planned(monitor, name, scope, own, findings))
             _warn_of_hosts(own, ("tasks", name, "monitor"), findings)
+    return tuple(planned)
+
+
+def plan_windows(source: PlanInput, scope: Scope, findings: Findings) -> tuple[TaskWindows, ...]:
+    """Plan the named windows of tasks. Problems are findings."""
+    planned: list[TaskWindows] = []
+    for task in source.tasks:
+        if task.windows:
+            with findings.collecting("tasks", task.name, "windows", subject=f'windows of task "{task.name}"'):
+                planned += [
+                    TaskWindows(task=task.name, name=one.name.strip(), window=_window(one, scope, "first"))
+                    for one in task.windows
+                ]
     return tuple(planned)
 
 
@@ -189,13 +202,15 @@ def _chosen_gpus(given: schema.MonitorGpus | None, scope: Scope) -> tuple[int, .
     return tuple(chosen)
 
 
-def _window(window: schema.MonitorWindow, scope: Scope) -> PlannedWindow:
+def _window(
+    window: schema.MonitorWindow | schema.NamedWindow, scope: Scope, end: str = "last"
+) -> PlannedWindow:
     def side(mark: str | list[str] | schema.WindowMark, default: str) -> Any:
         select = (mark.select if isinstance(mark, schema.WindowMark) else None) or default
         texts = [str(scope.value(text)) for text in written_patterns(mark)]
         return mark_patterns(texts, is_last=select == "last")
 
-    return PlannedWindow(start=side(window.start, "first"), end=side(window.end, "last"))
+    return PlannedWindow(start=side(window.start, "first"), end=side(window.end, end))
 
 
 def _path(task: str | None, *path: str) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ _CLOCK_WITH_DAYS = lazy_pattern(r"(\d+)-(\d+)(?::(\d{1,2}))?(?::(\d{1,2}(?:\.\d+
 _PARTS = lazy_pattern(
     r"(?:(\d+(?:\.\d+)?)\s*d)?\s*(?:(\d+(?:\.\d+)?)\s*h)?\s*(?:(\d+(?:\.\d+)?)\s*m(?:in)?)?\s*(?:(\d+(?:\.\d+)?)\s*s)?$"
 )
+_SIZE = lazy_pattern(r"(\d{1,9}(?:\.\d+)?)\s*([KMGTkmgt])i?[Bb]?")
 _MILLISECONDS = lazy_pattern(r"(\d+(?:\.\d+)?)\s*ms$")
 
 
@@ -107,6 +108,14 @@ def as_seconds(value: Any) -> float:
         units = (86400, 3600, 60, 1)
         return sum(float(part) * unit for part, unit in zip(match.groups(), units, strict=True) if part)
     raise NumberError(f"must be seconds or a duration such as 90s, 10m, 2h or 01:30:00, is {value!r}")
+
+
+def as_bytes(value: Any) -> int:
+    """Return bytes from a size with a unit of 1024: `512M`, `8G`, `1.5 TiB`. Raises: NumberError."""
+    match = _SIZE.fullmatch(str(value).strip())
+    if match is None:
+        raise NumberError(f"must be a size with a unit, such as 512M or 8G, is {value!r}")
+    return int(float(match[1]) * 1024 ** ("KMGT".index(match[2].upper()) + 1))
 
 
 def clock_seconds(text: str) -> float | None:

@@ -11,6 +11,7 @@ import msgspec
 from protocol.errors import Finding, PlanError
 from sflow_ctl.format.loader import LoadedDocument
 from sflow_ctl.format.written import plain
+from sflow_ctl.plan.copies.task_list import kinds_of
 from sflow_ctl.plan.model import Plan
 from sflow_ctl.plan.monitors import PlannedMonitor
 from sflow_ctl.plan.secrets import SECRETS
@@ -22,7 +23,8 @@ from sflow_ctl.planner.ignoring import without_backends
 from sflow_ctl.planner.phases.artifacts import PlannedArtifacts, inline_files, plan_artifacts
 from sflow_ctl.planner.phases.backends import PlannedBackends, plan_backends
 from sflow_ctl.planner.phases.expand import expand_tasks
-from sflow_ctl.planner.phases.tasks import PlannedTasks, plan_tasks, with_log_labels
+from sflow_ctl.planner.phases.log_labels import with_log_labels
+from sflow_ctl.planner.phases.tasks import PlannedTasks, plan_tasks
 from sflow_ctl.planner.phases.variables import resolve_global, resolve_late, resolve_workflow
 from sflow_ctl.planner.phases.workflow import WorkflowPolicy, plan_workflow
 from sflow_ctl.planner.placement.requests import place_tasks
@@ -70,8 +72,8 @@ def _plan(loaded: LoadedDocument, context: PlanContext) -> Plan:
     files = inline_files(source, artifacts, scope, findings)
     findings.stop_if_any()
     graph = expand_tasks(source, scope, findings)
-    placed = place_tasks(source, backends, scope, graph, findings)
     policy = plan_workflow(source, scope, findings)
+    placed = place_tasks(source, backends, scope, graph, findings, policy.max_running)
     uploads = plan_run_uploads(source, scope, findings)
     tasks = with_log_labels(
         plan_tasks(source, backends, artifacts, scope, graph, placed, policy, uploads.storage, findings)
@@ -90,6 +92,11 @@ def _plan(loaded: LoadedDocument, context: PlanContext) -> Plan:
     plan = _assembled(source, backends, artifacts, scope, files, policy, tasks, findings)
     if uploads.storage:
         plan = msgspec.structs.replace(plan, storage=uploads.storage, upload_all=uploads.upload_all)
+    if any(task.windows for task in source.tasks):
+        from sflow_ctl.planner.monitors import plan_windows
+
+        plan = msgspec.structs.replace(plan, windows=plan_windows(source, scope, findings))
+        findings.stop_if_any()
     return msgspec.structs.replace(plan, monitors=monitors) if monitors else plan
 
 
@@ -98,7 +105,7 @@ def _warn_if_only_services(
 ) -> None:
     if policy.keep_alive or source.rules.services_may_leave:
         return
-    if all(task.is_service for task in planned.tasks if task.finally_when is None):
+    if all(task.is_service for task in kinds_of(planned.tasks) if task.finally_when is None):
         where = findings.loaded.where("tasks", planned.tasks[0].base)
         what = (
             "every task is a service: the run ends as soon as all are ready, unless it has keep_alive: true"
@@ -128,7 +135,7 @@ def _assembled(
         late_is_final=not source.rules.retries_late_services,
         success=policy.success,
         signatures=policy.signatures,
-        max_running=context.max_running,
+        max_running=policy.max_running,
         job_id=context.job_id if context.job_id != "0" else None,
         variables=plain(dict(scope.values)),
         secrets=tuple(source.document.secrets),

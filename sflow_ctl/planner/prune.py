@@ -1,5 +1,6 @@
-"""Reduces a plan to some of its tasks: those that were named, and those that they need."""
+"""Reduces a plan to some of its tasks: those that were named, and those that they need. Also what a run shows of them."""
 
+import fnmatch
 from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
@@ -33,17 +34,33 @@ def pruned(plan: Plan, names: Sequence[str], skip_dependencies: bool) -> Plan:
     return msgspec.structs.replace(plan, tasks=tasks, success=None)
 
 
-def _named(plan: Plan, names: Sequence[str]) -> set[str]:
+def showing_only(plan: Plan, names: Sequence[str]) -> Plan:
+    """Return the plan of which the console shows the output of the tasks called `names` alone, by name or pattern.
+
+    Raises: PlanError for a name that no task has.
+    """
+    chosen = _named(plan, names, "--only", are_patterns=True)
+    tasks = tuple(
+        msgspec.structs.replace(task, console="all" if task.name in chosen else "none") for task in plan.tasks
+    )
+    return msgspec.structs.replace(plan, tasks=tasks)
+
+
+def _named(
+    plan: Plan, names: Sequence[str], option: str = "--task", *, are_patterns: bool = False
+) -> set[str]:
     findings = []
     found: set[str] = set()
     for name in names:
         fitting = [task.name for task in plan.tasks if name in (task.name, task.base)]
+        if not fitting and are_patterns:
+            fitting = fnmatch.filter([task.name for task in plan.tasks], name)
         found.update(fitting)
         if not fitting:
             known = [*dict.fromkeys(task.base for task in plan.tasks), *(task.name for task in plan.tasks)]
             guess = nearest(name, known)
             hint = f'did you mean "{guess}"?' if guess else f"tasks: {', '.join(dict.fromkeys(known[:20]))}"
-            findings.append(Finding("unknown-task", f'there is no task "{name}"', f"--task {name}", hint))
+            findings.append(Finding("unknown-task", f'there is no task "{name}"', f"{option} {name}", hint))
     if findings:
         raise PlanError(findings)
     return found
@@ -68,7 +85,7 @@ def _watched(task: PlannedTask) -> Iterator[str]:
     return (check.task for check in checks if isinstance(check, LogCheck) and check.task is not None)
 
 
-def _with_ports(task: PlannedTask, members: Mapping[str, list[PlannedTask]]) -> Iterator[str]:
+def _with_ports(task: PlannedTask, members: Mapping[str, Sequence[PlannedTask]]) -> Iterator[str]:
     """Return the concrete tasks whose ports it uses."""
     for name in task.uses_ports:
         yield from (member.name for member in members[name]) if name in members else (name,)
@@ -95,7 +112,7 @@ def _missing(plan: Plan, task: PlannedTask, wanted: set[str]) -> Iterator[Findin
 
 
 def _dependencies(
-    task: PlannedTask, members: dict[str, list[PlannedTask]], wanted: set[str]
+    task: PlannedTask, members: dict[str, Sequence[PlannedTask]], wanted: set[str]
 ) -> Iterator[Dependency]:
     for dependency in task.depends_on:
         if not dependency.is_group:

@@ -1,6 +1,7 @@
 """What a controller takes over, in words and for programs: by a resume what is kept and what runs again, else a live run.
 
-Made by `runtime/run/resume.py` and `runtime/supervision`; shown by `cli`, written into `summary.json` and the journal. Pure.
+And agents that took the place of others. Made by `runtime/run/resume.py`, `runtime/supervision` and `runtime/run/node_book.py`;
+shown by `cli`, written into `summary.json` and the journal. Pure.
 """
 
 from collections.abc import Mapping, Sequence
@@ -68,9 +69,9 @@ class Takeover(msgspec.Struct, frozen=True, kw_only=True):
     incarnation: int
     """The number of the controller that took over."""
     signal: str
-    """The signal that killed the one before."""
+    """The signal that killed the one before; empty if that is not known: its supervisor was gone as well."""
     killed_wall_ns: int
-    """When it was killed, in ns since 1970."""
+    """When it was killed, in ns since 1970; else when it last wrote into the journal."""
     tasks: int
     """How many tasks were live."""
     took_s: float
@@ -83,7 +84,25 @@ def takeover_text(takeover: Takeover) -> str:
     """Return the sentence for it, with the local time."""
     at = datetime.fromtimestamp(takeover.killed_wall_ns / 1e9).astimezone().strftime("%H:%M:%S")
     missing = f", without {', '.join(takeover.missing)}" if takeover.missing else ""
+    what = f"was killed ({takeover.signal}) at {at}" if takeover.signal else f"was gone since {at}"
     return (
-        f"the controller was killed ({takeover.signal}) at {at}; incarnation {takeover.incarnation} took over "
+        f"the controller {what}; incarnation {takeover.incarnation} took over "
         f"{counted(takeover.tasks, 'task')} in {takeover.took_s:.1f} s{missing}"
     )
+
+
+class AgentRestart(msgspec.Struct, frozen=True, kw_only=True):
+    """An agent that was killed, and the one that was started in its place."""
+
+    node: str
+    """The name of the node."""
+    ended: str
+    """How the one before ended, as "was killed by SIGKILL"."""
+    started_wall_ns: int
+    """When the next one was started, by the node's clock, in ns since 1970."""
+
+
+def agent_restart_text(restart: AgentRestart) -> str:
+    """Return the sentence for it, with the local time."""
+    at = datetime.fromtimestamp(restart.started_wall_ns / 1e9).astimezone().strftime("%H:%M:%S")
+    return f"node {restart.node}: its agent {restart.ended}, and was started again at {at}"

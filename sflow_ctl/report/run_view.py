@@ -9,7 +9,10 @@ from typing import Literal
 
 from msgspec import Struct, field
 
+from protocol.messages.telemetry import RankUse
 from protocol.messages.uploads import UploadOutcome
+from sflow_ctl.core.commands import AnswerRequest
+from sflow_ctl.core.requests import Pause, Unpause
 from sflow_ctl.core.states import LIVE, TERMINAL, Reason, TaskState, Transition, is_again
 from sflow_ctl.plan.model import Plan
 
@@ -30,6 +33,8 @@ class TaskRecord(Struct, omit_defaults=True):
     signal: int | None = None
     runtime_s: float | None = None
     """Run time of the last attempt that has ended."""
+    use: RankUse | None = None
+    """What that attempt has used."""
     reason: Reason | None = None
     started_wall_ns: int | None = None
     """When the current attempt began to run."""
@@ -48,6 +53,8 @@ class RunView(Struct):
 
     plan: Plan
     tasks: dict[str, TaskRecord] = field(default_factory=dict)
+    paused_by: str = ""
+    """Who has paused the run; empty while it is not."""
 
     def __post_init__(self) -> None:
         for task in self.plan.tasks:
@@ -65,13 +72,14 @@ class RunView(Struct):
         record.gpus = transition.gpus or record.gpus
         if transition.new is TaskState.STARTING:
             record.exit_code = record.signal = record.runtime_s = record.pid = record.uploaded = None
+            record.use = None
             record.started_wall_ns = wall_ns
         elif transition.new is TaskState.RUNNING:
             record.pid = transition.pid
             record.started_wall_ns = wall_ns
         if transition.new in TERMINAL or transition.is_again:
             record.exit_code, record.signal = transition.exit_code, transition.signal
-            record.runtime_s = transition.runtime_s
+            record.runtime_s, record.use = transition.runtime_s, transition.use
         if transition.is_again and transition.reason.after == "node_lost" and transition.node is not None:
             record.moved_from[transition.attempt] = transition.node
 
@@ -92,6 +100,15 @@ class RunView(Struct):
         record = self.tasks.get(task)
         if record is not None and record.attempts == attempt:
             record.uploaded = outcome
+
+    def note_request(self, request: AnswerRequest) -> None:
+        """Record what an operator's request has changed for the run as a whole."""
+        if request.answer.error:
+            return
+        if isinstance(request.action, Pause):
+            self.paused_by = request.by
+        elif isinstance(request.action, Unpause):
+            self.paused_by = ""
 
     def apply_all(self, transitions: Iterable[Transition]) -> None:
         """Apply several changes of state, in order."""

@@ -9,16 +9,19 @@ from types import MappingProxyType
 
 import msgspec
 
+from protocol.messages.telemetry import RankUse
 from protocol.messages.uploads import UploadedFile, UploadOutcome
 from protocol.text.signal_names import signal_name, signal_number
 from sflow_ctl.core.states import FirstCause, Outcome, Reason, TaskState
 from sflow_ctl.plan.log_paths import log_path
 from sflow_ctl.plan.model import Plan
-from sflow_ctl.report.resumed import ResumedSummary, Takeover
+from sflow_ctl.report.resumed import AgentRestart, ResumedSummary, Takeover
 from sflow_ctl.report.run_view import RunView, TaskRecord
+from sflow_ctl.report.telemetry.use import WindowUse
 from sflow_ctl.report.words import node_name
 
 _WRITTEN_AT_ONCE = 1000
+_NONE: Mapping[str, tuple[()]] = MappingProxyType({})
 
 
 class UploadSummary(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,6 +58,16 @@ class TaskSummary(msgspec.Struct, frozen=True, kw_only=True):
     """The name of the signal that ended the last attempt."""
     runtime_s: float | None
     """The run time of the last attempt in seconds."""
+    cpu_s: float | None = None
+    """The CPU time of the last attempt in seconds, of all its processes that were waited for or measured; null if unknown."""
+    max_rss_bytes: int | None = None
+    """The most memory that all processes of a rank of the last attempt had together, added up over its ranks; null if unknown."""
+    gpu_energy_j: float | None = None
+    """The last attempt's share of the energy of GPUs in joules, up to a second before its end; null where none was measured."""
+    other_gpus: tuple[str, ...] = ()
+    """UUIDs of GPUs on which the last attempt computed although the plan gave it others."""
+    windows: tuple[WindowUse, ...] = ()
+    """The windows that the task has marked, with `sflow-ctl mark` or by lines of its log."""
     node: str | None
     """The name of the node on which the last attempt ran."""
     moved_from: tuple[str, ...] = ()
@@ -118,6 +131,8 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     """What this controller took over from earlier ones; null for one that began the run."""
     takeovers: tuple[Takeover, ...] = ()
     """Controllers that were killed and replaced while their tasks lived, oldest first."""
+    agent_restarts: tuple[AgentRestart, ...] = ()
+    """Agents that were killed and started again on their nodes, oldest first."""
     upload_all: UploadSummary | None = None
     """What became of the archive of the run directory; null if none was to be uploaded."""
 
@@ -136,6 +151,8 @@ def summary(
     output_problems: Mapping[str, Sequence[str]] | None = None,
     resumed: ResumedSummary | None = None,
     takeovers: Sequence[Takeover] = (),
+    agent_restarts: Sequence[AgentRestart] = (),
+    windows: Mapping[str, Sequence[WindowUse]] = _NONE,
 ) -> Summary:
     """Return the summary of a run that has ended."""
     return Summary(
@@ -152,23 +169,32 @@ def summary(
         survivors=tuple(survivors),
         simulated_gpus=state.plan.simulated_gpus,
         refused=refused or {},
-        tasks=task_summaries(state, output_problems or {}),
+        tasks=task_summaries(state, output_problems or {}, windows),
         resumed=resumed,
         takeovers=tuple(takeovers),
+        agent_restarts=tuple(agent_restarts),
     )
 
 
 def task_summaries(
-    state: RunView, output_problems: Mapping[str, Sequence[str]] = MappingProxyType({})
+    state: RunView,
+    output_problems: Mapping[str, Sequence[str]] = _NONE,
+    windows: Mapping[str, Sequence[WindowUse]] = _NONE,
 ) -> tuple[TaskSummary, ...]:
     """Return the current state of every task, for programs."""
     return tuple(
-        _task_summary(record, state.plan, output_problems.get(record.name, ()))
+        _task_summary(record, state.plan, output_problems.get(record.name, ()), windows.get(record.name, ()))
         for record in state.tasks.values()
     )
 
 
-def _task_summary(record: TaskRecord, plan: Plan, output_problems: Sequence[str]) -> TaskSummary:
+_NO_REASON = Reason("")
+
+
+def _task_summary(
+    record: TaskRecord, plan: Plan, output_problems: Sequence[str], windows: Sequence[WindowUse]
+) -> TaskSummary:
+    reason, moved, use = record.reason or _NO_REASON, record.moved_from, record.use or RankUse()
     return TaskSummary(
         name=record.name,
         state=record.state,
@@ -176,13 +202,18 @@ def _task_summary(record: TaskRecord, plan: Plan, output_problems: Sequence[str]
         exit_code=record.exit_code,
         signal=None if record.signal is None else signal_name(record.signal),
         runtime_s=None if record.runtime_s is None else round(record.runtime_s, 6),
+        cpu_s=use.cpu_s,
+        max_rss_bytes=use.max_rss_bytes,
+        gpu_energy_j=use.energy_j,
+        other_gpus=use.other_gpus,
+        windows=tuple(windows),
         node=None if record.node is None else node_name(plan, record.node),
-        moved_from=tuple(node_name(plan, record.moved_from[one]) for one in sorted(record.moved_from)),
+        moved_from=tuple(node_name(plan, moved[one]) for one in sorted(moved)) if moved else (),
         gpus=record.gpus,
-        reason=record.reason.text if record.reason is not None else "",
-        reason_word=record.reason.word if record.reason is not None else "",
-        hint=record.reason.hint if record.reason is not None else "",
-        line=record.reason.line if record.reason is not None else "",
+        reason=reason.text,
+        reason_word=reason.word,
+        hint=reason.hint,
+        line=reason.line,
         waits_for=record.waits_for,
         output_problems=tuple(output_problems),
         uploading=record.uploads,
@@ -222,6 +253,7 @@ def view_of(whole: Summary, plan: Plan) -> RunView:
             exit_code=task.exit_code,
             signal=None if task.signal is None else signal_number(task.signal),
             runtime_s=task.runtime_s,
+            use=_use_of(task),
             reason=Reason(task.reason_word, task.reason, hint=task.hint, line=task.line)
             if task.reason_word
             else None,
@@ -231,3 +263,13 @@ def view_of(whole: Summary, plan: Plan) -> RunView:
         for task in whole.tasks
     }
     return RunView(plan, records)
+
+
+def _use_of(task: TaskSummary) -> RankUse | None:
+    use = RankUse(
+        cpu_s=task.cpu_s,
+        max_rss_bytes=task.max_rss_bytes,
+        energy_j=task.gpu_energy_j,
+        other_gpus=task.other_gpus,
+    )
+    return None if use == RankUse() else use

@@ -17,7 +17,8 @@ from sflow_ctl.format.compose import compose
 from sflow_ctl.format.expressions.templates import EVALUATOR
 from sflow_ctl.format.loader import LoadedDocument, load_documents
 from sflow_ctl.plan.deferred import DeferredValues
-from sflow_ctl.plan.model import EngineHost, Plan
+from sflow_ctl.plan.model import Plan
+from sflow_ctl.plan.parts.engine_host import EngineHost
 from sflow_ctl.planner.context import JobNode, PlanContext
 from sflow_ctl.planner.phases.node_filter import NodeFilter
 from sflow_ctl.planner.pipeline import build_plan

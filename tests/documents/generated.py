@@ -21,8 +21,10 @@ from sflow_ctl.cli.looking.events import EventLine
 from sflow_ctl.cli.looking.explain import ExplainedTask, ExplainReport
 from sflow_ctl.cli.looking.wait import WaitedTask, WaitReport
 from sflow_ctl.cli.start.validate import Diagnostic, Diagnostics
+from sflow_ctl.cli.steering.asking import RequestReport
 from sflow_ctl.core.commands import RecordWaiting
 from sflow_ctl.core.events import SchedulerEvent
+from sflow_ctl.core.requests import Effect
 from sflow_ctl.core.states import FirstCause, Reason, TaskState, Transition
 from sflow_ctl.report.looking.cleaning import CleanReport, Removal
 from sflow_ctl.report.looking.explanation import Because, Explanation
@@ -290,6 +292,7 @@ JSON_OUTPUTS: tuple[tuple[str, tuple[type[msgspec.Struct], ...]], ...] = (
     ("sflow-ctl ps --json", (RunList, RunEntry, JobEntry)),
     ("sflow-ctl status --json", (StatusReport,)),
     ("sflow-ctl wait --json", (WaitReport, WaitedTask)),
+    ("sflow-ctl stop, restart, signal, pause, unpause --json", (RequestReport, Effect)),
     ("sflow-ctl events --json", (EventLine,)),
     ("sflow-ctl explain --json", (ExplainReport, ExplainedTask, Explanation, Because)),
     ("sflow-ctl clean --json", (CleanReport, Removal)),

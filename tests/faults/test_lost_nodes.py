@@ -66,7 +66,7 @@ def attempts(run: Run, task: str) -> list[int]:
 def test_n2_a_static_task_whose_agent_is_killed_runs_on_the_free_node(
     started: list[Run], tmp_path: Path
 ) -> None:
-    run = Run.start(TWO, tmp_path, "--nodes", "3")
+    run = Run.start(TWO, tmp_path, "--nodes", "3", "--agent-restarts=0")
     started.append(run)
     for task in ("t_0", "t_1"):
         run.wait_for(task, "running")

@@ -44,7 +44,7 @@ def runs() -> Iterator[list[Run]]:
 
 
 def test_a_service_moves_to_the_spare_node_when_its_agent_is_killed(runs: list[Run], tmp_path: Path) -> None:
-    run = Run.start(SERVING, tmp_path, "--simulate-gpus")
+    run = Run.start(SERVING, tmp_path, "--simulate-gpus", "--agent-restarts=0")
     runs.append(run)
     run.wait_for("client", "running")
     wait_until(lambda: len(run.agents()) == 3, "all agents have joined")
@@ -66,7 +66,9 @@ def test_a_service_moves_to_the_spare_node_when_its_agent_is_killed(runs: list[R
 def test_a_spare_node_takes_the_place_of_an_agent_killed_with_its_guardian(
     runs: list[Run], tmp_path: Path
 ) -> None:
-    run = Run.start(SERVING, tmp_path, "--simulate-gpus", "--lost-after", "3", "--orphan-grace", "2")
+    run = Run.start(
+        SERVING, tmp_path, "--simulate-gpus", "--agent-restarts=0", "--lost-after", "3", "--orphan-grace", "2"
+    )
     runs.append(run)
     run.wait_for("client", "running")
     wait_until(lambda: len(run.agents()) == 3, "all agents have joined")
@@ -85,7 +87,7 @@ def test_a_spare_node_takes_the_place_of_an_agent_killed_with_its_guardian(
 
 def test_fail_ends_the_run_though_a_spare_node_is_there(runs: list[Run], tmp_path: Path) -> None:
     text = SERVING.replace("    - name: server\n", "    - name: server\n      on_node_lost: fail\n")
-    run = Run.start(text, tmp_path, "--simulate-gpus")
+    run = Run.start(text, tmp_path, "--simulate-gpus", "--agent-restarts=0")
     runs.append(run)
     run.wait_for("client", "running")
     wait_until(lambda: len(run.agents()) == 3, "all agents have joined")

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from protocol.machine.pattern_process import PatternProcess
+from protocol.machine.pattern_process import LIMIT_S, PatternProcess
 
 
 @pytest.fixture
@@ -30,3 +30,13 @@ def test_r17_a_line_that_takes_too_long_costs_the_process_and_no_more(process: P
     assert process.matches(r"^(a+)+$(?!x)", "a" * 60_000 + "!", 1) is None
     assert time.monotonic() - began < 5
     assert process.matches("a", "aaa", 10) == [["a"]] * 3, "another one is started"
+
+
+def test_r17_the_first_line_of_a_new_process_has_no_more_time(process: PatternProcess) -> None:
+    began = time.monotonic()
+    assert process.matches("a", "a", 1) == [["a"]]
+    start_s = time.monotonic() - began
+    process.end()
+    began = time.monotonic()
+    assert process.matches(r"^(a+)+$(?!x)", "a" * 60_000 + "!", 1) is None
+    assert time.monotonic() - began < LIMIT_S + max(1.0, 4 * start_s)

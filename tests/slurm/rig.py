@@ -128,6 +128,10 @@ class Cluster(Jobs):
         """Return the command to execute outside to run a command in a node."""
         return self._machine(node).argv([str(word) for word in argv], self.shared, env or {})
 
+    def enter_network(self, node: str) -> list[str]:
+        """Return the words before a command that is to run outside, in a node's network."""
+        return ["nsenter", "--target", str(self._machine(node).first.pid), "--net", "--"]
+
     def processes_in_node(self, node: str) -> list[Process]:
         """All but the daemons that every node has; none if it has no power. Pids are those seen from outside."""
         machine = self._find(node)

@@ -83,7 +83,12 @@ def test_public_17_an_extended_job_goes_on_and_a_shortened_one_ends_in_order(
 
 
 def test_p5_a_suspended_job_and_a_stopped_controller_lose_nothing(cluster: Cluster, go: Path) -> None:
-    number = submit(cluster, waiting(go), nodes=2, run="--lost-after 4 --orphan-grace 4")
+    number = submit(
+        cluster,
+        waiting(go).replace("name: t,", "name: t, timeout: 12,"),
+        nodes=2,
+        run="--lost-after 4 --orphan-grace 4",
+    )
     begun(cluster)
     cluster.scontrol("suspend", str(number))
     pause(6.5)

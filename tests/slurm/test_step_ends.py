@@ -185,7 +185,7 @@ def test_clusters_f5_nothing_of_a_step_is_left_when_the_controller_is_killed(clu
 
 def test_clusters_f5_nothing_of_a_step_is_left_when_an_agent_is_killed(cluster: Cluster) -> None:
     """Its guardian ends what the step has on that node."""
-    number = submit(cluster, SERVER + KEEP)
+    number = submit(cluster, SERVER + KEEP, run="--agent-restarts=0")
     wait_until(lambda: daemons(cluster) == RUNNING, "the step and its daemons", 30)
     job = cluster.job(number)
     other = next(node for node in expand_nodelist(job.node_list) if node != job.batch_host)

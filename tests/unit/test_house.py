@@ -147,7 +147,7 @@ def test_a_wheel_holds_every_folder() -> None:
 
 TERMINAL_WRITERS = {
     "sflow_ctl/cli/terminal/lines.py": "the one way for lines, tables, errors and documents",
-    "sflow_ctl/cli/terminal/console.py": "the console's thread: bytes that `line_prefix.py` and `printable` have made",
+    "sflow_ctl/cli/terminal/stream.py": "the console's thread: bytes that `line_prefix.py` and `printable` have made",
     "sflow_ctl/cli/commands/logs.py": "bytes that `line_prefix.py` has made; of one task to a pipe, or with --raw, its log",
     "sflow_ctl/cli/app.py": "`--version`: our own text",
     "sflow_ctl/cli/reference.py": "the reference of the command line, for the documents: our own text",
@@ -160,6 +160,7 @@ OTHER_WRITERS = {
     "sflow_ctl/runtime/logs/side_logs.py": "a log file",
     "sflow_ctl/runtime/record/durable.py": "files",
     "sflow_ctl/runtime/supervision/supervisor.py": "our own words, of a process that imports nothing",
+    "sflow_ctl/runtime/supervision/detaching.py": "its own words and the run's, of such a process as well",
     "sflow_ctl/runtime/fleet/local.py": "the pipe of an agent's configuration",
 }
 _WRITING = {

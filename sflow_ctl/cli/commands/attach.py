@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from protocol.errors import ExitStatus
+from protocol.errors import ExitStatus, UsageError
 from protocol.ids import AttemptId, RankId
 from sflow_ctl.cli.closing import print_cause
 from sflow_ctl.cli.options.completing import complete_runs
@@ -17,11 +17,13 @@ from sflow_ctl.cli.options.run_option import (
     state_text,
     watch_run,
 )
+from sflow_ctl.cli.options.workflow_options import only_option
 from sflow_ctl.cli.terminal.columns import display_path
 from sflow_ctl.cli.terminal.console import Console
 from sflow_ctl.cli.terminal.lines import print_line
 from sflow_ctl.cli.terminal.tables import print_table
 from sflow_ctl.core.states import LIVE, TaskState
+from sflow_ctl.planner.prune import showing_only
 from sflow_ctl.report.cause import next_lines, resume_commands
 from sflow_ctl.report.tables import closing_table, status_table
 from sflow_ctl.runtime.record.reader import Liveness, RunReader, find_run
@@ -41,16 +43,20 @@ SUMMARY_WITHIN_S = 10.0
 @click.command()
 @click.argument("run", required=False, shell_complete=complete_runs)
 @click.option("-q", "--quiet", is_flag=True, help="Do not print the tasks' output, only state changes.")
+@only_option
 @output_dir_option
-def attach(run: str | None, quiet: bool, output_dir: Path) -> int:
+def attach(run: str | None, quiet: bool, only: tuple[str, ...], output_dir: Path) -> int:
     """Follow a run from another terminal until it ends, and exit with its exit status.
 
     RUN is a run directory, a run id or the beginning of one. Default: the newest live run, else the newest. Prints the
     last lines of each running task first. Ctrl-C detaches; the run keeps going.
     """
+    if quiet and only:
+        raise UsageError.of("options", "--quiet prints no output, --only that of some tasks", hint="use one")
     reader = RunReader(find_run(run, output_dir, prefers_live=True))
     reader.begin_from_snapshot()
     reader.refresh()
+    plan = showing_only(reader.plan, only) if only else reader.plan
     if reader.summary() is not None or reader.status().liveness is Liveness.DEAD:
         return _say_end(reader)
     watch, how = watch_run(reader)
@@ -63,7 +69,7 @@ def attach(run: str | None, quiet: bool, output_dir: Path) -> int:
     if not quiet and any(record.state in LIVE for record in reader.state.tasks.values()):
         print_line(f"The last {RECENT_LINES} lines of each running task come first, then what is new.")
     elapsed_s = max(0.0, (time.time_ns() - reader.facts.started_wall_ns) / 1e9)
-    console = Console(reader.plan, reader.directory, is_quiet=quiet, elapsed_s=elapsed_s)
+    console = Console(plan, is_quiet=quiet, elapsed_s=elapsed_s)
     console.start()
     try:
         _Follower(reader, watch, console, quiet).follow_to_end()
@@ -130,7 +136,9 @@ class _Follower:
         elif isinstance(event, Current):
             self._is_current = True
             for record in self._reader.state.tasks.values():
-                self._console.begin_with(record.name, record.state)
+                ago_ns = time.time_ns() - (record.started_wall_ns or time.time_ns())
+                self._console.begin_with(record.name, record.state, max(0, ago_ns) / 1e9)
+                self._console.waiting(record.name, record.waits_for)
                 if record.state in LIVE and record.state is not TaskState.STARTING:
                     self._follow(AttemptId(record.name, record.attempts), RECENT_LINES)
         elif isinstance(event, LogOutput):
@@ -155,7 +163,7 @@ class _Follower:
     def _follow(self, attempt: AttemptId, lines: int) -> None:
         """Follow a task's log from its last `lines` lines on; from the start if `lines` is -1."""
         rank = RankId(attempt, 0)
-        if self._is_quiet or rank in self._followed:
+        if self._is_quiet or rank in self._followed or not self._console.shows(attempt.task):
             return
         if len(self._followed) >= MAX_FOLLOWED:
             return

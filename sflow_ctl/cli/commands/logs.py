@@ -1,7 +1,6 @@
 """`sflow-ctl logs`: print and follow the logs of tasks, during a run and after."""
 
 import os
-import re
 import sys
 from pathlib import Path
 from typing import Any, assert_never
@@ -11,10 +10,12 @@ import click
 from protocol.errors import ExitStatus
 from protocol.ids import AttemptId, RankId
 from protocol.text.counted import counted
+from protocol.text.line_pattern import LinePattern
 from sflow_ctl.cli.looking.chosen_lines import Choice, ChosenLines, attempt, moment, pattern
 from sflow_ctl.cli.options.completing import complete_runs, complete_tasks
 from sflow_ctl.cli.options.run_option import chosen_tasks, output_dir_option, watch_run
-from sflow_ctl.cli.terminal.line_prefix import LinePrefixer
+from sflow_ctl.cli.options.workflow_options import only_option
+from sflow_ctl.cli.terminal.line_prefix import LinePrefixer, prefix_width
 from sflow_ctl.cli.terminal.lines import OutputLostError, discard_stdout, print_line
 from sflow_ctl.core.states import LIVE, TERMINAL, TaskState, Transition
 from sflow_ctl.plan.secrets import SECRETS
@@ -95,6 +96,7 @@ MAX_NOTES = 20
     is_flag=True,
     help="Print the bytes of the logs unchanged, on a terminal too: escape sequences in them take effect.",
 )
+@only_option
 @output_dir_option
 @click.argument("tasks", nargs=-1, metavar="[TASK]...", shell_complete=complete_tasks)
 def logs(
@@ -103,6 +105,7 @@ def logs(
     lines: int | None,
     is_raw: bool,
     output_dir: Path,
+    only: tuple[str, ...],
     tasks: tuple[str, ...],
     **chosen: Any,
 ) -> int:
@@ -115,6 +118,7 @@ def logs(
     """
     reader = RunReader(find_run(run, output_dir, prefers_live=True))
     changes = reader.refresh()
+    tasks = (*tasks, *only)
     names = chosen_tasks(reader, tasks) or [task.name for task in reader.plan.tasks]
     if tasks:
         _say_what_has_not_started(reader, names)
@@ -135,7 +139,7 @@ def logs(
 def _choice(
     since_ns: int | None,
     until_ns: int | None,
-    wanted: "re.Pattern[str] | None",
+    wanted: LinePattern | None,
     nodes: tuple[str, ...],
     ranks: tuple[int, ...],
     attempt_number: int | None,
@@ -180,7 +184,8 @@ def _print_chosen(
     is_raw: bool,
 ) -> None:
     labels: list[str] = []
-    printer = _Printer(is_prefixed=True, is_raw=is_raw)
+    width = prefix_width(task for task in reader.plan.tasks if task.name in set(names))
+    printer = _Printer(is_prefixed=True, is_raw=is_raw, width=width)
     chosen = ChosenLines(reader, changes, names, choice, lambda label, data: printer.put(label, data))
     labels += {part.label for part in chosen.parts}
     if len(labels) == 1 and len(names) == 1:
@@ -189,6 +194,8 @@ def _print_chosen(
     if is_following:
         chosen.follow()
     printer.finish()
+    if choice.pattern is not None and choice.pattern.problem:
+        print_line(f"warning: {choice.pattern.problem}: lines that match may be missing", err=True)
 
 
 def _say_what_has_not_started(reader: RunReader, chosen: list[str]) -> None:
@@ -202,12 +209,17 @@ def _say_what_has_not_started(reader: RunReader, chosen: list[str]) -> None:
 class _Printer:
     """Prefixed lines for several tasks, lines without prefix for one. Of one task a pipe or file gets the bytes."""
 
-    def __init__(self, *, is_prefixed: bool, is_raw: bool) -> None:
+    def __init__(self, *, is_prefixed: bool, is_raw: bool, width: int = 0) -> None:
         is_terminal = sys.stdout.isatty()
         colours = is_terminal and not os.environ.get("NO_COLOR")
         is_tamed = is_terminal and not is_raw
         self._prefixer = (
-            LinePrefixer(is_terminal=is_tamed, colours=colours, is_prefixed=is_prefixed)
+            LinePrefixer(
+                is_terminal=is_tamed,
+                colours=colours,
+                is_prefixed=is_prefixed,
+                width=width if is_terminal else 0,
+            )
             if is_prefixed or is_tamed
             else None
         )

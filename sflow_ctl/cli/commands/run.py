@@ -16,6 +16,7 @@ from sflow_ctl.cli.options.monitor_options import monitor_options
 from sflow_ctl.cli.options.sections import SectionedCommand, section
 from sflow_ctl.cli.options.setting_options import job_setting_options, run_setting_options
 from sflow_ctl.cli.options.workflow_options import (
+    only_option,
     run_options,
     skip_artifact_check,
     task_log_options,
@@ -87,6 +88,12 @@ _RUN = section(
         "--force", is_flag=True, help="With --resume: resume a run even if it may still be running elsewhere."
     ),
     click.option(
+        "--detach",
+        is_flag=True,
+        expose_value=False,
+        help="Print the run's name once it has begun, and leave; it continues when the terminal is closed.",
+    ),
+    click.option(
         "--run-id",
         metavar="NAME",
         help="Name of the run directory. Default: workflow name, date, time and a random suffix.",
@@ -150,6 +157,7 @@ _EXTRA = section(
 _CONSOLE = section(
     "Output",
     click.option("-q", "--quiet", is_flag=True, help="Do not print the tasks' output, only state changes."),
+    only_option,
     click.option("-v", "--verbose", is_flag=True, expose_value=False, hidden=True),
     click.option(
         "--log-level",
@@ -194,6 +202,10 @@ def run(
         from protocol.errors import UsageError
 
         raise UsageError.of("options", "--skip-dependencies needs --task", hint="name the tasks with --task")
+    if others["quiet"] and others["only"]:
+        from protocol.errors import UsageError
+
+        raise UsageError.of("options", "--quiet prints no output, --only that of some tasks", hint="use one")
     options = run_options(argv=tuple(sys.argv), **others)
     if bulk_input is not None or rows:
         from sflow_ctl.cli.sheets.one_row import with_row  # few runs are of a sheet

@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import click
 from msgspec import Struct
 
+from protocol.machine.pattern_process import install as install_pattern_process
+from protocol.text.line_pattern import LinePattern
 from sflow_ctl.core.states import TERMINAL
 from sflow_ctl.plan.log_paths import earlier_log_path
 from sflow_ctl.runtime.record.reader import Liveness, RunReader
@@ -30,7 +32,7 @@ class Choice(Struct, frozen=True, kw_only=True):
     wanted: Wanted
     since_ns: int | None = None
     until_ns: int | None = None
-    pattern: re.Pattern[str] | None = None
+    pattern: LinePattern | None = None
     has_times: bool = False
 
     @property
@@ -44,7 +46,7 @@ class Choice(Struct, frozen=True, kw_only=True):
             return False
         if self.until_ns is not None and line.wall_ns > self.until_ns:
             return False
-        return self.pattern is None or self.pattern.search(line.data.decode(errors="replace")) is not None
+        return self.pattern is None or self.pattern.is_in(line.data.decode(errors="replace"))
 
     def text(self, line: TimedLine) -> bytes:
         """Return what is printed for a line."""
@@ -159,14 +161,16 @@ def moment(_context: click.Context, _option: click.Parameter, value: str | None)
         raise click.BadParameter(f'"{value}" is not {hint}') from error
 
 
-def pattern(_context: click.Context, _option: click.Parameter, value: str | None) -> re.Pattern[str] | None:
-    """Compile a regular expression. Raises: click.BadParameter."""
+def pattern(_context: click.Context, _option: click.Parameter, value: str | None) -> LinePattern | None:
+    """Compile a regular expression, which may take long for no line. Raises: click.BadParameter."""
     if value is None:
         return None
     try:
-        return re.compile(value)
+        compiled = LinePattern(value)
     except re.error as error:
         raise click.BadParameter(f'"{value}" is not a regular expression: {error}') from error
+    install_pattern_process()
+    return compiled
 
 
 def attempt(_context: click.Context, _option: click.Parameter, value: str | None) -> int | None:

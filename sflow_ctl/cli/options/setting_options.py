@@ -62,6 +62,12 @@ _AGENT_OPTIONS = section(
         "Default: 10 s, in a Slurm job 60 s.",
     ),
     click.option(
+        "--agent-restarts",
+        type=click.IntRange(0, 100),
+        metavar="N",
+        help="Start a killed agent again on its node so often within 10 minutes; 0: the node is lost. Default: 3.",
+    ),
+    click.option(
         "--container-engine",
         type=click.Choice(ENGINES),
         help="Engine of container operators that do not name one. Default: auto.",
@@ -77,7 +83,7 @@ _REPORT_OPTION = section(
 )
 NAMES = (
     *("partition", "account", "qos", "reservation", "launch_flags", "interface", "container_engine"),
-    *("log_spool", "join_within", "headroom", "lost_after", "orphan_grace", "report"),
+    *("log_spool", "join_within", "headroom", "lost_after", "orphan_grace", "agent_restarts", "report"),
 )
 """Settings that options override, besides `output_dir`."""
 

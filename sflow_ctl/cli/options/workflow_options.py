@@ -161,6 +161,13 @@ def run_options(
     )
 
 
+only_option = click.option(
+    "--only",
+    multiple=True,
+    metavar="TASK",
+    help='Print only the output of this task, or of tasks that match a pattern such as "bench_*"; repeatable.',
+)
+"""Add `--only`, which mutes all other tasks."""
 row_option = click.option(
     "--row",
     "rows",

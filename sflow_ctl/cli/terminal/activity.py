@@ -1,10 +1,11 @@
-"""Shows what a run waits for: services that are not ready, and tasks that are being stopped.
+"""Shows what a run does and waits for: running tasks, services that are not ready, tasks that are being stopped.
 
-Pure but for the clock. Provides a part of the console's status line, and the lines that a pipe or log file
-gets instead. Fed with the same transitions as `state_lines.py`; called by the console's writing thread.
+Pure but for the clock. Provides a part of the console's status line, and says when a pipe or log file gets a line
+instead. Fed with the same transitions as `state_lines.py`; called by the console's writing thread.
 """
 
 from collections.abc import Callable, Sequence
+from itertools import islice
 
 from msgspec import Struct
 
@@ -16,7 +17,7 @@ from sflow_ctl.core.states import Reason, TaskState, Transition
 from sflow_ctl.plan.model import PlannedTask
 
 REPORT_AFTER_S = (30.0, 60.0, 120.0, 300.0, 600.0)
-"""When a pipe or file gets a line about a service that is not ready; the last interval repeats."""
+"""When a pipe or file gets a line about a service that is not ready, and about a silence; the last interval repeats."""
 ELSEWHERE_AFTER_S = 5.0
 """The same about one that does listen, but on another port or address: a mistake, most likely."""
 ROTATE_S = 3.0
@@ -24,8 +25,22 @@ ROTATE_S = 3.0
 GATHER_S = 0.05
 """Stopping a run changes many tasks at once: they are reported together."""
 SHOWN_NAMES = 5
+SHOWN_RUNNING = 3
 _RUN_STOPS = frozenset({"interrupted", "cancelled", "preempted", "time_limit", "fail_fast"})
 """Reasons with which a whole run stops."""
+
+
+def report_after(reports: int) -> float:
+    """Return how long something has lasted when it is reported once more, after so many reports."""
+    known, last = len(REPORT_AFTER_S), REPORT_AFTER_S[-1]
+    return REPORT_AFTER_S[reports] if reports < known else last * (reports - known + 2)
+
+
+def _reports_due(since: float, now: float, reports: int) -> int:
+    """Return how many reports something has had that has just been reported: missed ones are not made up for."""
+    while now >= since + report_after(reports):
+        reports += 1
+    return reports
 
 
 class _Wait(Struct):
@@ -39,20 +54,17 @@ class _Wait(Struct):
         """Return whether the service listens, but not where its probe looks."""
         return OTHER_PORT in self.text or OTHER_ADDRESS in self.text
 
-    def has_reported(self) -> None:
+    def has_reported(self, now: float) -> None:
         """Count a report."""
-        if self.is_elsewhere and not self.is_elsewhere_said and self.reports == 0:
+        if self.is_elsewhere and self.reports == 0:
             self.is_elsewhere_said = True
-        else:
-            self.reports += 1
+        self.reports = _reports_due(self.since, now, self.reports)
 
     def report_at(self) -> float:
         """Return when the next report is due."""
         if self.is_elsewhere and not self.is_elsewhere_said and self.reports == 0:
             return self.since + ELSEWHERE_AFTER_S
-        known, last = len(REPORT_AFTER_S), REPORT_AFTER_S[-1]
-        after = REPORT_AFTER_S[self.reports] if self.reports < known else last * (self.reports - known + 2)
-        return self.since + after
+        return self.since + report_after(self.reports)
 
 
 def minutes(seconds: float) -> str:
@@ -63,12 +75,16 @@ def minutes(seconds: float) -> str:
 
 
 class Activity:
-    """Unready services and stopping tasks of one run, by name."""
+    """Running tasks, unready services and stopping tasks of one run, by name."""
 
     def __init__(self, tasks: Sequence[PlannedTask], now: Callable[[], float]) -> None:
         self._now = now
         self._services = {task.name for task in tasks if task.has_readiness}
         self._grace_s = {task.name: task.stopping.grace_s for task in tasks}
+        self._running: dict[str, float] = {}
+        """Since when tasks run that will end by themselves, in the order of their starts."""
+        self._quiet_since = now()
+        self._quiet_reports = 0
         self._waits: dict[str, _Wait] = {}
         self._stopping: dict[str, float] = {}
         """When each task gets SIGKILL."""
@@ -80,21 +96,38 @@ class Activity:
     def add(self, transition: Transition) -> bool:
         """Take in one change of state; return whether a line may be due earlier than before."""
         task, now = printable(transition.task), self._now()
+        self._forget(task)
+        if transition.new is TaskState.RUNNING:
+            return self._began(task, now)
+        if transition.new is not TaskState.STOPPING:
+            return False
+        self._stopping[task] = now + self._grace_s.get(transition.task, 0.0)
+        if transition.reason.word not in _RUN_STOPS:
+            return False
+        self._why = _why(transition.reason) or self._why
+        self._gathered.append(task)
+        if self._gather_until is not None:
+            return False
+        self._gather_until = now + GATHER_S
+        return True
+
+    def begin_with(self, task: str, state: TaskState, ago_s: float) -> None:
+        """Take in a task that has been in this state for so long."""
+        self._forget(printable(task))
+        if state is TaskState.RUNNING:
+            self._began(printable(task), self._now() - ago_s)
+
+    def _forget(self, task: str) -> None:
+        self._running.pop(task, None)
         self._waits.pop(task, None)
         self._stopping.pop(task, None)
-        if transition.new is TaskState.RUNNING:
-            if task in self._services:
-                self._waits[task] = _Wait(now)
-                return True
-        elif transition.new is TaskState.STOPPING and transition.reason.word == "run_complete":
-            self._stopping[task] = now + self._grace_s.get(transition.task, 0.0)
-        elif transition.new is TaskState.STOPPING and transition.reason.word in _RUN_STOPS:
-            self._stopping[task] = now + self._grace_s.get(transition.task, 0.0)
-            self._why = _why(transition.reason) or self._why
-            self._gathered.append(task)
-            if self._gather_until is None:
-                self._gather_until = now + GATHER_S
-                return True
+
+    def _began(self, task: str, at: float) -> bool:
+        """Take in that a task runs; return whether it is a service that is awaited."""
+        if task in self._services:
+            self._waits[task] = _Wait(at)
+            return True
+        self._running[task] = at
         return False
 
     def waits_for(self, task: str, text: str) -> None:
@@ -103,15 +136,37 @@ class Activity:
         if wait is not None:
             wait.text = printable(text)
 
+    def spoke(self, at: float) -> None:
+        """Take in that something else was written then: a pipe or file needs no line for a while."""
+        self._quiet_since, self._quiet_reports = at, 0
+
     def next_line_at(self) -> float | None:
-        """Return when `lines` may have a line; None while no task is awaited."""
+        """Return when `lines` or `ends_silence` may have a line; None while no task is awaited."""
         times = [wait.report_at() for wait in self._waits.values()]
         if self._gather_until is not None:
             times.append(self._gather_until)
+        if self._has_silence:
+            times.append(self._quiet_since + report_after(self._quiet_reports))
         return min(times, default=None)
 
+    @property
+    def _has_silence(self) -> bool:
+        """Whether tasks are awaited of which no other line is due: awaited services have lines of their own."""
+        return bool(self._stopping or (self._running and not self._waits))
+
+    def ends_silence(self) -> bool:
+        """Return whether nothing was written for so long that a pipe or file gets the status line; count that."""
+        now = self._now()
+        if not self._has_silence or now < self._quiet_since + report_after(self._quiet_reports):
+            return False
+        self._quiet_reports = _reports_due(self._quiet_since, now, self._quiet_reports)
+        return True
+
     def lines(self, is_terminal: bool) -> list[str]:
-        """Return the lines that are due. On a terminal waiting services get none: the status line shows them."""
+        """Return the lines that are due.
+
+        On a terminal services get one only if they listen elsewhere, which may be too long for the status line.
+        """
         lines: list[str] = []
         now = self._now()
         if self._gather_until is not None and now >= self._gather_until:
@@ -120,8 +175,9 @@ class Activity:
             self._gathered = []
         for task, wait in self._waits.items():
             if now >= wait.report_at():
-                wait.has_reported()
-                if not is_terminal:
+                is_new = wait.is_elsewhere and not wait.is_elsewhere_said
+                wait.has_reported(now)
+                if is_new or not is_terminal:
                     lines.append(f"waiting for {task} ({minutes(now - wait.since)}){_detail(wait.text)}")
         return lines
 
@@ -136,6 +192,14 @@ class Activity:
         at = int(now / ROTATE_S) % len(self._waits)
         task, wait = list(self._waits.items())[at]
         return f"waiting for {task} ({minutes(now - wait.since)}){_detail(wait.text)}"
+
+    def running(self) -> str:
+        """Return the tasks that have run for longest, with their times."""
+        now, count = self._now(), len(self._running)
+        shown = [
+            f"{task} ({minutes(now - since)})" for task, since in islice(self._running.items(), SHOWN_RUNNING)
+        ]
+        return listed([*shown, *[""] * (count - len(shown))], SHOWN_RUNNING)
 
     def _stop_line(self, now: float) -> str:
         count = len(self._gathered)

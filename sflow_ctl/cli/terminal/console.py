@@ -5,26 +5,24 @@ buffer. On a pipe or file no byte is ever left out; a terminal that cannot keep 
 skipped. A closed pipe ends the output, never the run.
 """
 
-import errno
 import os
-import select
 import signal
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from contextlib import suppress
-from pathlib import Path
 
 import msgspec
 
 from protocol.text.ansi import printable
 from protocol.text.counted import counted
-from sflow_ctl.cli.terminal.activity import Activity
+from sflow_ctl.cli.terminal.activity import REPORT_AFTER_S, Activity
 from sflow_ctl.cli.terminal.columns import DEFAULT_COLUMNS, columns
-from sflow_ctl.cli.terminal.line_prefix import LinePrefixer
+from sflow_ctl.cli.terminal.line_prefix import LinePrefixer, prefix_width
 from sflow_ctl.cli.terminal.paint import wants_colours, wants_unicode
+from sflow_ctl.cli.terminal.shown_tasks import ShownTasks
 from sflow_ctl.cli.terminal.state_lines import StateLines
+from sflow_ctl.cli.terminal.stream import WRITE_BYTES, Stream
 from sflow_ctl.core.states import Reason, TaskState, Transition
 from sflow_ctl.plan.model import Plan
 from sflow_ctl.plan.secrets import SECRETS
@@ -33,11 +31,8 @@ BUFFER_BYTES = 2 * 1024 * 1024
 """Formatted bytes waiting to be written; enough to keep a pipe busy, little enough to be current."""
 REDRAW_S = 0.1
 CLOCK_S = 1.0
-WRITE_BYTES = 256 * 1024
-PIPE_BYTES = 1024 * 1024
-"""A larger pipe means fewer switches between us and the reader: 64 KiB is filled by 0.4 ms of fast output."""
-F_SETPIPE_SZ = 1031
-"""fcntl(2), Linux; a constant here because importing `fcntl` for one number costs time."""
+MAX_LINE = 500
+"""Of the line that a pipe or file gets after a silence, in characters."""
 
 
 class Console:
@@ -46,7 +41,6 @@ class Console:
     def __init__(
         self,
         plan: Plan,
-        run_directory: Path,
         *,
         is_quiet: bool = False,
         elapsed_s: float = 0.0,
@@ -58,14 +52,19 @@ class Console:
         self.shows_output = not is_quiet
         self.on_room: Callable[[], None] | None = None
         """Called from the writing thread when `room` has become positive again."""
-        self.failure: str | None = None
-        """The reason why output stopped before its end, unless its reader has gone away."""
         self.is_unicode = wants_unicode(environ)
-        self._descriptor = descriptor
-        self._run_directory = run_directory
+        self._stream = Stream(descriptor)
         colours = wants_colours(self.is_terminal, environ)
         self._can_redraw = self.is_terminal and environ.get("TERM", "") not in ("", "dumb")
-        self._prefixer = LinePrefixer(is_terminal=self.is_terminal, colours=colours)
+        tasks = ShownTasks(plan)
+        self.shows = tasks.shows
+        shown = (task for task in plan.tasks if tasks.shows(task.name))
+        self._prefixer = LinePrefixer(
+            is_terminal=self.is_terminal,
+            colours=colours,
+            width=prefix_width(shown) if self.is_terminal else 0,
+            has_errors_only=tasks.has_errors_only,
+        )
         self._states = StateLines(
             len(plan.tasks),
             is_brief=not self.is_terminal or is_quiet,
@@ -86,13 +85,17 @@ class Console:
         self._is_writing = False
         self._wants_room = False
         self._is_closing = False
-        self._is_broken = False
         self._is_changed = False
         self._drawn = b""
         self._last_write = 0.0
         self._thread: threading.Thread | None = None
 
     # ------------------------------------------------------------------ what the output service calls
+
+    @property
+    def failure(self) -> str | None:
+        """The reason why output stopped before its end, unless its reader has gone away."""
+        return self._stream.failure
 
     @property
     def is_lossless(self) -> bool:
@@ -104,7 +107,7 @@ class Console:
 
         After a 0 or less, `on_room` is called once there is room.
         """
-        if self._is_broken:
+        if self._stream.is_broken:
             return BUFFER_BYTES
         room = BUFFER_BYTES - self._queued
         if room <= 0:
@@ -115,7 +118,7 @@ class Console:
 
     def output(self, label: str, data: bytes | memoryview) -> None:
         """Show output of a task."""
-        if self.shows_output and not self._is_broken:
+        if self.shows_output and not self._stream.is_broken:
             if self._starting:
                 self._say_started(label)
             with self._format_lock:
@@ -167,18 +170,20 @@ class Console:
             self._is_changed = True
             self._condition.notify_all()
 
-    def begin_with(self, task: str, state: TaskState) -> None:
-        """Count a task that is in this state already, without a line for it."""
+    def begin_with(self, task: str, state: TaskState, ago_s: float = 0.0) -> None:
+        """Count a task that has been in this state for so long, without a line for it."""
         self._states.begin_with(task, state)
+        with self._condition:
+            self._activity.begin_with(task, state, ago_s)
 
     def say(self, text: str) -> None:
         """Print a line, or several, that are not a task's output."""
         self._say(printable(text))
 
-    def _say(self, text: str) -> None:
+    def _say(self, text: str) -> int:
         encoded = text.encode(errors="surrogateescape" if self.is_unicode else "replace") + b"\n"
         with self._format_lock:
-            self._put(self._prefixer.line_break() + encoded)
+            return self._put(self._prefixer.line_break() + encoded)
 
     # ------------------------------------------------------------------ lifetime
 
@@ -187,10 +192,7 @@ class Console:
         if self._thread is not None:
             return
         if not self.is_terminal:
-            import fcntl
-
-            with suppress(OSError):  # not a pipe, or above the user's limit
-                fcntl.fcntl(self._descriptor, F_SETPIPE_SZ, PIPE_BYTES)
+            self._stream.enlarge()
         self._thread = threading.Thread(target=self._write_all, name="console", daemon=True)
         self._thread.start()
 
@@ -198,10 +200,10 @@ class Console:
         """Wait until everything is written, at most that long; return False when the reader did not accept it."""
         until = time.monotonic() + deadline_s
         with self._condition:
-            while (self._queue or self._is_writing) and not self._is_broken:
+            while (self._queue or self._is_writing) and not self._stream.is_broken:
                 left = until - time.monotonic()
                 if left <= 0 or not self._condition.wait(left):
-                    return not (self._queue or self._is_writing) or self._is_broken
+                    return not (self._queue or self._is_writing) or self._stream.is_broken
         return True
 
     def close(self, deadline_s: float = 5.0) -> bool:
@@ -217,24 +219,26 @@ class Console:
         is_written = self.flush(deadline_s)
         if self._thread is not None:
             self._thread.join(deadline_s if is_written else 0.0)
-        return is_written and not self._is_broken
+        return is_written and not self._stream.is_broken
 
     @property
     def is_unread(self) -> bool:
         """True while its reader is there and takes nothing: whatever is written after it would wait as well."""
         with self._condition:
-            return bool(self._queue or self._is_writing) and not self._is_broken
+            return bool(self._queue or self._is_writing) and not self._stream.is_broken
 
     # ------------------------------------------------------------------ the writing thread
 
-    def _put(self, data: bytes) -> None:
-        if not data or self._is_broken:
-            return
+    def _put(self, data: bytes) -> int:
+        """Queue what is to be written; return how many bytes that are."""
+        if not data or self._stream.is_broken:
+            return 0
         with self._condition:
             data = SECRETS.mask.raw(data)
             self._queue.append(data)
             self._queued += len(data)
             self._condition.notify_all()
+        return len(data)
 
     def _write_all(self) -> None:
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # signals are the main thread's
@@ -247,11 +251,13 @@ class Console:
                 is_last = self._is_closing
                 self._is_writing = True
                 lines = self._activity.lines(self._can_redraw)
-            for line in lines:
-                self._say(f"{self._states.dash} {line}")
+                if not self._can_redraw and not is_last and self._activity.ends_silence():
+                    lines.append(self._progress_text(MAX_LINE))
+            said = sum(self._say(f"{self._states.dash} {line}") for line in lines)
             if self._can_redraw and not is_last:
                 self._pace()
-            self._write_batch(is_last)
+            if self._write_batch(is_last) > said:
+                self._activity.spoke(self._last_write)
             with self._condition:
                 self._is_writing = False
                 self._condition.notify_all()
@@ -264,6 +270,8 @@ class Console:
         waits = [] if due is None else [due - time.monotonic()]
         if self._can_redraw and self._drawn:
             waits.append(CLOCK_S)
+        elif not self._can_redraw:
+            waits.append(REPORT_AFTER_S[0])  # starts of tasks do not wake this thread
         return min(waits, default=None)
 
     def _pace(self) -> None:
@@ -276,7 +284,8 @@ class Console:
                         lambda: self._is_closing or self._queued >= BUFFER_BYTES // 4, wait_s
                     )
 
-    def _write_batch(self, is_last: bool) -> None:
+    def _write_batch(self, is_last: bool) -> int:
+        """Write a part of what is queued; return how many bytes of that were written."""
         with self._condition:
             batch, size = [], 0
             while self._queue and size < WRITE_BYTES:
@@ -287,7 +296,7 @@ class Console:
         if self._can_redraw:
             progress = b"" if is_last and not self._queue else self._progress()
             if not text and progress == self._drawn:
-                return
+                return 0
             erase = b"\r\x1b[K" if self._drawn else b""
             text = erase + text + progress
             self._drawn = progress
@@ -300,34 +309,22 @@ class Console:
                 self._wants_room = False
         if is_wanted and self.on_room is not None:
             self.on_room()
+        return size
 
     def _progress(self) -> bytes:
-        width = columns(self._descriptor) or DEFAULT_COLUMNS
-        return self._states.progress(width - 1, SECRETS.mask.text(self._activity.status())).encode()
+        return self._progress_text((columns(self._stream.descriptor) or DEFAULT_COLUMNS) - 1).encode()
+
+    def _progress_text(self, width: int) -> str:
+        activity, running = self._activity.status(), self._activity.running()
+        return self._states.progress(width, SECRETS.mask.text(activity), running)
 
     def _write(self, data: bytes) -> None:
-        view = memoryview(data)
-        while view and not self._is_broken:
-            try:
-                view = view[os.write(self._descriptor, view[:WRITE_BYTES]) :]
-            except BlockingIOError:
-                # Another process that shares the stream has made it non-blocking.
-                waiter = select.poll()
-                waiter.register(self._descriptor, select.POLLOUT)
-                waiter.poll(1000)
-            except InterruptedError:
-                continue
-            except OSError as error:
-                self._break(error)
-
-    def _break(self, error: OSError) -> None:
-        """Stop writing: the reader has gone (EPIPE), the terminal is gone (EIO), or the disk is full."""
+        self._stream.write(data)
+        if not self._stream.is_broken:
+            return
         with self._condition:
-            self._is_broken = True
             self._queue.clear()
             self._queued = 0
             self._wants_room = False
-        if error.errno not in (errno.EPIPE, errno.EIO):
-            self.failure = f"output is no longer shown: {error.strerror}"
         if self.on_room is not None:
             self.on_room()

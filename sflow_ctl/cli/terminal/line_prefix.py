@@ -2,17 +2,40 @@
 
 Pure: bytes in, bytes out. Lines of different tasks never mix: an unfinished line waits for its newline, up to
 a limit. For a terminal, control sequences (cursor movements, bells, the drawing of progress bars) are
-removed by `protocol.text.ansi`; a pipe or file gets the bytes unchanged.
+removed by `protocol.text.ansi`, and the lines begin in one column; a pipe or file gets the bytes unchanged.
 """
 
+from collections.abc import Callable, Iterable
+from unicodedata import east_asian_width
 from zlib import crc32
 
 from protocol.text.ansi import printable_line, printable_output
+from sflow_ctl.cli.terminal.shown_tasks import ErrorLines
+from sflow_ctl.plan.model import PlannedTask
 
 MAX_HELD_BYTES = 16 * 1024
 """The limit of an unfinished line. Beyond it the line is shown in parts."""
 _COLOURS = (36, 32, 33, 34, 35, 96, 92, 93, 94, 95)
 """SGR numbers readable on dark and light: no red (failures), no white, no black."""
+
+
+MAX_LABELS = 10_000
+"""What is kept of labels is bounded, and cheap to make again."""
+MAX_WIDTH = 24
+"""Of the column of prefixes: longer names take the room that they need."""
+
+
+def prefix_width(tasks: Iterable[PlannedTask]) -> int:
+    """Return the width of the column that the prefixes of these tasks share."""
+    labels = (f"{task.name}.{task.world_size - 1}" if task.world_size > 1 else task.name for task in tasks)
+    return max((width for label in labels if (width := _cells(f"[{label}]")) <= MAX_WIDTH), default=0)
+
+
+def _cells(text: str) -> int:
+    """Return how many columns of a terminal a text takes."""
+    if text.isascii():
+        return len(text)
+    return sum(2 if east_asian_width(one) in "WF" else 1 for one in text)
 
 
 def colour_of(task: str) -> int:
@@ -23,10 +46,22 @@ def colour_of(task: str) -> int:
 class LinePrefixer:
     """The state of one output stream.
 
-    Unfinished lines per label, and whether the last line written is unfinished.
+    Unfinished lines per label, and whether the last line written is unfinished. Lines begin `width` columns from the left, if
+    their prefix is not longer. Of labels that `has_errors_only` only lines about errors are written.
     """
 
-    def __init__(self, *, is_terminal: bool, colours: bool, is_prefixed: bool = True) -> None:
+    def __init__(
+        self,
+        *,
+        is_terminal: bool,
+        colours: bool,
+        is_prefixed: bool = True,
+        width: int = 0,
+        has_errors_only: Callable[[str], bool] = lambda _: False,
+    ) -> None:
+        self._width = width
+        self._has_errors_only = has_errors_only
+        self._filters: dict[str, ErrorLines | None] = {}
         self._is_terminal = is_terminal
         self._is_prefixed = is_prefixed
         self._colours = colours
@@ -71,6 +106,11 @@ class LinePrefixer:
 
     def _lines(self, label: str, lines: bytes) -> bytes:
         """Return complete lines with their prefixes. `lines` ends with a newline."""
+        errors = self._filter(label)
+        if errors is not None:
+            lines = errors.of(lines)
+            if not lines:
+                return b""
         if self._is_terminal:
             lines = printable_output(lines)
         prefix = self._prefix(label)
@@ -82,6 +122,8 @@ class LinePrefixer:
 
     def _part(self, label: str, part: bytes) -> bytes:
         """Return the beginning, or the next part, of an overlong line."""
+        if self._filter(label) is not None:
+            return self._lines(label, part + b"\n")
         if self._is_terminal:
             shown = printable_output(part + b"\n")
             # A progress bar that never ends its line has shrunk to its last state and can wait on.
@@ -95,6 +137,13 @@ class LinePrefixer:
         self._unfinished = label
         return start + part
 
+    def _filter(self, label: str) -> ErrorLines | None:
+        if label not in self._filters:
+            if len(self._filters) > MAX_LABELS:
+                self._filters.clear()
+            self._filters[label] = ErrorLines() if self._has_errors_only(label) else None
+        return self._filters[label]
+
     def _prefix(self, label: str) -> bytes:
         prefix = self._prefixes.get(label)
         if prefix is None:
@@ -102,7 +151,9 @@ class LinePrefixer:
             text = f"[{name}] " if self._is_prefixed else ""
             if self._colours and self._is_prefixed:
                 text = f"\x1b[0;{colour_of(label)}m[{name}]\x1b[0m "
+            if self._is_prefixed:
+                text += " " * (self._width - _cells(f"[{name}]"))
             prefix = self._prefixes[label] = text.encode(errors="surrogateescape")
-            if len(self._prefixes) > 10_000:  # bounded, and cheap to make again
+            if len(self._prefixes) > MAX_LABELS:
                 self._prefixes.clear()
         return prefix

@@ -68,12 +68,16 @@ class StateLines:
         if new in TERMINAL:
             self._ended[new] += 1
 
-    def progress(self, width: int, activity: str = "") -> str:
-        """Return `12/40 done · 8 running · 1 failed · 00:12 · waiting for ...`, cut to `width` columns."""
+    def progress(self, width: int, activity: str = "", running: str = "") -> str:
+        """Return `12/40 done · 8 running · 1 failed · 00:12 · waiting for ...`, cut to `width` columns.
+
+        Without an activity that is said, the `running` tasks are named.
+        """
         bad = sum(self._ended[state] for state in (TaskState.FAILED, TaskState.TIMEOUT, TaskState.LOST))
         parts = [f"{self._ended[TaskState.COMPLETED]}/{self._total} done"]
         if self._live - self._ready > 0:
-            parts.append(f"{self._live - self._ready} running")
+            names = f": {running}" if running and not activity else ""
+            parts.append(f"{self._live - self._ready} running{names}")
         if self._ready:
             parts.append(f"{self._ready} ready")
         if bad:

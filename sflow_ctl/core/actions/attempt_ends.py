@@ -26,6 +26,8 @@ def count_exit(run: Run, out: Effects, task: Task, message: RankExited, now: flo
     attempt.unstarted.discard(rank)
     exit_policy.note_exit(task, message)
     attempt.note_port_conflict(rank, message.port_conflict)
+    if message.use is not None:
+        attempt.use = message.use if attempt.use is None else attempt.use.plus(message.use)
     if message.cleared:
         attempt.uncleared.discard(rank)
     if not attempt.open_ranks:

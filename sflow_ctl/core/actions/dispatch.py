@@ -43,7 +43,7 @@ def _start_those_with_room(run: Run, out: Effects, now: float) -> None:
         if task.state is not TaskState.QUEUED:
             continue
         placement = moves.wanted(run, task)
-        room = (placement, task.plan.heeds_claims)
+        room = (placement, task.plan.heeds_claims, task.plan.needs)
         if task.unmet > 0:
             _wait_again(run, out, task)
             run.queue.retry_like(room)
@@ -125,7 +125,7 @@ def _spawn(run: Run, out: Effects, task: Task, now: float) -> None:
         stop_task(run, out, task, AttemptVerdict(TaskState.FAILED, Reason("expression", error.text)), now)
         return
     _note_address(run, out, task)
-    specs = rank_specs(task, run.plan, run.stream_logs)
+    specs = rank_specs(task, run.plan, run.streams(task))
     needed = ranks_needed(task.plan.probes, task.plan.world_size)
     task.attempt.readiness = Readiness.of(specs, needed)
     for node, spec in specs:

@@ -5,11 +5,12 @@ from protocol.messages.facts import Hello
 from sflow_ctl.core.actions.attempt_ends import all_cleared, ranks_vanished
 from sflow_ctl.core.actions.dispatch import give_up_leases
 from sflow_ctl.core.actions.exit_gate import give_up_node
-from sflow_ctl.core.actions.stopping import begin_stop, end_step_parts, lift_fence, send_stop
+from sflow_ctl.core.actions.stopping import begin_stop, end_step_parts, lift_fence, send_stop, stop_task
 from sflow_ctl.core.actions.transitions import release
 from sflow_ctl.core.commands import AbandonNode, AcceptAgent
 from sflow_ctl.core.effects import Effects
 from sflow_ctl.core.gpu_groups import NodeGroups
+from sflow_ctl.core.model.attempt import AttemptVerdict
 from sflow_ctl.core.model.phase import RunPhase
 from sflow_ctl.core.model.rank_specs import rank_specs
 from sflow_ctl.core.model.run import Run
@@ -29,8 +30,10 @@ def accept_agent(run: Run, out: Effects, hello: Hello, clock_ahead_ns: int) -> b
     node.shares_run_directory = hello.shares_run_directory
     run.awaited.discard(hello.node)
     run.ledger.topology.nodes[hello.node] = NodeGroups.of(hello.inventory.gpus)
+    run.hosts.capacity[hello.node] = run.host_share(hello)
     is_restarted = node.has_joined and hello.agent_incarnation != node.agent_incarnation
     node.is_up = node.has_joined = True
+    node.is_ending = False
     run.windows.forget(hello.node)  # what the agent does not have is ordered anew
     node.agent_incarnation = hello.agent_incarnation
     kill = tuple(live.rank for live in hello.live if not run.is_here(hello.node, live.rank))
@@ -40,6 +43,8 @@ def accept_agent(run: Run, out: Effects, hello: Hello, clock_ahead_ns: int) -> b
 
 def reconcile_node(run: Run, out: Effects, hello: Hello, *, is_restarted: bool, now: float) -> None:
     """Bring all tasks on an agent's node in line with the agent's state."""
+    if is_restarted and hello.follows:
+        out.warn(explanations.agent_restarted(run.node_names[hello.node], hello.follows))
     known = {(live.rank.attempt, live.rank.rank) for live in hello.live}
     known |= {(exited.rank.attempt, exited.rank.rank) for exited in hello.exited}
     for index in sorted(run.nodes[hello.node].live):
@@ -69,13 +74,13 @@ def _reconcile(
         if (task.attempt_id, rank) in known:
             continue
         if rank in attempt.unstarted and not is_restarted:
-            for node, spec in rank_specs(task, run.plan, run.stream_logs):
+            for node, spec in rank_specs(task, run.plan, run.streams(task)):
                 if node == hello.node and spec.rank.rank == rank:
                     run.windows.ordered(node, spec)
                     out.spawn(node, spec)
         elif task.state in LIVE:
-            reason = Reason("node_lost", "the agent on its node was restarted")
-            ranks_vanished(run, out, task, hello.node, reason, now)
+            sentence = explanations.agent_died(run.node_names[hello.node], hello.follows)
+            ranks_vanished(run, out, task, hello.node, Reason("agent_died", sentence), now)
             return
     clearing = {rank.rank for rank in hello.clearing if rank.attempt == task.attempt_id}
     attempt.uncleared -= here - running - clearing - attempt.node_of_part.keys()
@@ -105,6 +110,19 @@ def use_spares_for_missing(run: Run, out: Effects) -> None:
     for index, node in enumerate(run.nodes):
         if node.is_gone and not node.is_held:
             _use_spare(run, out, index)
+
+
+def on_agent_ending(run: Run, out: Effects, index: int, reason: str, now: float) -> None:
+    """Take in that an agent ends by itself, and ends what it has: those attempts are not to blame."""
+    node = run.nodes[index]
+    node.is_ending = True
+    for task_index in sorted(node.live):
+        task = run.tasks[task_index]
+        ends = task.attempt.ranks_on(index) & task.attempt.open_ranks - task.attempt.held.keys()
+        if ends and task.state in LIVE - {TaskState.STOPPING} and not run.is_ending_for(task):
+            sentence = explanations.agent_ended(run.node_names[index], reason)
+            verdict = AttemptVerdict(TaskState.LOST, Reason("agent_died", sentence), may_retry=True)
+            stop_task(run, out, task, verdict, now)
 
 
 def on_node_cleared(run: Run, out: Effects, index: int, survivors: tuple[str, ...], now: float) -> None:

@@ -45,15 +45,16 @@ def change(
             exit_code=attempt.exit_code if is_end else None,
             signal=attempt.signal if is_end else None,
             runtime_s=runtime_s,
+            use=attempt.use if is_end else None,
         )
     )
     if new in TERMINAL and attempt.number and not attempt.uncleared:
         attempt.settle()
     if new is TaskState.READY and task.plan.lends_gpus:
         lend(run, task)
-    if new is TaskState.READY and run.claims.became_ready(task):
+    if new is TaskState.READY and (run.claims.became_ready(task) or run.hosts.became_ready(task)):
         run.queue.retry_all()
-    changes = dependencies.update(run.tasks, task)
+    changes = dependencies.update(run.tasks, task, was_end=old in TERMINAL)
     if changes.unsatisfiable:
         run.unsatisfiable.extend(one for one in changes.unsatisfiable if run.may_start(one[0]))
     for startable in changes.startable:
@@ -88,6 +89,7 @@ def occupy(run: Run, task: Task, placement: Placement, now: float) -> None:
         run.tally.occupy(task)
     task.begin_attempt(placement, now, _step_nodes(run, task, placement))
     run.claims.begin(task, placement)
+    run.hosts.begin(task, placement.nodes)
     for node in task.attempt.nodes:
         run.nodes[node].live.add(task.index)
 
@@ -125,6 +127,7 @@ def release(run: Run, task: Task) -> None:
     else:
         run.ledger.release(placement)
     run.claims.ended(task)
+    run.hosts.ended(task)
     task.attempt.placement = None
     task.is_reserved = False
     run.tally.release(task)
@@ -149,6 +152,14 @@ def _give_up_kept(run: Run) -> None:
     run.kept.clear()
     run.claims.owners.clear()
     run.queue.retry_all()
+
+
+def release_kept(run: Run, task: Task) -> None:
+    """Free what a task that has ended keeps from others until the run ends: it starts again."""
+    for entry in [one for one in run.kept if one[0] == task.index]:
+        run.kept.remove(entry)
+        run.ledger.release(entry[1])
+        run.queue.retry_all()
 
 
 def reserve(run: Run, task: Task) -> None:

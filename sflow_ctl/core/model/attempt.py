@@ -12,6 +12,7 @@ from msgspec import Struct, field
 from protocol.messages.checks import Probe
 from protocol.messages.facts import LaunchFailed, RankExited
 from protocol.messages.rank_spec import TaskFile
+from protocol.messages.telemetry import RankUse
 from protocol.messages.uploads import UploadOutcome
 from sflow_ctl.core.model.ranks import node_positions
 from sflow_ctl.core.model.readiness import Readiness
@@ -82,8 +83,12 @@ class Attempt(Struct):
     """The detail of a readiness probe that triggered before all ranks were reported as started."""
     verdict: AttemptVerdict | None = None
     is_stop_sent: bool = False
+    is_killed: bool = False
+    """An operator has asked to end it without its grace."""
     exit_code: int | None = None
     signal: int | None = None
+    use: RankUse | None = None
+    """What its ranks that have exited used, until the end is recorded."""
     launch_error: LaunchFailed | None = None
     failed_first: RankExited | None = None
     """Of the ranks that failed by themselves, the exit of the first."""
@@ -232,7 +237,7 @@ class Attempt(Struct):
 
     def settle(self) -> None:
         """Let go of what only a live attempt needs: its containers are empty, and 100,000 attempts may have ended."""
-        self.filled, self.files = None, ()
+        self.filled, self.files, self.use = None, (), None
         if not self.readiness.missing:
             self.readiness = _NOT_WAITING
         for name in (*_SETS, *_MAPS, *_LISTS):

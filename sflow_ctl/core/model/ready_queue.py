@@ -7,9 +7,10 @@ resources come free: the cost is per group, not per waiting task.
 from heapq import heappop, heappush
 
 from sflow_ctl.plan.model import Placement
+from sflow_ctl.plan.parts.needs import HostNeeds
 
-Room = tuple[Placement, bool]
-"""What a task needs to start: a place, and whether claims of nodes keep it away."""
+Room = tuple[Placement, bool, HostNeeds | None]
+"""What a task needs to start: a place, whether claims of nodes keep it away, and CPUs and memory."""
 
 
 class ReadyQueue:

@@ -1,5 +1,6 @@
-"""What each node has left: free GPUs, unclaimed nodes, room for further orders; and where a task's placement fits now."""
+"""What each node has left: free GPUs, CPUs and memory, unclaimed nodes, room for further orders; where a placement fits now."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ from sflow_ctl.core.gpu_groups import Topology
 from sflow_ctl.core.model.task import Task
 from sflow_ctl.plan.assignment import place_view
 from sflow_ctl.plan.model import Placement, Plan, PlannedNode
+from sflow_ctl.plan.parts.needs import HostNeeds
 
 MAX_RANKS = 256
 """What an agent starts in a quarter of a second: many round trips, so it never runs out of orders."""
@@ -191,6 +193,64 @@ class ClaimLedger(Struct):
         for node in mine:
             del self.owners[node]
         return bool(mine)
+
+
+class HostLedger(Struct):
+    """The CPUs and memory of each node, as far as tasks ask for them.
+
+    A task that finds only ready services on a node starts there whatever it asks for: nothing else will become free, and what is
+    asked for limits nothing.
+    """
+
+    capacity: dict[int, HostNeeds] = field(default_factory=dict)
+    """Of the nodes whose agents have joined."""
+    _places: dict[int, tuple[int, ...]] = field(default_factory=dict)
+    """The nodes of the tasks that hold something, by index."""
+    _cpus: Counter[int] = field(default_factory=Counter)
+    _memory: Counter[int] = field(default_factory=Counter)
+    """How much of a node is held."""
+    _starting: dict[int, set[int]] = field(default_factory=dict)
+    """The tasks on a node that hold something and are not ready services."""
+
+    def has_room(self, node: int, task: Task) -> bool:
+        """Return whether a node has what a task asks for."""
+        needs = task.plan.needs
+        if needs is None or not self._starting.get(node):
+            return True
+        total = self.capacity[node]
+        return (
+            self._cpus[node] + needs.cpus <= total.cpus
+            and self._memory[node] + needs.memory_bytes <= total.memory_bytes
+        )
+
+    def begin(self, task: Task, nodes: tuple[int, ...]) -> None:
+        """Note that an attempt of a task begins on these nodes; it may hold them already, from the attempt before."""
+        if task.plan.needs is None:
+            return
+        if task.index not in self._places:
+            self._places[task.index] = nodes
+            self._count(task.plan.needs, nodes, 1)
+        for node in nodes:
+            self._starting.setdefault(node, set()).add(task.index)
+
+    def became_ready(self, task: Task) -> bool:
+        """Note that a task is ready; return whether others may have waited for that."""
+        places = self._places.get(task.index, ())
+        for node in places:
+            self._starting[node].discard(task.index)
+        return bool(places)
+
+    def ended(self, task: Task) -> None:
+        """Free what a task holds."""
+        self.became_ready(task)
+        nodes = self._places.pop(task.index, ())
+        if task.plan.needs is not None:
+            self._count(task.plan.needs, nodes, -1)
+
+    def _count(self, needs: HostNeeds, nodes: tuple[int, ...], sign: int) -> None:
+        for node in nodes:
+            self._cpus[node] += sign * needs.cpus
+            self._memory[node] += sign * needs.memory_bytes
 
 
 class _Window(Struct):

@@ -9,16 +9,19 @@ from typing import Any, NamedTuple
 from msgspec import Struct, field
 
 from protocol.ids import AttemptId, RankId
+from protocol.messages.facts import Hello
 from sflow_ctl.core.model.phase import RUN_TRANSITIONS, RunPhase, Shutdown
 from sflow_ctl.core.model.port_leases import Leases
 from sflow_ctl.core.model.ready_queue import ReadyQueue
-from sflow_ctl.core.model.resources import ClaimLedger, GpuLedger, PlacesNow, StartWindows
+from sflow_ctl.core.model.resources import ClaimLedger, GpuLedger, HostLedger, PlacesNow, StartWindows
 from sflow_ctl.core.model.tally import Tally
 from sflow_ctl.core.model.task import Task, build_graph
 from sflow_ctl.core.model.timers import Timers
+from sflow_ctl.core.requests import RequestBook
 from sflow_ctl.core.states import FirstCause, Outcome
 from sflow_ctl.plan.deferred import DeferredValues, Evaluator
 from sflow_ctl.plan.model import Placement, Plan
+from sflow_ctl.plan.parts.needs import HostNeeds
 
 
 class Margins(NamedTuple):
@@ -47,6 +50,8 @@ class Node(Struct):
     is_held: bool = False
     """A spare node that has not taken the place of a lost one."""
     has_joined: bool = False
+    is_ending: bool = False
+    """Its agent ends by itself: nothing starts there until another one has joined."""
     agent_incarnation: int = 0
     shares_run_directory: bool = True
     """False when its logs are streamed to the controller."""
@@ -89,7 +94,11 @@ class Run(Struct):
     tally: Tally
     shutdown: Shutdown
     windows: StartWindows = field(default_factory=StartWindows)
+    requests: RequestBook = field(default_factory=RequestBook)
+    """What operators have asked for."""
+    hosts: HostLedger = field(default_factory=HostLedger)
     stream_logs: bool = False
+    """The console shows output."""
     fence_s: float = 0.0
     """After how long without a controller an agent, or its guardian, has surely ended everything."""
     gone_at: float | None = None
@@ -179,14 +188,29 @@ class Run(Struct):
         """Return whether the node's agent is connected."""
         return self.nodes[node].is_up
 
+    def host_share(self, hello: Hello) -> HostNeeds:
+        """Return the CPUs and memory of an agent's node; agents of local backends share one machine."""
+        inventory, planned = hello.inventory, self.plan.nodes[hello.node]
+        cpus = inventory.cpus if inventory.cpus_given is None else inventory.cpus_given
+        if planned.backend_type != "local":
+            return HostNeeds(cpus=cpus, memory_bytes=inventory.memory_bytes)
+        agents = sum(node.backend_type == "local" for node in self.plan.nodes)
+        return HostNeeds(cpus=max(1, cpus // agents), memory_bytes=inventory.memory_bytes // agents)
+
+    def streams(self, task: Task) -> bool:
+        """Return whether the console shows output of the task, so that its agent has to send it."""
+        return self.stream_logs and task.plan.console != "none"
+
     def takes_orders(self, node: int) -> bool:
         """Return whether the node's agent is connected and may have another order to start a rank."""
         here = self.nodes[node]
-        return here.is_up and not here.is_held and self.windows.has_room(node)
+        return here.is_up and not here.is_held and not here.is_ending and self.windows.has_room(node)
 
     def is_open_to(self, task: Task) -> Callable[[int], bool]:
         """Return the predicate that says whether a task may start on a node now."""
-        return lambda node: self.takes_orders(node) and self.claims.allow(node, task)
+        return lambda node: (
+            self.takes_orders(node) and self.claims.allow(node, task) and self.hosts.has_room(node, task)
+        )
 
     def spare_for(self, lost: int) -> int | None:
         """Return the spare node that shall take the place of a lost one, an agent that is connected first; None without one."""

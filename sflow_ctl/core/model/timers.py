@@ -3,7 +3,7 @@
 They are never cancelled: the reactor recognises an outdated one by its attempt or step.
 """
 
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 
 from msgspec import Struct
 
@@ -124,6 +124,14 @@ class Timers:
     def next_at(self) -> float | None:
         """Return when the next timer is due, or None."""
         return self._heap[0][0] if self._heap else None
+
+    def delay(self, seconds: float) -> None:
+        """Have all timers fire so much later, but for those of the Slurm job's end, which is not the run's to move."""
+        self._heap = [
+            (at if isinstance(timer, JobEndNear | AllocationEnding) else at + seconds, number, timer)
+            for at, number, timer in self._heap
+        ]
+        heapify(self._heap)
 
     def clear(self) -> None:
         """Remove all timers."""

@@ -203,7 +203,7 @@ def cause_text(task: Task, end: AttemptVerdict) -> str:
             return f"task {name} did not fulfil its success conditions: {end.reason.text}"
         case "upload":
             return f"task {name} has completed, and its upload failed: {end.reason.text}"
-        case "node_lost":
+        case "node_lost" | "agent_died":
             return f"task {name}: {end.reason.text}"
         case "timeout" | "not_ready" | "hang":
             return f"task {name} {end.reason.text}"
@@ -241,6 +241,11 @@ def stopped_by(signal: str) -> tuple[Outcome, FirstCause]:
             return Outcome.TIMEOUT, FirstCause(text=text, reason=Reason("time_limit", text))
         case _:
             return Outcome.TERMINATED, FirstCause(text=f"stopped by {signal}")
+
+
+def stopped_on_request(by: str) -> tuple[Outcome, FirstCause]:
+    """Return the outcome and cause of a run that an operator stops: those of Ctrl-C."""
+    return Outcome.INTERRUPTED, FirstCause(text=f"stopped on request of {by}")
 
 
 def never_started(outcome: Outcome) -> Reason:

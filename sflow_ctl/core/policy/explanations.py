@@ -57,6 +57,21 @@ def spare_used(lost: str, spare: str, left: int) -> str:
     return f"spare-used: {spare} takes the place of {lost}; {more} {'is' if left < 2 else 'are'} left"
 
 
+def agent_died(node: str, how: str) -> str:
+    """Say what became of a task's processes when the agent on their node died."""
+    return f"the agent of node {node} {how or 'was replaced'}, and its processes were ended"
+
+
+def agent_ended(node: str, reason: str) -> str:
+    """Say why the agent of a task's node has ended the task's processes."""
+    return f"the agent of node {node} ended with its processes: {reason}"
+
+
+def agent_restarted(node: str, how: str) -> str:
+    """Say that another agent was started on a node."""
+    return f"agent-died: the agent of node {node} {how}; another one has joined, and the processes there have ended"
+
+
 def gpu_lost(node: str, gpu: int, text: str) -> str:
     """Say that a GPU is not given to tasks any more."""
     return f"gpu-lost: {node} has lost GPU {gpu}, which no task gets any more: {text}"

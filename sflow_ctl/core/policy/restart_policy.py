@@ -14,6 +14,8 @@ MAX_RENEWALS = 3
 MAX_MOVES = 16
 """How often a task starts elsewhere after the loss of a node, without using up a retry: one that itself brings down its nodes
 must not take all of them."""
+NODES_FAULT = ("node_lost", "agent_died")
+"""Reasons that are not the task's doing. A policy that names one of them means both: the processes are gone in both cases."""
 
 
 class NextAttempt(NamedTuple):
@@ -40,16 +42,18 @@ def following(task: Task, end: AttemptVerdict, now: float) -> NextAttempt | None
         return NextAttempt(
             0.0, "again with another port, which does not count as a retry", True, has_other_ports=True
         )
-    if end.reason.word == "node_lost" and task.plan.on_node_lost is not None:
+    if end.reason.word in NODES_FAULT and task.plan.on_node_lost is not None:
         if task.plan.on_node_lost == "fail":
             return None
         if task.moves < MAX_MOVES:
-            return NextAttempt(0.0, "again elsewhere, which does not count as a retry", False, is_move=True)
+            where = " elsewhere" if end.reason.word == "node_lost" else ""
+            return NextAttempt(0.0, f"again{where}, which does not count as a retry", False, is_move=True)
     restart = task.plan.restart
     if restart is not None:
         return _restart(task, restart, end, now)
     retries = task.plan.retries
-    is_covered = end.reason.word in retries.reasons if retries.reasons else end.may_retry
+    words = NODES_FAULT if end.reason.word in NODES_FAULT else (end.reason.word,)
+    is_covered = not set(words).isdisjoint(retries.reasons) if retries.reasons else end.may_retry
     if not is_covered or task.retries_used >= retries.count:
         return None
     delay_s = retries.interval_s * retries.backoff**task.retries_used

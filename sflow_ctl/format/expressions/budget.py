@@ -10,8 +10,10 @@ from typing import Any
 from jinja2 import StrictUndefined
 from jinja2.exceptions import SecurityError
 
-MAX_STEPS = 1_000_000
-"""Loop iterations, calls and members of lists in one evaluation: about a second, far above any use."""
+MAX_STEPS = 300_000
+"""Loop iterations, calls and members of lists in one evaluation: less than a second, far above any use."""
+MAX_WORDS = 20_000
+"""Words and signs of the expressions and statements of one template, which are compiled in about a second."""
 CALL_STEPS = 10
 """Steps of a call, which takes about ten times as long as an iteration."""
 MAX_LENGTH = 10_000_000

@@ -6,16 +6,18 @@ filter and operator counts against the budget of one evaluation (`budget`), size
 """
 
 import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from typing import Any
 
 from jinja2 import StrictUndefined, nodes, pass_environment
-from jinja2.exceptions import UndefinedError
+from jinja2.exceptions import TemplateSyntaxError, UndefinedError
+from jinja2.lexer import Token, TokenStream
 from jinja2.sandbox import SandboxedEnvironment
 from jinja2.utils import missing
 from jinja2.visitor import NodeTransformer
 
 from sflow_ctl.format.expressions.budget import (
+    MAX_WORDS,
     budget_of_this,
     check_length,
     made,
@@ -153,8 +155,23 @@ class _KeysFirst(SandboxedEnvironment):
         check_call(getattr(obj, "__name__", ""), owner, [*args, *kwargs.values()])
         return made(super().call(context, obj, *args, **kwargs))
 
+    def _tokenize(
+        self, source: str, name: str | None, filename: str | None = None, state: str | None = None
+    ) -> TokenStream:
+        return TokenStream(_limited(super()._tokenize(source, name, filename, state)), name, filename)
+
     def _generate(self, source: nodes.Template, *args: Any, **kwargs: Any) -> str:
         return super()._generate(_Counting().visit(source), *args, **kwargs)
+
+
+def _limited(tokens: Iterable[Token]) -> Iterator[Token]:
+    """Yield the words of a template. Raises: TemplateSyntaxError when there are too many to be compiled at once."""
+    for number, token in enumerate(tokens):
+        if number > MAX_WORDS:
+            raise TemplateSyntaxError(
+                f"it has more than {MAX_WORDS} words and signs in expressions and statements", token.lineno
+            )
+        yield token
 
 
 _MAKE_TEXT = frozenset(

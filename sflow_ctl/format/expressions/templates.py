@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 EXPRESSION_START = "${{"
 MAX_TEXT = 10_000_000
 """Characters that the expressions of one text may make together."""
+MAX_ENDS = 50
+"""How many `}}` are tried as the end of an expression: dictionaries within it may have some."""
 DOMAINS = "_domains"
 """The name under which expressions find the domains of variables, for `variables.NAME.domain`."""
 _OF_OURS = lazy_pattern(r"'sflow_ctl[.\w]* object'")
@@ -84,8 +86,9 @@ def pieces(text: str) -> tuple[Piece, ...]:
 def _expression_end(text: str, start: int) -> int:
     """Return the end of the expression that begins at `start`: the first `}}` before which it parses."""
     first_error: ExpressionError | None = None
-    end = text.find("}}", start)
-    while end >= 0:
+    end, tries = text.find("}}", start), 0
+    while end >= 0 and tries < MAX_ENDS:
+        tries += 1
         source = text[start + len(EXPRESSION_START) : end].strip()
         if simple(source) is not None:
             return end
@@ -217,6 +220,12 @@ def _template(text: str) -> Any:
         raise ExpressionError(
             f"expression syntax validation failed: {error.message} (line {error.lineno} of the content)"
         ) from error
+    except RecursionError as error:
+        raise ExpressionError(
+            "expression syntax validation failed: its statements are nested too deeply"
+        ) from error
+    except (MemoryError, ValueError, OverflowError, SyntaxError) as error:
+        raise ExpressionError(f"expression syntax validation failed: {error}") from error
 
 
 def as_text(value: Any) -> str:

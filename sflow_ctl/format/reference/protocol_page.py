@@ -29,6 +29,7 @@ from protocol.messages import (
     orders,
     packets,
     rank_spec,
+    telemetry,
     uploads,
 )
 from protocol.session.channel import MAX_UNACKNOWLEDGED, RESEND_AFTER_S
@@ -36,7 +37,7 @@ from protocol.session.codec import MAX_FRAME_BYTES, MAX_LOG_BODY_BYTES
 from protocol.session.version import PROTOCOL_VERSION
 
 _IDS = (AttemptId, RankId, ProbeKey)
-_VALUES = (rank_spec, checks, node, inspection, monitor, uploads, facts)
+_VALUES = (rank_spec, checks, node, inspection, monitor, telemetry, uploads, facts)
 """Modules with values that messages are made of."""
 _WORDS = {
     str: "text",

@@ -36,6 +36,10 @@ def check_rules(document: schema.Document, where: Callable[..., str]) -> list[Fi
         from sflow_ctl.format.rules.monitors import monitor_findings  # most documents have none
 
         findings += monitor_findings(document, where)
+    if any(task.windows for task in document.workflow.tasks):
+        from sflow_ctl.format.rules.monitors import window_findings
+
+        findings += window_findings(document, where)
     known = {task.name for task in document.workflow.tasks}
     finals = {task.name for task in document.workflow.tasks if task.finally_}
     for task in document.workflow.tasks:

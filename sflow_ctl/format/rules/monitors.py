@@ -1,9 +1,10 @@
-"""Rules for monitors: active scopes, windows that can be found, tasks that exist, names that stay free for their files."""
+"""Rules for monitors and windows: active scopes, findable windows, tasks that exist, names that stay free for files."""
 
 import re
 from collections.abc import Callable, Iterator, Set
 
 from protocol.errors import Finding
+from protocol.messages.telemetry import MAX_NAME
 from sflow_ctl.format import schema
 from sflow_ctl.format.checking import guess_hint
 from sflow_ctl.plan.monitors import mark_patterns
@@ -81,18 +82,41 @@ def _window_findings(monitor: schema.Monitor, owner: str, path: Path, where: Whe
     if monitor.report is not None and monitor.report.enabled in (False, "false"):
         what = f"the monitor of {owner} has a window, and its report is not enabled"
         yield Finding("monitor-window", what, where(*path, "window"), "a window is a part of the report")
+    yield from _side_findings(window, f"the window of the monitor of {owner}", (*path, "window"), where)
+
+
+def window_findings(document: schema.Document, where: Where) -> Iterator[Finding]:
+    """Check the named windows of tasks."""
+    for task in document.workflow.tasks:
+        names: set[str] = set()
+        for index, window in enumerate(task.windows):
+            path = ("tasks", task.name, "windows", index)
+            name = window.name.strip()
+            if not name or name in names or len(name) > MAX_NAME or not name.isprintable():
+                what = (
+                    f'the name "{window.name}" of a window of task "{task.name}" is empty, taken or too long'
+                )
+                hint = f"give each window of a task a name of its own, of at most {MAX_NAME} letters"
+                yield Finding("window-name", what, where(*path, "name"), hint)
+            names.add(name)
+            yield from _side_findings(window, f'window "{name}" of task "{task.name}"', path, where)
+
+
+def _side_findings(
+    window: schema.MonitorWindow | schema.NamedWindow, owner: str, path: Path, where: Where
+) -> Iterator[Finding]:
     for side in ("start", "end"):
-        place = where(*path, "window", side)
+        place = where(*path, side)
         patterns = written_patterns(getattr(window, side))
         if not patterns or not all(patterns):
-            what = f"the window of the monitor of {owner} has an empty {side}"
+            what = f"{owner} has an empty {side}"
             yield Finding("monitor-window", what, place, "give a text that is in the line, or re:EXPRESSION")
             continue
         for one in mark_patterns(patterns, is_last=False).patterns:
             try:
                 re.compile(one.pattern if one.is_regex else "")
             except re.error as error:
-                what = f'"{one.pattern}" in the window of the monitor of {owner} is not a regular expression'
+                what = f'"{one.pattern}" in {owner} is not a regular expression'
                 yield Finding("bad-regex", f"{what}: {error}", place)
 
 

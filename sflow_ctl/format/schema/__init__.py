@@ -6,7 +6,14 @@ here: the loader brings the mapping forms into this shape.
 
 from sflow_ctl.format.schema.backends import BACKEND_FIELDS, Backend, DockerHost
 from sflow_ctl.format.schema.definitions import ARTIFACT_FIELDS, Artifact, Signature, Variable
-from sflow_ctl.format.schema.document import Document, Settings, SiteFile, Workflow, WorkflowSettings
+from sflow_ctl.format.schema.document import (
+    Document,
+    Settings,
+    SiteFile,
+    Telemetry,
+    Workflow,
+    WorkflowSettings,
+)
 from sflow_ctl.format.schema.monitor import (
     CustomScope,
     GpuScope,
@@ -18,6 +25,7 @@ from sflow_ctl.format.schema.monitor import (
     MonitorScope,
     MonitorScopes,
     MonitorWindow,
+    NamedWindow,
     WindowMark,
 )
 from sflow_ctl.format.schema.operators import CHOICES, CONTAINER_ENGINES, OPERATOR_FIELDS, Operator
@@ -44,9 +52,9 @@ __all__ = [
     "ARTIFACT_FIELDS", "BACKEND_FIELDS", "CHOICES", "CONTAINER_ENGINES", "OPERATOR_FIELDS", "VERSION", "Artifact",
     "Backend", "Condition", "CustomScope", "Dependency", "DockerHost", "Document", "Exec", "File", "Flag", "GpuChoice",
     "GpuScope", "Gpus", "Hang", "Http", "IntExpr", "Launcher", "LogWatch", "Metric", "Monitor", "MonitorGpus", "MonitorNodes",
-    "MonitorReport", "MonitorResources", "MonitorScope", "MonitorScopes", "MonitorWindow", "Nodes", "Operator",
+    "MonitorReport", "MonitorResources", "MonitorScope", "MonitorScopes", "MonitorWindow", "NamedWindow", "Nodes", "Operator",
     "Output", "Part", "Ports", "Probe", "Probes", "Replicas", "Resources", "Restart", "Result", "ResultPattern",
     "Retries", "ServedPort", "Settings", "Signature", "SiteFile", "Stop", "Storage", "Success", "SuccessFile",
-    "SuccessJson", "Task", "TcpPort", "Time", "Upload", "UploadAll", "Variable", "WindowMark", "Workflow",
+    "SuccessJson", "Task", "TcpPort", "Telemetry", "Time", "Upload", "UploadAll", "Variable", "WindowMark", "Workflow",
     "WorkflowSettings",
 ]  # fmt: skip

@@ -10,7 +10,7 @@ from sflow_ctl.format.schema.policies import Stop
 from sflow_ctl.format.schema.results import Success
 from sflow_ctl.format.schema.tasks import Task
 from sflow_ctl.format.schema.uploads import Storage, UploadAll
-from sflow_ctl.format.schema.values import Flag, Part, Time
+from sflow_ctl.format.schema.values import Flag, IntExpr, Part, Time
 from sflow_ctl.plan.words import OnFailure, OnNodeLost
 
 
@@ -40,6 +40,9 @@ class WorkflowSettings(Part, frozen=True, kw_only=True):
     """Time limit for stopping the whole run, with its `finally` tasks. Default: no limit."""
     monitor: Monitor | None = None
     """Measure all nodes of the run, and report on them at its end."""
+    max_running: IntExpr | None = None
+    """Run at most so many tasks at once over all nodes, services included. `--max-running` wins. Default: that of the settings,
+    else no limit."""
 
 
 class Workflow(WorkflowSettings, frozen=True, kw_only=True):
@@ -51,6 +54,18 @@ class Workflow(WorkflowSettings, frozen=True, kw_only=True):
     """The tasks: a list of entries with names, or a mapping from names to bodies."""
     variables: list[Variable] = []
     """Variables of the workflow; they replace those of the file with the same name."""
+
+
+class Telemetry(Part, frozen=True, kw_only=True):
+    """What agents measure of tasks and GPUs."""
+
+    enabled: bool = True
+    """Measure CPU, memory, I/O and GPUs of each task, and offer `sflow-ctl mark` to tasks."""
+    every: Time = 1
+    """Time between two measurements, at least `100ms`. A node with many processes is measured less often by itself."""
+    openmetrics: str | int | None = None
+    """Publish the newest values: a path for a text file that is replaced, or a number for a port on this machine's loopback.
+    Default: neither."""
 
 
 class Settings(Part, frozen=True, kw_only=True):
@@ -74,6 +89,10 @@ class Settings(Part, frozen=True, kw_only=True):
 
     Use false where Slurm refuses it; steps then have the GPUs that the site gives them.
     """
+    strict: bool = False
+    """Start scripts with `set -euo pipefail`, unless their task or operator says otherwise (`strict`, `fail_fast`)."""
+    max_running: int | None = None
+    """Run at most so many tasks at once, if neither the workflow nor `--max-running` gives a number."""
     interface: str | None = None
     """In a Slurm job: network interface for the connections of agents, which tasks also find in `NCCL_SOCKET_IFNAME` and
     `GLOO_SOCKET_IFNAME`. Default: all interfaces."""
@@ -92,6 +111,11 @@ class Settings(Part, frozen=True, kw_only=True):
     """Silence of an agent after which its node is lost."""
     orphan_grace: Time | None = None
     """How long an agent waits for a vanished controller before it stops its tasks. Default: 10 seconds, in a Slurm job 60."""
+    agent_restarts: int = 3
+    """How often within 10 minutes an agent that was killed is started again on its node, where its tasks then follow their
+    `retries` and `restart`. After that, and with 0 at once, the node is lost."""
+    telemetry: Telemetry | None = None
+    """What agents measure of tasks and GPUs. Default: each second, to files in the run directory."""
     report: bool = True
     """Write `report.html` at the end of a run; `sflow-ctl report` makes it at any time."""
 

@@ -100,6 +100,17 @@ class MonitorWindow(Part, frozen=True, kw_only=True):
     """The line at which it ends; a text is short for `{pattern: TEXT}`."""
 
 
+class NamedWindow(Part, frozen=True, kw_only=True):
+    """A part of the task's time, between two lines of its log, whose use of CPUs and GPUs is in the summary."""
+
+    name: str
+    """The name of the window in the summary."""
+    start: str | list[str] | WindowMark
+    """The line at which it starts; a text is short for `{pattern: TEXT}`."""
+    end: str | list[str] | WindowMark
+    """The line at which it ends, by default the first one after the start; a text is short for `{pattern: TEXT}`."""
+
+
 class MonitorReport(Part, frozen=True, kw_only=True):
     """The files that are made of the readings at the end of the run."""
 

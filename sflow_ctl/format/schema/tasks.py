@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from sflow_ctl.format.schema.definitions import Variable
-from sflow_ctl.format.schema.monitor import Monitor
+from sflow_ctl.format.schema.monitor import Monitor, NamedWindow
 from sflow_ctl.format.schema.policies import Hang, Restart, Retries, Stop
 from sflow_ctl.format.schema.probes import Probe, Probes
 from sflow_ctl.format.schema.results import Output, Success
@@ -52,6 +52,12 @@ class Resources(Part, frozen=True, kw_only=True):
     """Which nodes, or how many; a number is short for `{count: NUMBER}`."""
     gpus: Annotated[Gpus, COUNT] | None = None
     """How many GPUs; a number is short for `{count: NUMBER}`. Without it a task sees every GPU of the job."""
+    cpus: IntExpr | None = None
+    """CPUs on each of its nodes: a task starts when they are free there, so no more tasks run at once than the node has CPUs for.
+    Nothing keeps a task from using more. One that asks for more than the node has starts when it has the node to itself,
+    apart from ready services. Default: none, and it starts at once."""
+    memory: str | None = None
+    """Memory on each of its nodes, with a unit, for example `8G`: it decides when the task starts, as `cpus` does."""
 
 
 class GpuChoice(Part, frozen=True, kw_only=True):
@@ -137,7 +143,7 @@ class Task(Part, frozen=True, kw_only=True, rename={"finally_": "finally", "with
     """Parameters of the preset, for example `{jetstream: true}`."""
     script: Annotated[list[str], ONE]
     """Lines of the script, run by one bash; a text is a whole script. A failing line
-    does not end it unless the operator has `strict: true`."""
+    does not end it unless the task, its operator or the settings have `strict: true`."""
     launcher: Launcher | Literal["torchrun", "mpirun", "none"] | None = None
     """What starts the script's distributed processes; a word is short for `{type: WORD}`."""
     operator: str | dict[str, Any] | None = None
@@ -186,11 +192,18 @@ class Task(Part, frozen=True, kw_only=True, rename={"finally_": "finally", "with
     success_exit_codes: list[IntExpr] = []
     """Exit statuses that count as success, beside 0."""
     fail_fast: bool | None = None
-    """Start the script with `set -e`, so that a failing line fails the task; false also undoes `strict` of the operator.
-    Default: the operator's `strict`."""
+    """Start the script with `set -e`, so that a failing line fails the task; false also undoes `strict` of the operator and of
+    the settings. Default: the operator's `strict`."""
+    strict: Flag | None = None
+    """Start the script with `set -euo pipefail`: a failing line fails the task, so does an unset variable, and so does a program
+    in a pipe. Default: `fail_fast` if given, the operator's `strict`, else that of the settings."""
     log: Literal["piped", "direct"] = "piped"
     """How output gets into the task's log: `piped` loses no line, whatever the script redirects; `direct` lets the task
     write the file itself, which is faster for floods, but `> /dev/stderr` in a script then truncates it."""
+    console: bool | Literal["errors"] = True
+    """What `run` and `attach` print of the task's output: all of it, nothing with `false`, or with `errors` only lines that have
+    a word such as error, exception, failed or traceback, with the indented lines below them. Its log has everything;
+    `--only` prints nothing but the tasks it names."""
     probes: Probes | None = None
     """What makes the task ready, and what makes it fail."""
     ports: dict[str, IntExpr | Ports] | list[ServedPort] = {}
@@ -209,6 +222,9 @@ class Task(Part, frozen=True, kw_only=True, rename={"finally_": "finally", "with
     """Conditions besides an exit status of 0."""
     monitor: Monitor | None = None
     """Measure the nodes of the task while it runs, and report on them at the end of the run."""
+    windows: list[NamedWindow] = []
+    """Parts of the task's time, by lines of its log, whose CPU time, memory, GPU use and energy are in `summary.json`. A script
+    can mark such windows itself: `sflow-ctl mark NAME`."""
     timeout: Time | None = None
     """Time limit of one attempt; for a service, of becoming ready: seconds or a duration. Default, or 0: no limit."""
     variables: list[Variable] = []

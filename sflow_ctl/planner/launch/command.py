@@ -114,11 +114,18 @@ def _pod_script(
     return ("bash", "-c", script)
 
 
-def _with_fail_fast(task: schema.Task, operator: schema.Operator, script: str) -> str:
-    """Return a script for bash that ends at its first failing line, if the task or its operator asks for it."""
-    is_strict = operator.strict is not None and at(("operator", "strict"), as_flag, operator.strict)
-    if task.fail_fast is False or operator.type == "python":
+def _with_fail_fast(
+    task: schema.Task, operator: schema.Operator | None, script: str, *, is_strict: bool
+) -> str:
+    """Return a script for bash that ends at its first failing line, if the task, its operator or a setting asks for it."""
+    if operator is not None and operator.type == "python":
         return script
+    if task.strict is not None:
+        return f"{_STRICT}{script}" if at(("strict",), as_flag, task.strict) else script
+    if task.fail_fast is False:
+        return script
+    if operator is not None and operator.strict is not None:
+        is_strict = at(("operator", "strict"), as_flag, operator.strict)
     return f"{_STRICT}{script}" if is_strict else f"{_FAIL_FAST}{script}" if task.fail_fast else script
 
 
@@ -139,11 +146,13 @@ def command(
     step: Step | None,
     engine: str,
     docker_args: Sequence[str] = (),
+    *,
+    is_strict: bool = False,
 ) -> Command:
     """Return the command line of one concrete task on an agent; `step` is None away from Slurm.
 
     `directories` are those that a container sees at the same path as its node; `engine` is that of operators
-    that name none, and `docker_args` are more options for `docker run`.
+    that name none, and `docker_args` are more options for `docker run`. `is_strict` is the setting `strict`.
 
     Raises: UnplannableError, NumberError.
     """
@@ -153,9 +162,9 @@ def command(
             name=f"default_{backend.name}",
             operator_kind=kind,
             launch_kind="process",
-            argv=("bash", "-c", f"{_FAIL_FAST}{script}" if task.fail_fast else script),
+            argv=("bash", "-c", _with_fail_fast(task, None, script, is_strict=is_strict)),
         )
-    script = _with_fail_fast(task, operator, script)
+    script = _with_fail_fast(task, operator, script, is_strict=is_strict)
     container: Container | None = None
     own_env: dict[str, str] = {}
     cwd: str | None = None

@@ -123,6 +123,7 @@ def plan_launch(
         step,
         context.container_engine,
         docker_args,
+        is_strict=context.is_strict,
     )
     is_step_like = how.operator_kind == "srun" and how.launch_kind == "process"
     is_on_slurm = placed.backend.type == "slurm"

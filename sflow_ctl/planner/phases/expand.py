@@ -3,14 +3,15 @@
 import itertools
 import math
 import zlib
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, overload
 
 from msgspec import Struct
 
 from protocol.text.lazy_pattern import lazy_pattern
 from protocol.text.listing import listed
 from sflow_ctl.format import schema
+from sflow_ctl.plan.copies.names import CopyNames
 from sflow_ctl.plan.graph import find_cycle
 from sflow_ctl.plan.model import Dependency
 from sflow_ctl.plan.words import Until
@@ -39,13 +40,45 @@ class Replica(Struct, frozen=True):
     sweep: tuple[tuple[str, Any], ...] = ()
 
 
+class Counted(Sequence[Replica]):
+    """The copies of a task that has only a number of them, each made when it is asked for."""
+
+    __slots__ = ("names",)
+
+    def __init__(self, names: CopyNames) -> None:
+        self.names = names
+
+    def __len__(self) -> int:
+        return self.names.size
+
+    @overload
+    def __getitem__(self, index: int) -> Replica: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Replica]: ...
+    def __getitem__(self, index: int | slice) -> Replica | Sequence[Replica]:
+        chosen = range(len(self))[index]
+        if isinstance(chosen, int):
+            return Replica(self.names[chosen], chosen)
+        return tuple(Replica(self.names[one], one) for one in chosen)
+
+    def __iter__(self) -> Iterator[Replica]:
+        return (Replica(name, index) for index, name in enumerate(self.names))
+
+
 class Expanded(Struct, frozen=True):
     """A task as written, with its copies."""
 
     task: schema.Task
-    replicas: tuple[Replica, ...]
+    replicas: Sequence[Replica]
     is_replicated: bool
     is_sequential: bool
+
+    @property
+    def names(self) -> Sequence[str]:
+        """Return the names of its copies."""
+        if isinstance(self.replicas, Counted):
+            return self.replicas.names
+        return tuple(replica.name for replica in self.replicas)
 
 
 def expand(
@@ -80,15 +113,15 @@ def expand(
         )
     if size > MAX_REPLICAS:
         raise _too_many(task, ("replicas", "count"))
-    replicas = tuple(
-        Replica(
-            _sweep_name(task.name, values) if names else f"{task.name}_{index}",
-            index,
-            tuple(zip(names, values, strict=True)),
+    replicas: Sequence[Replica] = Counted(CopyNames(task.name, size))
+    if names:
+        replicas = _distinct(
+            tuple(
+                Replica(_sweep_name(task.name, values), index, tuple(zip(names, values, strict=True)))
+                for index, values in enumerate(sweep)
+            )
         )
-        for index, values in enumerate(sweep if names else [()] * size)
-    )
-    return Expanded(task, _distinct(replicas), is_replicated=True, is_sequential=policy == "sequential")
+    return Expanded(task, replicas, is_replicated=True, is_sequential=policy == "sequential")
 
 
 def _sweep(
@@ -142,14 +175,11 @@ def _distinct(replicas: tuple[Replica, ...]) -> tuple[Replica, ...]:
     )
 
 
-def dependencies(
-    expanded: Sequence[Expanded], chain_until: Until = "completed"
-) -> dict[str, tuple[Dependency, ...]]:
-    """Return what each concrete task waits for, with sequential chains.
+def dependencies(expanded: Sequence[Expanded]) -> dict[str, tuple[Dependency, ...]]:
+    """Return what each task as written waits for: all of its copies, or the first one of a sequential chain.
 
     A dependency on a parallel task is on all replicas (for `failed`, on any), on a sequential one it is on
-    the last replica; of a sequential task only the first replica waits for others. Within a chain the
-    previous replica must have completed; being ready is not enough.
+    the last replica.
     """
     by_base = {one.task.name: one for one in expanded}
     result: dict[str, tuple[Dependency, ...]] = {}
@@ -164,13 +194,7 @@ def dependencies(
             else:
                 is_group = other.is_replicated
                 outside.append(Dependency(task=wanted.task, until=wanted.until, is_group=is_group))
-        shared = tuple(outside)
-        for position, replica in enumerate(one.replicas):
-            if one.is_sequential and position > 0:
-                before = one.replicas[position - 1].name
-                result[replica.name] = (Dependency(task=before, until=chain_until),)
-            else:
-                result[replica.name] = shared
+        result[one.task.name] = tuple(outside)
     return result
 
 
@@ -202,10 +226,18 @@ class Graph(Struct, frozen=True):
     """All concrete tasks of a workflow and what they wait for, in file and replica order."""
 
     tasks: tuple[Expanded, ...]
-    waits_for: Mapping[str, tuple[Dependency, ...]]
-    """Maps concrete names to their dependencies."""
-    replicas_of: Mapping[str, tuple[str, ...]]
+    outside: Mapping[str, tuple[Dependency, ...]]
+    """Maps tasks as written to what they wait for; of a chain only the first copy does."""
+    replicas_of: Mapping[str, Sequence[str]]
     """Maps tasks as written to concrete names."""
+    chain_until: Until = "completed"
+    """How far a copy of a chain must be for the next one; being ready is not enough."""
+
+    def waits_for(self, one: Expanded, replica: Replica) -> tuple[Dependency, ...]:
+        """Return what a concrete task waits for."""
+        if one.is_sequential and replica.index > 0:
+            return (Dependency(task=one.replicas[replica.index - 1].name, until=self.chain_until),)
+        return self.outside[one.task.name]
 
 
 def expand_tasks(source: PlanInput, scope: Scope, findings: Findings) -> Graph:
@@ -236,21 +268,34 @@ def expand_tasks(source: PlanInput, scope: Scope, findings: Findings) -> Graph:
     findings.stop_if_any()
     find_impossible(source.tasks, findings)
     findings.stop_if_any()
-    names = {one.task.name: tuple(replica.name for replica in one.replicas) for one in expanded}
-    return Graph(tuple(expanded), dependencies(expanded, source.rules.chain_until), names)
+    names = {one.task.name: one.names for one in expanded}
+    return Graph(tuple(expanded), dependencies(expanded), names, source.rules.chain_until)
 
 
 def _find_collisions(expanded: Sequence[Expanded], findings: Findings) -> None:
-    owner: dict[str, str] = {}
+    for one, other, name in _collisions(expanded):
+        what = f'a replica of task "{one.task.name}" and task "{other.task.name}" are both called "{name}"'
+        where = findings.loaded.where("tasks", one.task.name)
+        findings.add("name-collision", what, where, "rename one of the tasks")
+
+
+def _collisions(expanded: Sequence[Expanded]) -> Iterator[tuple[Expanded, Expanded, str]]:
+    """Yield the later task, the earlier one, and the name that both have.
+
+    Counted copies of two tasks are never called the same: before the last underscore is the name of the task.
+    """
+    place = {one.task.name: number for number, one in enumerate(expanded)}
+    counted = {one.task.name: one for one in expanded if isinstance(one.replicas, Counted)}
+    owner: dict[str, Expanded] = {}
     for one in expanded:
-        for replica in one.replicas:
-            other = owner.setdefault(replica.name, one.task.name)
-            if other != one.task.name:
-                what = (
-                    f'a replica of task "{one.task.name}" and task "{other}" are both called "{replica.name}"'
-                )
-                where = findings.loaded.where("tasks", one.task.name)
-                findings.add("name-collision", what, where, "rename one of the tasks")
+        for name in () if one.task.name in counted else one.names:
+            other = owner.setdefault(name, one)
+            base = counted.get(name.rpartition("_")[0])
+            if other is one and base is not None and name in base.names:
+                other = base
+            if other is not one:
+                first, last = sorted((one, other), key=lambda task: place[task.task.name])
+                yield last, first, name
 
 
 def _behind(expanded: Sequence[Expanded], cycle: set[str]) -> list[str]:

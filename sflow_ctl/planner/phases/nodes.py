@@ -10,7 +10,8 @@ from protocol.text.counted import counted
 from sflow_ctl.format import schema
 from sflow_ctl.format.expressions.templates import evaluate_any
 from sflow_ctl.plan.errors import ExpressionError
-from sflow_ctl.plan.model import EngineHost, PlannedNode
+from sflow_ctl.plan.model import PlannedNode
+from sflow_ctl.plan.parts.engine_host import EngineHost
 from sflow_ctl.planner.context import UNKNOWN_ADDRESS, JobNode, PlanContext
 from sflow_ctl.planner.fields import number
 from sflow_ctl.planner.findings import UnplannableError
@@ -156,8 +157,8 @@ def _docker_host(backend: schema.Backend, index: int, names: Mapping[str, Any]) 
 
 
 def job_of(nodes: Sequence[PlannedNode], context: PlanContext) -> str:
-    """Return the Slurm job of a backend's nodes; "0" while there is none."""
-    return next((node.job_id for node in nodes if node.job_id is not None), context.job_id)
+    """Return the Slurm job of a backend's nodes, which are all of one; "0" while there is none."""
+    return (nodes[0].job_id if nodes else None) or context.job_id
 
 
 class JobNodes:

@@ -1,22 +1,20 @@
 """Phase: every concrete task, completely planned. Combines the parts from `launch/` and `tasks/`."""
 
 import os.path
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import msgspec
 from msgspec import Struct
-from msgspec.structs import replace
 
-from protocol.messages.checks import Check, LogCheck, Probe
 from protocol.messages.rank_spec import Success
 from protocol.messages.uploads import StorageTarget
 from protocol.text.counted import counted
-from protocol.text.process_labels import Labels
 from sflow_ctl.format import schema
 from sflow_ctl.format.expressions.templates import EXPRESSION_START, as_text
 from sflow_ctl.plan.assignment import place_view, service_view
+from sflow_ctl.plan.copies.task_list import Copies, Part, listed_tasks
 from sflow_ctl.plan.model import DeferredExpression, PlannedFile, PlannedNode, PlannedTask
 from sflow_ctl.planner.deferred import TaskNamespace, leasing
 from sflow_ctl.planner.findings import Findings, UnplannableError
@@ -29,7 +27,7 @@ from sflow_ctl.planner.phases.workflow import WorkflowPolicy
 from sflow_ctl.planner.placement.moves import of_launch, settled
 from sflow_ctl.planner.placement.requests import PlacedTask, keeps_gpus, lends_gpus, port_counts
 from sflow_ctl.planner.source import PlanInput, Scope
-from sflow_ctl.planner.tasks.copies import Copies
+from sflow_ctl.planner.tasks.copies import EqualCopies
 from sflow_ctl.planner.tasks.environment import reserved, shared_environment, task_environment
 from sflow_ctl.planner.tasks.outputs import plan_outputs
 from sflow_ctl.planner.tasks.policies import EndPolicy, end_policy, on_node_lost
@@ -46,9 +44,14 @@ from sflow_ctl.planner.tasks.watch import plan_watch
 class PlannedTasks(Struct, frozen=True):
     """All tasks of the plan, and what their deferred expressions see of each other."""
 
-    tasks: tuple[PlannedTask, ...]
+    parts: Sequence[Part]
     views: Mapping[str, Any]
     """Empty if no expression is deferred."""
+
+    @property
+    def tasks(self) -> Sequence[PlannedTask]:
+        """Return all tasks, in file and replica order."""
+        return listed_tasks(self.parts)
 
 
 class _Setting(Struct, frozen=True):
@@ -65,7 +68,7 @@ class _Setting(Struct, frozen=True):
     environment: Mapping[str, str]
     """The variables of all tasks."""
     storage: Sequence[StorageTarget]
-    copies: Copies
+    copies: EqualCopies
     end_policies: dict[str, EndPolicy] = {}
     """Those of tasks whose replicas all have the same, by task."""
 
@@ -103,11 +106,20 @@ def plan_tasks(
         LaunchSetting.of(source, backends, artifacts),
         environment,
         storage,
-        Copies.of(source.document.operators),
+        EqualCopies.of(source.document.operators),
     )
-    tasks = [_plan_copy(setting, one, findings) for one in placed]
-    planned = tuple(settled(task, views) for task in tasks if task is not None)
-    return PlannedTasks(planned, scripts.views(views) if _has_deferred(planned) else {})
+    planned = [part for one in placed for part in _plan_copies(setting, one, findings)]
+    parts = [part for one in planned for part in _settled(one, views)]
+    return PlannedTasks(parts, scripts.views(views) if any(map(_has_deferred, parts)) else {})
+
+
+def _settled(part: Part, views: TaskNamespace) -> Sequence[Part]:
+    """Return the part with what is certain of its places by now; copy by copy, if one of them is another case."""
+    if not isinstance(part, Copies):
+        return (settled(part, views),)
+    if part.first.elsewhere is None or not views.is_any_place_used(part.first.base, part.names):
+        return (part,)
+    return [settled(task, views) for task in part]
 
 
 def _warn_of_reserved(names: Sequence[str], findings: Findings) -> None:
@@ -133,11 +145,12 @@ def _movable(source: PlanInput, backends: PlannedBackends, placed: Sequence[Plac
         return rule == "elsewhere"
 
     again = [one for one in placed if one.alternative.elsewhere and may_move(one)]
-    return {name for one in again for name in (one.replica.name, one.task.name)}
+    return {name for one in again for each in one.each() for name in (each.replica.name, one.task.name)}
 
 
-def _has_deferred(tasks: Sequence[PlannedTask]) -> bool:
-    return any(task.deferred or any(file.names is not None for file in task.files) for task in tasks)
+def _has_deferred(part: Part) -> bool:
+    task = part.first if isinstance(part, Copies) else part
+    return bool(task.deferred) or any(file.names is not None for file in task.files)
 
 
 def _run_environment(source: PlanInput) -> dict[str, str]:
@@ -170,7 +183,7 @@ def _task_namespace(backends: PlannedBackends, graph: Graph, placed: Sequence[Pl
             if one.served_port is not None:
                 is_reachable = bool(nodes) and nodes[0].is_reachable
                 view["service"] = service_view(view["nodes"], one.served_port, is_reachable)
-        views[one.replica.name] = view
+        views |= dict.fromkeys((each.replica.name for each in one.each()), view)
     for expanded in graph.tasks:
         if expanded.is_replicated:
             views[expanded.task.name] = [views[replica.name] for replica in expanded.replicas]
@@ -183,9 +196,23 @@ def _may_use_tasks(task: schema.Task) -> bool:
     return bool(has_fields) or any(EXPRESSION_START in item for item in task.script)
 
 
+def _plan_copies(setting: _Setting, placed: PlacedTask, findings: Findings) -> Iterator[Part]:
+    """Plan what is placed, as one part if its copies are alike. What cannot be planned becomes a finding."""
+    first = _plan_copy(setting, placed, findings)
+    if first is not None and placed.count > 1 and setting.copies.are_alike(placed, first):
+        chain_until = setting.graph.chain_until if placed.expanded.is_sequential else None
+        yield Copies(first, placed.count, chain_until)
+        return
+    if first is not None:
+        yield first
+    if placed.count > 1:
+        copies = (_plan_copy(setting, each, findings) for each in placed.each(1))
+        yield from (copy for copy in copies if copy is not None)
+
+
 def _plan_copy(setting: _Setting, placed: PlacedTask, findings: Findings) -> PlannedTask | None:
     """Plan one copy, from an equal one if there is any; None if that failed and became a finding."""
-    copy = setting.copies.like(placed, setting.graph.waits_for[placed.replica.name])
+    copy = setting.copies.like(placed, setting.graph.waits_for(placed.expanded, placed.replica))
     if copy is None:
         copy = _plan_task(setting, placed, findings)
         if copy is not None:
@@ -235,7 +262,7 @@ def _plan_task(setting: _Setting, placed: PlacedTask, findings: Findings) -> Pla
             sweep=tuple((name, env[name]) for name, _ in replica.sweep),
             backend=placed.backend.name,
             script=script,
-            depends_on=setting.graph.waits_for[replica.name],
+            depends_on=setting.graph.waits_for(placed.expanded, replica),
             placement=placed.placement,
             **of_launch(placed.alternative, placed.placement, launch, setting.backends.nodes)._asdict(),
             lends_gpus=lends_gpus(task),
@@ -362,29 +389,3 @@ def _refuse_elsewhere(task: schema.Task) -> None:
         if getattr(task, name):
             text = f'task "{task.name}": {name} are {what} by the agent of a node, and ssh runs it elsewhere'
             raise UnplannableError("needs-agent", text, f"drop {name}, or the ssh operator", (name,))
-
-
-def with_log_labels(planned: PlannedTasks) -> PlannedTasks:
-    """Return the tasks with their log probes told which logs have process numbers before their lines."""
-    by_name = {task.name: task for task in planned.tasks}
-
-    def labels_of(task: PlannedTask, check: LogCheck) -> Labels:
-        if check.task is not None:
-            return by_name[check.task].log_labels
-        return (
-            task.log_labels if task.launch_kind == "step" else "none"
-        )  # each rank of a gang has a log of its own
-
-    def told(task: PlannedTask, check: Check) -> Check:
-        if not isinstance(check, LogCheck) or (labels := labels_of(task, check)) == "none":
-            return check
-        return replace(check, pattern=replace(check.pattern, labels=labels))
-
-    def with_told(task: PlannedTask) -> PlannedTask:
-        def of(probe: Probe) -> Probe:
-            checks = tuple(told(task, one) for one in probe.checks)
-            return replace(probe, checks=checks, also=tuple(map(of, probe.also)))
-
-        return replace(task, probes=tuple(map(of, task.probes))) if task.probes else task
-
-    return PlannedTasks(tuple(map(with_told, planned.tasks)), planned.views)

@@ -6,7 +6,7 @@ from protocol.diagnosis.signatures import Signature
 from protocol.messages.rank_spec import Stopping, Success
 from sflow_ctl.format.expressions.templates import as_text
 from sflow_ctl.planner.findings import Findings
-from sflow_ctl.planner.numbers import as_flag, as_seconds
+from sflow_ctl.planner.numbers import as_count, as_flag, as_seconds
 from sflow_ctl.planner.source import PlanInput, Scope
 from sflow_ctl.planner.tasks.signatures import plan_signatures
 from sflow_ctl.planner.tasks.stopping import workflow_stopping
@@ -23,6 +23,8 @@ class WorkflowPolicy(Struct, frozen=True):
     keep_alive: bool
     success: Success | None
     signatures: tuple[Signature, ...]
+    max_running: int | None = None
+    """How many tasks may run at once; None for no limit."""
 
 
 def plan_workflow(source: PlanInput, scope: Scope, findings: Findings) -> WorkflowPolicy:
@@ -50,4 +52,15 @@ def plan_workflow(source: PlanInput, scope: Scope, findings: Findings) -> Workfl
                 (),
             )
     signatures = plan_signatures(source.document.signatures, scope.names, findings)
-    return WorkflowPolicy(stopping, timeout_s, stop_timeout_s, keep_alive, success, signatures)
+    max_running = _max_running(source, scope, findings)
+    return WorkflowPolicy(stopping, timeout_s, stop_timeout_s, keep_alive, success, signatures, max_running)
+
+
+def _max_running(source: PlanInput, scope: Scope, findings: Findings) -> int | None:
+    """Return the limit of the command line, else of the workflow, else of the settings."""
+    written, context = source.document.workflow.max_running, source.context
+    if written is not None:
+        with findings.collecting("workflow", "max_running", subject="workflow.max_running"):
+            count = as_count(scope.value(written), 1)
+            return count if context.max_running is None else context.max_running
+    return context.usual_max_running if context.max_running is None else context.max_running

@@ -24,6 +24,11 @@ class Claimant(Struct, frozen=True, kw_only=True):
     frees_nodes: bool = False
     """Tasks after it may have the nodes that it claims."""
 
+    @property
+    def kind(self) -> tuple[int, int, int | None]:
+        """Return what decides which GPUs are kept from it."""
+        return self.bit, self.before, self.chain
+
     def comes_after(self, other: "Claimant") -> bool:
         """Return whether this task starts only when the other one has freed what it frees."""
         if other.bit and self.before & other.bit:

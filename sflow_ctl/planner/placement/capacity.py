@@ -1,13 +1,20 @@
-"""Finds tasks that can never start because services hold GPUs, and places among `max_running`, until the run ends."""
+"""Finds tasks that can never start because services hold GPUs, and places among `max_running`, until the run ends.
+
+Also warns of more tasks at once than this machine is good for.
+"""
 
 from collections.abc import Mapping, Sequence
 
 from msgspec import Struct
 
+from protocol.errors import Finding
+from protocol.text.counted import counted
 from sflow_ctl.plan.graph import topological_order
-from sflow_ctl.plan.model import Placement, PlannedNode
+from sflow_ctl.plan.model import Placement, Plan, PlannedNode
 from sflow_ctl.planner.findings import UnplannableError
 
+CROWD_PER_CPU = 32
+"""More tasks that start at once are too many for a machine, unless they only wait."""
 _GPU_PATH = ("resources", "gpus", "count")
 
 
@@ -146,3 +153,21 @@ def _sum(demands: Sequence[Demand]) -> str:
     return (
         f"{total} = {' + '.join(parts)}{more}" if len(demands) > 1 or demands[0].replicas > 1 else str(total)
     )
+
+
+def crowd_warning(plan: Plan, cpus: int) -> Finding | None:
+    """Warn of tasks without limits that start at once on this machine, which has so many CPUs; None if they are few.
+
+    They are not held back: tasks without dependencies may talk to each other, and would wait for those that have not started.
+    """
+    here = {node.index for node in plan.nodes if node.backend_type == "local"}
+    crowd = [
+        task
+        for task in plan.tasks
+        if not task.depends_on and task.needs is None and here.issuperset(task.placement.nodes)
+    ]
+    if plan.max_running is not None or len(crowd) <= CROWD_PER_CPU * cpus:
+        return None
+    what = f"{len(crowd)} tasks may run at once on the {counted(cpus, 'CPU')} of this machine"
+    hint = "limit them with workflow.max_running, or give tasks resources: {cpus: 1}"
+    return Finding("many-tasks-at-once", what, None, hint)

@@ -41,6 +41,16 @@ def flexible(available: BackendNodes, request: PlacementRequest) -> Placement:
 
     Raises: UnplannableError for a request that can never fit.
     """
+    if request.is_fixed:
+        return _flexible(available, request)  # each copy gets nodes of its own
+    shape = request.shape
+    if shape not in available.answers:
+        available.answers[shape] = _flexible(available, request)
+    answer: Placement = available.answers[shape]
+    return answer
+
+
+def _flexible(available: BackendNodes, request: PlacementRequest) -> Placement:
     chosen = chosen_nodes(available, request)
     left = chosen if chosen is not None else candidates(available, request)
     wanted = len(left) if chosen is not None and request.node_count is None else request.node_count
@@ -121,6 +131,16 @@ def alternative(available: BackendNodes, request: PlacementRequest, placement: P
         return Alternative(pinned=INDICES)
     per_node, highest = len(placement.gpus), max(placement.gpus, default=-1)
     least = highest + 1 if placement.is_shared else per_node
+    key = (request.shape, len(placement.nodes), least, placement.gpus if placement.is_shared else per_node)
+    if key not in available.answers:
+        available.answers[key] = _elsewhere(available, request, placement, least)
+    answer: Alternative = available.answers[key]
+    return answer
+
+
+def _elsewhere(
+    available: BackendNodes, request: PlacementRequest, placement: Placement, least: int
+) -> Alternative:
     able = [
         available.first + node
         for node in candidates(available, request)
@@ -136,7 +156,7 @@ def alternative(available: BackendNodes, request: PlacementRequest, placement: P
             gpus=placement.gpus if placement.is_shared else (),
             is_flexible=True,
             node_count=0 if takes_all else len(placement.nodes),
-            gpus_per_node=per_node,
+            gpus_per_node=len(placement.gpus),
             is_shared=placement.is_shared,
         )
     )

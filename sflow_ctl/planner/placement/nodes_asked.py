@@ -17,7 +17,10 @@ def refuse_without_gpus(available: BackendNodes, request: PlacementRequest) -> N
 
 
 def candidates(available: BackendNodes, request: PlacementRequest) -> list[int]:
-    """Return the backend's nodes without excluded ones. Raises: UnplannableError."""
+    """Return the backend's nodes without excluded ones, not to be changed. Raises: UnplannableError."""
+    if request.exclude in available.lists:
+        refuse_without_gpus(available, request)
+        return available.lists[request.exclude]
     total = len(available.capacities)
     excluded = set()
     for index in request.exclude:
@@ -31,6 +34,7 @@ def candidates(available: BackendNodes, request: PlacementRequest) -> list[int]:
     if not left:
         what = f'task "{request.task}": nodes.exclude removed all nodes'
         raise UnplannableError("no-nodes-left", what, path=("resources", "nodes", "exclude"))
+    available.lists[request.exclude] = left
     return left
 
 
@@ -67,7 +71,8 @@ def named_nodes(available: BackendNodes, request: PlacementRequest) -> list[int]
     check_node_count(request, request.node_count, left)
     if request.is_fixed and not available.is_strict:
         return round_robin(request, request.node_count, left)
-    free = [node for node in left if available.claims.is_free(node, request.claimant)]
+    claims = available.claims
+    free = [node for node in left if claims.is_free(node, request.claimant)] if claims.owners else left
     if request.claims_nodes or len(free) < len(left):
         if len(free) < request.node_count:
             raise _claimed(available, request, left)

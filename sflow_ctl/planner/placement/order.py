@@ -13,8 +13,8 @@ from sflow_ctl.planner.phases.expand import Expanded, Graph
 _STARTS_BESIDE = "started"
 
 
-def placement_order(graph: Graph) -> list[tuple[Expanded, int]]:
-    """Return every copy as its task and index, each after all that it depends on.
+def placement_order(graph: Graph) -> list[tuple[Expanded, range]]:
+    """Return every copy as its task and index, neighbours together, each after all that it depends on.
 
     Copies without dependencies are queued in file order; each that is taken queues those that waited for nothing else, in
     file order, the next copy of its own chain at its own place.
@@ -27,41 +27,42 @@ def placement_order(graph: Graph) -> list[tuple[Expanded, int]]:
     for name, needed in edges.items():
         for other in needed:
             dependants[other].append(name)
-    queue: deque[tuple[Expanded, int]] = deque()
+    queue: deque[tuple[Expanded, range]] = deque()
     for one in tasks:
         if not waiting[one.task.name]:
-            queue.extend(_first(one))
-    order: list[tuple[Expanded, int]] = []
+            queue.append(_first(one))
+    order: list[tuple[Expanded, range]] = []
     left = {one.task.name: len(one.replicas) for one in tasks}
     while queue:
-        one, index = queue.popleft()
-        order.append((one, index))
+        one, copies = queue.popleft()
+        order.append((one, copies))
         name = one.task.name
-        left[name] -= 1
-        following: list[tuple[int, list[tuple[Expanded, int]]]] = []
+        left[name] -= len(copies)
+        following: list[tuple[int, tuple[Expanded, range]]] = []
         if one.is_sequential and left[name]:
-            following.append((position[name], [(one, index + 1)]))
+            following.append((position[name], (one, range(copies.stop, copies.stop + 1))))
         if not left[name]:
             for dependant in dependants[name]:
                 waiting[dependant] -= 1
                 if not waiting[dependant]:
                     place = position[dependant]
                     following.append((place, _first(tasks[place])))
-        for _, copies in sorted(following, key=lambda entry: entry[0]):
-            queue.extend(copies)
+        queue.extend(copies for _, copies in sorted(following, key=lambda entry: entry[0]))
     return order
 
 
-def _first(one: Expanded) -> list[tuple[Expanded, int]]:
+def _first(one: Expanded) -> tuple[Expanded, range]:
     """Return the copies that wait for no other copy."""
-    return [(one, 0)] if one.is_sequential else [(one, index) for index in range(len(one.replicas))]
+    return one, range(1 if one.is_sequential else len(one.replicas))
 
 
 def base_edges(graph: Graph, without: str | None = None) -> dict[str, list[str]]:
     """Return for each task as written with copies the tasks that it depends on; not by an `until` of `without`."""
-    base_of = {replica.name: one.task.name for one in graph.tasks for replica in one.replicas}
+    # Of copies only the first and the last of a chain are waited for by name.
+    ends = [(one.task.name, one.replicas[end].name) for one in graph.tasks if one.replicas for end in (0, -1)]
+    base_of = {name: base for base, name in ends}
     return {
-        one.task.name: list(dict.fromkeys(_bases(graph.waits_for[one.replicas[0].name], base_of, without)))
+        one.task.name: list(dict.fromkeys(_bases(graph.outside[one.task.name], base_of, without)))
         for one in graph.tasks
         if one.replicas
     }

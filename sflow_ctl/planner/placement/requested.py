@@ -1,6 +1,10 @@
 """What a task asks its backend for, and the nodes of a backend while tasks are placed on them."""
 
+from collections.abc import Hashable
+from typing import Any
+
 from msgspec import Struct, field
+from msgspec.structs import replace
 
 from sflow_ctl.plan.words import Compat, Near, Pack
 from sflow_ctl.planner.placement.books import Book, Claimant, CursorBook, NodeClaims, TimeBook
@@ -34,6 +38,11 @@ class PlacementRequest(Struct, frozen=True, kw_only=True):
     claimant: Claimant = Claimant()
 
     @property
+    def shape(self) -> "PlacementRequest":
+        """Return what it has in common with the requests of other copies: they may run on the same nodes."""
+        return replace(self, task="", replica_index=0, claimant=Claimant())
+
+    @property
     def is_choosy(self) -> bool:
         """Return whether it matters which GPUs it gets."""
         return self.pack != "none" or self.near != "none"
@@ -60,6 +69,14 @@ class BackendNodes(Struct, dict=True):
     claims: NodeClaims = field(default_factory=NodeClaims)
     notes: list[str] = field(default_factory=list)
     """What its tasks got otherwise than without claims, as sentences."""
+    lists: dict[tuple[int, ...], list[int]] = field(default_factory=dict)
+    """Nodes without excluded ones, by what is excluded."""
+    answers: dict[Hashable, Any] = field(default_factory=dict)
+    """What requests of a shape got, where that does not depend on those before: a thousand copies need not each look at
+    a thousand nodes.
+    """
+    full_before: dict[Hashable, int] = field(default_factory=dict)
+    """How many nodes of a list are known to be full for requests of a kind, until tasks are placed when they are ready."""
 
     def __post_init__(self) -> None:
         self.loads = [{} for _ in self.capacities]

@@ -4,7 +4,7 @@ Reads what each task asks for; the placement itself is in `place.py`, the check 
 `capacity.py`.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import msgspec
@@ -51,6 +51,8 @@ class PlacedTask(Struct, frozen=True):
     ports: tuple[PortBlock, ...] = ()
     served_port: int | None = None
     """The first port that it serves on without leasing it."""
+    count: int = 1
+    """It stands for so many copies, from `replica` on: those of a task without needs get the same place."""
 
     @property
     def task(self) -> schema.Task:
@@ -63,50 +65,79 @@ class PlacedTask(Struct, frozen=True):
         placement = self.placement
         return placement.node_count if placement.is_flexible else len(placement.nodes)
 
+    def each(self, first: int = 0) -> "Iterator[PlacedTask]":
+        """Yield every copy by itself, from that one on."""
+        if self.count == 1 and not first:
+            yield self
+        else:
+            for replica in self.expanded.replicas[first:]:
+                yield msgspec.structs.replace(self, replica=replica, count=1)
+
 
 def place_tasks(
-    source: PlanInput, backends: PlannedBackends, scope: Scope, graph: Graph, findings: Findings
+    source: PlanInput,
+    backends: PlannedBackends,
+    scope: Scope,
+    graph: Graph,
+    findings: Findings,
+    max_running: int | None,
 ) -> tuple[PlacedTask, ...]:
-    """Place all tasks, in file and replica order. Problems are findings."""
+    """Place all tasks, in file and replica order. `max_running` of them run at once at most. Problems are findings."""
     scripts = Scripts(source.tasks, graph.replicas_of)
     unplaced = TaskNamespace({}, (), leasing(source.tasks, graph.replicas_of))
     scopes = TaskScopes(source, scope, scripts, unplaced, findings)
-    copies = [(one, replica) for one in graph.tasks for replica in one.replicas]
-    order = [(one, one.replicas[index]) for one, index in placement_order(graph)]
+    order = placement_order(graph)
     if not source.rules.places_in_time:
-        order = copies
-    by_backend: dict[str, list[tuple[Expanded, Replica]]] = {}
-    for one, replica in order:
-        by_backend.setdefault(backends.of(one.task).name, []).append((one, replica))
+        order = [(one, range(len(one.replicas))) for one in graph.tasks]
+    by_backend: dict[str, list[_Members]] = {}
+    for members in order:
+        by_backend.setdefault(backends.of(members[0].task).name, []).append(members)
     counted = [one.task.name for one in graph.tasks if _holds(one.task) and source.rules.places_in_time]
     ancestry = Ancestry(graph, counted)
-    placements: dict[str, tuple[Placement, Alternative, NodeClaim]] = {}
-    for name, members in by_backend.items():
+    placements: dict[str, _Place] = {}
+    for name, of_backend in by_backend.items():
         nodes = backends.nodes_of[name]
         capacities = tuple(node.gpus for node in nodes)
         spares = tuple(node.gpus for node in backends.spares_of[name])
         available = BackendNodes(nodes[0].index, capacities, source.context.compat, spares)
-        placements |= _place_members(available, members, scopes, ancestry, findings)
+        placements |= _place_members(available, of_backend, scopes, ancestry, findings)
     findings.stop_if_any()
-    placed = [
-        PlacedTask(one, replica, backends.of(one.task), *placements[replica.name]) for one, replica in copies
-    ]
+    placed = [task for one in graph.tasks for task in _placed(one, backends.of(one.task), placements)]
     if source.rules.queues_for_room:
-        _check_room(source, backends, placed, findings)
+        _check_room(source, backends, placed, findings, max_running)
     findings.stop_if_any()
-    with_ports = tuple(_with_ports(one, scopes, findings) for one in placed)
+    with_ports = tuple(done for one in placed for done in _with_ports(one, scopes, findings))
     findings.stop_if_any()
     return with_ports
 
 
+_Members = tuple[Expanded, range]
+"""Copies of a task that are placed one after the other."""
+_Place = tuple[Placement, Alternative, NodeClaim]
+
+
+def _placed(one: Expanded, backend: schema.Backend, placements: Mapping[str, _Place]) -> Iterator[PlacedTask]:
+    """Yield the copies of a task; as one, if only its first copy has asked for a place."""
+    count = len(one.replicas)
+    if count > 1 and one.replicas[1].name not in placements:
+        first = one.replicas[0]
+        yield PlacedTask(one, first, backend, *placements[first.name], count=count)
+        return
+    for replica in one.replicas:
+        yield PlacedTask(one, replica, backend, *placements[replica.name])
+
+
 def _place_members(
     available: BackendNodes,
-    members: Sequence[tuple[Expanded, Replica]],
+    members: Sequence[_Members],
     scopes: TaskScopes,
     ancestry: Ancestry,
     findings: Findings,
-) -> dict[str, tuple[Placement, Alternative, NodeClaim]]:
-    """Place the tasks of one backend, in their order; nothing unless all of their requests are valid."""
+) -> dict[str, _Place]:
+    """Place the tasks of one backend, in their order; nothing unless all of their requests are valid.
+
+    Of a task whose copies all get the same place the first one's is returned.
+    """
     requests = []
     asking = _asking(members)
     for one, replica in asking:
@@ -127,27 +158,18 @@ def _place_members(
             result[replica.name] = placed, alternative(available, request, placed), claim
     for what in available.notes:
         findings.note("claimed-nodes", what)
-    if len(asking) < len(members):
-        placed_of = {one.task.name: result[replica.name] for one, replica in asking if replica.name in result}
-        result |= {
-            replica.name: placed_of[one.task.name]
-            for one, replica in members
-            if one.task.name in placed_of
-            if replica.name not in result
-        }
     return result
 
 
-def _asking(members: Sequence[tuple[Expanded, Replica]]) -> list[tuple[Expanded, Replica]]:
+def _asking(members: Sequence[_Members]) -> list[tuple[Expanded, Replica]]:
     """Leave out copies of tasks without needs: where no node is claimed, all of them get the same place."""
-    if any(_claims_nodes(one.task) for one, _ in members):
-        return list(members)
-    seen: set[str] = set()
+    is_any_claimed = any(_claims_nodes(one.task) for one, _ in members)
     asking = []
-    for one, replica in members:
-        if one.task.resources is not None or one.task.name not in seen:
-            asking.append((one, replica))
-            seen.add(one.task.name)
+    for one, copies in members:
+        if is_any_claimed or one.task.resources is not None:
+            asking += [(one, one.replicas[index]) for index in copies]
+        elif copies.start == 0:
+            asking.append((one, one.replicas[0]))
     return asking
 
 
@@ -297,7 +319,11 @@ def _node_count(resources: schema.Resources, is_apart: bool, read: Callable[...,
 
 
 def _check_room(
-    source: PlanInput, backends: PlannedBackends, placed: Sequence[PlacedTask], findings: Findings
+    source: PlanInput,
+    backends: PlannedBackends,
+    placed: Sequence[PlacedTask],
+    findings: Findings,
+    max_running: int | None,
 ) -> None:
     by_base: dict[str, list[PlacedTask]] = {}
     for one in placed:
@@ -310,7 +336,7 @@ def _check_room(
         task.name: services if task.finally_ else [d.task for d in task.dependencies if d.task in by_base]
         for task in tasks
     }
-    for name, problem in check_capacity(demands, depends_on, backends.nodes_of, source.context.max_running):
+    for name, problem in check_capacity(demands, depends_on, backends.nodes_of, max_running):
         findings.add_problem(problem, "tasks", name)
 
 
@@ -320,7 +346,7 @@ def _demand(task: schema.Task, members: Sequence[PlacedTask]) -> Demand:
         backend=members[0].backend.name,
         is_service=task.is_service,
         keeps=keeps_gpus(task),
-        replicas=len(members),
+        replicas=sum(one.count for one in members),
         # Tasks with a place have room there; that a service has ended its use of GPUs is in their plan.
         gpus=0
         if lends_gpus(task)
@@ -328,9 +354,16 @@ def _demand(task: schema.Task, members: Sequence[PlacedTask]) -> Demand:
     )
 
 
-def _with_ports(one: PlacedTask, scopes: TaskScopes, findings: Findings) -> PlacedTask:
+def _with_ports(one: PlacedTask, scopes: TaskScopes, findings: Findings) -> Iterator[PlacedTask]:
+    """Yield a placed task with its ports, which each copy has of its own."""
     if not one.task.ports:
-        return one
+        yield one
+        return
+    for each in one.each():
+        yield _copy_with_ports(each, scopes, findings)
+
+
+def _copy_with_ports(one: PlacedTask, scopes: TaskScopes, findings: Findings) -> PlacedTask:
     value = scopes.of(one.task, one.replica).value
     with findings.collecting("tasks", one.task.name, "ports", subject=f'task "{one.task.name}"'):
         one = msgspec.structs.replace(one, served_port=served_port(one.task, value))

@@ -51,9 +51,14 @@ def _nodes_for_gpus(
         capacity = available.capacities[node]
         return available.book.start(node, wanted, capacity, request.claimant) if capacity else None
 
-    for node in left:
-        if start(node, count) is not None:
-            return [node]
+    kind = (request.exclude, count, *request.claimant.kind)
+    is_known = left is available.lists.get(request.exclude)
+    # What is full for one of a kind stays full for all: a task that gets another's GPUs keeps from others what that did.
+    for position in range(available.full_before.get(kind, 0) if is_known else 0, len(left)):
+        if start(left[position], count) is not None:
+            if is_known:
+                available.full_before[kind] = position
+            return [left[position]]
     cap = min((capacity for capacity in available.capacities if capacity), default=None)
     if cap is None:
         return left

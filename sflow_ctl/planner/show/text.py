@@ -12,8 +12,9 @@ from protocol.messages.rank_spec import HangPolicy, PortBlock, SideCommand, Stop
 from protocol.text.counted import counted
 from protocol.text.listing import listed
 from protocol.text.signal_names import signal_name
+from sflow_ctl.plan.copies.task_list import ByName, Part, kind_of, kinds_of, listed_tasks, parts_of
 from sflow_ctl.plan.graph import needs_text, topological_order, until_text
-from sflow_ctl.plan.model import Dependency, Placement, Plan, PlannedNode, PlannedTask
+from sflow_ctl.plan.model import Dependency, Plan, PlannedNode, PlannedTask
 from sflow_ctl.plan.monitors import monitor_text
 from sflow_ctl.planner.phases.fetches import shown_uri
 from sflow_ctl.planner.placement.capacity import gpus_taken
@@ -57,29 +58,27 @@ def plan_text(plan: Plan) -> str:
 
 
 def start_order(plan: Plan) -> list[str]:
-    """Return names so that each comes after all that it waits for. Linear: replicas share their dependencies."""
-    members = plan.members()
-    return [task.name for base in topological_order(_base_edges(plan)) for task in members[base]]
+    """Return the tasks as written, each after all that it waits for. Linear: replicas share their dependencies."""
+    return topological_order(_base_edges(plan))
 
 
 def _base_edges(plan: Plan) -> dict[str, list[str]]:
     """Return the dependencies of each task as written, without itself."""
-    base_of = {task.name: task.base for task in plan.tasks}
+    base_of = ByName(plan.tasks).base
     edges: dict[str, dict[str, None]] = {}
     seen: set[int] = set()
-    for task in plan.tasks:
+    for task in kinds_of(plan.tasks):
         known = edges.setdefault(task.base, {})
         if id(task.depends_on) not in seen:
             seen.add(id(task.depends_on))
-            bases = (d.task if d.is_group else base_of[d.task] for d in task.depends_on)
+            bases = (d.task if d.is_group else base_of(d.task) for d in task.depends_on)
             known.update((base, None) for base in bases if base != task.base)
     return {base: list(others) for base, others in edges.items()}
 
 
 def _graph(plan: Plan) -> list[str]:
-    by_name = {task.name: task for task in plan.tasks}
-    members = plan.members()
-    order = [name for name in start_order(plan) if _is_shown(by_name[name], members)]
+    by_name, members = ByName(plan.tasks), plan.members()
+    order = [task.name for base in start_order(plan) for task in shown_members(members[base])]
     lines = []
     for name in order[:MAX_TASKS_IN_FULL]:
         task = by_name[name]
@@ -93,13 +92,12 @@ def _graph(plan: Plan) -> list[str]:
     return lines
 
 
-def _is_shown(task: PlannedTask, members: Mapping[str, Sequence[PlannedTask]]) -> bool:
-    """Return True for a task that is shown by itself: of many replicas only the first is."""
-    group = members[task.base]
-    return len(group) <= MAX_REPLICAS_IN_FULL or task is group[0]
+def shown_members(group: Sequence[PlannedTask]) -> Sequence[PlannedTask]:
+    """Return the copies of a task that are shown by themselves: of many only the first is."""
+    return group if len(group) <= MAX_REPLICAS_IN_FULL else group[:1]
 
 
-def _edge(dependency: Dependency, members: list[PlannedTask]) -> str:
+def _edge(dependency: Dependency, members: Sequence[PlannedTask]) -> str:
     """Return a dependency as "load × 3 (Completed)": the task, and how far it must be."""
     until = until_text(dependency, members[0])
     many = f" × {len(members)}" if dependency.is_group else ""
@@ -109,42 +107,48 @@ def _edge(dependency: Dependency, members: list[PlannedTask]) -> str:
 def _map(plan: Plan) -> list[str]:
     lines = []
     backends = dict.fromkeys(node.backend for node in plan.nodes)
+    here: dict[int, list[Part]] = {}
+    for part in parts_of(plan.tasks):
+        placement = kind_of(part).placement
+        for index in () if placement.is_flexible else placement.nodes:
+            here.setdefault(index, []).append(part)
     for backend in backends:
         lines.append(f"  - backend '{backend}':")
         for node in plan.nodes:
             if node.backend == backend:
-                lines += _node(plan, node)
-    flexible = [task.name for task in plan.tasks if task.placement.is_flexible]
+                lines += _node(node, here.get(node.index, ()))
+    flexible = [part for part in parts_of(plan.tasks) if kind_of(part).placement.is_flexible]
     if flexible:
-        shown = listed(flexible, 10)
-        lines.append(f"  Placed when ready, as room comes free: {shown}")
+        lines.append(f"  Placed when ready, as room comes free: {_names(flexible, 10)}")
     return lines
 
 
-def _node(plan: Plan, node: PlannedNode) -> list[str]:
-    here = [
-        task for task in plan.tasks if not task.placement.is_flexible and node.index in task.placement.nodes
-    ]
+def _names(parts: Sequence[Part], most: int) -> str:
+    """Return the names of the first tasks, and how many more there are."""
+    tasks = listed_tasks(parts)
+    names = [task.name for task in tasks[:most]]
+    return listed(names, most) if len(tasks) <= most else f"{', '.join(names)} and {len(tasks) - most} more"
+
+
+def _node(node: PlannedNode, here: Sequence[Part]) -> list[str]:
     group = "" if node.het_group is None else f" (component {node.het_group} of the job)"
     spare = " (spare: used when another node is lost)" if node.is_spare else ""
     lines = [f"    ├─ node {node.name}{group}{spare}"]
     if node.gpus is None:
         lines.append("    │  GPUs: n/a")
     for gpu in range(node.gpus or 0):
-        owners = "/".join(task.name for task in here if gpu in task.placement.gpus)
+        owners = "/".join(kind_of(part).name for part in here if gpu in kind_of(part).placement.gpus)
         lines.append(f"    │  GPU {gpu}: {_short(owners, 60) if owners else '.'}")
-    names = [task.name for task in here]
-    shown = listed(names, 12)
-    lines.append(f"    │  Tasks: {shown or '(none)'}")
+    lines.append(f"    │  Tasks: {_names(here, 12) or '(none)'}")
     return lines
 
 
 def _tasks(plan: Plan) -> list[str]:
     lines = []
     beside, common, members = rivals(plan), _common(plan), plan.members()
-    shown = [task for task in plan.tasks if _is_shown(task, members)]
+    shown = [task for group in members.values() for task in shown_members(group)]
     for task in shown[:MAX_TASKS_IN_FULL]:
-        lines.append(f"  {task.name}  [{task.operator_kind}, {_where(plan, task.placement)}]")
+        lines.append(f"  {task.name}  [{task.operator_kind}, {_where(plan, task)}]")
         if task.node_count > 1 or task.world_size > 1:
             lines.append(f"    processes: {_processes(task)}")
         if task.placement.is_flexible:
@@ -263,7 +267,7 @@ _ON_FAILURE = {
 def _common(plan: Plan) -> dict[str, str]:
     """Return the variables that every task has, beside the inherited ones."""
     common = dict(plan.tasks[0].env) if plan.tasks else {}
-    for env in {id(task.env): task.env for task in plan.tasks}.values():  # copies share theirs
+    for env in {id(task.env): task.env for task in kinds_of(plan.tasks)}.values():  # copies share theirs
         common = {name: value for name, value in common.items() if env.get(name) == value}
     return common
 
@@ -349,13 +353,14 @@ def _check(check: Check, deferred_port: str | None) -> str:
             assert_never(check)
 
 
-def _where(plan: Plan, placement: Placement) -> str:
+def _where(plan: Plan, task: PlannedTask) -> str:
+    placement, host = task.placement, "" if task.needs is None else f", asks for {task.needs.text()}"
     if placement.is_flexible:
-        return f"placed when ready: {needs_text(placement)}"
+        return f"placed when ready: {needs_text(placement)}{host}"
     names = ", ".join(plan.nodes[index].name for index in placement.nodes)
     shared = " (shared)" if placement.is_shared else ""
     gpus = f", GPUs {','.join(map(str, placement.gpus))}{shared}" if placement.gpus else ""
-    return f"{_short(names, 80)}{gpus}"
+    return f"{_short(names, 80)}{gpus}{host}"
 
 
 def _processes(task: PlannedTask) -> str:

@@ -1,6 +1,7 @@
-"""Plans copies of a task from its first one, where they differ in nothing but their names. `phases.tasks` calls this.
+"""Finds copies of a task that differ from its first one in nothing but their names. `phases.tasks` calls this.
 
-Most of 100,000 replicas are such copies. They share one script, environment and command line, also in memory.
+Most of 100,000 replicas are such copies. They share one script, environment and command line, also in memory, and those that
+have the same place are one entry of the plan.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,7 +17,7 @@ from sflow_ctl.planner.placement.requests import PlacedTask
 from sflow_ctl.planner.tasks.environment import without_own
 
 
-class Copies(Struct):
+class EqualCopies(Struct):
     """The planned copies of each task of which others can be made, by place."""
 
     has_plain_operators: bool
@@ -28,7 +29,7 @@ class Copies(Struct):
     """The last one of each task."""
 
     @classmethod
-    def of(cls, operators: Sequence[schema.Operator]) -> "Copies":
+    def of(cls, operators: Sequence[schema.Operator]) -> "EqualCopies":
         """Return none yet. `operators` are those of the document."""
         return cls(not any(map(_has_expressions, operators)))
 
@@ -51,15 +52,19 @@ class Copies(Struct):
 
     def learn(self, placed: PlacedTask, planned: PlannedTask) -> None:
         """Keep a copy that others may be made of."""
-        task = placed.task
         if not placed.expanded.is_replicated:
             return
+        if self.are_alike(placed, planned):
+            self._first.setdefault(_key(placed), planned)
+
+    def are_alike(self, placed: PlacedTask, planned: PlannedTask) -> bool:
+        """Return whether other copies of a planned one differ from it only in name, index and dependencies."""
+        task = placed.task
         if task.name not in self._is_plain:
             self._is_plain[task.name] = not _has_expressions(task) and (
                 self.has_plain_operators or task.operator is None
             )
-        if self._is_plain[task.name] and _depends_on_its_place_only(planned, placed.replica):
-            self._first.setdefault(_key(placed), planned)
+        return self._is_plain[task.name] and _depends_on_its_place_only(planned, placed.replica)
 
 
 def _has_expressions(part: schema.Task | schema.Operator) -> bool:

@@ -1,4 +1,7 @@
-"""Plans what the end of a task means for it and for the run: retries, restarts, failures that count, how it is stopped."""
+"""Plans what the end of a task means for it and for the run: retries, restarts, failures that count, how it is stopped.
+
+Also the fields beside these that replicas share: what the console shows of them, and what they need of their nodes.
+"""
 
 from collections.abc import Callable
 from typing import Any, Literal, TypeVar
@@ -8,10 +11,11 @@ import msgspec
 from protocol.messages.rank_spec import Stopping
 from sflow_ctl.format import schema
 from sflow_ctl.plan.model import FinallyWhen, Restart, Retries
-from sflow_ctl.plan.words import OnFailure, OnNodeLost
+from sflow_ctl.plan.parts.needs import HostNeeds
+from sflow_ctl.plan.words import OnFailure, OnNodeLost, Shown
 from sflow_ctl.planner.fields import number
 from sflow_ctl.planner.findings import UnplannableError
-from sflow_ctl.planner.numbers import as_flag, as_int, as_seconds
+from sflow_ctl.planner.numbers import as_bytes, as_count, as_flag, as_int, as_seconds
 from sflow_ctl.planner.phases.expand import Expanded
 from sflow_ctl.planner.source import PlanInput
 from sflow_ctl.planner.tasks.stopping import plan_stopping
@@ -32,6 +36,8 @@ class EndPolicy(msgspec.Struct, frozen=True, kw_only=True):
     on_node_lost: OnNodeLost | None
     restart: Restart | None
     is_log_direct: bool
+    console: Shown
+    needs: HostNeeds | None
     success_exit_codes: tuple[int, ...]
     finally_when: FinallyWhen | None
     min_ready: int | None
@@ -60,6 +66,8 @@ def end_policy(
         on_node_lost=on_node_lost(task, source.document.workflow, has_spares=has_spares),
         restart=_restart(task, value),
         is_log_direct=task.log == "direct",
+        console="errors" if task.console == "errors" else "all" if task.console else "none",
+        needs=_host_needs(task, value),
         success_exit_codes=_exit_codes(task, value),
         finally_when=_finally_when(task),
         min_ready=_min_ready(task, len(expanded.replicas), value),
@@ -118,6 +126,18 @@ def _restart(task: schema.Task, value: Callable[[Any], Any]) -> Restart | None:
         else _read(task, ("restart", "window"), as_seconds, value(restart.window)),
         restarts_dependents=restart.dependents == "restart",
     )
+
+
+def _host_needs(task: schema.Task, value: Callable[[Any], Any]) -> HostNeeds | None:
+    resources = task.resources
+    if resources is None or (resources.cpus is None and resources.memory is None):
+        return None
+    cpus = memory = 0
+    if resources.cpus is not None:
+        cpus = _read(task, ("resources", "cpus"), as_count, value(resources.cpus), 0)
+    if resources.memory is not None:
+        memory = _read(task, ("resources", "memory"), as_bytes, value(resources.memory))
+    return HostNeeds(cpus=cpus, memory_bytes=memory) if cpus or memory else None
 
 
 def _exit_codes(task: schema.Task, value: Callable[[Any], Any]) -> tuple[int, ...]:

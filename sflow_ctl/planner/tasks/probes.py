@@ -3,7 +3,7 @@
 HTTP requests are in `http_probes`. Called by the planner for each concrete task.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import msgspec
@@ -62,14 +62,14 @@ class _Scope(Struct, frozen=True):
 
     task: schema.Task
     evaluate: DeferredProbes
-    replicas_of: Mapping[str, tuple[str, ...]]
+    replicas_of: Mapping[str, Sequence[str]]
     rules: Compatibility
 
 
 def plan_probes(
     task: schema.Task,
     evaluate: DeferredProbes,
-    replicas_of: Mapping[str, tuple[str, ...]],
+    replicas_of: Mapping[str, Sequence[str]],
     rules: Compatibility,
 ) -> tuple[AgentProbe, ...]:
     """Return the probes of one concrete task.
@@ -237,7 +237,7 @@ def _log_watch(scope: _Scope, watch: schema.LogWatch, path: _Path) -> LogCheck:
 def _logger(
     task: schema.Task,
     logger: str | None,
-    replicas_of: Mapping[str, tuple[str, ...]],
+    replicas_of: Mapping[str, Sequence[str]],
     path: _Path,
 ) -> str | None:
     if logger is None or (logger == task.name and len(replicas_of[logger]) == 1):

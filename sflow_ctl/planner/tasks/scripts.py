@@ -60,7 +60,7 @@ class Scripts:
     def __init__(
         self,
         tasks: list[schema.Task],
-        replicas_of: Mapping[str, tuple[str, ...]],
+        replicas_of: Mapping[str, Sequence[str]],
         flexible: Collection[str] = (),
         port_counts: Mapping[str, Mapping[str, int]] | None = None,
     ) -> None:
@@ -261,7 +261,7 @@ class Scripts:
 
     def _hint(self, item: str) -> str:
         for base, names in self._replicas_of.items():
-            if f"task.{base}." in item and names != (base,):
+            if f"task.{base}." in item and list(names) != [base]:
                 return (
                     f'"{base}" is a replicated task: write task.{base}[0], or one of {", ".join(names[:5])}'
                 )

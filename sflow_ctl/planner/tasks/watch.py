@@ -1,6 +1,6 @@
 """Plans what is watched while a task runs: its probes, the deadline of its readiness, and its activity."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -27,7 +27,7 @@ def plan_watch(
     task: schema.Task,
     value: Callable[[Any], Any],
     deferred: DeferredProbes,
-    replicas_of: Mapping[str, tuple[str, ...]],
+    replicas_of: Mapping[str, Sequence[str]],
     rules: Compatibility,
 ) -> WatchPlan:
     """Plan the probes of one copy; `deferred` collects expressions that must wait for its start.

@@ -171,9 +171,9 @@ def _waiting(run: RunFactsNow, task: PlannedTask, record: TaskRecord) -> Iterato
         yield from _placed(run, task)
 
 
-def task_members(run: RunFactsNow) -> dict[str, list[PlannedTask]]:
+def task_members(run: RunFactsNow) -> dict[str, Sequence[PlannedTask]]:
     """Return the tasks by their base names and by their own."""
-    named = {task.name: [task] for task in run.state.plan.tasks}
+    named: dict[str, Sequence[PlannedTask]] = {task.name: [task] for task in run.state.plan.tasks}
     return {**named, **run.state.plan.members()}
 
 

@@ -31,7 +31,8 @@ def place_lines(
 ) -> Iterator[str]:
     """Yield what a queued task waits for, one sentence each; where all is free, that only the scheduler knows more."""
     placement = task.placement
-    yield f"it needs {needs_text(placement)}{_candidates(state, task)}"
+    host = f", with {task.needs.text()}" if task.needs is not None else ""
+    yield f"it needs {needs_text(placement)}{host}{_candidates(state, task)}"
     count = 0
     for node in placement.nodes:
         text = _node_line(state, task, node, joined, lost)
@@ -64,6 +65,9 @@ def _node_line(
     claimant = _claimant(state, task, node)
     if claimant:
         return f"{name} is claimed by {claimant}"
+    asked = list(_asked(state, node)) if task.needs is not None else []
+    if asked:
+        return f"{name}: CPUs and memory are given to {listed(asked, SHOWN)}"
     holders = list(_holders(state, node))
     taken = frozenset().union(*(holder.gpus for holder in holders))
     if not placement.is_flexible:
@@ -77,6 +81,16 @@ def _node_line(
         return ""
     have = listed([_holds(holder) for holder in holders], SHOWN)
     return f"{name}: {total - len(taken)} of {counted(total, 'GPU')} free; {have}"
+
+
+def _asked(state: RunView, node: int) -> Iterator[str]:
+    """Yield the live tasks that have asked for CPUs or memory of a node, with what they asked for."""
+    for task in state.plan.tasks:
+        record = state.tasks[task.name]
+        if task.needs is None or record.state not in LIVE:
+            continue
+        if node in ((record.node,) if task.placement.is_flexible else task.placement.nodes):
+            yield f"{task.name} ({task.needs.text()})"
 
 
 def _holds(holder: _Holder) -> str:

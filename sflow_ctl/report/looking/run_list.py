@@ -11,6 +11,12 @@ from sflow_ctl.report.words import duration_text
 
 LIVE_STATES = frozenset({"running", "silent"})
 """States of runs whose processes may exist."""
+_RESUMED = frozenset(
+    {"died", Outcome.INTERRUPTED, Outcome.TERMINATED, Outcome.TIMEOUT, Outcome.INFRASTRUCTURE}
+)
+"""States of runs that were cut off: they are resumed as they are. One that has failed would fail again, as a rule."""
+MAX_NOTES = 5
+"""About runs that can be resumed."""
 _FAILED = (TaskState.FAILED, TaskState.TIMEOUT, TaskState.LOST)
 
 
@@ -82,6 +88,10 @@ def run_table(whole: RunList, now_wall_ns: int, display: Callable[[str], str]) -
     rows += [_job_row(job) for job in whole.jobs]
     colours = [_colour(run) for run in whole.runs] + [None for _ in whole.jobs]
     notes = [f"{run.run_id} {run.state}: {run.text}" for run in whole.runs if _needs_note(run)]
+    unfinished = [run for run in whole.runs if run.state in _RESUMED]
+    notes += [f"resume: sflow-ctl run --resume {display(run.directory)}" for run in unfinished[:MAX_NOTES]]
+    if len(unfinished) > MAX_NOTES:
+        notes.append(f"... and {counted(len(unfinished) - MAX_NOTES, 'more run')} that can be resumed")
     if whole.jobs_problem:
         notes.append(f"Slurm's jobs are not shown: {whole.jobs_problem}")
     return Table(

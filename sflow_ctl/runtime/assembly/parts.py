@@ -13,16 +13,23 @@ from protocol.ids import RankId
 from sflow_ctl.core.scheduler import Scheduler
 from sflow_ctl.format.expressions.templates import EVALUATOR
 from sflow_ctl.plan.log_paths import log_path, rank_log_path
-from sflow_ctl.plan.monitors import monitor_orders
+from sflow_ctl.plan.monitors import monitor_orders, telemetry_orders
 from sflow_ctl.plan.secrets import SECRETS
 from sflow_ctl.report.run_view import RunView
 from sflow_ctl.runtime.fleet.fleet import Fleet
 from sflow_ctl.runtime.journal.writer import Journal
 from sflow_ctl.runtime.logs.consumers.console import ConsoleSink
 from sflow_ctl.runtime.logs.service import OutputService
+from sflow_ctl.runtime.operating.desk import RequestDesk
 from sflow_ctl.runtime.record import layout
 from sflow_ctl.runtime.record.claim import HeldClaim, own_claim
-from sflow_ctl.runtime.record.directory import ConnectionFacts, RunDirectory, RunFacts, run_facts
+from sflow_ctl.runtime.record.directory import (
+    ConnectionFacts,
+    OperatorFacts,
+    RunDirectory,
+    RunFacts,
+    run_facts,
+)
 from sflow_ctl.runtime.record.run_log import RunLog
 from sflow_ctl.runtime.record.summary_writer import SummaryWriter
 from sflow_ctl.runtime.run.controller import Controller
@@ -65,6 +72,7 @@ class Shell(Struct, frozen=True):
     log: RunLog
     job_clock: "JobClock | None"
     monitor: "MonitorRecorder | None"
+    desk: RequestDesk
 
 
 def open_record(planned: PlannedRun, options: RunOptions, fleet: Fleet) -> Record:
@@ -110,7 +118,8 @@ def publish_connection(directory: RunDirectory, facts: RunFacts, fleet: Fleet) -
             controller_key=fleet.keys.controller.public,
             viewer_public=fleet.keys.viewer.public,
             viewer_secret=fleet.keys.viewer.secret,
-        )
+        ),
+        OperatorFacts(public=fleet.keys.operator.public, secret=fleet.keys.operator.secret),
     )
 
 
@@ -119,6 +128,7 @@ def make_output(
     fleet: Fleet,
     record: Record,
     console: ConsoleSink,
+    desk: RequestDesk,
     followed: "FollowedLogs | None" = None,
 ) -> OutputService:
     """Make the output service. `followed` is what a controller has left that was killed."""
@@ -130,7 +140,7 @@ def make_output(
 
         attempts = {name: prior.attempt for name, prior in record.prior.items()}
         earlier = EarlierLogs(record.directory.path, attempts, paths, gang_sizes)
-    return OutputService(
+    output = OutputService(
         log_socket=fleet.link.logs,
         client_socket=fleet.link.clients,
         run_directory=record.directory.path,
@@ -138,10 +148,13 @@ def make_output(
         log_path_of=paths,
         gang_sizes=gang_sizes,
         console=console,
+        desk=desk,
         prior=record.kept,
         earlier=earlier,
         followed=followed,
     )
+    desk.wake_sender = output.flush
+    return output
 
 
 def open_journal(planned: PlannedRun, record: Record) -> Journal:
@@ -185,6 +198,9 @@ def make_controller(
     fleet.link.signatures = plan.signatures
     fleet.link.secrets = SECRETS.values() if plan.secrets else ()
     fleet.link.monitoring = monitor_orders(plan.monitors, plan.tasks) if plan.monitors else None
+    telemetry = planned.settings.telemetry
+    if telemetry is not None:
+        fleet.link.telemetry = telemetry_orders(plan.windows, plan.tasks, telemetry.every_s, len(plan.nodes))
     state = record.state or RunView(plan)
     earlier = None if planned.earlier is None else planned.earlier.timeline
     controller = Controller(
@@ -200,7 +216,9 @@ def make_controller(
         state=state,
         summary=SummaryWriter(record.directory.path, record.facts, state, earlier),
         job_clock=shell.job_clock,
+        desk=shell.desk,
         monitor=shell.monitor,
+        openmetrics=None if telemetry is None else telemetry.openmetrics,
         hand_over=hand_over,
     )
     if record.prior:

@@ -54,6 +54,14 @@ class SettingsLayers(msgspec.Struct, frozen=True):
         return effective([*self.files, self.said])
 
 
+class TelemetrySettings(msgspec.Struct, frozen=True, kw_only=True):
+    """What agents measure of tasks and GPUs."""
+
+    every_s: float = 1.0
+    openmetrics: str | int | None = None
+    """Where the newest values are published: a file, or a port."""
+
+
 class RunSettings(msgspec.Struct, frozen=True, kw_only=True):
     """The settings of one run, converted: absolute directories, durations in seconds."""
 
@@ -68,6 +76,9 @@ class RunSettings(msgspec.Struct, frozen=True, kw_only=True):
     lost_after_s: float
     orphan_grace_s: float | None
     """None for the fleet's default, which differs between this machine and a job."""
+    agent_restarts: int = 0
+    telemetry: TelemetrySettings | None = TelemetrySettings()
+    """None: nothing is measured."""
     report: bool = True
     """Whether a report is written at the end."""
 
@@ -106,8 +117,24 @@ def run_settings(found: Effective, workspace_dir: Path) -> RunSettings:
         join_within_s=as_seconds(settings.join_within),
         headroom_s=as_seconds(settings.headroom),
         lost_after_s=as_seconds(settings.lost_after),
+        agent_restarts=settings.agent_restarts,
         orphan_grace_s=None if orphan_grace is None else as_seconds(orphan_grace),
+        telemetry=_telemetry(found),
         report=settings.report,
+    )
+
+
+def _telemetry(found: Effective) -> TelemetrySettings | None:
+    """Return what is measured; None for nothing. Raises: SpecError."""
+    said = found.settings.telemetry
+    if said is None:
+        return TelemetrySettings()
+    if not said.enabled:
+        return None
+    target = said.openmetrics
+    return TelemetrySettings(
+        every_s=as_seconds(said.every),
+        openmetrics=str(_directory(found, "telemetry", target)) if isinstance(target, str) else target,
     )
 
 

@@ -29,7 +29,8 @@ class Admission:
                 self._admit(node, pair.public)
         for key in self._enrolment:
             auth.allow("control", key)
-        auth.allow("clients", keys.viewer.public)
+        for pair in (keys.viewer, keys.operator):
+            auth.allow("clients", pair.public)
 
     def admit(self, nodes: Mapping[str, int]) -> None:
         """Take over the keys that agents of a job step have named to a controller that was killed, with their nodes."""

@@ -138,6 +138,7 @@ def common_config(
         nonce=nonce,
         spool_directory=str(settings.log_spool) if settings.log_spool else None,
         orphan_grace_s=grace_s,
+        restarts=settings.agent_restarts,
     )
 
 

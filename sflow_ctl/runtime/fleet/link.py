@@ -22,6 +22,7 @@ from protocol.messages.facts import Goodbye, Hello
 from protocol.messages.monitor import MonitorOrders
 from protocol.messages.orders import Refused, Reintroduce, ToAgent, Welcome, before_spawns
 from protocol.messages.packets import FromAgentPacket
+from protocol.messages.telemetry import TelemetryOrders
 from protocol.session.codec import decode_from_agent
 from protocol.session.packing import packed
 from sflow_ctl.core.events import AgentJoined, AgentLost, MessageReceived, NodeCleared, SchedulerEvent
@@ -80,6 +81,7 @@ class FleetLink:
         self.signatures: tuple[Signature, ...] = ()
         """The failure signatures of the workflow: every agent gets them when it joins."""
         self.monitoring: MonitorOrders | None = None  # of most runs: no monitor
+        self.telemetry: TelemetryOrders | None = None
         self.peers = [Peer(last_heard=now) for _ in keys.agents]
         self.silences = Silences(self.peers, times, now)
         self._lock = threading.RLock()
@@ -127,6 +129,17 @@ class FleetLink:
             for peer in self.peers:
                 if peer.is_in_session and now - peer.last_sent >= HEARTBEAT_S - ROUND_S / 2:
                     self._control.put(peer, peer.channel.unacknowledging_heartbeat(), now, standstill)
+        finally:
+            self._lock.release()
+
+    def refuse_all(self, reason: str) -> None:
+        """Have all agents end, with their tasks, for the thread that speaks for the loop."""
+        if not self._lock.acquire(timeout=SPOKEN_WITHIN_S):
+            return
+        try:
+            for peer in () if self._is_closed else self.peers:
+                if peer.routing_id is not None:
+                    self._control.refuse(peer.routing_id, peer.session, "run-ended", reason)
         finally:
             self._lock.release()
 
@@ -344,5 +357,6 @@ def _welcome(link: FleetLink, session: str, kill: tuple[RankId, ...]) -> Welcome
     return Welcome(
         session=session, incarnation=link.incarnation, kill=kill,
         heartbeat_s=HEARTBEAT_S, orphan_grace_s=link.times.orphan_grace_s, signatures=link.signatures,
-        secrets=link.secrets, monitoring=link.monitoring, controller_pid=os.getpid(),
+        secrets=link.secrets, monitoring=link.monitoring, telemetry=link.telemetry,
+        controller_pid=os.getpid(),
     )  # fmt: skip

@@ -14,6 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from protocol.errors import LaunchError
+from protocol.machine.marks import LAST_AGENT
 from protocol.machine.procfs import is_agent, is_living, own_children
 from sflow_ctl.runtime.agent_process import AgentProcess, end_unused, reap, spawn_agent, take_early
 from sflow_ctl.runtime.supervision.kept import KeptAgent, KeptStep
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 _CLOSE_WAIT_S = 5.0
 _QUOTED_BYTES = 2000
+RESTARTS_WITHIN_S = 600.0
+"""The time in which restarts of a node's agent are counted, as its guardian does."""
 _SWEPT_WITHIN_S = 20.0
 """As long as a sweep takes at most."""
 
@@ -52,6 +55,11 @@ class LocalLauncher:
         """By pidfd."""
         self._adopted: dict[int, AgentProcess] = {}
         """Those of a controller that was killed, by pid: the supervisor waits for them, and says how they have ended."""
+        self._configs: dict[int, AgentConfig] = {}
+        """Of the nodes whose agents are started again if they are killed with their guardians."""
+        self._restarted: dict[int, list[float]] = {}
+        self._awaiting: dict[int, str] = {}
+        """Nodes whose agent is started again when all is swept, each with how the one before ended."""
         self._sweeps: list[OrphanSweep] = []
         self._swept = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._epoll.register(self._swept, select.EPOLLIN)
@@ -72,28 +80,29 @@ class LocalLauncher:
 
     def start(self, configs: "list[AgentConfig]") -> None:
         """Give each configuration to an agent, unless it has one. Raises: LaunchError."""
+        started = {agent.node for agent in (*self._agents.values(), *self._adopted.values())}
+        for config in configs:
+            if config.node not in started:
+                self._start(config)
+        self._configs |= {config.node: config for config in configs}
+        from sflow_ctl.runtime.fleet.leftovers import adopt_orphans  # while the agents start
+
+        adopt_orphans()
+
+    def _start(self, config: "AgentConfig") -> None:
         from msgspec.structs import replace
 
         from protocol.session.codec import encode  # not needed to prestart
 
-        started = {agent.node for agent in (*self._agents.values(), *self._adopted.values())}
         line = lifeline()
         above = None if line is None else line.supervisor
-        for config in configs:
-            if config.node in started:
-                continue
-            agent = self._spare.pop() if self._spare else _spawn()
-            agent.node = config.node
-            self._agents[agent.pidfd] = agent
-            self._epoll.register(agent.pidfd, select.EPOLLIN)
-            with contextlib.suppress(BrokenPipeError):  # dead already: its pidfd reports it, with the reason
-                os.write(
-                    agent.stdin, encode(replace(config, controller_pid=os.getpid(), supervisor_pid=above))
-                )
-            os.close(agent.stdin)
-        from sflow_ctl.runtime.fleet.leftovers import adopt_orphans  # while the agents start
-
-        adopt_orphans()
+        agent = self._spare.pop() if self._spare else _spawn()
+        agent.node = config.node
+        self._agents[agent.pidfd] = agent
+        self._epoll.register(agent.pidfd, select.EPOLLIN)
+        with contextlib.suppress(BrokenPipeError):  # dead already: its pidfd reports it, with the reason
+            os.write(agent.stdin, encode(replace(config, controller_pid=os.getpid(), supervisor_pid=above)))
+        os.close(agent.stdin)
 
     def kept(self) -> list[tuple[KeptAgent | KeptStep, int]]:
         """Return all agents, for the controller that takes over, each with the descriptor of its standard error."""
@@ -103,7 +112,7 @@ class LocalLauncher:
             if agent.node is not None
         ]
 
-    def adopt(self, agents: "Sequence[tuple[KeptAgent, int]]") -> None:
+    def adopt(self, agents: "Sequence[tuple[KeptAgent, int]]", configs: "Sequence[AgentConfig]") -> None:
         """Take over the agents of a controller that was killed. Their ends, also in the meantime, are reported as others are."""
         from sflow_ctl.runtime.fleet.leftovers import adopt_orphans
 
@@ -113,6 +122,7 @@ class LocalLauncher:
             agent = AgentProcess(known.pid, -1, -1, stderr)
             agent.node, agent.is_adopted = known.node, True
             self._adopted[known.pid] = agent
+        self._configs = {config.node: config for config in configs}
         if agents:
             self._epoll.register(line.fileno, select.EPOLLIN | select.EPOLLET)  # once: others read it, too
         adopt_orphans()
@@ -120,7 +130,8 @@ class LocalLauncher:
     def ended(self) -> list[AgentEnd]:
         """The ends of agents since the last call; never blocks.
 
-        A guardian that was killed has ended nothing: what its agent does not end in time either is swept meanwhile.
+        A guardian that was killed has ended nothing: what its agent does not end in time either is swept meanwhile. Then both
+        are started again, unless that was done too often: only after that their end counts.
         """
         result = self._take_swept()
         gone = self._adopted_ends()
@@ -135,7 +146,11 @@ class LocalLauncher:
             assert agent.node is not None
             assert agent.exit_status is not None
             is_cleared = agent.exit_status >= 0
-            result.append(AgentEnd(agent.node, _describe_end(agent), is_cleared))
+            how = _describe_end(agent)
+            if not is_cleared and self._may_restart(agent.node):
+                self._awaiting[agent.node] = how
+            else:
+                result.append(AgentEnd(agent.node, how, is_cleared))
             if not is_cleared:
                 self._begin_sweep(agent)
             os.close(agent.stderr)
@@ -168,7 +183,40 @@ class LocalLauncher:
             os.eventfd_read(self._swept)
         over = [one for one in self._sweeps if one.survivors is not None]
         self._sweeps = [one for one in self._sweeps if one.survivors is None]
-        return [AgentEnd(one.node, "its processes were ended", True, one.survivors or ()) for one in over]
+        ends = []
+        for one in over:
+            how, survivors = self._awaiting.pop(one.node, None), one.survivors or ()
+            if how is not None:
+                problem = (
+                    "some of its processes could not be ended" if survivors else self._restart(one.node, how)
+                )
+                if problem is None:
+                    continue
+                ends.append(AgentEnd(one.node, f"{how}; {problem}", is_cleared=False))
+            ends.append(AgentEnd(one.node, "its processes were ended", True, survivors))
+        return ends
+
+    def _may_restart(self, node: int) -> bool:
+        """Return whether the agent of a node, killed with its guardian, is to be started again; count that."""
+        config, now = self._configs.get(node), time.monotonic()
+        if config is None:
+            return False
+        recent = [at for at in self._restarted.get(node, ()) if at > now - RESTARTS_WITHIN_S]
+        if len(recent) >= config.restarts:
+            return False
+        self._restarted[node] = [*recent, now]
+        return True
+
+    def _restart(self, node: int, how: str) -> str | None:
+        """Start guardian and agent of a node again; return why that failed."""
+        from msgspec.structs import replace
+
+        follows = how.removeprefix("its agent ").partition(":")[0]
+        try:
+            self._start(replace(self._configs[node], follows=follows))
+        except LaunchError as error:
+            return str(error)
+        return None
 
     def said(self) -> str:
         """Return an empty text: an agent's output is quoted in how it ended."""
@@ -185,9 +233,12 @@ class LocalLauncher:
 
         If that is impossible, kill the guardian.
         """
+        self._configs.pop(node, None)
+        self._awaiting.pop(node, None)
         for agent in (*self._agents.values(), *self._adopted.values()):
             if agent.node == node:
                 agents = [pid for pid in own_children(agent.pid) if is_agent(pid)]
+                _kill(agent.pid, LAST_AGENT)
                 for pid in agents or [agent.pid]:
                     _kill(pid, signal.SIGKILL)
                     _kill(pid, signal.SIGCONT)
@@ -197,6 +248,8 @@ class LocalLauncher:
 
     def wait_all(self, timeout_s: float) -> list[int]:
         """Wait until every agent has ended; kill those that are late, and return their nodes."""
+        self._configs.clear()  # none is started again
+        self._awaiting.clear()
         deadline = time.monotonic() + timeout_s
         while (self._agents or self._adopted) and (left := deadline - time.monotonic()) > 0:
             self.ended()
@@ -240,7 +293,7 @@ def _describe_end(agent: AgentProcess) -> str:
     return f"{text}: {said}" if said else text
 
 
-def _kill(pid: int, number: signal.Signals) -> None:
+def _kill(pid: int, number: int) -> None:
     with contextlib.suppress(
         ProcessLookupError, PermissionError
     ):  # ended, or a process of a task that changed its user

@@ -9,10 +9,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 from protocol.machine.loop_watch import LoopWatch, SpeakerThread, Standstill
+from sflow_ctl.core.events import Suspended
+from sflow_ctl.runtime.peers.blocked_end import BlockedEnd
 
 SPEAKS_EVERY_S = 1.0
 SAID_AFTER_S = 5.0
 """Then again after twice the time each."""
+SUSPENDED_S = 3.0
+"""A wait that ends so much too late says that this process did not run."""
 
 
 class OwnStandstill:
@@ -24,8 +28,11 @@ class OwnStandstill:
         tell_agents: Callable[[float, Standstill], None],
         say: Callable[[str], None],
         warn: Callable[[str], None],
+        blocked_end: BlockedEnd,
     ) -> None:
-        """`say` shows a line at once, and is called from the thread; `warn` is called in the loop."""
+        """`say` shows a line at once, and is called from the thread, as `blocked_end` is; `warn` is called in the loop."""
+        self._blocked_end = blocked_end
+        self._is_over, self._suspended_s = False, 0.0
         self.watch = LoopWatch()
         self._directory = str(directory)
         self._tell_agents = tell_agents
@@ -39,16 +46,29 @@ class OwnStandstill:
         self._thread.start()
 
     def __exit__(self, *_: object) -> None:
-        """Watch no longer: the loop is over."""
+        """Expect no events any longer: the loop is over."""
+        self._is_over = True
+
+    def end(self) -> None:
+        """Watch no longer."""
         self._thread.end()
 
     def wait(self, wait: Callable[[int], bool], timeout_ms: int) -> bool:
         """Have the loop wait for events by `wait`; all that it does else is work, which may be held up."""
         self.watch.waits()
+        until = time.monotonic() + timeout_ms / 1000
         has_any = wait(timeout_ms)
-        self.watch.works(time.monotonic())
+        now = time.monotonic()
+        self.watch.works(now)
+        if now - until > SUSPENDED_S:
+            self._suspended_s += now - until
         self._report_end()
         return has_any
+
+    def suspensions(self) -> list[Suspended]:
+        """Return for how long the process did not run since the last call, if it did not."""
+        seconds, self._suspended_s = self._suspended_s, 0.0
+        return [Suspended(seconds=round(seconds, 3))] if seconds else []
 
     def _report_end(self) -> None:
         """Say that a standstill of which people have heard is over."""
@@ -60,6 +80,10 @@ class OwnStandstill:
             )
 
     def _speak(self, now: float, standstill: Standstill) -> None:
+        if self._is_over:
+            self._blocked_end.look_after_loop(now, standstill, what_stands_still(standstill, self._directory))
+            return
+        self._blocked_end.look(now, standstill, what_stands_still(standstill, self._directory))
         self._tell_agents(now, standstill)
         if self._longest is not None:
             self._longest = standstill
@@ -71,7 +95,12 @@ class OwnStandstill:
 
 def standstill_text(standstill: Standstill, directory: str) -> str:
     """Return the sentence for people about a controller that stands still now."""
+    return f"{what_stands_still(standstill, directory)}: waiting"
+
+
+def what_stands_still(standstill: Standstill, directory: str) -> str:
+    """Return what a controller waits for, and for how long it has."""
     seconds, doing = standstill
     if directory in doing:  # as the run names its files, relative or not
-        return f"the run directory has not answered for {seconds:.0f} s: waiting ({doing})"
-    return f"the controller has stood still for {seconds:.0f} s in {doing}: waiting"
+        return f"the run directory has not answered for {seconds:.0f} s ({doing})"
+    return f"the controller has stood still for {seconds:.0f} s in {doing}"

@@ -1,11 +1,12 @@
 """The file form of a plan, `plan.json`: every field of `Plan`, and one line for each task.
 
 A copy of a task that differs from the first one in a few fields is written as these fields and `like`, the first one's name.
-100,000 replicas are 6 MB so, and share their scripts and environments in memory when they are read. Written by
-`runtime/record/directory.py`; read by viewers and resumes.
+All copies that differ in name, index and dependencies only are one line: `like` the first one, and how many `copies` there are
+with it. They share their scripts and environments in memory when they are read. Written by `runtime/record/directory.py`; read
+by viewers and resumes.
 """
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from itertools import islice
 from operator import attrgetter
@@ -13,7 +14,10 @@ from typing import Any, get_type_hints
 
 import msgspec
 
+from sflow_ctl.plan.copies.names import CopyNames
+from sflow_ctl.plan.copies.task_list import Copies, Part, listed_tasks, parts_of
 from sflow_ctl.plan.model import Plan, PlannedTask
+from sflow_ctl.plan.words import Until
 
 _FIELDS = PlannedTask.__struct_fields__
 _values_of = attrgetter(*_FIELDS)
@@ -43,9 +47,34 @@ def decode_plan(content: bytes) -> Plan:
     return PlanFile(content).plan()
 
 
-class _Named(msgspec.Struct):
-    name: str
+class _Copies(msgspec.Struct, omit_defaults=True):
+    """The line of all copies of a task; that of the first one is before it."""
+
+    like: str
+    copies: int
+    """How many there are, the first one included."""
+    chain_until: Until | None = None
+
+    @property
+    def names(self) -> CopyNames:
+        return CopyNames(self.like.rpartition("_")[0], self.copies)
+
+
+class _Line(msgspec.Struct):
+    """What a line says of which tasks it has."""
+
+    name: str = ""
     like: str = ""
+    copies: int = 0
+
+    @property
+    def names(self) -> Sequence[str]:
+        """Return the names of the tasks that no line before it has. Raises: msgspec.ValidationError without a name."""
+        if self.copies:
+            return _Copies(self.like, self.copies).names[1:]
+        if not self.name:
+            raise msgspec.ValidationError("a task has no name")
+        return (self.name,)
 
 
 class PlanFile:
@@ -61,36 +90,65 @@ class PlanFile:
 
     def plan(self) -> Plan:
         """Return the whole plan. Raises: msgspec.DecodeError."""
-        return msgspec.structs.replace(self.head, tasks=_tasks(self._lines))
+        return msgspec.structs.replace(self.head, tasks=listed_tasks(_parts(self._lines)))
 
     def names(self) -> list[str]:
         """Return the names of all tasks, in order. Raises: msgspec.DecodeError."""
-        return [one.name for one in map(msgspec.json.Decoder(_Named).decode, self._lines)]
+        return [name for line in map(msgspec.json.Decoder(_Line).decode, self._lines) for name in line.names]
 
     def plan_with(self, names: Collection[str]) -> Plan:
         """Return the plan with these of its tasks, and those that they are like. Raises: msgspec.DecodeError."""
-        decode, wanted, lines = msgspec.json.Decoder(_Named).decode, set(names), []
+        decode, wanted, lines = msgspec.json.Decoder(_Line).decode, set(names), []
+        of_copies: dict[str, set[str]] = {}
         for line in reversed(self._lines):  # a task comes after the one that it is like
             if not wanted:
                 break
             one = decode(line)
-            if one.name in wanted:
-                wanted.remove(one.name)
-                wanted |= {one.like} - {""}
+            if one.copies:
+                copies = _Copies(one.like, one.copies).names
+                here = of_copies[one.like] = {name for name in wanted if name in copies}
+            else:
+                here = wanted & set(one.names)
+            if here:
+                wanted = wanted - here | ({one.like} - {""})
                 lines.append(line)
-        return msgspec.structs.replace(self.head, tasks=_tasks(reversed(lines)))
+        chosen = [one for part in _parts(reversed(lines)) for one in _chosen(part, of_copies)]
+        return msgspec.structs.replace(self.head, tasks=tuple(chosen))
 
 
-def _tasks(lines: Iterable[msgspec.Raw]) -> tuple[PlannedTask, ...]:
+def _chosen(part: Part, wanted: Mapping[str, Collection[str]]) -> Sequence[PlannedTask]:
+    """Return the tasks of a part; of copies those that are wanted beside the first."""
+    if not isinstance(part, Copies):
+        return (part,)
+    indices = {part.names.find(name) for name in wanted[part.first.name]} | {0}
+    return [part[index] for index in sorted(index for index in indices if index is not None)]
+
+
+def _parts(lines: Iterable[msgspec.Raw]) -> list[Part]:
     first: dict[str, PlannedTask] = {}
-    tasks = []
+    parts: list[Part] = []
     whole = msgspec.json.Decoder(PlannedTask)
     fields = msgspec.json.Decoder(_RawFields)
     for line in lines:
-        task = _copy(fields.decode(line), first) if _is_copy(line) else whole.decode(line)
+        if not _is_copy(line):
+            task = whole.decode(line)
+        elif "copies" in (values := fields.decode(line)):
+            parts.append(_all_copies(line, parts))
+            continue
+        else:
+            task = _copy(values, first)
         first.setdefault(task.name, task)
-        tasks.append(task)
-    return tuple(tasks)
+        parts.append(task)
+    return parts
+
+
+def _all_copies(line: msgspec.Raw, parts: list[Part]) -> Copies:
+    """Return the copies of a line; the first one, the part before it, becomes a part of them."""
+    said = msgspec.json.decode(line, type=_Copies)
+    first = parts.pop() if parts else None
+    if not isinstance(first, PlannedTask) or first.name != said.like or first.name != f"{first.base}_0":
+        raise msgspec.ValidationError(f"copies are like {said.like}, which is not before them")
+    return Copies(first, said.copies, said.chain_until)
 
 
 _RawFields = dict[str, msgspec.Raw]
@@ -118,10 +176,14 @@ def _decoder_of(name: str) -> Callable[[msgspec.Raw], Any]:
     return msgspec.json.Decoder(hints[name]).decode
 
 
-def _entries(plan: Plan) -> Iterator[PlannedTask | dict[str, Any]]:
-    """Yield what is written of each task."""
+def _entries(plan: Plan) -> Iterator[PlannedTask | _Copies | dict[str, Any]]:
+    """Yield what is written of each task, or of all copies of one."""
     first: dict[str, tuple[Any, ...]] = {}
-    for task in plan.tasks:
+    for task in parts_of(plan.tasks):
+        if isinstance(task, Copies):
+            yield task.first
+            yield _Copies(task.first.name, len(task), task.chain_until)
+            continue
         values, model = _values_of(task), first.get(task.base)
         if model is None:
             first[task.base] = values

@@ -17,6 +17,7 @@ from protocol.ids import RankId
 from protocol.messages.config import AgentConfig
 from protocol.messages.facts import (
     LogSearch,
+    Measured,
     NodeDescribed,
     Notice,
     RankExited,
@@ -27,6 +28,7 @@ from protocol.messages.orders import SamplesStored, Spawn, ToAgent
 from sflow_ctl.core.commands import (
     AbandonNode,
     AcceptAgent,
+    AnswerRequest,
     AskJobEnd,
     AwaitLog,
     CollectOutputs,
@@ -61,6 +63,8 @@ from sflow_ctl.runtime.journal.writer import Journal
 from sflow_ctl.runtime.logs.rotation import rotate_logs
 from sflow_ctl.runtime.logs.service import OutputService
 from sflow_ctl.runtime.logs.waits import LogWaits
+from sflow_ctl.runtime.operating.desk import RequestDesk
+from sflow_ctl.runtime.peers.blocked_end import BlockedEnd
 from sflow_ctl.runtime.peers.own_standstill import OwnStandstill
 from sflow_ctl.runtime.record import layout
 from sflow_ctl.runtime.record.directory import RunDirectory
@@ -73,6 +77,7 @@ from sflow_ctl.runtime.run.output_collector import OutputCollector
 from sflow_ctl.runtime.run.preload import Preload
 from sflow_ctl.runtime.run.signals import SignalInbox, stop_name
 from sflow_ctl.runtime.slurm.job_end import JobEndNotice
+from sflow_ctl.runtime.telemetry.measures import Measures
 from sflow_ctl.runtime.uploads.progress import RunProgress
 
 if TYPE_CHECKING:
@@ -99,11 +104,13 @@ class Controller:
         common: AgentConfig,
         state: RunView,
         summary: SummaryWriter,
+        desk: RequestDesk,
         job_clock: "JobClock | None" = None,
         monitor: "MonitorRecorder | None" = None,
+        openmetrics: str | int | None = None,
         hand_over: Callable[[], object] = lambda: None,
     ) -> None:
-        """`job_clock` knows the Slurm job's time limit, `monitor` takes what agents measure.
+        """`job_clock` knows the Slurm job's time limit, `monitor` takes what monitors measure.
 
         `hand_over` is called when another controller could take over from here.
         """
@@ -122,19 +129,26 @@ class Controller:
         self._monitor = monitor
         self.state = state  # folded from the transitions, as every viewer does it
         self.summary, self.outputs = summary, OutputCollector(directory.path)
-        self.progress = RunProgress(state, journal, log, output, summary)
+        self.progress = RunProgress(state, journal, log, output, summary, desk)
         self._snapshots = SnapshotWriter(directory.path, journal, state)
         spools = common.spool_directory is not None
-        self._nodes = NodeBook([node.name for node in scheduler.plan.nodes], spools)
-        self._logs = LogWaits(output, link, self._nodes)
+        self.nodes = NodeBook([node.name for node in scheduler.plan.nodes], spools)
+        self._logs = LogWaits(output, link, self.nodes)
+        self.measures = Measures(directory.path, scheduler.plan.nodes, link.send, self._warn, openmetrics)
         self._hand_over = hand_over
         self.takeover: TakeoverWatch | None = None
-        self._signals = SignalInbox()
+        self._signals, self._desk = SignalInbox(), desk
         self._job_end = JobEndNotice(self._log, job_clock)
         self._finish: FinishRun | None = None
         self._abandoned: set[int] = set()
         self._stops_requested = self._foreign_messages = 0  # facts about ranks of other nodes
-        self._standstill = OwnStandstill(directory.path, link.speak_for_loop, output.say_at_once, self._warn)
+        blocked_end = BlockedEnd(
+            str(directory.path), self._signals, link.refuse_all,
+            lambda: [one.pid for one, _ in launcher.kept()], output.say_at_once,
+        )  # fmt: skip
+        self.standstill = OwnStandstill(
+            directory.path, link.speak_for_loop, output.say_at_once, self._warn, blocked_end
+        )
         self._preload = Preload(scheduler.plan)
         self.record_keeper = RecordKeeper(directory, journal, self._warn)
 
@@ -148,9 +162,10 @@ class Controller:
         for source in (self._launcher, self._output, self.outputs, self._job_clock, self._monitor):
             if source is not None:
                 poller.register(source.fileno, zmq.POLLIN)
-        with self._signals, self._standstill:
+        poller.register(self._desk.fileno, zmq.POLLIN)
+        with self._signals, self.standstill:
             poller.register(self._signals.fileno, zmq.POLLIN)
-            wait = partial(self._standstill.wait, partial(self._link.wait, poller))
+            wait = partial(self.standstill.wait, partial(self._link.wait, poller))
             self._launcher.start(self._configs)
             self._hand_over()
             now = time.monotonic()
@@ -175,7 +190,7 @@ class Controller:
 
         self.takeover = TakeoverWatch(left, self._plan, self._link, self._journal, self._log, self._output)
         self._stops_requested = left.rebuilt.stops
-        resume_shell(left, self._nodes, self.outputs, self._output, self._logs)
+        resume_shell(left, self.nodes, self.outputs, self._output, self._logs)
         now = time.monotonic()
         for command in continued(left, self._link, self._abandoned):
             self._perform(command, now)
@@ -183,14 +198,14 @@ class Controller:
     # ------------------------------------------------------------------ events
 
     def _events(self, now: float) -> list[SchedulerEvent]:
-        events: list[SchedulerEvent] = []
+        events: list[SchedulerEvent] = [*self.standstill.suspensions()]
         events.extend(self._stop_event(number) for number in self._signals.take())
-        events.extend(self._job_end.with_end(self._link.receive(now)))
+        events += [*self._desk.arrived(), *self._job_end.with_end(self._link.receive(now))]
         self.note_output()
         events.extend(self._logs.arrived())
         events.extend(self.progress.collected(self.outputs))
         events.extend(self._link.tick(now))
-        self._nodes.report_silences(self._link.silences.silent, self._link.lost_after_s, self._warn)
+        self.nodes.report_silences(self._link.silences.silent, self._link.lost_after_s, self._warn)
         if self._job_clock is not None:
             events.extend(self._job_clock.news())
         if self._monitor is not None:
@@ -214,9 +229,11 @@ class Controller:
         return StopRequested(signal=name, force=self._stops_requested > 1)
 
     def _handle(self, event: SchedulerEvent, now: float) -> None:
-        if isinstance(event, MessageReceived) and isinstance(event.message, SideCommandEnded | Sampled):
-            self._take_aside(event.node, event.message)
-            return  # decides nothing, and its output does not belong into the journal
+        if isinstance(event, MessageReceived) and isinstance(
+            event.message, SideCommandEnded | Measured | Sampled
+        ):
+            self._take_aside(event.node, event.message)  # it does not belong into the journal
+            return
         self._note(event)
         self._journal.event(event, now)
         for command in self._scheduler.handle(event, now):
@@ -226,12 +243,14 @@ class Controller:
         """Record the facts of an event that only the shell and people need."""
         match event:
             case AgentJoined(hello=hello):
-                self._log.info(self._nodes.joined(hello))
+                self._log.info(self.nodes.joined(hello))
                 self._expect_logs(hello.node, hello.exited)
+                if hello.follows:
+                    self._hand_over()  # its guardian may be another one as well
             case MessageReceived(node=node, message=RankExited() as exited):
                 self._expect_logs(node, (exited,))
             case MessageReceived(node=node, message=NodeDescribed() as described):
-                for warning in self._nodes.described(node, described, self._scheduler.awaits_agents()):
+                for warning in self.nodes.described(node, described, self._scheduler.awaits_agents()):
                     self._warn(warning)
             case MessageReceived(node=node, message=LogSearch() as asked):
                 if self._is_own(node, asked.rank):
@@ -244,7 +263,7 @@ class Controller:
                 self._log.info(time_left_text(gone_at))
                 self._output.say(time_left_text(gone_at))
             case NodeStandsStill():
-                self._warn(self._nodes.standstill_text(event, self._link.still_after_s))
+                self._warn(self.nodes.standstill_text(event, self._link.still_after_s))
             case AgentLost(node=node, reason=reason):
                 self.progress.tell()
                 self._log.warning(f"node {self._plan.nodes[node].name} lost: {reason}")
@@ -256,7 +275,10 @@ class Controller:
             if self._is_own(node, exited.rank):
                 self._logs.expect(node, exited)
 
-    def _take_aside(self, node: int, ended: SideCommandEnded | Sampled) -> None:
+    def _take_aside(self, node: int, ended: SideCommandEnded | Measured | Sampled) -> None:
+        if isinstance(ended, Measured):
+            self.measures.take(node, ended, self._is_own)
+            return
         if isinstance(ended, Sampled):
             if self._monitor is not None:
                 self._monitor.take(node, ended, self._is_own)
@@ -287,7 +309,7 @@ class Controller:
                 self._send(node, message)
             case RecordTransition(transition=transition):
                 self._record(transition, now)
-            case RecordWaiting() | RecordUploads():
+            case RecordWaiting() | RecordUploads() | AnswerRequest():
                 self.progress.show(command, now)
             case AwaitLog(rank=rank):
                 self._logs.awaited.add(rank)
@@ -298,7 +320,7 @@ class Controller:
                     self._job_clock.ask_now()
             case AcceptAgent(node=node, session=session, kill=kill):
                 self._link.accept(node, session, kill)
-                self._nodes.welcomed(node)
+                self.nodes.welcomed(node)
             case AbandonNode(node=node, reason=reason):
                 self._abandon(node, reason)
             case Warn(text=text):
@@ -311,7 +333,7 @@ class Controller:
         self._link.abandon(node, reason)
         self._output.node_lost(node)
         self._launcher.kill(node)
-        if self._nodes.is_spooling(node) is not None:  # its agent was here, and may have started something
+        if self.nodes.is_spooling(node) is not None:  # its agent was here, and may have started something
             self._launcher.sweep(node, self._common.marker)
         self._abandoned.add(node)
 
@@ -319,7 +341,7 @@ class Controller:
         if isinstance(message, Spawn):
             self._write_results(self._planned[spec.rank.attempt.task] for spec in message.ranks)
             self._output.placed(node, [spec.rank for spec in message.ranks])
-            if self._nodes.is_spooling(node):
+            if self.nodes.is_spooling(node):
                 rotate_logs(self._output, message)
         self._link.send(node, message)
 
@@ -340,9 +362,10 @@ class Controller:
         # An agent forgets an end that is acknowledged: only a record that survives a crash may take its place.
         holds = {"holds_spawns": keeper.is_failing, "holds_acks": not keeper.is_durable}
         self._link.flush(now, **({} if is_stopping else holds))
+        self._desk.send()
         self.progress.tell()
         self._snapshots.write_if_due(now)
-        keeper.write_nodes(self._nodes, now)
+        keeper.write_nodes(self.nodes, now)
         self._log.flush()
         self.summary.write_if_due(now)
 
@@ -375,7 +398,7 @@ class Controller:
                 self._finish, survivors=(*self._finish.survivors, *survivors)
             )
         try:
-            self._directory.write(layout.NODES, self._nodes.encoded())
+            self._directory.write(layout.NODES, self.nodes.encoded())
         except OSError as error:  # a full or deleted run directory: the end of the run reports it
             self._log.warning(f"{layout.NODES} cannot be written: {error.strerror}")
         log_ignored_messages(self._log, self._scheduler, self._link, self._foreign_messages)

@@ -4,7 +4,7 @@ Called by `workflow.py` after the controller's loop; writes `summary.json` and `
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ from protocol.messages.uploads import UploadOutcome
 from sflow_ctl.core.commands import FinishRun
 from sflow_ctl.core.states import FirstCause, Outcome, Reason
 from sflow_ctl.plan.model import Plan
-from sflow_ctl.report.resumed import Takeover
+from sflow_ctl.report.resumed import AgentRestart, Takeover
 from sflow_ctl.report.run_view import RunView
 from sflow_ctl.report.summary import Summary, UploadSummary, summary, summary_json
 from sflow_ctl.runtime.record import layout
@@ -25,6 +25,7 @@ from sflow_ctl.runtime.record.disk import disk_reason
 
 if TYPE_CHECKING:
     from sflow_ctl.report.resumed import ResumedSummary
+    from sflow_ctl.report.telemetry.use import WindowUse
     from sflow_ctl.runtime.record.directory import RunDirectory, RunFacts
 
 _EXIT = {
@@ -63,6 +64,8 @@ def conclude(
     resumed: "ResumedSummary | None" = None,
     record_error: OSError | None = None,
     takeovers: Sequence[Takeover] = (),
+    agent_restarts: Sequence[AgentRestart] = (),
+    windows: "Mapping[str, Sequence[WindowUse]] | None" = None,
 ) -> RunEnd:
     """Settle the outcome of a run that has stopped, and write its summary and results.
 
@@ -91,6 +94,8 @@ def conclude(
         output_problems=output_problems,
         resumed=resumed,
         takeovers=takeovers,
+        agent_restarts=agent_restarts,
+        windows=windows or {},
     )
     end = RunEnd(status, state, whole, directory.path, outputs)
     if record_error is not None and finish.outcome is not Outcome.COMPLETED:

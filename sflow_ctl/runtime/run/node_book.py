@@ -12,6 +12,7 @@ import msgspec
 from protocol.messages.facts import Hello, NodeDescribed
 from protocol.messages.node import Inventory
 from sflow_ctl.core.events import NodeStandsStill
+from sflow_ctl.report.resumed import AgentRestart
 
 if TYPE_CHECKING:
     from sflow_ctl.doctor.at_start import StartChecks
@@ -42,6 +43,8 @@ class NodeBook:
         self._welcomed_ns: dict[int, int] = {}
         self._start_checks: StartChecks | None = None
         self.is_taken_over = False
+        self._restarts: dict[tuple[int, int], AgentRestart] = {}
+        """By node and agent, which may say hello again."""
 
     def joined(self, hello: Hello) -> str:
         """Record a node whose agent has said hello; return a sentence about it."""
@@ -55,9 +58,16 @@ class NodeBook:
             inventory=hello.inventory,
         )
         self._first_hellos.setdefault(hello.node, hello)
+        if hello.follows:
+            restart = AgentRestart(node=name, ended=hello.follows, started_wall_ns=hello.agent_incarnation)
+            self._restarts[hello.node, hello.agent_incarnation] = restart
         shared = "shared" if hello.shares_run_directory else "not shared, logs are streamed"
         way = f" from {hello.address or 'an unknown address'} by {hello.endpoint}" if hello.endpoint else ""
         return f"node {name}: agent {hello.pid} joined{way}, run directory {shared}"
+
+    def agent_restarts(self) -> list[AgentRestart]:
+        """Return the agents that took the place of others, oldest first."""
+        return sorted(self._restarts.values(), key=lambda one: one.started_wall_ns)
 
     def report_silences(
         self, silent: Mapping[int, float], lost_after_s: float, warn: Callable[[str], None]

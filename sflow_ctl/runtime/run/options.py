@@ -88,6 +88,8 @@ class RunOptions(Struct, frozen=True, kw_only=True):
     force: bool = False
     """Resume even if the run may still be running."""
     quiet: bool = False
+    only: tuple[str, ...] = ()
+    """Print the output of these tasks alone, by name or pattern; all when empty."""
     log_level: str = "info"
     argv: tuple[str, ...] = ()
 

@@ -15,11 +15,13 @@ from msgspec.structs import replace
 
 from protocol.errors import Finding, PlanError, SpecError, UsageError
 from sflow_ctl.format.loader import DocumentError, LoadedDocument, load_documents
+from sflow_ctl.plan.copies.task_list import kinds_of
 from sflow_ctl.plan.model import Plan
 from sflow_ctl.plan.secrets import SECRETS
 from sflow_ctl.planner.launch.arguments import replaced_arguments, split_arguments
 from sflow_ctl.planner.phases.nodes import OWN_JOBS, WRAPPER
 from sflow_ctl.planner.pipeline import PlanContext, build_plan, findings_after
+from sflow_ctl.planner.placement.capacity import crowd_warning
 from sflow_ctl.runtime.files.programs import is_installed
 from sflow_ctl.runtime.files.settings_files import (
     JOB_FIELDS,
@@ -31,7 +33,7 @@ from sflow_ctl.runtime.files.settings_files import (
 from sflow_ctl.runtime.fleet.fleet import NVIDIA_CONTROL, Generation
 from sflow_ctl.runtime.record.directory import make_run_id
 from sflow_ctl.runtime.record.sources import SourceFile, source_files
-from sflow_ctl.runtime.run.options import RunOptions, TaskOptions
+from sflow_ctl.runtime.run.options import RunOptions
 from sflow_ctl.settings import Effective
 
 if TYPE_CHECKING:
@@ -90,6 +92,8 @@ class PlannedRun(Struct, frozen=True):
     """The run to resume."""
     sources: tuple[SourceFile, ...] = ()
     """The workflow files that the plan is made from; of a resume without any, those of the run."""
+    here: tuple[str, str] = ("", "")
+    """This host's name and address as the nodes of its jobs see it; empty outside of jobs."""
 
     @property
     def gone_at(self) -> float | None:
@@ -155,7 +159,10 @@ def plan_run(read: ReadRun, options: RunOptions, is_dry: bool) -> PlannedRun:
         from sflow_ctl.runtime.run.resume import earlier_run
 
         workspace = options.workflow.workspace_dir
-        earlier = earlier_run(options.resume, workspace, is_forced=options.force, must_claim=not is_dry)
+        job_id = options.fleet.job_id or os.environ.get("SLURM_JOB_ID")
+        earlier = earlier_run(
+            options.resume, workspace, is_forced=options.force, must_claim=not is_dry, job_id=job_id
+        )
     loaded, settings = read.loaded, read.settings
     name = loaded.document.workflow.name
     run_id = options.run_id or (name if is_dry else make_run_id(name))  # a dry run's plan is always the same
@@ -170,14 +177,17 @@ def plan_run(read: ReadRun, options: RunOptions, is_dry: bool) -> PlannedRun:
 
     def replan(job_id: str, job_nodes: "tuple[JobNode, ...]", here: tuple[str, str]) -> Plan:
         known = replace(context, job_nodes=job_nodes, job_id=job_id, here=here)
-        return _with_simulated_gpus(_selected(build_plan(loaded, known), options.tasks), options)
+        return _with_simulated_gpus(_selected(build_plan(loaded, known), options), options)
 
-    plan = _with_simulated_gpus(_selected(build_plan(loaded, context), options.tasks), options)
-    if any(task.outputs for task in plan.tasks):
+    plan = _with_simulated_gpus(_selected(build_plan(loaded, context), options), options)
+    if any(task.outputs for task in kinds_of(plan.tasks)):
         from sflow_ctl.results.checks import wrong_outputs  # the parse library, only for files with outputs
 
         if findings := wrong_outputs(plan, loaded.where):
             raise PlanError(findings)
+    crowd = crowd_warning(plan, len(os.sched_getaffinity(0)))
+    if crowd is not None:
+        plan = msgspec.structs.replace(plan, warnings=(*plan.warnings, crowd))
     if plan.storage:
         from sflow_ctl.runtime.uploads.at_start import upload_warnings  # few runs upload anything
 
@@ -243,6 +253,8 @@ def _plan_context(
         nodes_override=options.fleet.nodes,
         gpus_per_node_override=options.fleet.gpus_per_node,
         max_running=options.tasks.max_running,
+        usual_max_running=read.found.settings.max_running,
+        is_strict=read.found.settings.strict,
         path_exists=os.path.exists,
         read_text=lambda path: Path(path).read_text(encoding="utf-8"),
         job_nodes=None if allocation is None else BackendJob(allocation, nodes.wrapper).nodes,
@@ -285,7 +297,7 @@ def _salloc_commands(
 
 def _with_simulated_gpus(plan: Plan, options: RunOptions) -> Plan:
     """Return the plan with the number of GPUs that are simulated on this machine, and the warning about them."""
-    if not any(task.placement.gpus_per_node or task.placement.gpus for task in plan.tasks):
+    if not any(task.placement.gpus_per_node or task.placement.gpus for task in kinds_of(plan.tasks)):
         return plan
     from sflow_ctl.plan.gpu_checks import simulated
 
@@ -304,12 +316,16 @@ def _with_simulated_gpus(plan: Plan, options: RunOptions) -> Plan:
     return msgspec.structs.replace(plan, nodes=nodes, simulated_gpus=count, warnings=warnings)
 
 
-def _selected(plan: Plan, options: TaskOptions) -> Plan:
-    """Return the part of the plan that `--task` asks for. Raises: PlanError."""
-    if options.keep_alive:
+def _selected(plan: Plan, options: RunOptions) -> Plan:
+    """Return the part of the plan that `--task` asks for, with what `--only` shows of it. Raises: PlanError, UsageError."""
+    if options.tasks.keep_alive:
         plan = msgspec.structs.replace(plan, keep_alive=True)
-    if not options.tasks:
-        return plan
-    from sflow_ctl.planner.prune import pruned  # most runs are of everything
+    if options.tasks.tasks:
+        from sflow_ctl.planner.prune import pruned  # most runs are of everything
 
-    return pruned(plan, options.tasks, options.skip_dependencies)
+        plan = pruned(plan, options.tasks.tasks, options.tasks.skip_dependencies)
+    if options.only:
+        from sflow_ctl.planner.prune import showing_only  # most runs show everything
+
+        plan = showing_only(plan, options.only)
+    return plan

@@ -12,7 +12,7 @@ from protocol.errors import ExitStatus
 from protocol.machine.signal_pipe import SignalPipe
 from protocol.text.signal_names import signal_name
 from sflow_ctl.runtime.supervision.lifeline import Handlers, handle_with, release_signals, restore
-from sflow_ctl.runtime.supervision.supervisor import SUPERVISOR_DIED
+from sflow_ctl.runtime.supervision.supervisor import FIRST, FORWARDED, STOPS_A_RUN, SUPERVISOR_DIED
 
 KILLED_SUPERVISOR = "the death of the process that was started"
 """Where a run is stopped because its supervisor was killed."""
@@ -31,11 +31,22 @@ def stop_name(number: int) -> str:
     return KILLED_SUPERVISOR if number == SUPERVISOR_DIED else signal_name(number)
 
 
+def meant_by(number: int) -> int:
+    """Return the signal that the user meant by one that the supervisor may have sent in its place."""
+    return FORWARDED[number - FIRST] if FIRST <= number < FIRST + len(FORWARDED) else number
+
+
+def stop_status(number: int) -> ExitStatus:
+    """Return the exit status of a run that such a signal ends before anything else does."""
+    return _EARLY.get(number, ExitStatus.TIME_LIMIT)
+
+
 class SignalInbox:
     """Collects the signals of this process while it is entered."""
 
     def __init__(self) -> None:
         self._pending: list[int] = []
+        self._came: list[int] = []
         self._pipe: SignalPipe | None = None
         self._old_handlers: Handlers = {}
 
@@ -50,7 +61,8 @@ class SignalInbox:
     ) -> None:
         restore(self._old_handlers)
         assert self._pipe is not None
-        self._pipe.close()
+        pipe, self._pipe = self._pipe, None
+        pipe.close()
 
     @property
     def fileno(self) -> int:
@@ -67,8 +79,22 @@ class SignalInbox:
             numbers.append(self._pending.pop(0))
         return numbers
 
+    def collect(self) -> list[int]:
+        """Take in the signals for a loop that stands still, and wake it up; return all that have come so far, in order.
+
+        For a thread that blocks all signals: the kernel keeps them for the loop's thread, which does not see them.
+        """
+        while (info := signal.sigtimedwait(STOPS_A_RUN, 0)) is not None:
+            handler = signal.getsignal(info.si_signo)
+            if callable(handler):
+                handler(info.si_signo, None)
+            if self._pipe is not None:
+                self._pipe.wake()
+        return list(self._came)
+
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         self._pending.append(number)
+        self._came.append(number)
 
 
 class _Handled:
@@ -127,7 +153,7 @@ class StoppedEarlyError(BaseException):
 
     def __init__(self, number: int) -> None:
         super().__init__(stop_name(number))
-        self.status = _EARLY.get(number, ExitStatus.TIME_LIMIT)
+        self.status = stop_status(number)
 
 
 class EarlySignals(_Handled):

@@ -24,7 +24,7 @@ def resume_shell(
 ) -> None:
     """Give the parts of a controller what those of the killed one knew."""
     nodes.is_taken_over = True
-    for hello in left.known.hellos.values():
+    for hello in (*left.known.restarted, *left.known.hellos.values()):
         nodes.joined(hello)
     outputs.values.update(left.known.values)
     outputs.problems.update(left.known.problems)
@@ -79,7 +79,7 @@ class TakeoverWatch:
         peers, death = self._link.peers, self._left.death
         takeover = Takeover(
             incarnation=self._link.incarnation,
-            signal=signal_name(death.signal),
+            signal=signal_name(death.signal) if death.signal else "",
             killed_wall_ns=death.wall_ns,
             tasks=self._left.live,
             took_s=round(now - death.at, 3),

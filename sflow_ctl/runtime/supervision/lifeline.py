@@ -15,10 +15,12 @@ from collections.abc import Callable
 from types import FrameType
 
 from sflow_ctl.runtime.supervision.supervisor import (
+    BLOCKED,
     FINISHED,
     FIRST,
     FORWARDED,
     KEEP,
+    MAX_TEXT_BYTES,
     STOPS_A_RUN,
     SUPERVISOR_DIED,
     Birth,
@@ -78,6 +80,11 @@ class Lifeline:
         """Say that the run has ended: no other controller has anything to do."""
         with contextlib.suppress(OSError):
             self._socket.send(FINISHED)
+
+    def end_blocked(self, status: int, text: str) -> None:
+        """Have the supervisor say this, and end with this status whether this process can be ended or not."""
+        with contextlib.suppress(OSError):
+            self._socket.send(b"%s%d %s" % (BLOCKED, status, text.encode()[:MAX_TEXT_BYTES]))
 
     def take_end(self, pid: int) -> int | None:
         """Return how a child of an earlier controller has ended (an exit status, negative for a signal), once; else None."""

@@ -31,14 +31,25 @@ CRASHES = frozenset(
 )
 """Ends after which another controller may fare better. An exit, and an error of ours, would be repeated."""
 FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+STATUSES: dict[int, int] = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
+"""Exit statuses of runs that a signal stops. The others announce the end of the job's time."""
 FIRST = signal.SIGRTMIN + 1
 """The signal that stands for the first of `FORWARDED`. A terminal and Slurm signal both processes: the controller has to know
 which signals it has got twice."""
 SUPERVISOR_DIED = signal.SIGRTMIN
 STOPS_A_RUN = (*FORWARDED, *range(FIRST, FIRST + len(FORWARDED)), SUPERVISOR_DIED)
 """All signals that stop a run, as its controller gets them."""
-KEEP, FINISHED = b"K", b"F"
-"""What a controller says: keep these descriptors, the first of which says what they are; nothing is left to take over."""
+KEEP, FINISHED, BLOCKED = b"K", b"F", b"B"
+"""What a controller says: keep these descriptors, the first of which says what they are; nothing is left to take over; end
+me, with this status and text, although my loop waits for a file system."""
+MAX_TEXT_BYTES = 4096
+LOOK_S = 1.0
+"""How often the supervisor looks whether a controller takes the signals that stop it."""
+DEAF_S, DEAF_TWICE_S = 15.0, 8.0
+"""For how long it may take none, after the first signal and after another one. A thread of it takes them while its loop is
+held up, unless that has not begun."""
+DIES_WITHIN_S = 3.0
+"""After SIGKILL. A process whose files do not answer may stay until they do."""
 MAX_DESCRIPTORS = 250
 """Of one message; the kernel's limit is 253."""
 _STARTS_NOTHING = frozenset(("-h", "--help", "--dry-run"))
@@ -104,6 +115,10 @@ class _Supervisor:
         self._ends: list[tuple[int, int]] = []
         self._restarts: list[float] = []
         self._is_hidden = False
+        self._stops: list[int] = []
+        self._deaf_since: float | None = None
+        self._ending: tuple[int, float] | None = None
+        """The exit status, once the controller is killed because it is blocked, and when that must have ended."""
         self._controller = 0
         self._socket: _socket.socket | None = None
 
@@ -139,16 +154,60 @@ class _Supervisor:
     def _await_end(self) -> int:
         """Serve the controller until it ends; return its exit status, negative for a signal."""
         while True:
-            number = signal.sigwaitinfo(self._waited).si_signo
-            if number == signal.SIGCHLD:
+            number = self._next_signal()
+            if number == 0:
+                self._look(time.monotonic())
+            elif number == signal.SIGCHLD:
                 status = self._reap()
                 if status is not None:
                     self._hear()  # what it said last
-                    return status
+                    return status if self._ending is None else self._ending[0]
             elif number == signal.SIGIO:
                 self._hear()
             else:
+                self._stops.append(number)
                 _send(self._controller, FIRST + FORWARDED.index(number))
+
+    def _next_signal(self) -> int:
+        """Wait for a signal; return 0 when it is time to look at a controller that is to stop."""
+        if not self._stops and self._ending is None:
+            return signal.sigwaitinfo(self._waited).si_signo
+        found = signal.sigtimedwait(self._waited, LOOK_S)
+        return 0 if found is None else found.si_signo
+
+    def _look(self, now: float) -> None:
+        """End a controller that takes no signals, and leave one that cannot be killed behind."""
+        if self._ending is not None:
+            status, until = self._ending
+            if now >= until:
+                _complain(
+                    f"process {self._controller}, the controller, cannot be killed before what it waits for answers"
+                )
+                os._exit(status)
+            return
+        if not _is_deaf(self._controller):
+            self._deaf_since = None
+            return
+        if self._deaf_since is None:
+            self._deaf_since = now
+        deaf_s = now - self._deaf_since
+        if deaf_s >= (DEAF_S if len(self._stops) == 1 else DEAF_TWICE_S):
+            name = signal.Signals(self._stops[0]).name
+            _complain(
+                f"{name} has not reached the controller for {deaf_s:.0f} s: it waits for something that does not answer, most "
+                "likely a file system, and is killed. What has happened meanwhile is not recorded"
+            )
+            self._end_blocked(STATUSES.get(self._stops[0], 124), now)
+
+    def _end_blocked(self, status: int, now: float) -> None:
+        """Kill the controller for good, and close its ports: it may keep them, and agents would take it for a stopped one."""
+        self._ending = status, now + DIES_WITHIN_S
+        _send(self._controller, signal.SIGKILL)
+        for number in self._kept:
+            with contextlib.suppress(OSError):  # no socket
+                port = _socket.socket(fileno=os.dup(number))
+                port.shutdown(_socket.SHUT_RDWR)
+                port.close()
 
     def _reap(self) -> int | None:
         """Take in ends of children; return the exit status of the controller if it is among them."""
@@ -179,11 +238,17 @@ class _Supervisor:
                 self._is_hidden = True
                 _prepare_to_inherit()  # before this process can be asked for what it keeps
             try:
-                said, ancillary, _, _ = self._socket.recvmsg(16, _socket.CMSG_LEN(4 * MAX_DESCRIPTORS))
+                said, ancillary, _, _ = self._socket.recvmsg(
+                    MAX_TEXT_BYTES + 16, _socket.CMSG_LEN(4 * MAX_DESCRIPTORS)
+                )
             except OSError:
                 return
             if not said:
                 return
+            if said.startswith(BLOCKED) and self._ending is None:
+                status, _, text = said[1:].decode(errors="replace").partition(" ")
+                _complain(text)
+                self._end_blocked(int(status), time.monotonic())
             for old in self._kept:
                 os.close(old)
             self._kept = []
@@ -195,7 +260,7 @@ class _Supervisor:
 
     def _death(self, status: int) -> Death | None:
         """Return what the next controller has to know, or None if there is to be none."""
-        if -status not in CRASHES or not self._kept:
+        if -status not in CRASHES or not self._kept or self._ending is not None:
             return None
         now = time.monotonic()
         self._restarts = [at for at in self._restarts if at > now - WITHIN_S]
@@ -213,6 +278,18 @@ def _prepare_to_inherit() -> None:
     prctl = ctypes.CDLL(None).prctl
     prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+
+
+def _is_deaf(pid: int) -> bool:
+    """Return whether a process that may run has signals waiting that it does not block. Source: proc_pid_status(5)."""
+    try:
+        with open(f"/proc/{pid}/status", "rb") as file:  # noqa: PTH123 - pathlib is not imported here
+            fields = dict(line.split(b":", 1) for line in file if b":" in line)
+        waiting = (int(fields[b"SigPnd"], 16) | int(fields[b"ShdPnd"], 16)) & ~int(fields[b"SigBlk"], 16)
+    except (OSError, KeyError, ValueError):
+        return False
+    is_stopped = fields[b"State"].split()[0] in (b"T", b"t")
+    return not is_stopped and any(waiting >> (number - 1) & 1 for number in STOPS_A_RUN)
 
 
 def _send(pid: int, number: int) -> None:

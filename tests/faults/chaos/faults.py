@@ -15,7 +15,7 @@ Repair = Callable[[], None]
 def carry_out(site: Site, fault: Fault) -> tuple[str, Repair | None]:
     """Break something; return what was broken, and how it is repaired once the fault's time is over."""
     match fault.kind:
-        case "cut" | "reset" | "lossy":
+        case "cut" | "reset" | "lossy" | "delay":
             getattr(site, fault.kind)(fault.pick)
             return "the network", site.heal
         case "full-disk":
@@ -24,6 +24,15 @@ def carry_out(site: Site, fault: Fault) -> tuple[str, Repair | None]:
         case "stall":
             site.stall()
             return "the file system", site.resume
+        case "clock-jump":
+            site.jump_clock(fault.pick)
+            return "the time of day", site.correct_clocks
+        case "pause":
+            site.pause(fault.pick)
+            return "all clocks", None
+        case "suspend":
+            site.suspend()
+            return "the job", site.unsuspend
         case "power-off":
             site.power_off(fault.pick)
             return "a node", None

@@ -23,12 +23,15 @@ from protocol.machine.procfs import (
 from sflow_agent.guarding.keeper import NAME as KEEPER
 from sflow_agent.probes.sockets import listening_sockets
 from sflow_ctl.runtime.record.claim import read_claim
+from tests.delaying_link import end_delaying, start_delaying
+from tests.faults.chaos.jumping_clock import LONGEST_JUMP_S, JumpingClock, can_jump
 from tests.faults.chaos.schedule import Round
-from tests.faults.chaos.site import Site
-from tests.stalling_fs import StallingFs, can_mount
+from tests.faults.chaos.site import LONGEST_DELAY_S, LONGEST_PAUSE_S, Site
+from tests.faults.chaos.small_disk import SmallDisk
 from tests.support import ROOT, command
 
-DISK = "48m"
+DELAY_QUEUE = 7
+OURS = ("tests.stalling_fs", "tests.delaying_link")
 
 
 def enter(arguments: Sequence[str]) -> list[str]:
@@ -57,32 +60,28 @@ class LocalSite(Site):
     def __init__(self, chosen: Round, directory: Path) -> None:
         super().__init__(directory / "disk" / "run")
         self._round, self._home = chosen, directory
-        disk = directory / "disk"
-        disk.mkdir()
-        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={DISK}", "none", str(disk)], check=True)
-        self._fill = disk / "fill"
-        stalls = chosen.has_stalls and can_mount()
-        self._stalling = StallingFs(directory / "mount", disk) if stalls else None
-        self._seen_as = (directory / "mount" if stalls else disk) / "run"
-        """The run directory as the run knows it; this process looks past a file system that may stall."""
+        self._disk = SmallDisk(directory, stalls=chosen.has_stalls)
+        self._clock = JumpingClock(directory) if chosen.has_jumps and can_jump() else None
+        self._delaying: subprocess.Popen[bytes] | None = None
 
     def start(self, output: Path, *, is_resume: bool) -> None:
         chosen = self._round
         what: list[str | Path] = (
-            ["--resume", self._seen_as]
+            ["--resume", self._disk.seen_as]
             if is_resume
-            else [self._home / "w.yaml", "--output-dir", self._seen_as.parent, "--run-id", "run"]
+            else [self._home / "w.yaml", "--output-dir", self._disk.seen_as.parent, "--run-id", "run"]
         )
         options = [f"--lost-after={chosen.lost_after_s}", f"--orphan-grace={chosen.orphan_grace_s}"]
         if not is_resume:
             options.append("--simulate-gpus")
             if chosen.spools_logs:
                 options.append(f"--log-spool={self._home / 'spool'}")
+        clock = {} if self._clock is None else self._clock.environment
         with output.open("ab") as file:
             self._process = subprocess.Popen(
                 command("run", *what, *options),
                 cwd=self._home,
-                env={**os.environ, "PYTHONPATH": str(ROOT)},
+                env={**os.environ, "PYTHONPATH": str(ROOT), **clock},
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=subprocess.STDOUT,
@@ -113,7 +112,7 @@ class LocalSite(Site):
         ours, found = {1, os.getpid()}, []
         for pid in all_processes():
             stat = read_stat(pid)
-            is_ours = pid in ours or "tests.stalling_fs" in _command_of(pid)
+            is_ours = pid in ours or any(word in _command_of(pid) for word in OURS)
             if stat is not None and stat.is_living and not is_ours:
                 found.append(f"{pid} {stat.name} {_command_of(pid)[:120]}")
         found += [f"/dev/shm/{path.name}" for path in Path("/dev/shm").iterdir()]
@@ -138,32 +137,55 @@ class LocalSite(Site):
         chance = f"{0.1 + pick / 2:.2f}"
         self._rule("-m", "statistic", "--mode", "random", "--probability", chance, "-j", "DROP")
 
+    def delay(self, pick: float) -> None:
+        if self._delaying is not None:
+            return  # it is long already
+        self._delaying = start_delaying([], DELAY_QUEUE, 0.05 + pick * LONGEST_DELAY_S)
+        self._rule("-j", "NFQUEUE", "--queue-num", str(DELAY_QUEUE), "--queue-bypass")
+
     def heal(self) -> None:
         subprocess.run(["iptables", "-F", "INPUT"], check=True)
+        if self._delaying is not None:
+            end_delaying(self._delaying)
+            self._delaying = None
 
     def fill_disk(self) -> None:
-        with contextlib.suppress(OSError), self._fill.open("wb") as file:
-            while True:
-                file.write(bytes(1 << 20))
+        self._disk.fill()
 
     def free_disk(self) -> None:
-        self._fill.unlink(missing_ok=True)
+        self._disk.free()
 
     def stall(self) -> None:
-        if self._stalling is not None:  # else this machine has no FUSE
-            self._stalling.stall()
+        self._disk.stall()
 
     def resume(self) -> None:
-        if self._stalling is not None:
-            self._stalling.resume()
+        self._disk.resume()
+
+    def jump_clock(self, pick: float) -> None:
+        if self._clock is not None:  # else this machine has no compiler
+            self._clock.set_time_of_day((2 * pick - 1) * LONGEST_JUMP_S)
+
+    def correct_clocks(self) -> None:
+        if self._clock is not None:
+            self._clock.correct()
+
+    def pause(self, pick: float) -> None:
+        if self._clock is not None:
+            self._clock.pause(pick * LONGEST_PAUSE_S)
+
+    def suspend(self) -> None:
+        raise NotImplementedError("there is no Slurm")
+
+    def unsuspend(self) -> None:
+        raise NotImplementedError("there is no Slurm")
 
     def power_off(self, pick: float) -> None:
         raise NotImplementedError("local agents share a machine")
 
     def end(self) -> None:
-        if self._stalling is not None:
-            self._stalling.close()
-        subprocess.run(["umount", "-l", str(self._home / "disk")], check=False)
+        if self._delaying is not None:
+            end_delaying(self._delaying)
+        self._disk.end()
 
     def _rule(self, *rule: str) -> None:
         """Apply a rule to the controller's ports, in both directions."""

@@ -3,13 +3,17 @@
 import contextlib
 import os
 import signal
+import subprocess
 import tempfile
 from pathlib import Path
 
 from protocol.machine.procfs import environment, parent_of
 from sflow_ctl.slurm.nodelist import expand_nodelist
+from tests.delaying_link import end_delaying, start_delaying
+from tests.faults.chaos.jumping_clock import LONGEST_JUMP_S, JumpingClock, can_jump
 from tests.faults.chaos.schedule import Round
-from tests.faults.chaos.site import Site
+from tests.faults.chaos.site import LONGEST_DELAY_S, LONGEST_PAUSE_S, Site
+from tests.faults.chaos.small_disk import SmallDisk
 from tests.slurm.jobs import ENDED
 from tests.slurm.processes import Process
 from tests.slurm.record import PREFIX
@@ -20,6 +24,7 @@ from tests.support import wait_until
 
 BACKEND = 'type: slurm, account: lab, partition: main, time: "00:10:00"'
 GPUS = 4
+DELAY_QUEUE = 7
 OURS = ("sflow_agent", "sflow_ctl", "task.sh")
 
 
@@ -27,11 +32,17 @@ class RigSite(Site):
     """One job for the run, and another one for each resume; the controller is on the first node of each."""
 
     def __init__(self, chosen: Round, directory: Path) -> None:
-        super().__init__(directory / "out" / "run")
+        super().__init__(directory / "disk" / "run")
         self._round, self._home = chosen, directory
+        self._disk = SmallDisk(
+            directory, stalls=chosen.has_stalls
+        )  # before the nodes, which see what is mounted
         place = Path(tempfile.mkdtemp(prefix=PREFIX))
         self._cluster = Cluster.start(Settings(nodes=chosen.nodes, gpus=GPUS), place)
-        self._job = 0
+        has_clock = chosen.has_jumps and can_jump()
+        self._clock = JumpingClock(directory, self._cluster.nodes) if has_clock else None
+        self._delaying: subprocess.Popen[bytes] | None = None
+        self._job = self._suspended = 0
         self._output = directory / "output.txt"
         self._nodes: list[str] = []
         """The job's, once they are known."""
@@ -42,13 +53,15 @@ class RigSite(Site):
         self._output, self._status, self._nodes = output, None, []
         chosen = self._round
         if is_resume:
-            what = f"--resume {self.run_directory}"
+            what = f"--resume {self._disk.seen_as}"
         else:
-            what = f"{self._home / 'w.yaml'} --output-dir {self.run_directory.parent} --run-id run"
+            what = f"{self._home / 'w.yaml'} --output-dir {self._disk.seen_as.parent} --run-id run"
         # Agents of a job do not see whether the controller lives: a loaded machine needs more patience than a local run.
         times = f"--lost-after={chosen.lost_after_s + 6} --orphan-grace={chosen.orphan_grace_s + 10}"
         gres = {"gres": f"gpu:{chosen.gpus_per_node}"} if chosen.gpus_per_node else {}
-        script = f"exec {SFLOW_CTL} run {what} {times} --join-within 20"
+        clock = {} if self._clock is None else self._clock.environment
+        variables = "".join(f"{name}={value} " for name, value in clock.items())
+        script = f"{variables}exec {SFLOW_CTL} run {what} {times} --join-within 20"
         self._job = self._cluster.sbatch(script, nodes=chosen.nodes, no_kill=True, **gres)
 
     def status(self) -> int | None:
@@ -113,34 +126,75 @@ class RigSite(Site):
         for node in self._other_node(pick):
             self._cluster.loss(node, 10 + 50 * pick)
 
+    def delay(self, pick: float) -> None:
+        for node in self._other_node(pick) if self._delaying is None else ():
+            enter = self._cluster.enter_network(node)
+            self._delaying = start_delaying(enter, DELAY_QUEUE, 0.05 + pick * LONGEST_DELAY_S)
+            rule = f"iptables -A INPUT -i eth0 -p tcp -j NFQUEUE --queue-num {DELAY_QUEUE} --queue-bypass"
+            self._cluster.run_in_node(node, rule.split())
+
     def heal(self) -> None:
         for node in self._cluster.nodes:
             with contextlib.suppress(ValueError):  # without power
                 self._cluster.heal(node)
+        if self._delaying is not None:
+            end_delaying(self._delaying)
+            self._delaying = None
 
     def fill_disk(self) -> None:
-        raise NotImplementedError("the rig's file system is the machine's")
+        self._disk.fill()
 
     def free_disk(self) -> None:
-        raise NotImplementedError("the rig's file system is the machine's")
+        self._disk.free()
 
     def stall(self) -> None:
-        raise NotImplementedError("the rig's file system is the machine's")
+        self._disk.stall()
 
     def resume(self) -> None:
-        raise NotImplementedError("the rig's file system is the machine's")
+        self._disk.resume()
+
+    def jump_clock(self, pick: float) -> None:
+        if (clock := self._clock) is None:
+            return  # this machine has no compiler
+        for node in self._any_node(pick):
+            clock.set_time_of_day((2 * pick - 1) * LONGEST_JUMP_S, node)
+
+    def correct_clocks(self) -> None:
+        if self._clock is not None:
+            self._clock.correct()
+
+    def pause(self, pick: float) -> None:
+        if (clock := self._clock) is None:
+            return  # this machine has no compiler
+        for node in self._any_node(pick):
+            clock.pause(pick * LONGEST_PAUSE_S, node)
+
+    def suspend(self) -> None:
+        if self._nodes and self._cluster.job(self._job).state == "RUNNING":
+            self._suspended = self._job
+            self._cluster.scontrol("suspend", str(self._job))
+
+    def unsuspend(self) -> None:
+        if self._suspended and self._cluster.job(self._suspended).state == "SUSPENDED":
+            self._cluster.scontrol("resume", str(self._suspended))
+        self._suspended = 0
 
     def power_off(self, pick: float) -> None:
         for node in self._other_node(pick):
             self._cluster.power_off(node)
 
     def end(self) -> None:
+        if self._delaying is not None:
+            end_delaying(self._delaying)
         self._cluster.end()
+        self._disk.end()
 
     def _other_node(self, pick: float) -> list[str]:
         """Return a node of the job without the controller, if the job has begun and has several."""
-        others = self._nodes[1:]
-        return [others[min(int(pick * len(others)), len(others) - 1)]] if others else []
+        return _picked(self._nodes[1:], pick)
+
+    def _any_node(self, pick: float) -> list[str]:
+        return _picked(self._nodes, pick)
 
     def _with(self, word: str) -> list[int]:
         """Return the processes of all nodes whose command has a word, node by node."""
@@ -153,6 +207,10 @@ class RigSite(Site):
 
     def _processes(self, node: str) -> list[Process]:
         return self._cluster.processes_in_node(node)
+
+
+def _picked(nodes: list[str], pick: float) -> list[str]:
+    return [nodes[min(int(pick * len(nodes)), len(nodes) - 1)]] if nodes else []
 
 
 def _is_of_task(pid: int) -> bool:

@@ -65,7 +65,15 @@ class Round(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def has_stalls(self) -> bool:
         """Return whether its run directory is on a file system that can stall."""
-        return any(fault.kind == "stall" for faults in self.faults for fault in faults)
+        return self._has("stall")
+
+    @property
+    def has_jumps(self) -> bool:
+        """Return whether its processes have clocks that can jump."""
+        return self._has("clock-jump", "pause")
+
+    def _has(self, *kinds: str) -> bool:
+        return any(fault.kind in kinds for faults in self.faults for fault in faults)
 
 
 KINDS: dict[str, int] = {
@@ -84,15 +92,19 @@ KINDS: dict[str, int] = {
     "cut": 3,
     "reset": 3,
     "lossy": 2,
+    "delay": 2,
     "full-disk": 2,
     "stall": 3,
+    "clock-jump": 2,
+    "pause": 2,
     "interrupt": 1,
     "terminate": 1,
     "power-off": 3,
+    "suspend": 2,
 }
 """Every kind of fault, with its weight."""
-LOCAL_KINDS = tuple(kind for kind in KINDS if kind != "power-off")
-RIG_KINDS = tuple(kind for kind in KINDS if kind not in ("full-disk", "stall"))
+RIG_KINDS = tuple(KINDS)
+LOCAL_KINDS = tuple(kind for kind in KINDS if kind not in ("power-off", "suspend"))
 
 
 def decide(seed: int, kinds: tuple[str, ...] = LOCAL_KINDS, *, is_short: bool = False) -> Round:

@@ -3,6 +3,8 @@
 from abc import ABC, abstractmethod
 from pathlib import Path
 
+LONGEST_DELAY_S, LONGEST_PAUSE_S = 2.0, 40.0
+
 
 class Site(ABC):
     """A fleet that can be broken. Pids are those that this process may signal."""
@@ -59,6 +61,10 @@ class Site(ABC):
         """Lose a part of the packets between controller and agents, until `heal`."""
 
     @abstractmethod
+    def delay(self, pick: float) -> None:
+        """Let packets between controller and agents take longer, by up to `LONGEST_DELAY_S`, until `heal`."""
+
+    @abstractmethod
     def heal(self) -> None:
         """Make the network whole again."""
 
@@ -77,6 +83,26 @@ class Site(ABC):
     @abstractmethod
     def resume(self) -> None:
         """Let it answer again."""
+
+    @abstractmethod
+    def jump_clock(self, pick: float) -> None:
+        """Set a machine's time of day forwards or backwards, by days at most, until `correct_clocks`."""
+
+    @abstractmethod
+    def correct_clocks(self) -> None:
+        """Set it right again."""
+
+    @abstractmethod
+    def pause(self, pick: float) -> None:
+        """Let all clocks of a machine jump ahead, as after a pause of a virtual machine."""
+
+    @abstractmethod
+    def suspend(self) -> None:
+        """Have Slurm suspend the job, until `unsuspend`."""
+
+    @abstractmethod
+    def unsuspend(self) -> None:
+        """Have it resume the job."""
 
     @abstractmethod
     def power_off(self, pick: float) -> None:

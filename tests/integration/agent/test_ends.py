@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import zmq
 
+from protocol.machine.marks import LAST_AGENT
 from protocol.messages.facts import Goodbye
 from protocol.messages.orders import Refused
 from protocol.messages.packets import ToAgentPacket
@@ -177,3 +178,47 @@ def test_f12_the_first_address_that_answers_is_kept(make_controller: Make) -> No
     ).welcome()
     controller.spawn(spec("a", "true"))
     assert controller.exited("a").exit_code == 0
+
+
+def test_an_agent_that_is_killed_is_started_again_until_it_was_often_enough(
+    make_controller: Make,
+) -> None:
+    """The next one has nothing of the tasks, the same keys, and says how the one before ended."""
+    controller = make_controller(orphan_grace_s=5.0)
+    with_stubborn_task(controller.start(restarts=1).welcome())
+    first = controller.agent
+    os.kill(first, signal.SIGKILL)
+    controller.until(lambda: len(controller.hellos) > 1, "the next agent's hello")
+    hello = controller.hellos[-1]
+    assert hello.pid != first
+    assert (hello.follows, hello.live, hello.exited) == ("was killed by SIGKILL", (), ())
+    assert hello.agent_incarnation > controller.hellos[0].agent_incarnation
+    assert hello.controller_incarnation == controller.incarnation, "an older controller stays refused"
+    assert marked(controller.marker) == []
+    controller.welcome()
+    controller.spawn(spec("b", "sh", "-c", STUBBORN))
+    controller.started("b")
+    os.kill(controller.agent, signal.SIGKILL)
+    assert controller.exit_status() == 128 + signal.SIGKILL
+    assert marked(controller.marker) == []
+    assert "was started again 1 times within 10 minutes, and is not again" in controller.stderr()
+
+
+def test_a_terminated_agent_that_is_killed_is_not_started_again(
+    make_controller: Make,
+) -> None:
+    """Slurm ends a job with SIGTERM and then SIGKILL: nothing may begin in between."""
+    controller = with_stubborn_task(make_controller().start(restarts=3).welcome())
+    os.kill(controller.guardian, signal.SIGTERM)
+    os.kill(controller.agent, signal.SIGKILL)
+    assert controller.exit_status() == 128 + signal.SIGKILL
+    assert marked(controller.marker) == []
+
+
+def test_an_agent_whose_node_was_given_up_is_not_started_again(
+    make_controller: Make,
+) -> None:
+    controller = with_stubborn_task(make_controller().start(restarts=3).welcome())
+    os.kill(controller.guardian, LAST_AGENT)
+    os.kill(controller.agent, signal.SIGKILL)
+    assert controller.exit_status() == 128 + signal.SIGKILL

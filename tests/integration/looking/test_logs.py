@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from sflow_ctl.cli.looking.chosen_lines import Choice, pattern
+from sflow_ctl.runtime.viewing.log_parts import TimedLine, Wanted
 from tests.support import Run, command, sflow_ctl
 
 STAMPED = """version: "0.1"
@@ -137,3 +139,14 @@ def test_ux_04_watching_ends_with_the_run(live: Run, tmp_path: Path) -> None:
     assert "\x1b" not in rest
     lines = sflow_ctl("status", "-w", "--json", cwd=tmp_path).stdout.splitlines()
     assert len(lines) == 1
+
+
+def test_r17_a_pattern_of_grep_takes_long_for_no_line() -> None:
+    wanted = pattern(None, None, "^(a+)+$(?!x)|ready")  # type: ignore[arg-type]
+    assert wanted is not None
+    choice = Choice(wanted=Wanted(), pattern=wanted)
+    began = time.monotonic()
+    lines = [b"a" * 60_000 + b"!"] * 2 + [b"it is ready"]
+    assert [choice.takes(TimedLine(0, 0, False, 0, "t", line)) for line in lines] == [False, False, True]
+    assert time.monotonic() - began < 20
+    assert "takes too long on a line" in wanted.problem

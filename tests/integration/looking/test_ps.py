@@ -74,7 +74,9 @@ def test_ux_04_live_and_ended_runs_are_listed_from_any_directory(tmp_path: Path)
         live.kill()
 
 
-def test_ux_04_a_run_whose_controller_was_killed_has_died(tmp_path: Path) -> None:
+def test_ux_04_and_09_a_run_whose_controller_was_killed_has_died_and_says_how_to_resume(
+    tmp_path: Path,
+) -> None:
     run = Run.start(SERVICE, tmp_path, run_id="dead")
     try:
         run.wait_for("a", "running")
@@ -85,7 +87,10 @@ def test_ux_04_a_run_whose_controller_was_killed_has_died(tmp_path: Path) -> Non
         found = entries(tmp_path)["dead"]
         assert (found["state"], found["counts"]) == ("died", {"lost": 1})
         assert f"pid {pid}" in str(found["text"])
-        assert "is gone" in sflow_ctl("ps", cwd=tmp_path).stdout
+        listed = sflow_ctl("ps", cwd=tmp_path).stdout
+        assert "is gone" in listed
+        assert "resume: sflow-ctl run --resume sflow_output/dead\n" in listed
+        assert "sflow-ctl run --resume sflow_output/dead\n" in sflow_ctl("status", cwd=tmp_path).stdout
     finally:
         run.kill()
 

@@ -62,7 +62,7 @@ def write_log(directory: Path, task: str, data: bytes) -> None:
 
 def test_piped_output_is_complete_and_plain(tmp_path: Path) -> None:
     read_end, write_end = os.pipe()
-    console = Console(PLAN, tmp_path, descriptor=write_end, environ={})
+    console = Console(PLAN, descriptor=write_end, environ={})
     console.start()
     console.start()  # the run's start and its output service's: still one writer, or lines would mix
     reader = Reader(read_end)
@@ -85,7 +85,7 @@ def test_a_slow_pipe_gets_every_byte_and_holds_up_no_log(tmp_path: Path) -> None
     data = b"".join(b"%07d" % number + b"y" * 92 + b"\n" for number in range(200_000))
     assert len(data) > 4 * BUFFER_BYTES
     read_end, write_end = os.pipe()
-    console = Console(PLAN, tmp_path, descriptor=write_end, environ={})
+    console = Console(PLAN, descriptor=write_end, environ={})
     reader = Reader(read_end, held=True)
     with Controller(tmp_path, console=console) as controller:
         agent = Agent(controller)
@@ -105,7 +105,7 @@ def test_a_slow_pipe_gets_every_byte_and_holds_up_no_log(tmp_path: Path) -> None
 
 def test_shared_logs_are_shown_to_the_last_byte_without_their_chunks(tmp_path: Path) -> None:
     read_end, write_end = os.pipe()
-    console = Console(PLAN, tmp_path, descriptor=write_end, environ={})
+    console = Console(PLAN, descriptor=write_end, environ={})
     reader = Reader(read_end)
     write_log(tmp_path, "t", b"first\nlast, without end")
     with Controller(tmp_path, console=console) as controller:
@@ -122,7 +122,7 @@ def test_shared_logs_are_shown_to_the_last_byte_without_their_chunks(tmp_path: P
 
 def test_a_closed_pipe_ends_the_output_and_not_the_run(tmp_path: Path) -> None:
     read_end, write_end = os.pipe()
-    console = Console(PLAN, tmp_path, descriptor=write_end, environ={})
+    console = Console(PLAN, descriptor=write_end, environ={})
     os.close(read_end)
     data = b"x" * 99 + b"\n"
     with Controller(tmp_path, console=console) as controller:
@@ -140,7 +140,7 @@ def test_a_closed_pipe_ends_the_output_and_not_the_run(tmp_path: Path) -> None:
 
 def test_a_reader_that_never_reads_does_not_keep_the_run_from_ending(tmp_path: Path) -> None:
     read_end, write_end = os.pipe()
-    console = Console(PLAN, tmp_path, descriptor=write_end, environ={})
+    console = Console(PLAN, descriptor=write_end, environ={})
     write_log(tmp_path, "t", b"x" * 10_000_000)
     controller = Controller(tmp_path, console=console)
     controller.output.expect(rank_of("t"), 10_000_000, False)
@@ -154,7 +154,7 @@ def test_a_reader_that_never_reads_does_not_keep_the_run_from_ending(tmp_path: P
 def test_a_non_blocking_stream_gets_everything(tmp_path: Path) -> None:
     read_end, write_end = os.pipe()
     os.set_blocking(write_end, False)
-    console = Console(PLAN, tmp_path, descriptor=write_end, environ={})
+    console = Console(PLAN, descriptor=write_end, environ={})
     console.start()
     reader = Reader(read_end)
     for _ in range(100):
@@ -167,7 +167,7 @@ def test_a_non_blocking_stream_gets_everything(tmp_path: Path) -> None:
 
 def test_a_terminal_has_its_progress_line_at_the_bottom(tmp_path: Path) -> None:
     ours, theirs = pty.openpty()
-    console = Console(PLAN, tmp_path, descriptor=theirs, environ=PLAIN)
+    console = Console(PLAN, descriptor=theirs, environ=PLAIN)
     console.start()
     reader = Reader(ours)
     console.transition(change("t", S.RUNNING))
@@ -186,7 +186,7 @@ def test_a_terminal_has_its_progress_line_at_the_bottom(tmp_path: Path) -> None:
 
 def test_f62_a_stopped_terminal_shows_how_much_it_missed(tmp_path: Path) -> None:
     ours, theirs = pty.openpty()
-    console = Console(PLAN, tmp_path, descriptor=theirs, environ=PLAIN)
+    console = Console(PLAN, descriptor=theirs, environ=PLAIN)
     reader = Reader(ours, held=True)
     lines = 300_000
     data = (b"w" * 99 + b"\n") * 1_000
@@ -218,7 +218,7 @@ def test_f62_a_stopped_terminal_shows_how_much_it_missed(tmp_path: Path) -> None
 
 def test_a_terminal_that_takes_nothing_does_not_keep_the_run_from_ending(tmp_path: Path) -> None:
     ours, theirs = pty.openpty()
-    console = Console(PLAN, tmp_path, descriptor=theirs, environ=PLAIN)
+    console = Console(PLAN, descriptor=theirs, environ=PLAIN)
     write_log(tmp_path, "t", b"x" * 99 + b"\n" * 1_000_000)
     controller = Controller(tmp_path, console=console)
     controller.output.expect(rank_of("t"), 1_000_099, False)

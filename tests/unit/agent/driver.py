@@ -28,9 +28,11 @@ from sflow_agent.core.commands import (
     LearnMonitors,
     LearnSecrets,
     LearnSignatures,
+    LearnTelemetry,
     LookForListeners,
     LookOnce,
     NoteStored,
+    NoteTaken,
     Report,
     RunCommand,
     SignalTree,
@@ -118,7 +120,7 @@ class CheckedCore(AgentCore):
                 self._has_left = True
             case UnwatchLog() | LearnSignatures() | LearnSecrets() | FinishLogs() | InspectNode():
                 pass
-            case LearnMonitors() | NoteStored():
+            case LearnMonitors() | NoteStored() | LearnTelemetry() | NoteTaken():
                 pass
             case _:
                 assert_never(command)

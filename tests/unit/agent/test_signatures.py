@@ -9,6 +9,8 @@ import pytest
 import protocol
 from protocol.diagnosis.reasons import LOG_WORDS
 from protocol.diagnosis.signatures import Signature, problem_of, read_signatures
+from protocol.text import line_pattern
+from protocol.text.line_pattern import GIVEN_UP_AFTER
 from sflow_agent.core.log_reading import MANY_LINES, LogExcerpt, LogReader, port_in
 
 SHIPPED = read_signatures(
@@ -355,3 +357,43 @@ def test_invalid_signatures(changes: dict[str, str], field: str, said: str) -> N
 def test_a_wrong_shipped_signature_is_named() -> None:
     with pytest.raises(ValueError, match='"bad"'):
         read_signatures('[[signature]]\nname = "bad"\nreason = "oom"\npattern = "("\n')
+
+
+@pytest.mark.parametrize("tail", ["$", "$(?!x)"], ids=["linear", "needs_python"])
+def test_r17_a_signature_with_nested_repetitions_does_not_hang(
+    tail: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lines have 500 characters at most here, which is too much for Python's engine already."""
+    asked: list[str] = []
+
+    def give_up(_pattern: str, line: str, _limit: int) -> None:
+        asked.append(line)
+
+    monkeypatch.setattr(line_pattern, "_slow_engine", [give_up])
+    own = Signature(name="nested", reason="own_word", pattern=f"^(a+)+{tail}")
+    reader = LogReader((own, *SHIPPED))
+    lines = "\n".join(["a" * 400 + "!"] * 5 + ["OSError: [Errno 98] Address already in use"])
+    found = reader.explanation([LogExcerpt(0, lines.encode())], with_tracebacks=True)
+    assert found is not None
+    assert found.reason == "port_in_use"
+    assert reader.problems == (
+        []
+        if tail == "$"
+        else [
+            f'signature nested: the pattern "{own.pattern}" takes too long on a line: write it without nested or neighbouring '
+            "repetitions; it is searched no more"
+        ]
+    )
+    assert len(asked) == (0 if tail == "$" else GIVEN_UP_AFTER)
+
+
+def test_the_first_line_with_a_signature_counts_also_of_several_signatures() -> None:
+    own = Signature(
+        name="own", reason="own_word", pattern=r"^lost (?P<what>\w+)", text="{what} was lost: {line}"
+    )
+    assert explained("x\nCUDA out of memory\nlost disk now\n", own) == ("cuda_oom", "CUDA out of memory")
+    found = LogReader((own,)).explanation(
+        [LogExcerpt(7, "\u2588 lost it\n lost\nlost disk now\n".encode())], with_tracebacks=False
+    )
+    assert found is not None
+    assert (found.text, found.offset) == ("disk was lost: lost disk now", 7 + 12 + 6)

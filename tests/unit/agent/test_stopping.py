@@ -1,6 +1,6 @@
 """The agent's core: a task's own stop, step by step, and reports of inactivity."""
 
-from protocol.messages.facts import RankCleared, RankIdle, SideCommandEnded, SidePurpose
+from protocol.messages.facts import Ending, RankCleared, RankIdle, SideCommandEnded, SidePurpose
 from protocol.messages.orders import Spawn
 from protocol.messages.rank_spec import HangPolicy, RankSpec, SideCommand, Stopping
 from sflow_agent.core.agent import ORPHAN_GRACE_S
@@ -112,11 +112,11 @@ def test_without_a_grace_the_command_still_has_its_time() -> None:
 
 def test_an_agent_on_its_own_runs_no_commands_and_waits_no_longer_than_it_may() -> None:
     core = polite()
-    assert core.handle(EndRequested("alone"), 1.0) == [SignalTree(A, SIGINT)]
+    assert core.handle(EndRequested("alone"), 1.0) == [Report(Ending(reason="alone")), SignalTree(A, SIGINT)]
     assert core.next_wakeup() == 1.0 + ORPHAN_GRACE_S
     core = polite()
     core.handle(ask(), 1.0)
-    assert core.handle(EndRequested("alone"), 2.0) == [SignalTree(A, SIGINT)]
+    assert core.handle(EndRequested("alone"), 2.0) == [Report(Ending(reason="alone")), SignalTree(A, SIGINT)]
     assert core.next_wakeup() == 2.0 + ORPHAN_GRACE_S
 
 
@@ -173,17 +173,28 @@ def test_inactivity_of_an_ending_task_is_not_reported() -> None:
 
 
 def test_inactivity_begins_at_the_limit() -> None:
-    silence = InactivityTimer(limit_s=10.0, since=0.0)
+    silence = InactivityTimer(limit_s=4.0, since=0.0)
+    assert not silence.observe(False, 3.9)
+    assert silence.observe(False, 4.0)
+    assert silence.is_quiet
+    assert not silence.observe(False, 5.0)
+    assert silence.observe(True, 6.0)
+    assert not silence.is_quiet
     assert not silence.observe(False, 9.9)
     assert silence.observe(False, 10.0)
-    assert silence.is_quiet
-    assert not silence.observe(False, 11.0)
-    assert silence.observe(True, 12.0)
-    assert not silence.is_quiet
-    assert not silence.observe(False, 21.9)
-    assert silence.observe(False, 22.0)
     assert [InactivityTimer(limit_s, 0.0).rest_s for limit_s in (0.1, 10.0, 3600.0)] == [
         SHORTEST_REST_S,
         0.5,
         LONGEST_REST_S,
     ]
+
+
+def test_p5_time_in_which_nothing_was_looked_at_is_not_inactivity() -> None:
+    silence = InactivityTimer(limit_s=600.0, since=0.0)
+    assert not silence.observe(True, 5.0)
+    assert not silence.observe(False, 10.0)
+    assert not silence.observe(False, 4000.0), "the machine was paused"
+    looks = [4000.0 + 5.0 * number for number in range(1, 130)]
+    changes = [now for now in looks if silence.observe(False, now)]
+    assert len(changes) == 1
+    assert 4000 + 580 < changes[0] <= 4000 + 600

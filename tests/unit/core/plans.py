@@ -165,6 +165,7 @@ def hello(
     session_number: int = 0,
     *,
     shares_run_directory: bool = True,
+    follows: str = "",
 ) -> AgentJoined:
     """An agent reports."""
     return AgentJoined(
@@ -175,6 +176,7 @@ def hello(
             node=node,
             agent_incarnation=incarnation,
             controller_incarnation=0,
+            follows=follows,
             pid=100 + node,
             inventory=Inventory(host="h", cpus=2, cpus_online=2, memory_bytes=1 << 30),
             shares_run_directory=shares_run_directory,

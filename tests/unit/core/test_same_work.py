@@ -21,6 +21,7 @@ from sflow_ctl.plan.model import (
     Restart,
     Retries,
 )
+from sflow_ctl.plan.parts.needs import HostNeeds
 from sflow_ctl.plan.results import PlannedOutput, PlannedResult
 from sflow_ctl.plan.same_work import Work, difference
 from tests.unit.core.plans import a_plan, a_task
@@ -109,7 +110,7 @@ SAME: dict[str, object] = {
     "hang": HangPolicy(no_output_s=3.0), "stopping": Stopping(grace_s=9.0), "retries": Retries(count=9),
     "restart": Restart(), "on_failure": "drain", "on_node_lost": "fail", "min_ready": 9,
     "is_main": True, "finally_when": "after_stop",
-    "is_log_direct": True, "lends_gpus": True, "chooses_step_nodes": True,
+    "is_log_direct": True, "console": "none", "needs": HostNeeds(cpus=2), "lends_gpus": True, "chooses_step_nodes": True,
     "uploads": (FileUpload(target="res", pattern="*"),),
 }  # fmt: skip
 

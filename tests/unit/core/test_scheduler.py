@@ -371,7 +371,7 @@ def test_a_restarted_agent_has_lost_its_attempts() -> None:
     drive = Driver(a_plan(a_task("a")))
     drive(hello())
     drive(started("a"))
-    assert "a#1 running->lost node_lost" in drive(hello(session="s2", incarnation=2))
+    assert "a#1 running->lost agent_died" in drive(hello(session="s2", incarnation=2))
 
 
 def test_leftovers_die_with_a_restarted_agent() -> None:

@@ -1,7 +1,6 @@
 """The order of lines on the console: a task's start comes before its output."""
 
 import os
-from pathlib import Path
 
 import msgspec
 
@@ -26,7 +25,6 @@ def shown(final: bool, is_terminal: bool, labels: tuple[str, ...] = ("a",)) -> l
     environ = {"TERM": "dumb", "LANG": "C"}
     console = Console(
         msgspec.structs.replace(plan, tasks=tuple(tasks)),
-        Path(),
         descriptor=write_end,
         environ=environ,
         is_terminal=is_terminal,

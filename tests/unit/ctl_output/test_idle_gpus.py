@@ -10,7 +10,8 @@ import pytest
 
 from protocol.errors import LaunchError
 from protocol.messages.node import Gpu, GpuUser
-from sflow_ctl.plan.model import EngineHost, Plan, PlannedNode
+from sflow_ctl.plan.model import Plan, PlannedNode
+from sflow_ctl.plan.parts.engine_host import EngineHost
 from sflow_ctl.runtime.idle_gpus import ASK_EVERY_S, wait_of, wait_until_idle
 from sflow_ctl.runtime.run.options import FleetOptions
 

@@ -4,7 +4,9 @@ from typing import Any
 
 import pytest
 
-from sflow_ctl.format.expressions.templates import EVALUATOR, evaluate, render_template
+from sflow_ctl.format.expressions import templates
+from sflow_ctl.format.expressions.budget import MAX_WORDS
+from sflow_ctl.format.expressions.templates import EVALUATOR, check_template, evaluate, render_template
 from sflow_ctl.plan.errors import ExpressionError
 
 NAMES: dict[str, Any] = {"t": "x", "l": [1, 2], "big": list(range(100, 100_000)), "A": 10**30}
@@ -282,3 +284,49 @@ def test_s2_expressions_of_one_text_have_a_limit_together() -> None:
     assert len(evaluate("a${{ v }}", names)) == 6_000_001
     with pytest.raises(ExpressionError, match="more than 10000000 characters"):
         evaluate("${{ v }}${{ v }}${{ v }}", names)
+
+
+NESTED = {
+    "ifs": "{% if 1 %}" * 300 + "x" + "{% endif %}" * 300,
+    "sets": "{% set a %}" * 300 + "x" + "{% endset %}" * 300,
+    "filters": "{% filter upper %}" * 300 + "x" + "{% endfilter %}" * 300,
+    "parentheses": "${{ " + "(" * 3000 + "1" + ")" * 3000 + " }}",
+    "loops": "{% for i in [1] %}" * 100 + "x" + "{% endfor %}" * 100,
+}
+
+
+@pytest.mark.parametrize("name", NESTED)
+def test_l12_a_template_that_is_nested_too_deeply_is_refused(name: str) -> None:
+    with pytest.raises(ExpressionError, match=r"nested|recursion|too many levels"):
+        render_template(NESTED[name], NAMES)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [" ~ ".join(["t"] * 20_000), "t" + "|upper" * 20_000, "[" + "1," * 20_000 + "]", "t" + ".a" * 20_000],
+)
+def test_l12_an_expression_of_too_many_words_is_not_compiled(source: str) -> None:
+    with pytest.raises(ExpressionError, match=f"more than {MAX_WORDS} words and signs"):
+        evaluate(f"${{{{ {source} }}}}", NAMES)
+
+
+def test_l12_a_template_of_too_many_expressions_is_not_compiled() -> None:
+    text = "${{ t }}\n" * 6000
+    with pytest.raises(ExpressionError, match=rf"more than {MAX_WORDS} words and signs.*\(line 5001 of the"):
+        check_template(text)
+    assert evaluate(text, NAMES) == "x\n" * 6000, "those of a text are compiled one by one"
+
+
+def test_l12_the_end_of_an_expression_is_not_sought_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[str] = []
+    compiled = templates._compiled
+
+    def compile_one(source: str) -> object:
+        tried.append(source)
+        return compiled(source)
+
+    monkeypatch.setattr(templates, "_compiled", compile_one)
+    with pytest.raises(ExpressionError, match="syntax validation failed"):
+        evaluate("${{ ( " + "}} " * 1000, NAMES)
+    assert len(tried) == templates.MAX_ENDS
+    assert evaluate("${{ {'a': {'b': {}}}['a']['b'] }}", NAMES) == {}

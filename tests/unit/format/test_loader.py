@@ -35,7 +35,7 @@ def test_all_findings_of_a_file_are_shown_at_once(tmp_path: Path) -> None:
         "      retries: {count: 1}\n"
         "    - name: b\n"
         "      script: [1, x, {k: [v]}]\n"
-        "      resources: {gpus: {count: [1]}, cpus: 4}\n"
+        "      resources: {gpus: {count: [1]}, fans: 4}\n"
     )
     assert findings(path) == [
         "unknown-key w.yaml:2:1  variabels",
@@ -45,7 +45,7 @@ def test_all_findings_of_a_file_are_shown_at_once(tmp_path: Path) -> None:
         "wrong-type w.yaml:12:16  workflow.tasks[1].script[0]",
         "wrong-type w.yaml:12:22  workflow.tasks[1].script[2]",
         "wrong-type w.yaml:13:33  workflow.tasks[1].resources.gpus.count",
-        "unknown-key w.yaml:13:45  workflow.tasks[1].resources.cpus",
+        "unknown-key w.yaml:13:45  workflow.tasks[1].resources.fans",
     ]
 
 
@@ -309,7 +309,7 @@ def test_ux_13_what_is_no_short_form_says_which_forms_there_are(tmp_path: Path) 
     for field, hint in (
         ("replicas: many", "a number, or a mapping"),
         ("retries: often", "a number, or a mapping"),
-        ("resources: {cpus: 2}", "allowed here: "),
+        ("resources: {fans: 2}", "allowed here: "),
     ):
         path.write_text(
             f'version: "0.1"\nworkflow: {{name: w, tasks: [{{name: a, script: [x], {field}}}]}}\n'

@@ -1,12 +1,14 @@
 """The lines at which a window starts and ends, in a log that grows."""
 
 import itertools
+import re
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from protocol.messages.monitor import LogWindow, Mark
+from protocol.text import line_pattern
 from protocol.text.process_labels import Labels
 from sflow_agent.monitor.window_marks import MarkFinder
 from sflow_ctl.plan.monitors import mark_patterns
@@ -135,3 +137,17 @@ def test_however_a_log_is_cut_the_window_is_that_of_the_whole(
         finder.feed(data[begin:end], 1)
     finder.finish(2)
     assert found(finder) == naive(lines, starts, ends)
+
+
+def short_only(pattern: str, line: str, _limit: int) -> list[list[str | None]] | None:
+    """As the process does it, with a smaller limit."""
+    return None if len(line) > 90 else [[one[0]] for one in re.finditer(pattern, line)]
+
+
+def test_r17_a_pattern_of_a_window_that_takes_for_ever_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(line_pattern, "_slow_engine", [short_only])
+    finder = search("a" * 5000 + "!\nS\nE\n", window(start="re:^(a+)+$(?!x)|S"))
+    assert finder.problems == [
+        'the pattern "^(a+)+$(?!x)|S" takes too long on a line: write it without nested or neighbouring repetitions'
+    ]
+    assert found(finder) == (5002, 5004)

@@ -2,16 +2,21 @@
 
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
-import msgspec
 import pytest
 
 from protocol.errors import FleetError
 from sflow_ctl.format.loader import load_documents
 from sflow_ctl.format.yaml_source import dump
+from sflow_ctl.plan.copies.task_list import ByName
 from sflow_ctl.plan.graph import dependency_names
 from sflow_ctl.plan.model import Plan
 from sflow_ctl.planner.pipeline import build_plan
+from sflow_ctl.planner.show.plan_json import to_json
+from sflow_ctl.planner.show.text import plan_text
+from sflow_ctl.planner.tasks.copies import EqualCopies
+from sflow_ctl.runtime.record.plan_file import decode_plan, encode_plan
 from tests.unit.planner.planning import CONTEXT
 
 pytest.importorskip("hypothesis")
@@ -113,10 +118,32 @@ def test_a_random_file_plans_the_same_twice_or_is_refused_with_codes(
 ) -> None:
     first, second = outcome(document, folder), outcome(document, folder)
     assert first == second
-    if isinstance(first, Plan):
-        encoded = msgspec.json.encode(first)
-        assert encoded == msgspec.json.encode(second)
-        assert msgspec.json.decode(encoded, type=Plan) == first
+    if isinstance(first, Plan) and isinstance(second, Plan):
+        encoded = b"".join(encode_plan(first))
+        assert encoded == b"".join(encode_plan(second))
+        assert decode_plan(encoded) == first
+
+
+@hypothesis.settings(deadline=None, max_examples=60)
+@hypothesis.given(document=st.booleans().flatmap(documents))
+def test_copies_in_one_part_are_what_planning_each_by_itself_gives(
+    document: dict[str, Any], folder: Path
+) -> None:
+    lazy = outcome(document, folder)
+    with mock.patch.multiple(EqualCopies, like=lambda *_: None, are_alike=lambda *_: False):
+        eager = outcome(document, folder)
+    assert lazy == eager
+    if isinstance(lazy, Plan) and isinstance(eager, Plan):
+        assert isinstance(eager.tasks, tuple), "no part of it is made when it is asked for"
+        assert lazy.members() == eager.members()
+        assert plan_text(lazy) == plan_text(eager)
+        assert to_json(lazy) == to_json(eager)
+        assert decode_plan(b"".join(encode_plan(eager))) == lazy
+        assert decode_plan(b"".join(encode_plan(lazy))) == eager
+        found, length = ByName(lazy.tasks), len(eager.tasks)
+        assert all(found[task.name] == task and found.base(task.name) == task.base for task in eager.tasks)
+        assert [lazy.tasks[index] for index in range(-length, length)] == list(eager.tasks) * 2
+        assert lazy.tasks[1:] == eager.tasks[1:]
 
 
 def ancestors(name: str, plan: Plan) -> set[str]:

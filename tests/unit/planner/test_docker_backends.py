@@ -13,7 +13,8 @@ from sflow_ctl.core.model.task import build_graph
 from sflow_ctl.format.expressions.templates import EVALUATOR
 from sflow_ctl.format.loader import load_documents
 from sflow_ctl.plan.deferred import DeferredValues
-from sflow_ctl.plan.model import EngineHost, Plan
+from sflow_ctl.plan.model import Plan
+from sflow_ctl.plan.parts.engine_host import EngineHost
 from sflow_ctl.planner.context import PlanContext
 from sflow_ctl.planner.pipeline import build_plan
 from tests.unit.planner.planning import CONTEXT

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from protocol.text.masking import Mask
-from sflow_ctl.plan.model import Plan
+from sflow_ctl.plan.model import Dependency, Plan
 from sflow_ctl.runtime.record.plan_file import PlanFile, decode_plan, encode_plan
 from tests.unit.planner.planning import plan_of
 
@@ -32,14 +32,37 @@ def test_a_plan_survives_its_file(plan: Plan) -> None:
     assert decode_plan(b"".join(encode_plan(plan))) == plan
 
 
-def test_copies_are_written_as_what_differs_and_share_the_rest_when_read(plan: Plan) -> None:
+def test_copies_are_one_line_and_share_everything_else_when_read(plan: Plan) -> None:
     lines = b"".join(encode_plan(plan)).splitlines()
-    (seventh,) = [line for line in lines if b'"many_7"' in line]
-    assert set(msgspec.json.decode(seventh.rstrip(b","))) == {"like", "name", "replica_index"}
+    (rest,) = [line for line in lines if line.startswith(b'{"like":"many_0"')]
+    assert msgspec.json.decode(rest.rstrip(b",")) == {"like": "many_0", "copies": 50}
     read = {task.name: task for task in decode_plan(b"\n".join(lines)).tasks}
     assert read["many_7"].env is read["many_0"].env
     assert read["many_7"].argv is read["many_0"].argv
     assert read["many_7"].environment["SFLOW_TASK_NAME"] == "many_7"
+
+
+def test_copies_in_places_of_their_own_are_written_as_what_differs(tmp_path: Path) -> None:
+    text = "workflow: {name: w, tasks: [{name: t, replicas: {count: 4}, script: [x], resources: {gpus: {count: 1}}}]}"
+    plan = plan_of(tmp_path, text, gpus_per_node_override=4)
+    lines = b"".join(encode_plan(plan)).splitlines()
+    (last,) = [line for line in lines if b'"t_3"' in line]
+    assert {"like", "name", "replica_index", "placement"} <= set(msgspec.json.decode(last))
+    read = decode_plan(b"\n".join(lines))
+    assert read == plan
+    assert read.tasks[3].argv is read.tasks[0].argv
+
+
+def test_a_chain_of_copies_is_one_line(tmp_path: Path) -> None:
+    chain = "{name: t, replicas: {count: 4, policy: sequential}, script: [x]}"
+    plan = plan_of(
+        tmp_path, f"workflow: {{name: w, tasks: [{chain}, {{name: u, script: [y], depends_on: [t]}}]}}"
+    )
+    written = b"".join(encode_plan(plan))
+    assert b'{"like":"t_0","copies":4,"chain_until":"completed"}' in written
+    assert [task.depends_on for task in decode_plan(written).tasks] == [
+        (), *((Dependency(task=f"t_{before}", until="completed"),) for before in range(3)), (Dependency(task="t_3"),)
+    ]  # fmt: skip
 
 
 def test_a_copy_that_differs_much_is_written_whole(plan: Plan) -> None:
@@ -70,7 +93,8 @@ def test_secrets_are_masked_in_every_line(plan: Plan) -> None:
 @pytest.mark.parametrize(
     "content",
     [b"", b"{", b"[]", b'{"tasks":[]}', b'{"workflow":"w","nodes":[],"tasks":[{"like":"nobody"}]}',
-     b'{"workflow":"w","nodes":[],"tasks":[{"name":"a"}]}'],
+     b'{"workflow":"w","nodes":[],"tasks":[{"name":"a"}]}',
+     b'{"workflow":"w","nodes":[],"tasks":[{"like":"a_0","copies":3}]}'],
 )  # fmt: skip
 def test_another_content_is_a_decoding_error(content: bytes) -> None:
     with pytest.raises(msgspec.DecodeError):

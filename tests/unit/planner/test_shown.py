@@ -35,7 +35,7 @@ def test_dot_quotes_names_and_values(tmp_path: Path) -> None:
 
 
 def test_the_order_shown_puts_tasks_after_their_dependencies(tmp_path: Path) -> None:
-    assert start_order(demo(tmp_path)) == ["start", *(f"load_{i}" for i in range(5)), "check"]
+    assert start_order(demo(tmp_path)) == ["start", "load", "check"]
 
 
 def test_the_text_ends_with_the_formats_last_line(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from protocol.ids import AttemptId, ProbeKey, RankId
 from protocol.messages.base import Message
 from protocol.messages.checks import ExecCheck, HttpCheck, LogCheck, LogPattern, Probe, TcpCheck
 from protocol.messages.facts import (
+    Ending,
     ExitCause,
     FromAgent,
     Goodbye,
@@ -15,6 +16,7 @@ from protocol.messages.facts import (
     Leased,
     LiveRank,
     LogSearch,
+    Measured,
     NodeDescribed,
     Notice,
     ProbeTriggered,
@@ -60,10 +62,12 @@ from protocol.messages.orders import (
     Lease,
     Leave,
     LogMatched,
+    MeasuresTaken,
     Refused,
     Reintroduce,
     Release,
     SamplesStored,
+    SignalAttempt,
     Spawn,
     Stop,
     ToAgent,
@@ -84,6 +88,7 @@ from protocol.messages.rank_spec import (
     Success,
     TaskFile,
 )
+from protocol.messages.telemetry import RankUse, TaskWindow, TelemetryOrders
 from protocol.messages.uploads import FileUpload, StorageTarget, UploadedFile, UploadOutcome, UploadProblem
 
 ATTEMPT = AttemptId("decode_3", 2)
@@ -105,6 +110,7 @@ EXITED = RankExited(
         offset=123,
     ),
     has_listened=True,
+    use=RankUse(cpu_s=1.25, max_rss_bytes=1 << 30, energy_j=12.5, other_gpus=("GPU-1",)),
 )
 KILLED = RankExited(rank=RANK, signal=9, runtime_s=0.5)
 TRIGGERED = ProbeTriggered(attempt=ATTEMPT, rank=1, kind="readiness", part=1, detail="port 80 is listening")
@@ -278,6 +284,18 @@ TO_AGENT: tuple[ToAgent, ...] = (
                 ),
             ),
         ),
+        telemetry=TelemetryOrders(
+            every_ms=500,
+            send_every_ms=4000,
+            windows=(
+                LogWindow(
+                    tasks=("decode_3",),
+                    start=MarkPatterns(patterns=(LogPattern(pattern="epoch 1"),)),
+                    end=MarkPatterns(patterns=(LogPattern(pattern="epoch 2"),)),
+                    name="epoch",
+                ),
+            ),
+        ),
         signatures=(
             Signature(
                 name="mine",
@@ -294,6 +312,7 @@ TO_AGENT: tuple[ToAgent, ...] = (
     Reintroduce(),
     Spawn(ranks=(SPEC,)),
     Stop(attempt=ATTEMPT, grace_s=5.0, is_forced=True, is_hang=True),
+    SignalAttempt(attempt=ATTEMPT, signal=10),
     EndStep(part=RANK, mark_of=RANK, signal=15, patience_s=2.0, grace_s=5.0),
     Lease(task="decode_3", number=2, blocks=(PortBlock(name="base", count=16, contiguous=True),)),
     Release(task="decode_3"),
@@ -327,6 +346,7 @@ TO_AGENT: tuple[ToAgent, ...] = (
         within_s=3.0,
     ),
     SamplesStored(number=3),
+    MeasuresTaken(number=4),
     Leave(grace_s=1.0),
 )
 FROM_AGENT: tuple[FromAgent, ...] = (
@@ -394,6 +414,15 @@ FROM_AGENT: tuple[FromAgent, ...] = (
         quiet=(RankIdle(rank=RANK, kind="gpus", is_quiet=True),),
         lost_gpus=(GpuLost(gpu=0, text="the driver has lost it"),),
     ),
+    Measured(
+        number=4,
+        frames=b"\x01\x02",
+        is_whole=True,
+        windows=(
+            TaskWindow(rank=RANK, name="warm-up", begin_ms=1_700_000_000_000, end_ms=1_700_000_003_000),
+        ),
+        dropped=1,
+    ),
     Sampled(
         number=3,
         readings=(
@@ -422,6 +451,7 @@ FROM_AGENT: tuple[FromAgent, ...] = (
         dropped=7,
     ),
     Terminated(),
+    Ending(reason="the agent's guardian is gone"),
     Goodbye(survivors=("77 deaf",)),
 )
 LOGS: tuple[Message, ...] = (

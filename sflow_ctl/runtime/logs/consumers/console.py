@@ -24,8 +24,10 @@ class ConsoleSink(Protocol):
     on_room: Callable[[], None] | None
     """Called from any thread when the console accepts bytes again."""
 
-    failure: str | None
-    """The reason why output stopped before its end; None if it did not, or its reader has gone."""
+    @property
+    def failure(self) -> str | None:
+        """The reason why output stopped before its end; None if it did not, or its reader has gone."""
+        ...
 
     @property
     def is_lossless(self) -> bool:
@@ -35,6 +37,10 @@ class ConsoleSink(Protocol):
     @property
     def shows_output(self) -> bool:
         """False when only changes of state are shown."""
+        ...
+
+    def shows(self, task: str) -> bool:
+        """Return whether this task's output is shown."""
         ...
 
     def room(self) -> int:
@@ -75,7 +81,7 @@ class ConsoleSink(Protocol):
 
 
 class ConsoleFeed(LogConsumer):
-    """Passes every log to the console."""
+    """Passes the logs to the console that it shows."""
 
     def __init__(self, console: ConsoleSink) -> None:
         self._console = console
@@ -96,17 +102,20 @@ class ConsoleFeed(LogConsumer):
         """Return how many bytes the console has not received yet."""
         return sum(cursor.log.position - cursor.offset for cursor in self._behind.values())
 
-    def wants(self, _rank: RankId, /) -> bool:
-        """Return True: every log is shown."""
-        return True
+    def wants(self, rank: RankId, /) -> bool:
+        """Return whether the task's log is shown."""
+        return self._console.shows(rank.attempt.task)
 
     def open(self, log: RankLog, offset: int) -> None:
-        """Start to show this log, from `offset` on."""
-        self._cursors[log] = Cursor(log, offset, may_skip=not self._console.is_lossless)
+        """Start to show this log, from `offset` on, if it is shown."""
+        if self._console.shows(log.rank.attempt.task):
+            self._cursors[log] = Cursor(log, offset, may_skip=not self._console.is_lossless)
 
     def offer(self, log: RankLog, offset: int, body: memoryview, _now: float, /) -> None:
         """Show a chunk whose end is the log's position."""
-        cursor = self._cursors[log]
+        cursor = self._cursors.get(log)
+        if cursor is None:
+            return
         if log not in self._behind and self._console.room() > 0:
             new = cursor.take(offset, body)
             if new is not None:

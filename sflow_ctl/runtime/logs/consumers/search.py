@@ -55,9 +55,15 @@ class _Search(Struct):
 class LogSearches(LogConsumer):
     """All searches without a result yet; `report` gets (node, answer) pairs of those that have found their pattern."""
 
-    def __init__(self, run_directory: Path, report: Callable[[list[tuple[int, LogMatched]]], object]) -> None:
+    def __init__(
+        self,
+        run_directory: Path,
+        report: Callable[[list[tuple[int, LogMatched]]], object],
+        warn: Callable[[str], object],
+    ) -> None:
         self._run_directory = run_directory
-        self._report = report
+        self._report, self._warn = report, warn
+        self._warned: set[str] = set()
         self._searches: dict[tuple[RankId, ProbeKey], _Search] = {}
         self._next_look = 0.0
 
@@ -100,9 +106,16 @@ class LogSearches(LogConsumer):
         for (rank, key), search in list(self._searches.items()):
             with suppress(OSError):  # it does not exist yet, or is just being renamed
                 read, is_seen = search.read_on(budget)
+                self._say_problem(rank, search.matcher.problem)
                 if is_seen:
                     del self._searches[rank, key]
                     found.append((search.node, LogMatched(rank=rank, key=key, line=search.matcher.line)))
                 elif read >= budget:
                     self._next_look = now  # there is more of it; the other logs have their turn first
         return found
+
+    def _say_problem(self, rank: RankId, problem: str) -> None:
+        """Say once that a pattern takes too long."""
+        if problem and problem not in self._warned:
+            self._warned.add(problem)
+            self._warn(f"{rank}: {problem}")

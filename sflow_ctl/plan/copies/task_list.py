@@ -1,0 +1,167 @@
+"""The tasks of a plan, of which many copies are one entry: `Copies`, made into tasks when they are asked for.
+
+100,000 replicas that differ in nothing but their names cost as much as one of them so, until a scheduler needs a record of each.
+Made by the planner and by the reader of `plan.json`; everything that shows a plan reads them.
+"""
+
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from itertools import accumulate
+from typing import Any, overload
+
+from msgspec.structs import replace
+
+from sflow_ctl.plan.copies.names import CopyNames
+from sflow_ctl.plan.model import Dependency, PlannedTask
+from sflow_ctl.plan.words import Until
+
+
+class Copies(Sequence[PlannedTask]):
+    """All copies of a task: the first one, and others that differ in name, index, and what they wait for in a chain."""
+
+    __slots__ = ("chain_until", "first", "names")
+
+    def __init__(self, first: PlannedTask, size: int, chain_until: Until | None = None) -> None:
+        """With `chain_until` each copy waits for the one before it to come so far, and for nothing else."""
+        self.first, self.chain_until = first, chain_until
+        self.names = CopyNames(first.base, size)
+
+    def __len__(self) -> int:
+        return self.names.size
+
+    @overload
+    def __getitem__(self, index: int) -> PlannedTask: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[PlannedTask]: ...
+    def __getitem__(self, index: int | slice) -> PlannedTask | Sequence[PlannedTask]:
+        if isinstance(index, slice):
+            return tuple(self._copies(range(self.names.size)[index]))
+        return next(self._copies((range(self.names.size)[index],)))
+
+    def __iter__(self) -> Iterator[PlannedTask]:
+        return self._copies(range(self.names.size))
+
+    def __eq__(self, other: object) -> bool:
+        return _are_equal(self, other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def _copies(self, indices: Sequence[int]) -> Iterator[PlannedTask]:
+        first, base = self.first, self.first.base
+        depends_on = first.depends_on
+        for index in indices:
+            if index == 0:
+                yield first
+                continue
+            if self.chain_until is not None:
+                depends_on = (Dependency(task=f"{base}_{index - 1}", until=self.chain_until),)
+            yield replace(first, name=f"{base}_{index}", replica_index=index, depends_on=depends_on)
+
+
+Part = PlannedTask | Copies
+
+
+class TaskList(Sequence[PlannedTask]):
+    """Tasks in plan order. A copy is a new object each time that it is asked for."""
+
+    __slots__ = ("_ends", "parts")
+
+    def __init__(self, parts: Sequence[Part]) -> None:
+        self.parts = tuple(parts)
+        self._ends = list(accumulate(len(part) if isinstance(part, Copies) else 1 for part in self.parts))
+
+    def __len__(self) -> int:
+        return self._ends[-1] if self._ends else 0
+
+    @overload
+    def __getitem__(self, index: int) -> PlannedTask: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[PlannedTask]: ...
+    def __getitem__(self, index: int | slice) -> PlannedTask | Sequence[PlannedTask]:
+        if isinstance(index, slice):
+            return tuple(map(self._at, range(len(self))[index]))
+        return self._at(range(len(self))[index])
+
+    def _at(self, index: int) -> PlannedTask:
+        place = bisect_right(self._ends, index)
+        part = self.parts[place]
+        return part[index - self._ends[place] + len(part)] if isinstance(part, Copies) else part
+
+    def __iter__(self) -> Iterator[PlannedTask]:
+        for part in self.parts:
+            if isinstance(part, Copies):
+                yield from part
+            else:
+                yield part
+
+    def __eq__(self, other: object) -> bool:
+        return _are_equal(self, other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def _are_equal(tasks: Sequence[PlannedTask], other: object) -> bool:
+    if not isinstance(other, tuple | list | Copies | TaskList) or len(tasks) != len(other):
+        return False
+    return all(one == another for one, another in zip(tasks, other, strict=True))
+
+
+def listed_tasks(parts: Sequence[Part]) -> Sequence[PlannedTask]:
+    """Return the tasks of these parts."""
+    if any(isinstance(part, Copies) for part in parts):
+        return TaskList(parts)
+    return tuple(part for part in parts if isinstance(part, PlannedTask))
+
+
+def parts_of(tasks: Sequence[PlannedTask]) -> Sequence[Part]:
+    """Return the parts of tasks; each task by itself where there are no others."""
+    return tasks.parts if isinstance(tasks, TaskList) else tasks
+
+
+def kinds_of(tasks: Sequence[PlannedTask]) -> Iterator[PlannedTask]:
+    """Yield one task for all that differ from it only in name, index and dependencies."""
+    return map(kind_of, parts_of(tasks))
+
+
+def kind_of(part: Part) -> PlannedTask:
+    """Return the task that stands for a part."""
+    return part.first if isinstance(part, Copies) else part
+
+
+def members_of(tasks: Sequence[PlannedTask]) -> dict[str, Sequence[PlannedTask]]:
+    """Return the tasks as written with their concrete tasks, in plan order."""
+    result: dict[str, Any] = {}
+    for part in parts_of(tasks):
+        if isinstance(part, Copies):
+            result[part.first.base] = part
+        else:
+            result.setdefault(part.base, []).append(part)
+    return result
+
+
+class ByName:
+    """Finds tasks by their names, without making the others."""
+
+    def __init__(self, tasks: Sequence[PlannedTask]) -> None:
+        parts = parts_of(tasks)
+        self._single = {part.name: part for part in parts if not isinstance(part, Copies)}
+        self._copies = {part.first.base: part for part in parts if isinstance(part, Copies)}
+
+    def get(self, name: str) -> PlannedTask | None:
+        """Return the task of this name."""
+        if name in self._single:
+            return self._single[name]
+        copies = self._copies.get(name.rpartition("_")[0])
+        index = None if copies is None else copies.names.find(name)
+        return None if copies is None or index is None else copies[index]
+
+    def __getitem__(self, name: str) -> PlannedTask:
+        task = self.get(name)
+        if task is None:
+            raise KeyError(name)
+        return task
+
+    def base(self, name: str) -> str:
+        """Return the task as written of a concrete one."""
+        single = self._single.get(name)
+        return name.rpartition("_")[0] if single is None else single.base

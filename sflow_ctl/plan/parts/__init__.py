@@ -1,0 +1,1 @@
+"""Parts of a plan that `plan/model.py` puts together."""

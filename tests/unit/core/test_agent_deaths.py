@@ -1,0 +1,66 @@
+"""Agents that die or end by themselves, and are started again: their tasks follow their policy on the same node."""
+
+import pytest
+from msgspec.structs import replace
+
+from protocol.messages.facts import Ending
+from sflow_ctl.core.events import AgentJoined, MessageReceived, WakeUp
+from sflow_ctl.plan.model import Retries
+from sflow_ctl.plan.words import OnNodeLost
+from tests.unit.core.driver import Driver
+from tests.unit.core.plans import a_plan, a_task, exited, hello, started
+
+KILLED = "was killed by SIGKILL"
+
+
+def next_agent(follows: str = "") -> AgentJoined:
+    return hello(0, "s2", incarnation=2, follows=follows)
+
+
+def test_a_task_runs_again_where_its_agent_was_killed() -> None:
+    run = Driver(a_plan(a_task("a", retries=1, interval_s=0.0)))
+    run(hello(), started("a"))
+    said = run(next_agent(KILLED))
+    assert said == [
+        "0: accept s2",
+        "warn: agent-died: the agent of node localhost-0 was killed by SIGKILL; "
+        "another one has joined, and the processes there have ended",
+        "a#1 running->waiting retry",
+    ]
+    assert "the agent of node localhost-0 was killed by SIGKILL, and its processes were ended" in run.why("a")
+    assert "0: spawn a#2" in run(WakeUp())
+
+
+def test_a_task_without_retries_is_lost_with_its_agent() -> None:
+    run = Driver(a_plan(a_task("a")))
+    run(hello(), started("a"))
+    assert "a#1 running->lost agent_died" in run(next_agent())
+
+
+@pytest.mark.parametrize("word", ["agent_died", "node_lost"])
+def test_retries_after_lost_nodes_are_retries_after_dead_agents(word: str) -> None:
+    retries = Retries(count=1, interval_s=0.0, backoff=1.0, reasons=(word,))
+    run = Driver(a_plan(replace(a_task("a"), retries=retries)))
+    run(hello(), started("a"))
+    assert "a#1 running->waiting retry" in run(next_agent())
+
+
+@pytest.mark.parametrize(("rule", "move"), [("fail", "lost agent_died"), ("elsewhere", "waiting retry")])
+def test_what_is_said_of_lost_nodes_holds_for_dead_agents(rule: OnNodeLost, move: str) -> None:
+    run = Driver(a_plan(replace(a_task("a"), on_node_lost=rule)))
+    run(hello(), started("a"))
+    assert f"a#1 running->{move}" in run(next_agent())
+
+
+def test_nothing_starts_on_a_node_whose_agent_ends_by_itself() -> None:
+    """It says so before it ends its tasks: their exits say nothing of them, and what follows waits for the next agent."""
+    run = Driver(a_plan(a_task("a", retries=1, interval_s=0.0), a_task("b", "a")))
+    run(hello(), started("a"))
+    ending = MessageReceived(node=0, message=Ending(reason="the agent's guardian is gone"))
+    assert run(ending) == ["a#1 running->stopping agent_died", "0: stop a#1 5"]
+    assert run(exited("a", signal=15)) == ["a#1 stopping->waiting retry"]
+    assert "the agent of node localhost-0 ended with its processes: the agent's guardian is gone" in run.why(
+        "a"
+    )
+    assert run(WakeUp()) == ["a#1 waiting->queued dependencies"], "it waits for an agent"
+    assert run(next_agent())[-2:] == ["a#2 queued->starting placed", "0: spawn a#2"]
