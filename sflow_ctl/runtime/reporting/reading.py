@@ -6,7 +6,7 @@ What cannot be read is a problem in the report, not an error. Called by `report`
 import heapq
 import platform
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +19,14 @@ from sflow_ctl.plan.model import Plan, PlannedTask
 from sflow_ctl.report.monitor.metrics import MetricRow, RawReader
 from sflow_ctl.report.run_report.building import NodeHardware, RunRecord, run_report
 from sflow_ctl.report.run_report.courses import Courses
+from sflow_ctl.report.run_report.measured import TaskUse, add_telemetry, uses_of_tasks
 from sflow_ctl.report.run_report.model import RunComparison, RunReport, UsageReport
 from sflow_ctl.report.run_report.usage import UsageTally
 from sflow_ctl.report.run_view import RunView
 from sflow_ctl.report.summary import Summary
 from sflow_ctl.results.table import results
 from sflow_ctl.runtime.journal.reader import TRANSITION, entries_of
-from sflow_ctl.runtime.monitor.files import raw_paths
+from sflow_ctl.runtime.monitor.files import RAW, raw_paths
 from sflow_ctl.runtime.record import layout
 from sflow_ctl.runtime.record.directory import RunFacts
 from sflow_ctl.runtime.record.durable import UNREADABLE, read_regular
@@ -138,7 +139,8 @@ def _report(
         log_tail=[] if summary is None else _log_tail(directory, summary),
         versions=_versions(facts, nodes),
     )
-    record = replace(record, usage=_usage(directory, plan, began, record.end_ns, told), problems=told)
+    usage, uses = _measured(directory, plan, began, record.end_ns, told)
+    record = replace(record, usage=usage, uses=uses, problems=told)
     return masked(run_report(record), mask_of(plan))
 
 
@@ -197,17 +199,33 @@ def _log_tail(directory: Path, summary: Summary) -> list[str]:
     return [without_forms(line) for line in last_lines(path, LOG_LINES)]
 
 
-def _usage(directory: Path, plan: Plan, began: int, end: int, problems: list[str]) -> UsageReport | None:
-    """Return what was measured; what cannot be read is added to `problems`."""
-    tally = UsageTally(began // 1_000_000, end // 1_000_000)
+def _measured(
+    directory: Path, plan: Plan, began: int, end: int, problems: list[str]
+) -> tuple[UsageReport | None, Mapping[str, TaskUse]]:
+    """Return what telemetry and monitors have measured; what cannot be read is added to `problems`."""
+    begin_ms, end_ms = began // 1_000_000, end // 1_000_000
+    tally, uses = UsageTally(begin_ms, end_ms), dict[str, TaskUse]()
+    if (directory / layout.TELEMETRY).exists():
+        from sflow_ctl.runtime.telemetry.reader import read_telemetry
+
+        telemetry = read_telemetry(directory)
+        uses = uses_of_tasks(telemetry)
+        add_telemetry(tally, telemetry)
+    if (directory / RAW).exists():
+        _add_monitors(tally, directory, plan, problems)
+    return tally.report(), uses
+
+
+def _add_monitors(tally: UsageTally, directory: Path, plan: Plan, problems: list[str]) -> None:
+    """Add what monitors have measured and telemetry has not."""
+    known = tally.metrics()
     for position, node in enumerate(plan.nodes):
         try:
             files = [_rows(scope, path) for scope, path in raw_paths(directory, plan, position).items()]
             for rows in heapq.merge(*files, key=lambda rows: rows[0].at_ms):
-                tally.add(node.name, rows)
+                tally.add(node.name, rows, known)
         except OSError as error:
             problems.append(f"the readings of {node.name} cannot be read: {error.strerror}")
-    return tally.report()
 
 
 def _rows(scope: Scope, path: Path) -> Iterator[list[MetricRow]]:
