@@ -15,7 +15,6 @@ from sflow_ctl.plan.model import PlannedTask
 from sflow_ctl.report.cause import resume_commands
 from sflow_ctl.report.run_report.courses import AttemptCourse, Courses, TaskCourse
 from sflow_ctl.report.run_report.critical_path import CriticalPath
-from sflow_ctl.report.run_report.measured import TaskUse
 from sflow_ctl.report.run_report.model import (
     AttemptReport,
     CauseReport,
@@ -28,6 +27,7 @@ from sflow_ctl.report.run_report.model import (
     ValueSpread,
 )
 from sflow_ctl.report.run_report.sweeps import results_report
+from sflow_ctl.report.run_report.task_use import TaskUse
 from sflow_ctl.report.run_view import RunView, TaskRecord
 from sflow_ctl.report.summary import Summary
 from sflow_ctl.report.tables import is_stopped_service

@@ -35,6 +35,7 @@ from sflow_ctl.runtime.record.summary_writer import SummaryWriter
 from sflow_ctl.runtime.run.controller import Controller
 from sflow_ctl.runtime.run.options import RunOptions
 from sflow_ctl.runtime.run.planning import PlannedRun
+from sflow_ctl.runtime.run.preload import Preload
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -220,6 +221,7 @@ def make_controller(
         monitor=shell.monitor,
         openmetrics=None if telemetry is None else telemetry.openmetrics,
         hand_over=hand_over,
+        preload=Preload(plan, is_reported=planned.settings.report),
     )
     if record.prior:
         from sflow_ctl.runtime.run.resume import take_over_values  # most runs are not resumed

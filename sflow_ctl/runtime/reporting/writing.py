@@ -15,7 +15,7 @@ from sflow_ctl.runtime.record import layout
 from sflow_ctl.runtime.record.directory import RunFacts
 from sflow_ctl.runtime.record.durable import write_for_now
 from sflow_ctl.runtime.record.run_log import RunLog
-from sflow_ctl.runtime.reporting.reading import report_at_end
+from sflow_ctl.runtime.reporting.gathering import report_at_end
 from sflow_ctl.runtime.run.ending import RunEnd
 from sflow_ctl.version import VERSION
 

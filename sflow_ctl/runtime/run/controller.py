@@ -109,6 +109,7 @@ class Controller:
         monitor: "MonitorRecorder | None" = None,
         openmetrics: str | int | None = None,
         hand_over: Callable[[], object] = lambda: None,
+        preload: Preload,
     ) -> None:
         """`job_clock` knows the Slurm job's time limit, `monitor` takes what monitors measure.
 
@@ -149,7 +150,7 @@ class Controller:
         self.standstill = OwnStandstill(
             directory.path, link.speak_for_loop, output.say_at_once, self._warn, blocked_end
         )
-        self._preload = Preload(scheduler.plan)
+        self._preload = preload
         self.record_keeper = RecordKeeper(directory, journal, self._warn)
 
     def run(self, early: Sequence[SchedulerEvent] = ()) -> FinishRun:
