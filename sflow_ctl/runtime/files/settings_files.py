@@ -59,7 +59,7 @@ class TelemetrySettings(msgspec.Struct, frozen=True, kw_only=True):
 
     every_s: float = 1.0
     openmetrics: str | int | None = None
-    """Where the newest values are published: a file, or a port."""
+    """Where the newest values are published: the absolute path of a file, or a port."""
 
 
 class RunSettings(msgspec.Struct, frozen=True, kw_only=True):
