@@ -109,6 +109,7 @@ class Controller:
         job_clock: "JobClock | None" = None,
         monitor: "MonitorRecorder | None" = None,
         hand_over: Callable[[], object] = lambda: None,
+        preload: Preload,
     ) -> None:
         """`job_clock` knows the job's time limit; `hand_over` is called when another controller could take over from here."""
         self._scheduler = scheduler
@@ -139,7 +140,7 @@ class Controller:
         self._stops_requested = self._foreign_messages = 0  # facts about ranks of other nodes
         parts = (directory.path, self._signals, link, launcher, output, self._warn)
         self.standstill = standstill_of(*parts)
-        self._preload = Preload(scheduler.plan)
+        self._preload = preload
         self.record_keeper = RecordKeeper(directory, journal, self._warn)
 
     def run(self, early: Sequence[SchedulerEvent] = ()) -> FinishRun:
