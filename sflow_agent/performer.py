@@ -128,8 +128,8 @@ class Performer:
                 parts.report(message)
             case StartProcess(spec=spec):
                 return [self._start(spec, now)]
-            case SignalTree(rank=rank, signal=number):
-                parts.processes.trees.order(rank, number)
+            case SignalTree(rank=rank, signal=number, is_once=is_once):
+                parts.processes.trees.order(rank, number, is_once)
             case GiveUpTree(rank=rank):
                 return parts.processes.trees.give_up(rank)
             case ForgetRank(rank=rank):

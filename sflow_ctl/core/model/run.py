@@ -17,6 +17,7 @@ from sflow_ctl.core.model.resources import ClaimLedger, GpuLedger, HostLedger, P
 from sflow_ctl.core.model.tally import Tally
 from sflow_ctl.core.model.task import Task, build_graph
 from sflow_ctl.core.model.timers import Timers
+from sflow_ctl.core.requests import RequestBook
 from sflow_ctl.core.states import FirstCause, Outcome
 from sflow_ctl.plan.deferred import DeferredValues, Evaluator
 from sflow_ctl.plan.model import Placement, Plan
@@ -93,6 +94,8 @@ class Run(Struct):
     tally: Tally
     shutdown: Shutdown
     windows: StartWindows = field(default_factory=StartWindows)
+    requests: RequestBook = field(default_factory=RequestBook)
+    """What operators have asked for."""
     hosts: HostLedger = field(default_factory=HostLedger)
     stream_logs: bool = False
     """The console shows output."""
@@ -265,9 +268,12 @@ class Run(Struct):
 
     def node_of(self, rank: RankId) -> int | None:
         """Return the node that a rank of any attempt was placed on; None for a rank that never was."""
-        index = self.index_of.get(rank.attempt.task)
-        places = () if index is None else self.tasks[index].places(rank.attempt.number)
-        return places[rank.rank] if 0 <= rank.rank < len(places) else None
+        (name, attempt), number = rank
+        index = self.index_of.get(name)
+        if index is None or number < 0:
+            return None
+        places = self.tasks[index].places(attempt)
+        return places[number] if number < len(places) else None
 
     def may_start(self, task: Task) -> bool:
         """Return whether a task that has not started may do so, as far as the run's phase goes."""

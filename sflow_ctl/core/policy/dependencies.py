@@ -14,6 +14,8 @@ _REACHED: dict[TaskState, frozenset[Until]] = {
     S.COMPLETED: frozenset({"started", "available", "completed", "finished"}),
 }
 """How far a task has come by entering a state. It holds until another attempt follows."""
+_NOWHERE = frozenset({S.WAITING, S.QUEUED, S.STARTING})
+"""What has not come any way has not in one of these either."""
 _UNHAPPY: frozenset[Until] = frozenset({"finished", "failed"})
 _NEVER_RAN: frozenset[Until] = frozenset({"finished"})
 
@@ -24,6 +26,10 @@ class Changes(NamedTuple):
     startable: list[Task]
     unsatisfiable: list[tuple[Task, str]]
     """Their dependencies can no longer be met, and why."""
+
+
+_NOTHING = Changes([], [])
+"""Of a task that no other one waits for; never added to."""
 
 
 def reached(state: TaskState, before: frozenset[Until]) -> frozenset[Until]:
@@ -41,17 +47,20 @@ def reached(state: TaskState, before: frozenset[Until]) -> frozenset[Until]:
             return frozenset()
 
 
-def update(tasks: list[Task], task: Task) -> Changes:
+def update(tasks: list[Task], task: Task, *, was_end: bool = False) -> Changes:
     """Update the requirements that `task`, whose state has changed, is a member of.
 
-    A service that is being restarted is no longer ready: tasks that have not started wait for it again.
+    A service that is being restarted is no longer ready: tasks that have not started wait for it again. `was_end` says that it
+    had ended before.
     """
-    before, was_serving = task.met, task.is_serving
-    task.met = met = reached(task.state, before)
-    task.is_serving = is_serving = task.state is TaskState.READY
-    changes = Changes([], [])
+    before, was_serving, state = task.met, task.is_serving, task.state
+    if before or state not in _NOWHERE:
+        task.met = reached(state, before)
+    met = task.met
+    task.is_serving = is_serving = state is TaskState.READY
     if not task.requirements:
-        return changes
+        return _NOTHING
+    changes = Changes([], [])
     gained, lost = met - before, before - met
     is_end = task.state in TERMINAL
     more_serve = is_serving - was_serving
@@ -64,6 +73,8 @@ def update(tasks: list[Task], task: Task) -> Changes:
         elif was_met and not requirement.is_met:
             for target in requirement.dependants:
                 tasks[target].unmet += 1
+        if was_end and requirement.until not in before:
+            requirement.possible += 1
         if is_end and requirement.until not in met:
             requirement.possible -= 1
             if requirement.possible == requirement.needed - 1:

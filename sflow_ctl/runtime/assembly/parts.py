@@ -20,9 +20,16 @@ from sflow_ctl.runtime.fleet.fleet import Fleet
 from sflow_ctl.runtime.journal.writer import Journal
 from sflow_ctl.runtime.logs.consumers.console import ConsoleSink
 from sflow_ctl.runtime.logs.service import OutputService
+from sflow_ctl.runtime.operating.desk import RequestDesk
 from sflow_ctl.runtime.record import layout
 from sflow_ctl.runtime.record.claim import HeldClaim, own_claim
-from sflow_ctl.runtime.record.directory import ConnectionFacts, RunDirectory, RunFacts, run_facts
+from sflow_ctl.runtime.record.directory import (
+    ConnectionFacts,
+    OperatorFacts,
+    RunDirectory,
+    RunFacts,
+    run_facts,
+)
 from sflow_ctl.runtime.record.run_log import RunLog
 from sflow_ctl.runtime.record.summary_writer import SummaryWriter
 from sflow_ctl.runtime.run.controller import Controller
@@ -66,6 +73,7 @@ class Shell(Struct, frozen=True):
     log: RunLog
     job_clock: "JobClock | None"
     monitor: "MonitorRecorder | None"
+    desk: RequestDesk
 
 
 def open_record(planned: PlannedRun, options: RunOptions, fleet: Fleet) -> Record:
@@ -111,7 +119,8 @@ def publish_connection(directory: RunDirectory, facts: RunFacts, fleet: Fleet) -
             controller_key=fleet.keys.controller.public,
             viewer_public=fleet.keys.viewer.public,
             viewer_secret=fleet.keys.viewer.secret,
-        )
+        ),
+        OperatorFacts(public=fleet.keys.operator.public, secret=fleet.keys.operator.secret),
     )
 
 
@@ -120,6 +129,7 @@ def make_output(
     fleet: Fleet,
     record: Record,
     console: ConsoleSink,
+    desk: RequestDesk,
     followed: "FollowedLogs | None" = None,
 ) -> OutputService:
     """Make the output service. `followed` is what a controller has left that was killed."""
@@ -131,7 +141,7 @@ def make_output(
 
         attempts = {name: prior.attempt for name, prior in record.prior.items()}
         earlier = EarlierLogs(record.directory.path, attempts, paths, gang_sizes)
-    return OutputService(
+    output = OutputService(
         log_socket=fleet.link.logs,
         client_socket=fleet.link.clients,
         run_directory=record.directory.path,
@@ -139,10 +149,13 @@ def make_output(
         log_path_of=paths,
         gang_sizes=gang_sizes,
         console=console,
+        desk=desk,
         prior=record.kept,
         earlier=earlier,
         followed=followed,
     )
+    desk.wake_sender = output.flush
+    return output
 
 
 def open_journal(planned: PlannedRun, record: Record) -> Journal:
@@ -204,10 +217,18 @@ def make_controller(
         state=state,
         summary=SummaryWriter(record.directory.path, record.facts, state, earlier),
         job_clock=shell.job_clock,
+        desk=shell.desk,
         monitor=shell.monitor,
         measures=_measures(planned, fleet, shell),
         hand_over=hand_over,
     )
+    if plan.notices:
+        from sflow_ctl.report.notices import Course  # most runs tell no one else
+        from sflow_ctl.runtime.notices.sender import Notifier
+
+        facts = record.facts
+        course = Course(state, facts.run_id, str(record.directory.path.absolute()), facts.host)
+        controller.progress.notifier = Notifier(plan.notices, course, shell.output.warn)
     if record.prior:
         from sflow_ctl.runtime.run.resume import take_over_values  # most runs are not resumed
 
@@ -218,7 +239,8 @@ def make_controller(
 def _measures(planned: PlannedRun, fleet: Fleet, shell: Shell) -> Measures:
     """Return what takes in the measurements of agents."""
     telemetry = planned.settings.telemetry
-    target = None if telemetry is None else telemetry.openmetrics
+    said = None if telemetry is None else telemetry.openmetrics
+    target = Path(said) if isinstance(said, str) else said
     path = shell.record.directory.path
     warn = partial(_warn, shell.log, shell.output)
     return Measures(path, planned.plan.nodes, fleet.link.send, warn, target, shell.monitor)

@@ -28,6 +28,7 @@ from protocol.messages.orders import SamplesStored, Spawn, ToAgent
 from sflow_ctl.core.commands import (
     AbandonNode,
     AcceptAgent,
+    AnswerRequest,
     AskJobEnd,
     AwaitLog,
     CollectOutputs,
@@ -62,14 +63,14 @@ from sflow_ctl.runtime.journal.writer import Journal
 from sflow_ctl.runtime.logs.rotation import rotate_logs
 from sflow_ctl.runtime.logs.service import OutputService
 from sflow_ctl.runtime.logs.waits import LogWaits
-from sflow_ctl.runtime.peers.blocked_end import BlockedEnd
-from sflow_ctl.runtime.peers.own_standstill import OwnStandstill
+from sflow_ctl.runtime.operating.desk import RequestDesk
+from sflow_ctl.runtime.peers.own_standstill import standstill_of
 from sflow_ctl.runtime.record import layout
 from sflow_ctl.runtime.record.directory import RunDirectory
 from sflow_ctl.runtime.record.record_keeper import RecordKeeper
 from sflow_ctl.runtime.record.run_log import RunLog
 from sflow_ctl.runtime.record.summary_writer import SummaryWriter
-from sflow_ctl.runtime.run.last_steps import agent_ends, end_agents, log_ignored_messages
+from sflow_ctl.runtime.run.last_steps import AgentEnds, end_agents, log_ignored_messages
 from sflow_ctl.runtime.run.node_book import NodeBook
 from sflow_ctl.runtime.run.output_collector import OutputCollector
 from sflow_ctl.runtime.run.preload import Preload
@@ -103,6 +104,7 @@ class Controller:
         common: AgentConfig,
         state: RunView,
         summary: SummaryWriter,
+        desk: RequestDesk,
         measures: Measures,
         job_clock: "JobClock | None" = None,
         monitor: "MonitorRecorder | None" = None,
@@ -122,25 +124,21 @@ class Controller:
         self._monitor, self.measures = monitor, measures
         self.state = state  # folded from the transitions, as every viewer does it
         self.summary, self.outputs = summary, OutputCollector(directory.path)
-        self.progress = RunProgress(state, journal, log, output, summary)
+        self.progress = RunProgress(state, journal, log, output, summary, desk)
         self._snapshots = SnapshotWriter(directory.path, journal, state)
         spools = common.spool_directory is not None
         self.nodes = NodeBook([node.name for node in scheduler.plan.nodes], spools)
         self._logs = LogWaits(output, link, self.nodes)
         self._hand_over = hand_over
         self.takeover: TakeoverWatch | None = None
-        self._signals = SignalInbox()
+        self._signals, self._desk = SignalInbox(), desk
         self._job_end = JobEndNotice(self._log, job_clock)
         self._finish: FinishRun | None = None
         self._abandoned: set[int] = set()
+        self._agents = AgentEnds(launcher, scheduler, self._abandoned)
         self._stops_requested = self._foreign_messages = 0  # facts about ranks of other nodes
-        blocked_end = BlockedEnd(
-            str(directory.path), self._signals, link.refuse_all,
-            lambda: [one.pid for one, _ in launcher.kept()], output.say_at_once,
-        )  # fmt: skip
-        self.standstill = OwnStandstill(
-            directory.path, link.speak_for_loop, output.say_at_once, self._warn, blocked_end
-        )
+        parts = (directory.path, self._signals, link, launcher, output, self._warn)
+        self.standstill = standstill_of(*parts)
         self._preload = Preload(scheduler.plan)
         self.record_keeper = RecordKeeper(directory, journal, self._warn)
 
@@ -154,6 +152,7 @@ class Controller:
         for source in (self._launcher, self._output, self.outputs, self._job_clock, self._monitor):
             if source is not None:
                 poller.register(source.fileno, zmq.POLLIN)
+        poller.register(self._desk.fileno, zmq.POLLIN)
         with self._signals, self.standstill:
             poller.register(self._signals.fileno, zmq.POLLIN)
             wait = partial(self.standstill.wait, partial(self._link.wait, poller))
@@ -190,11 +189,15 @@ class Controller:
 
     def _events(self, now: float) -> list[SchedulerEvent]:
         events: list[SchedulerEvent] = [*self.standstill.suspensions()]
-        events.extend(self._stop_event(number) for number in self._signals.take())
-        events.extend(self._job_end.with_end(self._link.receive(now)))
-        self.note_output()
-        events.extend(self._logs.arrived())
-        events.extend(self.progress.collected(self.outputs))
+        ready = self._link.ready
+        if self._signals.fileno in ready:
+            events.extend(self._stop_event(number) for number in self._signals.take())
+        events += [*self._desk.arrived(), *self._job_end.with_end(self._link.receive(now))]
+        if self._output.fileno in ready:
+            self.note_output()
+            events.extend(self._logs.arrived())
+        if self.outputs.fileno in ready:
+            events.extend(self.progress.collected(self.outputs))
         events.extend(self._link.tick(now))
         self.nodes.report_silences(self._link.silences.silent, self._link.lost_after_s, self._warn)
         if self._job_clock is not None:
@@ -202,7 +205,7 @@ class Controller:
         if self._monitor is not None:
             for node, number in self._monitor.stored():
                 self._link.send(node, SamplesStored(number=number))
-        events.extend(agent_ends(self._launcher.ended(), self._scheduler, self._abandoned))
+        events.extend(self._agents.ended(now, has_news=self._launcher.fileno in ready))
         if self.takeover is not None:
             self.takeover.look(now)
         unwritable = self.record_keeper.give_up(now)
@@ -292,7 +295,7 @@ class Controller:
                 self._send(node, message)
             case RecordTransition(transition=transition):
                 self._record(transition, now)
-            case RecordWaiting() | RecordUploads():
+            case RecordWaiting() | RecordUploads() | AnswerRequest():
                 self.progress.show(command, now)
             case AwaitLog(rank=rank):
                 self._logs.awaited.add(rank)
@@ -345,6 +348,7 @@ class Controller:
         # An agent forgets an end that is acknowledged: only a record that survives a crash may take its place.
         holds = {"holds_spawns": keeper.is_failing, "holds_acks": not keeper.is_durable}
         self._link.flush(now, **({} if is_stopping else holds))
+        self._desk.send()
         self.progress.tell()
         self._snapshots.write_if_due(now)
         keeper.write_nodes(self.nodes, now)
@@ -353,9 +357,9 @@ class Controller:
 
     def _timeout_ms(self) -> int:
         now = time.monotonic()
-        sources = (self._link, self._scheduler, self.summary)
-        times = [*(source.next_wakeup() for source in sources), self.record_keeper.next_wakeup(now)]
-        due = min(at for at in times if at is not None)
+        due, keeper = self._link.next_wakeup(), self.record_keeper.next_wakeup(now)
+        for at in (self._scheduler.next_wakeup(), self.summary.next_wakeup(), keeper):
+            due = due if at is None or at > due else at
         return max(0, math.ceil((due - now) * 1000))
 
     @property
@@ -380,7 +384,7 @@ class Controller:
                 self._finish, survivors=(*self._finish.survivors, *survivors)
             )
         try:
-            self._directory.write(layout.NODES, self.nodes.encoded())
+            self._directory.note(layout.NODES, self.nodes.encoded())
         except OSError as error:  # a full or deleted run directory: the end of the run reports it
             self._log.warning(f"{layout.NODES} cannot be written: {error.strerror}")
         log_ignored_messages(self._log, self._scheduler, self._link, self._foreign_messages)
