@@ -79,7 +79,7 @@ def test_telemetry_is_on_by_default_and_can_be_switched_off(tmp_path: Path) -> N
     assert run_settings(effective([layer]), tmp_path).telemetry is None
 
 
-@pytest.mark.parametrize(("target", "expected"), [("/tmp/m.prom", Path("/tmp/m.prom")), (9400, 9400)])
+@pytest.mark.parametrize(("target", "expected"), [("/tmp/m.prom", "/tmp/m.prom"), (9400, 9400)])
 def test_values_can_be_published_in_a_file_or_on_a_port(
     tmp_path: Path, target: object, expected: object
 ) -> None:
