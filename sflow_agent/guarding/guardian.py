@@ -150,6 +150,8 @@ class Guardian:
             self._take_signals()
             status = self._guard(HeldOutputs(own_end))
             if status is not None:
+                for number in (signal.SIGTERM, LAST_AGENT):  # the interpreter's end takes their handlers away
+                    signal.signal(number, signal.SIG_IGN)
                 if self._keeper is not None:
                     self._keeper.end()
                 return status
