@@ -107,5 +107,9 @@ class DiskFullError(RunDirectoryError):
     exit_status = ExitStatus.INFRASTRUCTURE
 
 
+class ControllerAwayError(FleetError):
+    """The controller of a run that is to be changed has died, or does not answer."""
+
+
 class MalformedMessageError(FleetError):
     """Bytes from a peer are not a message of this protocol. Counted and dropped, never fatal."""

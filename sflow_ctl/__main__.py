@@ -19,6 +19,11 @@ def main() -> None:
     open_standard_descriptors()
     gc.disable()  # until the command is imported: cli/importing.py has the reason
     try:
+        if "--detach" in sys.argv:
+            from sflow_ctl.runtime.supervision.detaching import detach, detaches
+
+            if detaches(sys.argv[1:]):
+                detach()
         is_first = begin_supervised()
         if is_first:
             from sflow_ctl.runtime.agent_process import start_early

@@ -76,6 +76,7 @@ MEANINGS: tuple[Meaning, ...] = (
     Meaning("preempted", "run", "Slurm took the nodes for another job", may_retry=False),
     Meaning("cancelled", "run", "the Slurm job was cancelled", may_retry=False),
     Meaning("interrupted", "run", "the run was stopped by a signal", may_retry=False),
+    Meaning("stopped", "run", "an operator stopped it: `sflow-ctl stop`", may_retry=False),
     Meaning("fail_fast", "run", "another failure ended the run", may_retry=False),
     Meaning(
         "upstream",

@@ -77,6 +77,16 @@ class Stop(ToAgentMessage, frozen=True, kw_only=True):
     """The command that examines a hang comes before everything else."""
 
 
+class SignalAttempt(ToAgentMessage, frozen=True, kw_only=True):
+    """Send a signal once to all processes of this attempt on the node; nothing else follows. An unknown attempt is ignored.
+
+    Of a job step, only its `srun` gets it, and passes it on where it does so.
+    """
+
+    attempt: AttemptId
+    signal: int
+
+
 class EndStep(ToAgentMessage, frozen=True, kw_only=True):
     """End what the attempt's job step has on this node, and verify: its `srun` runs on another one.
 
@@ -190,6 +200,7 @@ ToAgent = (
     | Reintroduce
     | Spawn
     | Stop
+    | SignalAttempt
     | EndStep
     | Lease
     | Release

@@ -6,6 +6,7 @@ Knows nothing of sessions. Used by `link.py`, which lets one thread at a time in
 import socket
 from collections import Counter
 
+import msgspec
 import zmq
 from msgspec import Struct
 from zmq.utils import z85
@@ -48,16 +49,34 @@ class Connections:
         self.dialled: list[Dialled] = []
         """The first is the one in use once there is a session."""
         self._config = config
+        self.addresses = [*zip(config.control_endpoints, config.log_endpoints, strict=True)]
+        """Of the controller, for control and logs."""
         self._counters = counters
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._logs: zmq.Socket[bytes] | None = None
         self._held: list[tuple[bytes, Dialled]] = []
         self._held_bytes = 0
 
+    def as_session(
+        self, config: AgentConfig, keys: Keys, incarnation: int, controller_pid: int | None
+    ) -> AgentConfig:
+        """Return a configuration with these addresses and what the present session has."""
+        public, secret = (key.decode() for key in keys)
+        return msgspec.structs.replace(
+            config,
+            must_enrol=False,
+            public_key=public,
+            secret_key=secret,
+            nonce_path=None,
+            control_endpoints=tuple(control for control, _ in self.addresses),
+            log_endpoints=tuple(log for _, log in self.addresses),
+            controller_incarnation=incarnation,
+            controller_pid=controller_pid,
+        )
+
     def dial(self, keys: Keys) -> None:
         """Connect to every address that the controller has published."""
-        addresses = zip(self._config.control_endpoints, self._config.log_endpoints, strict=True)
-        for endpoint, log_endpoint in addresses:
+        for endpoint, log_endpoint in self.addresses:
             control = self._dealer(keys, endpoint)
             self.poller.register(control, zmq.POLLIN)
             self.dialled.append(Dialled(control, endpoint, log_endpoint, own_address(endpoint)))

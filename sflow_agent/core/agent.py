@@ -1,7 +1,6 @@
 """The agent's core: all ranks of one node, what the controller knows of them, and the agent's own end.
 
-`handle(event, now) -> commands`; the loop calls it. Orders are idempotent: a rank is started at most once, however
-often its order is repeated. What happens to a single rank is decided in `rank`.
+`handle(event, now) -> commands`; for the loop. Orders are idempotent: a rank is started at most once. `rank` decides for one.
 """
 
 from collections.abc import Callable
@@ -30,6 +29,7 @@ from protocol.messages.orders import (
     Reintroduce,
     Release,
     SamplesStored,
+    SignalAttempt,
     Spawn,
     Stop,
     ToAgent,
@@ -85,8 +85,7 @@ from sflow_agent.core.uploads import Uploads
 
 ORPHAN_GRACE_S = 2.0
 """An agent without a controller or guardian gives its tasks this long, and does not wait for their commands."""
-LOGS_WITHIN_S = 30.0
-"""How long a leaving agent tries to hand over its logs."""
+LOGS_WITHIN_S = 30.0  # for a leaving agent to hand over its logs
 EXIT_OK, EXIT_ORPHANED = 0, 3
 
 
@@ -95,8 +94,7 @@ class AgentCore:
 
     def __init__(self, *, is_in_job: bool = False) -> None:
         """`is_in_job`: processes of job steps may be on this node that other agents have started."""
-        self._is_in_job = is_in_job
-        self._parts = StepParts()
+        self._is_in_job, self._parts = is_in_job, StepParts()
         self.ranks: dict[RankId, Rank] = {}
         """Ranks whose end the controller has not acknowledged."""
         self._known: set[RankId] = set()
@@ -106,9 +104,7 @@ class AgentCore:
         self._open = OpenRanks()
         """Ranks that are not gone."""
         self._timers = RankTimers()
-        self._leasing = LeasingTasks()
-        self._uploads = Uploads()
-        self._memory = MemoryKills()
+        self._leasing, self._uploads, self._memory = LeasingTasks(), Uploads(), MemoryKills()
         self._news = ProbeNews(self._open_probe)
         self._ending: str | None = None
         self._exit_status = EXIT_OK
@@ -126,7 +122,7 @@ class AgentCore:
             case UploadProgressed() | UploadEnded():
                 self._out += self._uploads.take(event)
             case EndRequested(reason=reason, grace_s=grace_s):
-                self._end_unasked(reason, grace_s, now)
+                self._begin_end(reason, grace_s, EXIT_ORPHANED, now)
             case TerminationSeen():
                 self._on_terminated(now)
             case FactsAcknowledged():
@@ -179,7 +175,7 @@ class AgentCore:
 
     # ------------------------------------------------------------------ orders
 
-    def _on_order(self, message: ToAgent, now: float) -> None:
+    def _on_order(self, message: ToAgent, now: float) -> None:  # noqa: C901 - one case for each order
         match message:
             case Spawn():
                 self._on_spawn(message)
@@ -187,6 +183,8 @@ class AgentCore:
                 self._on_stop(message, now)
             case EndStep():
                 self._out += self._parts.end(message, now)
+            case SignalAttempt():
+                self._out += self._open.signalled(message)
             case Welcome():
                 self._on_welcome(message, now)
             case Lease() | Release():
@@ -363,16 +361,12 @@ class AgentCore:
         if self._is_in_job and self._ending is None:
             self._out.append(Report(Terminated()))
         else:
-            self._end_unasked("SIGTERM received", ORPHAN_GRACE_S, now)
-
-    def _end_unasked(self, reason: str, grace_s: float, now: float) -> None:
-        if self._ending is None:
-            self._out.append(Report(Ending(reason=reason)))
-        self._begin_end(reason, grace_s, EXIT_ORPHANED, now)
+            self._begin_end("SIGTERM received", ORPHAN_GRACE_S, EXIT_ORPHANED, now)
 
     def _begin_end(self, reason: str, grace_s: float, status: int, now: float) -> None:
         if self._ending is None:
             self._ending = reason
+            self._out += [Report(Ending(reason=reason))] * (status == EXIT_ORPHANED)
         self._exit_status = max(self._exit_status, status)
         for record in self._open_ranks():
             self._update(record, record.end(grace_s, now))

@@ -72,6 +72,8 @@ class SignalTree(Struct, frozen=True):
 
     rank: RankId
     signal: int
+    is_once: bool = False
+    """Only to the processes that there are now, which may go on; nothing follows."""
 
 
 class AdoptStep(Struct, frozen=True):

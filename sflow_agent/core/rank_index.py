@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from heapq import heappop, heappush
 
 from protocol.ids import AttemptId, RankId
+from protocol.messages.orders import SignalAttempt
+from sflow_agent.core.commands import SignalTree
 
 
 class OpenRanks:
@@ -46,6 +48,10 @@ class OpenRanks:
     def of(self, attempt: AttemptId) -> list[RankId]:
         """Return the ranks of an attempt, in order."""
         return sorted(self._of_attempt.get(attempt, ()))
+
+    def signalled(self, order: SignalAttempt) -> list[SignalTree]:
+        """Return the commands that signal an attempt's ranks."""
+        return [SignalTree(rank, order.signal, is_once=True) for rank in self.of(order.attempt)]
 
     def has_task(self, task: str) -> bool:
         """Return whether a rank of any attempt of a task is here."""

@@ -94,9 +94,12 @@ class TreeKiller:
         self._pending: dict[RankId, None] = {}
         """Trees to scan in this pass, in order."""
 
-    def order(self, rank: RankId, number: int) -> None:
-        """Signal all processes of the rank with the next `poll`; a second order escalates."""
+    def order(self, rank: RankId, number: int, is_once: bool = False) -> None:
+        """Signal all processes of the rank with the next `poll`; a second order escalates. If `is_once`, now and no more."""
         if rank not in self._main_of:
+            return
+        if is_once:
+            self._signal_once(rank, number)
             return
         if rank not in self._endings:
             self._endings[rank] = TreeKill(number)
@@ -110,6 +113,19 @@ class TreeKiller:
                     _signal_descriptor(descriptor, number)
                     ending.signalled.add(pid)
         self._pending[rank] = None
+
+    def _signal_once(self, rank: RankId, number: int) -> None:
+        """Signal the processes that the rank has now, parents first; of a job step its `srun`, which passes it on."""
+        main = self._main_of.get(rank)
+        if main is None or main not in self._running:
+            return
+        members = {main}
+        if rank not in self._steps and rank not in self.clients:
+            others = self._running.keys() - {main}
+            members |= tree_members({main: str(rank)}, self._me, others, self._marks)[main]
+        for pid in oldest_first(members):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, number)
 
     def next_wakeup(self) -> float | None:
         """Return when `poll` is due."""

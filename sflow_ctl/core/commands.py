@@ -10,6 +10,7 @@ import msgspec
 from protocol.ids import RankId
 from protocol.messages.orders import ToAgent
 from protocol.messages.uploads import UploadOutcome
+from sflow_ctl.core.requests import AnyAction, RequestAnswer
 from sflow_ctl.core.states import FirstCause, Outcome, Transition
 
 
@@ -85,6 +86,21 @@ class RecordUploads(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     outcome: UploadOutcome
 
 
+class AnswerRequest(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Answer an operator's request, once everything that it has led to is recorded."""
+
+    id: str
+    """Of the request."""
+    by: str
+    """Who asked."""
+    action: AnyAction
+    """What was asked for."""
+    answer: RequestAnswer
+    """The effect, or an error."""
+    is_repeated: bool = False
+    """The request had been answered before, and nothing was done this time."""
+
+
 class FinishRun(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """The run has finished; the last command."""
 
@@ -106,5 +122,6 @@ Command = (
     | RecordWaiting
     | RecordUploads
     | Warn
+    | AnswerRequest
     | FinishRun
 )

@@ -6,6 +6,7 @@ import msgspec
 
 from protocol.ids import AttemptId, RankId
 from protocol.messages.facts import FromAgent, Hello
+from sflow_ctl.core.requests import AnyAction
 from sflow_ctl.core.states import Reason
 
 
@@ -73,6 +74,17 @@ class StopRequested(Event, frozen=True, kw_only=True, tag="stop_requested"):
     """Kill at once."""
 
 
+class OperatorRequest(Event, frozen=True, kw_only=True, tag="operator_request"):
+    """An operator asks for a change of the run. One that comes again is answered again, and not carried out again."""
+
+    id: str
+    """Chosen by the operator's program, unique within the run."""
+    by: str
+    """Who asks, for people: "alice on login1"."""
+    action: AnyAction
+    """What is asked for."""
+
+
 class JobEnding(Event, frozen=True, kw_only=True, tag="job_ending"):
     """Agents got SIGTERM from Slurm, which kills what is left of the job `within_s` seconds later."""
 
@@ -137,6 +149,7 @@ SchedulerEvent = (
     | NodeStandsStill
     | NodeCleared
     | StopRequested
+    | OperatorRequest
     | JobEnding
     | LogArrived
     | OutputsCollected

@@ -34,19 +34,21 @@ from sflow_ctl.core.actions.exit_gate import on_exited, on_log_overdue, on_serve
 from sflow_ctl.core.actions.gpu_losses import on_gpu_lost
 from sflow_ctl.core.actions.job_time import on_job_end_near, on_job_ending
 from sflow_ctl.core.actions.reconciliation import accept_agent, on_agent_ending, on_agent_lost, reconcile_node
+from sflow_ctl.core.actions.requested_stops import job_that_was_stopped
+from sflow_ctl.core.actions.requests import on_request
 from sflow_ctl.core.actions.shutdown import (
     advance,
     end_branch,
-    force,
     on_finals_over,
     on_stop_timeout,
     send_leave,
+    stop_run,
 )
 from sflow_ctl.core.actions.stopping import begin_stop, lift_fence, main_that_did_not_run, stop_task
 from sflow_ctl.core.actions.transitions import change, end_delay, send_leases, skip_unsatisfiable
 from sflow_ctl.core.commands import AbandonNode, RecordWaiting
 from sflow_ctl.core.effects import Effects
-from sflow_ctl.core.events import AgentJoined, RecordUnwritable, StopRequested
+from sflow_ctl.core.events import AgentJoined, OperatorRequest, RecordUnwritable, StopRequested
 from sflow_ctl.core.model.attempt import AttemptVerdict
 from sflow_ctl.core.model.phase import RunPhase
 from sflow_ctl.core.model.run import Run
@@ -144,6 +146,14 @@ def on_message(run: Run, out: Effects, node: int, message: FromAgent, now: float
             assert_never(message)
 
 
+def on_asked(run: Run, out: Effects, event: StopRequested | OperatorRequest, now: float) -> None:
+    """Do what a person asks for: by a signal, or as an operator of the run."""
+    if isinstance(event, OperatorRequest):
+        on_request(run, out, event, now)
+    else:
+        _on_stop_requested(run, out, event, now)
+
+
 def _on_leaving(run: Run, out: Effects, node: int, message: Ending | Goodbye, now: float) -> None:
     if isinstance(message, Ending):
         on_agent_ending(run, out, node, message.reason, now)
@@ -154,21 +164,14 @@ def _on_leaving(run: Run, out: Effects, node: int, message: Ending | Goodbye, no
         run.nodes[node].is_up = False
 
 
-def on_stop_requested(run: Run, out: Effects, event: StopRequested, now: float) -> None:
+def _on_stop_requested(run: Run, out: Effects, event: StopRequested, now: float) -> None:
     """Stop the run by a signal or a request. A run that is ending continues to its end, until a second signal forces it."""
     at_end = explanations.unfinished_finals(run.tasks)
-    if run.outcome is None:
-        begin_stop(run, out, *exit_policy.stopped_by(event.signal), now)
-    else:
-        if at_end and not event.force:
-            out.warn(
-                f"{event.signal}: the run is ending already; still to end is {at_end}, which a second signal kills"
-            )
-        end_branch(run, out, Reason("interrupted", f"stopped by {event.signal}"), now)
-    if event.force:
-        if at_end and run.outcome is Outcome.COMPLETED and not run.shutdown.is_forced:
-            run.outcome, run.cause = exit_policy.stopped_by(event.signal)  # what belongs to the run is killed
-        force(run, out, Reason("interrupted", f"stopped by {event.signal}"), now)
+    if run.outcome is not None and at_end and not event.force:
+        out.warn(
+            f"{event.signal}: the run is ending already; still to end is {at_end}, which a second signal kills"
+        )
+    stop_run(run, out, exit_policy.stopped_by(event.signal), is_forced=event.force, now=now)
 
 
 def on_record_unwritable(run: Run, out: Effects, event: RecordUnwritable, now: float) -> None:
@@ -329,22 +332,28 @@ def settle(run: Run, out: Effects, now: float) -> None:
     """Start the tasks that may start, and stop the run when all work is done. Called after each event."""
     if run.outcome is None:
         skip_unsatisfiable(run, out)
-        if run.phase is RunPhase.RUNNING or run.shutdown.branch:
-            start_queued(run, out, now)
-        if run.tally.working == 0 and run.tally.live:
-            warn_if_stuck(run, out)
-        fail_if_kept_out(run, out, now)
+        if not run.requests.is_paused:
+            _start(run, out, now)
         if run.has_started and run.plan.timeout_s is not None and not run.is_time_armed:
             run.is_time_armed = True
             run.timers.set(now + run.plan.timeout_s, WorkflowTimeout())
         if run.outcome is None and _is_over(run):
             run.shutdown.is_done = True
-            failure = run.failure or main_that_did_not_run(run)
+            failure = run.failure or job_that_was_stopped(run) or main_that_did_not_run(run)
             outcome = Outcome.FAILED if failure else Outcome.COMPLETED
             begin_stop(run, out, outcome, failure, now, failed=_failed_mains(run) if failure else ())
     out.send_spawns()
     if run.outcome is not None:
         advance(run, out, now)
+
+
+def _start(run: Run, out: Effects, now: float) -> None:
+    """Start the tasks that may start; say which cannot."""
+    if run.phase is RunPhase.RUNNING or run.shutdown.branch:
+        start_queued(run, out, now)
+    if run.tally.working == 0 and run.tally.live:
+        warn_if_stuck(run, out)
+    fail_if_kept_out(run, out, now)
 
 
 def _failed_mains(run: Run) -> list[Task]:

@@ -26,6 +26,7 @@ from sflow_ctl.core.events import (
     MessageReceived,
     NodeCleared,
     NodeStandsStill,
+    OperatorRequest,
     OutputsCollected,
     RecordUnwritable,
     SchedulerEvent,
@@ -168,8 +169,8 @@ class Scheduler:
                 on_agent_lost(run, out, node, reason, now, is_cleared=is_cleared)
             case NodeCleared(node=node, survivors=survivors):
                 on_node_cleared(run, out, node, survivors, now)
-            case StopRequested():
-                reactor.on_stop_requested(run, out, event, now)
+            case StopRequested() | OperatorRequest():
+                reactor.on_asked(run, out, event, now)
             case LogArrived():
                 on_log_arrived(run, out, event, now)
             case OutputsCollected():

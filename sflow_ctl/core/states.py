@@ -49,12 +49,12 @@ TRANSITIONS: dict[TaskState, frozenset[TaskState]] = {
     S.RUNNING: frozenset({S.READY, S.STOPPING, S.WAITING}) | _ENDS,
     S.READY: frozenset({S.STOPPING, S.WAITING}) | _ENDS,
     S.STOPPING: frozenset({S.WAITING}) | _ENDS,
-    **{state: frozenset() for state in TERMINAL},
+    **{state: frozenset({S.WAITING}) for state in TERMINAL},
 }
 """Every legal change of state.
 
-Back to WAITING is a retry; WAITING or QUEUED to COMPLETED is a task that an earlier controller of a resumed
-run has completed.
+Back to WAITING is a retry, or, from an end, a restart on request of an operator; WAITING or QUEUED to COMPLETED is a
+task that an earlier controller of a resumed run has completed.
 """
 
 AGAIN = frozenset({"retry", "restart"})

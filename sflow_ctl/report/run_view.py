@@ -11,6 +11,8 @@ from msgspec import Struct, field
 
 from protocol.messages.telemetry import RankUse
 from protocol.messages.uploads import UploadOutcome
+from sflow_ctl.core.commands import AnswerRequest
+from sflow_ctl.core.requests import Pause, Unpause
 from sflow_ctl.core.states import LIVE, TERMINAL, Reason, TaskState, Transition, is_again
 from sflow_ctl.plan.model import Plan
 
@@ -51,6 +53,8 @@ class RunView(Struct):
 
     plan: Plan
     tasks: dict[str, TaskRecord] = field(default_factory=dict)
+    paused_by: str = ""
+    """Who has paused the run; empty while it is not."""
 
     def __post_init__(self) -> None:
         for task in self.plan.tasks:
@@ -96,6 +100,15 @@ class RunView(Struct):
         record = self.tasks.get(task)
         if record is not None and record.attempts == attempt:
             record.uploaded = outcome
+
+    def note_request(self, request: AnswerRequest) -> None:
+        """Record what an operator's request has changed for the run as a whole."""
+        if request.answer.error:
+            return
+        if isinstance(request.action, Pause):
+            self.paused_by = request.by
+        elif isinstance(request.action, Unpause):
+            self.paused_by = ""
 
     def apply_all(self, transitions: Iterable[Transition]) -> None:
         """Apply several changes of state, in order."""

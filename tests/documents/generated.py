@@ -21,8 +21,10 @@ from sflow_ctl.cli.looking.events import EventLine
 from sflow_ctl.cli.looking.explain import ExplainedTask, ExplainReport
 from sflow_ctl.cli.looking.wait import WaitedTask, WaitReport
 from sflow_ctl.cli.start.validate import Diagnostic, Diagnostics
+from sflow_ctl.cli.steering.asking import RequestReport
 from sflow_ctl.core.commands import RecordWaiting
 from sflow_ctl.core.events import SchedulerEvent
+from sflow_ctl.core.requests import Effect
 from sflow_ctl.core.states import FirstCause, Reason, TaskState, Transition
 from sflow_ctl.report.looking.cleaning import CleanReport, Removal
 from sflow_ctl.report.looking.explanation import Because, Explanation
@@ -291,6 +293,7 @@ JSON_OUTPUTS: tuple[tuple[str, tuple[type[msgspec.Struct], ...]], ...] = (
     ("sflow-ctl ps --json", (RunList, RunEntry, JobEntry)),
     ("sflow-ctl status --json", (StatusReport,)),
     ("sflow-ctl wait --json", (WaitReport, WaitedTask)),
+    ("sflow-ctl stop, restart, signal, pause, unpause --json", (RequestReport, Effect)),
     ("sflow-ctl events --json", (EventLine,)),
     ("sflow-ctl explain --json", (ExplainReport, ExplainedTask, Explanation, Because)),
     ("sflow-ctl clean --json", (CleanReport, Removal)),
@@ -306,7 +309,8 @@ def json_page() -> str:
         "",
         "Generated from the types; do not edit. One object each; `events --json` and `status --watch --json` print one on each",
         "line. `version` grows when a field changes its meaning; fields may be added without. Text is UTF-8, and values of",
-        "declared secrets are masked. Other commands with `--json`: `plan`, `config show`, `doctor`.",
+        "declared secrets are masked. Other commands with `--json`: `plan`, `config show`, `doctor`, and `report`, see",
+        "[report.json](report.md).",
         "",
     ]
     for command, kinds in JSON_OUTPUTS:

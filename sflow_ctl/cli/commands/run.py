@@ -88,6 +88,12 @@ _RUN = section(
         "--force", is_flag=True, help="With --resume: resume a run even if it may still be running elsewhere."
     ),
     click.option(
+        "--detach",
+        is_flag=True,
+        expose_value=False,
+        help="Print the run's name once it has begun, and leave; it continues when the terminal is closed.",
+    ),
+    click.option(
         "--run-id",
         metavar="NAME",
         help="Name of the run directory. Default: workflow name, date, time and a random suffix.",

@@ -52,6 +52,8 @@ class StatusReport(msgspec.Struct, frozen=True, kw_only=True):
     """Of `sflow-ctl run`."""
     standing_still: dict[str, str]
     """What holds up the agents that make no progress, by the names of their nodes."""
+    paused_by: str
+    """Who has paused the run; empty while it is not."""
     counts: dict[str, int]
     """The number of tasks in each state."""
     problems: tuple[str, ...] = ()
@@ -123,6 +125,8 @@ def _print_for_people(reader: RunReader, ended: Summary | None, *, is_live: bool
     print_line(f"{state_text(reader, ended)} ({source})")
     for takeover in reader.takeovers if ended is None else ended.takeovers:
         print_line(takeover_text(takeover))
+    if reader.state.paused_by and ended is None:
+        print_line(f"paused by {reader.state.paused_by}: nothing new starts until sflow-ctl unpause")
     for restart in () if ended is None else ended.agent_restarts:
         print_line(agent_restart_text(restart))
     for problem in reader.journal.problems():
@@ -151,7 +155,7 @@ def _ask_controller(reader: RunReader) -> bool:
     link = connect(facts) if facts is not None else None
     if link is None:
         return False
-    state = RunView(reader.plan)
+    state = RunView(reader.plan, paused_by=reader.state.paused_by)
     deadline = time.monotonic() + STATE_WITHIN_S
     try:
         while time.monotonic() < deadline:
@@ -185,6 +189,7 @@ def _print_json(reader: RunReader, ended: Summary | None, is_live: bool, *, is_l
         outcome=ended.outcome if ended is not None else None,
         exit_status=ended.exit_status if ended is not None else None,
         standing_still=reader.standing_still,
+        paused_by="" if ended is not None else reader.state.paused_by,
         counts={word.value: count for word, count in reader.state.counts().items()},
         problems=(*reader.journal.problems(),),
         tasks=ended.tasks if _is_completed(ended) else task_summaries(reader.state),

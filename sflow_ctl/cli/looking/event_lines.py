@@ -6,6 +6,7 @@ from protocol.messages import facts
 from protocol.text.counted import counted
 from sflow_ctl.core import events
 from sflow_ctl.plan.model import Plan
+from sflow_ctl.report.request_text import action_text, request_text
 from sflow_ctl.report.resumed import takeover_text
 from sflow_ctl.report.transition_text import transition_text
 from sflow_ctl.report.upload_text import outcome_text, problem_texts
@@ -43,6 +44,8 @@ def event_of(entry: Entry, plan: Plan) -> ShownEvent:
         )
     if entry.takeover is not None:
         return ShownEvent("run", None, takeover_text(entry.takeover))
+    if entry.request is not None:
+        return ShownEvent("run", None, request_text(entry.request))
     if entry.event is not None:
         return _of_scheduler(entry.event, plan)
     if entry.begin is not None:
@@ -66,8 +69,8 @@ def _of_scheduler(event: events.SchedulerEvent, plan: Plan) -> ShownEvent:
         case events.NodeCleared(node=node, survivors=survivors):
             left = f", but for {', '.join(survivors)}" if survivors else ""
             return ShownEvent("node", None, f"{node_name(plan, node)}: no process of the run is left{left}")
-        case events.StopRequested(signal=signal, force=force):
-            return ShownEvent("run", None, f"stop requested: {signal}{', at once' if force else ''}")
+        case events.StopRequested() | events.OperatorRequest():
+            return _of_person(event)
         case events.JobEnding() | events.Suspended():
             return ShownEvent("run", None, _time_text(event))
         case events.JobEndKnown(gone_at=gone_at):
@@ -83,6 +86,12 @@ def _of_scheduler(event: events.SchedulerEvent, plan: Plan) -> ShownEvent:
             return _of_message(message, node_name(plan, node))
         case _:
             return ShownEvent("other", None, type(event).__name__)
+
+
+def _of_person(event: events.StopRequested | events.OperatorRequest) -> ShownEvent:
+    if isinstance(event, events.OperatorRequest):  # its answer has a line of its own
+        return ShownEvent("other", None, f"{event.by} asks to {action_text(event.action)}")
+    return ShownEvent("run", None, f"stop requested: {event.signal}{', at once' if event.force else ''}")
 
 
 def _time_text(event: events.JobEnding | events.Suspended) -> str:

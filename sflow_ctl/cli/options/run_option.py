@@ -87,13 +87,15 @@ def changed_lines(facts: RunFacts, run: str) -> list[str]:
 def chosen_tasks(reader: RunReader, names: tuple[str, ...]) -> list[str]:
     """Return the concrete tasks that `names` mean, in the order of the names.
 
-    A replicated task's name means all of its replicas; in a pattern, `*`, `?` and `[...]` are as in file names. Raises:
-    UsageError.
+    A replicated task's name means all of its replicas, `a[2]` the one of this number; in a pattern, `*`, `?` and `[...]` are as
+    in file names. Raises: UsageError.
     """
     chosen: dict[str, None] = {}
     known = [task.name for task in reader.plan.tasks]
     for name in names:
         found = [task.name for task in reader.plan.tasks if name in (task.name, task.base)]
+        if not found:
+            found = [task.name for task in reader.plan.tasks if name == f"{task.base}[{task.replica_index}]"]
         if not found and any(mark in name for mark in "*?["):
             found = fnmatch.filter(known, name)
         if not found:

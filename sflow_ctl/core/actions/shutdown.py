@@ -8,6 +8,7 @@ from sflow_ctl.core.actions.dispatch import start_queued
 from sflow_ctl.core.actions.exit_gate import release_exits
 from sflow_ctl.core.actions.stopping import (
     begin_step,
+    begin_stop,
     cancel_branch,
     cancel_finals,
     expect_stop,
@@ -26,7 +27,7 @@ from sflow_ctl.core.model.steps import ALL_TASKS, BranchStep, FinalStep, StopSte
 from sflow_ctl.core.model.task import Task
 from sflow_ctl.core.model.timers import LeaveOverdue
 from sflow_ctl.core.policy import branches, explanations
-from sflow_ctl.core.states import Outcome, Reason, TaskState
+from sflow_ctl.core.states import FirstCause, Outcome, Reason, TaskState
 
 DEFAULT_GRACE_S = 5.0
 """Seconds between SIGTERM and SIGKILL for a leaving agent's processes; as in sflow."""
@@ -125,6 +126,20 @@ def force(run: Run, out: Effects, reason: Reason, now: float) -> None:
     run.shutdown.order.begin(run.tasks, ALL_TASKS.includes)
     for index in run.shutdown.order.force(run.tasks):
         _stop_in_wave(run, out, run.tasks[index], now)
+
+
+def stop_run(run: Run, out: Effects, end: tuple[Outcome, FirstCause], *, is_forced: bool, now: float) -> None:
+    """Stop a run with this outcome and cause. One that is ending continues to its end, unless the rest is to be killed."""
+    reason = Reason("interrupted", end[1].text)
+    at_end = explanations.unfinished_finals(run.tasks)
+    if run.outcome is None:
+        begin_stop(run, out, *end, now)
+    else:
+        end_branch(run, out, reason, now)
+    if is_forced:
+        if at_end and run.outcome is Outcome.COMPLETED and not run.shutdown.is_forced:
+            run.outcome, run.cause = end  # what belongs to the run is killed
+        force(run, out, reason, now)
 
 
 def on_finals_over(run: Run, out: Effects, now: float) -> None:

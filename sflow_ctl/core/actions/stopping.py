@@ -25,6 +25,8 @@ from sflow_ctl.core.policy.restart_policy import NextAttempt
 from sflow_ctl.core.policy.shutdown_steps import ending_steps
 from sflow_ctl.core.states import LIVE, FirstCause, Outcome, Reason, TaskState
 
+NO_FAILURE = frozenset({"upstream", "stopped"})
+"""Words of ends to which no failure policy applies: they follow from another end, or an operator wanted them."""
 STOP_OVERDUE_S = 15.0
 """After the task's own stop time: an agent that has not stopped its tasks by then is given up. An agent's own limit
 for verifying that a tree is gone is 5 s.
@@ -71,7 +73,7 @@ def send_stop(run: Run, out: Effects, task: Task) -> None:
     """Order the agents of an attempt to stop its remaining processes."""
     attempt = task.attempt
     attempt.is_stop_sent = True
-    is_forced = run.shutdown.is_forced
+    is_forced = run.shutdown.is_forced or attempt.is_killed
     grace_s = 0.0 if is_forced else task.plan.stopping.grace_s
     order = Stop(attempt=task.attempt_id, grace_s=grace_s, is_forced=is_forced, is_hang=attempt.has_hung)
     parts = attempt.parts_left
@@ -89,7 +91,8 @@ def end_step_parts(run: Run, out: Effects, task: Task) -> None:
     """
     attempt, stopping = task.attempt, task.plan.stopping
     attempt.has_parts_ended = True
-    is_forced, has_srun = run.shutdown.is_forced, bool(attempt.open_ranks - attempt.held.keys())
+    is_forced = run.shutdown.is_forced or attempt.is_killed
+    has_srun = bool(attempt.open_ranks - attempt.held.keys())
     for part, node in attempt.parts_left.items():
         if run.nodes[node].is_up:
             order = EndStep(
@@ -104,7 +107,7 @@ def end_step_parts(run: Run, out: Effects, task: Task) -> None:
 
 def expect_stop(run: Run, task: Task, now: float) -> None:
     """Give up the agents of an attempt if they do not stop it in time."""
-    limit_s = 0.0 if run.shutdown.is_forced else task.stop_limit_s
+    limit_s = 0.0 if run.shutdown.is_forced or task.attempt.is_killed else task.stop_limit_s
     run.timers.set(now + limit_s + STOP_OVERDUE_S, StopOverdue(task.index, task.attempt.number))
 
 
@@ -144,10 +147,10 @@ def following(run: Run, task: Task, verdict: AttemptVerdict, now: float) -> Next
     if not run.may_start(task):
         return None
     next_one = restart_policy.following(task, verdict, now)
-    return None if next_one is not None and _why_never(run, task) else next_one
+    return None if next_one is not None and why_never(run, task) else next_one
 
 
-def _why_never(run: Run, task: Task) -> str:
+def why_never(run: Run, task: Task) -> str:
     """Say why a task can never start again, as the end of a sentence; empty if it can."""
     return moves.why_never(run, task) or dependencies.never_met(run.tasks, task)
 
@@ -175,7 +178,7 @@ def _with_why_it_stays(run: Run, task: Task, verdict: AttemptVerdict, now: float
     """Return the verdict of a task's last attempt, with the reason why another one that was due cannot run anywhere."""
     if restart_policy.following(task, verdict, now) is None:
         return verdict
-    why = _why_never(run, task)
+    why = why_never(run, task)
     if not why:
         return verdict
     reason = msgspec.structs.replace(verdict.reason, text=f"{verdict.reason.text}; {why}")
@@ -229,8 +232,9 @@ def task_failed(
         if is_own and task.plan.on_failure != "continue":
             run.outcome, run.cause = Outcome.FAILED, cause
         return
-    if verdict.reason.word == "upstream":
-        _stop_needers(run, out, task, now)
+    if verdict.reason.word in NO_FAILURE:
+        if verdict.reason.word == "upstream" or task.plan.on_failure != "continue":
+            _stop_needers(run, out, task, now)
         return
     match task.plan.on_failure:
         case "cancel":

@@ -54,7 +54,7 @@ def change(
         lend(run, task)
     if new is TaskState.READY and (run.claims.became_ready(task) or run.hosts.became_ready(task)):
         run.queue.retry_all()
-    changes = dependencies.update(run.tasks, task)
+    changes = dependencies.update(run.tasks, task, was_end=old in TERMINAL)
     if changes.unsatisfiable:
         run.unsatisfiable.extend(one for one in changes.unsatisfiable if run.may_start(one[0]))
     for startable in changes.startable:
@@ -152,6 +152,14 @@ def _give_up_kept(run: Run) -> None:
     run.kept.clear()
     run.claims.owners.clear()
     run.queue.retry_all()
+
+
+def release_kept(run: Run, task: Task) -> None:
+    """Free what a task that has ended keeps from others until the run ends: it starts again."""
+    for entry in [one for one in run.kept if one[0] == task.index]:
+        run.kept.remove(entry)
+        run.ledger.release(entry[1])
+        run.queue.retry_all()
 
 
 def reserve(run: Run, task: Task) -> None:

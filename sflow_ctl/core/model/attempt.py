@@ -83,6 +83,8 @@ class Attempt(Struct):
     """The detail of a readiness probe that triggered before all ranks were reported as started."""
     verdict: AttemptVerdict | None = None
     is_stop_sent: bool = False
+    is_killed: bool = False
+    """An operator has asked to end it without its grace."""
     exit_code: int | None = None
     signal: int | None = None
     use: RankUse | None = None

@@ -155,6 +155,11 @@ class Leases:
         nodes = sorted(self._held.pop(task.index, ()))
         return [(node, Release(task=task.plan.name)) for node in nodes]
 
+    def begin_anew(self, task: Task) -> None:
+        """Have a task that had ended lease ports again when it starts: its agents have freed them."""
+        for key in list(self._own_needs(task)):
+            self._forget(key)
+
     def _forget(self, key: Key) -> None:
         self._known.pop(key, None)
         self._held.get(key.task, set()).discard(key.node)

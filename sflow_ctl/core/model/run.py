@@ -17,6 +17,7 @@ from sflow_ctl.core.model.resources import ClaimLedger, GpuLedger, HostLedger, P
 from sflow_ctl.core.model.tally import Tally
 from sflow_ctl.core.model.task import Task, build_graph
 from sflow_ctl.core.model.timers import Timers
+from sflow_ctl.core.requests import RequestBook
 from sflow_ctl.core.states import FirstCause, Outcome
 from sflow_ctl.plan.deferred import DeferredValues, Evaluator
 from sflow_ctl.plan.model import Placement, Plan
@@ -93,6 +94,8 @@ class Run(Struct):
     tally: Tally
     shutdown: Shutdown
     windows: StartWindows = field(default_factory=StartWindows)
+    requests: RequestBook = field(default_factory=RequestBook)
+    """What operators have asked for."""
     hosts: HostLedger = field(default_factory=HostLedger)
     stream_logs: bool = False
     """The console shows output."""

@@ -41,10 +41,11 @@ def reached(state: TaskState, before: frozenset[Until]) -> frozenset[Until]:
             return frozenset()
 
 
-def update(tasks: list[Task], task: Task) -> Changes:
+def update(tasks: list[Task], task: Task, *, was_end: bool = False) -> Changes:
     """Update the requirements that `task`, whose state has changed, is a member of.
 
-    A service that is being restarted is no longer ready: tasks that have not started wait for it again.
+    A service that is being restarted is no longer ready: tasks that have not started wait for it again. `was_end` says that it
+    had ended before.
     """
     before, was_serving = task.met, task.is_serving
     task.met = met = reached(task.state, before)
@@ -64,6 +65,8 @@ def update(tasks: list[Task], task: Task) -> Changes:
         elif was_met and not requirement.is_met:
             for target in requirement.dependants:
                 tasks[target].unmet += 1
+        if was_end and requirement.until not in before:
+            requirement.possible += 1
         if is_end and requirement.until not in met:
             requirement.possible -= 1
             if requirement.possible == requirement.needed - 1:

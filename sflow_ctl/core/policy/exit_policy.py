@@ -243,6 +243,11 @@ def stopped_by(signal: str) -> tuple[Outcome, FirstCause]:
             return Outcome.TERMINATED, FirstCause(text=f"stopped by {signal}")
 
 
+def stopped_on_request(by: str) -> tuple[Outcome, FirstCause]:
+    """Return the outcome and cause of a run that an operator stops: those of Ctrl-C."""
+    return Outcome.INTERRUPTED, FirstCause(text=f"stopped on request of {by}")
+
+
 def never_started(outcome: Outcome) -> Reason:
     """Return why a task is cancelled that had not started when the run began to stop."""
     match outcome:

@@ -10,7 +10,7 @@ from sflow_ctl.format.schema.document import (
     Document,
     Settings,
     SiteFile,
-    Telemetry,
+    TelemetryChoices,
     Workflow,
     WorkflowSettings,
 )
@@ -56,6 +56,6 @@ __all__ = [
     "Operator",
     "Output", "Part", "Ports", "Probe", "Probes", "Replicas", "Resources", "Restart", "Result", "ResultPattern",
     "Retries", "ServedPort", "Settings", "Signature", "SiteFile", "Stop", "Storage", "Success", "SuccessFile",
-    "SuccessJson", "Task", "TcpPort", "Telemetry", "Time", "Upload", "UploadAll", "Variable", "WindowMark", "Workflow",
+    "SuccessJson", "Task", "TcpPort", "TelemetryChoices", "Time", "Upload", "UploadAll", "Variable", "WindowMark", "Workflow",
     "WorkflowSettings",
 ]  # fmt: skip

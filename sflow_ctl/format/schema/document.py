@@ -58,7 +58,7 @@ class Workflow(WorkflowSettings, frozen=True, kw_only=True):
     """Variables of the workflow; they replace those of the file with the same name."""
 
 
-class Telemetry(Part, frozen=True, kw_only=True):
+class TelemetryChoices(Part, frozen=True, kw_only=True):
     """What agents measure of tasks and GPUs."""
 
     enabled: bool = True
@@ -116,7 +116,7 @@ class Settings(Part, frozen=True, kw_only=True):
     agent_restarts: int = 3
     """How often within 10 minutes an agent that was killed is started again on its node, where its tasks then follow their
     `retries` and `restart`. After that, and with 0 at once, the node is lost."""
-    telemetry: Telemetry | None = None
+    telemetry: TelemetryChoices | None = None
     """What agents measure of tasks and GPUs. Default: each second, to files in the run directory."""
     report: bool = True
     """Write `report.html` at the end of a run; `sflow-ctl report` makes it at any time."""

@@ -20,14 +20,22 @@ from sflow_ctl.runtime.fleet.fleet import Fleet
 from sflow_ctl.runtime.journal.writer import Journal
 from sflow_ctl.runtime.logs.consumers.console import ConsoleSink
 from sflow_ctl.runtime.logs.service import OutputService
+from sflow_ctl.runtime.operating.desk import RequestDesk
 from sflow_ctl.runtime.record import layout
 from sflow_ctl.runtime.record.claim import HeldClaim, own_claim
-from sflow_ctl.runtime.record.directory import ConnectionFacts, RunDirectory, RunFacts, run_facts
+from sflow_ctl.runtime.record.directory import (
+    ConnectionFacts,
+    OperatorFacts,
+    RunDirectory,
+    RunFacts,
+    run_facts,
+)
 from sflow_ctl.runtime.record.run_log import RunLog
 from sflow_ctl.runtime.record.summary_writer import SummaryWriter
 from sflow_ctl.runtime.run.controller import Controller
 from sflow_ctl.runtime.run.options import RunOptions
 from sflow_ctl.runtime.run.planning import PlannedRun
+from sflow_ctl.runtime.telemetry.measures import Measures
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -65,6 +73,7 @@ class Shell(Struct, frozen=True):
     log: RunLog
     job_clock: "JobClock | None"
     monitor: "MonitorRecorder | None"
+    desk: RequestDesk
 
 
 def open_record(planned: PlannedRun, options: RunOptions, fleet: Fleet) -> Record:
@@ -110,7 +119,8 @@ def publish_connection(directory: RunDirectory, facts: RunFacts, fleet: Fleet) -
             controller_key=fleet.keys.controller.public,
             viewer_public=fleet.keys.viewer.public,
             viewer_secret=fleet.keys.viewer.secret,
-        )
+        ),
+        OperatorFacts(public=fleet.keys.operator.public, secret=fleet.keys.operator.secret),
     )
 
 
@@ -119,6 +129,7 @@ def make_output(
     fleet: Fleet,
     record: Record,
     console: ConsoleSink,
+    desk: RequestDesk,
     followed: "FollowedLogs | None" = None,
 ) -> OutputService:
     """Make the output service. `followed` is what a controller has left that was killed."""
@@ -130,7 +141,7 @@ def make_output(
 
         attempts = {name: prior.attempt for name, prior in record.prior.items()}
         earlier = EarlierLogs(record.directory.path, attempts, paths, gang_sizes)
-    return OutputService(
+    output = OutputService(
         log_socket=fleet.link.logs,
         client_socket=fleet.link.clients,
         run_directory=record.directory.path,
@@ -138,10 +149,13 @@ def make_output(
         log_path_of=paths,
         gang_sizes=gang_sizes,
         console=console,
+        desk=desk,
         prior=record.kept,
         earlier=earlier,
         followed=followed,
     )
+    desk.wake_sender = output.flush
+    return output
 
 
 def open_journal(planned: PlannedRun, record: Record) -> Journal:
@@ -203,8 +217,9 @@ def make_controller(
         state=state,
         summary=SummaryWriter(record.directory.path, record.facts, state, earlier),
         job_clock=shell.job_clock,
+        desk=shell.desk,
         monitor=shell.monitor,
-        openmetrics=None if telemetry is None else telemetry.openmetrics,
+        measures=_measures(planned, fleet, shell),
         hand_over=hand_over,
     )
     if plan.notices:
@@ -221,6 +236,21 @@ def make_controller(
     return controller
 
 
+def _measures(planned: PlannedRun, fleet: Fleet, shell: Shell) -> Measures:
+    """Return what takes in the measurements of agents."""
+    telemetry = planned.settings.telemetry
+    said = None if telemetry is None else telemetry.openmetrics
+    target = Path(said) if isinstance(said, str) else said
+    path = shell.record.directory.path
+    warn = partial(_warn, shell.log, shell.output)
+    return Measures(path, planned.plan.nodes, fleet.link.send, warn, target, shell.monitor)
+
+
+def _warn(log: RunLog, output: OutputService, text: str) -> None:
+    log.warning(text)
+    output.say(f"warning: {text}")
+
+
 def make_monitor(
     planned: PlannedRun, path: "Path", log: RunLog, output: OutputService
 ) -> "MonitorRecorder | None":
@@ -229,12 +259,8 @@ def make_monitor(
         return None
     from sflow_ctl.runtime.monitor.recorder import MonitorRecorder
 
-    def warn(text: str) -> None:
-        log.warning(text)
-        output.say(f"warning: {text}")
-
     plan_of = planned.earlier.plans.of if planned.earlier is not None else None
-    return MonitorRecorder(path, planned.plan, warn, plan_of)
+    return MonitorRecorder(path, planned.plan, partial(_warn, log, output), plan_of)
 
 
 def _log_path_of(rank: RankId, gang_sizes: dict[str, int]) -> str:

@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -49,6 +50,17 @@ def live_elsewhere(entries: Iterable[RunEntry], output_dir: Path) -> list[RunEnt
     """Return the live runs whose directories are not in `output_dir`."""
     here = os.path.realpath(output_dir)
     return [run for run in entries if run.is_live and os.path.realpath(Path(run.directory).parent) != here]
+
+
+def live_runs(output_dir: Path) -> list[Path]:
+    """Return the runs in `output_dir` whose controller lives, or may live, oldest first."""
+    live = []
+    for run in list_runs(output_dir):
+        if (run / layout.CONNECTION).exists():  # few have one: it goes with the controller
+            with suppress(FleetError):
+                if RunReader(run).status().liveness in (Liveness.RUNNING, Liveness.UNKNOWN):
+                    live.append(run)
+    return live
 
 
 def _entry(directory: Path) -> RunEntry:

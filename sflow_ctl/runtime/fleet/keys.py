@@ -1,4 +1,4 @@
-"""The CURVE keys of one run: made in memory before any socket exists, never written but for the viewer's.
+"""The CURVE keys of one run: made in memory before any socket exists, never written but for the viewer's and the operator's.
 
 The memory of the process that makes them is hidden from others of the same user.
 """
@@ -49,7 +49,7 @@ class KeyPair(Struct, frozen=True):
 
 
 class RunKeys(Struct, frozen=True):
-    """One pair for the controller, one per agent, one for all who only look.
+    """One pair for the controller, one per agent, one for all who only look, one for those who may change the run.
 
     Agents of a job step have none of `agents`: they enrol with a key that is derived from `seed` and make their own.
     """
@@ -57,6 +57,7 @@ class RunKeys(Struct, frozen=True):
     controller: KeyPair
     agents: tuple[KeyPair, ...]
     viewer: KeyPair
+    operator: KeyPair
 
     seed: bytes = b""
     """What the keys for enrolment are derived from: a job step hands it to all of its agents, in an environment."""
@@ -69,7 +70,8 @@ class RunKeys(Struct, frozen=True):
     @classmethod
     def make(cls, agent_count: int) -> "RunKeys":
         """Return all keys of a run with that many agents."""
-        return cls(KeyPair.make(), tuple(KeyPair.make() for _ in range(agent_count)), KeyPair.make())
+        agents = tuple(KeyPair.make() for _ in range(agent_count))
+        return cls(KeyPair.make(), agents, viewer=KeyPair.make(), operator=KeyPair.make())
 
     @classmethod
     def for_step(cls, agent_count: int, in_step: Iterable[int]) -> "RunKeys":

@@ -132,17 +132,6 @@ class FleetLink:
         finally:
             self._lock.release()
 
-    def refuse_all(self, reason: str) -> None:
-        """Have all agents end, with their tasks, for the thread that speaks for the loop."""
-        if not self._lock.acquire(timeout=SPOKEN_WITHIN_S):
-            return
-        try:
-            for peer in () if self._is_closed else self.peers:
-                if peer.routing_id is not None:
-                    self._control.refuse(peer.routing_id, peer.session, "run-ended", reason)
-        finally:
-            self._lock.release()
-
     def send(self, node: int, message: ToAgent) -> None:
         """Queue an order; it leaves with the next `flush`, in one packet with the others of this pass."""
         peer = self.peers[node]
@@ -351,6 +340,18 @@ class FleetLink:
         ):  # it has waited for this controller: what was known is better
             clock_ahead_ns = self.known_clocks_ns.get(hello.node, 0)
         events.append(AgentJoined(hello=hello, clock_ahead_ns=clock_ahead_ns))
+
+
+def refuse_all(link: FleetLink, reason: str) -> None:
+    """Have all agents end, with their tasks, for the thread that speaks for the loop."""
+    if not link._lock.acquire(timeout=SPOKEN_WITHIN_S):
+        return
+    try:
+        for peer in () if link._is_closed else link.peers:
+            if peer.routing_id is not None:
+                link._control.refuse(peer.routing_id, peer.session, "run-ended", reason)
+    finally:
+        link._lock.release()
 
 
 def _welcome(link: FleetLink, session: str, kill: tuple[RankId, ...]) -> Welcome:

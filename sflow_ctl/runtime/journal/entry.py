@@ -11,7 +11,7 @@ from typing import Any, Literal
 import msgspec
 
 from protocol.text.counted import counted
-from sflow_ctl.core.commands import RecordUploads, RecordWaiting
+from sflow_ctl.core.commands import AnswerRequest, RecordUploads, RecordWaiting
 from sflow_ctl.core.events import SchedulerEvent
 from sflow_ctl.core.states import Transition
 from sflow_ctl.plan.secrets import SECRETS
@@ -39,6 +39,8 @@ class Begin(msgspec.Struct, frozen=True):
     """The number of the format; a program reads those up to its own."""
     version: str
     """The version of sflow-ctl that wrote what follows."""
+    boot: str = ""
+    """The boot of the machine that wrote what follows: monotonic times of another one begin elsewhere."""
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -66,11 +68,13 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What became of the uploads of a task."""
     takeover: Takeover | None = None
     """A controller was killed, and another one has taken the run over."""
+    request: AnswerRequest | None = None
+    """What an operator has asked for, and what it has led to."""
     is_cut: bool = False
     """Long texts or values are cut; the note in their place says how long they were."""
 
 
-Kind = Literal["begin", "event", "transition", "waiting", "uploads", "takeover"]
+Kind = Literal["begin", "event", "transition", "waiting", "uploads", "takeover", "request"]
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(Entry)
 

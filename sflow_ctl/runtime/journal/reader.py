@@ -23,6 +23,7 @@ SHOWN = (
     b'"kind":"waiting"',
     b'"kind":"uploads"',
     b'"kind":"takeover"',
+    b'"kind":"request"',
     b'"type":"node_stands_still"',
 )
 """What viewers show. Only such lines are decoded for them: the events of a large run are most of its journal."""

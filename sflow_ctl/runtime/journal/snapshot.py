@@ -40,6 +40,8 @@ class Snapshot(Struct, frozen=True):
     """When the last of these changes was made."""
     tasks: tuple[TaskRecord, ...]
     """All tasks, in the plan's order."""
+    paused_by: str = ""
+    """As in `RunView`."""
 
 
 class SnapshotWriter:
@@ -66,7 +68,7 @@ class SnapshotWriter:
         self._rest_until = now + (time.monotonic() - started) * REST_FACTOR
 
     def _content(self, place: Place) -> Iterator[bytes]:
-        head = Snapshot(FORMAT, self._journal.incarnation, place, time.time_ns(), ())
+        head = Snapshot(FORMAT, self._journal.incarnation, place, time.time_ns(), (), self._state.paused_by)
         before, _, after = msgspec.json.encode(head).partition(b'"tasks":[]')
         yield before + b'"tasks":['
         records, separator = list(self._state.tasks.values()), b"\n"

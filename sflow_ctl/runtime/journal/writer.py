@@ -14,14 +14,15 @@ from pathlib import Path
 from typing import IO
 
 from protocol.messages.facts import RankExited
-from sflow_ctl.core.commands import RecordUploads, RecordWaiting
-from sflow_ctl.core.events import AgentJoined, MessageReceived, SchedulerEvent
+from sflow_ctl.core.commands import AnswerRequest, RecordUploads, RecordWaiting
+from sflow_ctl.core.events import AgentJoined, MessageReceived, OperatorRequest, SchedulerEvent
 from sflow_ctl.core.states import TERMINAL, Transition
 from sflow_ctl.report.resumed import Takeover
 from sflow_ctl.runtime.journal.entry import FORMAT, Begin, Entry, Kind, encode_entry
 from sflow_ctl.runtime.journal.reader import Place
 from sflow_ctl.runtime.journal.segments import SEGMENT_BYTES, begin_segment, close_segment
 from sflow_ctl.runtime.record.durable import open_to_append, sync_directory
+from sflow_ctl.runtime.record.processes import boot
 from sflow_ctl.version import VERSION
 
 SYNC_EVERY_S = 0.5
@@ -70,6 +71,8 @@ class Journal:
             self._must_sync_at_once = self._must_sync_at_once or bool(event.hello.exited)
         elif isinstance(event, MessageReceived) and isinstance(event.message, RankExited):
             self._needs_sync = True
+        elif isinstance(event, OperatorRequest):  # its answer promises that it is carried out
+            self._must_sync_at_once = True
         self._append(self._entry(now, "event", event=event))
 
     def transition(self, transition: Transition, now: float) -> int:
@@ -85,6 +88,10 @@ class Journal:
     def uploads(self, uploads: RecordUploads, now: float) -> None:
         """Add what became of the uploads of a task."""
         self._append(self._entry(now, "uploads", uploads=uploads))
+
+    def request(self, request: AnswerRequest, now: float) -> None:
+        """Add what an operator has asked for, and what it has led to."""
+        self._append(self._entry(now, "request", request=request))
 
     def takeover(self, takeover: Takeover, now: float) -> None:
         """Add that this controller has taken the run over."""
@@ -145,7 +152,7 @@ class Journal:
             self._file.close()
 
     def _begin_line(self, now: float, segment: int) -> bytes:
-        begin = Begin(segment=segment, format=FORMAT, version=VERSION)
+        begin = Begin(segment=segment, format=FORMAT, version=VERSION, boot=boot())
         return encode_entry(self._entry(now, "begin", begin=begin))
 
     def _append(self, entry: Entry) -> int:
@@ -162,6 +169,7 @@ class Journal:
         waiting: RecordWaiting | None = None,
         uploads: RecordUploads | None = None,
         takeover: Takeover | None = None,
+        request: AnswerRequest | None = None,
         begin: Begin | None = None,
     ) -> Entry:
         self._next_seq += 1
@@ -177,4 +185,5 @@ class Journal:
             waiting=waiting,
             uploads=uploads,
             takeover=takeover,
+            request=request,
         )

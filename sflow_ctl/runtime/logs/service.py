@@ -35,6 +35,7 @@ from sflow_ctl.runtime.viewing.messages import Change
 
 if TYPE_CHECKING:
     from sflow_ctl.runtime.logs.earlier_logs import EarlierLogs
+    from sflow_ctl.runtime.operating.desk import RequestDesk
 
 T = TypeVar("T")
 PUMP_BYTES = 512 * 1024
@@ -97,6 +98,7 @@ class OutputService:
         log_path_of: Callable[[RankId], str],
         gang_sizes: dict[str, int],
         console: ConsoleSink | None,
+        desk: "RequestDesk",
         prior: Sequence[Change] = (),
         earlier: "EarlierLogs | None" = None,
         followed: FollowedLogs | None = None,
@@ -109,7 +111,7 @@ class OutputService:
         self._feed = ConsoleFeed(console) if console is not None and console.shows_output else None
         self._last = {change.transition.task: change for change in prior}
         book = LogBook(run_directory, log_path_of, self._newest_attempt)
-        self._viewers = ViewerHub(client_socket, self._last, book.to_view, self.counters)
+        self._viewers = ViewerHub(client_socket, self._last, book.to_view, self.counters, desk)
         self._searches = LogSearches(run_directory, self._report_matches, self.note)
         gangs = GangLogs(run_directory, gang_sizes, self.note, followed)
         feeds = [self._feed] if self._feed is not None else []

@@ -83,6 +83,13 @@ class ConnectionFacts(msgspec.Struct, frozen=True, kw_only=True):
     viewer_secret: str
 
 
+class OperatorFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """`operator.json`: the key of those who may change the run. 0600, removed at the end."""
+
+    public: str
+    secret: str
+
+
 def make_run_id(workflow: str) -> str:
     """Return `[<prefix>-]<workflow>-<date>-<time>-<6 hex digits>`, local time."""
     stamp = time.strftime("%Y%m%d-%H%M%S")
@@ -192,6 +199,7 @@ class RunDirectory:
         Raises: OSError; every file is an old or a new one then.
         """
         (root / layout.OURS).mkdir(mode=0o700, exist_ok=True)
+        (root / layout.REQUESTS).mkdir(mode=0o700, exist_ok=True)
         write(root / layout.WORKFLOW, workflow_yaml.encode())
         write(root / layout.PLAN, encode_plan(plan, SECRETS.mask.data if SECRETS.mask else None))
         write(root / layout.RUN, _recorded(facts) + b"\n")
@@ -226,18 +234,20 @@ class RunDirectory:
         thread.start()
         return thread.join
 
-    def write_connection(self, facts: ConnectionFacts) -> None:
-        """Let viewers of the same user find the run and connect. Raises: RunDirectoryError."""
+    def write_connection(self, facts: ConnectionFacts, operator: OperatorFacts) -> None:
+        """Let viewers and operators of the same user find the run and connect. Raises: RunDirectoryError."""
         try:
+            write_for_now(self.path / layout.OPERATOR, msgspec.json.encode(operator) + b"\n")
             write_for_now(self.path / layout.CONNECTION, msgspec.json.encode(facts) + b"\n")
         except OSError as error:
             raise self._not_writable(error) from error
         remember_run(self.path)
 
     def remove_connection(self) -> None:
-        """Remove the facts that viewers need to connect."""
-        with contextlib.suppress(OSError):  # the directory may be gone, its file system read-only
-            (self.path / layout.CONNECTION).unlink(missing_ok=True)
+        """Remove the facts that viewers and operators need to connect."""
+        for name in (layout.CONNECTION, layout.OPERATOR):
+            with contextlib.suppress(OSError):  # the directory may be gone, its file system read-only
+                (self.path / name).unlink(missing_ok=True)
 
     def write(self, name: str, content: Content) -> None:
         """Replace a file of `layout.py`, piece by piece. Raises: OSError; the old file is still there then."""

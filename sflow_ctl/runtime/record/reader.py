@@ -206,6 +206,7 @@ class RunReader:
             self.state = RunView(self.head, {name: TaskRecord(name) for name in names})
         if found is not None:
             self.state.tasks = {record.name: record for record in found.tasks}
+            self.state.paused_by = found.paused_by
             self.journal = JournalReader(self.directory, found.place)
             self.last_wall_ns = found.last_wall_ns
 
@@ -296,6 +297,8 @@ class RunReader:
                 self.state.note_uploaded(entry.uploads.task, entry.uploads.attempt, entry.uploads.outcome)
             if isinstance(entry.event, NodeStandsStill):
                 self._note_standstill(entry.event)
+            if entry.request is not None:
+                self.state.note_request(entry.request)
             if entry.takeover is not None:
                 self.takeovers.append(entry.takeover)
             if entry.transition is not None:

@@ -28,6 +28,7 @@ from protocol.messages.orders import SamplesStored, Spawn, ToAgent
 from sflow_ctl.core.commands import (
     AbandonNode,
     AcceptAgent,
+    AnswerRequest,
     AskJobEnd,
     AwaitLog,
     CollectOutputs,
@@ -62,8 +63,8 @@ from sflow_ctl.runtime.journal.writer import Journal
 from sflow_ctl.runtime.logs.rotation import rotate_logs
 from sflow_ctl.runtime.logs.service import OutputService
 from sflow_ctl.runtime.logs.waits import LogWaits
-from sflow_ctl.runtime.peers.blocked_end import BlockedEnd
-from sflow_ctl.runtime.peers.own_standstill import OwnStandstill
+from sflow_ctl.runtime.operating.desk import RequestDesk
+from sflow_ctl.runtime.peers.own_standstill import standstill_of
 from sflow_ctl.runtime.record import layout
 from sflow_ctl.runtime.record.directory import RunDirectory
 from sflow_ctl.runtime.record.record_keeper import RecordKeeper
@@ -78,9 +79,8 @@ from sflow_ctl.runtime.slurm.job_end import JobEndNotice
 from sflow_ctl.runtime.telemetry.measures import Measures
 from sflow_ctl.runtime.uploads.progress import RunProgress
 
+_ASIDE = (SideCommandEnded, Measured, Sampled)
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from sflow_ctl.runtime.monitor.recorder import MonitorRecorder
     from sflow_ctl.runtime.slurm.job_clock import JobClock
     from sflow_ctl.runtime.supervision.continuing import TakeoverWatch
@@ -104,15 +104,13 @@ class Controller:
         common: AgentConfig,
         state: RunView,
         summary: SummaryWriter,
+        desk: RequestDesk,
+        measures: Measures,
         job_clock: "JobClock | None" = None,
         monitor: "MonitorRecorder | None" = None,
-        openmetrics: "Path | int | None" = None,
         hand_over: Callable[[], object] = lambda: None,
     ) -> None:
-        """`job_clock` knows the Slurm job's time limit, `monitor` takes what monitors measure.
-
-        `hand_over` is called when another controller could take over from here.
-        """
+        """`job_clock` knows the job's time limit; `hand_over` is called when another controller could take over from here."""
         self._scheduler = scheduler
         self._plan = scheduler.plan
         self._planned = {task.name: task for task in scheduler.plan.tasks}
@@ -121,33 +119,25 @@ class Controller:
         self._output = output
         self._journal = journal
         self._log = log
-        self._directory = directory
-        self._configs = configs
-        self._common = common
+        self._directory, self._configs, self._common = directory, configs, common
         self._job_clock = job_clock
-        self._monitor = monitor
+        self._monitor, self.measures = monitor, measures
         self.state = state  # folded from the transitions, as every viewer does it
         self.summary, self.outputs = summary, OutputCollector(directory.path)
-        self.progress = RunProgress(state, journal, log, output, summary)
+        self.progress = RunProgress(state, journal, log, output, summary, desk)
         self._snapshots = SnapshotWriter(directory.path, journal, state)
         spools = common.spool_directory is not None
         self.nodes = NodeBook([node.name for node in scheduler.plan.nodes], spools)
         self._logs = LogWaits(output, link, self.nodes)
-        self.measures = Measures(directory.path, scheduler.plan.nodes, link.send, self._warn, openmetrics)
         self._hand_over = hand_over
         self.takeover: TakeoverWatch | None = None
-        self._signals = SignalInbox()
+        self._signals, self._desk = SignalInbox(), desk
         self._job_end = JobEndNotice(self._log, job_clock)
         self._finish: FinishRun | None = None
         self._abandoned: set[int] = set()
         self._stops_requested = self._foreign_messages = 0  # facts about ranks of other nodes
-        blocked_end = BlockedEnd(
-            str(directory.path), self._signals, link.refuse_all,
-            lambda: [one.pid for one, _ in launcher.kept()], output.say_at_once,
-        )  # fmt: skip
-        self.standstill = OwnStandstill(
-            directory.path, link.speak_for_loop, output.say_at_once, self._warn, blocked_end
-        )
+        parts = (directory.path, self._signals, link, launcher, output, self._warn)
+        self.standstill = standstill_of(*parts)
         self._preload = Preload(scheduler.plan)
         self.record_keeper = RecordKeeper(directory, journal, self._warn)
 
@@ -161,6 +151,7 @@ class Controller:
         for source in (self._launcher, self._output, self.outputs, self._job_clock, self._monitor):
             if source is not None:
                 poller.register(source.fileno, zmq.POLLIN)
+        poller.register(self._desk.fileno, zmq.POLLIN)
         with self._signals, self.standstill:
             poller.register(self._signals.fileno, zmq.POLLIN)
             wait = partial(self.standstill.wait, partial(self._link.wait, poller))
@@ -198,7 +189,7 @@ class Controller:
     def _events(self, now: float) -> list[SchedulerEvent]:
         events: list[SchedulerEvent] = [*self.standstill.suspensions()]
         events.extend(self._stop_event(number) for number in self._signals.take())
-        events.extend(self._job_end.with_end(self._link.receive(now)))
+        events += [*self._desk.arrived(), *self._job_end.with_end(self._link.receive(now))]
         self.note_output()
         events.extend(self._logs.arrived())
         events.extend(self.progress.collected(self.outputs))
@@ -227,9 +218,7 @@ class Controller:
         return StopRequested(signal=name, force=self._stops_requested > 1)
 
     def _handle(self, event: SchedulerEvent, now: float) -> None:
-        if isinstance(event, MessageReceived) and isinstance(
-            event.message, SideCommandEnded | Measured | Sampled
-        ):
+        if isinstance(event, MessageReceived) and isinstance(event.message, _ASIDE):
             self._take_aside(event.node, event.message)  # it does not belong into the journal
             return
         self._note(event)
@@ -274,20 +263,14 @@ class Controller:
                 self._logs.expect(node, exited)
 
     def _take_aside(self, node: int, ended: SideCommandEnded | Measured | Sampled) -> None:
-        if isinstance(ended, Measured):
+        if not isinstance(ended, SideCommandEnded):
             self.measures.take(node, ended, self._is_own)
-            return
-        if isinstance(ended, Sampled):
-            if self._monitor is not None:
-                self._monitor.take(node, ended, self._is_own)
-            return
-        if not self._is_own(node, ended.rank):  # its name would become a path
-            return
-        from sflow_ctl.runtime.logs.side_logs import kept  # few tasks have such commands
+        elif self._is_own(node, ended.rank):  # its name becomes a path
+            from sflow_ctl.runtime.logs.side_logs import kept  # few tasks have such commands
 
-        warning = kept(self._directory.path, self._plan.nodes[node].name, ended)
-        if warning is not None:
-            self._warn(warning)
+            warning = kept(self._directory.path, self._plan.nodes[node].name, ended)
+            if warning is not None:
+                self._warn(warning)
 
     def _warn(self, text: str) -> None:
         """Show a warning to the viewers of the run, and keep it in the log."""
@@ -307,7 +290,7 @@ class Controller:
                 self._send(node, message)
             case RecordTransition(transition=transition):
                 self._record(transition, now)
-            case RecordWaiting() | RecordUploads():
+            case RecordWaiting() | RecordUploads() | AnswerRequest():
                 self.progress.show(command, now)
             case AwaitLog(rank=rank):
                 self._logs.awaited.add(rank)
@@ -360,6 +343,7 @@ class Controller:
         # An agent forgets an end that is acknowledged: only a record that survives a crash may take its place.
         holds = {"holds_spawns": keeper.is_failing, "holds_acks": not keeper.is_durable}
         self._link.flush(now, **({} if is_stopping else holds))
+        self._desk.send()
         self.progress.tell()
         self._snapshots.write_if_due(now)
         keeper.write_nodes(self.nodes, now)

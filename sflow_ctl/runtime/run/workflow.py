@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 from msgspec.structs import replace
 
+from sflow_ctl.core.commands import FinishRun
 from sflow_ctl.plan.model import Plan
 from sflow_ctl.planner.context import UNKNOWN_ADDRESS
 from sflow_ctl.runtime.assembly.parts import (
@@ -33,6 +34,8 @@ from sflow_ctl.runtime.fleet.fleet import Fleet, FleetRequest, open_fleet
 from sflow_ctl.runtime.fleet.local import LocalLauncher
 from sflow_ctl.runtime.logs.consumers.console import ConsoleSink
 from sflow_ctl.runtime.logs.service import OutputService
+from sflow_ctl.runtime.operating.desk import RequestDesk
+from sflow_ctl.runtime.operating.request_files import RequestFiles
 from sflow_ctl.runtime.record import layout
 from sflow_ctl.runtime.record.run_log import RunLog
 from sflow_ctl.runtime.run.controller import Controller
@@ -115,7 +118,7 @@ def _run_in_jobs(
         nodes = tuple(replace(node, address=fleet.addresses.get(node.name, "")) for node in nodes)
         here = (host, address_towards(fleet.addresses.values(), planned.settings.interface))
         plan = planned.replan(main.job_id, nodes, here)
-        return _run(replace(planned, plan=plan, jobs=jobs), options, fleet, terminal, fetched)
+        return _run(replace(planned, plan=plan, jobs=jobs, here=here), options, fleet, terminal, fetched)
 
 
 def _run(
@@ -155,7 +158,8 @@ def carry_out(
     """Run the loop with an open record; return once all has stopped. `taken_over` is what a killed controller has left."""
     directory = record.directory
     followed = None if taken_over is None else taken_over.followed
-    output = make_output(planned, fleet, record, terminal.open_console(directory.path), followed)
+    desk = RequestDesk(fleet.keys.operator.public)
+    output = make_output(planned, fleet, record, terminal.open_console(directory.path), desk, followed)
     with ExitStack() as ends:
         log = RunLog(directory.path / layout.RUN_LOG, options.log_level)
         ends.callback(log.close)
@@ -164,7 +168,7 @@ def carry_out(
         ends.callback(journal.close)
         clock = make_clock(planned)
         monitor = make_monitor(planned, directory.path, log, output)
-        shell = Shell(record, output, journal, log, clock, monitor)
+        shell = Shell(record, output, journal, log, clock, monitor, desk)
         hand_over = partial(hand_over_run, planned, options, fleet, record)
         controller = make_controller(planned, fleet, shell, scheduler, hand_over)
         ends.callback(controller.standstill.end)
@@ -185,30 +189,43 @@ def carry_out(
             closing.callback(_close_output, output, fleet)
             closing.callback(directory.remove_connection)
             closing.callback(directory.make_the_rest(planned.plan))
+            closing.enter_context(RequestFiles(directory.path, desk))
             if taken_over is not None:
                 controller.continue_after(taken_over)
             finish = controller.run(fleet.early)
             if controller.takeover is not None:
                 controller.takeover.record(time.monotonic())
-        end = conclude(
-            finish,
-            directory=directory,
-            facts=record.facts,
-            state=controller.state,
-            outputs=controller.outputs.values,
-            output_problems=controller.outputs.problems,
-            refused={**fleet.link.refused(), **{kind: n for kind, n in output.counters.items() if n}},
-            job_ids=[job.allocation.job_id for job in planned.jobs],
-            resumed=record.resumed,
-            record_error=controller.record_keeper.error,
-            takeovers=() if controller.takeover is None else controller.takeover.all,
-            agent_restarts=controller.nodes.agent_restarts(),
-            windows=controller.measures.close(),
-        )
+        end = _concluded(finish, planned, fleet, record, controller, output)
         end = _reported(planned, end, fleet, shell, controller, signals, terminal)
         log.info(f"run {end.summary.outcome}: exit status {int(end.status)}")
-        end_succession()
+        end_succession(directory.path)
     return end
+
+
+def _concluded(
+    finish: FinishRun,
+    planned: PlannedRun,
+    fleet: Fleet,
+    record: Record,
+    controller: Controller,
+    output: OutputService,
+) -> RunEnd:
+    """Write how the run ended, and return it."""
+    return conclude(
+        finish,
+        directory=record.directory,
+        facts=record.facts,
+        state=controller.state,
+        outputs=controller.outputs.values,
+        output_problems=controller.outputs.problems,
+        refused={**fleet.link.refused(), **{kind: n for kind, n in output.counters.items() if n}},
+        job_ids=[job.allocation.job_id for job in planned.jobs],
+        resumed=record.resumed,
+        record_error=controller.record_keeper.error,
+        takeovers=() if controller.takeover is None else controller.takeover.all,
+        agent_restarts=controller.nodes.agent_restarts(),
+        windows=controller.measures.close(),
+    )
 
 
 def _reported(

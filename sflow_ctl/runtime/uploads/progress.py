@@ -5,15 +5,17 @@ from typing import TYPE_CHECKING, assert_never
 import msgspec
 
 from protocol.messages.uploads import UploadOutcome
-from sflow_ctl.core.commands import RecordUploads, RecordWaiting
+from sflow_ctl.core.commands import AnswerRequest, RecordUploads, RecordWaiting
 from sflow_ctl.core.events import OutputsCollected, SchedulerEvent
 from sflow_ctl.core.states import Transition
 from sflow_ctl.plan.secrets import SECRETS
+from sflow_ctl.report.request_text import request_text
 from sflow_ctl.report.run_view import RunView
 from sflow_ctl.report.transition_text import transition_text
 from sflow_ctl.report.upload_text import outcome_text, problem_texts
 from sflow_ctl.runtime.journal.writer import Journal
 from sflow_ctl.runtime.logs.service import OutputService
+from sflow_ctl.runtime.operating.desk import RequestDesk
 from sflow_ctl.runtime.record.run_log import RunLog
 from sflow_ctl.runtime.record.summary_writer import SummaryWriter
 from sflow_ctl.runtime.run.output_collector import OutputCollector, shown_problems
@@ -26,10 +28,17 @@ class RunProgress:
     """Changes of state, and what changes none: what running tasks wait for, missing values, uploads, warnings."""
 
     def __init__(
-        self, state: RunView, journal: Journal, log: RunLog, output: OutputService, summary: SummaryWriter
+        self,
+        state: RunView,
+        journal: Journal,
+        log: RunLog,
+        output: OutputService,
+        summary: SummaryWriter,
+        desk: RequestDesk,
     ) -> None:
+        """`desk` gives operators their answers."""
         self._state, self._journal, self._log, self._output = state, journal, log, output
-        self._summary = summary
+        self._summary, self._desk = summary, desk
         self.notifier: Notifier | None = None
         """Who is told of the course of the run."""
         self._untold: list[tuple[Transition, int]] = []
@@ -58,8 +67,8 @@ class RunProgress:
         self._log.warning(text)
         self._output.say(f"warning: {text}")
 
-    def show(self, command: RecordWaiting | RecordUploads, now: float) -> None:
-        """Show and record what running tasks wait for, or what has been uploaded."""
+    def show(self, command: RecordWaiting | RecordUploads | AnswerRequest, now: float) -> None:
+        """Show and record what running tasks wait for, what has been uploaded, or what an operator has asked for."""
         self.tell()
         match command:
             case RecordWaiting():
@@ -69,6 +78,10 @@ class RunProgress:
                 self._state.note_uploaded(task, command.attempt, outcome)
                 for line in lines_about(task, outcome, self._log):
                     self._output.say(line)
+            case AnswerRequest():
+                self._desk.answer(command)
+                if not command.is_repeated:
+                    self._show_request(command, now)
             case _:
                 assert_never(command)
 
@@ -82,6 +95,13 @@ class RunProgress:
                 self._output.say(f"warning: outputs of {task}: {shown}")
             events.append(OutputsCollected(task=task, attempt=attempt, values=values, problems=(*problems,)))
         return events
+
+    def _show_request(self, command: AnswerRequest, now: float) -> None:
+        self._journal.request(command, now)
+        self._state.note_request(command)
+        text = SECRETS.mask.text(request_text(command))
+        self._log.info(text)
+        self._output.say(text)
 
     def _show_waiting(self, command: RecordWaiting, now: float) -> None:
         command = msgspec.structs.replace(command, text=SECRETS.mask.text(command.text))

@@ -1,4 +1,4 @@
-"""The messages of the clients socket. A viewer can only read: no message changes a run.
+"""The messages of the clients socket. A viewer can only read; what an operator asks for needs the operator's key.
 
 From a viewer one frame, to a viewer a header frame and, for log bytes, a body. `seq` counts the messages to a
 viewer; it answers with `Taken`, so a slow viewer cannot fill the controller's memory.
@@ -6,6 +6,7 @@ viewer; it answers with `Taken`, so a slow viewer cannot fill the controller's m
 
 import msgspec
 
+from sflow_ctl.core.requests import AnyAction, RequestAnswer
 from sflow_ctl.core.states import Transition
 
 VIEWER_VERSION = 1
@@ -55,6 +56,16 @@ class Taken(FromViewer, frozen=True, kw_only=True, tag="taken"):
     seq: int
 
 
+class Ask(FromViewer, frozen=True, kw_only=True, tag="ask"):
+    """Requests a change of the run. Repeated until it is answered; it is carried out once."""
+
+    id: str
+    """32 hexadecimal digits."""
+    by: str
+    """Who asks, for people."""
+    action: AnyAction
+
+
 class ToViewer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type"):
     """Base of messages to a viewer. `seq` counts from 1 within a session."""
 
@@ -97,15 +108,24 @@ class ViewerRefused(ToViewer, frozen=True, kw_only=True, tag="refused"):
     reason: str
 
 
+class Answered(ToViewer, frozen=True, kw_only=True, tag="answered"):
+    """The answer to an `Ask`, sent when what follows from it is in the journal."""
+
+    id: str
+    answer: RequestAnswer
+
+
 class RunEnded(ToViewer, frozen=True, kw_only=True, tag="run_ended"):
     """The last message: the controller ends. The result of the run is in the run directory."""
 
 
-FromViewerMessage = Attach | Follow | Unfollow | Taken
+FromViewerMessage = Attach | Follow | Unfollow | Taken | Ask
 RunNews = StateChanges | LogPiece | LogEnded | RunEnded
 """Messages to a viewer in order, with `seq`."""
 ToViewerMessage = RunNews | ViewerRefused
+ToOperatorMessage = Answered | ViewerRefused
 
 encode = msgspec.msgpack.Encoder().encode
 decode_from_viewer = msgspec.msgpack.Decoder(FromViewerMessage).decode
+decode_to_operator = msgspec.msgpack.Decoder(ToOperatorMessage).decode
 decode_to_viewer = msgspec.msgpack.Decoder(ToViewerMessage).decode

@@ -16,6 +16,7 @@ from sflow_ctl.runtime.fleet.keys import KeyPair, RunKeys
 from sflow_ctl.runtime.fleet.link import FleetLink
 from sflow_ctl.runtime.logs.consumers.console import ConsoleSink
 from sflow_ctl.runtime.logs.service import OutputService
+from sflow_ctl.runtime.operating.desk import RequestDesk
 from sflow_ctl.runtime.peers.peer import LinkTimes
 
 DEADLINE_S = 10.0
@@ -36,6 +37,7 @@ class Controller:
         self.keys = RunKeys.make(agents)
         self.link = FleetLink(self.keys, ("127.0.0.1",), 1, LinkTimes(), time.monotonic())
         self.directory = directory
+        self.desk = RequestDesk(self.keys.operator.public)
         self.output = OutputService(
             gang_sizes={},
             log_socket=self.link.logs,
@@ -44,7 +46,9 @@ class Controller:
             node_of_key=self.link.admission.node_of_key,
             log_path_of=lambda rank: log_path(rank.attempt.task),
             console=console,
+            desk=self.desk,
         )
+        self.desk.wake_sender = self.output.flush
         self.completed: list[RankId] = []
         self.is_closed = False
         self.output.start()

@@ -19,7 +19,7 @@ from sflow_ctl.plan.model import Placement, Plan, PlannedNode, PlannedTask
 from sflow_ctl.report.run_view import RunView
 from sflow_ctl.report.summary import summary, summary_json
 from sflow_ctl.runtime.journal.writer import Journal
-from sflow_ctl.runtime.record.directory import ConnectionFacts, RunDirectory, RunFacts
+from sflow_ctl.runtime.record.directory import ConnectionFacts, OperatorFacts, RunDirectory, RunFacts
 from sflow_ctl.runtime.record.processes import process_start_ticks
 from tests.integration.output.fleet import DEADLINE_S, Controller
 
@@ -85,7 +85,8 @@ class Run:
                 controller_key=keys.controller.public,
                 viewer_public=keys.viewer.public,
                 viewer_secret=keys.viewer.secret,
-            )
+            ),
+            OperatorFacts(public=keys.operator.public, secret=keys.operator.secret),
         )
         return self.controller
 

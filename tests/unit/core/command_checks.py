@@ -6,10 +6,21 @@
 from typing import assert_never
 
 from protocol.ids import RankId
-from protocol.messages.orders import EndStep, Lease, Leave, Release, Spawn, Stop, ToAgent, UploadFiles
+from protocol.messages.orders import (
+    EndStep,
+    Lease,
+    Leave,
+    Release,
+    SignalAttempt,
+    Spawn,
+    Stop,
+    ToAgent,
+    UploadFiles,
+)
 from sflow_ctl.core.commands import (
     AbandonNode,
     AcceptAgent,
+    AnswerRequest,
     AskJobEnd,
     AwaitLog,
     CollectOutputs,
@@ -25,6 +36,7 @@ from sflow_ctl.core.invariants import is_satisfied
 from sflow_ctl.core.model.phase import RunPhase
 from sflow_ctl.core.model.run import Run
 from sflow_ctl.core.model.task import Task
+from sflow_ctl.core.requests import RequestAnswer
 from sflow_ctl.core.states import LIVE, TERMINAL, TRANSITIONS, TaskState, Transition
 
 
@@ -39,6 +51,7 @@ class CommandChecks:
         """Ranks whose order to start was given in the present session of their agent."""
         self._accepted: set[int] = set()
         self._abandoned: set[int] = set()
+        self._answers: dict[str, RequestAnswer] = {}
         self._uploaded: set[tuple[str, int]] = set()
         self._is_finished = False
 
@@ -87,6 +100,10 @@ class CommandChecks:
                 assert run.outcome is None or run.shutdown.branch
             case Warn(text=text):
                 assert text
+            case AnswerRequest(id=request_id, answer=answer, is_repeated=is_repeated):
+                assert is_repeated == (request_id in self._answers), f"request {request_id} is done twice"
+                assert self._answers.setdefault(request_id, answer) == answer
+                assert bool(answer.error) != bool(answer.text or answer.effects), answer
             case FinishRun(outcome=outcome):
                 assert run.phase is RunPhase.FINISHED
                 assert outcome is run.outcome
@@ -132,6 +149,11 @@ class CommandChecks:
                 assert state not in (TaskState.WAITING, TaskState.QUEUED, TaskState.SKIPPED), (
                     f"{attempt} is {state}"
                 )
+            case SignalAttempt(attempt=attempt):
+                task = self._task(attempt.task)
+                assert attempt.number == task.attempt.number, "a signal for an old attempt"
+                assert node in task.attempt.node_of_rank, f"{attempt} has nothing on node {node}"
+                assert self._states[attempt.task] in LIVE
             case EndStep(part=part, mark_of=mark_of):
                 task = self._task(part.attempt.task)
                 assert part.attempt == mark_of.attempt

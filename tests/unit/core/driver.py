@@ -11,6 +11,7 @@ from protocol.messages.orders import Lease, Spawn, Stop, ToAgent
 from sflow_ctl.core.commands import (
     AbandonNode,
     AcceptAgent,
+    AnswerRequest,
     AwaitLog,
     CollectOutputs,
     Command,
@@ -35,7 +36,16 @@ from tests.unit.core.command_checks import CommandChecks
 from tests.unit.core.lines import command_line
 from tests.unit.core.plans import exited, goodbye, hello, ready, started
 
-EXCEPTIONAL = (AbandonNode, AwaitLog, CollectOutputs, RecordUploads, RecordWaiting, Warn, FinishRun)
+EXCEPTIONAL = (
+    AbandonNode,
+    AnswerRequest,
+    AwaitLog,
+    CollectOutputs,
+    RecordUploads,
+    RecordWaiting,
+    Warn,
+    FinishRun,
+)
 """Commands that a test must look at, and an `AcceptAgent` that kills. The others follow from a run's ordinary course."""
 
 C = TypeVar("C", bound=Command)

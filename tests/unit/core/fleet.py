@@ -23,6 +23,7 @@ from sflow_agent.core.stop_sequence import ONLY_WAIT, SIGKILL
 from sflow_ctl.core.commands import (
     AbandonNode,
     AcceptAgent,
+    AnswerRequest,
     AskJobEnd,
     AwaitLog,
     CollectOutputs,
@@ -39,12 +40,14 @@ from sflow_ctl.core.events import (
     AgentLost,
     LogArrived,
     MessageReceived,
+    OperatorRequest,
     OutputsCollected,
     SchedulerEvent,
     StopRequested,
     WakeUp,
 )
 from sflow_ctl.core.model.resources import MAX_RANKS
+from sflow_ctl.core.requests import AnyAction, Pause, RestartTasks, SignalTasks, StopRun, StopTasks, Unpause
 from sflow_ctl.core.takeover import Recorded
 from sflow_ctl.plan.model import Plan
 from tests.unit.agent.driver import CheckedCore
@@ -105,6 +108,8 @@ class Behaviour:
     stop_at: float | None = None
     takeovers: tuple[float, ...] = ()
     """When the controller is killed, and another one takes the run over."""
+    requests: int = 0
+    """How many requests operators make; half of them arrive twice."""
     window: int = MAX_RANKS
     """How many orders an agent may have that it has not answered."""
 
@@ -143,6 +148,10 @@ class Fleet:
             self._at(self._random.random() * 20, lambda agent=agent: self._crash(agent))  # type: ignore[misc]
         for killed_at in behaviour.takeovers:
             self._at(killed_at, self._take_over)
+        for number in range(behaviour.requests):
+            event = OperatorRequest(id=f"r{number}", by="op", action=self._any_action())
+            for _ in range(self._random.choice((1, 2))):
+                self._at(self._random.random() * 8, lambda event=event: self._tell(event))  # type: ignore[misc]
         if behaviour.stop_at is not None:
             self._at(behaviour.stop_at, lambda: self._tell(StopRequested(signal="SIGINT")))
 
@@ -192,6 +201,21 @@ class Fleet:
 
     # ---------------------------------------------------------------- time and the link
 
+    def _any_action(self) -> AnyAction:
+        names = [task.name for task in self.plan.tasks]
+        chosen = tuple(self._random.sample(names, self._random.randint(1, min(3, len(names)))))
+        kind = self._random.randrange(8)
+        if kind == 0:
+            return StopRun(is_killed=self._random.random() < 0.5)
+        if kind == 1:
+            return SignalTasks(tasks=chosen, signal=10)
+        if kind in (2, 3, 4):
+            return RestartTasks(tasks=chosen)
+        if kind == 5:
+            self._at(20.0, lambda: self._tell(OperatorRequest(id="unpause", by="op", action=Unpause())))
+            return Pause()
+        return StopTasks(tasks=chosen, is_killed=self._random.random() < 0.3)
+
     def _at(self, delay: float, action: Callable[[], None]) -> None:
         heapq.heappush(self._agenda, (self._now + delay, next(self._order), action))
 
@@ -228,7 +252,14 @@ class Fleet:
             case CollectOutputs(task=task, attempt=attempt):
                 found = OutputsCollected(task=task, attempt=attempt, values={"rate": 1.5})
                 self._tell_later(self._random.random() * 3, found)
-            case RecordTransition() | RecordWaiting() | RecordUploads() | Warn() | AskJobEnd():
+            case (
+                RecordTransition()
+                | RecordWaiting()
+                | RecordUploads()
+                | Warn()
+                | AskJobEnd()
+                | AnswerRequest()
+            ):
                 pass  # for people
             case FinishRun():
                 self.finish = command
@@ -346,7 +377,8 @@ class Fleet:
             case agent_commands.DropPorts(task=task):
                 agent.leases.pop(task, None)
             case agent_commands.SignalTree(rank=rank, signal=number):
-                self._at(self._random.random() * 0.5, lambda: self._signal_tree(agent, rank, number))
+                if not command.is_once:  # what an operator sends may mean anything: here, nothing
+                    self._at(self._random.random() * 0.5, lambda: self._signal_tree(agent, rank, number))
             case agent_commands.RunCommand(rank=rank, purpose=purpose):
                 self._at(self._random.random() * 3, lambda: self._end_command(agent, rank, purpose))
             case agent_commands.WatchActivity(rank=rank) if self._random.random() < self._behaviour.silence:

@@ -17,10 +17,21 @@ from protocol.messages.facts import (
     Uploaded,
     Uploading,
 )
-from protocol.messages.orders import EndStep, Lease, Leave, Release, Spawn, Stop, ToAgent, UploadFiles
+from protocol.messages.orders import (
+    EndStep,
+    Lease,
+    Leave,
+    Release,
+    SignalAttempt,
+    Spawn,
+    Stop,
+    ToAgent,
+    UploadFiles,
+)
 from sflow_ctl.core.commands import (
     AbandonNode,
     AcceptAgent,
+    AnswerRequest,
     AskJobEnd,
     AwaitLog,
     CollectOutputs,
@@ -41,6 +52,7 @@ from sflow_ctl.core.events import (
     MessageReceived,
     NodeCleared,
     NodeStandsStill,
+    OperatorRequest,
     OutputsCollected,
     RecordUnwritable,
     SchedulerEvent,
@@ -73,6 +85,9 @@ def command_line(command: Command) -> str:
             return "ask for the job's end"
         case Warn(text=text):
             return f"warn: {text}"
+        case AnswerRequest(id=request_id, answer=answer, is_repeated=is_repeated):
+            how = "again" if is_repeated else "refused" if answer.error else "done"
+            return f"answer {request_id}: {how}"
         case FinishRun(outcome=outcome):
             return f"finish {outcome}"
         case _:
@@ -99,6 +114,8 @@ def _order(message: ToAgent) -> str:
             return f"spawn {' '.join(str(spec.rank) for spec in ranks)}"
         case Stop(attempt=attempt, grace_s=grace_s, is_hang=is_hang):
             return f"stop {attempt} {grace_s:g}" + (" hang" if is_hang else "")
+        case SignalAttempt(attempt=attempt, signal=number):
+            return f"signal {attempt} {number}"
         case EndStep(part=part, signal=signal, patience_s=patience_s, grace_s=grace_s):
             return f"end step {part} {signal} {patience_s:g} {grace_s:g}"
         case Leave(grace_s=grace_s):
@@ -132,6 +149,8 @@ def event_line(event: SchedulerEvent) -> str:
             return f"{node}: nothing is left"
         case StopRequested(signal=signal, force=force):
             return f"stop requested by {signal}" + (", forced" if force else "")
+        case OperatorRequest(id=request_id, action=action):
+            return f"request {request_id}: {action}"
         case JobEnding(within_s=within_s):
             return f"Slurm ends the job within {within_s:g} s"
         case LogArrived(rank=rank):

@@ -183,6 +183,7 @@ behaviours = st.builds(
     fence_s=st.sampled_from([0.0, 15.0]),
     stop_at=st.sampled_from([None, None, None, 0.05, 3.0]),
     window=st.sampled_from([1, 2, 256]),
+    requests=st.sampled_from([0, 0, 1, 4, 8]),
     takeovers=st.sampled_from([(), (), (0.05,), (2.0,), (6.0,), (1.0, 1.5), (0.5, 4.0, 15.0)]),
 )
 

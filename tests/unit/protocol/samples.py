@@ -67,6 +67,7 @@ from protocol.messages.orders import (
     Reintroduce,
     Release,
     SamplesStored,
+    SignalAttempt,
     Spawn,
     Stop,
     ToAgent,
@@ -87,7 +88,7 @@ from protocol.messages.rank_spec import (
     Success,
     TaskFile,
 )
-from protocol.messages.telemetry import RankUse, TaskWindow, TelemetryOrders
+from protocol.messages.telemetry import MarkedWindow, RankUse, TelemetryOrders
 from protocol.messages.uploads import FileUpload, StorageTarget, UploadedFile, UploadOutcome, UploadProblem
 
 ATTEMPT = AttemptId("decode_3", 2)
@@ -311,6 +312,7 @@ TO_AGENT: tuple[ToAgent, ...] = (
     Reintroduce(),
     Spawn(ranks=(SPEC,)),
     Stop(attempt=ATTEMPT, grace_s=5.0, is_forced=True, is_hang=True),
+    SignalAttempt(attempt=ATTEMPT, signal=10),
     EndStep(part=RANK, mark_of=RANK, signal=15, patience_s=2.0, grace_s=5.0),
     Lease(task="decode_3", number=2, blocks=(PortBlock(name="base", count=16, contiguous=True),)),
     Release(task="decode_3"),
@@ -414,10 +416,11 @@ FROM_AGENT: tuple[FromAgent, ...] = (
     ),
     Measured(
         number=4,
+        agent_incarnation=1_700_000_000_000_000_000,
         frames=b"\x01\x02",
         is_whole=True,
         windows=(
-            TaskWindow(rank=RANK, name="warm-up", begin_ms=1_700_000_000_000, end_ms=1_700_000_003_000),
+            MarkedWindow(rank=RANK, name="warm-up", begin_ms=1_700_000_000_000, end_ms=1_700_000_003_000),
         ),
         dropped=1,
     ),

@@ -1,4 +1,4 @@
-"""Serves `attach`: sends state changes and logs to all viewers on the clients socket.
+"""Serves `attach`: sends state changes and logs to all viewers on the clients socket, on which operators ask as well.
 
 Owned by the output thread. The unacknowledged bytes of a viewer are limited: at the limit it waits, and then
 gets the newest state instead of every change, and the end of a log instead of all of it. A stopped viewer
@@ -7,6 +7,8 @@ therefore costs a megabyte at most and delays nothing.
 
 from collections import Counter, deque
 from collections.abc import Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING
 
 import zmq
 from msgspec import Struct, field
@@ -19,6 +21,7 @@ from sflow_ctl.runtime.logs.store import RankLog
 from sflow_ctl.runtime.record.durable import UNREADABLE
 from sflow_ctl.runtime.viewing.messages import (
     VIEWER_VERSION,
+    Ask,
     Attach,
     Change,
     Follow,
@@ -33,6 +36,9 @@ from sflow_ctl.runtime.viewing.messages import (
     decode_from_viewer,
     encode,
 )
+
+if TYPE_CHECKING:
+    from sflow_ctl.runtime.operating.desk import RequestDesk
 
 WINDOW_BYTES = 1024 * 1024
 """The limit of unacknowledged bytes per viewer."""
@@ -96,6 +102,7 @@ class ViewerHub(LogConsumer):
         last: dict[str, Change],
         log_of: Callable[[RankId], RankLog | None],
         counters: Counter[str],
+        desk: "RequestDesk",
     ) -> None:
         self.socket = socket
         # A full or absent viewer must be an error, not a silently lost message.
@@ -103,6 +110,7 @@ class ViewerHub(LogConsumer):
         self._last = last
         self._log_of = log_of
         self._counters = counters
+        self._desk = desk
         self._viewers: dict[bytes, Viewer] = {}
         self._followers: dict[RankId, list[tuple[Viewer, Cursor]]] = {}
         self._look_at: float | None = None
@@ -138,6 +146,7 @@ class ViewerHub(LogConsumer):
         """Take messages, and send what the viewers' windows allow."""
         if has_messages:
             self._receive(now)
+        self._send_to_operators()
         if not self._viewers:
             self._look_at, self._has_work = None, False
             return
@@ -149,6 +158,7 @@ class ViewerHub(LogConsumer):
 
     def say_goodbye(self) -> None:
         """Send what the viewers' windows allow, then the last message."""
+        self._send_to_operators()
         for viewer in list(self._viewers.values()):
             self._look_at_logs(viewer)  # what was written since the last look
             self._serve(viewer)
@@ -162,18 +172,28 @@ class ViewerHub(LogConsumer):
     def _receive(self, now: float) -> None:
         for _ in range(MESSAGES_PER_PASS):
             try:
-                frames = self.socket.recv_multipart(zmq.NOBLOCK)
+                frames = self.socket.recv_multipart(zmq.NOBLOCK, copy=False)
             except zmq.Again:
                 return
             if len(frames) != 2:
                 self._counters["malformed"] += 1
                 continue
+            routing_id, key = frames[0].bytes, str(frames[1].get("User-Id"))
             try:
-                message = decode_from_viewer(frames[1])
+                message = decode_from_viewer(frames[1].bytes)
             except (*UNREADABLE, UnicodeDecodeError):
                 self._counters["malformed"] += 1
+                self._desk.refuse_unreadable(routing_id, key)
                 continue
-            self._take(frames[0], message, now)
+            if isinstance(message, Ask):
+                self._desk.take_from_socket(routing_id, key, message)
+            else:
+                self._take(routing_id, message, now)
+
+    def _send_to_operators(self) -> None:
+        for frames in self._desk.outgoing():
+            with suppress(zmq.ZMQError):  # it has left, or asks again
+                self.socket.send_multipart(frames, zmq.NOBLOCK)
 
     def _take(self, routing_id: bytes, message: "Attach | Follow | Unfollow | Taken", now: float) -> None:
         viewer = self._viewers.get(routing_id)

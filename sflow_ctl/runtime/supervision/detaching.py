@@ -1,0 +1,114 @@
+"""Detaches a run from the terminal that starts it: `run --detach`. Called by `__main__`, before there is a supervisor.
+
+The caller's process waits until the run has begun, prints its name and leaves; what the run prints before that, an error for
+instance, is shown there. The run is in a session of its own, so that closing the terminal does not reach it, and prints to a
+file in its directory from then on. It imports next to nothing, as the supervisor does.
+"""
+
+import contextlib
+import os
+import select
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+CONSOLE = ".sflow/console.log"
+"""In the run directory: what a run prints that has no terminal."""
+_LOOK_S = 0.2
+_announcing: int | None = None
+"""In a detached run that has not begun: where the caller's process waits for its name."""
+_is_detached = False
+
+
+def detaches(argv: Sequence[str]) -> bool:
+    """Return whether these arguments of the program ask to detach a run, by the words themselves."""
+    words = [word for word in argv if word != "--debug"]
+    before = words[: words.index("--")] if "--" in words else words
+    return before[:1] == ["run"] and "--detach" in before and not {"-h", "--help", "--dry-run"} & set(before)
+
+
+def detach() -> None:
+    """Return in the process of a run that no terminal reaches. The caller's process never returns. Raises: OSError."""
+    global _announcing, _is_detached
+    reading, writing = os.pipe()
+    early = os.memfd_create("sflow-early-output", os.MFD_CLOEXEC)
+    run = os.fork()
+    if run:
+        os.close(writing)
+        _Caller(run, reading, early).wait()
+    os.close(reading)
+    os.setsid()
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    for number in (1, 2):
+        os.dup2(early, number)
+    os.close(nothing)
+    os.close(early)
+    _announcing, _is_detached = writing, True
+
+
+def begin_in(directory: Path) -> None:
+    """Print to a file in the run directory from now on, and tell the caller's process the run's name. For detached runs.
+
+    Called by each controller of the run. Raises: OSError.
+    """
+    global _announcing
+    if not _is_detached:
+        return
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+    console = os.open(directory / CONSOLE, flags, 0o600)
+    for number in (1, 2):
+        os.dup2(console, number)
+    os.close(console)
+    if _announcing is not None:
+        with contextlib.suppress(OSError):  # the caller's terminal was closed
+            os.write(_announcing, os.fsencode(directory))
+        os.close(_announcing)
+        _announcing = None
+
+
+class _Caller:
+    """The caller's process: shows what the run says before it begins."""
+
+    def __init__(self, run: int, reading: int, early: int) -> None:
+        self._run, self._reading, self._early = run, reading, early
+        self._shown = 0
+
+    def wait(self) -> NoReturn:
+        """Wait until the run has begun or ended, say so, and end."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda got, _frame: self._pass_on(got))
+        while not select.select([self._reading], [], [], _LOOK_S)[0]:
+            self._show_early()
+        said = os.read(self._reading, 65536)
+        self._show_early()
+        if not said:
+            _, status = os.waitpid(self._run, 0)
+            self._show_early()
+            code = os.waitstatus_to_exitcode(status)
+            os._exit(code if code >= 0 else 128 - code)
+        directory = os.fsdecode(said)
+        _write(2, f"Detached; its output is in {directory}/{CONSOLE}, and `sflow-ctl attach` follows it.\n")
+        _write(1, f"{os.path.basename(directory)}\n")  # noqa: PTH119 - pathlib is for larger programs
+        os._exit(0)
+
+    def _pass_on(self, number: int) -> None:
+        """Signal the run: it has not begun, and the terminal does not reach it."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self._run, number)
+
+    def _show_early(self) -> None:
+        text = os.pread(self._early, 1 << 20, self._shown)
+        self._shown += len(text)
+        with contextlib.suppress(OSError):
+            while text:
+                text = text[os.write(2, text) :]
+
+
+def _write(number: int, text: str) -> None:
+    with contextlib.suppress(OSError):
+        os.write(number, os.fsencode(text))

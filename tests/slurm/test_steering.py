@@ -1,0 +1,72 @@
+"""Commands that change a run, in a real job: from a host without a route to it, and of a job that has not started."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.slurm.rig import Cluster
+from tests.slurm.runs import SFLOW_CTL, fresh, ours_left, summary
+from tests.slurm.settings import HEAD
+from tests.slurm.test_runs import submit
+from tests.support import wait_until
+
+pytestmark = pytest.mark.slurm
+__all__ = ["fresh"]
+
+TASKS = (
+    "    - {name: srv, operator: one, script: ['trap \"echo usr1\" USR1; echo up; while :; do sleep 0.1; done'],\n"
+    "       probes: {readiness: {log_watch: {regex_pattern: up}}}}\n"
+    "    - {name: cli, operator: one, depends_on: [srv], script: ['sleep 7777']}\n"
+    "    - {name: rest, operator: one, script: ['sleep 7777']}\n"
+)
+
+
+def states(run: Path) -> dict[str, str]:
+    """The newest state of each task, as far as the journal can be read."""
+    journal = run / ".sflow/events.jsonl"
+    lines = journal.read_text().splitlines() if journal.exists() else []
+    changes = [one["transition"] for one in map(json.loads, lines) if "transition" in one]
+    return {change["task"]: change["new"] for change in changes}
+
+
+def test_a_run_is_changed_by_files_where_its_controller_cannot_be_reached(cluster: Cluster) -> None:
+    number = submit(cluster, TASKS, nodes=2)
+    run = cluster.shared / "out" / "run"
+    wait_until(lambda: states(run).get("cli") == "running", "the client runs", 60)
+    for port in re.findall(r":(\d+)\"", (run / ".sflow/connection.json").read_text()):
+        rule = ["INPUT", "-p", "tcp", "--sport", port, "-j", "DROP"]
+        assert cluster.run_in_node(HEAD, ["iptables", "-A", *rule]).returncode == 0
+
+    def change(*words: str) -> str:
+        argv = [*SFLOW_CTL.split(), words[0], str(run), *words[1:], "-v"]
+        done = cluster.run_in_node(HEAD, argv)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "by a file in the run directory" in done.stderr
+        return done.stdout
+
+    assert change("signal", "srv", "USR1") == "srv gets SIGUSR1\n"
+    wait_until(lambda: "usr1\n" in (run / "srv/srv.log").read_text(), "the program has got it", 30)
+    assert change("pause").startswith("the run is paused: nothing new starts; 3 live")
+    assert change("restart", "rest") == "rest is being stopped, and starts again\n"
+    wait_until(lambda: states(run)["rest"] == "queued", "it waits", 30)
+    assert change("unpause") == "tasks start again\n"
+    wait_until(lambda: states(run)["rest"] == "running", "it runs again", 30)
+    assert change("stop", "srv") == "srv is being stopped\n"
+    wait_until(lambda: states(run)["cli"] == "cancelled", "its client is stopped", 30)
+    assert change("cancel") == "the run is being stopped, 1 live task of it\n"
+    assert cluster.wait_job(number, within_s=60).state == "FAILED"  # as of a run that was interrupted
+    assert summary(cluster)["outcome"] == "interrupted"
+    assert "asks to stop srv" in (run / "sflow.log").read_text()
+    assert ours_left(cluster) == []
+
+
+def test_a_job_that_waits_is_cancelled_by_its_number(cluster: Cluster) -> None:
+    number = submit(cluster, TASKS, nodes=2, hold=True)
+    argv = [*SFLOW_CTL.split(), "cancel", str(number), "--output-dir", f"{cluster.shared}/out"]
+    path = "/usr/sbin:/usr/bin:/sbin:/bin"
+    done = cluster.run_in_node(HEAD, argv, env={"PATH": path})
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.fullmatch(rf"job {number} \(.*, pending\) is cancelled\n", done.stdout), done.stdout
+    assert cluster.wait_job(number, within_s=30).state == "CANCELLED"
