@@ -31,6 +31,8 @@ from sflow_agent.node.controller_watch import ControllerWatch
 
 HELLO_EVERY_S = 1.0
 SILENT_HEARTBEATS = 3
+LOOK_EVERY_S = 0.05
+"""A busy loop looks at the time no more often than that, unless something is due."""
 SPOKEN_WITHIN_S = 0.5
 """How long the thread that speaks for the loop waits for the sockets: the loop has them for a moment only."""
 ENDING_GRACE_S = 6.0
@@ -88,7 +90,7 @@ class ControllerLink:
     def wait(self, timeout_ms: int) -> None:
         """Wait for a packet, or for what was added to the poller."""
         with self._lock:
-            self._connections.poller.poll(timeout_ms)
+            self._connections.wait(timeout_ms)
 
     def poll(self, now: float) -> list[AgentEvent]:
         """Return the orders that have arrived, and the effects of time: a source of the loop."""
@@ -98,8 +100,8 @@ class ControllerLink:
             self.on_new_session()
         for ack in self._connections.log_acks():
             self.on_log_ack(ack.rank, ack.offset)
-        reason = self.tick(now)
-        if reason is not None:
+        is_due = now >= min(self._last_look + LOOK_EVERY_S, self.next_wakeup())
+        if is_due and (reason := self.tick(now)) is not None:
             events.append(EndRequested(reason))
         if self._has_unacknowledged and self.is_idle:
             self._has_unacknowledged = False

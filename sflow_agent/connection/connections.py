@@ -12,6 +12,7 @@ from msgspec import Struct
 from zmq.utils import z85
 
 from protocol.errors import MalformedMessageError
+from protocol.machine.waiting import Ready, has_waiting
 from protocol.messages.config import AgentConfig
 from protocol.messages.logs import LogAck, LogChunk
 from protocol.session.codec import MAX_FRAME_BYTES, decode_log_ack, encode, is_numbered
@@ -56,6 +57,11 @@ class Connections:
         self._logs: zmq.Socket[bytes] | None = None
         self._held: list[tuple[bytes, Dialled]] = []
         self._held_bytes = 0
+        self._ready = Ready()
+
+    def wait(self, timeout_ms: int) -> None:
+        """Wait for so many ms, or until a socket, or what was added to the poller, is readable."""
+        self._ready.wait(self.poller, timeout_ms)
 
     def as_session(
         self, config: AgentConfig, keys: Keys, incarnation: int, controller_pid: int | None
@@ -120,10 +126,14 @@ class Connections:
         """Return the packets that have come since the last call, up to a bounded number, and which way."""
         packets, self._held, self._held_bytes = self._held, [], 0
         for dialled in self.dialled:
+            if dialled.control not in self._ready:
+                continue
             for _ in range(MAX_PACKETS_PER_PASS):
                 try:
                     packets.append((dialled.control.recv(zmq.NOBLOCK), dialled))
                 except zmq.Again:
+                    break
+                if not has_waiting(dialled.control):
                     break
         return packets
 
@@ -161,8 +171,10 @@ class Connections:
 
     def log_acks(self) -> list[LogAck]:
         """Return how much the controller has of each log."""
-        acks = []
-        while self._logs is not None:
+        acks: list[LogAck] = []
+        if self._logs is None or self._logs not in self._ready:
+            return acks
+        while True:
             try:
                 frame = self._logs.recv(zmq.NOBLOCK)
             except zmq.Again:

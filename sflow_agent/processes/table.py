@@ -228,10 +228,12 @@ class Processes:
     def reap(self) -> list[ProcessExited]:
         """Reap everything that has ended since the last call; never block."""
         ended: list[tuple[RankId, int | None, int | None, RankUse | None]] = []
+        has_children = True
         while True:
             try:
                 pid, status, used = os.wait3(os.WNOHANG)
             except ChildProcessError:
+                has_children = False
                 break
             if pid == 0:
                 break
@@ -253,7 +255,7 @@ class Processes:
                     self.trees.look_at(cleaned)
         if not ended:
             return []
-        owners = self._owners_of_orphans()
+        owners = self._owners_of_orphans() if has_children else set()
         return [self._exited(*end, owners) for end in ended]
 
     def end_everything(self) -> list[str]:

@@ -18,6 +18,7 @@ from protocol.diagnosis.signatures import Signature
 from protocol.errors import LaunchError, MalformedMessageError
 from protocol.ids import RankId
 from protocol.machine.loop_watch import Standstill
+from protocol.machine.waiting import Ready
 from protocol.messages.facts import Goodbye, Hello
 from protocol.messages.monitor import MonitorOrders
 from protocol.messages.orders import Refused, Reintroduce, ToAgent, Welcome, before_spawns
@@ -87,7 +88,7 @@ class FleetLink:
         self._lock = threading.RLock()
         """Around every use of the control socket and of sessions, the wait for events included."""
         self._control = ControlSocket(self.control, incarnation, self.counters)
-        self._is_closed = False
+        self._is_closed, self.ready = False, Ready()
         self._next_round = now + ROUND_S
         self._dirty: set[int] = set()
         self._unacknowledging: set[int] = set()
@@ -103,14 +104,15 @@ class FleetLink:
     def wait(self, poller: zmq.Poller, timeout_ms: int) -> bool:
         """Wait for events on the poller; return whether there are any."""
         with self._lock:
-            return bool(poller.poll(timeout_ms))
+            return self.ready.wait(poller, timeout_ms)
 
     def receive(self, now: float) -> list[SchedulerEvent]:
         """Return everything that has arrived, up to a bounded number of packets."""
         events: list[SchedulerEvent] = []
         with self._lock:
-            self._auth.answer_all()
-            for frames in self._control.receive(len(self.peers)):
+            if self._auth.socket in self.ready:
+                self._auth.answer_all()
+            for frames in self._control.receive(len(self.peers), has_more=self.control in self.ready):
                 self._take(frames, now, events)
         return events
 

@@ -70,7 +70,7 @@ from sflow_ctl.runtime.record.directory import RunDirectory
 from sflow_ctl.runtime.record.record_keeper import RecordKeeper
 from sflow_ctl.runtime.record.run_log import RunLog
 from sflow_ctl.runtime.record.summary_writer import SummaryWriter
-from sflow_ctl.runtime.run.last_steps import agent_ends, end_agents, log_ignored_messages
+from sflow_ctl.runtime.run.last_steps import AgentEnds, end_agents, log_ignored_messages
 from sflow_ctl.runtime.run.node_book import NodeBook
 from sflow_ctl.runtime.run.output_collector import OutputCollector
 from sflow_ctl.runtime.run.preload import Preload
@@ -135,6 +135,7 @@ class Controller:
         self._job_end = JobEndNotice(self._log, job_clock)
         self._finish: FinishRun | None = None
         self._abandoned: set[int] = set()
+        self._agents = AgentEnds(launcher, scheduler, self._abandoned)
         self._stops_requested = self._foreign_messages = 0  # facts about ranks of other nodes
         parts = (directory.path, self._signals, link, launcher, output, self._warn)
         self.standstill = standstill_of(*parts)
@@ -188,11 +189,15 @@ class Controller:
 
     def _events(self, now: float) -> list[SchedulerEvent]:
         events: list[SchedulerEvent] = [*self.standstill.suspensions()]
-        events.extend(self._stop_event(number) for number in self._signals.take())
+        ready = self._link.ready
+        if self._signals.fileno in ready:
+            events.extend(self._stop_event(number) for number in self._signals.take())
         events += [*self._desk.arrived(), *self._job_end.with_end(self._link.receive(now))]
-        self.note_output()
-        events.extend(self._logs.arrived())
-        events.extend(self.progress.collected(self.outputs))
+        if self._output.fileno in ready:
+            self.note_output()
+            events.extend(self._logs.arrived())
+        if self.outputs.fileno in ready:
+            events.extend(self.progress.collected(self.outputs))
         events.extend(self._link.tick(now))
         self.nodes.report_silences(self._link.silences.silent, self._link.lost_after_s, self._warn)
         if self._job_clock is not None:
@@ -200,7 +205,7 @@ class Controller:
         if self._monitor is not None:
             for node, number in self._monitor.stored():
                 self._link.send(node, SamplesStored(number=number))
-        events.extend(agent_ends(self._launcher.ended(), self._scheduler, self._abandoned))
+        events.extend(self._agents.ended(now, has_news=self._launcher.fileno in ready))
         if self.takeover is not None:
             self.takeover.look(now)
         unwritable = self.record_keeper.give_up(now)
@@ -352,9 +357,9 @@ class Controller:
 
     def _timeout_ms(self) -> int:
         now = time.monotonic()
-        sources = (self._link, self._scheduler, self.summary)
-        times = [*(source.next_wakeup() for source in sources), self.record_keeper.next_wakeup(now)]
-        due = min(at for at in times if at is not None)
+        due, keeper = self._link.next_wakeup(), self.record_keeper.next_wakeup(now)
+        for at in (self._scheduler.next_wakeup(), self.summary.next_wakeup(), keeper):
+            due = due if at is None or at > due else at
         return max(0, math.ceil((due - now) * 1000))
 
     @property
@@ -379,7 +384,7 @@ class Controller:
                 self._finish, survivors=(*self._finish.survivors, *survivors)
             )
         try:
-            self._directory.write(layout.NODES, self.nodes.encoded())
+            self._directory.note(layout.NODES, self.nodes.encoded())
         except OSError as error:  # a full or deleted run directory: the end of the run reports it
             self._log.warning(f"{layout.NODES} cannot be written: {error.strerror}")
         log_ignored_messages(self._log, self._scheduler, self._link, self._foreign_messages)
