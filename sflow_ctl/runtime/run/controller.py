@@ -208,8 +208,7 @@ class Controller:
         events.extend(self._agents.ended(now, has_news=self._launcher.fileno in ready))
         if self.takeover is not None:
             self.takeover.look(now)
-        unwritable = self.record_keeper.give_up(now)
-        if unwritable is not None:
+        if (unwritable := self.record_keeper.give_up(now)) is not None:
             events.append(unwritable)
         wakeup = self._scheduler.next_wakeup()
         if wakeup is not None and wakeup <= now:
