@@ -29,6 +29,7 @@ from sflow_ctl.core.states import FirstCause, Reason, TaskState, Transition
 from sflow_ctl.report.looking.cleaning import CleanReport, Removal
 from sflow_ctl.report.looking.explanation import Because, Explanation
 from sflow_ctl.report.looking.run_list import JobEntry, RunEntry, RunList
+from sflow_ctl.report.notices import RunNotice
 from sflow_ctl.report.run_report.model import (
     AttemptReport,
     CauseReport,
@@ -297,6 +298,7 @@ JSON_OUTPUTS: tuple[tuple[str, tuple[type[msgspec.Struct], ...]], ...] = (
     ("sflow-ctl explain --json", (ExplainReport, ExplainedTask, Explanation, Because)),
     ("sflow-ctl clean --json", (CleanReport, Removal)),
     ("sflow-ctl validate --json", (Diagnostics, Diagnostic)),
+    ("notify", (RunNotice,)),
 )
 
 

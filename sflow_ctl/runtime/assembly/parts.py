@@ -222,6 +222,13 @@ def make_controller(
         measures=_measures(planned, fleet, shell),
         hand_over=hand_over,
     )
+    if plan.notices:
+        from sflow_ctl.report.notices import Course  # most runs tell no one else
+        from sflow_ctl.runtime.notices.sender import Notifier
+
+        facts = record.facts
+        course = Course(state, facts.run_id, str(record.directory.path.absolute()), facts.host)
+        controller.progress.notifier = Notifier(plan.notices, course, shell.output.warn)
     if record.prior:
         from sflow_ctl.runtime.run.resume import take_over_values  # most runs are not resumed
 
