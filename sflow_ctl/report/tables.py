@@ -174,16 +174,15 @@ def _row(
     seconds = record.runtime_s
     if seconds is None and record.started_wall_ns is not None and now_wall_ns is not None:
         seconds = max(0.0, (now_wall_ns - record.started_wall_ns) / 1e9)
-    is_stopped = is_stopped_service(record, plan, task)
     return (
         record.name,
-        "stopped" if is_stopped else "uploading" if record.uploads else record.state.value,
-        "" if is_stopped else _reason_word(record),
+        shown_state(record, plan, task)[0],
+        "" if is_stopped_service(record, plan, task) else _reason_word(record),
         str(record.attempts) if record.attempts else "-",
         exit_text(record.exit_code, record.signal),
         "-" if seconds is None else duration_text(seconds),
         *_use(record.use),
-        *_place(record, plan, 1 if task is None else task.node_count),
+        *place(record, plan, 1 if task is None else task.node_count),
     )
 
 
@@ -196,7 +195,13 @@ def _use(use: RankUse | None) -> tuple[str, str, str]:
     return cpu, size_text(use.max_rss_bytes), energy
 
 
-def _place(record: TaskRecord, plan: Plan, nodes: int) -> tuple[str, str]:
+def shown_state(record: TaskRecord, plan: Plan, task: PlannedTask | None) -> tuple[str, Colour | None]:
+    """Return the word for a task's state, and its colour."""
+    word = "uploading" if record.uploads else record.state.value
+    return "stopped" if is_stopped_service(record, plan, task) else word, _COLOUR_OF.get(record.state)
+
+
+def place(record: TaskRecord, plan: Plan, nodes: int) -> tuple[str, str]:
     """Return node and GPUs: names and indices on one node, numbers on several."""
     if record.node is None or nodes == 1:
         return node_name(plan, record.node), gpus_text(record.gpus)
