@@ -163,7 +163,7 @@ class Controller:
                 self._handle(event, now)
             self._flush(now)
             while self._finish is None:
-                self._preload.wait(wait, self._timeout_ms())
+                self._preload.wait(wait, self._timeout_ms(), has_started=self._scheduler.run.has_started)
                 now = time.monotonic()
                 for event in self._events(now):
                     self._handle(event, now)
@@ -375,13 +375,12 @@ class Controller:
 
     def _end_agents(self) -> None:
         """Wait for the agents' processes; end the remaining processes of the run on this machine."""
+        self._preload.finish()  # meanwhile they leave
         late = end_agents(self._scheduler, self._launcher, self._abandoned, self._log)
         assert self._finish is not None
         if late or self._abandoned:
-            survivors = sweep(self._common.marker)
-            self._finish = msgspec.structs.replace(
-                self._finish, survivors=(*self._finish.survivors, *survivors)
-            )
+            survivors = (*self._finish.survivors, *sweep(self._common.marker))
+            self._finish = msgspec.structs.replace(self._finish, survivors=survivors)
         try:
             self._directory.note(layout.NODES, self.nodes.encoded())
         except OSError as error:  # a full or deleted run directory: the end of the run reports it
