@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from msgspec import Struct
 
-from protocol.text.digest import sha256
+from protocol.digest import sha256
 from sflow_ctl.report.page.charts import all_charts, embedded
 from sflow_ctl.report.page.details import (
     about_section,

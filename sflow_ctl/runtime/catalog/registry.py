@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from protocol.text.digest import sha256
+from protocol.digest import sha256
 
 
 def registry_directory(environ: Mapping[str, str]) -> Path:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from protocol.text.digest import sha256
+from protocol.digest import sha256
 from sflow_ctl.runtime.record.durable import read_regular
 
 
