@@ -35,6 +35,7 @@ from sflow_ctl.runtime.record.summary_writer import SummaryWriter
 from sflow_ctl.runtime.run.controller import Controller
 from sflow_ctl.runtime.run.options import RunOptions
 from sflow_ctl.runtime.run.planning import PlannedRun
+from sflow_ctl.runtime.run.preload import Preload
 from sflow_ctl.runtime.telemetry.measures import Measures
 
 if TYPE_CHECKING:
@@ -206,6 +207,7 @@ def make_controller(
     earlier = None if planned.earlier is None else planned.earlier.timeline
     controller = Controller(
         scheduler=scheduler,
+        preload=Preload(plan, has_report=planned.settings.report),
         link=fleet.link,
         launcher=fleet.launcher,
         output=shell.output,

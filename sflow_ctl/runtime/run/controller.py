@@ -104,6 +104,7 @@ class Controller:
         common: AgentConfig,
         state: RunView,
         summary: SummaryWriter,
+        preload: Preload,
         desk: RequestDesk,
         measures: Measures,
         job_clock: "JobClock | None" = None,
@@ -139,7 +140,7 @@ class Controller:
         self._stops_requested = self._foreign_messages = 0  # facts about ranks of other nodes
         parts = (directory.path, self._signals, link, launcher, output, self._warn)
         self.standstill = standstill_of(*parts)
-        self._preload = Preload(scheduler.plan)
+        self._preload = preload
         self.record_keeper = RecordKeeper(directory, journal, self._warn)
 
     def run(self, early: Sequence[SchedulerEvent] = ()) -> FinishRun:

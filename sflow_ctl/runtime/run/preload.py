@@ -43,8 +43,8 @@ QUIET_MS = 20
 class Preload:
     """The modules that are still to be imported."""
 
-    def __init__(self, plan: Plan) -> None:
-        names = [*_ALWAYS, *_REPORT]
+    def __init__(self, plan: Plan, *, has_report: bool) -> None:
+        names = [*_ALWAYS, *(_REPORT if has_report else ())]
         if any(task.has_values for task in plan.tasks):
             names += [*_OUTPUTS, *_EXPRESSIONS]  # later tasks may use the values
         if plan.monitors:
