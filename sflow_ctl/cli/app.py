@@ -32,6 +32,7 @@ _COMMANDS = {
     "explain": ("sflow_ctl.cli.looking.explain", "explain_", "Say why tasks wait, and why they ended."),
     "stop": ("sflow_ctl.cli.steering.stop", "stop", "Stop a live run, or tasks of it."),
     "cancel": ("sflow_ctl.cli.steering.cancel", "cancel", "End a live run, or a Slurm job that waits."),
+    "exec": ("sflow_ctl.cli.steering.execute", "exec_", "Run a command or a shell beside a task."),
     "restart": ("sflow_ctl.cli.steering.restart", "restart", "Start tasks of a live run again."),
     "signal": ("sflow_ctl.cli.steering.signals", "signal_", "Send a signal to tasks of a live run."),
     "pause": ("sflow_ctl.cli.steering.pausing", "pause", "Start nothing new in a live run."),
