@@ -25,11 +25,14 @@ from protocol.session.channel import Channel, Numbered
 from protocol.session.codec import decode_to_agent, encode
 from protocol.session.packing import parts_of
 from sflow_agent.connection.connections import Connections, Dialled, is_refused
+from sflow_agent.connection.successor import SuccessorSearch
 from sflow_agent.core.events import AgentEvent, EndRequested, FactsAcknowledged, Ordered
 from sflow_agent.node.controller_watch import ControllerWatch
 
 HELLO_EVERY_S = 1.0
 SILENT_HEARTBEATS = 3
+LOOK_EVERY_S = 0.05
+"""A busy loop looks at the time no more often than that, unless something is due."""
 SPOKEN_WITHIN_S = 0.5
 """How long the thread that speaks for the loop waits for the sockets: the loop has them for a moment only."""
 ENDING_GRACE_S = 6.0
@@ -59,6 +62,7 @@ class ControllerLink:
         """(public, secret), not in use yet: the controller has to know them first."""
         self._make_hello = make_hello
         self._connections = Connections(config, self.counters)
+        self._successor = SuccessorSearch(config.run_directory, self._connections)
         self._lock = threading.RLock()
         """Around every use of the sockets and of what is known of the session, the wait for events included: while the loop
         does something else, a thread may speak for it."""
@@ -67,18 +71,13 @@ class ControllerLink:
         self._has_new_session = self._is_closed = self._is_late = False
         self._channel: Channel[FromAgent] = Channel()
         self._outbox: list[FromAgent] = []
-        self._session = ""
-        self._session_number = 0
+        self._session, self._session_number = "", 0
         self._incarnation = config.controller_incarnation
         self._controller_pid = config.controller_pid
-        self._is_welcome = False
-        self._is_given_up = False
-        self._heartbeat_s = 2.0
-        self._orphan_grace_s = config.orphan_grace_s
-        self._last_heard = now
-        self._last_sent = now
-        self._last_look = now
-        self._next_hello = now
+        self.is_welcome = self._is_given_up = False
+        """Whether there is a session with the controller, and whether it is not waited for any more."""
+        self._heartbeat_s, self._orphan_grace_s = 2.0, config.orphan_grace_s
+        self._last_heard = self._last_sent = self._last_look = self._next_hello = now
         self._dial()
 
     # ------------------------------------------------------------------ the loop's side
@@ -91,7 +90,7 @@ class ControllerLink:
     def wait(self, timeout_ms: int) -> None:
         """Wait for a packet, or for what was added to the poller."""
         with self._lock:
-            self._connections.poller.poll(timeout_ms)
+            self._connections.wait(timeout_ms)
 
     def poll(self, now: float) -> list[AgentEvent]:
         """Return the orders that have arrived, and the effects of time: a source of the loop."""
@@ -101,8 +100,8 @@ class ControllerLink:
             self.on_new_session()
         for ack in self._connections.log_acks():
             self.on_log_ack(ack.rank, ack.offset)
-        reason = self.tick(now)
-        if reason is not None:
+        is_due = now >= min(self._last_look + LOOK_EVERY_S, self.next_wakeup())
+        if is_due and (reason := self.tick(now)) is not None:
             events.append(EndRequested(reason))
         if self._has_unacknowledged and self.is_idle:
             self._has_unacknowledged = False
@@ -126,7 +125,7 @@ class ControllerLink:
         if not self._lock.acquire(timeout=SPOKEN_WITHIN_S):
             return  # the loop moves again
         try:
-            if self._is_closed or not self._is_welcome:
+            if self._is_closed or not self.is_welcome:
                 return
             if self._connections.hold():
                 self._last_heard, self._is_late = now, False
@@ -153,11 +152,11 @@ class ControllerLink:
 
     def send_log(self, header: LogChunk, body: bytes) -> bool:
         """Send one chunk; return False when the socket accepts no more now."""
-        return self._is_welcome and self._connections.send_log(header, body)
+        return self.is_welcome and self._connections.send_log(header, body)
 
     def flush(self, now: float) -> None:
         """Send everything queued in one packet, or the acknowledgement owed."""
-        if not self._is_welcome or not (self._outbox or self._channel.owes_ack):
+        if not self.is_welcome or not (self._outbox or self._channel.owes_ack):
             return
         with self._lock:
             for part in parts_of(self._outbox):
@@ -165,11 +164,6 @@ class ControllerLink:
             self._outbox = []
             if self._channel.owes_ack:
                 self._put(self._channel.heartbeat(), now)
-
-    @property
-    def is_welcome(self) -> bool:
-        """Return whether there is a session with the controller."""
-        return self._is_welcome
 
     @property
     def is_idle(self) -> bool:
@@ -185,7 +179,7 @@ class ControllerLink:
         """Return when `tick` is due."""
         if self._is_given_up:
             return self._last_look + self._heartbeat_s
-        if not self._is_welcome:
+        if not self.is_welcome:
             return min(self._next_hello, self._last_heard + self._orphan_grace_s)
         due = self._last_sent + self._heartbeat_s
         overdue = self._channel.next_wakeup()
@@ -206,14 +200,17 @@ class ControllerLink:
         self._last_look = now
         self._watch_controller(now)
         silence = now - self._last_heard
+        is_silent = silence > SILENT_HEARTBEATS * self._heartbeat_s
+        if is_silent and not self._is_given_up and self._successor.found(now, self._incarnation):
+            self._begin_session(now)
         # An agent that has given up is ending its tasks, and gets the time for that.
         self.on_look(now if self._is_given_up else self._last_heard, self._orphan_grace_s)
         if silence >= self._orphan_grace_s and not self._is_given_up:
             self._is_given_up = True
             return f"no message from the controller for {silence:.0f} s"
-        if self._is_welcome and (silence > SILENT_HEARTBEATS * self._heartbeat_s or self._channel.is_broken):
+        if self.is_welcome and (is_silent or self._channel.is_broken):
             self._begin_session(now)
-        if not self._is_welcome:
+        if not self.is_welcome:
             if now >= self._next_hello:
                 self._say_hello(now)
             return None
@@ -248,16 +245,12 @@ class ControllerLink:
 
     def as_session(self, config: AgentConfig) -> AgentConfig:
         """Return the configuration with what this session has: for an agent that takes the place of this one."""
-        public, secret = (key.decode() for key in self._keys)
-        return msgspec.structs.replace(
-            config, must_enrol=False, public_key=public, secret_key=secret, nonce_path=None,
-            controller_incarnation=self._incarnation, controller_pid=self._controller_pid,
-        )  # fmt: skip
+        return self._connections.as_session(config, self._keys, self._incarnation, self._controller_pid)
 
     def redial(self, now: float) -> None:
         """Say hello to the controller that has taken over, or is about to: it knows nothing of the session."""
         with self._lock:
-            if self._is_welcome and not self._is_given_up:
+            if self.is_welcome and not self._is_given_up:
                 self._last_heard = now
                 self._begin_session(now)
 
@@ -270,7 +263,7 @@ class ControllerLink:
         self._outbox = [*self._channel.unacknowledged(), *self._outbox]
         self._connections.drop()
         self._channel = Channel()
-        self._is_welcome = self._is_controller_still = False
+        self.is_welcome = self._is_controller_still = False
         self._next_hello = now
         self._dial()
 
@@ -312,7 +305,7 @@ class ControllerLink:
         self._is_controller_still = packet.stalled_s > 0
         if self._channel.receive(packet.seq, packet.ack, now):
             for message in packet.messages:
-                if isinstance(message, Welcome) and not self._is_welcome:
+                if isinstance(message, Welcome) and not self.is_welcome:
                     self._use(dialled, message)
                 orders.append(message)
 
@@ -325,7 +318,7 @@ class ControllerLink:
 
     def _use(self, dialled: Dialled, welcome: Welcome) -> None:
         """Keep this address, which works: close the others, and send logs the same way."""
-        self._is_welcome = True
+        self.is_welcome = True
         self._heartbeat_s = welcome.heartbeat_s
         self._orphan_grace_s = welcome.orphan_grace_s
         self._used_endpoint = dialled.endpoint

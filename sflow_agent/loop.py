@@ -78,8 +78,11 @@ class Loop:
                 queue.extend(self._perform(command, now))
 
     def _timeout_ms(self) -> int:
-        due = [self._core.next_wakeup(), *(source.next_wakeup() for source in self.sources)]
-        earliest = min((time_due for time_due in due if time_due is not None), default=math.inf)
-        if earliest == math.inf:
+        earliest = self._core.next_wakeup()
+        for source in self.sources:
+            due = source.next_wakeup()
+            if due is not None and (earliest is None or due < earliest):
+                earliest = due
+        if earliest is None:
             return -1
         return max(0, math.ceil((earliest - time.monotonic()) * 1000))

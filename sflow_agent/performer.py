@@ -71,7 +71,7 @@ if TYPE_CHECKING:
     from sflow_agent.node.gpu_driver import GpuDriver
     from sflow_agent.port_leases import PortLeases
     from sflow_agent.processes.side_commands import SideCommands
-    from sflow_agent.telemetry.telemetry import Telemetry
+    from sflow_agent.telemetry.telemetry import NodeTelemetry
     from sflow_agent.uploader.runner import UploadRunner
 
 S = TypeVar("S", bound=EventSource)
@@ -116,8 +116,8 @@ class Performer:
         self._inspector: Inspector | None = None
         self._uploads: UploadRunner | None = None
         self._monitoring: Monitoring | None = None
-        self._telemetry: Telemetry | None = None
-        self._watchers: list[Monitoring | Telemetry] = []
+        self._telemetry: NodeTelemetry | None = None
+        self._watchers: list[Monitoring | NodeTelemetry] = []
         """What must know when ranks start and end."""
 
     def perform(self, command: AgentCommand, now: float) -> Sequence[AgentEvent]:
@@ -367,12 +367,12 @@ class Performer:
             if self._telemetry is not None:
                 self._telemetry.note_taken(command.number)
         elif self._telemetry is None:
-            from sflow_agent.telemetry.telemetry import Sources, Telemetry  # not where it is off
+            from sflow_agent.telemetry.telemetry import NodeTelemetry, Sources  # not where it is off
 
             parts, orders = self._parts, command.orders
             name, gpus, log_path = parts.config.node_name, parts.inventory.gpus, parts.spawner.log_path
             sources = Sources(name, parts.processes, parts.ranks, log_path, gpus, self._gpu_driver)
-            made = Telemetry(orders, sources, parts.workers, parts.report, parts.warn, now)
+            made = NodeTelemetry(orders, sources, parts.workers, parts.report, parts.warn, now)
             self._telemetry = self._source(made)
             parts.processes.use_of = self._telemetry.use_of
             parts.spawner.has_marks = True

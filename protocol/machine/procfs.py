@@ -151,8 +151,8 @@ def descendants(pid: int) -> list[int]:
 
 def _children_of_thread(pid: int, thread: str) -> list[int]:
     try:
-        with open(f"/proc/{pid}/task/{thread}/children", "rb") as file:  # noqa: PTH123 - hot path
-            return [int(child) for child in file.read().split()]
+        with open(f"/proc/{pid}/task/{thread}/children", "rb", buffering=0) as file:  # noqa: PTH123 - hot path
+            return [int(child) for child in file.readall().split()]
     except OSError:
         return []
 

@@ -1,5 +1,7 @@
 """The configuration that agents are started with."""
 
+from typing import ClassVar
+
 import msgspec
 
 
@@ -58,6 +60,17 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True):
     """
     supervisor_pid: int | None = None
     """The pid of the process that starts another controller when that one is killed; None if none does."""
+
+
+class ControllerPlace(msgspec.Struct, frozen=True, kw_only=True):
+    """Where agents find a controller that has taken the run over with new ports, in a file of the run directory."""
+
+    FILE: ClassVar[str] = ".sflow/controller.json"
+    """Its path in the run directory."""
+    incarnation: int
+    control_endpoints: tuple[str, ...]
+    log_endpoints: tuple[str, ...]
+    """As many as the ones before, and in the same order."""
 
 
 class StepConfig(msgspec.Struct, frozen=True, kw_only=True):

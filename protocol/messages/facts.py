@@ -10,7 +10,7 @@ from protocol.messages.checks import LogPattern
 from protocol.messages.inspection import MeshResult, NodeReport
 from protocol.messages.monitor import RankWindow, Reading
 from protocol.messages.node import Inventory
-from protocol.messages.telemetry import RankUse, TaskWindow
+from protocol.messages.telemetry import MarkedWindow, RankUse
 from protocol.messages.uploads import UploadOutcome
 
 ActivityKind = Literal["output", "gpus"]
@@ -297,11 +297,13 @@ class Measured(FromAgentMessage, frozen=True, kw_only=True):
 
     number: int
     """Counts the messages of this agent, from 1."""
+    agent_incarnation: int
+    """Larger in each agent of the node: the numbers of one that is started again begin anew."""
     frames: bytes = b""
     """Blocks of rows, as files have them."""
     is_whole: bool = False
     """The frames repeat the rows of the messages since the last whole one, packed together: they take their place."""
-    windows: tuple[TaskWindow, ...] = ()
+    windows: tuple[MarkedWindow, ...] = ()
     dropped: int = 0
     """Blocks lost since the agent began, because the controller was too late to take them."""
 

@@ -28,7 +28,7 @@ class TelemetryOrders(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
     """Windows that lines of logs begin and end, each with a name."""
 
 
-class TaskWindow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class MarkedWindow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A part of a task's time that it, or a line of its log, has marked. Times are the node's wall clock."""
 
     rank: RankId
@@ -48,6 +48,17 @@ class RankUse(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Its share of the energy of GPUs."""
     other_gpus: tuple[str, ...] = ()
     """GPUs that its processes had although the plan gave it others, by UUID."""
+
+    def corrected(self, cpu_s: float, max_rss_kib: int, of_agent_kib: int) -> "RankUse":
+        """Return it with the kernel's account of the main process and of all processes that were waited for.
+
+        A process that is started has the size of the agent for a moment, and that counts as its largest: a size that is not
+        above the agent's own says nothing. Source: getrusage(2); Linux, fs/exec.c, setmax_mm_hiwater_rss.
+        """
+        largest = max(max_rss_kib * 1024 if max_rss_kib > of_agent_kib else 0, self.max_rss_bytes or 0)
+        return msgspec.structs.replace(
+            self, cpu_s=round(max(cpu_s, self.cpu_s or 0.0), 3), max_rss_bytes=largest or None
+        )
 
     def plus(self, other: "RankUse") -> "RankUse":
         """Return what both have used together; memory is then the most that they may have had at a time."""

@@ -6,7 +6,8 @@ A column is the differences of its known values, each as wide as the largest nee
 import sys
 from array import array
 from collections.abc import Sequence
-from itertools import accumulate, compress, count
+from itertools import accumulate, compress
+from itertools import count as numbers_from
 from operator import sub
 
 import msgspec
@@ -23,7 +24,8 @@ class Column(msgspec.Struct, frozen=True, array_like=True):
     width: str
     """One of `WIDTHS`."""
     deltas: bytes
-    """Little-endian: the first known value, then each known one minus the one before."""
+    """The first known value, then each known one minus the one before: the lowest bytes of all, then the next ones. Bytes of
+    one significance are alike, so that they are compressed well."""
     known: bytes = b""
     """Bit n, least significant first, is 1 where row n has a value. Empty: all rows have one."""
 
@@ -45,9 +47,11 @@ def packed(name: str, values: Sequence[int | None]) -> Column | None:
             made = array(width, deltas)
         except OverflowError:
             continue
-        if sys.byteorder == "big":
+        if sys.byteorder == "big":  # the format is little-endian
             made.byteswap()
-        return Column(name, width, made.tobytes(), known)
+        plain, size = made.tobytes(), made.itemsize
+        deltas_by_byte = b"".join(plain[byte::size] for byte in range(size)) if size > 1 else plain
+        return Column(name, width, deltas_by_byte, known)
     raise ValueError(f"a value of {name} does not fit into 64 bits")
 
 
@@ -58,8 +62,15 @@ def unpacked(column: Column, rows: int) -> list[int | None]:
     """
     if column.width not in _SIZES:
         raise ValueError(f"unknown width {column.width!r}")
+    size = _SIZES[column.width]
+    count, rest = divmod(len(column.deltas), size)
+    if rest:
+        raise ValueError(f"{len(column.deltas)} bytes of {column.name} are no whole numbers")
+    plain = bytearray(len(column.deltas))
+    for byte in range(size):
+        plain[byte::size] = column.deltas[byte * count : (byte + 1) * count]
     deltas = array(column.width)
-    deltas.frombytes(column.deltas)
+    deltas.frombytes(plain)
     if sys.byteorder == "big":
         deltas.byteswap()
     numbers = list(accumulate(deltas))
@@ -72,6 +83,6 @@ def unpacked(column: Column, rows: int) -> list[int | None]:
         raise ValueError(f"{len(numbers)} values of {column.name} in {mask.bit_count()} known rows")
     values: list[int | None] = [None] * rows
     bits = map(int, reversed(f"{mask:b}"))
-    for row, number in zip(compress(count(), bits), numbers, strict=True):
+    for row, number in zip(compress(numbers_from(), bits), numbers, strict=True):
         values[row] = number
     return values

@@ -6,11 +6,13 @@ Knows nothing of sessions. Used by `link.py`, which lets one thread at a time in
 import socket
 from collections import Counter
 
+import msgspec
 import zmq
 from msgspec import Struct
 from zmq.utils import z85
 
 from protocol.errors import MalformedMessageError
+from protocol.machine.waiting import Ready, has_waiting
 from protocol.messages.config import AgentConfig
 from protocol.messages.logs import LogAck, LogChunk
 from protocol.session.codec import MAX_FRAME_BYTES, decode_log_ack, encode, is_numbered
@@ -48,16 +50,39 @@ class Connections:
         self.dialled: list[Dialled] = []
         """The first is the one in use once there is a session."""
         self._config = config
+        self.addresses = [*zip(config.control_endpoints, config.log_endpoints, strict=True)]
+        """Of the controller, for control and logs."""
         self._counters = counters
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._logs: zmq.Socket[bytes] | None = None
         self._held: list[tuple[bytes, Dialled]] = []
         self._held_bytes = 0
+        self._ready = Ready()
+
+    def wait(self, timeout_ms: int) -> None:
+        """Wait for so many ms, or until a socket, or what was added to the poller, is readable."""
+        self._ready.wait(self.poller, timeout_ms)
+
+    def as_session(
+        self, config: AgentConfig, keys: Keys, incarnation: int, controller_pid: int | None
+    ) -> AgentConfig:
+        """Return a configuration with these addresses and what the present session has."""
+        public, secret = (key.decode() for key in keys)
+        return msgspec.structs.replace(
+            config,
+            must_enrol=False,
+            public_key=public,
+            secret_key=secret,
+            nonce_path=None,
+            control_endpoints=tuple(control for control, _ in self.addresses),
+            log_endpoints=tuple(log for _, log in self.addresses),
+            controller_incarnation=incarnation,
+            controller_pid=controller_pid,
+        )
 
     def dial(self, keys: Keys) -> None:
         """Connect to every address that the controller has published."""
-        addresses = zip(self._config.control_endpoints, self._config.log_endpoints, strict=True)
-        for endpoint, log_endpoint in addresses:
+        for endpoint, log_endpoint in self.addresses:
             control = self._dealer(keys, endpoint)
             self.poller.register(control, zmq.POLLIN)
             self.dialled.append(Dialled(control, endpoint, log_endpoint, own_address(endpoint)))
@@ -101,10 +126,14 @@ class Connections:
         """Return the packets that have come since the last call, up to a bounded number, and which way."""
         packets, self._held, self._held_bytes = self._held, [], 0
         for dialled in self.dialled:
+            if dialled.control not in self._ready:
+                continue
             for _ in range(MAX_PACKETS_PER_PASS):
                 try:
                     packets.append((dialled.control.recv(zmq.NOBLOCK), dialled))
                 except zmq.Again:
+                    break
+                if not has_waiting(dialled.control):
                     break
         return packets
 
@@ -142,8 +171,10 @@ class Connections:
 
     def log_acks(self) -> list[LogAck]:
         """Return how much the controller has of each log."""
-        acks = []
-        while self._logs is not None:
+        acks: list[LogAck] = []
+        if self._logs is None or self._logs not in self._ready:
+            return acks
+        while True:
             try:
                 frame = self._logs.recv(zmq.NOBLOCK)
             except zmq.Again:

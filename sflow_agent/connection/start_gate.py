@@ -3,11 +3,15 @@
 A process is made in its working directory, by a call that keeps the interpreter: on a file system that does not answer it
 would hold up the whole agent. So a thread looks at these paths first, and only this rank waits. Between the link and the core,
 which knows nothing of a rank that waits here; `agent` makes it.
+
+Of many ranks it passes on a few in each turn of the loop: their starts are reported, and ends seen, while the others are
+still to be started. So agent and controller work at the same time, not in turn.
 """
 
 import errno
 import os
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
 
@@ -25,6 +29,8 @@ ANSWERS_FOR_S = 2.0
 SAID_AFTER_S = 5.0
 MAX_ASKED = 64
 """Paths that are asked about at the same time; each may take for ever."""
+STARTED_AT_ONCE = 8
+"""Ranks in one turn: a turn and its packet cost a tenth of so many starts."""
 _SYSTEM = ("/bin/", "/usr/", "/sbin/")
 """Where nothing runs any more if it does not answer."""
 
@@ -53,16 +59,20 @@ class StartGate:
         self._lane = Lane("paths", threads=MAX_ASKED, queued=1_000_000)
         self._held: dict[RankId, _Held] = {}
         self._answered: dict[str, float] = {}
+        self._later: deque[AgentEvent] = deque()
+        """What may pass, in order, in the next turns."""
 
     def next_wakeup(self) -> float | None:
         """Return when `poll` is due."""
+        if self._later:
+            return 0.0
         times = (self._link_wakeup(), *(one.said_at for one in self._held.values()))
         return min((at for at in times if at is not None), default=None)
 
     def poll(self, now: float, /) -> Sequence[AgentEvent]:
         """Return the link's events; orders to start come once their paths have answered."""
         events = self._poll_link(now)
-        if not self._held and not any(_is_about_ranks(event) for event in events):
+        if not (self._held or self._later) and not any(_is_about_ranks(event) for event in events):
             return events
         passed: list[AgentEvent] = []
         for event in events:
@@ -71,7 +81,26 @@ class StartGate:
         for spec in ready:
             del self._held[spec.rank]
         self._say_who_waits(now)
-        return [*passed, Ordered(Spawn(ranks=ready))] if ready else passed
+        self._later += [*passed, Ordered(Spawn(ranks=ready))] if ready else passed
+        return self._some(has_end=any(isinstance(event, EndRequested) for event in passed))
+
+    def _some(self, *, has_end: bool) -> list[AgentEvent]:
+        """Return the next events, up to a number of starts; all of them at the agent's end, of which nothing is started."""
+        some: list[AgentEvent] = []
+        left = STARTED_AT_ONCE
+        if has_end:
+            some = sorted(self._later, key=lambda event: not isinstance(event, EndRequested))
+            self._later.clear()
+        while self._later and left > 0:
+            event = self._later.popleft()
+            if isinstance(event, Ordered) and isinstance(event.message, Spawn):
+                now, later = event.message.ranks[:left], event.message.ranks[left:]
+                left -= len(now)
+                if later:
+                    self._later.appendleft(Ordered(Spawn(ranks=later)))
+                event = Ordered(Spawn(ranks=now))
+            some.append(event)
+        return some
 
     def _pass(self, event: AgentEvent, now: float) -> list[AgentEvent]:
         """Return what is left of an event for the core."""

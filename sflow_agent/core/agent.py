@@ -1,7 +1,6 @@
 """The agent's core: all ranks of one node, what the controller knows of them, and the agent's own end.
 
-`handle(event, now) -> commands`; the loop calls it. Orders are idempotent: a rank is started at most once, however
-often its order is repeated. What happens to a single rank is decided in `rank`.
+`handle(event, now) -> commands`; for the loop. Orders are idempotent: a rank is started at most once. `rank` decides for one.
 """
 
 from collections.abc import Callable
@@ -86,8 +85,7 @@ from sflow_agent.core.uploads import Uploads
 
 ORPHAN_GRACE_S = 2.0
 """An agent without a controller or guardian gives its tasks this long, and does not wait for their commands."""
-LOGS_WITHIN_S = 30.0
-"""How long a leaving agent tries to hand over its logs."""
+LOGS_WITHIN_S = 30.0  # for a leaving agent to hand over its logs
 EXIT_OK, EXIT_ORPHANED = 0, 3
 
 
@@ -124,7 +122,7 @@ class AgentCore:
             case UploadProgressed() | UploadEnded():
                 self._out += self._uploads.take(event)
             case EndRequested(reason=reason, grace_s=grace_s):
-                self._end_unasked(reason, grace_s, now)
+                self._begin_end(reason, grace_s, EXIT_ORPHANED, now)
             case TerminationSeen():
                 self._on_terminated(now)
             case FactsAcknowledged():
@@ -363,16 +361,12 @@ class AgentCore:
         if self._is_in_job and self._ending is None:
             self._out.append(Report(Terminated()))
         else:
-            self._end_unasked("SIGTERM received", ORPHAN_GRACE_S, now)
-
-    def _end_unasked(self, reason: str, grace_s: float, now: float) -> None:
-        if self._ending is None:
-            self._out.append(Report(Ending(reason=reason)))
-        self._begin_end(reason, grace_s, EXIT_ORPHANED, now)
+            self._begin_end("SIGTERM received", ORPHAN_GRACE_S, EXIT_ORPHANED, now)
 
     def _begin_end(self, reason: str, grace_s: float, status: int, now: float) -> None:
         if self._ending is None:
             self._ending = reason
+            self._out += [Report(Ending(reason=reason))] * (status == EXIT_ORPHANED)
         self._exit_status = max(self._exit_status, status)
         for record in self._open_ranks():
             self._update(record, record.end(grace_s, now))

@@ -132,6 +132,8 @@ class Rank(Struct):
 
     def next_wakeup(self) -> float | None:
         """Return when `wake` is due, or None."""
+        if self.diagnose_by is None and self.stop is None and not self.probes:
+            return None if self.exit is not None else self.listeners.due
         times = [self.diagnose_by, None if self.stop is None else self.stop.due]
         if self.exit is None:
             times += [self.listeners.due, *(state.next_check for state in self.probes.values())]

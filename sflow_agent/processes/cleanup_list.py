@@ -52,9 +52,11 @@ class CleanupList:
             self.note_steps(mark)
 
     def _entries(self) -> list[Any]:
+        size = os.fstat(self._file).st_size
+        if not size:
+            return []  # as mostly: nothing waits for the import at the run's end
         import json  # only where containers are used, and in Slurm jobs
 
-        size = os.fstat(self._file).st_size
         return [json.loads(line) for line in os.pread(self._file, size, 0).splitlines()]
 
     def _append(self, entry: list[object]) -> None:

@@ -17,6 +17,7 @@ from sflow_agent.node.gpu_view import CUDA, NVIDIA, GpuView, SliceError
 from sflow_agent.node.interfaces import Interfaces
 
 _ALL_SIGNALS = tuple(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})
+_HERE = contextlib.nullcontext()
 _LOG_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_APPEND
 _SCRUBBED_PREFIXES = (
     "PMI_",
@@ -204,7 +205,7 @@ class Spawner:
             environment.update(self._gpus.environment(spec.gpus, environment))
             if spec.gpus and CUDA in environment and spec.container is None:
                 environment[NVIDIA] = environment[CUDA]  # a container's runtime would read it as a request
-            if uuids := self._gpus.uuids(spec.gpus):
+            if spec.gpus and (uuids := self._gpus.uuids(spec.gpus)):
                 environment[PLANNED_UUIDS] = f"{self._node}={','.join(uuids)}"
         except SliceError as error:
             raise SpawnError(errno.ENODEV, str(error)) from error
@@ -247,11 +248,12 @@ class Spawner:
             what = f"its earlier log {log} cannot be kept: {error.strerror}"
             raise SpawnError(error.errno or 0, what) from error
 
+    def _in_directory(self, directory: str | None) -> contextlib.AbstractContextManager[None]:
+        """Work in a rank's directory meanwhile. Raises: SpawnError."""
+        return _HERE if directory is None or directory == self._home else self._in_another(directory)
+
     @contextlib.contextmanager
-    def _in_directory(self, directory: str | None) -> Iterator[None]:
-        if directory is None or directory == self._home:
-            yield
-            return
+    def _in_another(self, directory: str) -> Iterator[None]:
         try:
             os.chdir(directory)
         except OSError as error:

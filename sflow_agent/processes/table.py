@@ -90,10 +90,8 @@ class Processes:
         self._helpers: dict[int, Callable[[int | None, int | None], None]] = {}
         """Unreaped programs of the agent's own, with their callbacks."""
         self._steps = steps
-        self._started_by_others: set[RankId] = set()
-        """Ranks whose processes Slurm, ssh or an engine starts."""
-        self.use_of: Callable[[RankId], RankUse | None] | None = None
-        """Returns what a rank had used when it was measured last; None where nothing is measured."""
+        self.use_of: Callable[[RankId, resource.struct_rusage], RankUse] | None = None
+        """Returns what a rank used, given the kernel's account of its main process; None where nothing is measured."""
         self.find_port_conflict: Callable[[RankId], str] = lambda _rank: ""
         """Returns which port of a failed rank's task another process has, and which process; empty if none has."""
         self.trees = TreeKiller(
@@ -132,8 +130,6 @@ class Processes:
             self.trees.clients.discard(spec.rank)
             self._outputs.discard(spec.rank)
             return ProcessFailed(spec.rank, error.errno, error.reason)
-        if spec.launch_kind != "process" or spec.container is not None:
-            self._started_by_others.add(spec.rank)
         self._running[pid] = self._rank_of_session[pid] = self._rank_of_marker[str(spec.rank)] = spec.rank
         self._main_of[spec.rank] = pid
         if mark is not None:
@@ -232,10 +228,12 @@ class Processes:
     def reap(self) -> list[ProcessExited]:
         """Reap everything that has ended since the last call; never block."""
         ended: list[tuple[RankId, int | None, int | None, RankUse | None]] = []
+        has_children = True
         while True:
             try:
                 pid, status, used = os.wait3(os.WNOHANG)
             except ChildProcessError:
+                has_children = False
                 break
             if pid == 0:
                 break
@@ -245,7 +243,8 @@ class Processes:
             how = (number, None) if has_exited else (None, number)
             rank = self._running.pop(pid, None)
             if rank is not None:
-                ended.append((rank, *how, self._use(rank, used)))
+                use = None if self.use_of is None else self.use_of(rank, used)
+                ended.append((rank, *how, use))
             elif pid in self._checks:
                 self._check_ended(pid, *how)
             elif (helper := self._helpers.pop(pid, None)) is not None:
@@ -256,7 +255,7 @@ class Processes:
                     self.trees.look_at(cleaned)
         if not ended:
             return []
-        owners = self._owners_of_orphans()
+        owners = self._owners_of_orphans() if has_children else set()
         return [self._exited(*end, owners) for end in ended]
 
     def end_everything(self) -> list[str]:
@@ -275,19 +274,6 @@ class Processes:
             time.sleep(0.005)
 
     # ------------------------------------------------------------------ after the main process
-
-    def _use(self, rank: RankId, used: resource.struct_rusage) -> RankUse | None:
-        """Return what a rank has used, by its last measurement and the kernel's own account; None if nothing is measured."""
-        if self.use_of is None:
-            return None
-        measured = self.use_of(rank) or RankUse()
-        if rank in self._started_by_others:  # the account is that of the client that started it
-            return measured
-        cpu_s = max(used.ru_utime + used.ru_stime, measured.cpu_s or 0.0)
-        # A process that is started has the size of this agent for a moment, and that counts. Source: getrusage(2), fork(2).
-        is_own = used.ru_maxrss > resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        largest = max(used.ru_maxrss * 1024 if is_own else 0, measured.max_rss_bytes or 0)
-        return msgspec.structs.replace(measured, cpu_s=round(cpu_s, 3), max_rss_bytes=largest or None)
 
     def _exited(
         self,
@@ -356,7 +342,6 @@ class Processes:
         self._steps.forget(rank)
         self._cleanups.forget(rank)
         self.trees.clients.discard(rank)
-        self._started_by_others.discard(rank)
         self._rank_of_marker.pop(str(rank), None)
         if main is not None and self._rank_of_session.get(main) == rank:
             del self._rank_of_session[main]

@@ -20,7 +20,7 @@ class Look(NamedTuple):
     rss_kib: int
 
 
-class Traffic(NamedTuple):
+class IoTotals(NamedTuple):
     """What a process, and its children that it has waited for, have read and written. Source: proc(5), io."""
 
     read_kib: int

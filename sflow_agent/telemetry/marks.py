@@ -8,7 +8,7 @@ import os
 from msgspec import Struct, field
 
 from protocol.ids import RankId
-from protocol.messages.telemetry import MAX_NAME, TaskWindow
+from protocol.messages.telemetry import MAX_NAME, MarkedWindow
 
 READ_BYTES = 64 * 1024
 MAX_WINDOWS = 1000
@@ -27,7 +27,7 @@ class MarkedRank(Struct):
     problem: str = ""
     """What was wrong with a line, for a person."""
 
-    def look(self) -> list[TaskWindow]:
+    def look(self) -> list[MarkedWindow]:
         """Return the windows that have ended since the last look; most tasks have no such file."""
         try:
             if os.stat(self.path).st_size <= self.offset:  # noqa: PTH116 - hot path
@@ -44,11 +44,11 @@ class MarkedRank(Struct):
         self.offset += len(data)
         return self.feed(data)
 
-    def feed(self, data: bytes) -> list[TaskWindow]:
+    def feed(self, data: bytes) -> list[MarkedWindow]:
         """Take in what was added to the file; return the windows that end with it."""
         *lines, self.rest = (self.rest + data).split(b"\n")
         self.rest = self.rest[-READ_BYTES:]
-        found: list[TaskWindow] = []
+        found: list[MarkedWindow] = []
         for line in lines:
             parsed = _parsed(line)
             if parsed is None:
@@ -65,7 +65,7 @@ class MarkedRank(Struct):
                 self.open[name] = at_ms
         return found
 
-    def end(self) -> list[TaskWindow]:
+    def end(self) -> list[MarkedWindow]:
         """Return the last windows of a rank that has ended; those without an end are open."""
         found = self.look()
         for name, begun in self.open.items():
@@ -73,12 +73,12 @@ class MarkedRank(Struct):
         self.open.clear()
         return found
 
-    def _window(self, name: str, begin_ms: int, end_ms: int | None) -> list[TaskWindow]:
+    def _window(self, name: str, begin_ms: int, end_ms: int | None) -> list[MarkedWindow]:
         self.count += 1
         if self.count > MAX_WINDOWS:
             self.problem = self.problem or f"{self.rank}: only its first {MAX_WINDOWS} windows are kept"
             return []
-        return [TaskWindow(rank=self.rank, name=name, begin_ms=begin_ms, end_ms=end_ms)]
+        return [MarkedWindow(rank=self.rank, name=name, begin_ms=begin_ms, end_ms=end_ms)]
 
 
 def _parsed(line: bytes) -> tuple[int, bool, str] | None:

@@ -14,7 +14,7 @@ from msgspec import Struct, field
 from protocol.ids import RankId
 from protocol.machine.marks import RANK_MARKER
 from protocol.machine.procfs import environment, lock_limit
-from protocol.messages.telemetry import RankUse, TaskWindow
+from protocol.messages.telemetry import MarkedWindow, RankUse
 from sflow_agent.telemetry.gpu_shares import GpuShares
 from sflow_agent.telemetry.looks import GpuLook
 from sflow_agent.telemetry.marks import MarkedRank
@@ -40,7 +40,7 @@ PSS_SHARE = 1000
 _RANK = f"{RANK_MARKER}=".encode()
 
 
-class Known(Struct, frozen=True):
+class KnownRank(Struct, frozen=True):
     """What a measurement must know of a rank."""
 
     gpus: tuple[int, ...]
@@ -54,7 +54,7 @@ class Order(Struct, frozen=True):
 
     mains: dict[int, RankId]
     """The ranks that run, by their main processes."""
-    known: Mapping[RankId, Known]
+    known: Mapping[RankId, KnownRank]
     """Those ranks, and others that ran before."""
     steps: Mapping[int, RankId]
     """The job steps of the run that are known here, by their marks."""
@@ -70,7 +70,7 @@ class Measurement(Struct):
 
     newest: bytes = b""
     wholes: list[bytes] = field(default_factory=list)
-    windows: list[TaskWindow] = field(default_factory=list)
+    windows: list[MarkedWindow] = field(default_factory=list)
     uses: dict[RankId, RankUse] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     cost_s: float = 0.0

@@ -9,7 +9,7 @@ from msgspec import Struct, field
 
 from protocol.ids import AttemptId, RankId
 from protocol.messages.telemetry import RankUse
-from sflow_agent.telemetry.looks import Look, Traffic
+from sflow_agent.telemetry.looks import IoTotals, Look
 
 
 class Counter(Struct):
@@ -31,18 +31,18 @@ class Sums(Struct):
     rss_kib: int = 0
     threads: int = 0
     processes: int = 0
-    traffic: Traffic | None = None
+    traffic: IoTotals | None = None
     descriptors: int | None = None
 
-    def add(self, look: Look, traffic: Traffic | None, descriptors: int | None) -> None:
+    def add(self, look: Look, traffic: IoTotals | None, descriptors: int | None) -> None:
         """Add a process."""
         self.cpu_ms += look.cpu_ms
         self.rss_kib += look.rss_kib
         self.threads += look.threads
         self.processes += 1
         if traffic is not None:
-            before = self.traffic or Traffic(0, 0, 0, 0)
-            self.traffic = Traffic(*(one + other for one, other in zip(before, traffic, strict=True)))
+            before = self.traffic or IoTotals(0, 0, 0, 0)
+            self.traffic = IoTotals(*(one + other for one, other in zip(before, traffic, strict=True)))
         if descriptors is not None:
             self.descriptors = (self.descriptors or 0) + descriptors
 

@@ -5,7 +5,7 @@ from collections import deque
 from msgspec import Struct, field
 
 from protocol.messages.facts import Measured
-from protocol.messages.telemetry import TaskWindow
+from protocol.messages.telemetry import MarkedWindow
 
 MAX_IN_FLIGHT = 4
 """Messages without an answer."""
@@ -17,11 +17,12 @@ MAX_WINDOWS = 10_000
 class Outbox(Struct):
     """The messages of one agent."""
 
+    agent_incarnation: int = 0
     number: int = 0
     taken: int = 0
     dropped: int = 0
     _waiting: deque[bytes] = field(default_factory=deque)
-    _windows: list[TaskWindow] = field(default_factory=list)
+    _windows: list[MarkedWindow] = field(default_factory=list)
 
     @property
     def is_free(self) -> bool:
@@ -32,7 +33,7 @@ class Outbox(Struct):
         """Note that the controller has taken the message of this number and those before."""
         self.taken = max(self.taken, min(number, self.number))
 
-    def add_windows(self, windows: list[TaskWindow]) -> None:
+    def add_windows(self, windows: list[MarkedWindow]) -> None:
         """Let windows be sent with the next message."""
         self._windows += windows[: MAX_WINDOWS - len(self._windows)]
 
@@ -56,5 +57,10 @@ class Outbox(Struct):
         self.number += 1
         windows, self._windows = tuple(self._windows), []
         return Measured(
-            number=self.number, frames=frames, is_whole=is_whole, windows=windows, dropped=self.dropped
+            number=self.number,
+            agent_incarnation=self.agent_incarnation,
+            frames=frames,
+            is_whole=is_whole,
+            windows=windows,
+            dropped=self.dropped,
         )

@@ -55,7 +55,7 @@ class Owners:
         new = existing - self._foreign - self.owned.keys()
         by_marker = {str(rank): rank for rank in (*mains.values(), *self.owned.values())} if new else {}
         while new:
-            self._resolve(new.pop(), new, mains, steps, by_marker)
+            self._resolve(new.pop(), new, mains, steps, by_marker, frozenset(again))
 
     def gone(self, pid: int) -> None:
         """Forget a process that has ended."""
@@ -76,6 +76,7 @@ class Owners:
         mains: Mapping[int, RankId],
         steps: Mapping[int, RankId],
         by_marker: Mapping[str, RankId],
+        again: frozenset[int],
     ) -> None:
         """Find the owner of a new process, after that of its ancestors if they are new, too."""
         line = [pid]
@@ -92,8 +93,8 @@ class Owners:
             owner = self._owner(one, seen, mains, steps, by_marker)
             if owner is None:
                 self._foreign.add(one)
-                if steps:
-                    self._young.setdefault(one, LOOKS)
+                if steps and one not in again:
+                    self._young[one] = LOOKS
             else:
                 self.owned[one] = owner
                 self._started[one] = seen.start_ticks

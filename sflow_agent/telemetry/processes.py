@@ -7,7 +7,7 @@ docs/decisions/telemetry.md.
 import os
 import re
 
-from sflow_agent.telemetry.looks import Look, Traffic
+from sflow_agent.telemetry.looks import IoTotals, Look
 
 TICK_MS = 1000 // os.sysconf("SC_CLK_TCK")
 PAGE_KIB = os.sysconf("SC_PAGE_SIZE") // 1024
@@ -30,12 +30,12 @@ def look_at(pid: int) -> Look | None:
     )
 
 
-def traffic_of(pid: int) -> Traffic | None:
+def traffic_of(pid: int) -> IoTotals | None:
     """Return what a process has read and written; None where that is not allowed."""
     words = _content(f"/proc/{pid}/io").split()
     if len(words) < 12:
         return None
-    return Traffic(int(words[1]) >> 10, int(words[3]) >> 10, int(words[9]) >> 10, int(words[11]) >> 10)
+    return IoTotals(int(words[1]) >> 10, int(words[3]) >> 10, int(words[9]) >> 10, int(words[11]) >> 10)
 
 
 def descriptors_of(pid: int) -> int | None:

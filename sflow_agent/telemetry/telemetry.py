@@ -4,9 +4,10 @@ Two threads measure, one /proc and one the driver of GPUs, each at most once at 
 exit, a probe or a heartbeat. Nothing is done when a rank starts or ends, and nothing is loaded before the first measurement.
 """
 
+import resource
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from protocol.ids import RankId
 from protocol.messages.facts import Measured
@@ -16,7 +17,6 @@ from protocol.messages.telemetry import RankUse, TelemetryOrders
 from sflow_agent.core.events import AgentEvent
 from sflow_agent.core.rank import Rank
 from sflow_agent.processes.spawn import marks_path
-from sflow_agent.processes.table import Processes
 from sflow_agent.worker import Lane, Workers
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from sflow_agent.node.gpu_driver import GpuDriver
     from sflow_agent.telemetry.gpus import GpuLooks
     from sflow_agent.telemetry.looks import GpuLook
-    from sflow_agent.telemetry.meter import Known, Measurement, Meter, Order
+    from sflow_agent.telemetry.meter import KnownRank, Measurement, Meter, Order
     from sflow_agent.telemetry.outbox import Outbox
 
 SHARE = 0.008
@@ -33,13 +33,24 @@ MOST_SAVED_S = 0.1
 """Of a CPU: what may be used at once after a time with few processes."""
 
 
+class RunningRanks(Protocol):
+    """What knows the processes of ranks: `Processes`."""
+
+    @property
+    def mains(self) -> Mapping[int, RankId]:
+        """Return the main processes that run."""
+
+    def step_marks(self) -> Mapping[int, RankId]:
+        """Return the ranks that are job steps, by the marks of their processes."""
+
+
 class Sources:
     """What is measured; all of it is read when a measurement begins."""
 
     def __init__(
         self,
         node_name: str,
-        processes: Processes,
+        processes: RunningRanks,
         ranks: Mapping[RankId, Rank],
         log_path: Callable[[str], str],
         gpus: Sequence[Gpu],
@@ -49,7 +60,7 @@ class Sources:
         self.log_path, self.gpus, self.driver = log_path, gpus, driver
 
 
-class Telemetry:
+class NodeTelemetry:
     """The measurements of one node."""
 
     def __init__(
@@ -73,7 +84,7 @@ class Telemetry:
         self._is_measuring = self._is_asking = self._is_finished = False
         self._began_at = now
         self._looks: list[GpuLook] = []
-        self._known: dict[RankId, Known] = {}
+        self._known: dict[RankId, KnownRank] = {}
         self._meter: Meter | None = None
         self._gpu_looks: GpuLooks | None = None
         self._outbox: Outbox | None = None
@@ -86,9 +97,14 @@ class Telemetry:
 
     # ------------------------------------------------------------------ the tasks of the node
 
-    def use_of(self, rank: RankId) -> RankUse | None:
-        """Return what a rank had used at the last measurement; None if it was never measured."""
-        return self._uses.get(rank)
+    def use_of(self, rank: RankId, used: resource.struct_rusage) -> RankUse:
+        """Return what a rank has used, by its last measurement and the kernel's account of its main process."""
+        measured = self._uses.get(rank) or RankUse()
+        spec = self._sources.ranks[rank].spec
+        if spec.launch_kind != "process" or spec.container is not None:
+            return measured  # the account is that of the client that started it
+        own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return measured.corrected(used.ru_utime + used.ru_stime, used.ru_maxrss, own)
 
     def started(self, spec: RankSpec, path: str, now: float) -> None:
         """Note that a rank has been started: for windows that its log marks."""
@@ -155,7 +171,7 @@ class Telemetry:
         self._workers.run(("telemetry", "tasks"), lambda: self._measure(order), self._measured, self._lane)
 
     def _order(self, *, wants_newest: bool = False, is_last: bool = False) -> "Order":
-        from sflow_agent.telemetry.meter import Known, Order
+        from sflow_agent.telemetry.meter import KnownRank, Order
 
         mains = dict(self._sources.processes.mains)
         running = set(mains.values())
@@ -163,7 +179,7 @@ class Telemetry:
             if rank in self._sources.ranks:
                 spec = self._sources.ranks[rank].spec
                 marks = marks_path(self._sources.log_path(spec.log), rank)
-                self._known[rank] = Known(spec.gpus, marks)
+                self._known[rank] = KnownRank(spec.gpus, marks)
         looks, self._looks = tuple(self._looks), []
         known = dict(self._known)
         left = self._uses.keys() | running
@@ -230,7 +246,7 @@ class Telemetry:
         if self._outbox is None:
             from sflow_agent.telemetry.outbox import Outbox
 
-            self._outbox = Outbox()
+            self._outbox = Outbox(time.time_ns())
         return self._outbox
 
     def _send(self, messages: Sequence[Measured]) -> None:

@@ -53,6 +53,7 @@ _COMMANDS = {
     "batch": ("sflow_ctl.cli.commands.batch", "batch", "Write Slurm batch scripts and submit them."),
     "config": ("sflow_ctl.cli.commands.config", "config", "Show the effective settings."),
     "schema": ("sflow_ctl.cli.commands.schema", "schema", "Print the JSON Schema of workflow files."),
+    "mark": ("sflow_ctl.cli.start.mark", "mark", "Begin or end a window of a task's time, inside the task."),
     "completion": ("sflow_ctl.cli.start.completion", "completion", "Print the completion script of a shell."),
     "help": ("sflow_ctl.cli.app", "help_", "Show the options of a command."),
 }

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from sflow_ctl.cli.terminal.fetch_lines import FetchLines
     from sflow_ctl.plan.model import Plan
     from sflow_ctl.runtime.run.ending import RunEnd
+    from sflow_ctl.runtime.run.planning import PlannedRun
     from sflow_ctl.runtime.supervision.supervisor import Death
 
 
@@ -95,15 +96,32 @@ def _run(options: RunOptions, launcher: LocalLauncher, consoles: list[Console]) 
             return None
         print_line(f"Resuming {run}: {before.progress()}")
         if before.is_killed:
-            print_line(
-                "  what still runs of it is ended first: the keys to its agents were lost with its supervisor"
-            )
+            end = _adopted(planned, options, launcher, consoles)
+            if end is not None:
+                return end
     if planned.plan.warnings:
         from sflow_ctl.cli.terminal.findings import print_warnings  # most plans have none
 
         print_warnings(planned.plan.warnings)
 
     return run_plan(planned, options, launcher, _terminal(planned.plan, options.quiet, consoles))
+
+
+def _adopted(
+    planned: "PlannedRun", options: RunOptions, launcher: LocalLauncher, consoles: list[Console]
+) -> "RunEnd | None":
+    """Continue a resumed run with the agents that its last controller has left, and return its end; None if there are none."""
+    reason = "its agents ended with their controller"
+    if planned.jobs:
+        from sflow_ctl.runtime.supervision.adoption import NotAdopted, adopt  # only in a job
+
+        launcher.discard_spares()
+        end = adopt(planned, options, _terminal(planned.plan, options.quiet, consoles))
+        if not isinstance(end, NotAdopted):
+            return end
+        reason = end.reason
+    print_line(f"  what still runs of it is ended first, and unfinished tasks start again: {reason}")
+    return None
 
 
 def continue_run(death: "Death") -> int:

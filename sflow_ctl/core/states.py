@@ -113,7 +113,7 @@ class Transition(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     @property
     def is_again(self) -> bool:
         """An attempt has ended, and another one follows."""
-        return is_again(self.new, self.reason)
+        return self.new is TaskState.WAITING and self.reason.word in AGAIN
 
 
 def is_again(state: TaskState, reason: Reason | None) -> bool:

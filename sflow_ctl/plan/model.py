@@ -21,6 +21,7 @@ from sflow_ctl.plan.log_paths import own_variables
 from sflow_ctl.plan.monitors import PlannedMonitor, TaskWindows
 from sflow_ctl.plan.parts.engine_host import EngineHost
 from sflow_ctl.plan.parts.needs import HostNeeds
+from sflow_ctl.plan.parts.notices import PlannedNotice
 from sflow_ctl.plan.results import PlannedOutput, PlannedResult
 from sflow_ctl.plan.words import Near, OnFailure, OnNodeLost, Pack, ReleaseAfter, Shown, Until
 
@@ -375,6 +376,7 @@ class Plan(_Part, frozen=True, kw_only=True):
     """GPUs of this machine that its agents only pretend to have."""
     monitors: tuple[PlannedMonitor, ...] = ()
     """What is measured of the nodes. No part of any task's work."""
+    notices: tuple[PlannedNotice, ...] = ()
     windows: tuple[TaskWindows, ...] = ()
     """Named windows of tasks' logs. No part of their work either."""
     warnings: tuple[Finding, ...] = ()

@@ -50,7 +50,7 @@ class TaskNamespace(dict[str, Any]):
     """
 
     def __init__(
-        self, views: Mapping[str, Any], movable: Collection[str], leasing: Collection[str] = ()
+        self, views: Mapping[str, Any], movable: Container[str], leasing: Container[str] = ()
     ) -> None:
         """Names are concrete or as written: `movable` tasks may start again elsewhere, `leasing` ones lease ports."""
         super().__init__(views)
@@ -63,7 +63,7 @@ class TaskNamespace(dict[str, Any]):
         """Return whether an expression must wait because it uses a place that may change, or a port that is leased."""
         return self._uses(source, _PLACE, self._movable) or self._uses(source, _SERVICE, self._leasing)
 
-    def _uses(self, source: str, what: Pattern[str], tasks: Collection[str]) -> bool:
+    def _uses(self, source: str, what: Pattern[str], tasks: Container[str]) -> bool:
         if not tasks or what.search(source) is None:
             return False
         named = self._named(source) if self else tasks_named(source)

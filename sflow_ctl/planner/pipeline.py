@@ -14,6 +14,7 @@ from sflow_ctl.format.written import plain
 from sflow_ctl.plan.copies.task_list import kinds_of
 from sflow_ctl.plan.model import Plan
 from sflow_ctl.plan.monitors import PlannedMonitor
+from sflow_ctl.plan.parts.notices import PlannedNotice
 from sflow_ctl.plan.secrets import SECRETS
 from sflow_ctl.planner.checks import check_document
 from sflow_ctl.planner.context import PlanContext
@@ -83,6 +84,11 @@ def _plan(loaded: LoadedDocument, context: PlanContext) -> Plan:
         from sflow_ctl.planner.monitors import plan_monitors  # most documents have none
 
         monitors = plan_monitors(source, scope, backends.nodes, tasks.tasks, findings)
+    notices: tuple[PlannedNotice, ...] = ()
+    if source.document.workflow.notify:
+        from sflow_ctl.planner.phases.notices import plan_notices  # most documents have none
+
+        notices = plan_notices(source, scope, tasks.tasks, findings)
     findings.stop_if_any()
 
     _warn_if_only_services(source, policy, tasks, findings)
@@ -97,7 +103,7 @@ def _plan(loaded: LoadedDocument, context: PlanContext) -> Plan:
 
         plan = msgspec.structs.replace(plan, windows=plan_windows(source, scope, findings))
         findings.stop_if_any()
-    return msgspec.structs.replace(plan, monitors=monitors) if monitors else plan
+    return msgspec.structs.replace(plan, monitors=monitors, notices=notices) if monitors or notices else plan
 
 
 def _warn_if_only_services(

@@ -69,9 +69,9 @@ class Takeover(msgspec.Struct, frozen=True, kw_only=True):
     incarnation: int
     """The number of the controller that took over."""
     signal: str
-    """The signal that killed the one before."""
+    """The signal that killed the one before; empty if that is not known: its supervisor was gone as well."""
     killed_wall_ns: int
-    """When it was killed, in ns since 1970."""
+    """When it was killed, in ns since 1970; else when it last wrote into the journal."""
     tasks: int
     """How many tasks were live."""
     took_s: float
@@ -84,8 +84,9 @@ def takeover_text(takeover: Takeover) -> str:
     """Return the sentence for it, with the local time."""
     at = datetime.fromtimestamp(takeover.killed_wall_ns / 1e9).astimezone().strftime("%H:%M:%S")
     missing = f", without {', '.join(takeover.missing)}" if takeover.missing else ""
+    what = f"was killed ({takeover.signal}) at {at}" if takeover.signal else f"was gone since {at}"
     return (
-        f"the controller was killed ({takeover.signal}) at {at}; incarnation {takeover.incarnation} took over "
+        f"the controller {what}; incarnation {takeover.incarnation} took over "
         f"{counted(takeover.tasks, 'task')} in {takeover.took_s:.1f} s{missing}"
     )
 

@@ -77,10 +77,11 @@ class RunView(Struct):
         elif transition.new is TaskState.RUNNING:
             record.pid = transition.pid
             record.started_wall_ns = wall_ns
-        if transition.new in TERMINAL or transition.is_again:
+        is_again = transition.is_again
+        if transition.new in TERMINAL or is_again:
             record.exit_code, record.signal = transition.exit_code, transition.signal
             record.runtime_s, record.use = transition.runtime_s, transition.use
-        if transition.is_again and transition.reason.after == "node_lost" and transition.node is not None:
+        if is_again and transition.reason.after == "node_lost" and transition.node is not None:
             record.moved_from[transition.attempt] = transition.node
 
     def note_waiting(

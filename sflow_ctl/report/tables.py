@@ -9,11 +9,20 @@ from typing import Literal
 
 from msgspec import Struct
 
+from protocol.messages.telemetry import RankUse
 from protocol.text.counted import counted
+from protocol.text.sizes import size_text
 from sflow_ctl.core.states import TaskState
 from sflow_ctl.plan.model import Plan, PlannedTask
 from sflow_ctl.report.run_view import FAILURES, RunView, TaskRecord
-from sflow_ctl.report.words import MANY_TASKS, duration_text, exit_text, gpus_text, node_name
+from sflow_ctl.report.words import (
+    MANY_TASKS,
+    duration_text,
+    energy_text,
+    exit_text,
+    gpus_text,
+    node_name,
+)
 
 MAX_WAITS = 10
 
@@ -41,8 +50,21 @@ _TOTALS_ORDER = (
     TaskState.WAITING,
 )
 _WITHOUT_SUCCESS = FAILURES | {TaskState.CANCELLED, TaskState.SKIPPED}
-_HEADINGS = ("TASK", "STATE", "REASON", "ATTEMPTS", "EXIT", "DURATION", "NODE", "GPUS")
-_REASON = _HEADINGS.index("REASON")
+_HEADINGS = (
+    "TASK",
+    "STATE",
+    "REASON",
+    "ATTEMPTS",
+    "EXIT",
+    "DURATION",
+    "CPU",
+    "MEMORY",
+    "ENERGY",
+    "NODE",
+    "GPUS",
+)
+_OPTIONAL = ("REASON", "CPU", "MEMORY", "ENERGY")
+"""Columns that a table has only where a task has something in them."""
 
 
 class Table(Struct, frozen=True):
@@ -110,12 +132,15 @@ def _table(state: RunView, now_wall_ns: int | None, sentences: Sequence[str]) ->
     records, notes = _shown(state)
     planned = {task.name: task for task in state.plan.tasks}
     rows = [_row(record, state.plan, planned.get(record.name), now_wall_ns) for record in records]
-    has_reasons = any(row[_REASON] for row in rows)
-    headings = _HEADINGS if has_reasons else _without_reason(_HEADINGS)
+    shown = [
+        index
+        for index, heading in enumerate(_HEADINGS)
+        if heading not in _OPTIONAL or any(row[index] for row in rows)
+    ]
     return Table(
-        headings=headings if rows else (),
-        rows=tuple(rows if has_reasons else map(_without_reason, rows)),
-        right=frozenset({"ATTEMPTS", "DURATION"}),
+        headings=tuple(_HEADINGS[index] for index in shown) if rows else (),
+        rows=tuple(tuple(row[index] for index in shown) for row in rows),
+        right=frozenset({"ATTEMPTS", "DURATION", "CPU", "MEMORY", "ENERGY"}),
         shrinks=frozenset({"TASK", "NODE"}),
         painted="STATE",
         colours=tuple(_COLOUR_OF.get(record.state) for record in records),
@@ -143,29 +168,40 @@ def shown_tasks(state: RunView) -> set[str]:
     return {record.name for record in _shown(state)[0]}
 
 
-def _without_reason(row: tuple[str, ...]) -> tuple[str, ...]:
-    return row[:_REASON] + row[_REASON + 1 :]
-
-
 def _row(
     record: TaskRecord, plan: Plan, task: PlannedTask | None, now_wall_ns: int | None
 ) -> tuple[str, ...]:
     seconds = record.runtime_s
     if seconds is None and record.started_wall_ns is not None and now_wall_ns is not None:
         seconds = max(0.0, (now_wall_ns - record.started_wall_ns) / 1e9)
-    is_stopped = is_stopped_service(record, plan, task)
     return (
         record.name,
-        "stopped" if is_stopped else "uploading" if record.uploads else record.state.value,
-        "" if is_stopped else _reason_word(record),
+        shown_state(record, plan, task)[0],
+        "" if is_stopped_service(record, plan, task) else _reason_word(record),
         str(record.attempts) if record.attempts else "-",
         exit_text(record.exit_code, record.signal),
         "-" if seconds is None else duration_text(seconds),
-        *_place(record, plan, 1 if task is None else task.node_count),
+        *_use(record.use),
+        *place(record, plan, 1 if task is None else task.node_count),
     )
 
 
-def _place(record: TaskRecord, plan: Plan, nodes: int) -> tuple[str, str]:
+def _use(use: RankUse | None) -> tuple[str, str, str]:
+    """Return CPU time, memory and energy; nothing of a task that ended before it was measured."""
+    if use is None or use.max_rss_bytes is None:
+        return "", "", ""
+    cpu = "" if use.cpu_s is None else duration_text(use.cpu_s)
+    energy = "" if use.energy_j is None else energy_text(use.energy_j)
+    return cpu, size_text(use.max_rss_bytes), energy
+
+
+def shown_state(record: TaskRecord, plan: Plan, task: PlannedTask | None) -> tuple[str, Colour | None]:
+    """Return the word for a task's state, and its colour."""
+    word = "uploading" if record.uploads else record.state.value
+    return "stopped" if is_stopped_service(record, plan, task) else word, _COLOUR_OF.get(record.state)
+
+
+def place(record: TaskRecord, plan: Plan, nodes: int) -> tuple[str, str]:
     """Return node and GPUs: names and indices on one node, numbers on several."""
     if record.node is None or nodes == 1:
         return node_name(plan, record.node), gpus_text(record.gpus)

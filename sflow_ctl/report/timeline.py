@@ -14,6 +14,10 @@ MAX_FIRST, MAX_LAST = 1000, 1000
 """Events that are kept from the beginning and from the end."""
 _FAILED = frozenset({TaskState.FAILED, TaskState.TIMEOUT, TaskState.LOST})
 _CANCELLED = frozenset({TaskState.CANCELLED, TaskState.SKIPPED})
+_WORDS = {
+    state: "FAILED" if state in _FAILED else "CANCELLED" if state in _CANCELLED else state.value.upper()
+    for state in TaskState
+}
 
 
 class TimelineEvent(NamedTuple):
@@ -28,7 +32,7 @@ class TimelineEvent(NamedTuple):
 
 def state_word(state: TaskState) -> str:
     """Return the word that sflow has for a state: it knows three ends."""
-    return "FAILED" if state in _FAILED else "CANCELLED" if state in _CANCELLED else state.value.upper()
+    return _WORDS[state]
 
 
 class Timeline:
@@ -51,12 +55,13 @@ class Timeline:
     def note(self, transition: Transition, at_ns: int) -> None:
         """Take in a change of state."""
         task, new = transition.task, transition.new
-        word = state_word(new)
+        word = _WORDS[new]
         self._counts[self._words.get(task, word)] -= 1
         self._words[task] = word
         self._counts[word] += 1
-        self.failed.pop(task, None)
-        self.cancelled.pop(task, None)
+        if self.failed or self.cancelled:
+            self.failed.pop(task, None)
+            self.cancelled.pop(task, None)
         if new in _FAILED:
             self.failed[task] = None
         elif new in _CANCELLED:

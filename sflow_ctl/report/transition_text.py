@@ -2,19 +2,18 @@
 
 from sflow_ctl.core.states import TERMINAL, TaskState, Transition
 
+_WITH_REASON = TERMINAL | {TaskState.READY, TaskState.STOPPING, TaskState.WAITING}
+
 
 def transition_text(transition: Transition) -> str:
     """Return the change with its reason, node and duration, as far as they are known."""
-    attempt = f"{transition.task}#{transition.attempt}" if transition.attempt else transition.task
-    parts = [f"{attempt} {transition.old} -> {transition.new}"]
-    if transition.new in TERMINAL or transition.new in (
-        TaskState.READY,
-        TaskState.STOPPING,
-        TaskState.WAITING,
-    ):
-        parts.append(transition.reason.text or transition.reason.word)
+    new = transition.new
+    number = f"#{transition.attempt}" if transition.attempt else ""
+    text = f"{transition.task}{number} {transition.old} -> {new}"
+    if new in _WITH_REASON:
+        text = f"{text}, {transition.reason.text or transition.reason.word}"
     if transition.pid is not None:
-        parts.append(f"node={transition.node} pid={transition.pid}")
+        text = f"{text}, node={transition.node} pid={transition.pid}"
     if transition.runtime_s is not None:
-        parts.append(f"after {transition.runtime_s:.3f} s")
-    return ", ".join(parts)
+        text = f"{text}, after {transition.runtime_s:.3f} s"
+    return text

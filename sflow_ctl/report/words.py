@@ -58,3 +58,10 @@ def duration_text(seconds: float) -> str:
     minutes, second = divmod(round(seconds), 60)
     hours, minute = divmod(minutes, 60)
     return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
+
+
+def energy_text(joules: float) -> str:
+    """Return `845 J`, `12.4 kJ` or `0.86 kWh`."""
+    if joules < 1000:
+        return f"{joules:.0f} J"
+    return f"{joules / 1000:.1f} kJ" if joules < 1e6 else f"{joules / 3.6e6:.2f} kWh"

@@ -29,6 +29,7 @@ from sflow_ctl.core.states import FirstCause, Reason, TaskState, Transition
 from sflow_ctl.report.looking.cleaning import CleanReport, Removal
 from sflow_ctl.report.looking.explanation import Because, Explanation
 from sflow_ctl.report.looking.run_list import JobEntry, RunEntry, RunList
+from sflow_ctl.report.notices import RunNotice
 from sflow_ctl.report.run_report.model import (
     AttemptReport,
     CauseReport,
@@ -297,6 +298,7 @@ JSON_OUTPUTS: tuple[tuple[str, tuple[type[msgspec.Struct], ...]], ...] = (
     ("sflow-ctl explain --json", (ExplainReport, ExplainedTask, Explanation, Because)),
     ("sflow-ctl clean --json", (CleanReport, Removal)),
     ("sflow-ctl validate --json", (Diagnostics, Diagnostic)),
+    ("notify", (RunNotice,)),
 )
 
 
@@ -307,7 +309,8 @@ def json_page() -> str:
         "",
         "Generated from the types; do not edit. One object each; `events --json` and `status --watch --json` print one on each",
         "line. `version` grows when a field changes its meaning; fields may be added without. Text is UTF-8, and values of",
-        "declared secrets are masked. Other commands with `--json`: `plan`, `config show`, `doctor`.",
+        "declared secrets are masked. Other commands with `--json`: `plan`, `config show`, `doctor`, and `report`, see",
+        "[report.json](report.md).",
         "",
     ]
     for command, kinds in JSON_OUTPUTS:

@@ -10,7 +10,7 @@ from tests.faults.chaos import local_site
 from tests.faults.chaos.schedule import LOCAL_KINDS, decide
 from tests.support import ROOT
 
-SEEDS = (3, 8, 12, 17)
+SEEDS = (2, 8, 17, 45)
 
 
 def test_a_seed_decides_the_whole_round() -> None:

@@ -199,6 +199,18 @@ def test_a8_a_line_that_was_cut_off_by_a_kill_is_no_damage(written: Written) -> 
     assert written.problems() == []
 
 
+def test_a8_zeros_at_the_end_after_a_crash_of_the_machine_are_no_lines(written: Written) -> None:
+    """File systems may have recorded the new size of a file, and not its last blocks."""
+    written.write(3)
+    with written.file.open("ab") as file:
+        file.write(bytes(4096))
+    assert written.tasks() == names(3)
+    written.again()
+    written.write(2)
+    assert written.tasks() == names(5)
+    assert all("missing" not in problem for problem in written.problems())
+
+
 def test_a8_damaged_and_missing_lines_are_said(written: Written) -> None:
     written.write(9)
     lines = written.file.read_bytes().splitlines(keepends=True)

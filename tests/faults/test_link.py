@@ -3,7 +3,7 @@
 import resource
 import time
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import pytest
 import zmq
@@ -17,6 +17,7 @@ from protocol.messages.orders import Watch
 from protocol.messages.packets import FromAgentPacket
 from protocol.session.codec import encode
 from protocol.session.version import PROTOCOL_VERSION
+from sflow_agent.connection.connections import Dialled
 from sflow_agent.link import ControllerLink
 from sflow_ctl.core.events import AgentJoined, AgentLost, MessageReceived, NodeStandsStill, SchedulerEvent
 from sflow_ctl.runtime.fleet.keys import RunKeys
@@ -192,17 +193,20 @@ class Waiting:
     """A socket on which a heartbeat of each agent waits to be read."""
 
     def __init__(self, fleet: Fleet) -> None:
-        self.frames = []
+        self.frames: list[SentBy] = []
         for node, peer in enumerate(fleet.link.peers):
             packet = FromAgentPacket(session=peer.session, seq=0, ack=0, messages=())
-            self.frames.append(
-                [SentBy(str(node).encode()), SentBy(encode(packet), fleet.keys.agents[node].public)]
-            )
+            self.frames += [SentBy(str(node).encode(), more=True)]
+            self.frames += [SentBy(encode(packet), fleet.keys.agents[node].public)]
 
-    def recv_multipart(self, *_: object, **__: object) -> "list[SentBy]":
+    def recv(self, *_: object, **__: object) -> "SentBy":
         if not self.frames:
             raise zmq.Again
         return self.frames.pop(0)
+
+    def get(self, _option: int) -> int:
+        """Return the events that are ready."""
+        return int(zmq.POLLIN) if self.frames else 0
 
     def send_multipart(self, *_: object) -> None:
         """Drop what is sent."""
@@ -211,6 +215,7 @@ class Waiting:
 class SentBy(NamedTuple):
     bytes: bytes
     key: str = ""
+    more: bool = False
 
     def get(self, _name: str) -> str:
         return self.key
@@ -388,3 +393,49 @@ def test_a_jump_of_the_wall_clock_loses_no_agent(
     assert not fleet.of(AgentLost)
     assert fleet.agents[0].hellos == 1 or len(fleet.of(AgentJoined)) == 1
     assert fleet.agents[0].given_up is None
+
+
+class Untouched:
+    """A socket that must not be read: to find one empty costs more than a packet."""
+
+    def __init__(self) -> None:
+        self.reads = 0
+
+    def recv(self, _flags: int) -> bytes:
+        """Have nothing."""
+        self.reads += 1
+        raise zmq.Again
+
+
+def test_an_agent_reads_only_what_its_wait_has_found_ready(make_fleet: Callable[..., Fleet]) -> None:
+    fleet = make_fleet()
+    fleet.add_patient(60.0)
+    link, control = fleet.agents[0].link, Untouched()
+    fleet.until(lambda: link.is_welcome, "the session")
+    real = link._connections.dialled[0]
+    link._connections.dialled[0] = Dialled(cast("zmq.Socket[bytes]", control), "", "", "")
+    link.receive(time.monotonic())
+    assert control.reads == 1, "without a wait everything is looked at"
+    link.wait(0)
+    link.receive(time.monotonic())
+    assert control.reads == 1
+    link._connections.dialled[0] = real
+
+
+def test_a_burst_of_packets_is_read_after_one_wait(make_fleet: Callable[..., Fleet]) -> None:
+    fleet = make_fleet()
+    fleet.add_patient(60.0)
+    link = fleet.agents[0].link
+    seen: list[int] = []
+    fleet.until(lambda: link.is_welcome, "the session")
+
+    def take() -> bool:
+        link.wait(100)
+        seen.extend(order.offset for order in link.receive(time.monotonic()) if isinstance(order, Watch))
+        return len(seen) == 5
+
+    for offset in range(5):
+        fleet.link.send(0, Watch(rank=RANK, offset=offset))
+        fleet.link.flush(time.monotonic())
+    wait_until(take, "all of them")
+    assert seen == [0, 1, 2, 3, 4]

@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -88,3 +90,64 @@ def test_agents_end_within_their_grace_when_nothing_takes_over(runs: list[Run], 
     kill_run(run.process)
     finish(run.process)
     wait_until(lambda: not Path(f"/proc/{server}").exists(), "its service has ended", 20)
+
+
+RESUME = ("run", "--resume", "sflow_output/r", "--interface", "lo")
+
+
+def resume(slurm: FakeSlurm, tmp_path: Path, *options: str) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [sys.executable, "-m", "sflow_ctl", *RESUME, *options],
+        cwd=tmp_path,
+        env={**os.environ, **slurm.environment()},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def test_a_resume_adopts_the_agents_that_supervisor_and_controller_have_left(
+    runs: list[Run], tmp_path: Path
+) -> None:
+    slurm = FakeSlurm(tmp_path)
+    run = begin(runs, slurm, tmp_path, "--orphan-grace", "40")
+    server, agents = run.pid_of("server"), run.agents()
+    kept = run.directory / ".sflow/succession"
+    assert kept.stat().st_mode & 0o777 == 0o600
+    assert run.directory.stat().st_mode & 0o777 == 0o700
+    kill_run(run.process)
+    finish(run.process)
+    again = Run(resume(slurm, tmp_path), run.directory)
+    runs.append(again)
+    journal = run.directory / ".sflow/events.jsonl"
+    wait_until(lambda: b'"kind":"takeover"' in journal.read_bytes(), "the run is taken over")
+    second = resume(slurm, tmp_path)
+    assert "is still running" in finish(second)[1], "one controller at a time"
+    (tmp_path / "go").touch()
+    status, output = finish(again.process)
+    assert status == 0, output
+    assert "incarnation 2 took over 2 tasks in" in output
+    assert (again.pid_of("server"), again.agents()) == (server, agents)
+    assert len(slurm.calls()) == 1, "agents were started once"
+    assert [(one.signal, one.tasks, one.missing) for one in run.summary().takeovers] == [("", 2, ())]
+    for rank in (0, 1):
+        lines = (run.directory / f"server/server.rank-{rank}.log").read_text().splitlines()
+        assert lines[0] == "up"
+        assert all(len(line) == 9 for line in lines[1:]), "no byte is missing, none is there twice"
+    assert not kept.exists(), "no key outlives the run"
+    assert not (run.directory / ".sflow/controller.json").exists()
+
+
+def test_a_resume_starts_again_where_others_could_have_read_the_keys(runs: list[Run], tmp_path: Path) -> None:
+    slurm = FakeSlurm(tmp_path)
+    run = begin(runs, slurm, tmp_path, "--orphan-grace", "40")
+    kill_run(run.process)
+    finish(run.process)
+    (run.directory / ".sflow").chmod(0o755)
+    (tmp_path / "go").touch()
+    status, output = finish(resume(slurm, tmp_path))
+    assert status == 0, output
+    assert "what still runs of it is ended first, and unfinished tasks start again" in output
+    assert "is open to others, so no keys are kept there" in output
+    assert run.summary().takeovers == ()

@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 from sflow_ctl.report.summary import read_summary
+from sflow_ctl.slurm.nodelist import expand_nodelist
 from tests.slurm.rig import Cluster
-from tests.slurm.runs import fresh, ours_left
-from tests.slurm.test_runs import submit
+from tests.slurm.runs import SFLOW_CTL, fresh, ours_left
+from tests.slurm.test_runs import submit, workflow
 from tests.support import wait_until
 
 pytestmark = pytest.mark.slurm
@@ -74,3 +75,47 @@ def test_an_agent_that_is_killed_in_a_job_is_started_again_on_its_node(cluster: 
 
 def log_says(log: Path, text: str) -> bool:
     return log.exists() and text in log.read_text()
+
+
+def test_a_resume_on_another_node_of_the_job_adopts_the_agents(cluster: Cluster) -> None:
+    """Controller and supervisor are dead, and a step on their node says so; only one resume at a time has the run."""
+    go = cluster.shared / "go"
+    go.unlink(missing_ok=True)
+    script = f"echo $SLURMD_NODENAME $$; until [ -e {go} ]; do sleep 0.1; done; echo done"
+    path = workflow(
+        cluster, f"    - {{name: t, resources: {{nodes: {{count: 2}}}}, script: ['{script}']}}\n", 2
+    )
+    number = cluster.sbatch("sleep 600", nodes=2, gres="gpu:4")
+    job = cluster.wait_job(number, "RUNNING")
+    first, second = expand_nodelist(job.node_list)
+    words = [*SFLOW_CTL.split(), "run", str(path), "--output-dir", "out", "--run-id", "run"]
+    cluster.start_in_node(first, [*words, "--jobid", str(number)])
+    run = cluster.shared / "out" / "run"
+    logs = [run / "t" / f"t.rank-{rank}.log" for rank in (0, 1)]
+    wait_until(lambda: all(log.exists() and log.stat().st_size for log in logs), "both ranks run", 60)
+    before = [log.read_text() for log in logs]
+    again = [*SFLOW_CTL.split(), "run", "--resume", "out/run", "--jobid", str(number)]
+    refused = cluster.start_in_node(second, again)
+    assert "is still running" in refused.communicate(timeout=60)[0]
+    for one in cluster.processes_in_node(first):
+        if "-m sflow_ctl run" in one.command:
+            one.kill()
+    resumed = cluster.start_in_node(second, again)
+    journal = run / ".sflow/events.jsonl"
+
+    def is_taken_over() -> bool:
+        assert resumed.poll() is None, resumed.communicate()[0]
+        return b'"kind":"takeover"' in journal.read_bytes()
+
+    wait_until(is_taken_over, "the run is taken over", 60)
+    refused = cluster.start_in_node(first, again)
+    assert "is still running" in refused.communicate(timeout=60)[0]
+    go.touch()
+    printed, _ = resumed.communicate(timeout=60)
+    go.unlink()
+    assert resumed.returncode == 0, printed
+    assert "incarnation 2 took over 1 task in" in printed
+    assert [log.read_text() for log in logs] == [f"{one}done\n" for one in before]
+    cluster.scancel(number)
+    cluster.wait_job(number, within_s=60)
+    wait_until(lambda: not ours_left(cluster), "nothing is left", 30)

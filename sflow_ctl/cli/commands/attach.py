@@ -43,9 +43,14 @@ SUMMARY_WITHIN_S = 10.0
 @click.command()
 @click.argument("run", required=False, shell_complete=complete_runs)
 @click.option("-q", "--quiet", is_flag=True, help="Do not print the tasks' output, only state changes.")
+@click.option(
+    "--tui",
+    is_flag=True,
+    help="Show it on the whole screen: tasks, nodes, graph, logs. Also of a run that ended.",
+)
 @only_option
 @output_dir_option
-def attach(run: str | None, quiet: bool, only: tuple[str, ...], output_dir: Path) -> int:
+def attach(run: str | None, quiet: bool, tui: bool, only: tuple[str, ...], output_dir: Path) -> int:
     """Follow a run from another terminal until it ends, and exit with its exit status.
 
     RUN is a run directory, a run id or the beginning of one. Default: the newest live run, else the newest. Prints the
@@ -54,6 +59,10 @@ def attach(run: str | None, quiet: bool, only: tuple[str, ...], output_dir: Path
     if quiet and only:
         raise UsageError.of("options", "--quiet prints no output, --only that of some tasks", hint="use one")
     reader = RunReader(find_run(run, output_dir, prefers_live=True))
+    if tui:
+        from sflow_ctl.cli.tui.start import show_run  # textual is an extra
+
+        return show_run(reader)
     reader.begin_from_snapshot()
     reader.refresh()
     plan = showing_only(reader.plan, only) if only else reader.plan

@@ -13,18 +13,16 @@ from sflow_ctl.cli.options.run_option import output_dir_option, state_text
 from sflow_ctl.cli.options.run_words import run_and_tasks
 from sflow_ctl.cli.terminal.columns import display_path
 from sflow_ctl.cli.terminal.lines import print_json, print_line
-from sflow_ctl.core.events import AgentJoined, AgentLost
 from sflow_ctl.core.states import Transition
 from sflow_ctl.planner.show.text import probe_text
 from sflow_ctl.report.cause import next_lines, resume_commands
 from sflow_ctl.report.looking.explanation import Explanation, RunFactsNow, explain, needs_a_word
 from sflow_ctl.report.summary import Summary
 from sflow_ctl.runtime.record.reader import Liveness, RunReader, last_lines
-from sflow_ctl.runtime.viewing.journal_feed import JournalFeed
+from sflow_ctl.runtime.viewing.journal_feed import NodeWatch
 
 MAX_TASKS = 20
 LOG_LINES = 10
-_OF_NODES = (b'"agent_joined"', b'"agent_lost"')
 
 
 class ExplainedTask(msgspec.Struct, frozen=True, kw_only=True):
@@ -129,28 +127,17 @@ def run_now(reader: RunReader) -> RunFactsNow:
     is_live = status.liveness in (Liveness.RUNNING, Liveness.UNKNOWN)
     if status.liveness is Liveness.DEAD:
         reader.state.lose_live_tasks()
-    joined, lost = _nodes(reader)
+    nodes = NodeWatch(reader.directory)
+    nodes.refresh()
     return RunFactsNow(
         state=reader.state,
         history=history,
         now_ns=time.time_ns() if is_live else reader.last_wall_ns,
-        joined=joined,
-        lost=lost,
+        joined=frozenset(nodes.joined),
+        lost=nodes.lost,
         is_live=is_live,
         probe_text=probe_text,
     )
-
-
-def _nodes(reader: RunReader) -> tuple[frozenset[int], dict[int, str]]:
-    joined: set[int] = set()
-    lost: dict[int, str] = {}
-    for entry in JournalFeed(reader.directory).entries(_OF_NODES):
-        if isinstance(entry.event, AgentJoined):
-            joined.add(entry.event.hello.node)
-            lost.pop(entry.event.hello.node, None)
-        elif isinstance(entry.event, AgentLost):
-            lost[entry.event.node] = entry.event.reason
-    return frozenset(joined), lost
 
 
 def _with_log(reader: RunReader, explanation: Explanation) -> ExplainedTask:

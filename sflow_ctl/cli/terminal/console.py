@@ -24,6 +24,7 @@ from sflow_ctl.cli.terminal.shown_tasks import ShownTasks
 from sflow_ctl.cli.terminal.state_lines import StateLines
 from sflow_ctl.cli.terminal.stream import WRITE_BYTES, Stream
 from sflow_ctl.core.states import Reason, TaskState, Transition
+from sflow_ctl.plan.copies.task_list import Copies, parts_of
 from sflow_ctl.plan.model import Plan
 from sflow_ctl.plan.secrets import SECRETS
 
@@ -58,7 +59,10 @@ class Console:
         self._can_redraw = self.is_terminal and environ.get("TERM", "") not in ("", "dumb")
         tasks = ShownTasks(plan)
         self.shows = tasks.shows
-        shown = (task for task in plan.tasks if tasks.shows(task.name))
+        last = (
+            part[-1] if isinstance(part, Copies) else part for part in parts_of(plan.tasks)
+        )  # the longest names
+        shown = (task for task in last if tasks.shows(task.name))
         self._prefixer = LinePrefixer(
             is_terminal=self.is_terminal,
             colours=colours,

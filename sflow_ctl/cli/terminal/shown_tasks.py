@@ -6,6 +6,7 @@ What each task gets is decided by its `console:` and by `--only`; `planning.py` 
 
 import re
 
+from sflow_ctl.plan.copies.task_list import kinds_of
 from sflow_ctl.plan.model import Plan
 
 _ERROR = re.compile(
@@ -20,8 +21,11 @@ class ShownTasks:
     """The tasks of a plan by what is shown of them. Labels of processes are `TASK` or `TASK.RANK`."""
 
     def __init__(self, plan: Plan) -> None:
-        self._muted = frozenset(task.name for task in plan.tasks if task.console == "none")
-        self._errors = frozenset(task.name for task in plan.tasks if task.console == "errors")
+        self._muted: frozenset[str] = frozenset()
+        self._errors: frozenset[str] = frozenset()
+        if any(task.console != "all" for task in kinds_of(plan.tasks)):
+            self._muted = frozenset(task.name for task in plan.tasks if task.console == "none")
+            self._errors = frozenset(task.name for task in plan.tasks if task.console == "errors")
 
     def shows(self, task: str) -> bool:
         """Return whether anything of a task's output is shown."""

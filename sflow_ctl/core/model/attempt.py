@@ -228,7 +228,7 @@ class Attempt(Struct):
     @property
     def places(self) -> list[int]:
         """Return the node of each rank, then that of each part of a job step: by number."""
-        return [*self.node_of_rank, *self.node_of_part.values()]
+        return [*self.node_of_rank, *self.node_of_part.values()] if self.node_of_part else self.node_of_rank
 
     @property
     def nodes(self) -> set[int]:
@@ -240,9 +240,9 @@ class Attempt(Struct):
         self.filled, self.files, self.use = None, (), None
         if not self.readiness.missing:
             self.readiness = _NOT_WAITING
-        for name in (*_SETS, *_MAPS, *_LISTS):
+        for name, empty in _EMPTY_OF:
             if not getattr(self, name):
-                setattr(self, name, _EMPTY[name])
+                setattr(self, name, empty)
 
 
 class _Never(Attempt, frozen=True):  # type: ignore[misc]
@@ -264,5 +264,6 @@ _EMPTY: dict[str, Any] = {
     **dict.fromkeys(_LISTS, ()),
     "readiness": _NOT_WAITING,
 }
+_EMPTY_OF = tuple((name, _EMPTY[name]) for name in (*_SETS, *_MAPS, *_LISTS))
 NOT_STARTED: Attempt = _Never(**_EMPTY)
 """All tasks that have not started share it."""

@@ -31,7 +31,9 @@ def rank_specs(task: Task, plan: Plan, stream: bool) -> list[tuple[int, RankSpec
         env.update(gpu_environment(attempt.placement.gpus))
     own = rank_environments(planned, nodes, attempt.ports, nodes[0].job_id or plan.job_id)
     is_gang = len(own) > 1
-    first_ranks = {node: rank for rank, node in reversed(list(enumerate(attempt.node_of_rank)))}
+    first_ranks: dict[int, int] = {}
+    for rank, node in enumerate(attempt.node_of_rank):
+        first_ranks.setdefault(node, rank)
     specs = []
     for rank, extra in enumerate(own):
         node = attempt.node_of_rank[rank]
@@ -49,7 +51,9 @@ def rank_specs(task: Task, plan: Plan, stream: bool) -> list[tuple[int, RankSpec
                     earlier_log=_earlier_log(task, rank if is_gang else None),
                     stopping=task.plan.stopping,
                     hang=task.plan.hang,
-                    probes=probes_on(
+                    probes=()
+                    if not (planned.probes or attempt.probes_on)
+                    else probes_on(
                         probes_of_rank(
                             attempt.probes_on.get(node, planned.probes),
                             is_first=rank == 0,

@@ -2,10 +2,24 @@
 
 from collections.abc import Mapping, Sequence
 
+from protocol.messages.rank_spec import LaunchKind
 from sflow_ctl.plan.model import PlannedNode, PlannedTask
 
 MASTER = "master"
 """The rendezvous port of a gang's ranks, on its first node."""
+
+
+_SINGLE = {
+    "SFLOW_WORLD_SIZE": "1",
+    "SFLOW_RANK": "0",
+    "SFLOW_LOCAL_RANK": "0",
+    "SFLOW_NODE_RANK": "0",
+    "SFLOW_TASK_PROCESS_ID": "0",
+    "SFLOW_TASK_LOCAL_PROCESS_ID": "0",
+    "SFLOW_TASK_NODE_INDEX": "0",
+    "SFLOW_TASK_NUM_PROCESSES": "1",
+}
+"""Positions of a rank that is its task's only one."""
 
 
 def node_positions(ranks_per_node: Sequence[int]) -> list[int]:
@@ -25,6 +39,12 @@ def rank_environments(
     (the format, 17.2), where the plan requires it.
     """
     counts = task.ranks_per_node
+    if (
+        len(counts) == 1
+        and counts[0] == 1
+        and not (ports or task.has_step_variables or task.launcher or task.ports)
+    ):
+        return [_of_single(nodes[0], task.launch_kind)]
     world = sum(counts)
     used = nodes[: len(counts)]
     is_step = task.launch_kind == "step"  # Slurm starts the processes: the step's script sets their positions
@@ -60,6 +80,16 @@ def rank_environments(
             env["SLURMD_NODENAME"] = used[position].name
         result.append(env)
     return result
+
+
+def _of_single(node: PlannedNode, launch_kind: LaunchKind) -> dict[str, str]:
+    """Return the variables of a rank that is its task's only one and has no ports: most are."""
+    address = {} if _lacks_address(node) else {"SFLOW_MASTER_ADDR": node.address}
+    if launch_kind == "step":
+        return address
+    if address:
+        address["SFLOW_NODE_IP"] = node.address
+    return {**_SINGLE, **address, "SFLOW_TASK_NODE_NAME": node.name}
 
 
 def _lacks_address(node: PlannedNode) -> bool:

@@ -19,6 +19,8 @@ class ReadyQueue:
     def __init__(self) -> None:
         self._ready: list[int] = []
         self._blocked: dict[Room, list[int]] = {}
+        self._nodes_of: dict[Room, frozenset[int]] = {}
+        """The nodes of each room that was ever asked for: of a thousand nodes each one joins."""
 
     def push(self, index: int) -> None:
         """Add a task that may start."""
@@ -47,8 +49,13 @@ class ReadyQueue:
 
     def retry_on(self, node: int) -> None:
         """Note that a node's agent has joined: only kinds that may be there are worth trying."""
-        for room in [one for one in self._blocked if node in one[0].nodes]:
+        for room in [one for one in self._blocked if node in self._nodes(one)]:
             self._unblock_first(room)
+
+    def _nodes(self, room: Room) -> frozenset[int]:
+        if room not in self._nodes_of:
+            self._nodes_of[room] = frozenset(room[0].nodes)
+        return self._nodes_of[room]
 
     def _unblock_first(self, room: Room) -> None:
         group = self._blocked.get(room)

@@ -10,6 +10,7 @@ from protocol.ids import RankId
 from protocol.messages.rank_spec import RankSpec
 from sflow_ctl.core.gpu_groups import Topology
 from sflow_ctl.core.model.task import Task
+from sflow_ctl.core.nodes_by_room import NodesByRoom
 from sflow_ctl.plan.assignment import place_view
 from sflow_ctl.plan.model import Placement, Plan, PlannedNode
 from sflow_ctl.plan.parts.needs import HostNeeds
@@ -34,6 +35,7 @@ class GpuLedger:
             node.index: None if node.gpus is None else (1 << node.gpus) - 1 for node in nodes
         }
         self._capacity = {node.index: node.gpus for node in nodes}
+        self._with_free = NodesByRoom({node.index: node.gpus for node in nodes})
         self.topology = Topology()
 
     def take(self, placement: Placement, is_up: Callable[[int], bool]) -> Placement | None:
@@ -50,7 +52,7 @@ class GpuLedger:
         if wanted == 0:
             return self._next_nodes(placement, is_up)
         common: dict[int, list[int]] = {}
-        for node in placement.nodes:
+        for node in self._with_free.having(placement.nodes, wanted):
             if not is_up(node):
                 continue
             lowest = self._chosen(node, placement)
@@ -110,7 +112,7 @@ class GpuLedger:
         for node in taken.nodes:
             free = self._free[node]
             if free is not None:
-                self._free[node] = (free | mask) & ~self.lost.get(node, 0)
+                self._set_free(node, (free | mask) & ~self.lost.get(node, 0))
 
     def lose(self, node: int, gpu: int) -> bool:
         """Give a GPU out no more; return whether it was there until now."""
@@ -120,7 +122,7 @@ class GpuLedger:
         self.lost[node] = self.lost.get(node, 0) | bit
         free = self._free.get(node)
         if free is not None:
-            self._free[node] = free & ~bit
+            self._set_free(node, free & ~bit)
         return True
 
     def has_lost(self, placement: Placement) -> bool:
@@ -141,7 +143,11 @@ class GpuLedger:
         for node in nodes:
             free = self._free[node]
             if free is not None:
-                self._free[node] = free & ~mask
+                self._set_free(node, free & ~mask)
+
+    def _set_free(self, node: int, free: int) -> None:
+        self._free[node] = free
+        self._with_free.change(node, free.bit_count())
 
     def _chosen(self, node: int, placement: Placement) -> int | None:
         """Return the GPUs of a node that a flexible placement would get there; None without enough of them."""

@@ -268,9 +268,12 @@ class Run(Struct):
 
     def node_of(self, rank: RankId) -> int | None:
         """Return the node that a rank of any attempt was placed on; None for a rank that never was."""
-        index = self.index_of.get(rank.attempt.task)
-        places = () if index is None else self.tasks[index].places(rank.attempt.number)
-        return places[rank.rank] if 0 <= rank.rank < len(places) else None
+        (name, attempt), number = rank
+        index = self.index_of.get(name)
+        if index is None or number < 0:
+            return None
+        places = self.tasks[index].places(attempt)
+        return places[number] if number < len(places) else None
 
     def may_start(self, task: Task) -> bool:
         """Return whether a task that has not started may do so, as far as the run's phase goes."""

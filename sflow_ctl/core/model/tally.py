@@ -37,15 +37,19 @@ class Tally(Struct):
 
     def add(self, task: Task) -> None:
         """Count a task in its present state."""
-        self.unsettled += not task.is_settled
-        self.working += task.is_working
-        self.mains_left += task.plan.is_main and task.state not in TERMINAL
+        self._count(task, 1)
 
     def remove(self, task: Task) -> None:
         """Undo `add`, before the task's state changes."""
-        self.unsettled -= not task.is_settled
-        self.working -= task.is_working
-        self.mains_left -= task.plan.is_main and task.state not in TERMINAL
+        self._count(task, -1)
+
+    def _count(self, task: Task, by: int) -> None:
+        if not task.is_settled:
+            self.unsettled += by
+        if task.is_working:
+            self.working += by
+        if task.plan.is_main and task.state not in TERMINAL:
+            self.mains_left += by
 
     def occupy(self, task: Task) -> None:
         """Count a task that takes a place."""

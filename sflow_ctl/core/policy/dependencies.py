@@ -14,6 +14,8 @@ _REACHED: dict[TaskState, frozenset[Until]] = {
     S.COMPLETED: frozenset({"started", "available", "completed", "finished"}),
 }
 """How far a task has come by entering a state. It holds until another attempt follows."""
+_NOWHERE = frozenset({S.WAITING, S.QUEUED, S.STARTING})
+"""What has not come any way has not in one of these either."""
 _UNHAPPY: frozenset[Until] = frozenset({"finished", "failed"})
 _NEVER_RAN: frozenset[Until] = frozenset({"finished"})
 
@@ -24,6 +26,10 @@ class Changes(NamedTuple):
     startable: list[Task]
     unsatisfiable: list[tuple[Task, str]]
     """Their dependencies can no longer be met, and why."""
+
+
+_NOTHING = Changes([], [])
+"""Of a task that no other one waits for; never added to."""
 
 
 def reached(state: TaskState, before: frozenset[Until]) -> frozenset[Until]:
@@ -47,12 +53,14 @@ def update(tasks: list[Task], task: Task, *, was_end: bool = False) -> Changes:
     A service that is being restarted is no longer ready: tasks that have not started wait for it again. `was_end` says that it
     had ended before.
     """
-    before, was_serving = task.met, task.is_serving
-    task.met = met = reached(task.state, before)
-    task.is_serving = is_serving = task.state is TaskState.READY
-    changes = Changes([], [])
+    before, was_serving, state = task.met, task.is_serving, task.state
+    if before or state not in _NOWHERE:
+        task.met = reached(state, before)
+    met = task.met
+    task.is_serving = is_serving = state is TaskState.READY
     if not task.requirements:
-        return changes
+        return _NOTHING
+    changes = Changes([], [])
     gained, lost = met - before, before - met
     is_end = task.state in TERMINAL
     more_serve = is_serving - was_serving

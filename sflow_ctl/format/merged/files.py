@@ -14,7 +14,7 @@ from sflow_ctl.format.field_lookup import dotted
 from sflow_ctl.format.merged.deep_merge import MergedLeaf, merge_item, settle_variable
 from sflow_ctl.format.merged.items import Item
 from sflow_ctl.format.merged.script_lines import restore_lines
-from sflow_ctl.format.merged.short_forms import expand_short_forms, with_long_monitor
+from sflow_ctl.format.merged.short_forms import expand_short_forms, with_long_monitor, with_long_notify
 from sflow_ctl.format.other_words import entry_example, example_of
 from sflow_ctl.format.schema import WorkflowSettings
 from sflow_ctl.format.written import variable_value
@@ -195,6 +195,8 @@ def _take_workflow(merged: Merged, source: Source) -> None:
     _unknown_keys(merged, source, ("workflow",), workflow, WORKFLOW_KEYS)
     if isinstance(workflow.get("monitor"), dict):
         workflow = {**workflow, "monitor": with_long_monitor(workflow["monitor"])}
+    if "notify" in workflow:
+        workflow = {**workflow, "notify": with_long_notify(workflow["notify"])}
     _take_name(merged, source, workflow.get("name"))
     given = {key: workflow[key] for key in SETTINGS if workflow.get(key) is not None}
     fields = Item("workflow", given, source, ("workflow",))

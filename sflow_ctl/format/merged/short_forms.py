@@ -68,6 +68,19 @@ def with_long_monitor(monitor: dict[str, Any]) -> dict[str, Any]:
     return monitor
 
 
+def with_long_notify(notify: Any) -> Any:
+    """Return a workflow's `notify` as a list, each with a list of events."""
+    entries = [notify] if isinstance(notify, dict) else notify
+    if not isinstance(entries, list):
+        return notify
+    return [
+        {**entry, "when": [entry["when"]]}
+        if isinstance(entry, dict) and isinstance(entry.get("when"), str)
+        else entry
+        for entry in entries
+    ]
+
+
 def _is_map_of_regexes(result: Any) -> TypeGuard[dict[str, str]]:
     """Return whether a result maps names to regular expressions; one with only `file` and `source` reads a file."""
     return (

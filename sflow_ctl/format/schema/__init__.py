@@ -10,7 +10,7 @@ from sflow_ctl.format.schema.document import (
     Document,
     Settings,
     SiteFile,
-    Telemetry,
+    TelemetryChoices,
     Workflow,
     WorkflowSettings,
 )
@@ -29,7 +29,7 @@ from sflow_ctl.format.schema.monitor import (
     WindowMark,
 )
 from sflow_ctl.format.schema.operators import CHOICES, CONTAINER_ENGINES, OPERATOR_FIELDS, Operator
-from sflow_ctl.format.schema.policies import Hang, Restart, Retries, Stop
+from sflow_ctl.format.schema.policies import Hang, Notify, Restart, Retries, Stop
 from sflow_ctl.format.schema.probes import Condition, Exec, Http, LogWatch, Probe, Probes, TcpPort
 from sflow_ctl.format.schema.results import Metric, Output, Success, SuccessFile, SuccessJson
 from sflow_ctl.format.schema.tasks import (
@@ -52,9 +52,10 @@ __all__ = [
     "ARTIFACT_FIELDS", "BACKEND_FIELDS", "CHOICES", "CONTAINER_ENGINES", "OPERATOR_FIELDS", "VERSION", "Artifact",
     "Backend", "Condition", "CustomScope", "Dependency", "DockerHost", "Document", "Exec", "File", "Flag", "GpuChoice",
     "GpuScope", "Gpus", "Hang", "Http", "IntExpr", "Launcher", "LogWatch", "Metric", "Monitor", "MonitorGpus", "MonitorNodes",
-    "MonitorReport", "MonitorResources", "MonitorScope", "MonitorScopes", "MonitorWindow", "NamedWindow", "Nodes", "Operator",
+    "MonitorReport", "MonitorResources", "MonitorScope", "MonitorScopes", "MonitorWindow", "NamedWindow", "Nodes", "Notify",
+    "Operator",
     "Output", "Part", "Ports", "Probe", "Probes", "Replicas", "Resources", "Restart", "Result", "ResultPattern",
     "Retries", "ServedPort", "Settings", "Signature", "SiteFile", "Stop", "Storage", "Success", "SuccessFile",
-    "SuccessJson", "Task", "TcpPort", "Telemetry", "Time", "Upload", "UploadAll", "Variable", "WindowMark", "Workflow",
+    "SuccessJson", "Task", "TcpPort", "TelemetryChoices", "Time", "Upload", "UploadAll", "Variable", "WindowMark", "Workflow",
     "WorkflowSettings",
 ]  # fmt: skip

@@ -1,16 +1,16 @@
 """A whole file: the workflow, its settings, and the named things beside it."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from sflow_ctl.format.schema.backends import Backend
 from sflow_ctl.format.schema.definitions import Artifact, Signature, Variable
 from sflow_ctl.format.schema.monitor import Monitor
 from sflow_ctl.format.schema.operators import Operator
-from sflow_ctl.format.schema.policies import Stop
+from sflow_ctl.format.schema.policies import Notify, Stop
 from sflow_ctl.format.schema.results import Success
 from sflow_ctl.format.schema.tasks import Task
 from sflow_ctl.format.schema.uploads import Storage, UploadAll
-from sflow_ctl.format.schema.values import Flag, IntExpr, Part, Time
+from sflow_ctl.format.schema.values import ONE, Flag, IntExpr, Part, Time
 from sflow_ctl.plan.words import OnFailure, OnNodeLost
 
 
@@ -40,6 +40,8 @@ class WorkflowSettings(Part, frozen=True, kw_only=True):
     """Time limit for stopping the whole run, with its `finally` tasks. Default: no limit."""
     monitor: Monitor | None = None
     """Measure all nodes of the run, and report on them at its end."""
+    notify: Annotated[list[Notify], ONE] = []
+    """Who is told when the run is ready, has its first failure, or ends: commands and webhooks. A single one needs no list."""
     max_running: IntExpr | None = None
     """Run at most so many tasks at once over all nodes, services included. `--max-running` wins. Default: that of the settings,
     else no limit."""
@@ -56,7 +58,7 @@ class Workflow(WorkflowSettings, frozen=True, kw_only=True):
     """Variables of the workflow; they replace those of the file with the same name."""
 
 
-class Telemetry(Part, frozen=True, kw_only=True):
+class TelemetryChoices(Part, frozen=True, kw_only=True):
     """What agents measure of tasks and GPUs."""
 
     enabled: bool = True
@@ -114,7 +116,7 @@ class Settings(Part, frozen=True, kw_only=True):
     agent_restarts: int = 3
     """How often within 10 minutes an agent that was killed is started again on its node, where its tasks then follow their
     `retries` and `restart`. After that, and with 0 at once, the node is lost."""
-    telemetry: Telemetry | None = None
+    telemetry: TelemetryChoices | None = None
     """What agents measure of tasks and GPUs. Default: each second, to files in the run directory."""
     report: bool = True
     """Write `report.html` at the end of a run; `sflow-ctl report` makes it at any time."""

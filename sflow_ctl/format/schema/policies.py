@@ -1,8 +1,9 @@
-"""Consequences of failures, stops and inactivity: retries, restarts, stopping, hang detection."""
+"""Consequences of failures, stops and inactivity: retries, restarts, stopping, hang detection; and who is told."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from sflow_ctl.format.schema.values import IntExpr, Part, Time
+from sflow_ctl.format.schema.values import ONE, IntExpr, Part, Time
+from sflow_ctl.plan.parts.notices import NoticeEvent
 
 
 class Retries(Part, frozen=True, kw_only=True):
@@ -62,3 +63,20 @@ class Hang(Part, frozen=True, kw_only=True):
     """Time limit of that command: seconds or a duration."""
     when: Literal["until_ready", "always"] = "until_ready"
     """`until_ready`: a service is watched until it is ready; `always`: until its end. Other tasks are always watched."""
+
+
+class Notify(Part, frozen=True, kw_only=True):
+    """Who is told of the course of a run: a command or a webhook. The run does not wait for them before its end."""
+
+    command: str | list[str] | None = None
+    """Command to run where the controller runs: text is a line for bash, a list is a program with its arguments. It finds
+    `SFLOW_NOTICE` (the event), `SFLOW_NOTICE_TEXT`, `SFLOW_RUN_ID`, `SFLOW_RUN_OUTCOME` and `SFLOW_RUN_EXIT_STATUS` in its
+    environment, and all facts as JSON on its standard input."""
+    webhook: str | None = None
+    """Address to which the same JSON is posted; its `text` is what Slack and Mattermost show. List a variable that holds it in
+    `secrets`."""
+    when: Annotated[list[NoticeEvent], ONE] = []
+    """`ready`: all services are ready for the first time; `failure`: the first task has failed for good; `end`: the run has
+    ended, in any way. Default: `end`."""
+    timeout: Time = 10
+    """Time limit of the command, or of the webhook's answer; at most one minute."""

@@ -1,6 +1,6 @@
 """The names of the copies of a task, made when they are asked for. The planner has them of each task with a count."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from typing import overload
 
 
@@ -46,3 +46,23 @@ class CopyNames(Sequence[str]):
         return isinstance(other, tuple | list) and list(self) == list(other)
 
     __hash__ = None  # type: ignore[assignment]  # equal to lists, which have none
+
+
+class NameSet(Container[str]):
+    """Names, some of them those of all copies of a task."""
+
+    __slots__ = ("_copies", "_single")
+
+    def __init__(self, names: Iterable[str | CopyNames]) -> None:
+        names = list(names)
+        self._single = {name for name in names if isinstance(name, str)}
+        self._copies = {copies.base: copies for copies in names if isinstance(copies, CopyNames)}
+
+    def __bool__(self) -> bool:
+        return bool(self._single or self._copies)
+
+    def __contains__(self, name: object) -> bool:
+        if name in self._single:
+            return True
+        copies = self._copies.get(name.rpartition("_")[0]) if isinstance(name, str) else None
+        return copies is not None and name in copies

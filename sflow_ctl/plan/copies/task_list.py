@@ -128,6 +128,13 @@ def kind_of(part: Part) -> PlannedTask:
     return part.first if isinstance(part, Copies) else part
 
 
+def startable(part: Part) -> int:
+    """Return how many tasks of a part wait for no other task."""
+    if kind_of(part).depends_on:
+        return 0
+    return len(part) if isinstance(part, Copies) and part.chain_until is None else 1
+
+
 def members_of(tasks: Sequence[PlannedTask]) -> dict[str, Sequence[PlannedTask]]:
     """Return the tasks as written with their concrete tasks, in plan order."""
     result: dict[str, Any] = {}

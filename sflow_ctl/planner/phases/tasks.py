@@ -14,6 +14,7 @@ from protocol.text.counted import counted
 from sflow_ctl.format import schema
 from sflow_ctl.format.expressions.templates import EXPRESSION_START, as_text
 from sflow_ctl.plan.assignment import place_view, service_view
+from sflow_ctl.plan.copies.names import NameSet
 from sflow_ctl.plan.copies.task_list import Copies, Part, listed_tasks
 from sflow_ctl.plan.model import DeferredExpression, PlannedFile, PlannedNode, PlannedTask
 from sflow_ctl.planner.deferred import TaskNamespace, leasing
@@ -133,7 +134,7 @@ def _warn_of_reserved(names: Sequence[str], findings: Findings) -> None:
         )
 
 
-def _movable(source: PlanInput, backends: PlannedBackends, placed: Sequence[PlacedTask]) -> set[str]:
+def _movable(source: PlanInput, backends: PlannedBackends, placed: Sequence[PlacedTask]) -> NameSet:
     """Return the names, concrete and as written, of tasks that may start again on other nodes than planned."""
     workflow = source.document.workflow
 
@@ -145,7 +146,8 @@ def _movable(source: PlanInput, backends: PlannedBackends, placed: Sequence[Plac
         return rule == "elsewhere"
 
     again = [one for one in placed if one.alternative.elsewhere and may_move(one)]
-    return {name for one in again for each in one.each() for name in (each.replica.name, one.task.name)}
+    names = (name for one in again for name in (*one.names, one.task.name))
+    return NameSet(names)
 
 
 def _has_deferred(part: Part) -> bool:

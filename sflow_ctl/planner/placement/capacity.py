@@ -9,6 +9,7 @@ from msgspec import Struct
 
 from protocol.errors import Finding
 from protocol.text.counted import counted
+from sflow_ctl.plan.copies.task_list import kind_of, parts_of, startable
 from sflow_ctl.plan.graph import topological_order
 from sflow_ctl.plan.model import Placement, Plan, PlannedNode
 from sflow_ctl.planner.findings import UnplannableError
@@ -161,13 +162,13 @@ def crowd_warning(plan: Plan, cpus: int) -> Finding | None:
     They are not held back: tasks without dependencies may talk to each other, and would wait for those that have not started.
     """
     here = {node.index for node in plan.nodes if node.backend_type == "local"}
-    crowd = [
-        task
-        for task in plan.tasks
-        if not task.depends_on and task.needs is None and here.issuperset(task.placement.nodes)
-    ]
-    if plan.max_running is not None or len(crowd) <= CROWD_PER_CPU * cpus:
+    crowd = sum(
+        startable(part)
+        for part in parts_of(plan.tasks)
+        if (task := kind_of(part)).needs is None and here.issuperset(task.placement.nodes)
+    )
+    if plan.max_running is not None or crowd <= CROWD_PER_CPU * cpus:
         return None
-    what = f"{len(crowd)} tasks may run at once on the {counted(cpus, 'CPU')} of this machine"
+    what = f"{crowd} tasks may run at once on the {counted(cpus, 'CPU')} of this machine"
     hint = "limit them with workflow.max_running, or give tasks resources: {cpus: 1}"
     return Finding("many-tasks-at-once", what, None, hint)

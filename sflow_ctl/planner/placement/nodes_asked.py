@@ -71,12 +71,11 @@ def named_nodes(available: BackendNodes, request: PlacementRequest) -> list[int]
     check_node_count(request, request.node_count, left)
     if request.is_fixed and not available.is_strict:
         return round_robin(request, request.node_count, left)
-    claims = available.claims
-    free = [node for node in left if claims.is_free(node, request.claimant)] if claims.owners else left
-    if request.claims_nodes or len(free) < len(left):
+    if request.claims_nodes or _is_any_claimed(available, request, left):
+        free = _first_unclaimed(available, request, left, request.node_count)
         if len(free) < request.node_count:
             raise _claimed(available, request, left)
-        return free[: request.node_count]
+        return free
     start = 0 if request.is_sequential else request.replica_index * request.node_count
     if start + request.node_count > len(left):
         raise NoRoomError
@@ -86,6 +85,41 @@ def named_nodes(available: BackendNodes, request: PlacementRequest) -> list[int]
 def _refuse_claimed(available: BackendNodes, request: PlacementRequest, nodes: Sequence[int]) -> None:
     if request.has_nodes and not all(available.claims.is_free(node, request.claimant) for node in nodes):
         raise _claimed(available, request, nodes)
+
+
+def _is_any_claimed(available: BackendNodes, request: PlacementRequest, left: Sequence[int]) -> bool:
+    """Return whether one of these nodes is claimed, and not freed before the request's task starts."""
+    claims, claimant = available.claims, request.claimant
+    if not claims.owners:
+        return False
+    if available.full_before.get(("claims", request.exclude, claimant.kind)):
+        return True
+    wanted = set(left)
+    return any(node in wanted and not claims.is_free(node, claimant) for node in claims.owners)
+
+
+def _first_unclaimed(
+    available: BackendNodes, request: PlacementRequest, left: Sequence[int], count: int
+) -> list[int]:
+    """Return the first nodes that nobody keeps from a task; fewer if there are not so many.
+
+    What is kept from one of a kind stays kept from all: a task that claims a node after another one keeps it from those that
+    the other did.
+    """
+    is_known = left is available.lists.get(request.exclude)
+    key = ("claims", request.exclude, request.claimant.kind)
+    start = available.full_before.get(key, 0) if is_known else 0
+    found: list[int] = []
+    for position in range(start, len(left)):
+        if available.claims.is_free(left[position], request.claimant):
+            found.append(left[position])
+            if len(found) == count:
+                break
+        elif not found:
+            start = position + 1
+    if is_known:
+        available.full_before[key] = start
+    return found
 
 
 def _claimed(available: BackendNodes, request: PlacementRequest, nodes: Sequence[int]) -> UnplannableError:

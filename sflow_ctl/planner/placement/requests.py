@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from protocol.messages.rank_spec import PortBlock
 from sflow_ctl.format import schema
+from sflow_ctl.plan.copies.names import CopyNames
 from sflow_ctl.plan.model import Placement
 from sflow_ctl.plan.words import ReleaseAfter
 from sflow_ctl.planner.deferred import TaskNamespace, leasing
@@ -64,6 +65,14 @@ class PlacedTask(Struct, frozen=True):
         """The number of nodes it runs on."""
         placement = self.placement
         return placement.node_count if placement.is_flexible else len(placement.nodes)
+
+    @property
+    def names(self) -> Sequence[str | CopyNames]:
+        """Return the names of its copies."""
+        names = self.expanded.names
+        if self.count == 1 or not isinstance(names, CopyNames):
+            return [each.replica.name for each in self.each()]
+        return (names,)
 
     def each(self, first: int = 0) -> "Iterator[PlacedTask]":
         """Yield every copy by itself, from that one on."""
@@ -166,7 +175,8 @@ def _asking(members: Sequence[_Members]) -> list[tuple[Expanded, Replica]]:
     is_any_claimed = any(_claims_nodes(one.task) for one, _ in members)
     asking = []
     for one, copies in members:
-        if is_any_claimed or one.task.resources is not None:
+        resources = one.task.resources
+        if is_any_claimed or (resources is not None and (resources.nodes or resources.gpus)):
             asking += [(one, one.replicas[index]) for index in copies]
         elif copies.start == 0:
             asking.append((one, one.replicas[0]))

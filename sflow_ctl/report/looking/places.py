@@ -99,6 +99,13 @@ def _holds(holder: _Holder) -> str:
 
 
 def _holders(state: RunView, node: int) -> Iterator[_Holder]:
+    for nodes, holder in _all_holders(state):
+        if node in nodes:
+            yield holder
+
+
+def _all_holders(state: RunView) -> Iterator[tuple[tuple[int, ...], _Holder]]:
+    """Yield the tasks that have GPUs, with the nodes on which they have them."""
     planned = {task.name: task for task in state.plan.tasks}
     for record in state.tasks.values():
         task = planned.get(record.name)
@@ -106,11 +113,19 @@ def _holders(state: RunView, node: int) -> Iterator[_Holder]:
             continue
         keeps = task.keeps_gpus and record.state in TERMINAL and record.attempts > 0
         lends = task.lends_gpus and record.state is TaskState.READY
-        if lends or not (keeps or record.state in LIVE):
+        if lends or record.node is None or not (keeps or record.state in LIVE):
             continue
         nodes = (record.node,) if task.placement.is_flexible else task.placement.nodes
-        if node in nodes:
-            yield _Holder(record.name, frozenset(record.gpus), keeps)
+        yield nodes, _Holder(record.name, frozenset(record.gpus), keeps)
+
+
+def gpu_owners(state: RunView) -> dict[int, dict[int, str]]:
+    """Return the task that has each GPU, by node and index; GPUs that are free are missing."""
+    found: dict[int, dict[int, str]] = {}
+    for nodes, holder in _all_holders(state):
+        for node in nodes:
+            found.setdefault(node, {}).update(dict.fromkeys(holder.gpus, holder.task))
+    return found
 
 
 def _claimant(state: RunView, task: PlannedTask, node: int) -> str:

@@ -12,7 +12,7 @@ from msgspec import Struct, field
 from protocol.text.ansi import printable_line
 from sflow_ctl.report.monitor.amounts import number_text, scale_of
 from sflow_ctl.report.monitor.metrics import SIMULATED, SYSTEM, MetricRow
-from sflow_ctl.report.monitor.tally import Series, highest
+from sflow_ctl.report.monitor.tally import MetricSeries, highest
 
 WIDTH, LEFT, RIGHT = 1000, 64, 206
 PANEL_HEIGHT, PANEL_GAP, HEAD_HEIGHT, FOOT_HEIGHT = 120, 40, 64, 34
@@ -68,7 +68,7 @@ class Chart(Struct):
     title: str
     begin_ms: int
     end_ms: int
-    series: dict[tuple[str, str], Series] = field(default_factory=dict)
+    series: dict[tuple[str, str], MetricSeries] = field(default_factory=dict)
     is_simulated: bool = False
 
     def add(self, row: MetricRow) -> None:
@@ -78,7 +78,7 @@ class Chart(Struct):
         self.is_simulated = self.is_simulated or row.text == SIMULATED
         key = row.metric, row.resource
         if key not in self.series:
-            self.series[key] = Series(self.begin_ms, self.end_ms)
+            self.series[key] = MetricSeries(self.begin_ms, self.end_ms)
         self.series[key].add(row.at_ms, row.value)
 
     def svg(self, tasks: Sequence[TaskBar]) -> str:
@@ -100,7 +100,7 @@ class Chart(Struct):
         axis = self._time_axis(HEAD_HEIGHT, bottom)  # below the lines and bars
         return "\n".join([*self._head(bottom + FOOT_HEIGHT), *axis, *parts, "</svg>\n"])
 
-    def _lines(self, panel: Panel) -> list[tuple[str, Series]]:
+    def _lines(self, panel: Panel) -> list[tuple[str, MetricSeries]]:
         """Return (name, line) of a panel, in the order of metrics and resources."""
         keys = sorted((key for key in self.series if key[0] in panel.metrics), key=_order)
         keys.sort(key=lambda key: panel.metrics.index(key[0]))
@@ -130,7 +130,7 @@ class Chart(Struct):
             more = f"and {len(bars) - MAX_BARS} more tasks"
             yield _text(WIDTH - RIGHT + 12, y, more, size=11, colour="#666666")
 
-    def _panel(self, panel: Panel, lines: Sequence[tuple[str, Series]], y: int) -> Iterator[str]:
+    def _panel(self, panel: Panel, lines: Sequence[tuple[str, MetricSeries]], y: int) -> Iterator[str]:
         largest = highest(one for _, one in lines)
         divisor, unit = scale_of(panel.unit, largest)
         top = (panel.top if panel.top is not None else _nice(largest / divisor)) or 1.0
@@ -172,7 +172,7 @@ class Chart(Struct):
         return LEFT + _PLOT * min(1.0, max(0.0, (at_ms - self.begin_ms) / span))
 
 
-def _drawn(series: Series, colour: str, y: int, top: float) -> Iterator[str]:
+def _drawn(series: MetricSeries, colour: str, y: int, top: float) -> Iterator[str]:
     """Yield a line with its band; `top` is the value at the upper end of the panel."""
 
     def at(value: float) -> float:

@@ -10,7 +10,7 @@ from sflow_ctl.plan.monitors import PlannedMonitor
 from sflow_ctl.report.monitor.amounts import number_text, scale_of
 from sflow_ctl.report.monitor.history import RunHistory
 from sflow_ctl.report.monitor.spans import CROSS, ReportSpan
-from sflow_ctl.report.monitor.tally import Series, SummaryTable
+from sflow_ctl.report.monitor.tally import MetricSeries, SummaryTable
 from sflow_ctl.report.monitor.windows import iso_time
 
 SPARKS = "▁▂▃▄▅▆▇█"
@@ -39,7 +39,7 @@ class Overview(Struct, kw_only=True):
     directory: str
     """Of the reports, absolute."""
     summary: SummaryTable
-    courses: dict[str, Series]
+    courses: dict[str, MetricSeries]
     """By metric."""
     spans: Sequence[ReportSpan]
     errors: Sequence[str] = ()

@@ -67,7 +67,7 @@ class SummaryTable:
         return "\n".join(lines) + "\n"
 
 
-class Series(Struct):
+class MetricSeries(Struct):
     """One line of a chart: the values of a metric in equal parts of the report's time."""
 
     begin_ms: int
@@ -91,6 +91,6 @@ class Series(Struct):
         return [((number + 0.5) / BINS, self.bins[number]) for number in sorted(self.bins)]
 
 
-def highest(series: Iterable[Series]) -> float:
+def highest(series: Iterable[MetricSeries]) -> float:
     """Return the largest value of several lines; 0 without any."""
     return max((tally.high for one in series for tally in one.bins.values()), default=0.0)

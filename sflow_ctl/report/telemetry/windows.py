@@ -5,7 +5,7 @@ A window counts for all processes of its attempt on all nodes, whichever of them
 
 from collections.abc import Iterable
 
-from protocol.messages.telemetry import TaskWindow
+from protocol.messages.telemetry import MarkedWindow
 from sflow_ctl.report.telemetry.series import (
     Series,
     Telemetry,
@@ -15,7 +15,7 @@ from sflow_ctl.report.telemetry.series import (
 from sflow_ctl.report.telemetry.use import WindowUse
 
 
-def window_uses(windows: Iterable[TaskWindow], telemetry: Telemetry) -> dict[str, list[WindowUse]]:
+def window_uses(windows: Iterable[MarkedWindow], telemetry: Telemetry) -> dict[str, list[WindowUse]]:
     """Return the windows of each task in the order of their beginnings, with what was used."""
     found: dict[str, list[WindowUse]] = {}
     for window in windows:
@@ -27,7 +27,7 @@ def window_uses(windows: Iterable[TaskWindow], telemetry: Telemetry) -> dict[str
     return found
 
 
-def _use(window: TaskWindow, series: list[Series]) -> WindowUse:
+def _use(window: MarkedWindow, series: list[Series]) -> WindowUse:
     begin = window.begin_ms
     last = max((one.times_ms[-1] for one in series if one.times_ms), default=begin)
     end = max(begin, last) if window.end_ms is None else window.end_ms

@@ -35,6 +35,7 @@ from sflow_ctl.runtime.record.summary_writer import SummaryWriter
 from sflow_ctl.runtime.run.controller import Controller
 from sflow_ctl.runtime.run.options import RunOptions
 from sflow_ctl.runtime.run.planning import PlannedRun
+from sflow_ctl.runtime.telemetry.measures import Measures
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -218,14 +219,36 @@ def make_controller(
         job_clock=shell.job_clock,
         desk=shell.desk,
         monitor=shell.monitor,
-        openmetrics=None if telemetry is None else telemetry.openmetrics,
+        measures=_measures(planned, fleet, shell),
         hand_over=hand_over,
     )
+    if plan.notices:
+        from sflow_ctl.report.notices import Course  # most runs tell no one else
+        from sflow_ctl.runtime.notices.sender import Notifier
+
+        facts = record.facts
+        course = Course(state, facts.run_id, str(record.directory.path.absolute()), facts.host)
+        controller.progress.notifier = Notifier(plan.notices, course, shell.output.warn)
     if record.prior:
         from sflow_ctl.runtime.run.resume import take_over_values  # most runs are not resumed
 
         take_over_values(controller.outputs, plan, record.prior)
     return controller
+
+
+def _measures(planned: PlannedRun, fleet: Fleet, shell: Shell) -> Measures:
+    """Return what takes in the measurements of agents."""
+    telemetry = planned.settings.telemetry
+    said = None if telemetry is None else telemetry.openmetrics
+    target = Path(said) if isinstance(said, str) else said
+    path = shell.record.directory.path
+    warn = partial(_warn, shell.log, shell.output)
+    return Measures(path, planned.plan.nodes, fleet.link.send, warn, target, shell.monitor)
+
+
+def _warn(log: RunLog, output: OutputService, text: str) -> None:
+    log.warning(text)
+    output.say(f"warning: {text}")
 
 
 def make_monitor(
@@ -236,12 +259,8 @@ def make_monitor(
         return None
     from sflow_ctl.runtime.monitor.recorder import MonitorRecorder
 
-    def warn(text: str) -> None:
-        log.warning(text)
-        output.say(f"warning: {text}")
-
     plan_of = planned.earlier.plans.of if planned.earlier is not None else None
-    return MonitorRecorder(path, planned.plan, warn, plan_of)
+    return MonitorRecorder(path, planned.plan, partial(_warn, log, output), plan_of)
 
 
 def _log_path_of(rank: RankId, gang_sizes: dict[str, int]) -> str:

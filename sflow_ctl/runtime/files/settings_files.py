@@ -58,8 +58,8 @@ class TelemetrySettings(msgspec.Struct, frozen=True, kw_only=True):
     """What agents measure of tasks and GPUs."""
 
     every_s: float = 1.0
-    openmetrics: Path | int | None = None
-    """Where the newest values are published: a file, or a port."""
+    openmetrics: str | int | None = None
+    """Where the newest values are published: the absolute path of a file, or a port."""
 
 
 class RunSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -134,7 +134,7 @@ def _telemetry(found: Effective) -> TelemetrySettings | None:
     target = said.openmetrics
     return TelemetrySettings(
         every_s=as_seconds(said.every),
-        openmetrics=_directory(found, "telemetry", target) if isinstance(target, str) else target,
+        openmetrics=str(_directory(found, "telemetry", target)) if isinstance(target, str) else target,
     )
 
 

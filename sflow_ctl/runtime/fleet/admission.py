@@ -23,6 +23,7 @@ class Admission:
     def __init__(self, keys: RunKeys, auth: Authenticator) -> None:
         self._auth = auth
         self._node_of_key: dict[str, int] = {}
+        self._key_of_node: dict[int, str] = {}
         self._enrolment = {pair.public: node for node, pair in keys.enrolment.items()}
         for node, pair in enumerate(keys.agents):
             if node not in keys.enrolment:
@@ -52,7 +53,7 @@ class Admission:
 
     def enrol(self, node: int, hello: Hello) -> Enrolled | Refused:
         """Take the key that a job step's agent has made itself. The first one of a node counts."""
-        known = next((key for key, of in self._node_of_key.items() if of == node), None)
+        known = self._key_of_node.get(node)
         if known is None and _is_key(hello.key):
             self._admit(node, hello.key)
         elif known is None or known != hello.key:
@@ -68,6 +69,7 @@ class Admission:
         for key, node in list(self._node_of_key.items()):
             if node in nodes:
                 del self._node_of_key[key]
+                self._key_of_node.pop(node, None)
                 self._auth.revoke(key)
 
     def end_enrolment(self) -> None:
@@ -78,6 +80,7 @@ class Admission:
 
     def _admit(self, node: int, key: str) -> None:
         self._node_of_key[key] = node
+        self._key_of_node.setdefault(node, key)
         self._auth.allow("control", key)
         self._auth.allow("logs", key)
 

@@ -18,6 +18,7 @@ from protocol.diagnosis.signatures import Signature
 from protocol.errors import LaunchError, MalformedMessageError
 from protocol.ids import RankId
 from protocol.machine.loop_watch import Standstill
+from protocol.machine.waiting import Ready
 from protocol.messages.facts import Goodbye, Hello
 from protocol.messages.monitor import MonitorOrders
 from protocol.messages.orders import Refused, Reintroduce, ToAgent, Welcome, before_spawns
@@ -87,7 +88,7 @@ class FleetLink:
         self._lock = threading.RLock()
         """Around every use of the control socket and of sessions, the wait for events included."""
         self._control = ControlSocket(self.control, incarnation, self.counters)
-        self._is_closed = False
+        self._is_closed, self.ready = False, Ready()
         self._next_round = now + ROUND_S
         self._dirty: set[int] = set()
         self._unacknowledging: set[int] = set()
@@ -103,14 +104,15 @@ class FleetLink:
     def wait(self, poller: zmq.Poller, timeout_ms: int) -> bool:
         """Wait for events on the poller; return whether there are any."""
         with self._lock:
-            return bool(poller.poll(timeout_ms))
+            return self.ready.wait(poller, timeout_ms)
 
     def receive(self, now: float) -> list[SchedulerEvent]:
         """Return everything that has arrived, up to a bounded number of packets."""
         events: list[SchedulerEvent] = []
         with self._lock:
-            self._auth.answer_all()
-            for frames in self._control.receive(len(self.peers)):
+            if self._auth.socket in self.ready:
+                self._auth.answer_all()
+            for frames in self._control.receive(len(self.peers), has_more=self.control in self.ready):
                 self._take(frames, now, events)
         return events
 
@@ -129,17 +131,6 @@ class FleetLink:
             for peer in self.peers:
                 if peer.is_in_session and now - peer.last_sent >= HEARTBEAT_S - ROUND_S / 2:
                     self._control.put(peer, peer.channel.unacknowledging_heartbeat(), now, standstill)
-        finally:
-            self._lock.release()
-
-    def refuse_all(self, reason: str) -> None:
-        """Have all agents end, with their tasks, for the thread that speaks for the loop."""
-        if not self._lock.acquire(timeout=SPOKEN_WITHIN_S):
-            return
-        try:
-            for peer in () if self._is_closed else self.peers:
-                if peer.routing_id is not None:
-                    self._control.refuse(peer.routing_id, peer.session, "run-ended", reason)
         finally:
             self._lock.release()
 
@@ -351,6 +342,18 @@ class FleetLink:
         ):  # it has waited for this controller: what was known is better
             clock_ahead_ns = self.known_clocks_ns.get(hello.node, 0)
         events.append(AgentJoined(hello=hello, clock_ahead_ns=clock_ahead_ns))
+
+
+def refuse_all(link: FleetLink, reason: str) -> None:
+    """Have all agents end, with their tasks, for the thread that speaks for the loop."""
+    if not link._lock.acquire(timeout=SPOKEN_WITHIN_S):
+        return
+    try:
+        for peer in () if link._is_closed else link.peers:
+            if peer.routing_id is not None:
+                link._control.refuse(peer.routing_id, peer.session, "run-ended", reason)
+    finally:
+        link._lock.release()
 
 
 def _welcome(link: FleetLink, session: str, kill: tuple[RankId, ...]) -> Welcome:

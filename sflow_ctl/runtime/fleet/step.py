@@ -137,6 +137,10 @@ class StepLauncher:
         self._pidfd = os.dup(line.fileno)  # readable when the supervisor says how a child has ended
         self._epoll.register(self._pidfd, select.EPOLLIN | select.EPOLLET)  # once: others read it, too
 
+    def stand_in(self, nodes: Mapping[int, str]) -> None:
+        """Stand for a step that a dead controller has started, maybe elsewhere: only its agents' silence shows its end."""
+        self._nodes, self._names = list(nodes), nodes
+
     def start(self, configs: list[AgentConfig]) -> None:
         """Do nothing: the agents are up before the plan is made."""
 

@@ -22,6 +22,7 @@ from sflow_ctl.runtime.journal.entry import FORMAT, Begin, Entry, Kind, encode_e
 from sflow_ctl.runtime.journal.reader import Place
 from sflow_ctl.runtime.journal.segments import SEGMENT_BYTES, begin_segment, close_segment
 from sflow_ctl.runtime.record.durable import open_to_append, sync_directory
+from sflow_ctl.runtime.record.processes import boot
 from sflow_ctl.version import VERSION
 
 SYNC_EVERY_S = 0.5
@@ -151,7 +152,7 @@ class Journal:
             self._file.close()
 
     def _begin_line(self, now: float, segment: int) -> bytes:
-        begin = Begin(segment=segment, format=FORMAT, version=VERSION)
+        begin = Begin(segment=segment, format=FORMAT, version=VERSION, boot=boot())
         return encode_entry(self._entry(now, "begin", begin=begin))
 
     def _append(self, entry: Entry) -> int:

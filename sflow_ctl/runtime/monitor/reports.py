@@ -24,7 +24,7 @@ from sflow_ctl.report.monitor.history import RunHistory
 from sflow_ctl.report.monitor.metrics import MetricRow, RawReader, ScopeError
 from sflow_ctl.report.monitor.overview import COURSES, Overview
 from sflow_ctl.report.monitor.spans import ReportSpan, report_spans
-from sflow_ctl.report.monitor.tally import Series, SummaryTable
+from sflow_ctl.report.monitor.tally import MetricSeries, SummaryTable
 from sflow_ctl.report.monitor.windows import iso_time
 from sflow_ctl.runtime.monitor.files import (
     DIRECTORY,
@@ -227,7 +227,7 @@ class MonitorReports:
 
     def _overview(self, spans: list[ReportSpan]) -> None:
         summary = SummaryTable()
-        courses = {metric: Series(self._history.begin_ms, self._end_ms) for metric in COURSES}
+        courses = {metric: MetricSeries(self._history.begin_ms, self._end_ms) for metric in COURSES}
         with contextlib.suppress(_HurriedError):
             for node in range(len(self._plan.nodes)):
                 for line in self._lines_of(node):

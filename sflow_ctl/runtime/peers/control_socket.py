@@ -9,6 +9,7 @@ import zmq
 from msgspec.structs import replace
 
 from protocol.machine.loop_watch import MOVES, Standstill
+from protocol.machine.waiting import has_waiting
 from protocol.messages.orders import Refused, ToAgent
 from protocol.messages.packets import ToAgentPacket
 from protocol.session.channel import Numbered
@@ -29,15 +30,16 @@ class ControlSocket:
         self._counters = counters
         self._held = HeldPackets()
 
-    def receive(self, agents: int) -> list[Frames]:
-        """Return the packets that have arrived, up to a bounded number, of so many agents.
+    def receive(self, agents: int, *, has_more: bool = True) -> list[Frames]:
+        """Return the packets that have arrived, up to a bounded number, of so many agents; only those taken in unless `has_more`.
 
         A socket hands out one of each agent in turn, so each that has sent something is heard: silence is judged after that.
         """
         packets = self._held.take()
         most = len(packets) + max(MAX_PACKETS_PER_PASS, 2 * agents)
-        while len(packets) < most and (frames := self._next()):
+        while has_more and len(packets) < most and (frames := self._next()):
             packets.append(frames)
+            has_more = has_waiting(self.socket)
         return packets
 
     def hold(self, standstill: Standstill) -> None:
@@ -90,9 +92,14 @@ class ControlSocket:
     def _next(self) -> Frames:
         """Return the next packet's frames; none if nothing has arrived."""
         try:
-            return self.socket.recv_multipart(zmq.NOBLOCK, copy=False)
+            frame = self.socket.recv(zmq.NOBLOCK, copy=False)
         except zmq.Again:
             return []
+        frames = [frame]
+        while frame.more:  # `recv_multipart` asks the socket instead, which takes longer than the frame
+            frame = self.socket.recv(zmq.NOBLOCK, copy=False)
+            frames.append(frame)
+        return frames
 
     def _send(self, routing_id: bytes, frame: bytes) -> None:
         try:

@@ -6,11 +6,16 @@ line there when it moves again.
 
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from protocol.machine.loop_watch import LoopWatch, SpeakerThread, Standstill
 from sflow_ctl.core.events import Suspended
+from sflow_ctl.runtime.fleet.fleet import AgentLauncher
+from sflow_ctl.runtime.fleet.link import FleetLink, refuse_all
+from sflow_ctl.runtime.logs.service import OutputService
 from sflow_ctl.runtime.peers.blocked_end import BlockedEnd
+from sflow_ctl.runtime.run.signals import SignalInbox
 
 SPEAKS_EVERY_S = 1.0
 SAID_AFTER_S = 5.0
@@ -91,6 +96,25 @@ class OwnStandstill:
             self._say_after_s *= 2
             self._longest = standstill
             self._say(f"warning: {standstill_text(standstill, self._directory)}")
+
+
+def standstill_of(
+    directory: Path,
+    inbox: SignalInbox,
+    link: FleetLink,
+    launcher: AgentLauncher,
+    output: OutputService,
+    warn: Callable[[str], None],
+) -> OwnStandstill:
+    """Return the watch of a controller with these parts."""
+    blocked_end = BlockedEnd(
+        str(directory),
+        inbox,
+        partial(refuse_all, link),
+        lambda: [one.pid for one, _ in launcher.kept()],
+        output.say_at_once,
+    )
+    return OwnStandstill(directory, link.speak_for_loop, output.say_at_once, warn, blocked_end)
 
 
 def standstill_text(standstill: Standstill, directory: str) -> str:

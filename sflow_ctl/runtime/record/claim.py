@@ -29,6 +29,7 @@ from sflow_ctl.runtime.record.durable import (
     open_regular,
     read_regular,
     write_durably,
+    write_whole,
 )
 from sflow_ctl.runtime.record.processes import is_same_process, process_start_ticks, process_world
 from sflow_ctl.runtime.supervision.lifeline import lifeline
@@ -269,7 +270,8 @@ class HeldClaim:
         current = read_claim(self._path)
         if current is not None and current.incarnation == self.claim.incarnation:
             with suppress(OSError):  # a full or vanished disk: the end of the heartbeat shows it as well
-                write_durably(self._path, encode_claim(msgspec.structs.replace(current, is_released=True)))
+                # Not synced into the directory: after a crash of this machine its holder is known to be gone.
+                write_whole(self._path, encode_claim(msgspec.structs.replace(current, is_released=True)))
 
     def problem(self) -> str | None:
         """Renew the claim; return what prevents that, None if nothing does."""

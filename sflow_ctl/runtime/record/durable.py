@@ -30,6 +30,11 @@ def write_durably(path: Path, content: Content, mode: int = 0o600) -> None:
     sync_directory(path.parent)
 
 
+def write_whole(path: Path, content: Content, mode: int = 0o600) -> None:
+    """Replace a file; after a crash of this machine it has this content or the one before. Raises: OSError naming the file."""
+    _replace(path, content, mode, syncs=True)
+
+
 def write_for_now(path: Path, content: Content, mode: int = 0o600) -> None:
     """Replace a file that means nothing after a crash of this machine. Raises: OSError naming the file."""
     _replace(path, content, mode, syncs=False)

@@ -13,7 +13,7 @@ from protocol.text.lazy_pattern import lazy_pattern
 from sflow_ctl.plan.model import Plan
 from sflow_ctl.runtime.record import layout
 from sflow_ctl.runtime.record.durable import UNREADABLE, read_regular
-from sflow_ctl.runtime.record.plan_file import decode_plan
+from sflow_ctl.runtime.record.plan_file import decode_plan, encode_plan
 
 _NAME = lazy_pattern(r"^plan\.(\d+)\.json$")
 
@@ -64,14 +64,14 @@ def moved(plan: Plan, directory: Path, workspace: Path) -> Plan:
     changes = [(one, other) for one, other in changes if one != other]
     if not changes:
         return plan
-    text = msgspec.json.encode(plan, enc_hook=str).decode()
+    text = b"".join(encode_plan(plan)).decode()
     # All at once: one new place may be inside another old one.
     places = {_inner(one): _inner(other) for one, other in reversed(changes)}
     words = "|".join(map(re.escape, sorted(places, key=len, reverse=True)))
     text = re.sub(rf"(?<![\w.-])(?:{words})(?![\w.-])", lambda match: places[match[0]], text)
     run_id = '"SFLOW_RUN_ID":"%s"'
     text = text.replace(run_id % _inner(Path(old).name), run_id % _inner(directory.name))
-    return msgspec.json.decode(text, type=Plan)
+    return decode_plan(text.encode())
 
 
 def _inner(text: str) -> str:

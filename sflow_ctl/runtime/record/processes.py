@@ -20,10 +20,16 @@ def is_same_process(pid: int, started: int) -> bool:
 
 
 @cache
+def boot() -> str:
+    """Return the identity of the boot of this machine; empty if the kernel does not say."""
+    with contextlib.suppress(OSError):
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    return ""
+
+
+@cache
 def process_world() -> str:
     """Return the identity of the boot and the pid namespace of this process: pids are valid only within both."""
-    boot = namespace = ""
     with contextlib.suppress(OSError):
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        namespace = str(Path("/proc/self/ns/pid").readlink())
-    return f"{boot} {namespace}"
+        return f"{boot()} {Path('/proc/self/ns/pid').readlink()}"
+    return " "

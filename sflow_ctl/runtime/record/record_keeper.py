@@ -72,7 +72,7 @@ class RecordKeeper:
         elif now >= self._nodes_at:
             self._nodes_at = None
             try:
-                self._directory.write(layout.NODES, nodes.encoded())
+                self._directory.note(layout.NODES, nodes.encoded())
             except OSError:
                 nodes.has_news = True
 

@@ -57,13 +57,13 @@ class RunLog:
             self._file.close()
 
     def _append(self, logger: str, level: str, text: str) -> None:
-        nanoseconds = time.time_ns()
-        stamp = _stamp(nanoseconds // 1_000_000_000)
-        milliseconds = nanoseconds // 1_000_000 % 1000
-        shown = printable(SECRETS.mask.text(text)).replace(
-            "\n", "\n    "
-        )  # no text of others begins a line that looks like one of ours
-        self._pending.append(f"{stamp},{milliseconds:03d} - {logger} - {level} - {shown}\n")
+        seconds, nanoseconds = divmod(time.time_ns(), 1_000_000_000)
+        shown = SECRETS.mask.text(text)
+        if not shown.isprintable():  # no text of others begins a line that looks like one of ours
+            shown = printable(shown).replace("\n", "\n    ")
+        self._pending.append(
+            f"{_stamp(seconds)},{nanoseconds // 1_000_000:03d} - {logger} - {level} - {shown}\n"
+        )
 
 
 @lru_cache(1)

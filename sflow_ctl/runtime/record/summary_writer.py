@@ -59,11 +59,11 @@ class SummaryWriter:
 
     def note(self, transition: Transition) -> None:
         """Take in a change of a task's state."""
-        failed = len(self._timeline.failed)
+        had_failed = bool(self._timeline.failed)
         self._timeline.note(transition, time.time_ns())
-        is_first_failure = not failed and bool(self._timeline.failed)
-        due = 0.0 if is_first_failure else self._rest_until
-        self._due = due if self._due is None else min(self._due, due)
+        due = self._rest_until if had_failed or not self._timeline.failed else 0.0
+        if self._due is None or due < self._due:
+            self._due = due
 
     def next_wakeup(self) -> float | None:
         """Return when `write_if_due` is due, or None."""

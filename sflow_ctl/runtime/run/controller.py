@@ -64,14 +64,13 @@ from sflow_ctl.runtime.logs.rotation import rotate_logs
 from sflow_ctl.runtime.logs.service import OutputService
 from sflow_ctl.runtime.logs.waits import LogWaits
 from sflow_ctl.runtime.operating.desk import RequestDesk
-from sflow_ctl.runtime.peers.blocked_end import BlockedEnd
-from sflow_ctl.runtime.peers.own_standstill import OwnStandstill
+from sflow_ctl.runtime.peers.own_standstill import standstill_of
 from sflow_ctl.runtime.record import layout
 from sflow_ctl.runtime.record.directory import RunDirectory
 from sflow_ctl.runtime.record.record_keeper import RecordKeeper
 from sflow_ctl.runtime.record.run_log import RunLog
 from sflow_ctl.runtime.record.summary_writer import SummaryWriter
-from sflow_ctl.runtime.run.last_steps import agent_ends, end_agents, log_ignored_messages
+from sflow_ctl.runtime.run.last_steps import AgentEnds, end_agents, log_ignored_messages
 from sflow_ctl.runtime.run.node_book import NodeBook
 from sflow_ctl.runtime.run.output_collector import OutputCollector
 from sflow_ctl.runtime.run.preload import Preload
@@ -80,9 +79,8 @@ from sflow_ctl.runtime.slurm.job_end import JobEndNotice
 from sflow_ctl.runtime.telemetry.measures import Measures
 from sflow_ctl.runtime.uploads.progress import RunProgress
 
+_ASIDE = (SideCommandEnded, Measured, Sampled)
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from sflow_ctl.runtime.monitor.recorder import MonitorRecorder
     from sflow_ctl.runtime.slurm.job_clock import JobClock
     from sflow_ctl.runtime.supervision.continuing import TakeoverWatch
@@ -107,15 +105,12 @@ class Controller:
         state: RunView,
         summary: SummaryWriter,
         desk: RequestDesk,
+        measures: Measures,
         job_clock: "JobClock | None" = None,
         monitor: "MonitorRecorder | None" = None,
-        openmetrics: "Path | int | None" = None,
         hand_over: Callable[[], object] = lambda: None,
     ) -> None:
-        """`job_clock` knows the Slurm job's time limit, `monitor` takes what monitors measure.
-
-        `hand_over` is called when another controller could take over from here.
-        """
+        """`job_clock` knows the job's time limit; `hand_over` is called when another controller could take over from here."""
         self._scheduler = scheduler
         self._plan = scheduler.plan
         self._planned = {task.name: task for task in scheduler.plan.tasks}
@@ -124,11 +119,9 @@ class Controller:
         self._output = output
         self._journal = journal
         self._log = log
-        self._directory = directory
-        self._configs = configs
-        self._common = common
+        self._directory, self._configs, self._common = directory, configs, common
         self._job_clock = job_clock
-        self._monitor = monitor
+        self._monitor, self.measures = monitor, measures
         self.state = state  # folded from the transitions, as every viewer does it
         self.summary, self.outputs = summary, OutputCollector(directory.path)
         self.progress = RunProgress(state, journal, log, output, summary, desk)
@@ -136,21 +129,16 @@ class Controller:
         spools = common.spool_directory is not None
         self.nodes = NodeBook([node.name for node in scheduler.plan.nodes], spools)
         self._logs = LogWaits(output, link, self.nodes)
-        self.measures = Measures(directory.path, scheduler.plan.nodes, link.send, self._warn, openmetrics)
         self._hand_over = hand_over
         self.takeover: TakeoverWatch | None = None
         self._signals, self._desk = SignalInbox(), desk
         self._job_end = JobEndNotice(self._log, job_clock)
         self._finish: FinishRun | None = None
         self._abandoned: set[int] = set()
+        self._agents = AgentEnds(launcher, scheduler, self._abandoned)
         self._stops_requested = self._foreign_messages = 0  # facts about ranks of other nodes
-        blocked_end = BlockedEnd(
-            str(directory.path), self._signals, link.refuse_all,
-            lambda: [one.pid for one, _ in launcher.kept()], output.say_at_once,
-        )  # fmt: skip
-        self.standstill = OwnStandstill(
-            directory.path, link.speak_for_loop, output.say_at_once, self._warn, blocked_end
-        )
+        parts = (directory.path, self._signals, link, launcher, output, self._warn)
+        self.standstill = standstill_of(*parts)
         self._preload = Preload(scheduler.plan)
         self.record_keeper = RecordKeeper(directory, journal, self._warn)
 
@@ -201,11 +189,15 @@ class Controller:
 
     def _events(self, now: float) -> list[SchedulerEvent]:
         events: list[SchedulerEvent] = [*self.standstill.suspensions()]
-        events.extend(self._stop_event(number) for number in self._signals.take())
+        ready = self._link.ready
+        if self._signals.fileno in ready:
+            events.extend(self._stop_event(number) for number in self._signals.take())
         events += [*self._desk.arrived(), *self._job_end.with_end(self._link.receive(now))]
-        self.note_output()
-        events.extend(self._logs.arrived())
-        events.extend(self.progress.collected(self.outputs))
+        if self._output.fileno in ready:
+            self.note_output()
+            events.extend(self._logs.arrived())
+        if self.outputs.fileno in ready:
+            events.extend(self.progress.collected(self.outputs))
         events.extend(self._link.tick(now))
         self.nodes.report_silences(self._link.silences.silent, self._link.lost_after_s, self._warn)
         if self._job_clock is not None:
@@ -213,7 +205,7 @@ class Controller:
         if self._monitor is not None:
             for node, number in self._monitor.stored():
                 self._link.send(node, SamplesStored(number=number))
-        events.extend(agent_ends(self._launcher.ended(), self._scheduler, self._abandoned))
+        events.extend(self._agents.ended(now, has_news=self._launcher.fileno in ready))
         if self.takeover is not None:
             self.takeover.look(now)
         unwritable = self.record_keeper.give_up(now)
@@ -231,9 +223,7 @@ class Controller:
         return StopRequested(signal=name, force=self._stops_requested > 1)
 
     def _handle(self, event: SchedulerEvent, now: float) -> None:
-        if isinstance(event, MessageReceived) and isinstance(
-            event.message, SideCommandEnded | Measured | Sampled
-        ):
+        if isinstance(event, MessageReceived) and isinstance(event.message, _ASIDE):
             self._take_aside(event.node, event.message)  # it does not belong into the journal
             return
         self._note(event)
@@ -278,20 +268,14 @@ class Controller:
                 self._logs.expect(node, exited)
 
     def _take_aside(self, node: int, ended: SideCommandEnded | Measured | Sampled) -> None:
-        if isinstance(ended, Measured):
+        if not isinstance(ended, SideCommandEnded):
             self.measures.take(node, ended, self._is_own)
-            return
-        if isinstance(ended, Sampled):
-            if self._monitor is not None:
-                self._monitor.take(node, ended, self._is_own)
-            return
-        if not self._is_own(node, ended.rank):  # its name would become a path
-            return
-        from sflow_ctl.runtime.logs.side_logs import kept  # few tasks have such commands
+        elif self._is_own(node, ended.rank):  # its name becomes a path
+            from sflow_ctl.runtime.logs.side_logs import kept  # few tasks have such commands
 
-        warning = kept(self._directory.path, self._plan.nodes[node].name, ended)
-        if warning is not None:
-            self._warn(warning)
+            warning = kept(self._directory.path, self._plan.nodes[node].name, ended)
+            if warning is not None:
+                self._warn(warning)
 
     def _warn(self, text: str) -> None:
         """Show a warning to the viewers of the run, and keep it in the log."""
@@ -373,9 +357,9 @@ class Controller:
 
     def _timeout_ms(self) -> int:
         now = time.monotonic()
-        sources = (self._link, self._scheduler, self.summary)
-        times = [*(source.next_wakeup() for source in sources), self.record_keeper.next_wakeup(now)]
-        due = min(at for at in times if at is not None)
+        due, keeper = self._link.next_wakeup(), self.record_keeper.next_wakeup(now)
+        for at in (self._scheduler.next_wakeup(), self.summary.next_wakeup(), keeper):
+            due = due if at is None or at > due else at
         return max(0, math.ceil((due - now) * 1000))
 
     @property
@@ -400,7 +384,7 @@ class Controller:
                 self._finish, survivors=(*self._finish.survivors, *survivors)
             )
         try:
-            self._directory.write(layout.NODES, self.nodes.encoded())
+            self._directory.note(layout.NODES, self.nodes.encoded())
         except OSError as error:  # a full or deleted run directory: the end of the run reports it
             self._log.warning(f"{layout.NODES} cannot be written: {error.strerror}")
         log_ignored_messages(self._log, self._scheduler, self._link, self._foreign_messages)

@@ -1,12 +1,11 @@
 """What a controller makes of ended agents, and what it does at the very end of a run: it waits for them, and reports the rest."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 
 from sflow_ctl.core.events import AgentLost, NodeCleared, SchedulerEvent
 from sflow_ctl.core.scheduler import Scheduler
 from sflow_ctl.runtime.fleet.fleet import AgentLauncher
 from sflow_ctl.runtime.fleet.link import FleetLink
-from sflow_ctl.runtime.fleet.local import AgentEnd
 from sflow_ctl.runtime.record.run_log import RunLog
 
 AGENTS_END_WITHIN_S = 10.0
@@ -14,16 +13,31 @@ OTHERS_END_WITHIN_S = 3.0
 """The limit once a node is lost: srun may wait for it for ever, and all other agents have said goodbye."""
 
 
-def agent_ends(ends: Iterable[AgentEnd], scheduler: Scheduler, abandoned: set[int]) -> list[SchedulerEvent]:
-    """Return what ends of agents' processes mean; nodes that are lost by one are added to `abandoned`."""
-    events: list[SchedulerEvent] = []
-    for end in ends:
-        if scheduler.is_expected(end.node):
-            events.append(AgentLost(node=end.node, reason=end.how, is_cleared=end.is_cleared))
-            abandoned.add(end.node)
-        elif end.is_cleared:
-            events.append(NodeCleared(node=end.node, survivors=end.survivors))
-    return events
+AGENTS_EVERY_S = 0.25
+"""How often to look for the ends of agents of which no descriptor tells: those of a controller that was killed."""
+
+
+class AgentEnds:
+    """The ends of agents' processes, and what they mean for the run."""
+
+    def __init__(self, launcher: AgentLauncher, scheduler: Scheduler, abandoned: set[int]) -> None:
+        """Nodes that are lost by an end are added to `abandoned`."""
+        self._launcher, self._scheduler, self._abandoned = launcher, scheduler, abandoned
+        self._next_look = 0.0
+
+    def ended(self, now: float, *, has_news: bool) -> list[SchedulerEvent]:
+        """Return the events of ends since the last call; look at once with `has_news`, else now and then."""
+        if not has_news and now < self._next_look:
+            return []
+        self._next_look = now + AGENTS_EVERY_S
+        events: list[SchedulerEvent] = []
+        for end in self._launcher.ended():
+            if self._scheduler.is_expected(end.node):
+                events.append(AgentLost(node=end.node, reason=end.how, is_cleared=end.is_cleared))
+                self._abandoned.add(end.node)
+            elif end.is_cleared:
+                events.append(NodeCleared(node=end.node, survivors=end.survivors))
+        return events
 
 
 def end_agents(

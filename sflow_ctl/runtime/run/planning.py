@@ -92,6 +92,8 @@ class PlannedRun(Struct, frozen=True):
     """The run to resume."""
     sources: tuple[SourceFile, ...] = ()
     """The workflow files that the plan is made from; of a resume without any, those of the run."""
+    here: tuple[str, str] = ("", "")
+    """This host's name and address as the nodes of its jobs see it; empty outside of jobs."""
 
     @property
     def gone_at(self) -> float | None:
@@ -157,7 +159,10 @@ def plan_run(read: ReadRun, options: RunOptions, is_dry: bool) -> PlannedRun:
         from sflow_ctl.runtime.run.resume import earlier_run
 
         workspace = options.workflow.workspace_dir
-        earlier = earlier_run(options.resume, workspace, is_forced=options.force, must_claim=not is_dry)
+        job_id = options.fleet.job_id or os.environ.get("SLURM_JOB_ID")
+        earlier = earlier_run(
+            options.resume, workspace, is_forced=options.force, must_claim=not is_dry, job_id=job_id
+        )
     loaded, settings = read.loaded, read.settings
     name = loaded.document.workflow.name
     run_id = options.run_id or (name if is_dry else make_run_id(name))  # a dry run's plan is always the same

@@ -5,6 +5,8 @@ Called by `planning.py` before the plan is made, and by `workflow.py` once the f
 
 import contextlib
 import os
+import socket
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -40,6 +42,7 @@ from sflow_ctl.runtime.record.claim import (
 from sflow_ctl.runtime.record.directory import RunFacts, run_id_prefix
 from sflow_ctl.runtime.record.durable import UNREADABLE, read_regular
 from sflow_ctl.runtime.record.held_exits import held_successes
+from sflow_ctl.runtime.record.plan_file import decode_plan, encode_plan
 from sflow_ctl.runtime.record.prior_plans import PriorPlans
 from sflow_ctl.runtime.record.reader import Liveness, RunReader, RunStatus, list_runs
 from sflow_ctl.runtime.run.output_collector import OutputCollector, collect_outputs
@@ -84,11 +87,17 @@ class PriorRun(Struct, frozen=True):
 
 
 def earlier_run(
-    directory: Path, workspace: Path, *, is_forced: bool = False, must_claim: bool = True
+    directory: Path,
+    workspace: Path,
+    *,
+    is_forced: bool = False,
+    must_claim: bool = True,
+    job_id: str | None = None,
 ) -> PriorRun:
     """Claim a run and read its progress, which cannot change afterwards, however long the run waits for nodes.
 
-    Raises: RunDirectoryError; UsageError for a run that is, or may be, still running.
+    `job_id` is the Slurm job that it is resumed in. Raises: RunDirectoryError; UsageError for a run that is, or may be,
+    still running.
     """
     reader = RunReader(directory)
     if must_claim and reader.summary() is None:
@@ -99,7 +108,7 @@ def earlier_run(
     is_completed = (whole := reader.summary()) is not None and whole.outcome is Outcome.COMPLETED
     if status.liveness is Liveness.ENDED and not is_completed and last is not None:
         status = reader.controller_status()  # another resume keeps the summary until it has its nodes
-    if status.liveness is not Liveness.ENDED:
+    if status.liveness is not Liveness.ENDED and not (must_claim and _is_gone_in_job(last, job_id)):
         _refuse_running(reader, status, is_forced)
         if must_claim and last is not None and not is_forced:
             _refuse_renewed(reader, last)
@@ -133,6 +142,15 @@ def prior_run(
         last_changes,
         is_killed=reader.summary() is None,
     )
+
+
+def _is_gone_in_job(claim: Claim | None, job_id: str | None) -> bool:
+    """Return whether the claim's holder was on another node of this job, which says that it is dead."""
+    if claim is None or not job_id or claim.host == socket.gethostname():
+        return False
+    from sflow_ctl.runtime.slurm.claim_check import is_gone_there  # only in a job, after a crash
+
+    return is_gone_there(claim, job_id, sys.executable, dict(os.environ))
 
 
 def _refuse_running(reader: RunReader, status: RunStatus, is_forced: bool) -> None:
@@ -185,7 +203,7 @@ def prior_results(
 
     Outputs of a task whose exit did not count yet are read now, unless nothing may be written (`is_dry`).
     """
-    plan = _as_recorded(plan)
+    plan = as_recorded(plan)
     records = {task.name: run.state.tasks[task.name] for task in plan.tasks if task.name in run.state.tasks}
     completed: dict[str, Plan] = {}
     incomplete: dict[str, str] = {}
@@ -317,11 +335,11 @@ def _unfinished(record: TaskRecord) -> str:
     return f"it had not completed: {record.state}"
 
 
-def _as_recorded(plan: Plan) -> Plan:
+def as_recorded(plan: Plan) -> Plan:
     """Return the plan as a run directory has it: a changed secret does not make a task different work."""
     if not SECRETS.mask:
         return plan
-    return msgspec.convert(SECRETS.mask.data(msgspec.to_builtins(plan, enc_hook=str)), Plan)
+    return decode_plan(b"".join(encode_plan(plan, SECRETS.mask.data)))
 
 
 def refuse_masked_values(document: object, secrets: Sequence[str], directory: Path) -> None:

@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from sflow_ctl.runtime.artifacts.fetching import FetchDisplay
     from sflow_ctl.runtime.artifacts.transfer import Progress
     from sflow_ctl.runtime.monitor.recorder import MonitorRecorder
+    from sflow_ctl.runtime.notices.sender import Notifier
     from sflow_ctl.runtime.supervision.history import TakenOver
 
 OUTPUT_DRAIN_S = 30.0
@@ -117,7 +118,7 @@ def _run_in_jobs(
         nodes = tuple(replace(node, address=fleet.addresses.get(node.name, "")) for node in nodes)
         here = (host, address_towards(fleet.addresses.values(), planned.settings.interface))
         plan = planned.replan(main.job_id, nodes, here)
-        return _run(replace(planned, plan=plan, jobs=jobs), options, fleet, terminal, fetched)
+        return _run(replace(planned, plan=plan, jobs=jobs, here=here), options, fleet, terminal, fetched)
 
 
 def _run(
@@ -195,19 +196,9 @@ def carry_out(
             if controller.takeover is not None:
                 controller.takeover.record(time.monotonic())
         end = _concluded(finish, planned, fleet, record, controller, output)
-        controller.summary.finish(end.summary)
-        if monitor is not None:
-            _report(monitor, planned, directory.path, log, signals)
-        if planned.settings.report and not signals.is_hurried:
-            from sflow_ctl.runtime.reporting.writing import (
-                write_at_end,
-            )  # preloaded, unless the run was short
-
-            write_at_end(end, record.facts, log)
-        if planned.plan.upload_all is not None:
-            end = _with_archive(planned.plan, end, fleet, shell, controller, signals, terminal)
+        end = _reported(planned, end, fleet, shell, controller, signals, terminal)
         log.info(f"run {end.summary.outcome}: exit status {int(end.status)}")
-        end_succession()
+        end_succession(directory.path)
     return end
 
 
@@ -237,6 +228,30 @@ def _concluded(
     )
 
 
+def _reported(
+    planned: PlannedRun,
+    end: RunEnd,
+    fleet: Fleet,
+    shell: Shell,
+    controller: Controller,
+    signals: EndSignals,
+    terminal: Terminal,
+) -> RunEnd:
+    """Write the reports of a run that has ended, upload it, tell of its end; return the end with what became of that."""
+    controller.summary.finish(end.summary)
+    if shell.monitor is not None:
+        _report(shell.monitor, planned, end.directory, shell.log, signals)
+    if planned.settings.report and not signals.is_hurried:
+        from sflow_ctl.runtime.reporting.writing import write_at_end  # preloaded, unless the run was short
+
+        write_at_end(end, shell.record.facts, shell.log)
+    if planned.plan.upload_all is not None:
+        end = _with_archive(planned.plan, end, fleet, shell, controller, signals, terminal)
+    if controller.progress.notifier is not None:
+        _tell_end(controller.progress.notifier, end, shell.log, signals, terminal)
+    return end
+
+
 def _report(
     monitor: "MonitorRecorder", planned: PlannedRun, directory: Path, log: RunLog, signals: EndSignals
 ) -> None:
@@ -264,6 +279,19 @@ def _with_archive(
     end = with_archive(end, outcome, shell.record.directory)
     controller.summary.finish(end.summary)
     return end
+
+
+def _tell_end(
+    notifier: "Notifier", end: RunEnd, log: RunLog, signals: EndSignals, terminal: Terminal
+) -> None:
+    """Tell of the end of the run; the output service that shows warnings has been closed."""
+
+    def warn(text: str) -> None:
+        log.warning(text)
+        terminal.print_line(f"warning: {text}")
+
+    notifier.warn = warn
+    notifier.finish(end.summary, lambda: signals.is_hurried)
 
 
 def _fleet_request(planned: PlannedRun, options: RunOptions) -> FleetRequest:

@@ -79,7 +79,7 @@ class TakeoverWatch:
         peers, death = self._link.peers, self._left.death
         takeover = Takeover(
             incarnation=self._link.incarnation,
-            signal=signal_name(death.signal),
+            signal=signal_name(death.signal) if death.signal else "",
             killed_wall_ns=death.wall_ns,
             tasks=self._left.live,
             took_s=round(now - death.at, 3),

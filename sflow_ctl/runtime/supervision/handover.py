@@ -1,10 +1,13 @@
 """Gives the supervisor what another controller needs to take the run over. Called by `run/workflow.py` and the controller."""
 
+import contextlib
 import os
+from pathlib import Path
 
 from sflow_ctl.plan.secrets import SECRETS
 from sflow_ctl.runtime.assembly.parts import Record
 from sflow_ctl.runtime.fleet.fleet import Fleet
+from sflow_ctl.runtime.record import layout
 from sflow_ctl.runtime.record.plan_file import encode_plan
 from sflow_ctl.runtime.run.options import RunOptions
 from sflow_ctl.runtime.run.planning import PlannedRun
@@ -40,6 +43,7 @@ def hand_over_run(planned: PlannedRun, options: RunOptions, fleet: Fleet, record
         lineage=record.lineage or record.facts.incarnation,
         plan=b"".join(encode_plan(planned.plan)) if SECRETS.mask else b"",
         settings=planned.settings,
+        here=planned.here,
         jobs=_jobs(planned),
         is_quiet=options.quiet,
         log_level=options.log_level,
@@ -59,10 +63,19 @@ def hand_over_run(planned: PlannedRun, options: RunOptions, fleet: Fleet, record
     memory = written(succession)
     line.keep((memory, *descriptors))
     os.close(memory)
+    if planned.jobs:
+        from sflow_ctl.runtime.supervision.testament import (
+            leave,
+        )  # only agents elsewhere outlive the supervisor
+
+        leave(succession)
 
 
-def end_succession() -> None:
-    """Tell the supervisor that the run has ended: nothing is left to be taken over."""
+def end_succession(directory: Path) -> None:
+    """Tell the supervisor that the run has ended: nothing is left to be taken over, and no key is needed any more."""
+    for name in (layout.SUCCESSION, layout.CONTROLLER):
+        with contextlib.suppress(OSError):
+            (directory / name).unlink(missing_ok=True)
     line = lifeline()
     if line is not None:
         line.finish()

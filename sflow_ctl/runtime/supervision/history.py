@@ -3,6 +3,7 @@
 Called by `takeover.py`; `run/controller.py` continues with the result.
 """
 
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,15 +13,16 @@ from msgspec.structs import replace
 
 from protocol.ids import AttemptId, RankId
 from protocol.messages.facts import Hello, RankExited
-from sflow_ctl.core.events import AgentJoined, MessageReceived, OutputsCollected, SchedulerEvent
+from sflow_ctl.core.events import AgentJoined, JobEndKnown, MessageReceived, OutputsCollected, SchedulerEvent
 from sflow_ctl.core.scheduler import Scheduler
 from sflow_ctl.core.states import LIVE
 from sflow_ctl.core.takeover import Rebuilt, Recorded, rebuild
 from sflow_ctl.plan.model import PlannedTask
 from sflow_ctl.report.resumed import Takeover
-from sflow_ctl.runtime.journal.entry import Entry
+from sflow_ctl.runtime.journal.entry import Begin, Entry
 from sflow_ctl.runtime.journal.reader import entries_of
 from sflow_ctl.runtime.logs.consumers.consumer import FollowedLogs
+from sflow_ctl.runtime.record.processes import boot
 from sflow_ctl.runtime.run.resume import recorded_values
 from sflow_ctl.runtime.supervision.supervisor import Death
 
@@ -102,10 +104,15 @@ def taken_over(directory: Path, lineage: int, scheduler: Scheduler, death: Death
 def _events(
     directory: Path, lineage: int, known: ShellState, tasks: Mapping[str, PlannedTask]
 ) -> Iterator[tuple[float, SchedulerEvent]]:
-    for entry in _entries(directory, lineage, b'"kind":"event"'):
+    shift_s, incarnation = 0.0, -1
+    for entry in _entries(directory, lineage, b'"kind":"event"', b'"kind":"begin"'):
         event = entry.event
         if event is None:
+            if entry.begin is not None and entry.incarnation != incarnation:
+                shift_s, incarnation = clock_shift(entry, entry.begin), entry.incarnation
             continue
+        if isinstance(event, JobEndKnown) and event.gone_at is not None:
+            event = replace(event, gone_at=event.gone_at + shift_s)
         if entry.is_cut and isinstance(event, OutputsCollected):  # the journal has the beginning of them only
             whole = recorded_values(directory, tasks[event.task]) if event.task in tasks else None
             event = replace(event, values=event.values if whole is None else whole)
@@ -124,9 +131,16 @@ def _events(
                     known.problems[task] = list(problems)
             case _:
                 pass
-        yield entry.at, event
+        yield entry.at + shift_s, event
 
 
-def _entries(directory: Path, lineage: int, word: bytes) -> Iterator[Entry]:
-    """Yield the lines with a word that this controller, or one whose scheduler lives on in it, has written."""
-    return (entry for entry in entries_of(directory, (word,)) if entry.incarnation >= lineage)
+def clock_shift(entry: Entry, begin: Begin) -> float:
+    """Return the seconds to add to an entry's times for them to be this machine's: those of another boot begin elsewhere."""
+    if begin.boot == boot():
+        return 0.0
+    return (time.monotonic() - time.time_ns() / 1e9) - (entry.at - entry.wall_ns / 1e9)
+
+
+def _entries(directory: Path, lineage: int, *words: bytes) -> Iterator[Entry]:
+    """Yield the lines with one of the words that this controller, or one whose scheduler lives on in it, has written."""
+    return (entry for entry in entries_of(directory, words) if entry.incarnation >= lineage)

@@ -31,6 +31,8 @@ class Succession(msgspec.Struct, frozen=True, kw_only=True):
     plan: bytes
     """The file form of the plan if the run has secrets, else empty: `plan.json` does not have their values."""
     settings: RunSettings
+    here: tuple[str, str] = ("", "")
+    """The controller's host and address, as the plan has them."""
     jobs: bytes = b""
     """`Jobs`, encoded, of a run in Slurm jobs: most runs need none of the types."""
     is_quiet: bool
@@ -70,15 +72,25 @@ def written(succession: Succession) -> int:
     """Return the descriptor of a memory file with this content. Raises: OSError."""
     descriptor = memory_file("sflow-succession")
     with open(descriptor, "wb", closefd=False) as file:
-        file.write(_encoder.encode(succession))
+        file.write(encoded(succession))
     return descriptor
+
+
+def encoded(succession: Succession) -> bytes:
+    """Return a succession as bytes."""
+    return _encoder.encode(succession)
+
+
+def decoded(content: bytes) -> Succession:
+    """Return what `encoded` was given. Raises: msgspec.DecodeError."""
+    return msgspec.msgpack.decode(content, type=Succession, dec_hook=_decoded)
 
 
 def inherited(descriptors: Sequence[int]) -> Inherited:
     """Return what an earlier controller had written, and given away with it. Raises: msgspec.DecodeError; OSError."""
     first, *rest = descriptors
     content = os.pread(first, os.fstat(first).st_size, 0)
-    succession = msgspec.msgpack.decode(content, type=Succession, dec_hook=_decoded)
+    succession = decoded(content)
     ports, agents = len(succession.endpoints), len(succession.agents)
     return Inherited(succession, rest[:ports], rest[ports : ports + agents], rest[ports + agents :])
 

@@ -68,7 +68,7 @@ def take_over(death: Death, open_terminal: Callable[[Plan, bool], Terminal]) -> 
 
         before = decoded(heir.resumed, Resumed)
         record.prior, record.resumed = before.prior, before.summary
-    fleet = _fleet(legacy, facts.incarnation)
+    fleet = _fleet(legacy, facts.incarnation, plan)
     scheduler = make_scheduler(planned, options, fleet, record)
     left = taken_over(directory.path, heir.lineage, scheduler, death)
     fleet.link.known_clocks_ns = left.known.clocks_ns
@@ -83,7 +83,7 @@ def take_over(death: Death, open_terminal: Callable[[Plan, bool], Terminal]) -> 
     return carry_out(planned, options, fleet, terminal, record, scheduler, log_begin, left)
 
 
-def _fleet(legacy: Inherited, incarnation: int) -> Fleet:
+def _fleet(legacy: Inherited, incarnation: int, plan: Plan) -> Fleet:
     """Return the fleet of the killed controller: its ports, and the processes that it had started."""
     heir = legacy.succession
     ports = [
@@ -97,10 +97,11 @@ def _fleet(legacy: Inherited, incarnation: int) -> Fleet:
     local.adopt(list(zip(heir.agents, legacy.agents, strict=True)), heir.configs)
     launcher: AgentLauncher = local
     close: Callable[[], None] = lambda: None  # noqa: E731 - as a fleet of this machine has it
-    if heir.steps:
-        from sflow_ctl.runtime.supervision.steps import adopted_steps
+    if heir.jobs:
+        from sflow_ctl.runtime.supervision.steps import adopted_steps, distant_steps
 
-        steps = adopted_steps(heir, list(zip(heir.steps, legacy.steps, strict=True)))
+        kept = list(zip(heir.steps, legacy.steps, strict=True))
+        steps = adopted_steps(heir, kept) if kept else distant_steps(heir, plan)
         launcher, close = steps.with_local(local if heir.agents else None), steps.end
     return Fleet(
         launcher,

@@ -1,4 +1,4 @@
-"""The controller's end of telemetry: answers agents at once, and gives what they send to the recorder.
+"""Takes what agents measure and gives it to the recorders, that of monitors included. Telemetry is answered at once.
 
 Nothing is loaded or made before the first message, so that a short run pays nothing.
 """
@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from protocol.ids import RankId
-from protocol.messages.facts import Measured
+from protocol.messages.facts import Measured, Sampled
 from protocol.messages.orders import MeasuresTaken, ToAgent
 from sflow_ctl.plan.model import PlannedNode
 
 if TYPE_CHECKING:
     from sflow_ctl.report.telemetry.use import WindowUse
+    from sflow_ctl.runtime.monitor.recorder import MonitorRecorder
     from sflow_ctl.runtime.telemetry.recorder import TelemetryRecorder
 
 
@@ -27,14 +28,19 @@ class Measures:
         send: Callable[[int, ToAgent], None],
         warn: Callable[[str], None],
         openmetrics: Path | int | None,
+        monitor: "MonitorRecorder | None" = None,
     ) -> None:
         self._directory, self._nodes = directory, nodes
         self._send, self._warn = send, warn
-        self._openmetrics = openmetrics
+        self._openmetrics, self._monitor = openmetrics, monitor
         self._recorder: TelemetryRecorder | None = None
 
-    def take(self, node: int, message: Measured, is_own: Callable[[int, RankId], bool]) -> None:
+    def take(self, node: int, message: Measured | Sampled, is_own: Callable[[int, RankId], bool]) -> None:
         """Take in a message of a node; `is_own` says of which ranks it may speak."""
+        if isinstance(message, Sampled):
+            if self._monitor is not None:
+                self._monitor.take(node, message, is_own)
+            return
         if self._recorder is None:
             from sflow_ctl.runtime.telemetry.recorder import TelemetryRecorder
 

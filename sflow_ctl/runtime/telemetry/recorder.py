@@ -15,7 +15,7 @@ import msgspec
 
 from protocol.ids import RankId
 from protocol.messages.facts import Measured
-from protocol.messages.telemetry import TaskWindow
+from protocol.messages.telemetry import MarkedWindow
 from sflow_ctl.runtime.record.durable import open_to_append, read_regular
 from sflow_ctl.runtime.telemetry.files import TAIL, WHOLE, WINDOWS, NodeFile, folder, node_file
 from sflow_ctl.runtime.telemetry.publishing import Publisher
@@ -28,11 +28,11 @@ MOST_BYTES, LEAST_BYTES, ALL_BYTES = 32 << 20, 4 << 20, 1 << 30
 """Limits of the file of one node: it is thinned beyond them. Fewer bytes for each where there are many nodes."""
 
 
-class KeptWindow(msgspec.Struct, frozen=True, kw_only=True):
+class StoredWindow(msgspec.Struct, frozen=True, kw_only=True):
     """A line of the file of windows."""
 
     node: int
-    window: TaskWindow
+    window: MarkedWindow
 
 
 class TelemetryRecorder:
@@ -51,11 +51,13 @@ class TelemetryRecorder:
         self._warn = warn
         self._limit = max(LEAST_BYTES, min(MOST_BYTES, ALL_BYTES // max(1, len(nodes))))
         self._publisher = None if openmetrics is None else Publisher(openmetrics)
-        self._wanted: queue.SimpleQueue[tuple[int, Measured, list[TaskWindow]] | None] = queue.SimpleQueue()
+        self._wanted: queue.SimpleQueue[tuple[int, Measured, list[MarkedWindow]] | None] = queue.SimpleQueue()
         self._problems: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._said: set[str] = set()
-        self._newest: dict[int, int] = {}
-        self._prepared: set[int] = set()
+        self._newest: dict[int, tuple[int, int]] = {}
+        """By node, the agent and the number of its newest message."""
+        self._prepared: dict[int, int] = {}
+        """By node, the agent whose rows its file of newest rows has."""
         self._dropped: dict[int, int] = {}
         self._refused = 0
         self._thread: threading.Thread | None = None
@@ -64,9 +66,10 @@ class TelemetryRecorder:
 
     def take(self, node: int, message: Measured, is_own: Callable[[int, RankId], bool]) -> None:
         """Take in a message; one that comes again is ignored. `is_own` says of which ranks a node may speak."""
-        if message.number <= self._newest.get(node, 0):
+        position = message.agent_incarnation, message.number
+        if position <= self._newest.get(node, (0, 0)):
             return
-        self._newest[node] = message.number
+        self._newest[node] = position
         self._dropped[node] = message.dropped
         self._say_problems()
         if self._wanted.qsize() >= MAX_WAITING:
@@ -121,9 +124,9 @@ class TelemetryRecorder:
         if not message.frames:
             return
         of = node_file(self._directory, *self._nodes[node])
-        if node not in self._prepared:
+        if self._prepared.get(node) != message.agent_incarnation:
             self._prepare(of)
-            self._prepared.add(node)
+            self._prepared[node] = message.agent_incarnation
         _append(of, WHOLE if message.is_whole else TAIL, message.frames)
         if message.is_whole:
             _truncate(of)
@@ -138,12 +141,12 @@ class TelemetryRecorder:
                 _append(of, WHOLE, left)
                 _truncate(of)
 
-    def _write_windows(self, node: int, windows: list[TaskWindow]) -> None:
+    def _write_windows(self, node: int, windows: list[MarkedWindow]) -> None:
         if not windows:
             return
         folder(self._directory).mkdir(mode=0o700, exist_ok=True)
         number, _ = self._nodes[node]
-        lines = [msgspec.json.encode(KeptWindow(node=number, window=one)) + b"\n" for one in windows]
+        lines = [msgspec.json.encode(StoredWindow(node=number, window=one)) + b"\n" for one in windows]
         with open_to_append(folder(self._directory) / WINDOWS) as file:
             file.write(b"".join(lines))
 

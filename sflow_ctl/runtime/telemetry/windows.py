@@ -5,25 +5,25 @@ from pathlib import Path
 
 import msgspec
 
-from protocol.messages.telemetry import TaskWindow
+from protocol.messages.telemetry import MarkedWindow
 from sflow_ctl.report.telemetry.use import WindowUse
 from sflow_ctl.report.telemetry.windows import window_uses
 from sflow_ctl.runtime.record.durable import UNREADABLE, read_regular
 from sflow_ctl.runtime.telemetry.files import WINDOWS, folder
 from sflow_ctl.runtime.telemetry.reader import read_telemetry
-from sflow_ctl.runtime.telemetry.recorder import KeptWindow
+from sflow_ctl.runtime.telemetry.recorder import StoredWindow
 
 MARGIN_MS = 600_000
 """Rows before and after a window that its ends are interpolated with; thinned ones are this far apart at most."""
 
 
-def read_windows(directory: Path) -> list[TaskWindow]:
+def read_windows(directory: Path) -> list[MarkedWindow]:
     """Return the windows of a run; none where there are none, or the file cannot be read."""
-    found: dict[TaskWindow, None] = {}
+    found: dict[MarkedWindow, None] = {}
     with suppress(OSError):
         for line in read_regular(folder(directory) / WINDOWS).splitlines():
             with suppress(*UNREADABLE):
-                found[msgspec.json.decode(line, type=KeptWindow).window] = None
+                found[msgspec.json.decode(line, type=StoredWindow).window] = None
     return list(found)
 
 

@@ -1,6 +1,6 @@
 """Shows what happens in a run: in the log, on the console, in the view and the summary. Used by the controller."""
 
-from typing import assert_never
+from typing import TYPE_CHECKING, assert_never
 
 import msgspec
 
@@ -20,6 +20,9 @@ from sflow_ctl.runtime.record.run_log import RunLog
 from sflow_ctl.runtime.record.summary_writer import SummaryWriter
 from sflow_ctl.runtime.run.output_collector import OutputCollector, shown_problems
 
+if TYPE_CHECKING:
+    from sflow_ctl.runtime.notices.sender import Notifier
+
 
 class RunProgress:
     """Changes of state, and what changes none: what running tasks wait for, missing values, uploads, warnings."""
@@ -36,6 +39,8 @@ class RunProgress:
         """`desk` gives operators their answers."""
         self._state, self._journal, self._log, self._output = state, journal, log, output
         self._summary, self._desk = summary, desk
+        self.notifier: Notifier | None = None
+        """Who is told of the course of the run."""
         self._untold: list[tuple[Transition, int]] = []
         """Changes that are in the journal, and when, but neither in the log nor on the console."""
 
@@ -50,6 +55,8 @@ class RunProgress:
         for transition, wall_ns in untold:
             self._state.apply(transition, wall_ns)
             self._summary.note(transition)
+            if self.notifier is not None:
+                self.notifier.note(transition)
             self._log.info(transition_text(transition), f"sflow.task.{transition.task}")
         if untold:
             self._output.flush()

@@ -1,9 +1,13 @@
-"""Reads the entries of a run's journal, of every kind, while it grows. For `events` and `explain`: a `RunReader` has states."""
+"""Reads the entries of a run's journal, of every kind, while it grows. For `events`, `explain` and the full-screen view.
+
+A `RunReader` has the states of tasks.
+"""
 
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from protocol.errors import RunDirectoryError
+from sflow_ctl.core.events import AgentJoined, AgentLost
 from sflow_ctl.runtime.journal.entry import Entry
 from sflow_ctl.runtime.journal.reader import EVERYTHING, JournalReader
 
@@ -25,3 +29,24 @@ class JournalFeed:
         except OSError as error:
             what = f"cannot read the journal in {self._directory}: {error.strerror or error}"
             raise RunDirectoryError.of("run-not-readable", what) from error
+
+
+class NodeWatch:
+    """Which nodes' agents have joined the run, and which nodes were lost. `refresh` reads new entries."""
+
+    _WORDS = (b'"agent_joined"', b'"agent_lost"')
+
+    def __init__(self, directory: Path) -> None:
+        """`directory` is the run's."""
+        self._feed = JournalFeed(directory)
+        self.joined: set[int] = set()
+        self.lost: dict[int, str] = {}
+
+    def refresh(self) -> None:
+        """Take in what was written since the last call. Raises: RunDirectoryError."""
+        for entry in self._feed.entries(self._WORDS):
+            if isinstance(entry.event, AgentJoined):
+                self.joined.add(entry.event.hello.node)
+                self.lost.pop(entry.event.hello.node, None)
+            elif isinstance(entry.event, AgentLost):
+                self.lost[entry.event.node] = entry.event.reason

@@ -24,6 +24,10 @@ def carry_out(site: Site, fault: Fault) -> tuple[str, Repair | None]:
         case "stall":
             site.stall()
             return "the file system", site.resume
+        case "blocked-stop":
+            site.stall()
+            _signal(site.runs(), signal.SIGTERM)
+            return "the file system and the run", site.resume
         case "clock-jump":
             site.jump_clock(fault.pick)
             return "the time of day", site.correct_clocks

@@ -25,7 +25,7 @@ class Ended:
         self.directory, self.record = directory, record
         self.status, self.output = status, output
         self.is_excused = is_excused
-        """Its controller was killed, or its disk was full when it ended: it owes neither a status nor a summary."""
+        """Its controller was killed, or it ended without its disk: it owes neither a status nor a summary."""
 
     def violations(self) -> list[str]:
         """Return everything that is wrong."""

@@ -15,6 +15,8 @@ ENDS_WITHIN_S = 150.0
 GONE_AFTER_GRACE_S = 40.0
 """After the controller's end: what agents get to stop tasks, and a margin for a loaded machine."""
 LOOK_S = 0.02
+CUT = ("Not written: its record since", "What has happened meanwhile is not recorded")
+"""Printed by a run that ends without its directory."""
 
 
 class RoundRunner:
@@ -78,7 +80,8 @@ class RoundRunner:
             file.seek(before)
             output = file.read().decode(errors="replace")
         is_unborn = status in (-signal.SIGTERM, -signal.SIGINT) and not output  # it had no handlers yet
-        is_excused = status in (None, -9, 137) or self._was_full or is_unborn
+        is_cut = any(text in output for text in CUT)
+        is_excused = status in (None, -9, 137) or self._was_full or is_unborn or is_cut
         ended = Ended(self._site.run_directory, self._record, status or 0, output, is_excused=is_excused)
         return ended, found
 

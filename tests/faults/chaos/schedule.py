@@ -9,6 +9,8 @@ import msgspec
 
 FIRST_FAULT_S, LAST_FAULT_S = 0.6, 6.0
 LONGEST_FAULT_S = 7.0
+BLOCKED_STOP_S = 25.0
+"""Longer than a run waits for a file system once a signal has stopped it."""
 MAX_TASKS = 7
 
 
@@ -65,7 +67,7 @@ class Round(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def has_stalls(self) -> bool:
         """Return whether its run directory is on a file system that can stall."""
-        return self._has("stall")
+        return self._has("stall", "blocked-stop")
 
     @property
     def has_jumps(self) -> bool:
@@ -95,6 +97,7 @@ KINDS: dict[str, int] = {
     "delay": 2,
     "full-disk": 2,
     "stall": 3,
+    "blocked-stop": 1,
     "clock-jump": 2,
     "pause": 2,
     "interrupt": 1,
@@ -169,13 +172,11 @@ def _gpus(dice: random.Random, gpus: int, kind: str, works: list[Work]) -> int:
 
 def _faults(dice: random.Random, kinds: tuple[str, ...], count: int) -> tuple[Fault, ...]:
     weights = [KINDS[kind] for kind in kinds]
-    found = [
-        Fault(
-            at_s=round(dice.uniform(FIRST_FAULT_S, LAST_FAULT_S), 2),
-            kind=dice.choices(kinds, weights)[0],
-            pick=round(dice.random(), 3),
-            for_s=round(dice.choice((0.3, 1.0, dice.uniform(1.0, LONGEST_FAULT_S))), 2),
-        )
-        for _ in range(count)
-    ]
-    return tuple(sorted(found, key=lambda fault: fault.at_s))
+    return tuple(sorted((_fault(dice, kinds, weights) for _ in range(count)), key=lambda fault: fault.at_s))
+
+
+def _fault(dice: random.Random, kinds: tuple[str, ...], weights: list[int]) -> Fault:
+    at_s = round(dice.uniform(FIRST_FAULT_S, LAST_FAULT_S), 2)
+    kind, pick = dice.choices(kinds, weights)[0], round(dice.random(), 3)
+    for_s = round(dice.choice((0.3, 1.0, dice.uniform(1.0, LONGEST_FAULT_S))), 2)
+    return Fault(at_s=at_s, kind=kind, pick=pick, for_s=BLOCKED_STOP_S if kind == "blocked-stop" else for_s)

@@ -8,8 +8,8 @@ from tests.documents.blocks import ROOT
 
 TESTS = ROOT / "tests"
 README = TESTS / "README.md"
-UX_FEATURES = (4, 11, 14)
-"""Listing and stopping runs, a strict mode for scripts, and a default limit of tasks: features, not faults."""
+UX_FEATURES = (4,)
+"""Listing and stopping runs: features, not faults."""
 NO_TEST = "no test by this number"
 _TEST = re.compile(
     r"^ *def (test_(?:public_(n?)(\d+)|clusters_([ft]\d+|minor)|ux_(\d+)|([rsanpl])(\d+))_\w+)\(",

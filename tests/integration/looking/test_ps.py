@@ -74,7 +74,7 @@ def test_ux_04_live_and_ended_runs_are_listed_from_any_directory(tmp_path: Path)
         live.kill()
 
 
-def test_ux_04_and_09_a_run_whose_controller_was_killed_has_died_and_says_how_to_resume(
+def test_ux_04_a_run_whose_controller_was_killed_has_died_and_can_be_resumed(
     tmp_path: Path,
 ) -> None:
     run = Run.start(SERVICE, tmp_path, run_id="dead")

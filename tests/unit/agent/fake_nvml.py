@@ -44,6 +44,12 @@ class FakeGpu:
     """The GPUs that NVLink connects it with."""
     percent: int = 0
     """Of the last sample in which it computed."""
+    power_mw: int = 300_000
+    energy_mj: int = 0
+    """Since the driver was loaded."""
+    links_kib: int = 0
+    """Sent and received by NVLink."""
+    ecc: int = 0
 
 
 @dataclass
@@ -51,6 +57,22 @@ class FakeUse:
     """The answer of nvmlDeviceGetUtilizationRates."""
 
     gpu: int
+    memory: int = 0
+
+
+@dataclass
+class FakeNumber:
+    """The value of a field."""
+
+    ullVal: int  # noqa: N815 - NVML's own name
+
+
+@dataclass
+class FakeField:
+    """One answer of nvmlDeviceGetFieldValues."""
+
+    value: FakeNumber
+    nvmlReturn: int = 0  # noqa: N815
 
 
 @dataclass
@@ -137,7 +159,27 @@ class FakeNvml:
         return next(gpu for gpu in self.gpus if instance in (gpu.instances or {}).values())
 
     def nvmlDeviceGetUtilizationRates(self, gpu: FakeGpu) -> FakeUse:  # noqa: N802
-        return FakeUse(_asked(gpu, "use").percent)
+        return FakeUse(_asked(gpu, "use").percent, gpu.percent // 2)
+
+    def nvmlDeviceGetPowerUsage(self, gpu: FakeGpu) -> int:  # noqa: N802
+        return _asked(gpu, "power").power_mw
+
+    def nvmlDeviceGetTotalEnergyConsumption(self, gpu: FakeGpu) -> int:  # noqa: N802
+        return _asked(gpu, "energy").energy_mj
+
+    def nvmlDeviceGetTemperature(self, gpu: FakeGpu, _sensor: int) -> int:  # noqa: N802
+        return 60 if _asked(gpu, "temperature") else 0
+
+    def nvmlDeviceGetClockInfo(self, gpu: FakeGpu, kind: int) -> int:  # noqa: N802
+        return 1000 + kind if _asked(gpu, "clocks") else 0
+
+    def nvmlDeviceGetTotalEccErrors(self, gpu: FakeGpu, kind: int, _counter: int) -> int:  # noqa: N802
+        return _asked(gpu, "ecc").ecc + kind
+
+    def nvmlDeviceGetFieldValues(  # noqa: N802
+        self, gpu: FakeGpu, fields: list[tuple[int, int]]
+    ) -> list[FakeField]:
+        return [FakeField(FakeNumber(_asked(gpu, "links").links_kib)) for _ in fields]
 
     def nvmlDeviceGetUUID(self, gpu: FakeGpu) -> str:  # noqa: N802
         return _asked(gpu, "uuid").uuid

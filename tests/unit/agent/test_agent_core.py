@@ -8,6 +8,7 @@ import pytest
 from protocol.ids import ProbeKey, RankId
 from protocol.messages.checks import LogCheck, LogPattern, Probe, TcpCheck
 from protocol.messages.facts import (
+    Ending,
     ExitCause,
     Goodbye,
     LaunchFailed,
@@ -267,7 +268,10 @@ def test_logs_delivered_while_nothing_ends_mean_nothing() -> None:
 
 def test_an_orphaned_agent_does_not_wait_for_logs() -> None:
     core = running()
-    assert core.handle(EndRequested("nobody"), 0.0) == [SignalTree(A, SIGTERM)]
+    assert core.handle(EndRequested("nobody"), 0.0) == [
+        Report(Ending(reason="nobody")),
+        SignalTree(A, SIGTERM),
+    ]
     assert core.next_wakeup() == ORPHAN_GRACE_S
     core.handle(WakeUp(), ORPHAN_GRACE_S)
     core.handle(WakeUp(), ORPHAN_GRACE_S + VERIFY_S)

@@ -1,9 +1,5 @@
 """What an agent does for one of many ranks does not grow with their number: counted steps, not time."""
 
-import sys
-from types import FrameType
-from typing import Any
-
 from protocol.ids import AttemptId, RankId
 from protocol.messages.orders import Spawn, Stop
 from protocol.messages.rank_spec import RankSpec
@@ -17,6 +13,7 @@ from sflow_agent.core.events import (
     WakeUp,
 )
 from sflow_agent.core.rank_index import OpenRanks, RankTimers
+from tests.unit.counting import instructions
 
 
 def steps_of_a_stop(count: int) -> int:
@@ -27,17 +24,8 @@ def steps_of_a_stop(count: int) -> int:
     core.handle(Ordered(Spawn(ranks=specs)), 0.0)
     for number, rank in enumerate(ranks):
         core.handle(ProcessStarted(rank, 100 + number, 7), 0.0)
-    steps = 0
 
-    def trace(frame: FrameType, event: str, _argument: object) -> Any:
-        nonlocal steps
-        frame.f_trace_opcodes = True
-        steps += event == "opcode"
-        return trace
-
-    before = sys.gettrace()  # coverage's
-    sys.settrace(trace)
-    try:
+    def stop_all() -> None:
         for rank in ranks:
             core.handle(Ordered(Stop(attempt=rank.attempt, grace_s=5.0)), 1.0)
         for rank in ranks:
@@ -45,8 +33,8 @@ def steps_of_a_stop(count: int) -> int:
             core.handle(FactsAcknowledged(), 1.0)
             core.next_wakeup()
         core.handle(WakeUp(), 7.0)
-    finally:
-        sys.settrace(before)
+
+    steps = instructions(stop_all)
     assert not core.ranks
     return steps
 

@@ -1,6 +1,6 @@
 """The agent's core: a task's own stop, step by step, and reports of inactivity."""
 
-from protocol.messages.facts import RankCleared, RankIdle, SideCommandEnded, SidePurpose
+from protocol.messages.facts import Ending, RankCleared, RankIdle, SideCommandEnded, SidePurpose
 from protocol.messages.orders import Spawn
 from protocol.messages.rank_spec import HangPolicy, RankSpec, SideCommand, Stopping
 from sflow_agent.core.agent import ORPHAN_GRACE_S
@@ -112,11 +112,11 @@ def test_without_a_grace_the_command_still_has_its_time() -> None:
 
 def test_an_agent_on_its_own_runs_no_commands_and_waits_no_longer_than_it_may() -> None:
     core = polite()
-    assert core.handle(EndRequested("alone"), 1.0) == [SignalTree(A, SIGINT)]
+    assert core.handle(EndRequested("alone"), 1.0) == [Report(Ending(reason="alone")), SignalTree(A, SIGINT)]
     assert core.next_wakeup() == 1.0 + ORPHAN_GRACE_S
     core = polite()
     core.handle(ask(), 1.0)
-    assert core.handle(EndRequested("alone"), 2.0) == [SignalTree(A, SIGINT)]
+    assert core.handle(EndRequested("alone"), 2.0) == [Report(Ending(reason="alone")), SignalTree(A, SIGINT)]
     assert core.next_wakeup() == 2.0 + ORPHAN_GRACE_S
 
 

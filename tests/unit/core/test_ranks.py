@@ -3,9 +3,12 @@
 from typing import Literal
 
 import msgspec
+import pytest
 
+from protocol.messages.rank_spec import LaunchKind
 from sflow_ctl.core.model.ranks import rank_environments
 from sflow_ctl.plan.model import Launcher, PlannedNode
+from sflow_ctl.plan.parts.engine_host import EngineHost
 from sflow_ctl.planner.launch.geometry import STEP_VARIABLES
 from tests.unit.core.plans import a_task
 
@@ -32,6 +35,15 @@ def test_others_have_only_their_own_names() -> None:
     (env,) = rank_environments(a_task("t"), NODES[:1], {}, "7")
     assert not [name for name in env if name.startswith("SLURM")]
     assert (env["SFLOW_RANK"], env["SFLOW_WORLD_SIZE"], env["SFLOW_MASTER_ADDR"]) == ("0", "1", "10.0.0.0")
+
+
+@pytest.mark.parametrize("kind", ["process", "step"])
+def test_an_only_rank_has_what_it_would_have_among_others(kind: LaunchKind) -> None:
+    task = msgspec.structs.replace(a_task("t"), launch_kind=kind)
+    nowhere = msgspec.structs.replace(NODES[0], engine_host=EngineHost(), is_reachable=False)
+    for node in (NODES[0], nowhere):
+        of_another = {node.index: {"port of another": (1,)}}  # which is for the general way
+        assert rank_environments(task, [node], {}, None) == rank_environments(task, [node], of_another, None)
 
 
 def launched(kind: Literal["torchrun", "mpirun"], *nodes: PlannedNode, **env: str) -> list[dict[str, str]]:

@@ -296,7 +296,7 @@ NESTED = {
 
 
 @pytest.mark.parametrize("name", NESTED)
-def test_l12_a_template_that_is_nested_too_deeply_is_refused(name: str) -> None:
+def test_s2_a_template_that_is_nested_too_deeply_is_refused(name: str) -> None:
     with pytest.raises(ExpressionError, match=r"nested|recursion|too many levels"):
         render_template(NESTED[name], NAMES)
 
@@ -305,19 +305,19 @@ def test_l12_a_template_that_is_nested_too_deeply_is_refused(name: str) -> None:
     "source",
     [" ~ ".join(["t"] * 20_000), "t" + "|upper" * 20_000, "[" + "1," * 20_000 + "]", "t" + ".a" * 20_000],
 )
-def test_l12_an_expression_of_too_many_words_is_not_compiled(source: str) -> None:
+def test_s2_an_expression_of_too_many_words_is_not_compiled(source: str) -> None:
     with pytest.raises(ExpressionError, match=f"more than {MAX_WORDS} words and signs"):
         evaluate(f"${{{{ {source} }}}}", NAMES)
 
 
-def test_l12_a_template_of_too_many_expressions_is_not_compiled() -> None:
+def test_s2_a_template_of_too_many_expressions_is_not_compiled() -> None:
     text = "${{ t }}\n" * 6000
     with pytest.raises(ExpressionError, match=rf"more than {MAX_WORDS} words and signs.*\(line 5001 of the"):
         check_template(text)
     assert evaluate(text, NAMES) == "x\n" * 6000, "those of a text are compiled one by one"
 
 
-def test_l12_the_end_of_an_expression_is_not_sought_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_s2_the_end_of_an_expression_is_not_sought_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     tried: list[str] = []
     compiled = templates._compiled
 

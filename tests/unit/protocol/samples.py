@@ -88,7 +88,7 @@ from protocol.messages.rank_spec import (
     Success,
     TaskFile,
 )
-from protocol.messages.telemetry import RankUse, TaskWindow, TelemetryOrders
+from protocol.messages.telemetry import MarkedWindow, RankUse, TelemetryOrders
 from protocol.messages.uploads import FileUpload, StorageTarget, UploadedFile, UploadOutcome, UploadProblem
 
 ATTEMPT = AttemptId("decode_3", 2)
@@ -416,10 +416,11 @@ FROM_AGENT: tuple[FromAgent, ...] = (
     ),
     Measured(
         number=4,
+        agent_incarnation=1_700_000_000_000_000_000,
         frames=b"\x01\x02",
         is_whole=True,
         windows=(
-            TaskWindow(rank=RANK, name="warm-up", begin_ms=1_700_000_000_000, end_ms=1_700_000_003_000),
+            MarkedWindow(rank=RANK, name="warm-up", begin_ms=1_700_000_000_000, end_ms=1_700_000_003_000),
         ),
         dropped=1,
     ),

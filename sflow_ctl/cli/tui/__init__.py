@@ -1,0 +1,1 @@
+"""The full-screen view of a run, made with textual. Nothing else imports that."""

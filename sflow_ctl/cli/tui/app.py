@@ -1,0 +1,361 @@
+"""The full-screen view of a run: tasks, nodes, graph and changes above, the log or the details of a task below."""
+
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import ClassVar
+
+from textual import work
+from textual.app import App, ComposeResult, SystemCommand
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, VerticalScroll
+from textual.events import Resize
+from textual.screen import Screen
+from textual.widgets import ContentSwitcher, DataTable, Footer, Static, TabbedContent, TabPane
+
+from protocol.errors import FleetError
+from protocol.text.ansi import printable_line
+from sflow_ctl.cli.tui.dialogs import AskText, Confirm, Help
+from sflow_ctl.cli.tui.feed import Feed
+from sflow_ctl.cli.tui.log_view import LogView
+from sflow_ctl.cli.tui.steering import Steering, Verb
+from sflow_ctl.cli.tui.tables import EventTable, GraphTable, NodeTable, TaskTable
+from sflow_ctl.plan.secrets import SECRETS
+from sflow_ctl.report.screen.task_rows import counts_text
+from sflow_ctl.report.words import duration_text
+
+LOOK_S = 0.5
+"""How often it is drawn at most: a slow connection shall keep up."""
+WIDE_COLUMNS = 150
+"""From here on log and details are beside each other."""
+HELP = """\
+1 2 3 4    tasks, nodes, graph, changes
+up, down   choose a task: its log is below
+space      pin a task's log; several are merged
+i          details instead of the log
+z          the lower half alone; again: both
+/          filter tasks: state:failed, node:n1, a part of a name, !word
+f  n       find in the log; the next place above
+g          show only lines with a text
+e          to the end of the log, and follow it
+
+x  X       stop the task; stop the run
+r          restart the task
+k          send a signal to the task
++          change the number of its replicas
+p          no new starts; again: go on
+
+ctrl+p     all commands        q  leave        ?  this text
+"""
+
+
+_WITH_ARGUMENT: dict[str, tuple[str, str]] = {"signal": ("Signal for", "HUP"), "scale": ("Replicas of", "")}
+"""Verbs that need a word more: the question for it, and what is proposed."""
+
+
+class RunApp(App[None]):
+    """One run on the whole screen. It stays open when the run has ended, until it is left."""
+
+    CSS_PATH = "style.tcss"
+    ENABLE_COMMAND_PALETTE = True
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("q", "leave", "Leave"),
+        Binding("question_mark", "help", "Help", key_display="?"),
+        Binding("i", "details", "Details"),
+        Binding("space", "pin", "Pin log"),
+        Binding("slash", "filter_tasks", "Filter", key_display="/"),
+        Binding("f", "find", "Find"),
+        Binding("x", "steer('stop')", "Stop"),
+        Binding("r", "steer('restart')", "Restart"),
+        Binding("z", "zoom", "Zoom", show=False),
+        Binding("n", "find_next", "Find next", show=False),
+        Binding("g", "filter_log", "Filter log", show=False),
+        Binding("e", "follow", "Follow log", show=False),
+        Binding("k", "steer('signal')", "Signal", show=False),
+        Binding("plus", "steer('scale')", "Scale", show=False),
+        Binding("p", "pause", "Pause", show=False),
+        Binding("X", "stop_run", "Stop run", show=False),
+        *(Binding(str(number), f"show_view({number})", show=False) for number in range(1, 5)),
+        Binding("ctrl+c", "leave", show=False, priority=True),
+    ]
+
+    def __init__(self, feed: Feed, directory: Path, steering: Steering, *, owns_run: bool = False) -> None:
+        """With `owns_run` the run ends when the view is left, after a question."""
+        super().__init__()
+        self.feed = feed
+        self.animation_level = "none"
+        self._directory = directory
+        self._steering = steering
+        self._owns_run = owns_run
+        self._words = ""
+        self._pinned: dict[str, None] = {}
+        self._chosen = ""
+        self._is_stale = True
+        self._find = ""
+        self._is_told = False
+
+    def compose(self) -> ComposeResult:
+        """Lay it out."""
+        yield Static(id="title", markup=False)
+        yield Static(id="banner", markup=False)
+        with TabbedContent(id="views"):
+            for name, title, table in (
+                ("tasks", "Tasks", TaskTable(id="task-table")),
+                ("nodes", "Nodes", NodeTable(id="node-table")),
+                ("graph", "Graph", GraphTable(id="graph-table")),
+                ("changes", "Changes", EventTable(id="event-table")),
+            ):
+                with TabPane(title, id=name):
+                    yield table
+        yield Static(id="lower-title", markup=False)
+        with Horizontal(id="lower"), ContentSwitcher(initial="log", id="switch"):
+            yield LogView(id="log")
+            with VerticalScroll(id="details"):
+                yield Static(id="details-text", markup=False)
+        yield Footer(compact=True)
+
+    def on_mount(self) -> None:
+        """Begin to follow the run."""
+        self.title = f"sflow-ctl {self.feed.plan.workflow}"
+        self.feed.on_news = self.news
+        self.set_interval(LOOK_S, self._look)
+        self.feed.start()
+        self.query_one(TaskTable).focus()
+
+    def news(self) -> None:
+        """Note that there is something to draw; called by the feed's thread."""
+        self._is_stale = True
+
+    def on_resize(self, event: Resize) -> None:
+        """Have a plain look where there is little room."""
+        self.screen.set_class(event.size.height < 30, "low")
+        self._is_stale = True
+
+    # What is shown
+
+    def _look(self) -> None:
+        if len(self.screen_stack) != 1 or not self.screen.query(LogView):
+            return  # a question is on top of it, or it is being taken down
+        self.query_one(LogView).add(self.feed.take_lines())
+        with self.feed.lock:
+            self._draw_title()
+            self._draw_banner()
+            if self._is_stale or not self.feed.is_over:
+                self._is_stale = False
+                self._draw_view()
+                self._draw_details()
+
+    def _draw_title(self) -> None:
+        feed = self.feed
+        end = feed.summary
+        elapsed = duration_text(end.duration_s) if end is not None else self._elapsed()
+        word = end.outcome.value if end is not None else feed.liveness.value
+        title = f"{self._directory.name}  {word} {elapsed}  {counts_text(feed.state)}"
+        self.query_one("#title", Static).update(title)
+
+    def _elapsed(self) -> str:
+        return duration_text(max(0.0, (time.time_ns() - self.feed.started_wall_ns) // 1_000_000_000))
+
+    def _draw_banner(self) -> None:
+        """Show the first cause, once there is one."""
+        lines = [self.feed.problem] if self.feed.problem else self.feed.end_lines()
+        text = "\n".join(printable_line(SECRETS.mask.text(line)) for line in lines)
+        banner = self.query_one("#banner", Static)
+        if text and not self._is_told:
+            self._is_told = True
+            self._is_stale = True
+            banner.update(text)
+            banner.set_class(self.feed.is_bad, "bad")
+            banner.display = True
+            if self.feed.cause_task:
+                self.query_one(TaskTable).choose(self.feed.cause_task)
+
+    def _draw_view(self) -> None:
+        feed, view = self.feed, self.query_one("#views", TabbedContent).active
+        if view == "tasks":
+            self.query_one(TaskTable).draw(feed.state, self._words, self._pinned)
+        elif view == "nodes":
+            self.query_one(NodeTable).draw(feed.state, feed.joined, feed.lost, feed.standing_still)
+        elif view == "graph":
+            self.query_one(GraphTable).draw(feed.state)
+        else:
+            self.query_one(EventTable).draw(feed.changes)
+        tasks = list(self._pinned) or [self._chosen]
+        follow = "" if self.query_one(LogView).is_following else "  (e: to the end)"
+        what = "details of " + self._chosen if self._shows_details() else f"log of {', '.join(tasks)}{follow}"
+        self.query_one("#lower-title", Static).update(f"── {what} ")
+
+    def _shows_details(self) -> bool:
+        return self.query_one("#switch", ContentSwitcher).current == "details"
+
+    def _draw_details(self) -> None:
+        if not self._shows_details() or not self._chosen:
+            return
+        lines = []
+        for section in self.feed.details(self._chosen):
+            lines += [section.title, *(f"  {line}" for line in section.lines), ""]
+        text = "\n".join(printable_line(SECRETS.mask.text(line)) for line in lines)
+        self.query_one("#details-text", Static).update(text)
+
+    def on_data_table_row_highlighted(self, event: DataTable.RowHighlighted) -> None:
+        """Show the log of the task on which the cursor is."""
+        if isinstance(event.data_table, TaskTable) and event.row_key.value:
+            self._choose(event.row_key.value)
+
+    def on_tabbed_content_tab_activated(self) -> None:
+        """Draw the view that was chosen."""
+        self._is_stale = True
+
+    def _choose(self, task: str) -> None:
+        if task == self._chosen:
+            return
+        self._chosen = task
+        self._is_stale = True
+        if not self._pinned:
+            self._follow_logs((task,))
+
+    def _follow_logs(self, tasks: tuple[str, ...]) -> None:
+        log = self.query_one(LogView)
+        log.add(self.feed.take_lines())
+        log.keep(tasks)
+        log.is_following = True
+        self.feed.follow(tasks)
+
+    # What keys do
+
+    def action_show_view(self, number: int) -> None:
+        """Show tasks, nodes, graph or changes."""
+        views = self.query_one("#views", TabbedContent)
+        views.active = ("tasks", "nodes", "graph", "changes")[number - 1]
+        self._is_stale = True
+        pane = views.get_pane(views.active)
+        pane.query_one(DataTable).focus()
+
+    def action_details(self) -> None:
+        """Switch between log and details."""
+        switch = self.query_one("#switch", ContentSwitcher)
+        switch.current = "log" if switch.current == "details" else "details"
+        self._is_stale = True
+
+    def action_pin(self) -> None:
+        """Keep the log of the chosen task in view, or no longer."""
+        if not self._chosen:
+            return
+        if self._chosen in self._pinned:
+            del self._pinned[self._chosen]
+        else:
+            self._pinned[self._chosen] = None
+        self._is_stale = True
+        self._follow_logs(tuple(self._pinned) or (self._chosen,))
+
+    def action_zoom(self) -> None:
+        """Give the lower half the whole screen, or half of it again."""
+        self.query_one("#views").display = not self.query_one("#views").display
+
+    def action_follow(self) -> None:
+        """Go to the end of the log."""
+        self.query_one(LogView).follow()
+
+    def action_filter_tasks(self) -> None:
+        """Ask which tasks are listed."""
+        hint = "state:failed  node:n1  a part of a name  !word"
+        self.push_screen(AskText("Tasks that are listed", self._words, hint), self._filter_tasks)
+
+    def _filter_tasks(self, words: str | None) -> None:
+        if words is not None:
+            self._words = words
+            self._is_stale = True
+
+    def action_filter_log(self) -> None:
+        """Ask which lines of the log are shown."""
+        self.push_screen(AskText("Only lines that contain", hint="empty: all lines"), self._filter_log)
+
+    def _filter_log(self, text: str | None) -> None:
+        if text is not None:
+            self.query_one(LogView).filter(text)
+
+    def action_find(self) -> None:
+        """Ask for a text to find in the log."""
+        self.push_screen(AskText("Find in the log", self._find), self._begin_find)
+
+    def _begin_find(self, text: str | None) -> None:
+        if text is not None:
+            self._find = text
+            self.action_find_next()
+
+    def action_find_next(self) -> None:
+        """Go to the next place of the text above."""
+        if not self.query_one(LogView).search(self._find) and self._find:
+            self.notify(f"not in the log: {self._find}", markup=False)
+
+    def action_help(self) -> None:
+        """Explain the keys."""
+        self.push_screen(Help(HELP))
+
+    def action_leave(self) -> None:
+        """Leave; where the run belongs to this view, ask first whether it may be stopped."""
+        if self._owns_run and not self.feed.is_over:
+            details = "Leaving stops the run in order: its tasks, then its finally tasks."
+            self.push_screen(Confirm("Stop the run and leave?", details), self._leave)
+        else:
+            self.exit()
+
+    def _leave(self, is_sure: bool | None) -> None:
+        if is_sure:
+            self.exit()
+
+    def action_stop_run(self) -> None:
+        """Stop the whole run, after a question."""
+        self._confirm("Stop the run?", "All its tasks are ended in order.", "stop", ())
+
+    def action_pause(self) -> None:
+        """Start no more tasks, or go on; after a question."""
+        self._confirm("Pause the run, or unpause it?", "No task is started while it is paused.", "pause", ())
+
+    def action_steer(self, verb: Verb) -> None:
+        """Change the chosen tasks, after a question."""
+        tasks = tuple(self._pinned) or (self._chosen,)
+        if not tasks[0]:
+            return
+        if verb in _WITH_ARGUMENT:
+            tasks = tasks if verb == "signal" else tasks[:1]
+            question, value = _WITH_ARGUMENT[verb]
+            self.push_screen(
+                AskText(f"{question} {', '.join(tasks)}", value),
+                lambda argument: self._confirm_with(verb, tasks, argument),
+            )
+        else:
+            self._confirm_with(verb, tasks, None)
+
+    def _confirm_with(self, verb: Verb, tasks: tuple[str, ...], argument: str | None) -> None:
+        if argument or verb not in _WITH_ARGUMENT:
+            question = f"{verb.capitalize()} {', '.join(tasks)}{f': {argument}' if argument else ''}?"
+            self._confirm(question, "", verb, tasks, argument or "")
+
+    def _confirm(
+        self, question: str, details: str, verb: Verb, tasks: tuple[str, ...], argument: str = ""
+    ) -> None:
+        def answered(is_sure: bool | None) -> None:
+            if is_sure:
+                self._act(verb, tasks, argument)
+
+        self.push_screen(Confirm(question, details), answered)
+
+    @work(thread=True)
+    def _act(self, verb: Verb, tasks: tuple[str, ...], argument: str) -> None:
+        try:
+            said, severity = self._steering.act(verb, tasks, argument), "information"
+        except FleetError as error:
+            said = "\n".join(filter(None, (text for one in error.findings for text in (one.what, one.hint))))
+            severity = "error"
+        self.call_from_thread(self.notify, said, severity=severity, markup=False, timeout=8)
+
+    def get_system_commands(self, _screen: Screen[object]) -> Iterable[SystemCommand]:
+        """Offer the keys' actions in the palette."""
+        yield SystemCommand("Help", "Explain the keys", self.action_help)
+        yield SystemCommand("Filter tasks", "Choose which tasks are listed", self.action_filter_tasks)
+        yield SystemCommand("Find in the log", "Go to a text", self.action_find)
+        yield SystemCommand("Filter the log", "Show only lines with a text", self.action_filter_log)
+        yield SystemCommand("Details", "Switch between log and details", self.action_details)
+        yield SystemCommand("Stop the run", "End all tasks in order", self.action_stop_run)
+        yield SystemCommand("Leave", "Close this view", self.action_leave)

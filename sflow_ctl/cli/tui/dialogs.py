@@ -1,0 +1,82 @@
+"""Questions of the full-screen view: a confirmation, a line of text, the help."""
+
+from typing import ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.screen import ModalScreen
+from textual.widgets import Input, Label, Static
+
+
+class Confirm(ModalScreen[bool]):
+    """Asks whether something is to be done; only `y` does it."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("y", "answer(True)", "Yes"),
+        Binding("n,escape,q", "answer(False)", "No"),
+    ]
+
+    def __init__(self, question: str, details: str = "") -> None:
+        super().__init__()
+        self._question = question
+        self._details = details
+
+    def compose(self) -> ComposeResult:
+        """Lay it out."""
+        with Vertical(classes="dialog"):
+            yield Label(self._question, markup=False, classes="question")
+            if self._details:
+                yield Label(self._details, markup=False)
+            yield Label("y  yes      n  no", markup=False, classes="keys")
+
+    def action_answer(self, answer: bool) -> None:
+        """Close with the answer."""
+        self.dismiss(answer)
+
+
+class AskText(ModalScreen[str | None]):
+    """Asks for one line; None if it is left with Escape."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "leave", "Cancel")]
+
+    def __init__(self, question: str, value: str = "", hint: str = "") -> None:
+        super().__init__()
+        self._question = question
+        self._value = value
+        self._hint = hint
+
+    def compose(self) -> ComposeResult:
+        """Lay it out."""
+        with Vertical(classes="dialog"):
+            yield Label(self._question, markup=False, classes="question")
+            yield Input(self._value, compact=True)
+            if self._hint:
+                yield Label(self._hint, markup=False, classes="keys")
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        """Close with what was typed."""
+        self.dismiss(event.value)
+
+    def action_leave(self) -> None:
+        """Close without an answer."""
+        self.dismiss(None)
+
+
+class Help(ModalScreen[None]):
+    """Shows a text until any of the keys that close it."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,q,question_mark,enter", "leave", "Close")]
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self._text = text
+
+    def compose(self) -> ComposeResult:
+        """Lay it out."""
+        with Vertical(classes="dialog help"):
+            yield Static(self._text, markup=False)
+
+    def action_leave(self) -> None:
+        """Close it."""
+        self.dismiss(None)

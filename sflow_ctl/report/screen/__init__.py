@@ -1,0 +1,1 @@
+"""What the full-screen view shows of a run, as rows and lines. Pure."""

@@ -1,0 +1,1 @@
+"""Tells commands and webhooks of the course of a run."""

@@ -1,0 +1,300 @@
+"""The full-screen view on runs of every kind: with textual's pilot, and in a real terminal."""
+
+import asyncio
+import os
+import pty
+import select
+import subprocess
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+from textual.pilot import Pilot
+from textual.widgets import DataTable, Input, Static
+
+from sflow_ctl.cli.tui.app import RunApp
+from sflow_ctl.cli.tui.dialogs import Confirm, Help
+from sflow_ctl.cli.tui.feed import Feed, LogLine
+from sflow_ctl.cli.tui.log_view import MAX_LINES, LogView
+from sflow_ctl.cli.tui.steering import NoSteering, Verb
+from sflow_ctl.runtime.record.reader import RunReader
+from tests.support import PATIENCE_S, Run, command, sflow_ctl, wait_until
+
+Act = Callable[[RunApp, Pilot[None]], Awaitable[None]]
+
+
+class Told:
+    """Takes note of what would be changed."""
+
+    def __init__(self) -> None:
+        self.done: list[tuple[Verb, tuple[str, ...], str]] = []
+
+    def act(self, verb: Verb, tasks: tuple[str, ...], argument: str) -> str:
+        self.done.append((verb, tasks, argument))
+        return f"{verb}: done"
+
+
+def view(
+    run: Run, act: Act, steering: Told | None = None, *, size: tuple[int, int] = (80, 24), owns: bool = False
+) -> RunApp:
+    """Show a run on a screen of this size, and do something with it."""
+    feed = Feed(RunReader(run.directory))
+    app = RunApp(feed, run.directory, steering or NoSteering("it is a test"), owns_run=owns)
+
+    async def whole() -> None:
+        async with app.run_test(size=size, notifications=True) as pilot:
+            await act(app, pilot)
+
+    try:
+        asyncio.run(whole())
+    finally:
+        feed.close()
+    return app
+
+
+async def until(pilot: Pilot[None], condition: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < deadline, f"{what}\n{screen_text(pilot.app)}"
+        await pilot.pause(0.05)
+
+
+def screen_text(app: object) -> str:
+    """Everything on the screen."""
+    assert isinstance(app, RunApp)
+    return "\n".join(
+        "".join(segment.text for segment in strip) for strip in app.screen._compositor.render_strips()
+    )
+
+
+def has(app: RunApp, *texts: str) -> Callable[[], bool]:
+    return lambda: all(text in screen_text(app) for text in texts)
+
+
+def cursor_on(app: RunApp, row: int) -> None:
+    app.query_one("#task-table", DataTable).move_cursor(row=row)
+
+
+def test_a_live_run_on_80_by_24(live: Run) -> None:
+    async def act(app: RunApp, pilot: Pilot[None]) -> None:
+        await until(
+            pilot, has(app, "srv", "running", '"^up$" is not in the log', "1 failed, 1/6"), "the tasks"
+        )
+        await until(pilot, has(app, "log of srv", "loading"), "the log of the first task")
+        (live.directory.parent.parent / "up").touch()
+        await until(pilot, has(app, "completed", "ready"), "news")
+        await pilot.press("2")
+        await until(pilot, has(app, "localhost", "joined", "0 srv"), "the nodes")
+        await pilot.press("3")
+        await until(pilot, has(app, "  cli", "ALSO WAITS FOR"), "the graph")
+        await pilot.press("4")
+        await until(pilot, has(app, "srv#1 running -> ready"), "the changes")
+        await pilot.press("1", "i")
+        await until(pilot, has(app, "details of srv", "Command", "sleep 600"), "the details")
+
+    view(live, act)
+
+
+def test_keys_choose_filter_find_and_pin(live: Run) -> None:
+    async def act(app: RunApp, pilot: Pilot[None]) -> None:
+        await until(pilot, has(app, "good"), "the tasks")
+        await pilot.press("slash")
+        await pilot.press(*"good", "enter")
+        await until(pilot, lambda: has(app, "good")() and not has(app, "train")(), "one task")
+        await until(pilot, has(app, "log of good", "fine"), "its log")
+        await pilot.press("slash", "ctrl+u", "enter")
+        await until(pilot, has(app, "train"), "all tasks")
+        cursor_on(app, 0)
+        await pilot.press("space")
+        cursor_on(app, 3)
+        await pilot.pause()
+        await pilot.press("space")
+        await until(pilot, has(app, "srv | loading", "bad | oops", "* srv"), "two logs")
+        await pilot.press("f", *"oops", "enter")
+        await until(pilot, lambda: not app.query_one(LogView).is_following, "the place")
+        await pilot.press("g", *"load", "enter")
+        await until(
+            pilot, lambda: [line.text for line in app.query_one(LogView).shown] == ["loading"], "one line"
+        )
+        await pilot.press("e", "z")
+        assert not app.query_one("#views").display
+        await pilot.press("question_mark")
+        assert isinstance(app.screen, Help)
+
+    view(live, act)
+
+
+def test_nothing_is_changed_without_a_yes(live: Run) -> None:
+    told = Told()
+
+    async def act(app: RunApp, pilot: Pilot[None]) -> None:
+        await until(pilot, has(app, "srv"), "the tasks")
+        await pilot.press("x")
+        assert isinstance(app.screen, Confirm)
+        await pilot.press("enter", "n")
+        await pilot.press("X", "escape")
+        await pilot.press("k", "escape")
+        assert told.done == []
+        await pilot.press("r", "y")
+        await until(pilot, lambda: len(told.done) == 1, "the restart")
+        await pilot.press("k", "enter", "y")
+        await until(pilot, lambda: len(told.done) == 2, "the signal")
+        await pilot.press("plus", "3", "enter", "y")
+        await until(pilot, lambda: len(told.done) == 3, "the scaling")
+        await pilot.press("p", "y")
+        await until(pilot, lambda: len(told.done) == 4, "the pause")
+        await pilot.press("X", "y")
+        await until(pilot, lambda: len(told.done) == 5, "the stop")
+        await until(pilot, has(app, "stop: done"), "what was done")
+
+    view(live, act, told)
+    assert told.done == [
+        ("restart", ("srv",), ""),
+        ("signal", ("srv",), "HUP"),
+        ("scale", ("srv",), "3"),
+        ("pause", (), ""),
+        ("stop", (), ""),
+    ]
+
+
+def test_a_refusal_is_shown(live: Run) -> None:
+    async def act(app: RunApp, pilot: Pilot[None]) -> None:
+        await until(pilot, has(app, "srv"), "the tasks")
+        await pilot.press("x", "y")
+        await until(pilot, has(app, "cannot stop: it is a test"), "the refusal")
+
+    view(live, act)
+
+
+def test_leaving_a_run_of_ones_own_asks_first(live: Run) -> None:
+    async def act(app: RunApp, pilot: Pilot[None]) -> None:
+        await until(pilot, has(app, "srv"), "the tasks")
+        await pilot.press("q")
+        await until(pilot, has(app, "Stop the run and leave?"), "the question")
+        await pilot.press("n", "ctrl+c")
+        await until(pilot, has(app, "Stop the run and leave?"), "the question again")
+        await pilot.press("y")
+
+    assert not view(live, act, owns=True).is_running
+
+
+def test_a_failed_run_stays_with_its_first_cause_in_front(ended: Run) -> None:
+    async def act(app: RunApp, pilot: Pilot[None]) -> None:
+        await until(pilot, has(app, "task bad failed: exit status 3", "log of bad", "oops"), "the cause")
+        assert app.query_one("#banner", Static).has_class("bad")
+        assert "sflow-ctl run --resume" in screen_text(app)
+        await pilot.press("q")
+
+    view(ended, act)
+
+
+def test_a_run_that_dies_is_said_to_have_died(live: Run, kill: Callable[[Run], None]) -> None:
+    async def act(app: RunApp, pilot: Pilot[None]) -> None:
+        await until(pilot, has(app, "srv", "running"), "the tasks")
+        kill(live)
+        await until(pilot, has(app, "live died", "lost", "--resume"), "its death")
+
+    view(live, act)
+
+
+def test_control_characters_and_secrets_do_not_reach_the_screen(tmp_path: Path) -> None:
+    workflow = r"""version: "0.1"
+secrets: [TOKEN]
+variables: {TOKEN: sesame-open-1234}
+workflow:
+  name: w
+  tasks:
+    - {name: t, script: ['printf "\033[2J\033]0;title\007token %s\n10%%\r100%%\n" "$TOKEN"; sleep 0.2; exit 1']}
+"""
+    run = Run.start(workflow, tmp_path, run_id="s")
+    assert run.finish()[0] == 1
+
+    async def act(app: RunApp, pilot: Pilot[None]) -> None:
+        await until(pilot, has(app, "token", "100%"), "the log")
+        texts = [line.text for line in app.query_one(LogView).shown]
+        assert not any("sesame" in text or "\x1b" in text or "title" in text for text in texts)
+        assert texts[-1] == "100%"
+        await pilot.press("i")
+        await until(pilot, has(app, "Environment", "TOKEN="), "the environment")
+        assert "sesame" not in app.export_screenshot()
+
+    view(run, act, size=(100, 120))
+
+
+def test_a_flood_of_lines_is_bounded_and_scrolls(live: Run) -> None:
+    async def act(app: RunApp, pilot: Pilot[None]) -> None:
+        await until(pilot, has(app, "log of srv", "loading"), "the log of the first task")
+        log = app.query_one(LogView)
+        for start in range(0, 3 * MAX_LINES, 1000):
+            log.add([LogLine("srv", f"line {number}") for number in range(start, start + 1000)])
+        await pilot.pause()
+        assert MAX_LINES <= len(log.shown) <= MAX_LINES + 1000
+        assert log.shown[-1].text == f"line {3 * MAX_LINES - 1}"
+        assert log.is_following
+        log.focus()
+        await pilot.press("pageup")
+        await until(pilot, lambda: not log.is_following, "scrolling back")
+        log.add([LogLine("srv", "new")])
+        await pilot.press("e")
+        await until(pilot, has(app, "new"), "the end")
+
+    view(live, act)
+
+
+def test_the_input_of_a_dialog_keeps_what_was_chosen_before(live: Run) -> None:
+    async def act(app: RunApp, pilot: Pilot[None]) -> None:
+        await until(pilot, has(app, "srv"), "the tasks")
+        await pilot.press("slash", *"cli", "enter", "slash")
+        await until(pilot, lambda: app.screen.query_one(Input).value == "cli", "the filter")
+        await pilot.press("escape")
+
+    view(live, act)
+
+
+def test_without_a_terminal_it_is_refused_with_what_works(ended: Run, tmp_path: Path) -> None:
+    done = sflow_ctl("attach", "--tui", "ended", cwd=tmp_path)
+    assert (done.returncode, ended.directory.exists()) == (2, True)
+    assert "error[no-screen]" in done.stderr
+    assert "sflow-ctl attach without --tui" in done.stderr
+
+
+@pytest.mark.parametrize("term", ["xterm-256color", "linux", "vt100"])
+def test_a_real_terminal_is_left_as_it_was(ended: Run, tmp_path: Path, term: str) -> None:
+    ours, theirs = pty.openpty()
+    before = subprocess.run(["stty", "-a"], stdin=theirs, capture_output=True, check=True).stdout
+    environment = {**os.environ, "TERM": term, "NO_COLOR": "1", "LC_ALL": "C"}
+    process = subprocess.Popen(
+        command("attach", "--tui", ended.directory),
+        cwd=tmp_path,
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        env=environment,
+        start_new_session=True,
+    )
+    seen = b""
+
+    def shows_the_cause() -> bool:
+        nonlocal seen
+        if select.select([ours], [], [], 0.05)[0]:
+            seen += os.read(ours, 65536)
+        return b"exit status 3" in seen or process.poll() is not None
+
+    wait_until(shows_the_cause, "the first cause")
+    os.write(ours, b"q")
+
+    def is_gone() -> bool:
+        nonlocal seen
+        if select.select([ours], [], [], 0.05)[0]:
+            seen += os.read(ours, 65536)
+        return process.poll() is not None
+
+    wait_until(is_gone, "the end of the view")
+    after = subprocess.run(["stty", "-a"], stdin=theirs, capture_output=True, check=True).stdout
+    os.close(theirs)
+    os.close(ours)
+    assert process.returncode == 1, seen
+    assert before == after
+    assert b"\x1b[?1049h" in seen
+    assert b"\x1b[?1049l" in seen

@@ -1,0 +1,84 @@
+"""What a run tells of its course, and when."""
+
+from msgspec.structs import replace
+
+from sflow_ctl.core.states import FirstCause, Outcome, Reason, TaskState, Transition
+from sflow_ctl.plan.model import Plan
+from sflow_ctl.report.notices import Course, RunNotice
+from sflow_ctl.report.run_view import RunView
+from sflow_ctl.report.summary import summary
+from tests.unit.ctl_output.test_report import plan_of
+
+S = TaskState
+
+
+def change(task: str, new: TaskState, word: str = "exit", old: TaskState = S.RUNNING) -> Transition:
+    return Transition(task=task, attempt=1, old=old, new=new, reason=Reason(word, "exit status 1"), node=0)
+
+
+def plan() -> Plan:
+    """Two services, a job, a job whose failure does not count, and a task of the end."""
+    tasks = plan_of("web", "db", "job", "extra", "last").tasks
+    kinds = {"web": {"kind": "service"}, "db": {"kind": "service"}, "extra": {"on_failure": "continue"},
+             "last": {"kind": "service", "finally_when": "after_stop"}}  # fmt: skip
+    return replace(plan_of(), tasks=tuple(replace(task, **kinds.get(task.name, {})) for task in tasks))
+
+
+def course(state: RunView | None = None) -> Course:
+    return Course(state or RunView(plan()), "r-1", "/out/r-1", "n0")
+
+
+def told(of: Course, *changes: Transition) -> list[RunNotice]:
+    return [message for one in changes for message in of.note(one)]
+
+
+def test_a_run_is_ready_once_when_all_services_have_been() -> None:
+    of = course()
+    assert (
+        told(of, change("web", S.READY), change("web", S.WAITING, "restart"), change("job", S.COMPLETED))
+        == []
+    )
+    (message,) = told(of, change("db", S.READY), change("web", S.READY), change("db", S.COMPLETED))
+    assert message.event == "ready"
+    assert message.text == "w is ready: all of its services are (r-1)".replace("w", message.workflow, 1)
+    assert (message.run_id, message.directory, message.host) == ("r-1", "/out/r-1", "n0")
+
+
+def test_the_first_failure_that_counts_is_told() -> None:
+    of = course()
+    again = Transition(
+        task="job", attempt=1, old=S.RUNNING, new=S.WAITING, reason=Reason("retry", "exit status 1"), node=0
+    )
+    assert told(of, again, change("extra", S.FAILED)) == []
+    (message,) = told(of, change("job", S.TIMEOUT), change("web", S.FAILED))
+    assert (message.event, message.task) == ("failure", "job")
+    assert "task job timeout: exit status 1" in message.text
+
+
+def test_what_a_controller_before_has_told_is_not_told_again() -> None:
+    state = RunView(plan())
+    for one in (change("web", S.READY), change("db", S.READY), change("job", S.FAILED)):
+        state.apply(one, 1)
+    assert told(course(state), change("db", S.READY), change("job", S.FAILED), change("web", S.LOST)) == []
+
+
+def test_the_end_has_its_outcome_and_cause() -> None:
+    state = RunView(plan())
+    ended = summary(
+        state,
+        Outcome.FAILED,
+        FirstCause(text="task job failed: exit status 1", task="job"),
+        run_id="r-1",
+        exit_status=1,
+        started_wall_ns=0,
+        ended_wall_ns=2_500_000_000,
+        survivors=(),
+        refused={},
+        output_problems={},
+        resumed=None,
+        takeovers=(),
+    )
+    message = course(state).end(ended)
+    assert (message.event, message.outcome, message.exit_status) == ("end", "failed", 1)
+    assert (message.task, message.duration_s) == ("job", 2.5)
+    assert message.text.endswith("failed after 2.50 s: task job failed: exit status 1 (r-1)")

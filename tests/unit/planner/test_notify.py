@@ -1,0 +1,69 @@
+"""`notify`: its forms, its limits, and what is wrong with it."""
+
+from pathlib import Path
+
+import pytest
+
+from protocol.errors import SpecError
+from sflow_ctl.plan.model import Plan
+from sflow_ctl.plan.parts.notices import PlannedNotice
+from tests.unit.planner.planning import findings_of, plan_of
+
+SERVICE = ", kind: service, probes: {readiness: {tcp_port: {port: 80}}}"
+
+
+def text(notify: str, task: str = SERVICE) -> str:
+    return (
+        "variables: {HOOK: http://127.0.0.1:9/x}\n"
+        f"workflow: {{name: w, notify: {notify}, tasks: [{{name: a, script: [x]{task}}}, {{name: b, script: [x]}}]}}\n"
+    )
+
+
+def planned(tmp_path: Path, notify: str, task: str = SERVICE) -> Plan:
+    return plan_of(tmp_path, text(notify, task))
+
+
+def test_one_entry_needs_no_list_and_tells_the_end(tmp_path: Path) -> None:
+    plan = planned(tmp_path, "{command: echo done}")
+    assert plan.notices == (PlannedNotice(on=("end",), command=("bash", "-c", "echo done"), timeout_s=10.0),)
+
+
+def test_expressions_words_and_lists(tmp_path: Path) -> None:
+    plan = planned(
+        tmp_path,
+        "[{webhook: '${{ variables.HOOK }}', when: [ready, failure, ready], timeout: 500ms},"
+        " {command: [mail, me], when: failure}]",
+    )
+    assert plan.notices == (
+        PlannedNotice(on=("ready", "failure"), webhook="http://127.0.0.1:9/x", timeout_s=0.5),
+        PlannedNotice(on=("failure",), command=("mail", "me"), timeout_s=10.0),
+    )
+
+
+@pytest.mark.parametrize(
+    ("notify", "what"),
+    [
+        ("[{when: end}]", "workflow.notify[0] needs a command or a webhook"),
+        ("[{command: x, webhook: http://h/}]", "workflow.notify[0] needs a command or a webhook"),
+        ("[{command: ' '}]", "the command is empty"),
+        ("[{webhook: ftp://h/secret}]", "webhook is not an address that begins with http:// or https://"),
+        ("[{webhook: 'http://'}]", "webhook is not an address"),
+        ("[{command: x, timeout: 2h}]", "timeout must be more than 0 and at most 60 seconds, is 7200"),
+        ("[{command: x, timeout: 0}]", "timeout must be more than 0"),
+        ("[{command: x, when: started}]", "started"),
+    ],
+)
+def test_what_is_wrong_is_said_without_the_address(tmp_path: Path, notify: str, what: str) -> None:
+    try:
+        found = findings_of(tmp_path, text(notify))
+    except SpecError as error:
+        found = list(error.findings)
+    assert what in found[0].what
+    assert "secret" not in str(found[0])
+    assert found[0].where is not None
+    assert "w.yaml:" in found[0].where
+
+
+def test_a_run_without_services_is_never_ready(tmp_path: Path) -> None:
+    (warning,) = planned(tmp_path, "{command: x, when: ready}", "").warnings
+    assert warning.code == "never-ready"
