@@ -4,7 +4,7 @@ import os
 import sys
 
 from protocol.errors import ExitStatus, UsageError
-from sflow_ctl.cli.tui.steering import NoSteering
+from sflow_ctl.cli.steering.acting import SteeringByRequest
 from sflow_ctl.runtime.record.reader import RunReader
 
 SNAPSHOT_FROM = 2_000
@@ -39,7 +39,7 @@ def show_run(reader: RunReader) -> int:
     if len(reader.plan.tasks) > SNAPSHOT_FROM:
         reader.begin_from_snapshot()
     feed = Feed(reader)
-    app = RunApp(feed, reader.directory, NoSteering("not yet"))
+    app = RunApp(feed, reader.directory, SteeringByRequest(reader.directory))
     app.run()
     feed.close()
     return int(ExitStatus.OK) if feed.summary is None else feed.summary.exit_status
