@@ -207,7 +207,6 @@ def make_controller(
     earlier = None if planned.earlier is None else planned.earlier.timeline
     controller = Controller(
         scheduler=scheduler,
-        preload=Preload(plan, has_report=planned.settings.report),
         link=fleet.link,
         launcher=fleet.launcher,
         output=shell.output,
@@ -223,6 +222,7 @@ def make_controller(
         monitor=shell.monitor,
         measures=_measures(planned, fleet, shell),
         hand_over=hand_over,
+        preload=Preload(plan, is_reported=planned.settings.report),
     )
     if plan.notices:
         from sflow_ctl.report.notices import Course  # most runs tell no one else
@@ -241,8 +241,7 @@ def make_controller(
 def _measures(planned: PlannedRun, fleet: Fleet, shell: Shell) -> Measures:
     """Return what takes in the measurements of agents."""
     telemetry = planned.settings.telemetry
-    said = None if telemetry is None else telemetry.openmetrics
-    target = Path(said) if isinstance(said, str) else said
+    target = None if telemetry is None else telemetry.openmetrics
     path = shell.record.directory.path
     warn = partial(_warn, shell.log, shell.output)
     return Measures(path, planned.plan.nodes, fleet.link.send, warn, target, shell.monitor)

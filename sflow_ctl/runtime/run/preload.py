@@ -31,7 +31,7 @@ _EXPRESSIONS = (
 _REPORT = (
     "sflow_ctl.report.run_report.building",
     "sflow_ctl.report.page.document",
-    "sflow_ctl.runtime.reporting.reading",
+    "sflow_ctl.runtime.reporting.gathering",
     "sflow_ctl.runtime.reporting.writing",
 )
 _MONITORS = ("sflow_ctl.runtime.monitor.reports",)
@@ -43,14 +43,16 @@ QUIET_MS = 20
 class Preload:
     """The modules that are still to be imported."""
 
-    def __init__(self, plan: Plan, *, has_report: bool) -> None:
-        names = [*_ALWAYS, *(_REPORT if has_report else ())]
+    def __init__(self, plan: Plan, *, is_reported: bool) -> None:
+        names = list(_ALWAYS)
         if any(task.has_values for task in plan.tasks):
             names += [*_OUTPUTS, *_EXPRESSIONS]  # later tasks may use the values
         if plan.monitors:
             names += _MONITORS
         if any(node.backend_type == "slurm" for node in plan.nodes):
             names += _JOB
+        if is_reported:
+            names += _REPORT
         self._left = names[::-1]
 
     def wait(self, wait: Callable[[int], bool], timeout_ms: int, *, has_started: bool) -> None:
