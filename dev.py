@@ -28,7 +28,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent
 VENV = ROOT / ".venv"
 PYTHON = VENV / "bin" / "python"
-UPLOT = ROOT / "sflow_ctl" / "report" / "page" / "assets"
+UPLOT = ROOT / "sflow_ctl" / "report" / "page" / "bundled"
 EXAMPLE = ("run", "examples/diamond.yaml")
 DEBIAN_PACKAGES = {
     "dot": "graphviz",

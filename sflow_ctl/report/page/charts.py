@@ -20,6 +20,8 @@ _TITLES = {
     "gpu": "GPU use",
     "gpu_memory": "GPU memory",
     "power": "GPU power",
+    "task_cpu": "CPU of the busiest tasks",
+    "task_memory": "Memory of the largest tasks",
 }
 MANY = -1
 """The colour of one of many lines."""
@@ -33,7 +35,7 @@ class ChartLine(Struct, frozen=True):
     y: tuple[float | None, ...]
 
 
-class Chart(Struct, frozen=True, kw_only=True):
+class PageChart(Struct, frozen=True, kw_only=True):
     """One chart. `labels` are the texts at the places of an axis that is not one of numbers."""
 
     id: str
@@ -48,7 +50,7 @@ class Chart(Struct, frozen=True, kw_only=True):
     is_percent: bool = False
 
 
-def usage_charts(usage: UsageReport, name: str) -> list[Chart]:
+def usage_charts(usage: UsageReport, name: str) -> list[PageChart]:
     """Return a chart for each metric that has courses."""
     charts = []
     for metric, title in _TITLES.items():
@@ -63,7 +65,7 @@ def usage_charts(usage: UsageReport, name: str) -> list[Chart]:
             lines.append(ChartLine("average", 0, _mean([one.values for one in series])))
         unit = series[0].unit
         charts.append(
-            Chart(
+            PageChart(
                 id=f"{name}u-{metric}",
                 title=title,
                 axis="time",
@@ -77,13 +79,13 @@ def usage_charts(usage: UsageReport, name: str) -> list[Chart]:
     return charts
 
 
-def plot_charts(plots: Sequence[Plot], name: str) -> list[Chart]:
+def plot_charts(plots: Sequence[Plot], name: str) -> list[PageChart]:
     """Return a chart for each plot of a sweep."""
     charts = []
     for number, plot in enumerate(plots):
         places = range(len(plot.places))
         charts.append(
-            Chart(
+            PageChart(
                 id=f"{name}p-{number}",
                 title=plot.value,
                 axis="number" if plot.is_numeric else "place",
@@ -100,7 +102,9 @@ def plot_charts(plots: Sequence[Plot], name: str) -> list[Chart]:
 
 
 def series_name(series: UsageSeries) -> str:
-    """Return `n07`, or `n07 GPU 3`."""
+    """Return `n07`, `n07 GPU 3`, or the name of a task's attempt."""
+    if series.task is not None:
+        return series.task
     return series.node if series.gpu is None else f"{series.node} GPU {series.gpu}"
 
 
@@ -112,7 +116,7 @@ def _mean(columns: Sequence[Sequence[float | None]]) -> tuple[float | None, ...]
     return tuple(found)
 
 
-def chart_places(charts: Iterable[Chart]) -> list[Markup]:
+def chart_places(charts: Iterable[PageChart]) -> list[Markup]:
     """Return the elements that the script draws the charts into."""
     return [
         tag(
@@ -132,7 +136,7 @@ def chart_places(charts: Iterable[Chart]) -> list[Markup]:
     ]
 
 
-def embedded(charts: Sequence[Chart]) -> Markup:
+def embedded(charts: Sequence[PageChart]) -> Markup:
     """Return the data of all charts as an element that no browser executes."""
     text = msgspec.json.encode(charts).decode()
     for character, code in (("<", "\\u003c"), (">", "\\u003e"), ("&", "\\u0026")):
@@ -140,9 +144,9 @@ def embedded(charts: Sequence[Chart]) -> Markup:
     return tag("script", Markup(text), type="application/json", id="charts")
 
 
-def all_charts(reports: Mapping[str, RunReport]) -> list[Chart]:
+def all_charts(reports: Mapping[str, RunReport]) -> list[PageChart]:
     """Return the charts of the reports of a page, by the beginning of their ids."""
-    charts: list[Chart] = []
+    charts: list[PageChart] = []
     for name, report in reports.items():
         if report.usage is not None:
             charts += usage_charts(report.usage, name)

@@ -6,7 +6,7 @@ from typing import Any
 from protocol.text.counted import counted
 from sflow_ctl.report.page.charts import shown_value
 from sflow_ctl.report.page.details import results_section, usage_section
-from sflow_ctl.report.page.document import Assets, document, timeline
+from sflow_ctl.report.page.document import PageFiles, document, timeline
 from sflow_ctl.report.page.markup import NOTHING, Markup, joined, tag
 from sflow_ctl.report.page.overview import cause_card, pill, table
 from sflow_ctl.report.run_report.model import RunComparison, RunReport, TaskComparison, ValueComparison
@@ -17,7 +17,7 @@ LEFT, RIGHT = "a", "b"
 """Beginnings of the ids of each run's charts."""
 
 
-def comparison_page(whole: RunComparison, assets: Assets) -> str:
+def comparison_page(whole: RunComparison, files: PageFiles) -> str:
     """Return the page about two runs."""
     left, right = whole.left, whole.right
     sections = joined(
@@ -40,7 +40,7 @@ def comparison_page(whole: RunComparison, assets: Assets) -> str:
         ("workflow", "Workflow file"),
         ("timelines", "Timelines"),
     )
-    return document(title, sections, links, {LEFT: left, RIGHT: right}, assets)
+    return document(title, sections, links, {LEFT: left, RIGHT: right}, files)
 
 
 def _heads(whole: RunComparison) -> Markup:

@@ -3,14 +3,15 @@
 They can be read without a script. The script only filters and sorts the table of tasks.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 from protocol.text.counted import counted
 from protocol.text.sizes import size_text
 from sflow_ctl.core.states import TaskState
 from sflow_ctl.report.page.charts import chart_places, plot_charts, series_name, shown_value, usage_charts
 from sflow_ctl.report.page.markup import NOTHING, Markup, joined, tag
-from sflow_ctl.report.page.overview import pill, table
+from sflow_ctl.report.page.overview import energy_text, pill, table
 from sflow_ctl.report.run_report.model import RunReport, TaskReport, ValueSpread
 from sflow_ctl.report.words import duration_text, gpus_text
 
@@ -19,8 +20,33 @@ MAX_TASKS = 1500
 MAX_RESULTS = 2000
 MAX_GROUPS = 300
 MAX_SERIES = 300
+_WHAT = {
+    "cpu": "CPU",
+    "memory": "memory",
+    "gpu": "GPU",
+    "gpu_memory": "GPU memory",
+    "power": "power",
+    "task_cpu": "CPU",
+    "task_memory": "memory",
+}
 _FINE = frozenset({TaskState.COMPLETED})
 _QUIET_WORDS = frozenset({"exit", "signal", "dependencies", "placed", "started", "ready", "run_complete"})
+
+
+class _Measured(NamedTuple):
+    """A column of what tasks have used; a run of which nothing is known has none."""
+
+    title: str
+    value: Callable[[TaskReport], float | None]
+    text: Callable[[float], str]
+
+
+_MEASURED = (
+    _Measured("CPU time", lambda task: task.cpu_s, duration_text),
+    _Measured("Memory", lambda task: task.max_rss_bytes, lambda value: size_text(round(value))),
+    _Measured("GPU time", lambda task: task.gpu_busy_s, duration_text),
+    _Measured("GPU energy", lambda task: task.gpu_energy_j, energy_text),
+)
 
 
 def shown_tasks(report: RunReport) -> list[tuple[int, TaskReport]]:
@@ -41,24 +67,11 @@ def tasks_section(report: RunReport, name: str) -> Markup:
         if left
         else counted(len(shown), "task")
     )
-    head = (
-        "Task",
-        "State",
-        "Tries",
-        "Exit",
-        "Waited",
-        "Start-up",
-        "Ready after",
-        "Ran",
-        "Node",
-        "GPUs",
-        "Why",
-    )
-    numbers = {2, 4, 5, 6, 7}
-    heads = [
-        tag("th", text, scope="col", class_="r" if at in numbers else None) for at, text in enumerate(head)
-    ]
-    rows = [_task_row(task, number, report, name) for number, task in shown]
+    measured = [one for one in _MEASURED if any(one.value(task) is not None for _, task in shown)]
+    numbers = ("Tries", "Waited", "Start-up", "Ready after", "Ran", *(one.title for one in measured))
+    head = ("Task", "State", "Tries", "Exit", *numbers[1:], "Node", "GPUs", "Why")
+    heads = [tag("th", text, scope="col", class_="r" if text in numbers else None) for text in head]
+    rows = [_task_row(task, number, report, name, measured) for number, task in shown]
     return tag(
         "section",
         tag("h2", "Tasks"),
@@ -89,7 +102,9 @@ def tasks_section(report: RunReport, name: str) -> Markup:
     )
 
 
-def _task_row(task: TaskReport, number: int, report: RunReport, name: str) -> Markup:
+def _task_row(
+    task: TaskReport, number: int, report: RunReport, name: str, measured: Sequence[_Measured]
+) -> Markup:
     last = task.attempts[-1] if task.attempts else None
     nodes = () if last is None else last.nodes
     place = "" if not nodes else report.nodes[nodes[0]].name
@@ -102,19 +117,20 @@ def _task_row(task: TaskReport, number: int, report: RunReport, name: str) -> Ma
         tag("td", task.name),
         tag("td", pill(state)),
         tag("td", str(len(task.attempts) or "–"), class_="r"),
-        tag("td", "" if last is None else last.exit),
-        *(_seconds(one) for one in times),
-        tag("td", place),
-        tag("td", "" if last is None or not last.gpus else gpus_text(last.gpus)),
-        tag("td", joined(_why(task))),
+        tag("td", "" if last is None else last.exit, class_="short"),
+        *(_number(one, duration_text) for one in times),
+        *(_number(one.value(task), one.text) for one in measured),
+        tag("td", place, class_="place"),
+        tag("td", "" if last is None or not last.gpus else gpus_text(last.gpus), class_="short"),
+        tag("td", joined(_why(task)), class_="why"),
         id=f"{name}t{number}",
     )
 
 
-def _seconds(value: float | None) -> Markup:
+def _number(value: float | None, text: Callable[[float], str]) -> Markup:
     if value is None:
         return tag("td", class_="r")
-    return tag("td", duration_text(value), class_="r", data_v=f"{value:g}")
+    return tag("td", text(value), class_="r", data_v=f"{value:g}")
 
 
 def _why(task: TaskReport) -> Iterator[Markup | str]:
@@ -179,15 +195,18 @@ def usage_section(report: RunReport, name: str) -> Markup:
         return tag(
             "section",
             tag("h2", "Use of nodes and GPUs"),
-            tag("p", "Nothing was measured: the run had no monitor.", class_="sub"),
+            tag(
+                "p",
+                "Nothing was measured: the run was too short, or its telemetry was switched off.",
+                class_="sub",
+            ),
             id=f"{name}usage",
         )
     charts = chart_places(usage_charts(usage, name))
-    titles = {"cpu": "CPU", "memory": "memory", "gpu": "GPU", "gpu_memory": "GPU memory", "power": "power"}
     rows = [
         (
             series_name(one),
-            titles[one.metric],
+            _WHAT[one.metric],
             f"{one.average:.4g} {one.unit}",
             f"{one.highest:.4g} {one.unit}",
         )

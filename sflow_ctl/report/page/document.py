@@ -1,14 +1,14 @@
 """The whole page: style, script and the chart library inside it, a policy that forbids everything else, and the sections. Pure.
 
-`runtime/reporting` reads the assets and writes the file.
+`runtime/reporting` reads the bundled files and writes the page.
 """
 
 import base64
-import hashlib
 from collections.abc import Mapping, Sequence
 
 from msgspec import Struct
 
+from protocol.digest import sha256
 from sflow_ctl.report.page.charts import all_charts, embedded
 from sflow_ctl.report.page.details import (
     about_section,
@@ -37,7 +37,7 @@ _LEGEND = (
 )
 
 
-class Assets(Struct, frozen=True):
+class PageFiles(Struct, frozen=True):
     """What the page is made of besides its data."""
 
     style: str
@@ -49,7 +49,7 @@ class Assets(Struct, frozen=True):
     library_version: str
 
 
-def run_page(report: RunReport, assets: Assets) -> str:
+def run_page(report: RunReport, files: PageFiles) -> str:
     """Return the page about one run."""
     sections = joined(
         [
@@ -70,7 +70,7 @@ def run_page(report: RunReport, assets: Assets) -> str:
     links += [("timeline", "Timeline"), ("path", "Critical path"), ("startup", "Start-up"), ("usage", "Use")]
     links += [("results", "Results")] if report.results is not None else []
     links += [("all", "Tasks"), ("about", "Nodes and versions")]
-    return document(title, sections, links, {"": report}, assets)
+    return document(title, sections, links, {"": report}, files)
 
 
 def timeline(report: RunReport, name: str, linked: Sequence[str]) -> Markup:
@@ -125,15 +125,15 @@ def document(
     sections: Markup,
     links: Sequence[tuple[str, str]],
     reports: Mapping[str, RunReport],
-    assets: Assets,
+    files: PageFiles,
 ) -> str:
     """Return a whole page of these sections; `reports` are those whose charts it has, by the beginning of their ids."""
     charts = all_charts(reports)
-    style = assets.library_style + assets.style if charts else assets.style
-    scripts = [assets.library, assets.script] if charts else [assets.script]
+    style = files.library_style + files.style if charts else files.style
+    scripts = [files.library, files.script] if charts else [files.script]
     allowed = " ".join(map(_digest, scripts))
     policy = f"default-src 'none'; script-src {allowed}; style-src {_digest(style)}; base-uri 'none'; form-action 'none'"
-    library = f" Charts: uPlot {assets.library_version}, © Leon Sorokin, MIT licence." if charts else ""
+    library = f" Charts: uPlot {files.library_version}, © Leon Sorokin, MIT licence." if charts else ""
     head = tag(
         "head",
         tag("meta", charset="utf-8"),
@@ -150,7 +150,7 @@ def document(
         tag("a", "Skip to the content", href="#main", class_="skip"),
         navigation,
         tag("main", sections, id="main"),
-        tag("footer", f"Made by sflow-ctl {assets.version}.{library}"),
+        tag("footer", f"Made by sflow-ctl {files.version}.{library}"),
         embedded(charts) if charts else NOTHING,
         *(tag("script", Markup(text)) for text in scripts),
     )
@@ -159,4 +159,4 @@ def document(
 
 def _digest(text: str) -> str:
     """Return how the policy names an inline style or script. Source: CSP Level 3, 2.3.1."""
-    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+    return f"'sha256-{base64.b64encode(sha256(text.encode())).decode()}'"

@@ -27,12 +27,14 @@ from sflow_ctl.report.run_report.model import (
     ValueSpread,
 )
 from sflow_ctl.report.run_report.sweeps import results_report
+from sflow_ctl.report.run_report.task_use import TaskUse
 from sflow_ctl.report.run_view import RunView, TaskRecord
 from sflow_ctl.report.summary import Summary
 from sflow_ctl.report.tables import is_stopped_service
 from sflow_ctl.report.words import node_name, outcome_text
 
 DIED = "died"
+_NO_USE = TaskUse()
 
 
 class NodeHardware(Struct, frozen=True):
@@ -71,6 +73,8 @@ class RunRecord(Struct, frozen=True, kw_only=True):
     nodes: Mapping[str, NodeHardware] = MappingProxyType({})
     """By name."""
     usage: UsageReport | None = None
+    uses: Mapping[str, TaskUse] = MappingProxyType({})
+    """What tasks have used, by name."""
     log_tail: Sequence[str] = ()
     """The end of the log of the first cause."""
     versions: Mapping[str, str] = MappingProxyType({})
@@ -175,7 +179,7 @@ class _TaskReports:
             yield self._one(planned, self._state.tasks[planned.name], course)
 
     def _one(self, planned: PlannedTask, record: TaskRecord, course: TaskCourse) -> TaskReport:
-        reason = record.reason
+        reason, use = record.reason, self._record.uses.get(planned.name, _NO_USE)
         last = course.attempts[-1] if course.attempts else None
         waited, startup, ready, ran = self._durations(last, is_first=len(course.attempts) == 1)
         return TaskReport(
@@ -196,6 +200,12 @@ class _TaskReports:
             outputs=dict(self._record.outputs.get(planned.name, {})),
             output_problems=tuple(self._problems.get(planned.name, ())),
             uploads=record.uploads or _uploads(record),
+            cpu_s=use.cpu_s,
+            max_rss_bytes=use.max_rss_bytes,
+            read_bytes=use.read_bytes,
+            written_bytes=use.written_bytes,
+            gpu_busy_s=use.gpu_busy_s,
+            gpu_energy_j=use.gpu_energy_j,
             log=log_path(planned.name) if course.attempts else "",
             attempts=tuple(self._attempt(one, planned) for one in course.attempts),
         )

@@ -1,6 +1,6 @@
 """What differs between two runs: configuration, tasks, and the values of their outputs. Pure.
 
-Called by the `report` command with the plans and reports of both. What a run says of itself, as its directory, is no difference.
+Called by the `report` command with the plans and reports of both. What a run says of itself, as its directory, does not count.
 """
 
 import difflib

@@ -146,6 +146,18 @@ class TaskReport(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Why values are missing."""
     uploads: str = ""
     """What became of its uploads."""
+    cpu_s: float | None = None
+    """CPU time of all its processes and attempts, as far as it was measured."""
+    max_rss_bytes: int | None = None
+    """The most memory on one node at one measurement."""
+    read_bytes: int | None = None
+    """What its processes read, from caches as well."""
+    written_bytes: int | None = None
+    """What they wrote."""
+    gpu_busy_s: float | None = None
+    """Seconds in which its GPUs computed, added up over them."""
+    gpu_energy_j: float | None = None
+    """Its share of the energy of its GPUs in joules."""
     log: str = ""
     """Its log, relative to the run directory."""
     attempts: tuple[AttemptReport, ...] = ()
@@ -232,16 +244,19 @@ class ReportedNode(Struct, frozen=True, kw_only=True):
 
 
 class UsageSeries(Struct, frozen=True, kw_only=True):
-    """What was measured of one node, or of one GPU, as a course over the run."""
+    """What was measured of one node, one GPU or one task, as a course over the run."""
 
     metric: str
-    """`cpu`, `memory`, `gpu`, `gpu_memory` or `power`."""
+    """`cpu`, `memory`, `gpu`, `gpu_memory` or `power` of nodes and GPUs; `task_cpu` in CPUs and `task_memory` of the tasks that
+    used the most."""
     unit: str
     """The unit of its values."""
     node: str
     """The node's name."""
     gpu: str | None = None
     """The index of the GPU."""
+    task: str | None = None
+    """The concrete task."""
     average: float
     """Over all readings."""
     highest: float
@@ -258,7 +273,7 @@ class UsageReport(Struct, frozen=True, kw_only=True):
     series: tuple[UsageSeries, ...]
     """The courses, by metric, node and GPU."""
     energy_j: float | None = None
-    """The energy of all GPUs, from their power over time."""
+    """The energy of all GPUs: by their counters, else from their power over time."""
     is_simulated: bool = False
     """Some GPUs are only counted."""
 

@@ -65,7 +65,7 @@ def _plot(
     rows: Sequence[Sequence[Any]],
     tasks: Mapping[str, TaskReport],
 ) -> Plot | None:
-    """Return the plot of a value; None if it is no number anywhere, or at one place only."""
+    """Return the plot of a value; None if it is nowhere a number, or at one place only."""
     value_at, over_at = columns.index(name), columns.index(over)
     others = [(one, columns.index(one)) for one in swept if one != over]
     found: dict[str, dict[str, list[float]]] = {}

@@ -1,6 +1,6 @@
-"""What was measured of nodes and GPUs, as courses over the run: from the rows of the monitors' raw files. Pure.
+"""What was measured of nodes, GPUs and tasks, as courses over the run: from telemetry, or the monitors' raw files. Pure.
 
-Called by `runtime/reporting`, which reads the files line by line; only the bins of the courses are kept.
+Called by `runtime/reporting`, which reads the files; only the bins of the courses are kept.
 """
 
 from collections.abc import Iterable, Sequence
@@ -22,13 +22,14 @@ _METRICS = {
     "gpu_memory_used_mib": ("gpu_memory", "MiB"),
     "gpu_power_w": ("power", "W"),
 }
-ORDER = tuple(name for name, _ in _METRICS.values())
+ORDER = (*(name for name, _ in _METRICS.values()), "task_cpu", "task_memory")
 
 
 class _Key(NamedTuple):
     metric: str
     node: str
     gpu: str
+    task: str
 
 
 class _Course(Struct):
@@ -46,27 +47,41 @@ class UsageTally:
         self._begin, self._span = begin_ms, max(1, end_ms - begin_ms)
         self._courses: dict[_Key, _Course] = {}
         self._is_simulated = False
+        self.energy_j: float | None = None
+        """The energy of GPUs by their own counters; without it, it is computed from their power."""
 
-    def add(self, node: str, rows: Iterable[MetricRow]) -> None:
-        """Take in rows of one node, in the order of their times."""
+    def metrics(self) -> frozenset[str]:
+        """Return the metrics of which there are values."""
+        return frozenset(key.metric for key in self._courses)
+
+    def add(self, node: str, rows: Iterable[MetricRow], but: frozenset[str] = frozenset()) -> None:
+        """Take in rows of one node, in the order of their times; those of the metrics `but` are known already."""
         for row in rows:
             known = _METRICS.get(row.metric)
-            if known is None or row.value is None:
+            if known is None or row.value is None or known[0] in but:
                 continue
-            position = (row.at_ms - self._begin) * BINS // self._span
-            if not -1 <= position <= BINS:
-                continue
-            self._is_simulated |= bool(row.text)
-            key = _Key(known[0], node, row.resource if row.scope == "gpu" else "")
-            course = self._courses.get(key)
-            if course is None:
-                course = self._courses[key] = _Course(Spread(known[1]))
-            course.whole.add(row.value)
-            tally = course.bins.setdefault(min(BINS - 1, max(0, position)), [0.0, 0.0])
-            tally[0] += 1
-            tally[1] += row.value
-            if known[0] == "power":
-                _add_energy(course, row.at_ms, row.value)
+            gpu = row.resource if row.scope == "gpu" else ""
+            if self.point(known[0], known[1], row.at_ms, row.value, node, gpu=gpu):
+                self._is_simulated |= bool(row.text)
+
+    def point(
+        self, metric: str, unit: str, at_ms: int, value: float, node: str, *, gpu: str = "", task: str = ""
+    ) -> bool:
+        """Take in a value; return False for one beyond the run's time."""
+        position = (at_ms - self._begin) * BINS // self._span
+        if not -1 <= position <= BINS:
+            return False
+        key = _Key(metric, node, gpu, task)
+        course = self._courses.get(key)
+        if course is None:
+            course = self._courses[key] = _Course(Spread(unit))
+        course.whole.add(value)
+        tally = course.bins.setdefault(min(BINS - 1, max(0, position)), [0.0, 0.0])
+        tally[0] += 1
+        tally[1] += value
+        if metric == "power":
+            _add_energy(course, at_ms, value)
+        return True
 
     def report(self) -> UsageReport | None:
         """Return the courses; None without readings."""
@@ -80,7 +95,7 @@ class UsageTally:
         return UsageReport(
             at_s=tuple(round((number + 0.5) * self._span / BINS / 1000, 2) for number in used),
             series=tuple(series),
-            energy_j=round(sum(power), 1) if power else None,
+            energy_j=self.energy_j if self.energy_j is not None else round(sum(power), 1) if power else None,
             is_simulated=self._is_simulated,
         )
 
@@ -95,6 +110,7 @@ class UsageTally:
             unit=course.whole.unit,
             node=key.node,
             gpu=key.gpu or None,
+            task=key.task or None,
             average=round(course.whole.average, 2),
             highest=round(course.whole.high, 2),
             values=tuple(values),
@@ -112,5 +128,6 @@ def _add_energy(course: _Course, at_ms: int, watts: float) -> None:
     course.last = at_ms, watts
 
 
-def _order(key: _Key) -> tuple[int, str, int, str]:
-    return ORDER.index(key.metric), key.node, int(key.gpu) if key.gpu.isdigit() else -1, key.gpu
+def _order(key: _Key) -> tuple[int, str, int, str, str]:
+    number = int(key.gpu) if key.gpu.isdigit() else -1
+    return ORDER.index(key.metric), key.node, number, key.gpu, key.task

@@ -35,6 +35,7 @@ from sflow_ctl.runtime.record.summary_writer import SummaryWriter
 from sflow_ctl.runtime.run.controller import Controller
 from sflow_ctl.runtime.run.options import RunOptions
 from sflow_ctl.runtime.run.planning import PlannedRun
+from sflow_ctl.runtime.run.preload import Preload
 from sflow_ctl.runtime.telemetry.measures import Measures
 
 if TYPE_CHECKING:
@@ -221,6 +222,7 @@ def make_controller(
         monitor=shell.monitor,
         measures=_measures(planned, fleet, shell),
         hand_over=hand_over,
+        preload=Preload(plan, is_reported=planned.settings.report),
     )
     if plan.notices:
         from sflow_ctl.report.notices import Course  # most runs tell no one else
@@ -239,8 +241,7 @@ def make_controller(
 def _measures(planned: PlannedRun, fleet: Fleet, shell: Shell) -> Measures:
     """Return what takes in the measurements of agents."""
     telemetry = planned.settings.telemetry
-    said = None if telemetry is None else telemetry.openmetrics
-    target = Path(said) if isinstance(said, str) else said
+    target = None if telemetry is None else telemetry.openmetrics
     path = shell.record.directory.path
     warn = partial(_warn, shell.log, shell.output)
     return Measures(path, planned.plan.nodes, fleet.link.send, warn, target, shell.monitor)

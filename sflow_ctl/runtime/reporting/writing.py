@@ -9,26 +9,26 @@ from pathlib import Path
 
 import msgspec
 
-from sflow_ctl.report.page.document import Assets, run_page
+from sflow_ctl.report.page.document import PageFiles, run_page
 from sflow_ctl.report.run_report.model import RunComparison, RunReport
 from sflow_ctl.runtime.record import layout
 from sflow_ctl.runtime.record.directory import RunFacts
 from sflow_ctl.runtime.record.durable import write_for_now
 from sflow_ctl.runtime.record.run_log import RunLog
-from sflow_ctl.runtime.reporting.reading import report_at_end
+from sflow_ctl.runtime.reporting.gathering import report_at_end
 from sflow_ctl.runtime.run.ending import RunEnd
 from sflow_ctl.version import VERSION
 
-_HOME = Path(__file__).resolve().parents[2] / "report" / "page" / "assets"
+_HOME = Path(__file__).resolve().parents[2] / "report" / "page" / "bundled"
 _LIBRARY_VERSION = re.compile(r"uPlot \(v([\w.-]+)\)")
 
 
 @cache
-def assets() -> Assets:
+def page_files() -> PageFiles:
     """Return the style, the script and the chart library that a page has inside. Raises: OSError."""
     library = _text("uplot.js")
     version = _LIBRARY_VERSION.search(library[:200])
-    return Assets(
+    return PageFiles(
         style=_text("page.css"),
         script=_text("page.js"),
         library_style=_text("uplot.css"),
@@ -44,14 +44,14 @@ def _text(name: str) -> str:
 
 def page_of(report: RunReport) -> bytes:
     """Return the page about a run. Raises: OSError."""
-    return run_page(report, assets()).encode(errors="replace")
+    return run_page(report, page_files()).encode(errors="replace")
 
 
 def comparison_page_of(whole: RunComparison) -> bytes:
     """Return the page about two runs. Raises: OSError."""
     from sflow_ctl.report.page.comparison import comparison_page  # the end of a run does not need it
 
-    return comparison_page(whole, assets()).encode(errors="replace")
+    return comparison_page(whole, page_files()).encode(errors="replace")
 
 
 def write_report(target: Path, content: bytes) -> None:

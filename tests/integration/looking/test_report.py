@@ -151,7 +151,7 @@ def test_two_runs_are_compared(ended: Run, tmp_path: Path) -> None:
     assert set(changes) <= {"tasks.bad.script", "tasks.bad.argv", "command"}
     assert {one.name: one.states for one in whole.tasks[:2]} == {
         "bad": ("failed", "completed"),
-        "after": ("skipped", "completed"),
+        "after": ("cancelled", "completed"),
     }
     assert sflow_ctl("report", "ended", "fine", cwd=tmp_path).stdout.startswith(
         "sflow-report-ended-fine.html: "

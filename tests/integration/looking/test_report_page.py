@@ -209,6 +209,6 @@ def test_the_library_is_the_release_that_its_note_names() -> None:
     note = msgspec.json.decode((writing._HOME / "uplot.json").read_bytes())
     for name, one in note["files"].items():
         assert hashlib.sha256((writing._HOME / name).read_bytes()).hexdigest() == one["sha256"], name
-    assert writing.assets().library_version == note["version"]
-    assert "</script" not in writing.assets().library
+    assert writing.page_files().library_version == note["version"]
+    assert "</script" not in writing.page_files().library
     assert "MIT License" in (writing._HOME / "uplot.LICENSE.txt").read_text()

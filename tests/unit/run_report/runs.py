@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from protocol.messages.checks import LogCheck, LogPattern, Probe
 from sflow_ctl.core.states import FirstCause, Outcome, Reason, TaskState, Transition
 from sflow_ctl.plan.model import Dependency, Placement, Plan, PlannedNode, PlannedTask
-from sflow_ctl.report.page.document import Assets
+from sflow_ctl.report.page.document import PageFiles
 from sflow_ctl.report.run_report.building import RunRecord
 from sflow_ctl.report.run_report.courses import Courses
 from sflow_ctl.report.run_report.model import UsageReport
@@ -17,7 +17,7 @@ from sflow_ctl.report.summary import Summary, summary
 
 S = TaskState
 BEGAN = 1_700_000_000_000_000_000
-ASSETS = Assets(
+FILES = PageFiles(
     style="p {}", script="go()", library_style="", library="lib()", version="1", library_version="2"
 )
 READY = Probe(kind="readiness", checks=(LogCheck(pattern=LogPattern(pattern="up")),))

@@ -7,7 +7,7 @@ from sflow_ctl.report.page.comparison import comparison_page
 from sflow_ctl.report.run_report.building import run_report
 from sflow_ctl.report.run_report.differences import MAX_DIFF_LINES, comparison
 from sflow_ctl.report.run_report.model import RunComparison, RunReport
-from tests.unit.run_report.runs import ASSETS, S, Story, plan, task
+from tests.unit.run_report.runs import FILES, S, Story, plan, task
 
 
 def report(of: Plan, seconds: float, **outputs: object) -> RunReport:
@@ -56,7 +56,7 @@ def test_equal_runs_have_no_differences() -> None:
     one = plan(task("a"))
     whole = compared(one, one)
     assert whole.configuration == ()
-    assert "No differences." in comparison_page(whole, ASSETS)
+    assert "No differences." in comparison_page(whole, FILES)
 
 
 def test_tasks_and_values_come_with_their_changes_the_greatest_first() -> None:
@@ -72,7 +72,7 @@ def test_tasks_and_values_come_with_their_changes_the_greatest_first() -> None:
         ("new", None, 1, None),
     ]
     assert whole.workflow[3:] == ("-a: 1", "+a: 2", " same")
-    page = comparison_page(whole, ASSETS)
+    page = comparison_page(whole, FILES)
     for said in ("+10.0 %", "+1.00 s", "not there", "2.00 s → 3.00 s"):
         assert said in page, said
 

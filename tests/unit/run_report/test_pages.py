@@ -21,7 +21,7 @@ from sflow_ctl.report.page.scale import SCALES, Scale, clock_text, profile
 from sflow_ctl.report.run_report.building import run_report
 from sflow_ctl.report.run_report.differences import comparison
 from sflow_ctl.report.run_report.model import RunComparison, RunReport, UsageReport, UsageSeries
-from tests.unit.run_report.runs import ASSETS, S, Story, chain, many, plan, task
+from tests.unit.run_report.runs import FILES, S, Story, chain, many, plan, task
 
 EVIL = "<script>alert('x')</script>\"&\x1b]0;t\x07\u202e"
 CAUSE = FirstCause(
@@ -86,7 +86,7 @@ def failed() -> RunReport:
 
 
 def page_text(report: RunReport) -> str:
-    return " ".join(" ".join(Elements(run_page(report, ASSETS)).text).split())
+    return " ".join(" ".join(Elements(run_page(report, FILES)).text).split())
 
 
 def test_the_page_says_cause_states_times_and_values_without_a_script() -> None:
@@ -111,7 +111,7 @@ def test_texts_of_a_run_stay_texts() -> None:
         results=(("task", EVIL, "state", "attempts", "runtime_s", EVIL + "v"), rows), usage=usage(), log_tail=[EVIL],
     )  # fmt: skip
     report = msgspec.structs.replace(run_report(record), problems=(EVIL,))
-    for page in (run_page(report, ASSETS), comparison_page(_compared(report, report), ASSETS)):
+    for page in (run_page(report, FILES), comparison_page(_compared(report, report), FILES)):
         found = Elements(page)
         assert found.names["script"] == 3  # the data, the library and the page's own
         assert "alert" in " ".join(found.text)
@@ -125,7 +125,7 @@ def _compared(left: RunReport, right: RunReport) -> RunComparison:
 
 
 def test_the_policy_allows_the_page_s_own_style_and_scripts_only() -> None:
-    page = run_page(failed(), ASSETS)
+    page = run_page(failed(), FILES)
     policy = re.search(r'http-equiv="Content-Security-Policy" content="([^"]*)"', page)
     assert policy is not None
     rules = dict(one.strip().split(" ", 1) for one in policy[1].replace("&#x27;", "'").split(";"))
@@ -142,7 +142,7 @@ def _digest(text: str) -> str:
 
 
 def test_links_lead_to_elements_and_ids_are_unique() -> None:
-    for page in (run_page(failed(), ASSETS), comparison_page(_compared(failed(), failed()), ASSETS)):
+    for page in (run_page(failed(), FILES), comparison_page(_compared(failed(), failed()), FILES)):
         found = Elements(page)
         assert len(found.ids) == len(set(found.ids))
         assert {one[1:] for one in found.links} <= {*found.ids}
@@ -150,7 +150,7 @@ def test_links_lead_to_elements_and_ids_are_unique() -> None:
 
 def test_data_of_charts_cannot_end_their_element() -> None:
     report = failed()
-    page = run_page(report, ASSETS)
+    page = run_page(report, FILES)
     data = re.search(r'<script type="application/json" id="charts">(.*?)</script>', page)
     assert data is not None
     charts = json.loads(data[1])
@@ -173,7 +173,7 @@ def test_without_readings_results_and_cause_their_sections_say_so_or_are_missing
     assert "Nothing was measured" in text
     assert "First cause" not in text
     assert "No task has been started" in text
-    found = Elements(run_page(live, ASSETS))
+    found = Elements(run_page(live, FILES))
     assert found.names["script"] == 1  # nothing to draw: without the library
     assert "results" not in found.ids
 
@@ -212,7 +212,7 @@ def test_replicas_beyond_the_rows_share_one_and_attempts_beyond_the_lanes_an_are
 def test_a_page_about_many_tasks_stays_small(count: int, most_bytes: int) -> None:
     story = many(count)
     report = run_report(story.record(story.ended(count / 100 + 1)))
-    page = run_page(report, ASSETS)
+    page = run_page(report, FILES)
     assert len(page) < most_bytes
     assert page.count("<tr id=") == min(count, MAX_TASKS)
     assert (
@@ -228,7 +228,7 @@ def test_five_hundred_different_tasks_stay_small() -> None:
     for place, name in enumerate(names):
         story.start(place / 100, name)
         story.end(place / 100 + 1, name)
-    page = run_page(run_report(story.record(story.ended(12.0))), ASSETS)
+    page = run_page(run_report(story.record(story.ended(12.0))), FILES)
     assert "more rows are left out" in page
     assert len(page) < 1_700_000
 

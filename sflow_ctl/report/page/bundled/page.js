@@ -69,7 +69,7 @@
   const filter = document.querySelector(".filter");
   if (filter) {
     const rows = [...document.querySelectorAll(".tasks tbody tr")], hits = document.querySelector(".hits");
-    const texts = rows.map((row) => `${row.cells[0].textContent} ${row.cells[1].textContent} ${row.cells[8].textContent}`.toLowerCase());
+    const texts = rows.map((row) => `${row.cells[0].textContent} ${row.cells[1].textContent} ${row.querySelector(".place").textContent}`.toLowerCase());
     filter.addEventListener("input", () => {
       const words = filter.value.toLowerCase().split(/\s+/).filter(Boolean);
       let count = 0;
