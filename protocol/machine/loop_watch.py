@@ -16,6 +16,8 @@ from types import CodeType, FrameType
 from typing import NamedTuple
 
 SHOWN_CHARACTERS = 200
+SUSPENDED_S = 3.0
+"""A look that comes so much too late says that the process did not run."""
 _STANDARD = os.path.dirname(os.__file__) + os.sep  # noqa: PTH120
 _SYNONYMS = {
     "open": "open",
@@ -74,6 +76,9 @@ class SpeakerThread:
         self._every_s = every_s
         self._speak = speak
         self._ended = threading.Event()
+        self._looks = threading.Lock()
+        self._looked_at: float | None = None
+        self._gap_s = 0.0
         self._thread = threading.Thread(target=self._run, name="heartbeats", daemon=True)
 
     def start(self) -> None:
@@ -85,11 +90,27 @@ class SpeakerThread:
         """Speak no more. Waits for nothing."""
         self._ended.set()
 
+    def take_gap(self, now: float) -> float:
+        """Return for how long the process did not run, by the looks of this thread, since the last call; 0 if it did."""
+        self._note_look(now)
+        with self._looks:
+            gap_s, self._gap_s = self._gap_s, 0.0
+        return gap_s
+
+    def _note_look(self, now: float) -> None:
+        """Note that the process runs: whichever thread comes first after a suspension finds the gap."""
+        with self._looks:
+            before, self._looked_at = self._looked_at, now
+            gap_s = 0.0 if before is None else now - before - self._every_s
+            if gap_s > SUSPENDED_S:
+                self._gap_s += gap_s
+
     def _run(self) -> None:
         with contextlib.suppress(OSError, ValueError):
             signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # signals are the loop's
         while not self._ended.wait(self._every_s):
             now = time.monotonic()
+            self._note_look(now)
             standstill = self._watch.standstill(now, self._every_s)
             if standstill is not None:
                 self._speak(now, standstill)

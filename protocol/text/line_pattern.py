@@ -104,6 +104,13 @@ class LinePattern:
         """Return the named groups of a match."""
         return {name: groups[number] for name, number in self._regex.groupindex.items()}
 
+    @property
+    def quick_characters(self) -> int:
+        """Return the length of a line that Python's engine searches in no time, whatever is in it."""
+        if self._most_here is None:
+            self._most_here = _characters_here(self._pattern)
+        return self._most_here
+
     def is_in(self, line: str) -> bool:
         """Return whether the pattern matches in the line."""
         return self.count(line, 1) > 0
@@ -113,10 +120,8 @@ class LinePattern:
 
     def _is_quick_in(self, line: str) -> bool:
         """Return whether Python's engine may search the line here, at least its beginning."""
-        if self._most_here is None:
-            self._most_here = _characters_here(self._pattern)
-        self._searched = max(SEARCHED_CHARACTERS, self._most_here)
-        return len(line) <= self._most_here or not _slow_engine
+        self._searched = max(SEARCHED_CHARACTERS, self.quick_characters)
+        return len(line) <= self.quick_characters or not _slow_engine
 
     def _matches_elsewhere(self, line: str, limit: int) -> list[Groups]:
         if self._given_up >= GIVEN_UP_AFTER:

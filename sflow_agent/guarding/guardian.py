@@ -150,6 +150,8 @@ class Guardian:
             self._take_signals()
             status = self._guard(HeldOutputs(own_end))
             if status is not None:
+                for number in (signal.SIGTERM, LAST_AGENT):  # the interpreter's end takes their handlers away
+                    signal.signal(number, signal.SIG_IGN)
                 if self._keeper is not None:
                     self._keeper.end()
                 return status
@@ -157,6 +159,7 @@ class Guardian:
     def _be_agent(self, guardian: int, handover: OutputSender) -> int:
         for number in (signal.SIGTERM, signal.SIGALRM, LAST_AGENT):
             signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, (LAST_AGENT,))  # tasks would inherit that
         from sflow_agent.agent import run_agent
 
         keep = None if self._keeper is None else self._keeper.expect
@@ -174,6 +177,7 @@ class Guardian:
             os.close(null)
         signal.signal(signal.SIGTERM, self._on_terminate)
         signal.signal(LAST_AGENT, self._on_last)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, (LAST_AGENT,))  # the controller may send it before this
         if self._is_last:  # it came while there was no agent
             _signal(self._agent, signal.SIGTERM)
 
@@ -202,7 +206,9 @@ class Guardian:
             sys.stderr.write(f"sflow-agent: could not end {survivor}\n")
         if status != EXIT_ERROR and status >= 0:
             return status
-        how = f"was killed by {signal.Signals(-status).name}" if status < 0 else f"ended with {status}"
+        from protocol.text.signal_names import signal_name  # few agents are killed
+
+        how = f"was killed by {signal_name(-status)}" if status < 0 else f"ended with {status}"
         is_last = bool(left) or self._is_last or self._watchdog.has_killed
         why_none = "" if is_last else self._legacy.begin_next(how, time.monotonic())
         if why_none is None:

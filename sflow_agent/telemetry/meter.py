@@ -126,7 +126,11 @@ class Meter:
 
     def _find_processes(self, order: Order) -> None:
         newest = newest_pid()
-        is_same = newest is not None and newest == self._newest_pid
+        is_same = (
+            newest is not None
+            and newest == self._newest_pid
+            and order.mains.keys() <= self._owners.owned.keys()
+        )
         self._newest_pid = newest
         self._owners.update(None if is_same else pids(), order.mains, order.steps)
 

@@ -33,6 +33,8 @@ class Owners:
         self._started: dict[int, int] = {}
         """When each owned process was started, in ticks."""
         self._foreign: set[int] = set()
+        self._undecided: set[int] = set()
+        """Processes below the agent whose rank is too young to be measured: looked at again."""
         self._young: dict[int, int] = {}
         """Foreign processes, with how often they will be looked at again."""
 
@@ -53,6 +55,7 @@ class Owners:
         self._young = {pid: left - 1 for pid in again if (left := self._young[pid]) > 1}
         self._foreign.difference_update(again)
         new = existing - self._foreign - self.owned.keys()
+        self._undecided.clear()
         by_marker = {str(rank): rank for rank in (*mains.values(), *self.owned.values())} if new else {}
         while new:
             self._resolve(new.pop(), new, mains, steps, by_marker, frozenset(again))
@@ -91,7 +94,9 @@ class Owners:
             if seen is None:
                 continue
             owner = self._owner(one, seen, mains, steps, by_marker)
-            if owner is None:
+            if owner is None and (seen.parent == self._agent or seen.parent in self._undecided):
+                self._undecided.add(one)
+            elif owner is None:
                 self._foreign.add(one)
                 if steps and one not in again:
                     self._young[one] = LOOKS

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 SHARE = 0.008
 """Of one CPU: what measuring may take. A node with more processes is measured less often."""
+OLD_ENOUGH = 0.9
+"""Of an interval, one second at most: a rank that is younger is not measured yet, so that floods of short ones cost nothing."""
 MOST_SAVED_S = 0.1
 """Of a CPU: what may be used at once after a time with few processes."""
 
@@ -173,7 +175,12 @@ class NodeTelemetry:
     def _order(self, *, wants_newest: bool = False, is_last: bool = False) -> "Order":
         from sflow_agent.telemetry.meter import KnownRank, Order
 
-        mains = dict(self._sources.processes.mains)
+        ranks, began_by = self._sources.ranks, self._began_at - min(self._every_s, 1.0) * OLD_ENOUGH
+        mains = {
+            pid: rank
+            for pid, rank in self._sources.processes.mains.items()
+            if rank in self._known or (rank in ranks and ranks[rank].started_at <= began_by)
+        }
         running = set(mains.values())
         for rank in running - self._known.keys():
             if rank in self._sources.ranks:

@@ -30,6 +30,7 @@ _COMMANDS = {
     "wait": ("sflow_ctl.cli.looking.wait", "wait", "Wait for a run or tasks, and exit as they did."),
     "events": ("sflow_ctl.cli.looking.events", "events", "Print what has happened in a run, or follow it."),
     "explain": ("sflow_ctl.cli.looking.explain", "explain_", "Say why tasks wait, and why they ended."),
+    "top": ("sflow_ctl.cli.looking.top", "top", "Show what live tasks use: CPU, memory, GPUs."),
     "stop": ("sflow_ctl.cli.steering.stop", "stop", "Stop a live run, or tasks of it."),
     "cancel": ("sflow_ctl.cli.steering.cancel", "cancel", "End a live run, or a Slurm job that waits."),
     "restart": ("sflow_ctl.cli.steering.restart", "restart", "Start tasks of a live run again."),

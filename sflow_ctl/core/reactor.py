@@ -72,7 +72,7 @@ from sflow_ctl.core.model.timers import (
     WorkflowTimeout,
 )
 from sflow_ctl.core.policy import exit_policy, explanations, timeouts
-from sflow_ctl.core.states import FirstCause, Outcome, Reason, TaskState
+from sflow_ctl.core.states import STARTED, FirstCause, Outcome, Reason, TaskState
 
 # ---------------------------------------------------------------------- events
 
@@ -201,7 +201,7 @@ def _on_started(run: Run, out: Effects, node: int, message: RankStarted, now: fl
     if rank == 0:
         attempt.pid = message.pid
     if task.state is TaskState.STARTING and not attempt.unstarted:
-        change(run, out, task, TaskState.RUNNING, Reason("started"))
+        change(run, out, task, TaskState.RUNNING, STARTED)
         if attempt.early_readiness is not None:
             change(run, out, task, TaskState.READY, Reason("ready", attempt.early_readiness))
         elif task.plan.is_service and not task.plan.has_readiness:

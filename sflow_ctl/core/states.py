@@ -82,6 +82,10 @@ class Reason(msgspec.Struct, frozen=True, omit_defaults=True):
     """The position of the line's first byte in the log."""
 
 
+PLACED, NONE_MISSING, STARTED = Reason("placed"), Reason("dependencies"), Reason("started")
+"""Of the changes that each of 100,000 tasks goes through: they share them."""
+
+
 class Transition(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One change of one task's state: read by the log, the journal, viewers and tests."""
 

@@ -203,7 +203,7 @@ def check_outputs(task: schema.Task, placeholder: str, known: Known, path: tuple
             raise UnplannableError("no-outputs", what, f"add outputs: to task {base}", path)
         if base not in known.ancestors(task.name):
             what = f'task "{task.name}" uses the outputs of "{base}", which may not have completed when it starts'
-            raise UnplannableError("outputs-too-late", what, f"add {base} to its depends_on", path)
+            raise UnplannableError("outputs-too-late", what, _in_time(task, base), path)
         if known.tasks[base].is_service:
             what = f'task "{task.name}" uses the outputs of "{base}", a service, which has outputs only when it ends'
             raise UnplannableError("outputs-too-late", what, "take them from a task that completes", path)
@@ -213,6 +213,19 @@ def check_outputs(task: schema.Task, placeholder: str, known: Known, path: tuple
         value = match["value"] or match["key"]
         if value is not None and match["call"] is None and _MAY_BE_MISSING.search(placeholder) is None:
             _check_value(task, known.tasks[known.base_of[name]], value, path)
+
+
+def _in_time(task: schema.Task, base: str) -> str:
+    """Return how a task would wait for the outputs of another one."""
+    until = next((one.until for one in task.dependencies if one.task == base), None)
+    if until is None:
+        return f"add {base} to its depends_on"
+    why = (
+        "holds for failures too; completed does not"
+        if until == "finished"
+        else "comes before its outputs; completed does not"
+    )
+    return f"`until: {until}` of its depends_on on {base} {why}"
 
 
 def _check_replica(

@@ -81,6 +81,10 @@ class _Rest:
             return True
         info = known[field]
         default: Any = [_NOTHING] if info.name == "script" else _default(info)
+        if info.name == "depends_on":  # what depends on tasks that exist may be a part of a cycle
+            names = {one.name for one in tasks}
+            left = [one for one in task.depends_on if _named(one) in names]
+            default = left if len(left) < len(task.depends_on) else default
         if getattr(task, info.name) == default:  # the loader has left it out, or it is not what is wrong
             return False
         changed = msgspec.structs.replace(task, **{info.name: default})

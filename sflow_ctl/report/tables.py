@@ -65,6 +65,8 @@ _HEADINGS = (
 )
 _OPTIONAL = ("REASON", "CPU", "MEMORY", "ENERGY")
 """Columns that a table has only where a task has something in them."""
+_USE_FROM_S = 5.0
+"""What tasks have used is worth three columns once one of them has run for so long."""
 
 
 class Table(Struct, frozen=True):
@@ -131,7 +133,8 @@ def totals(state: RunView) -> str:
 def _table(state: RunView, now_wall_ns: int | None, sentences: Sequence[str]) -> Table:
     records, notes = _shown(state)
     planned = {task.name: task for task in state.plan.tasks}
-    rows = [_row(record, state.plan, planned.get(record.name), now_wall_ns) for record in records]
+    has_use = any((record.runtime_s or 0.0) >= _USE_FROM_S for record in records)
+    rows = [_row(one, state.plan, planned.get(one.name), now_wall_ns, has_use=has_use) for one in records]
     shown = [
         index
         for index, heading in enumerate(_HEADINGS)
@@ -169,7 +172,7 @@ def shown_tasks(state: RunView) -> set[str]:
 
 
 def _row(
-    record: TaskRecord, plan: Plan, task: PlannedTask | None, now_wall_ns: int | None
+    record: TaskRecord, plan: Plan, task: PlannedTask | None, now_wall_ns: int | None, *, has_use: bool
 ) -> tuple[str, ...]:
     seconds = record.runtime_s
     if seconds is None and record.started_wall_ns is not None and now_wall_ns is not None:
@@ -181,14 +184,14 @@ def _row(
         str(record.attempts) if record.attempts else "-",
         exit_text(record.exit_code, record.signal),
         "-" if seconds is None else duration_text(seconds),
-        *_use(record.use),
+        *_use(record.use, is_wanted=has_use),
         *place(record, plan, 1 if task is None else task.node_count),
     )
 
 
-def _use(use: RankUse | None) -> tuple[str, str, str]:
+def _use(use: RankUse | None, *, is_wanted: bool) -> tuple[str, str, str]:
     """Return CPU time, memory and energy; nothing of a task that ended before it was measured."""
-    if use is None or use.max_rss_bytes is None:
+    if not is_wanted or use is None or use.max_rss_bytes is None:
         return "", "", ""
     cpu = "" if use.cpu_s is None else duration_text(use.cpu_s)
     energy = "" if use.energy_j is None else energy_text(use.energy_j)

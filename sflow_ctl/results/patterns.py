@@ -18,8 +18,6 @@ from protocol.text.line_pattern import LinePattern
 
 MAX_LINE = 10_000
 """Characters of a line that are searched: patterns may take time that grows with the square of a line's length."""
-QUICK_CHARACTERS = 120
-"""Of longer lines it is found out in linear time first whether they match."""
 MAX_VALUES = 1_000_000
 """Values of one name that are kept in memory, for aggregates."""
 MAX_TEXT = 10_000
@@ -145,8 +143,8 @@ class _Pattern:
         return self._parser.parse(text) if self._may_match(self._whole, text) else None
 
     def _may_match(self, pattern: LinePattern, text: str) -> bool:
-        """Return False for a long line that does not match: the library's engine might take for ever to find that out."""
-        return len(text) <= QUICK_CHARACTERS or pattern.is_in(text)
+        """Return False for a line that does not match, if the library's engine might take long to find that out."""
+        return len(text) <= pattern.quick_characters or pattern.is_in(text)
 
     def note_unreadable(self, text: str, error: ValueError) -> None:
         """Remember a line with a value that is not one."""

@@ -9,6 +9,7 @@ import signal
 import sys
 from collections.abc import Mapping, Sequence
 
+from protocol.machine.marks import LAST_AGENT
 from sflow_ctl.runtime.children import memory_file, watch_child
 from sflow_ctl.runtime.descriptors import with_inherited_limit
 from sflow_ctl.runtime.supervision.supervisor import begins_run
@@ -77,7 +78,7 @@ def spawn_agent() -> AgentProcess:
             ),
             setsid=True,
             setsigdef=(signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE),
-            setsigmask=(),
+            setsigmask=(LAST_AGENT,),  # until it has a handler
         )
         return AgentProcess(pid, watch_child(pid), config_write, stderr)
     except OSError:

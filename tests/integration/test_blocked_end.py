@@ -11,7 +11,7 @@ import pytest
 from protocol.machine.loop_watch import Standstill
 from sflow_ctl.runtime.peers.blocked_end import SURE_AFTER_S, WAITS_S, BlockedEnd
 from sflow_ctl.runtime.run.signals import SignalInbox
-from sflow_ctl.runtime.supervision.supervisor import _is_deaf
+from sflow_ctl.runtime.supervision.supervisor import FIRST, FORWARDED, _is_deaf
 from tests.support import wait_until
 
 WHAT = "the run directory has not answered for 9 s (flush of /r/events.jsonl (writer.py:1))"
@@ -102,6 +102,23 @@ def test_a_second_signal_ends_a_run_that_surely_stands_still(
 def test_a_signal_that_announces_the_end_of_the_time_ends_with_the_status_of_that(blocked: Blocked) -> None:
     blocked.inbox.came += [signal.SIGUSR1, signal.SIGTERM]
     ends_with(124, lambda: blocked.look(11.0, SURE_AFTER_S))
+
+
+def test_a_run_that_closes_is_ended_once_a_signal_has_not_been_taken_for_long(
+    blocked: Blocked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No loop takes signals any longer: the kernel says that one waits for the thread that closes the run."""
+    waiting: set[int] = {FIRST + FORWARDED.index(signal.SIGTERM)}
+    monkeypatch.setattr(signal, "sigpending", lambda: waiting)
+    still = Standstill(100.0, "write of /r/summary.json (directory.py:1)")
+    blocked.end.look_after_loop(10.0, still, WHAT)
+    waiting.clear()
+    blocked.end.look_after_loop(15.0, still, WHAT)
+    waiting.add(FIRST + FORWARDED.index(signal.SIGTERM))
+    blocked.end.look_after_loop(16.0, still, WHAT)
+    blocked.end.look_after_loop(16.0 + WAITS_S - 1, still, WHAT)
+    assert not blocked.refused
+    ends_with(143, lambda: blocked.end.look_after_loop(16.0 + WAITS_S, still, WHAT))
 
 
 CHILD = """

@@ -59,3 +59,27 @@ def test_a_loop_that_works_for_a_moment_is_not_spoken_for() -> None:
     found = watch.standstill(now + 1.5, 1.0)
     assert found is not None
     assert found.seconds == 1.5
+
+
+def test_p5_a_process_that_does_not_run_finds_the_gap_whichever_thread_is_first() -> None:
+    speaker = SpeakerThread(LoopWatch(), 1.0, lambda *_: None)
+    assert speaker.take_gap(10.0) == 0.0
+    assert speaker.take_gap(13.0) == 0.0, "a busy machine"
+    assert speaker.take_gap(113.0) == 99.0
+    assert speaker.take_gap(114.0) == 0.0
+    speaker._note_look(214.0)  # its own look
+    assert speaker.take_gap(214.1) == 99.0
+
+
+def test_a_loop_that_stands_still_is_no_gap(tmp_path: Path) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    reader = Reader(fifo)
+    watch = reader.start()
+    speaker = SpeakerThread(watch, 0.05, lambda *_: None)
+    speaker.start()
+    began = time.monotonic()
+    wait_until(lambda: time.monotonic() > began + 0.5, "it stands still")
+    assert speaker.take_gap(time.monotonic()) == 0.0
+    reader.answer()
+    speaker.end()

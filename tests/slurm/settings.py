@@ -4,7 +4,7 @@ import msgspec
 
 HEAD = "head"
 """The machine with slurmctld, where sbatch, srun and salloc of tests run: the site's login node."""
-LARGEST = 16
+LARGEST = 64
 
 
 class Settings(msgspec.Struct, frozen=True):

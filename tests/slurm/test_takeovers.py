@@ -1,6 +1,9 @@
 """A controller is killed in its job: its supervisor in the batch step starts another one, and agents on all nodes stay."""
 
 import json
+import os
+import signal
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -73,6 +76,15 @@ def test_an_agent_that_is_killed_in_a_job_is_started_again_on_its_node(cluster: 
     wait_until(lambda: not ours_left(cluster), "nothing is left", 30)
 
 
+def said(process: "subprocess.Popen[str]") -> str:
+    """All that it prints until its end, which is soon."""
+    try:
+        return process.communicate(timeout=60)[0]
+    except subprocess.TimeoutExpired:
+        process.kill()
+        return f"it does not end: {process.communicate()[0]}"
+
+
 def log_says(log: Path, text: str) -> bool:
     return log.exists() and text in log.read_text()
 
@@ -96,10 +108,11 @@ def test_a_resume_on_another_node_of_the_job_adopts_the_agents(cluster: Cluster)
     before = [log.read_text() for log in logs]
     again = [*SFLOW_CTL.split(), "run", "--resume", "out/run", "--jobid", str(number)]
     refused = cluster.start_in_node(second, again)
-    assert "is still running" in refused.communicate(timeout=60)[0]
-    for one in cluster.processes_in_node(first):
-        if "-m sflow_ctl run" in one.command:
-            one.kill()
+    assert "is still running" in said(refused)
+    both = [one for one in cluster.processes_in_node(first) if "-m sflow_ctl run" in one.command]
+    for number_of_signal in (signal.SIGSTOP, signal.SIGKILL):  # so that the supervisor starts no other one
+        for one in both:
+            os.kill(one.pid, number_of_signal)
     resumed = cluster.start_in_node(second, again)
     journal = run / ".sflow/events.jsonl"
 
@@ -109,9 +122,9 @@ def test_a_resume_on_another_node_of_the_job_adopts_the_agents(cluster: Cluster)
 
     wait_until(is_taken_over, "the run is taken over", 60)
     refused = cluster.start_in_node(first, again)
-    assert "is still running" in refused.communicate(timeout=60)[0]
+    assert "is still running" in said(refused), (run / "sflow.log").read_text()
     go.touch()
-    printed, _ = resumed.communicate(timeout=60)
+    printed = said(resumed)
     go.unlink()
     assert resumed.returncode == 0, printed
     assert "incarnation 2 took over 1 task in" in printed

@@ -62,15 +62,16 @@ def attach(run: str | None, quiet: bool, tui: bool, only: tuple[str, ...], outpu
     if tui:
         from sflow_ctl.cli.tui.start import show_run  # textual is an extra
 
-        return show_run(reader)
+        show_run(reader)
+        return int(ExitStatus.OK) if (ended := reader.summary()) is None else ended.exit_status
     reader.begin_from_snapshot()
     reader.refresh()
     plan = showing_only(reader.plan, only) if only else reader.plan
     if reader.summary() is not None or reader.status().liveness is Liveness.DEAD:
-        return _say_end(reader)
+        return say_end(reader)
     watch, how = watch_run(reader)
     if isinstance(watch, FileWatch) and reader.status().liveness is Liveness.UNKNOWN:
-        return _say_end(reader)
+        return say_end(reader)
     print_line(f"Attached to {reader.facts.run_id} {how}. Ctrl-C detaches; the run keeps going.")
     for line in changed_lines(reader.facts, display_path(reader.directory)):
         print_line(line)
@@ -83,7 +84,7 @@ def attach(run: str | None, quiet: bool, tui: bool, only: tuple[str, ...], outpu
     try:
         _Follower(reader, watch, console, quiet).follow_to_end()
         console.close()
-        return _say_end(reader)
+        return say_end(reader)
     except KeyboardInterrupt:
         console.close(0.5)
         print_line("Detached; the run keeps going.", err=True)
@@ -92,7 +93,7 @@ def attach(run: str | None, quiet: bool, tui: bool, only: tuple[str, ...], outpu
         watch.close()
 
 
-def _say_end(reader: RunReader) -> int:
+def say_end(reader: RunReader) -> int:
     """Print the closing table and how the run ended; return its exit status."""
     deadline = time.monotonic() + SUMMARY_WITHIN_S
     while (ended := reader.summary()) is None:

@@ -199,11 +199,20 @@ def _print_chosen(
 
 
 def _say_what_has_not_started(reader: RunReader, chosen: list[str]) -> None:
-    without = [task for task in chosen if not reader.log_path(task).exists()]
+    without = [
+        task for task in chosen if _is_empty(reader.log_path(task))
+    ]  # logs are made before tasks start
     for task in without[:MAX_NOTES]:
         note = not_started(reader.state, task)
         if note is not None:
             print_line(note, err=True)
+
+
+def _is_empty(log: Path) -> bool:
+    try:
+        return log.stat().st_size == 0
+    except OSError:
+        return True
 
 
 class _Printer:

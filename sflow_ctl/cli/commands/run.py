@@ -94,6 +94,11 @@ _RUN = section(
         help="Print the run's name once it has begun, and leave; it continues when the terminal is closed.",
     ),
     click.option(
+        "--tui",
+        is_flag=True,
+        help="Show the run on the whole screen, where tasks can be stopped, restarted and signalled.",
+    ),
+    click.option(
         "--run-id",
         metavar="NAME",
         help="Name of the run directory. Default: workflow name, date, time and a random suffix.",
@@ -184,7 +189,12 @@ _CONSOLE = section(
 @_CONSOLE
 @task_log_options
 def run(
-    dry_run: bool, resume: str | None, bulk_input: Path | None, rows: tuple[str, ...], **others: Any
+    dry_run: bool,
+    tui: bool,
+    resume: str | None,
+    bulk_input: Path | None,
+    rows: tuple[str, ...],
+    **others: Any,
 ) -> int:
     """Run a workflow and print its tasks' output; WORKFLOW defaults to ./sflow.yaml.
 
@@ -198,6 +208,8 @@ def run(
         return continue_run(line.death)
     if stands_by():
         return 0
+    if tui and not dry_run:
+        return _shown_on_screen()
     if others["skip_dependencies"] and not others["tasks"]:
         from protocol.errors import UsageError
 
@@ -227,3 +239,12 @@ def run(
         return execute(options, launcher)
     finally:
         launcher.discard_spares()
+
+
+def _shown_on_screen() -> int:
+    """Run in another process, show that on the whole screen, and print how it ended."""
+    from sflow_ctl.cli.commands.attach import say_end
+    from sflow_ctl.cli.tui.start import run_with_view  # textual is an extra
+
+    shown = run_with_view(sys.orig_argv[1:])
+    return shown if isinstance(shown, int) else say_end(shown)

@@ -50,6 +50,10 @@ class StatusReport(msgspec.Struct, frozen=True, kw_only=True):
     """How the run ended."""
     exit_status: int | None
     """Of `sflow-ctl run`."""
+    started_wall_ns: int
+    """When it began or was last resumed, in ns since 1970."""
+    ended_wall_ns: int | None
+    """When it ended; null until it has ended in order."""
     standing_still: dict[str, str]
     """What holds up the agents that make no progress, by the names of their nodes."""
     paused_by: str
@@ -188,6 +192,8 @@ def _print_json(reader: RunReader, ended: Summary | None, is_live: bool, *, is_l
         is_from_controller=is_live,
         outcome=ended.outcome if ended is not None else None,
         exit_status=ended.exit_status if ended is not None else None,
+        started_wall_ns=reader.facts.started_wall_ns,
+        ended_wall_ns=ended.ended_wall_ns if ended is not None else None,
         standing_still=reader.standing_still,
         paused_by="" if ended is not None else reader.state.paused_by,
         counts={word.value: count for word, count in reader.state.counts().items()},

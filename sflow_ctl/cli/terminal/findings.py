@@ -18,6 +18,7 @@ from sflow_ctl.cli.terminal.paint import Colour, paint, wants_colours
 
 _PLACE = lazy_pattern(r"(?P<file>.+?):(?P<line>\d+):(?P<column>\d+)(?=\s|$)")
 _WORD = lazy_pattern(r"\"[^\"]*\"|'[^']*'|[^\s:,\[\]{}]+|.")
+_KEY = lazy_pattern(r'unknown key "(?P<key>[^"]+)"')
 MAX_FILE_BYTES = 4 << 20
 """Of a file whose line is quoted."""
 MAX_LINE = 160
@@ -52,12 +53,16 @@ def finding_text(finding: Finding, level: Level, *, has_source: bool, has_colour
     for line in rest:
         lines.append(line)
         if has_source and line.startswith("  where:") and finding.where is not None:
-            lines += _source_lines(finding.where, _COLOURS[level], has_colours)
+            key = _KEY.match(finding.what) if finding.code == "unknown-key" else None
+            lines += _source_lines(finding.where, _COLOURS[level], has_colours, key["key"] if key else "")
     return "\n".join(lines)
 
 
-def _source_lines(where: str, colour: Colour, has_colours: bool) -> list[str]:
-    """Return the quoted line of the file and the mark below it; nothing where the file cannot be read again."""
+def _source_lines(where: str, colour: Colour, has_colours: bool, key: str) -> list[str]:
+    """Return the quoted line of the file and the mark below it; nothing where the file cannot be read again.
+
+    The place of a key that does not belong there is that of its value: the key itself is marked if it is on the same line.
+    """
     match = _PLACE.match(where)
     if match is None:
         return []
@@ -72,6 +77,8 @@ def _source_lines(where: str, colour: Colour, has_colours: bool) -> list[str]:
     if not 0 < number <= len(written) or column > MAX_LINE:
         return []
     line = written[number - 1].replace("\t", " ")[:MAX_LINE]
+    before = line.rfind(key, 0, column - 1) if key else -1
+    column = column if before < 0 else before + 1
     word = _WORD.match(line, column - 1)
     mark = "^" * max(1, len(word[0]) if word is not None else 1)
     bar = paint("|", "dim", has_colours)

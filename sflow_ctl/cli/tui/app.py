@@ -1,6 +1,5 @@
 """The full-screen view of a run: tasks, nodes, graph and changes above, the log or the details of a task below."""
 
-import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import ClassVar
@@ -15,14 +14,13 @@ from textual.widgets import ContentSwitcher, DataTable, Footer, Static, TabbedCo
 
 from protocol.errors import FleetError
 from protocol.text.ansi import printable_line
-from sflow_ctl.cli.tui.dialogs import AskText, Confirm, Help
+from sflow_ctl.cli.tui.dialogs import AskText, Confirm, Help, LeaveOrStop, Leaving
 from sflow_ctl.cli.tui.feed import Feed
+from sflow_ctl.cli.tui.headings import Banner, Title
 from sflow_ctl.cli.tui.log_view import LogView
 from sflow_ctl.cli.tui.steering import Steering, Verb
 from sflow_ctl.cli.tui.tables import EventTable, GraphTable, NodeTable, TaskTable
 from sflow_ctl.plan.secrets import SECRETS
-from sflow_ctl.report.screen.task_rows import counts_text
-from sflow_ctl.report.words import duration_text
 
 LOOK_S = 0.5
 """How often it is drawn at most: a slow connection shall keep up."""
@@ -42,18 +40,13 @@ e          to the end of the log, and follow it
 x  X       stop the task; stop the run
 r          restart the task
 k          send a signal to the task
-+          change the number of its replicas
 p          no new starts; again: go on
 
 ctrl+p     all commands        q  leave        ?  this text
 """
 
 
-_WITH_ARGUMENT: dict[str, tuple[str, str]] = {"signal": ("Signal for", "HUP"), "scale": ("Replicas of", "")}
-"""Verbs that need a word more: the question for it, and what is proposed."""
-
-
-class RunApp(App[None]):
+class RunApp(App[Leaving]):
     """One run on the whole screen. It stays open when the run has ended, until it is left."""
 
     CSS_PATH = "style.tcss"
@@ -72,7 +65,6 @@ class RunApp(App[None]):
         Binding("g", "filter_log", "Filter log", show=False),
         Binding("e", "follow", "Follow log", show=False),
         Binding("k", "steer('signal')", "Signal", show=False),
-        Binding("plus", "steer('scale')", "Scale", show=False),
         Binding("p", "pause", "Pause", show=False),
         Binding("X", "stop_run", "Stop run", show=False),
         *(Binding(str(number), f"show_view({number})", show=False) for number in range(1, 5)),
@@ -80,7 +72,7 @@ class RunApp(App[None]):
     ]
 
     def __init__(self, feed: Feed, directory: Path, steering: Steering, *, owns_run: bool = False) -> None:
-        """With `owns_run` the run ends when the view is left, after a question."""
+        """With `owns_run` the view has started the run: who leaves is asked what becomes of it."""
         super().__init__()
         self.feed = feed
         self.animation_level = "none"
@@ -92,12 +84,11 @@ class RunApp(App[None]):
         self._chosen = ""
         self._is_stale = True
         self._find = ""
-        self._is_told = False
 
     def compose(self) -> ComposeResult:
         """Lay it out."""
-        yield Static(id="title", markup=False)
-        yield Static(id="banner", markup=False)
+        yield Title(id="title", markup=False)
+        yield Banner(id="banner", markup=False)
         with TabbedContent(id="views"):
             for name, title, table in (
                 ("tasks", "Tasks", TaskTable(id="task-table")),
@@ -138,42 +129,24 @@ class RunApp(App[None]):
             return  # a question is on top of it, or it is being taken down
         self.query_one(LogView).add(self.feed.take_lines())
         with self.feed.lock:
-            self._draw_title()
-            self._draw_banner()
+            self._draw_headings()
             if self._is_stale or not self.feed.is_over:
                 self._is_stale = False
                 self._draw_view()
                 self._draw_details()
 
-    def _draw_title(self) -> None:
-        feed = self.feed
-        end = feed.summary
-        elapsed = duration_text(end.duration_s) if end is not None else self._elapsed()
-        word = end.outcome.value if end is not None else feed.liveness.value
-        title = f"{self._directory.name}  {word} {elapsed}  {counts_text(feed.state)}"
-        self.query_one("#title", Static).update(title)
-
-    def _elapsed(self) -> str:
-        return duration_text(max(0.0, (time.time_ns() - self.feed.started_wall_ns) // 1_000_000_000))
-
-    def _draw_banner(self) -> None:
-        """Show the first cause, once there is one."""
-        lines = [self.feed.problem] if self.feed.problem else self.feed.end_lines()
-        text = "\n".join(printable_line(SECRETS.mask.text(line)) for line in lines)
-        banner = self.query_one("#banner", Static)
-        if text and not self._is_told:
-            self._is_told = True
+    def _draw_headings(self) -> None:
+        """Draw the title; once the run has ended, how it did, with the task that failed first under the cursor."""
+        self.query_one(Title).draw(self.feed, self._directory.name)
+        if self.query_one(Banner).draw(self.feed):
             self._is_stale = True
-            banner.update(text)
-            banner.set_class(self.feed.is_bad, "bad")
-            banner.display = True
             if self.feed.cause_task:
                 self.query_one(TaskTable).choose(self.feed.cause_task)
 
     def _draw_view(self) -> None:
         feed, view = self.feed, self.query_one("#views", TabbedContent).active
         if view == "tasks":
-            self.query_one(TaskTable).draw(feed.state, self._words, self._pinned)
+            self.query_one(TaskTable).draw(feed.state, self._words, self._pinned, feed.usage)
         elif view == "nodes":
             self.query_one(NodeTable).draw(feed.state, feed.joined, feed.lost, feed.standing_still)
         elif view == "graph":
@@ -293,16 +266,15 @@ class RunApp(App[None]):
         self.push_screen(Help(HELP))
 
     def action_leave(self) -> None:
-        """Leave; where the run belongs to this view, ask first whether it may be stopped."""
+        """Leave; where the run was started by this view, ask first what becomes of it."""
         if self._owns_run and not self.feed.is_over:
-            details = "Leaving stops the run in order: its tasks, then its finally tasks."
-            self.push_screen(Confirm("Stop the run and leave?", details), self._leave)
+            self.push_screen(LeaveOrStop(), self._leave)
         else:
-            self.exit()
+            self.exit("leave")
 
-    def _leave(self, is_sure: bool | None) -> None:
-        if is_sure:
-            self.exit()
+    def _leave(self, how: Leaving | None) -> None:
+        if how is not None:
+            self.exit(how)
 
     def action_stop_run(self) -> None:
         """Stop the whole run, after a question."""
@@ -310,27 +282,27 @@ class RunApp(App[None]):
 
     def action_pause(self) -> None:
         """Start no more tasks, or go on; after a question."""
-        self._confirm("Pause the run, or unpause it?", "No task is started while it is paused.", "pause", ())
+        if self.feed.state.paused_by:
+            self._confirm("Start tasks again?", f"Paused by {self.feed.state.paused_by}.", "unpause", ())
+        else:
+            self._confirm("Pause the run?", "What runs continues; no task is started.", "pause", ())
 
     def action_steer(self, verb: Verb) -> None:
         """Change the chosen tasks, after a question."""
         tasks = tuple(self._pinned) or (self._chosen,)
         if not tasks[0]:
             return
-        if verb in _WITH_ARGUMENT:
-            tasks = tasks if verb == "signal" else tasks[:1]
-            question, value = _WITH_ARGUMENT[verb]
+        if verb == "signal":
             self.push_screen(
-                AskText(f"{question} {', '.join(tasks)}", value),
-                lambda argument: self._confirm_with(verb, tasks, argument),
+                AskText(f"Signal for {', '.join(tasks)}", "HUP"),
+                lambda name: (
+                    self._confirm(f"Send {name} to {', '.join(tasks)}?", "", verb, tasks, name)
+                    if name
+                    else None
+                ),
             )
         else:
-            self._confirm_with(verb, tasks, None)
-
-    def _confirm_with(self, verb: Verb, tasks: tuple[str, ...], argument: str | None) -> None:
-        if argument or verb not in _WITH_ARGUMENT:
-            question = f"{verb.capitalize()} {', '.join(tasks)}{f': {argument}' if argument else ''}?"
-            self._confirm(question, "", verb, tasks, argument or "")
+            self._confirm(f"{verb.capitalize()} {', '.join(tasks)}?", "", verb, tasks)
 
     def _confirm(
         self, question: str, details: str, verb: Verb, tasks: tuple[str, ...], argument: str = ""
@@ -352,10 +324,14 @@ class RunApp(App[None]):
 
     def get_system_commands(self, _screen: Screen[object]) -> Iterable[SystemCommand]:
         """Offer the keys' actions in the palette."""
-        yield SystemCommand("Help", "Explain the keys", self.action_help)
-        yield SystemCommand("Filter tasks", "Choose which tasks are listed", self.action_filter_tasks)
-        yield SystemCommand("Find in the log", "Go to a text", self.action_find)
-        yield SystemCommand("Filter the log", "Show only lines with a text", self.action_filter_log)
-        yield SystemCommand("Details", "Switch between log and details", self.action_details)
-        yield SystemCommand("Stop the run", "End all tasks in order", self.action_stop_run)
-        yield SystemCommand("Leave", "Close this view", self.action_leave)
+        for title, what, action in (
+            ("Help", "Explain the keys", self.action_help),
+            ("Filter tasks", "Choose which tasks are listed", self.action_filter_tasks),
+            ("Find in the log", "Go to a text", self.action_find),
+            ("Filter the log", "Show only lines with a text", self.action_filter_log),
+            ("Details", "Switch between log and details", self.action_details),
+            ("Pause", "Start no more tasks, or start tasks again", self.action_pause),
+            ("Stop the run", "End all tasks in order", self.action_stop_run),
+            ("Leave", "Close this view", self.action_leave),
+        ):
+            yield SystemCommand(title, what, action)

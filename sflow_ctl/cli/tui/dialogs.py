@@ -1,6 +1,6 @@
 """Questions of the full-screen view: a confirmation, a line of text, the help."""
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -33,6 +33,35 @@ class Confirm(ModalScreen[bool]):
     def action_answer(self, answer: bool) -> None:
         """Close with the answer."""
         self.dismiss(answer)
+
+
+Leaving = Literal["leave", "stop"]
+
+
+class LeaveOrStop(ModalScreen[Leaving | None]):
+    """Asks what becomes of a run that was started with its view."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("s,y", "answer('stop')", "Stop"),
+        Binding("l", "answer('leave')", "Leave"),
+        Binding("n,escape,q", "stay", "Stay"),
+    ]
+
+    def compose(self) -> ComposeResult:
+        """Lay it out."""
+        with Vertical(classes="dialog"):
+            yield Label("The run is live.", markup=False, classes="question")
+            yield Label("s  stop it in order, and leave", markup=False)
+            yield Label("l  leave it running: sflow-ctl attach --tui shows it again", markup=False)
+            yield Label("n  stay", markup=False)
+
+    def action_answer(self, how: Leaving) -> None:
+        """Close with the answer."""
+        self.dismiss(how)
+
+    def action_stay(self) -> None:
+        """Close without an answer."""
+        self.dismiss(None)
 
 
 class AskText(ModalScreen[str | None]):

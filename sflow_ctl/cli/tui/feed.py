@@ -6,7 +6,7 @@ The view asks for a `Look` whenever it draws. Nothing here can change the run.
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from msgspec import Struct
 
@@ -22,8 +22,11 @@ from sflow_ctl.report.cause import first_cause, next_lines, resume_commands
 from sflow_ctl.report.looking.explanation import RunFactsNow, explain
 from sflow_ctl.report.run_view import RunView
 from sflow_ctl.report.screen.task_details import Section, task_details
+from sflow_ctl.report.screen.task_rows import Usage
+from sflow_ctl.report.screen.usage import task_usage
 from sflow_ctl.report.summary import Summary
 from sflow_ctl.runtime.record.reader import Liveness, RunReader
+from sflow_ctl.runtime.telemetry.reader import read_newest
 from sflow_ctl.runtime.viewing.client import Ended, LogOutput, OutputEnded, ViewerLink, ViewEvent
 from sflow_ctl.runtime.viewing.files import FileWatch
 from sflow_ctl.runtime.viewing.journal_feed import NodeWatch
@@ -74,6 +77,8 @@ class Feed:
         self.summary: Summary | None = None
         self.liveness = Liveness.RUNNING
         self.text = ""
+        self.usage: Mapping[str, Usage] = {}
+        """What live tasks use now, as far as it is measured."""
         self.problem = ""
         """Why nothing more can be read; empty while all is well."""
 
@@ -220,11 +225,18 @@ class Feed:
             before = (self.summary, self.liveness)
             self.summary = self._reader.summary()
             self.liveness = self._reader.status().liveness
+            self.usage = self._used()
             self.text = state_text(self._reader, self.summary)
             if self.liveness is Liveness.DEAD:
                 self._reader.state.lose_live_tasks()
             is_news |= before != (self.summary, self.liveness)
         return is_news
+
+    def _used(self) -> Mapping[str, Usage]:
+        if self.is_over:
+            return {}
+        newest = read_newest(self._reader.directory)
+        return task_usage(self._reader.state, newest, time.time_ns() // 1_000_000)
 
     def _note(self, change: Change) -> None:
         one = (change.wall_ns, change.transition)

@@ -1,11 +1,24 @@
-"""Starts the full-screen view: `attach --tui`. Says what is missing where it cannot be shown."""
+"""Starts the full-screen view: `attach --tui` and `run --tui`. Says what is missing where it cannot be shown.
+
+`run --tui` starts the run as `run --detach` does, in a process that no terminal reaches, and shows it: a view that fails cannot
+harm the run. Who leaves the view stops the run or leaves it running; a terminal that is closed stops it.
+"""
 
 import os
+import signal
+import subprocess
 import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from types import FrameType
 
-from protocol.errors import ExitStatus, UsageError
-from sflow_ctl.cli.tui.steering import NoSteering
-from sflow_ctl.runtime.record.reader import RunReader
+from protocol.errors import ExitStatus, FleetError, UsageError
+from sflow_ctl.cli.options.run_option import output_directory_of_settings
+from sflow_ctl.cli.terminal.lines import print_line
+from sflow_ctl.cli.tui.steering import RunSteering
+from sflow_ctl.core.requests import StopRun
+from sflow_ctl.runtime.operating.client import ask
+from sflow_ctl.runtime.record.reader import RunReader, find_run
 
 SNAPSHOT_FROM = 2_000
 """Of a run with more tasks only the changes since its last snapshot are read."""
@@ -30,8 +43,11 @@ def check_screen() -> None:
         )
 
 
-def show_run(reader: RunReader) -> int:
-    """Show a run on the whole screen until it is left; return the exit status of a run that has ended, else 0."""
+def show_run(reader: RunReader, *, owns_run: bool = False) -> str:
+    """Show a run on the whole screen until it is left; return `stop` if the run is to be stopped, else `leave`.
+
+    Raises: UsageError where that is not possible.
+    """
     check_screen()
     from sflow_ctl.cli.tui.app import RunApp
     from sflow_ctl.cli.tui.feed import Feed
@@ -39,7 +55,39 @@ def show_run(reader: RunReader) -> int:
     if len(reader.plan.tasks) > SNAPSHOT_FROM:
         reader.begin_from_snapshot()
     feed = Feed(reader)
-    app = RunApp(feed, reader.directory, NoSteering("not yet"))
-    app.run()
+    app = RunApp(feed, reader.directory, RunSteering(reader.directory), owns_run=owns_run)
+    how = app.run()
     feed.close()
-    return int(ExitStatus.OK) if feed.summary is None else feed.summary.exit_status
+    return how or "leave"
+
+
+def run_with_view(arguments: Sequence[str]) -> RunReader | int:
+    """Start a run and show it; return a reader of it if it is to be waited for, else an exit status. Raises: FleetError.
+
+    `arguments` are the words of the program's command line, with `--tui`.
+    """
+    check_screen()
+    words = ["--detach" if word == "--tui" else word for word in arguments]
+    started = subprocess.run(
+        [sys.executable, *words], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, check=False
+    )
+    name = started.stdout.decode().strip()
+    if started.returncode != 0 or not name:
+        return started.returncode
+    directory = find_run(name, output_directory_of_settings())
+
+    def hang_up(_number: int, _frame: FrameType | None) -> None:
+        with suppress(FleetError):
+            ask(RunReader(directory), StopRun())
+        os._exit(128 + signal.SIGHUP)
+
+    signal.signal(signal.SIGHUP, hang_up)
+    how = show_run(RunReader(directory), owns_run=True)
+    reader = RunReader(directory)
+    if how == "stop" and reader.summary() is None:
+        replied = ask(reader, StopRun())
+        print_line(replied.answer.error or replied.answer.text)
+    elif reader.summary() is None:
+        print_line(f"{name} keeps running: sflow-ctl attach --tui {name}")
+        return int(ExitStatus.OK)
+    return reader

@@ -14,7 +14,7 @@ from sflow_ctl.plan.secrets import SECRETS
 from sflow_ctl.report.run_view import RunView
 from sflow_ctl.report.screen.graph_lines import graph_lines
 from sflow_ctl.report.screen.node_rows import gpu_map_text, node_rows, tasks_text
-from sflow_ctl.report.screen.task_rows import TaskRow, task_list
+from sflow_ctl.report.screen.task_rows import TaskRow, Usage, task_list
 from sflow_ctl.report.transition_text import transition_text
 
 Cells = tuple[Text, ...]
@@ -25,7 +25,7 @@ def cell(text: str, style: str | None = None) -> Text:
     return Text(printable_line(SECRETS.mask.text(text)), style=style or "", no_wrap=True, end="")
 
 
-class Rows(DataTable[Text]):
+class NamedRows(DataTable[Text]):
     """A list whose rows have names."""
 
     HEADINGS: Sequence[str] = ()
@@ -72,12 +72,14 @@ class Rows(DataTable[Text]):
             self._to_choose = chosen
 
 
-class TaskTable(Rows):
+class TaskTable(NamedRows):
     """The tasks."""
 
-    def draw(self, state: RunView, words: str, pinned: Mapping[str, None]) -> None:
+    def draw(
+        self, state: RunView, words: str, pinned: Mapping[str, None], usage: Mapping[str, Usage]
+    ) -> None:
         """Show the tasks that fit the words of the filter."""
-        listed = task_list(state, time.time_ns(), words)
+        listed = task_list(state, time.time_ns(), words, usage)
         rows = listed.rows
         has_usage = any(row.cpu or row.memory for row in rows)
         has_gpus = any(row.gpus != "-" for row in rows)
@@ -105,7 +107,7 @@ class TaskTable(Rows):
         return (*(values[heading] for heading in headings), cell(row.detail))
 
 
-class NodeTable(Rows):
+class NodeTable(NamedRows):
     """The nodes and the map of their GPUs."""
 
     def draw(
@@ -129,7 +131,7 @@ class NodeTable(Rows):
         self.show(("NODE", "STATE", "TASKS", "GPUS", "WHAT"), rows)
 
 
-class GraphTable(Rows):
+class GraphTable(NamedRows):
     """The graph."""
 
     def draw(self, state: RunView) -> None:
@@ -141,7 +143,7 @@ class GraphTable(Rows):
         self.show(("TASK", "ALSO WAITS FOR"), rows)
 
 
-class EventTable(Rows):
+class EventTable(NamedRows):
     """The changes of state, the newest first."""
 
     def draw(self, changes: Iterable[tuple[int, Transition]]) -> None:

@@ -14,14 +14,14 @@ from sflow_ctl.core.model.run import Run
 from sflow_ctl.core.model.task import Task
 from sflow_ctl.core.model.timers import OtherRanksDue
 from sflow_ctl.core.policy import dependencies, exit_policy, explanations, server_failures, timeouts
-from sflow_ctl.core.states import LIVE, Outcome, Reason, TaskState
+from sflow_ctl.core.states import LIVE, STARTED, Outcome, Reason, TaskState
 
 
 def count_exit(run: Run, out: Effects, task: Task, message: RankExited, now: float) -> None:
     """Let the exit of an open rank count."""
     attempt, rank = task.attempt, message.rank.rank
     if task.state is TaskState.STARTING:
-        change(run, out, task, TaskState.RUNNING, Reason("started"))
+        change(run, out, task, TaskState.RUNNING, STARTED)
     attempt.open_ranks.discard(rank)
     attempt.unstarted.discard(rank)
     exit_policy.note_exit(task, message)

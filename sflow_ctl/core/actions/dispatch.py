@@ -13,7 +13,7 @@ from sflow_ctl.core.model.run import Run
 from sflow_ctl.core.model.task import Address, Task
 from sflow_ctl.core.model.timers import DeadlineDue, TimeoutDue
 from sflow_ctl.core.policy import dependencies, explanations
-from sflow_ctl.core.states import Reason, TaskState
+from sflow_ctl.core.states import PLACED, Reason, TaskState
 from sflow_ctl.plan.errors import ExpressionError
 from sflow_ctl.plan.model import Placement
 
@@ -101,7 +101,7 @@ def _may_be_anywhere(placement: Placement) -> bool:
 def _begin_attempt(run: Run, out: Effects, task: Task, placement: Placement, now: float) -> None:
     occupy(run, task, placement, now)
     run.has_started = True
-    change(run, out, task, TaskState.STARTING, Reason("placed"))
+    change(run, out, task, TaskState.STARTING, PLACED)
     number = task.attempt.number
     if task.plan.timeout_s is not None:
         run.timers.set(now + task.plan.timeout_s, TimeoutDue(task.index, number))

@@ -10,7 +10,7 @@ from sflow_ctl.core.model.port_leases import Orders
 from sflow_ctl.core.model.run import InvalidTransitionError, Run
 from sflow_ctl.core.model.task import Task
 from sflow_ctl.core.policy import dependencies
-from sflow_ctl.core.states import TERMINAL, TRANSITIONS, Reason, TaskState, Transition, is_again
+from sflow_ctl.core.states import NONE_MISSING, TERMINAL, TRANSITIONS, Reason, TaskState, Transition, is_again
 from sflow_ctl.plan.model import Placement
 
 
@@ -64,7 +64,7 @@ def change(
 
 def enqueue(run: Run, out: Effects, task: Task) -> None:
     """Queue a task whose dependencies hold."""
-    change(run, out, task, TaskState.QUEUED, Reason("dependencies"))
+    change(run, out, task, TaskState.QUEUED, NONE_MISSING)
     if task.is_reserved:
         run.reserved_ready.append(task.index)
     else:

@@ -238,6 +238,7 @@ class Attempt(Struct):
     def settle(self) -> None:
         """Let go of what only a live attempt needs: its containers are empty, and 100,000 attempts may have ended."""
         self.filled, self.files, self.use = None, (), None
+        self.started_at_ns = {}
         if not self.readiness.missing:
             self.readiness = _NOT_WAITING
         for name, empty in _EMPTY_OF:

@@ -1,6 +1,7 @@
 """Updates the counters of dependencies when a task changes its state. Pure; they are never counted anew."""
 
 from collections.abc import Iterator
+from functools import cache
 from typing import NamedTuple
 
 from sflow_ctl.core.model.task import NEEDS_IT_ALIVE, Task
@@ -32,8 +33,9 @@ _NOTHING = Changes([], [])
 """Of a task that no other one waits for; never added to."""
 
 
+@cache
 def reached(state: TaskState, before: frozenset[Until]) -> frozenset[Until]:
-    """Return how far a task has come when it enters `state`, having come as far as `before`."""
+    """Return how far a task has come when it enters `state`, having come as far as `before`; tasks share the sets."""
     match state:
         case S.RUNNING | S.READY | S.COMPLETED:
             return before | _REACHED[state]

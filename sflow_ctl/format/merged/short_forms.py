@@ -38,6 +38,20 @@ def expand_short_forms(body: dict[str, Any]) -> None:
         }
     if isinstance(body.get("monitor"), dict):
         body["monitor"] = with_long_monitor(body["monitor"])
+    if isinstance(body.get("windows"), list):
+        body["windows"] = [_long_window(one) for one in body["windows"]]
+
+
+def _long_window(window: Any) -> Any:
+    """Return a named window with its single patterns as lists."""
+    if not isinstance(window, dict):
+        return window
+    return {
+        key: {**side, "pattern": [side["pattern"]]}
+        if key in ("start", "end") and isinstance(side, dict) and isinstance(side.get("pattern"), str)
+        else side
+        for key, side in window.items()
+    }
 
 
 _LISTED_IN_MONITOR = (

@@ -70,7 +70,8 @@ def json_schema() -> dict[str, Any]:
 def site_json_schema() -> dict[str, Any]:
     """Return the schema of site and user files."""
     generated = msgspec.json.schema(schema.SiteFile)
-    _describe(generated["$defs"]["SiteFile"], schema.SiteFile)
+    for name, part in generated["$defs"].items():
+        _describe(part, getattr(schema, name))
     return {"$schema": DIALECT, "title": "sflow's settings of a site or a user", **generated}
 
 

@@ -28,8 +28,8 @@ _PARTS: tuple[type[schema.Part], ...] = (
     schema.Output, schema.Metric, schema.Success, schema.SuccessFile, schema.SuccessJson, schema.ServedPort,
     schema.Result, schema.ResultPattern, schema.Storage, schema.Upload, schema.UploadAll, schema.Monitor,
     schema.MonitorScopes, schema.MonitorScope, schema.GpuScope, schema.CustomScope, schema.MonitorResources,
-    schema.MonitorNodes, schema.MonitorGpus, schema.MonitorWindow, schema.WindowMark, schema.MonitorReport,
-    schema.Signature, schema.Settings,
+    schema.MonitorNodes, schema.MonitorGpus, schema.MonitorWindow, schema.NamedWindow, schema.WindowMark, schema.MonitorReport,
+    schema.Signature, schema.Notify, schema.Settings, schema.TelemetryChoices,
 )  # fmt: skip
 _HEAD = """# Reference: fields of the workflow file
 

@@ -61,7 +61,7 @@ class Copies(Sequence[PlannedTask]):
 Part = PlannedTask | Copies
 
 
-class TaskList(Sequence[PlannedTask]):
+class TasksInParts(Sequence[PlannedTask]):
     """Tasks in plan order. A copy is a new object each time that it is asked for."""
 
     __slots__ = ("_ends", "parts")
@@ -101,7 +101,7 @@ class TaskList(Sequence[PlannedTask]):
 
 
 def _are_equal(tasks: Sequence[PlannedTask], other: object) -> bool:
-    if not isinstance(other, tuple | list | Copies | TaskList) or len(tasks) != len(other):
+    if not isinstance(other, tuple | list | Copies | TasksInParts) or len(tasks) != len(other):
         return False
     return all(one == another for one, another in zip(tasks, other, strict=True))
 
@@ -109,13 +109,13 @@ def _are_equal(tasks: Sequence[PlannedTask], other: object) -> bool:
 def listed_tasks(parts: Sequence[Part]) -> Sequence[PlannedTask]:
     """Return the tasks of these parts."""
     if any(isinstance(part, Copies) for part in parts):
-        return TaskList(parts)
+        return TasksInParts(parts)
     return tuple(part for part in parts if isinstance(part, PlannedTask))
 
 
 def parts_of(tasks: Sequence[PlannedTask]) -> Sequence[Part]:
     """Return the parts of tasks; each task by itself where there are no others."""
-    return tasks.parts if isinstance(tasks, TaskList) else tasks
+    return tasks.parts if isinstance(tasks, TasksInParts) else tasks
 
 
 def kinds_of(tasks: Sequence[PlannedTask]) -> Iterator[PlannedTask]:

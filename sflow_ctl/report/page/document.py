@@ -4,11 +4,11 @@
 """
 
 import base64
-import hashlib
 from collections.abc import Mapping, Sequence
 
 from msgspec import Struct
 
+from protocol.digest import sha256
 from sflow_ctl.report.page.charts import all_charts, embedded
 from sflow_ctl.report.page.details import (
     about_section,
@@ -159,4 +159,4 @@ def document(
 
 def _digest(text: str) -> str:
     """Return how the policy names an inline style or script. Source: CSP Level 3, 2.3.1."""
-    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+    return f"'sha256-{base64.b64encode(sha256(text.encode())).decode()}'"

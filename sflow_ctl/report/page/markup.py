@@ -4,6 +4,7 @@ The modules of this folder make the page of `tag` alone. A template language wou
 """
 
 from collections.abc import Iterable
+from functools import lru_cache
 
 Attribute = str | int | float | bool | None
 _VOID = frozenset(
@@ -53,11 +54,13 @@ def joined(children: Iterable[Child], between: str = "") -> Markup:
 
 
 def _attributes(attributes: dict[str, Attribute]) -> str:
-    parts = []
-    for name, value in attributes.items():
-        if value is None or value is False:
-            continue
-        name = name.rstrip("_").replace("_", "-")
-        name = {"viewbox": "viewBox", "preserveaspectratio": "preserveAspectRatio"}.get(name, name)
-        parts.append(f" {name}" if value is True else f' {name}="{escaped(value)}"')
-    return "".join(parts)
+    return "".join(
+        [_attribute(*one) for one in attributes.items() if one[1] is not None and one[1] is not False]
+    )
+
+
+@lru_cache(4096, typed=True)  # many elements have the same, and 1 is not 1.0
+def _attribute(name: str, value: Attribute) -> str:
+    name = name.rstrip("_").replace("_", "-")
+    name = {"viewbox": "viewBox", "preserveaspectratio": "preserveAspectRatio"}.get(name, name)
+    return f" {name}" if value is True else f' {name}="{escaped(value)}"'

@@ -37,6 +37,7 @@ class Usage(Struct, frozen=True):
     memory_bytes: int | None = None
     gpu_percent: float | None = None
     """The mean over its GPUs."""
+    gpu_memory_bytes: int | None = None
 
 
 class TaskRow(Struct, frozen=True):
@@ -57,14 +58,16 @@ class TaskRow(Struct, frozen=True):
     colour: Colour | None
 
 
-class TaskList(Struct, frozen=True):
+class ListedTasks(Struct, frozen=True):
     """The rows, and how many tasks fit the filter but have none."""
 
     rows: tuple[TaskRow, ...]
     left_out: int
 
 
-def task_list(state: RunView, now_wall_ns: int, words: str = "", usage: Mapping[str, Usage] = {}) -> TaskList:
+def task_list(
+    state: RunView, now_wall_ns: int, words: str = "", usage: Mapping[str, Usage] = {}
+) -> ListedTasks:
     """Return the tasks that fit the words of a filter, in the order of the plan; the notable ones if they are too many."""
     planned = {task.name: task for task in state.plan.tasks}
     wanted = Filter.of(words)
@@ -79,7 +82,7 @@ def task_list(state: RunView, now_wall_ns: int, words: str = "", usage: Mapping[
         _row(record, state.plan, planned.get(record.name), now_wall_ns, usage.get(record.name, nothing))
         for record in records
     )
-    return TaskList(tuple(rows), left_out)
+    return ListedTasks(tuple(rows), left_out)
 
 
 class Filter(Struct, frozen=True):

@@ -241,8 +241,7 @@ def make_controller(
 def _measures(planned: PlannedRun, fleet: Fleet, shell: Shell) -> Measures:
     """Return what takes in the measurements of agents."""
     telemetry = planned.settings.telemetry
-    said = None if telemetry is None else telemetry.openmetrics
-    target = Path(said) if isinstance(said, str) else said
+    target = None if telemetry is None else telemetry.openmetrics
     path = shell.record.directory.path
     warn = partial(_warn, shell.log, shell.output)
     return Measures(path, planned.plan.nodes, fleet.link.send, warn, target, shell.monitor)

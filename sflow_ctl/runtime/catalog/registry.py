@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from sflow_ctl.runtime.record.sources import digest_of
+from protocol.digest import sha256
 
 
 def registry_directory(environ: Mapping[str, str]) -> Path:
@@ -66,5 +66,5 @@ def known_runs() -> list[Path]:
 
 def _link(directory: Path) -> Path:
     """Return the link of a run: its name for readers, and a part of a digest, as runs elsewhere may have the same name."""
-    digest = digest_of(os.fsencode(directory.absolute()))[:8]
+    digest = sha256(os.fsencode(directory.absolute())).hex()[:8]
     return registry_directory(os.environ) / f"{directory.name}.{digest}"

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from protocol.errors import LaunchError
 from protocol.machine.marks import LAST_AGENT
 from protocol.machine.procfs import is_agent, is_living, own_children
+from protocol.text.signal_names import signal_name
 from sflow_ctl.runtime.agent_process import AgentProcess, end_unused, reap, spawn_agent, take_early
 from sflow_ctl.runtime.supervision.kept import KeptAgent, KeptStep
 from sflow_ctl.runtime.supervision.lifeline import lifeline
@@ -282,9 +283,7 @@ def _describe_end(agent: AgentProcess) -> str:
     status = agent.exit_status
     assert status is not None
     text = (
-        f"its agent was killed by {signal.Signals(-status).name}"
-        if status < 0
-        else f"its agent ended with {status}"
+        f"its agent was killed by {signal_name(-status)}" if status < 0 else f"its agent ended with {status}"
     )
     size = os.fstat(agent.stderr).st_size
     said = (

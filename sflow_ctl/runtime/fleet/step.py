@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from protocol.errors import LaunchError
 from protocol.messages.config import AgentConfig, StepConfig
 from protocol.session.codec import encode
+from protocol.text.signal_names import signal_name
 from sflow_ctl.runtime.children import memory_file, uninterrupted, watch_child
 from sflow_ctl.runtime.descriptors import with_inherited_limit
 from sflow_ctl.runtime.fleet.local import AgentEnd
@@ -225,7 +226,7 @@ class StepLauncher:
             else:
                 _, status = os.waitpid(self._pid, 0)
                 self._code = code = os.waitstatus_to_exitcode(status)
-            how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
+            how = f"was killed by {signal_name(-code)}" if code < 0 else f"ended with {code}"
             said = self.said()
             self._end = f"the agents' job step (srun) {how}" + (f": {said}" if said else "")
             self._epoll.unregister(self._pidfd)

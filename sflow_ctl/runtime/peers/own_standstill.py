@@ -20,8 +20,6 @@ from sflow_ctl.runtime.run.signals import SignalInbox
 SPEAKS_EVERY_S = 1.0
 SAID_AFTER_S = 5.0
 """Then again after twice the time each."""
-SUSPENDED_S = 3.0
-"""A wait that ends so much too late says that this process did not run."""
 
 
 class OwnStandstill:
@@ -37,7 +35,7 @@ class OwnStandstill:
     ) -> None:
         """`say` shows a line at once, and is called from the thread, as `blocked_end` is; `warn` is called in the loop."""
         self._blocked_end = blocked_end
-        self._is_over, self._suspended_s = False, 0.0
+        self._is_over = False
         self.watch = LoopWatch()
         self._directory = str(directory)
         self._tell_agents = tell_agents
@@ -61,18 +59,14 @@ class OwnStandstill:
     def wait(self, wait: Callable[[int], bool], timeout_ms: int) -> bool:
         """Have the loop wait for events by `wait`; all that it does else is work, which may be held up."""
         self.watch.waits()
-        until = time.monotonic() + timeout_ms / 1000
         has_any = wait(timeout_ms)
-        now = time.monotonic()
-        self.watch.works(now)
-        if now - until > SUSPENDED_S:
-            self._suspended_s += now - until
+        self.watch.works(time.monotonic())
         self._report_end()
         return has_any
 
     def suspensions(self) -> list[Suspended]:
         """Return for how long the process did not run since the last call, if it did not."""
-        seconds, self._suspended_s = self._suspended_s, 0.0
+        seconds = self._thread.take_gap(time.monotonic())
         return [Suspended(seconds=round(seconds, 3))] if seconds else []
 
     def _report_end(self) -> None:

@@ -4,26 +4,12 @@ Made by `planning.py` and kept in `run.json`; `cli` asks which have changed sinc
 """
 
 from collections.abc import Iterable, Sequence
-from importlib import import_module
 from pathlib import Path
 
 import msgspec
 
+from protocol.digest import sha256
 from sflow_ctl.runtime.record.durable import read_regular
-
-
-def digest_of(data: bytes) -> str:
-    """Return the SHA-256 of some bytes, in hexadecimal digits.
-
-    By the interpreter's own module, as `random` does: `hashlib` loads OpenSSL, which takes 4 ms of each run's start.
-    """
-    for name in ("_sha2", "_sha256", "hashlib"):
-        try:
-            made = import_module(name).sha256(data)
-        except ImportError:
-            continue
-        return str(made.hexdigest())
-    raise ImportError("this interpreter has no SHA-256")
 
 
 class SourceFile(msgspec.Struct, frozen=True):
@@ -52,6 +38,6 @@ def changed_files(sources: Sequence[SourceFile]) -> list[Path]:
 
 def _digest(path: Path) -> str | None:
     try:
-        return digest_of(read_regular(path))
+        return sha256(read_regular(path)).hex()
     except OSError:
         return None

@@ -104,6 +104,7 @@ class Controller:
         common: AgentConfig,
         state: RunView,
         summary: SummaryWriter,
+        preload: Preload,
         desk: RequestDesk,
         measures: Measures,
         job_clock: "JobClock | None" = None,
@@ -164,7 +165,7 @@ class Controller:
                 self._handle(event, now)
             self._flush(now)
             while self._finish is None:
-                self._preload.wait(wait, self._timeout_ms())
+                self._preload.wait(wait, self._timeout_ms(), has_started=self._scheduler.run.has_started)
                 now = time.monotonic()
                 for event in self._events(now):
                     self._handle(event, now)
@@ -209,8 +210,7 @@ class Controller:
         events.extend(self._agents.ended(now, has_news=self._launcher.fileno in ready))
         if self.takeover is not None:
             self.takeover.look(now)
-        unwritable = self.record_keeper.give_up(now)
-        if unwritable is not None:
+        if (unwritable := self.record_keeper.give_up(now)) is not None:
             events.append(unwritable)
         wakeup = self._scheduler.next_wakeup()
         if wakeup is not None and wakeup <= now:
@@ -377,13 +377,12 @@ class Controller:
 
     def _end_agents(self) -> None:
         """Wait for the agents' processes; end the remaining processes of the run on this machine."""
+        self._preload.finish()  # meanwhile they leave
         late = end_agents(self._scheduler, self._launcher, self._abandoned, self._log)
         assert self._finish is not None
         if late or self._abandoned:
-            survivors = sweep(self._common.marker)
-            self._finish = msgspec.structs.replace(
-                self._finish, survivors=(*self._finish.survivors, *survivors)
-            )
+            survivors = (*self._finish.survivors, *sweep(self._common.marker))
+            self._finish = msgspec.structs.replace(self._finish, survivors=survivors)
         try:
             self._directory.note(layout.NODES, self.nodes.encoded())
         except OSError as error:  # a full or deleted run directory: the end of the run reports it

@@ -319,7 +319,8 @@ def _with_simulated_gpus(plan: Plan, options: RunOptions) -> Plan:
 def _selected(plan: Plan, options: RunOptions) -> Plan:
     """Return the part of the plan that `--task` asks for, with what `--only` shows of it. Raises: PlanError, UsageError."""
     if options.tasks.keep_alive:
-        plan = msgspec.structs.replace(plan, keep_alive=True)
+        warnings = tuple(one for one in plan.warnings if one.code != "only-services")
+        plan = msgspec.structs.replace(plan, keep_alive=True, warnings=warnings)
     if options.tasks.tasks:
         from sflow_ctl.planner.prune import pruned  # most runs are of everything
 

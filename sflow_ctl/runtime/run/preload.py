@@ -1,4 +1,4 @@
-"""Imports what a run needs later on, while its agents connect.
+"""Imports what a run needs later on, while its agents connect, while nothing happens, and while they leave.
 
 An import needs descriptors, which connections of other programs may take. Called by the controller's loop whenever it
 has nothing else to do, from its beginning on.
@@ -37,6 +37,8 @@ _REPORT = (
 _MONITORS = ("sflow_ctl.runtime.monitor.reports",)
 _JOB = ("sflow_ctl.runtime.slurm.allocation", "sflow_ctl.runtime.slurm.job_clock")
 
+QUIET_MS = 20
+
 
 class Preload:
     """The modules that are still to be imported."""
@@ -53,9 +55,17 @@ class Preload:
             names += _REPORT
         self._left = names[::-1]
 
-    def wait(self, wait: Callable[[int], bool], timeout_ms: int) -> None:
-        """Wait for events by `wait`, or import the next module, which takes a few ms, if none is here."""
-        if timeout_ms and self._left and not wait(0):
-            importlib.import_module(self._left.pop())
-        else:
+    def wait(self, wait: Callable[[int], bool], timeout_ms: int, *, has_started: bool) -> None:
+        """Wait for events by `wait`, or import the next module, which takes a few ms, if none is here.
+
+        Once tasks have started, only after a moment without events: the end of a short task must not wait for an import.
+        """
+        if not timeout_ms or not self._left:
             wait(timeout_ms)
+        elif not wait(min(timeout_ms, QUIET_MS) if has_started else 0):
+            importlib.import_module(self._left.pop())
+
+    def finish(self) -> None:
+        """Import all that is left."""
+        while self._left:
+            importlib.import_module(self._left.pop())

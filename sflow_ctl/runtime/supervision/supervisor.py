@@ -52,7 +52,7 @@ DIES_WITHIN_S = 3.0
 """After SIGKILL. A process whose files do not answer may stay until they do."""
 MAX_DESCRIPTORS = 250
 """Of one message; the kernel's limit is 253."""
-_STARTS_NOTHING = frozenset(("-h", "--help", "--dry-run"))
+_STARTS_NOTHING = frozenset(("-h", "--help", "--dry-run", "--tui"))
 _PR_SET_DUMPABLE, _PR_SET_CHILD_SUBREAPER = 4, 36
 
 

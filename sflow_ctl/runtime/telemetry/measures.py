@@ -27,7 +27,7 @@ class Measures:
         nodes: Sequence[PlannedNode],
         send: Callable[[int, ToAgent], None],
         warn: Callable[[str], None],
-        openmetrics: Path | int | None,
+        openmetrics: str | int | None,
         monitor: "MonitorRecorder | None" = None,
     ) -> None:
         self._directory, self._nodes = directory, nodes

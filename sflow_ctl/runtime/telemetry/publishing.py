@@ -23,8 +23,8 @@ CONTENT_TYPE = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 class Publisher:
     """The newest row of each series. `target` is a path, or a port."""
 
-    def __init__(self, target: Path | int) -> None:
-        self._target = target
+    def __init__(self, target: str | int) -> None:
+        self._target = Path(target) if isinstance(target, str) else target
         self._series: dict[int, dict[tuple[str, str], Series]] = {}
         self._written_at = float("-inf")
         self._lock = threading.Lock()

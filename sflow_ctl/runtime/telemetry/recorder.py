@@ -43,7 +43,7 @@ class TelemetryRecorder:
         directory: Path,
         nodes: Sequence[tuple[int, str]],
         warn: Callable[[str], None],
-        openmetrics: Path | int | None = None,
+        openmetrics: str | int | None = None,
     ) -> None:
         """`nodes` are numbers and names by position; `warn` is called in the thread that calls `take` or `close`."""
         self._directory = directory.absolute()

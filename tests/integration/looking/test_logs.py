@@ -116,6 +116,8 @@ def test_ux_04_logs_mean_the_live_run(live: Run, tmp_path: Path) -> None:
     assert sflow_ctl("run", "w.yaml", "--run-id", "newer", cwd=tmp_path).returncode == 0
     assert shown(tmp_path, "srv") == ["loading"]
     assert len(shown(tmp_path, "--run", "newer", "-t")) == 6
+    assert sflow_ctl("logs", "cli", cwd=tmp_path).stderr == "cli has not started: it waits for srv\n"
+    assert shown(tmp_path, "--only", "s*", "--only", "good") == ["[srv] loading", "[good] fine"]
 
 
 def test_logs_of_a_killed_run_and_of_missing_files(killed: Run, tmp_path: Path) -> None:

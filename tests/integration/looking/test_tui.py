@@ -13,24 +13,28 @@ import pytest
 from textual.pilot import Pilot
 from textual.widgets import DataTable, Input, Static
 
+from protocol.errors import UsageError
 from sflow_ctl.cli.tui.app import RunApp
-from sflow_ctl.cli.tui.dialogs import Confirm, Help
+from sflow_ctl.cli.tui.dialogs import Confirm, Help, Leaving
 from sflow_ctl.cli.tui.feed import Feed, LogLine
 from sflow_ctl.cli.tui.log_view import MAX_LINES, LogView
-from sflow_ctl.cli.tui.steering import NoSteering, Verb
+from sflow_ctl.cli.tui.steering import RunSteering, Verb
 from sflow_ctl.runtime.record.reader import RunReader
 from tests.support import PATIENCE_S, Run, command, sflow_ctl, wait_until
 
-Act = Callable[[RunApp, Pilot[None]], Awaitable[None]]
+Act = Callable[[RunApp, Pilot[Leaving]], Awaitable[None]]
 
 
 class Told:
     """Takes note of what would be changed."""
 
-    def __init__(self) -> None:
+    def __init__(self, refuses: str = "") -> None:
         self.done: list[tuple[Verb, tuple[str, ...], str]] = []
+        self._refuses = refuses
 
     def act(self, verb: Verb, tasks: tuple[str, ...], argument: str) -> str:
+        if self._refuses:
+            raise UsageError.of("request-refused", self._refuses)
         self.done.append((verb, tasks, argument))
         return f"{verb}: done"
 
@@ -40,7 +44,7 @@ def view(
 ) -> RunApp:
     """Show a run on a screen of this size, and do something with it."""
     feed = Feed(RunReader(run.directory))
-    app = RunApp(feed, run.directory, steering or NoSteering("it is a test"), owns_run=owns)
+    app = RunApp(feed, run.directory, steering or RunSteering(run.directory), owns_run=owns)
 
     async def whole() -> None:
         async with app.run_test(size=size, notifications=True) as pilot:
@@ -53,7 +57,7 @@ def view(
     return app
 
 
-async def until(pilot: Pilot[None], condition: Callable[[], bool], what: str) -> None:
+async def until(pilot: Pilot[Leaving], condition: Callable[[], bool], what: str) -> None:
     deadline = time.monotonic() + PATIENCE_S
     while not condition():
         assert time.monotonic() < deadline, f"{what}\n{screen_text(pilot.app)}"
@@ -76,8 +80,51 @@ def cursor_on(app: RunApp, row: int) -> None:
     app.query_one("#task-table", DataTable).move_cursor(row=row)
 
 
+class Screen:
+    """A command in a real terminal."""
+
+    def __init__(self, *arguments: str, cwd: Path, **env: str) -> None:
+        self._ours, self._theirs = pty.openpty()
+        self._before = self._settings()
+        self.seen = b""
+        self._process = subprocess.Popen(
+            command(*arguments),
+            cwd=cwd,
+            stdin=self._theirs,
+            stdout=self._theirs,
+            stderr=self._theirs,
+            env={**os.environ, "TERM": "xterm-256color", "LINES": "30", "COLUMNS": "100", **env},
+            start_new_session=True,
+        )
+
+    def type(self, keys: bytes) -> None:
+        os.write(self._ours, keys)
+
+    def wait_for(self, text: bytes) -> None:
+        wait_until(lambda: text in self._read() or self._process.poll() is not None, text.decode())
+        assert text in self.seen, self.seen
+
+    def finish(self) -> int:
+        """The exit status, once the terminal is as it was."""
+        wait_until(lambda: self._read() and self._process.poll() is not None, "the end")
+        self._read()
+        after = self._settings()
+        os.close(self._theirs)
+        os.close(self._ours)
+        assert self._before == after
+        return self._process.returncode
+
+    def _read(self) -> bytes:
+        while select.select([self._ours], [], [], 0.02)[0]:
+            self.seen += os.read(self._ours, 65536)
+        return self.seen
+
+    def _settings(self) -> bytes:
+        return subprocess.run(["stty", "-a"], stdin=self._theirs, capture_output=True, check=True).stdout
+
+
 def test_a_live_run_on_80_by_24(live: Run) -> None:
-    async def act(app: RunApp, pilot: Pilot[None]) -> None:
+    async def act(app: RunApp, pilot: Pilot[Leaving]) -> None:
         await until(
             pilot, has(app, "srv", "running", '"^up$" is not in the log', "1 failed, 1/6"), "the tasks"
         )
@@ -97,7 +144,7 @@ def test_a_live_run_on_80_by_24(live: Run) -> None:
 
 
 def test_keys_choose_filter_find_and_pin(live: Run) -> None:
-    async def act(app: RunApp, pilot: Pilot[None]) -> None:
+    async def act(app: RunApp, pilot: Pilot[Leaving]) -> None:
         await until(pilot, has(app, "good"), "the tasks")
         await pilot.press("slash")
         await pilot.press(*"good", "enter")
@@ -128,7 +175,7 @@ def test_keys_choose_filter_find_and_pin(live: Run) -> None:
 def test_nothing_is_changed_without_a_yes(live: Run) -> None:
     told = Told()
 
-    async def act(app: RunApp, pilot: Pilot[None]) -> None:
+    async def act(app: RunApp, pilot: Pilot[Leaving]) -> None:
         await until(pilot, has(app, "srv"), "the tasks")
         await pilot.press("x")
         assert isinstance(app.screen, Confirm)
@@ -140,47 +187,63 @@ def test_nothing_is_changed_without_a_yes(live: Run) -> None:
         await until(pilot, lambda: len(told.done) == 1, "the restart")
         await pilot.press("k", "enter", "y")
         await until(pilot, lambda: len(told.done) == 2, "the signal")
-        await pilot.press("plus", "3", "enter", "y")
-        await until(pilot, lambda: len(told.done) == 3, "the scaling")
         await pilot.press("p", "y")
-        await until(pilot, lambda: len(told.done) == 4, "the pause")
+        await until(pilot, lambda: len(told.done) == 3, "the pause")
         await pilot.press("X", "y")
-        await until(pilot, lambda: len(told.done) == 5, "the stop")
+        await until(pilot, lambda: len(told.done) == 4, "the stop")
         await until(pilot, has(app, "stop: done"), "what was done")
 
     view(live, act, told)
     assert told.done == [
         ("restart", ("srv",), ""),
         ("signal", ("srv",), "HUP"),
-        ("scale", ("srv",), "3"),
         ("pause", (), ""),
         ("stop", (), ""),
     ]
 
 
 def test_a_refusal_is_shown(live: Run) -> None:
-    async def act(app: RunApp, pilot: Pilot[None]) -> None:
+    async def act(app: RunApp, pilot: Pilot[Leaving]) -> None:
         await until(pilot, has(app, "srv"), "the tasks")
         await pilot.press("x", "y")
-        await until(pilot, has(app, "cannot stop: it is a test"), "the refusal")
+        await until(pilot, has(app, "srv is done"), "the refusal")
+
+    view(live, act, Told("srv is done"))
+
+
+def test_leaving_a_run_of_ones_own_asks_what_becomes_of_it(live: Run) -> None:
+    async def act(app: RunApp, pilot: Pilot[Leaving]) -> None:
+        await until(pilot, has(app, "srv"), "the tasks")
+        await pilot.press("q")
+        await until(pilot, has(app, "s  stop it in order"), "the question")
+        await pilot.press("n", "ctrl+c")
+        await until(pilot, has(app, "s  stop it in order"), "the question again")
+        await pilot.press("l")
+
+    assert view(live, act, owns=True).return_value == "leave"
+
+
+def test_a_live_run_is_paused_steered_and_stopped_from_the_screen(live: Run) -> None:
+    async def act(app: RunApp, pilot: Pilot[Leaving]) -> None:
+        await until(pilot, has(app, "srv", "running"), "the tasks")
+        await pilot.press("p", "y")
+        await until(pilot, has(app, "running, paused"), "the pause")
+        await pilot.press("p")
+        await until(pilot, has(app, "Start tasks again?"), "the question for the end of the pause")
+        await pilot.press("y")
+        await pilot.press("r", "y")
+        await until(
+            pilot, lambda: live.states()["srv"] == "running" and has(app, "2")(), "the second attempt"
+        )
+        await pilot.press("X", "y")
+        await until(pilot, lambda: live.process.poll() is not None, "the end of the run")
+        await until(pilot, has(app, "interrupted"), "how it ended")
 
     view(live, act)
 
 
-def test_leaving_a_run_of_ones_own_asks_first(live: Run) -> None:
-    async def act(app: RunApp, pilot: Pilot[None]) -> None:
-        await until(pilot, has(app, "srv"), "the tasks")
-        await pilot.press("q")
-        await until(pilot, has(app, "Stop the run and leave?"), "the question")
-        await pilot.press("n", "ctrl+c")
-        await until(pilot, has(app, "Stop the run and leave?"), "the question again")
-        await pilot.press("y")
-
-    assert not view(live, act, owns=True).is_running
-
-
 def test_a_failed_run_stays_with_its_first_cause_in_front(ended: Run) -> None:
-    async def act(app: RunApp, pilot: Pilot[None]) -> None:
+    async def act(app: RunApp, pilot: Pilot[Leaving]) -> None:
         await until(pilot, has(app, "task bad failed: exit status 3", "log of bad", "oops"), "the cause")
         assert app.query_one("#banner", Static).has_class("bad")
         assert "sflow-ctl run --resume" in screen_text(app)
@@ -190,7 +253,7 @@ def test_a_failed_run_stays_with_its_first_cause_in_front(ended: Run) -> None:
 
 
 def test_a_run_that_dies_is_said_to_have_died(live: Run, kill: Callable[[Run], None]) -> None:
-    async def act(app: RunApp, pilot: Pilot[None]) -> None:
+    async def act(app: RunApp, pilot: Pilot[Leaving]) -> None:
         await until(pilot, has(app, "srv", "running"), "the tasks")
         kill(live)
         await until(pilot, has(app, "live died", "lost", "--resume"), "its death")
@@ -210,7 +273,7 @@ workflow:
     run = Run.start(workflow, tmp_path, run_id="s")
     assert run.finish()[0] == 1
 
-    async def act(app: RunApp, pilot: Pilot[None]) -> None:
+    async def act(app: RunApp, pilot: Pilot[Leaving]) -> None:
         await until(pilot, has(app, "token", "100%"), "the log")
         texts = [line.text for line in app.query_one(LogView).shown]
         assert not any("sesame" in text or "\x1b" in text or "title" in text for text in texts)
@@ -223,7 +286,7 @@ workflow:
 
 
 def test_a_flood_of_lines_is_bounded_and_scrolls(live: Run) -> None:
-    async def act(app: RunApp, pilot: Pilot[None]) -> None:
+    async def act(app: RunApp, pilot: Pilot[Leaving]) -> None:
         await until(pilot, has(app, "log of srv", "loading"), "the log of the first task")
         log = app.query_one(LogView)
         for start in range(0, 3 * MAX_LINES, 1000):
@@ -243,7 +306,7 @@ def test_a_flood_of_lines_is_bounded_and_scrolls(live: Run) -> None:
 
 
 def test_the_input_of_a_dialog_keeps_what_was_chosen_before(live: Run) -> None:
-    async def act(app: RunApp, pilot: Pilot[None]) -> None:
+    async def act(app: RunApp, pilot: Pilot[Leaving]) -> None:
         await until(pilot, has(app, "srv"), "the tasks")
         await pilot.press("slash", *"cli", "enter", "slash")
         await until(pilot, lambda: app.screen.query_one(Input).value == "cli", "the filter")
@@ -261,40 +324,32 @@ def test_without_a_terminal_it_is_refused_with_what_works(ended: Run, tmp_path: 
 
 @pytest.mark.parametrize("term", ["xterm-256color", "linux", "vt100"])
 def test_a_real_terminal_is_left_as_it_was(ended: Run, tmp_path: Path, term: str) -> None:
-    ours, theirs = pty.openpty()
-    before = subprocess.run(["stty", "-a"], stdin=theirs, capture_output=True, check=True).stdout
-    environment = {**os.environ, "TERM": term, "NO_COLOR": "1", "LC_ALL": "C"}
-    process = subprocess.Popen(
-        command("attach", "--tui", ended.directory),
-        cwd=tmp_path,
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
-        env=environment,
-        start_new_session=True,
+    screen = Screen(
+        "attach", "--tui", str(ended.directory), cwd=tmp_path, TERM=term, NO_COLOR="1", LC_ALL="C"
     )
-    seen = b""
+    screen.wait_for(b"exit status 3")
+    screen.type(b"q")
+    assert screen.finish() == 1
+    assert b"\x1b[?1049h" in screen.seen
+    assert b"\x1b[?1049l" in screen.seen
 
-    def shows_the_cause() -> bool:
-        nonlocal seen
-        if select.select([ours], [], [], 0.05)[0]:
-            seen += os.read(ours, 65536)
-        return b"exit status 3" in seen or process.poll() is not None
 
-    wait_until(shows_the_cause, "the first cause")
-    os.write(ours, b"q")
+def test_run_tui_shows_a_run_of_its_own_and_stops_it_when_asked(tmp_path: Path) -> None:
+    (tmp_path / "w.yaml").write_text(
+        'version: "0.1"\nworkflow: {name: w, tasks: [{name: t, script: [echo begun; sleep 600]}]}\n'
+    )
+    screen = Screen("run", "w.yaml", "--tui", "--run-id", "mine", cwd=tmp_path)
+    screen.wait_for(b"begun")
+    screen.type(b"q")
+    screen.wait_for(b"stop it in order")
+    screen.type(b"s")
+    assert screen.finish() == 130
+    assert b"Workflow" in screen.seen or b"interrupted" in screen.seen
 
-    def is_gone() -> bool:
-        nonlocal seen
-        if select.select([ours], [], [], 0.05)[0]:
-            seen += os.read(ours, 65536)
-        return process.poll() is not None
 
-    wait_until(is_gone, "the end of the view")
-    after = subprocess.run(["stty", "-a"], stdin=theirs, capture_output=True, check=True).stdout
-    os.close(theirs)
-    os.close(ours)
-    assert process.returncode == 1, seen
-    assert before == after
-    assert b"\x1b[?1049h" in seen
-    assert b"\x1b[?1049l" in seen
+def test_run_tui_says_what_is_wrong_with_a_file_before_any_screen(tmp_path: Path) -> None:
+    (tmp_path / "w.yaml").write_text('version: "0.1"\nworkflow: {name: w, tasks: [{name: t, scirpt: [x]}]}\n')
+    screen = Screen("run", "w.yaml", "--tui", cwd=tmp_path)
+    assert screen.finish() == 2
+    assert b"scirpt" in screen.seen
+    assert b"\x1b[?1049h" not in screen.seen

@@ -271,7 +271,10 @@ def test_status_for_programs(tmp_path: Path) -> None:
     assert running["counts"] == {"running": 1, "waiting": 2}
     run.change("load", S.COMPLETED, exit_code=0)
     run.end(Outcome.COMPLETED, 0)
+    assert running["started_wall_ns"] > 0
+    assert running["ended_wall_ns"] is None
     ended = json.loads(ask(tmp_path, "status", RUN_ID, "--json").stdout)
+    assert ended["ended_wall_ns"] > ended["started_wall_ns"] == running["started_wall_ns"]
     assert (ended["liveness"], ended["outcome"], ended["exit_status"]) == ("ended", "completed", 0)
     assert ended["tasks"][0]["exit_code"] == 0
 

@@ -44,6 +44,7 @@ from sflow_ctl.core.events import (
     OutputsCollected,
     SchedulerEvent,
     StopRequested,
+    Suspended,
     WakeUp,
 )
 from sflow_ctl.core.model.resources import MAX_RANKS
@@ -110,6 +111,8 @@ class Behaviour:
     """When the controller is killed, and another one takes the run over."""
     requests: int = 0
     """How many requests operators make; half of them arrive twice."""
+    suspensions: tuple[tuple[float, float], ...] = ()
+    """When nothing of the run runs, as in a suspended job, and for how long."""
     window: int = MAX_RANKS
     """How many orders an agent may have that it has not answered."""
 
@@ -152,6 +155,8 @@ class Fleet:
             event = OperatorRequest(id=f"r{number}", by="op", action=self._any_action())
             for _ in range(self._random.choice((1, 2))):
                 self._at(self._random.random() * 8, lambda event=event: self._tell(event))  # type: ignore[misc]
+        for suspended_at, seconds in behaviour.suspensions:
+            self._at(suspended_at, lambda seconds=seconds: self._suspend(seconds))  # type: ignore[misc]
         if behaviour.stop_at is not None:
             self._at(behaviour.stop_at, lambda: self._tell(StopRequested(signal="SIGINT")))
 
@@ -198,6 +203,14 @@ class Fleet:
             self._perform(command)
         for agent in self._agents:
             self._at(self._random.random() * 3, lambda agent=agent: self._reconnect(agent))  # type: ignore[misc]
+
+    def _suspend(self, seconds: float) -> None:
+        """Let time pass in which nothing happens, and have the controller notice."""
+        if self.finish is not None:
+            return
+        self._now += seconds
+        self._agenda = [(at + seconds, order, action) for at, order, action in self._agenda]
+        self._tell(Suspended(seconds=seconds))
 
     # ---------------------------------------------------------------- time and the link
 

@@ -185,6 +185,7 @@ behaviours = st.builds(
     window=st.sampled_from([1, 2, 256]),
     requests=st.sampled_from([0, 0, 1, 4, 8]),
     takeovers=st.sampled_from([(), (), (0.05,), (2.0,), (6.0,), (1.0, 1.5), (0.5, 4.0, 15.0)]),
+    suspensions=st.sampled_from([(), (), ((0.06, 100.0),), ((3.0, 900.0), (3.1, 20.0))]),
 )
 
 
@@ -249,6 +250,17 @@ def test_a_controller_that_dies_never_fails_a_run(plan: Plan, seed: int, killed_
     assert fleet.finish.outcome is Outcome.COMPLETED
     attempts = [task.attempt.number for task in fleet.scheduler.run.tasks]
     assert max(attempts) == 1  # nothing is started again
+
+
+@hypothesis.settings(deadline=None, max_examples=60, suppress_health_check=list(hypothesis.HealthCheck))
+@hypothesis.given(plan=plans(), seed=st.integers(0, 2**32), suspended_at=st.floats(0.0, 20.0))
+def test_p5_a_suspension_costs_no_node(plan: Plan, seed: int, suspended_at: float) -> None:
+    """Whatever is under way: stops with their graces, logs that are waited for, agents that leave."""
+    hypothesis.assume(fits(plan))
+    behaviour = Behaviour(max_delay_s=0.1, leftovers=0.2, fail=0.1, suspensions=((suspended_at, 3600.0),))
+    fleet = Fleet(plan, seed, behaviour)
+    fleet.run(20_000.0)
+    assert not any(node.is_gone for node in fleet.scheduler.run.nodes)
 
 
 def is_after_failure(plan: Plan, task: PlannedTask) -> bool:

@@ -7,7 +7,7 @@ from sflow_ctl.core.states import Reason, TaskState, Transition
 from tests.unit.ctl_output.test_report import plan_of
 
 pytest.importorskip("hypothesis")
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 S = TaskState
@@ -216,6 +216,7 @@ CHANGES = st.tuples(
 )
 
 
+@settings(deadline=None)
 @given(st.lists(CHANGES, max_size=20), st.booleans())
 def test_whatever_happens_lines_are_rare_and_end_with_the_tasks(
     changes: list[tuple[float, str, TaskState, str]], is_terminal: bool

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from protocol.errors import Finding
 from sflow_ctl.cli.terminal.findings import finding_text
 
@@ -29,8 +31,19 @@ def test_ux_12_a_terminal_gets_the_line_and_a_mark_below_the_word(tmp_path: Path
     assert lines[4].startswith("  hint:")
 
 
+def test_ux_12_a_key_that_does_not_belong_there_is_marked_itself(tmp_path: Path) -> None:
+    path = tmp_path / "w.yaml"
+    path.write_text("tasks:\n  - {name: a, scirpt: [x]}\n")
+    finding = Finding("unknown-key", 'unknown key "scirpt"', f"{path}:2:22  tasks[0].scirpt", None)
+    text = finding_text(finding, "error", has_source=True, has_colours=False)
+    line, mark = text.splitlines()[-2:]
+    assert line.index("scirpt") == mark.index("^^^^^^")
+    assert mark.count("^") == len("scirpt")
+
+
 def test_ux_12_a_value_in_quotes_is_marked_whole(tmp_path: Path) -> None:
-    lines = finding_text(finding(tmp_path, ":5:25"), "error", has_source=True, has_colours=False).split("\n")
+    one = replace(finding(tmp_path, ":5:25"), code="wrong-type")
+    lines = finding_text(one, "error", has_source=True, has_colours=False).split("\n")
     assert lines[3] == "       |                         ^^^"
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from protocol.telemetry.block import Kind
 from sflow_ctl.core.states import Reason, TaskState
 from sflow_ctl.planner.show.text import probe_text
 from sflow_ctl.report.looking.explanation import explain
@@ -11,6 +12,8 @@ from sflow_ctl.report.screen.graph_lines import graph_lines
 from sflow_ctl.report.screen.node_rows import gpu_map_text, node_rows, tasks_text
 from sflow_ctl.report.screen.task_details import MAX_EVENTS, MAX_SCRIPT_LINES, task_details
 from sflow_ctl.report.screen.task_rows import MAX_ROWS, Filter, Usage, counts_text, task_list
+from sflow_ctl.report.screen.usage import node_line, node_usage, task_usage, usage_table
+from sflow_ctl.report.telemetry.series import Series, Telemetry
 from tests.unit.ctl_output.test_explanation import SECOND, TEXT, Known
 from tests.unit.planner.planning import plan_of
 
@@ -167,3 +170,36 @@ workflow:
     assert found["Probes"][0].startswith("readiness: ")
     assert len(found["Last changes"]) == MAX_EVENTS
     assert "GREETING=hello" in found["Environment"]
+
+
+def measured(kind: Kind, name: str, node: int = 0, **columns: list[int | None]) -> Series:
+    rows = max(map(len, columns.values()))
+    labels = {"cpus": "4"} if kind == "node" else {}
+    times = [10_000 + 1000 * row for row in range(rows)]
+    return Series(node, f"n{node}", kind, name, labels, times, columns=dict(columns))
+
+
+def test_the_use_of_a_task_is_that_of_all_its_nodes(run: Known) -> None:
+    run.enter("srv", S.STARTING, node=0, gpus=(0, 1))
+    run.enter("srv", S.RUNNING, node=0)
+    run.enter("load_0", S.RUNNING, node=1)
+    newest = Telemetry(
+        (
+            measured("task", "srv#1", cpu_ms=[100, 600], rss_kib=[None, 1024], gpu_busy_ms=[0, 1000]),
+            measured("task", "srv#1", 1, cpu_ms=[0, 1500], rss_kib=[5, 2048], gpu_busy_ms=[0, 3000]),
+            measured("task", "srv#2", cpu_ms=[0, 9000]),
+            measured("task", "load_0#1", cpu_ms=[7], gpu_memory_mib=[5]),
+            measured("task", "cli#1", cpu_ms=[0, 5]),
+            measured("node", "n0", cpu_busy_ms=[0, 2000], memory_used_kib=[1, 2]),
+        )
+    )
+    usage = task_usage(run.state, newest, 12_000)
+    assert usage == {"srv": Usage(200.0, 3072 * 1024, 100.0, None), "load_0": Usage()}
+    assert task_usage(run.state, newest, 60_000) == {}
+    assert [node_line(node) for node in node_usage(newest)] == ["n0: CPU 50%, memory 2.05 kB"]
+    table = usage_table(run.state, usage, {"srv": "2 nodes"})
+    assert table.rows == (
+        ("srv", "running", "2 nodes", "200%", "3.15 MB", "100%", "-"),
+        ("load_0", "running", "-", "-", "-", "-", "-"),
+    )
+    assert usage_table(Known(run.state.plan).state, {}, {}).headings == ()

@@ -45,6 +45,14 @@ def test_ux_12_every_cycle_is_reported(tmp_path: Path) -> None:
     ]
 
 
+def test_ux_12_a_cycle_is_reported_beside_a_dependency_that_does_not_exist(tmp_path: Path) -> None:
+    found = findings_of(
+        tmp_path,
+        "    - {name: a, script: [x], depends_on: [b, nosuch]}\n    - {name: b, script: [x], depends_on: [a]}\n",
+    )
+    assert [one.code for one in found] == ["unknown-dependency", "cycle"]
+
+
 def test_ux_12_values_of_several_tasks_and_stages(tmp_path: Path) -> None:
     text = (
         "    - {name: a, script: ['${{ PROT }} ${{ POTR }}'], timeout: soon}\n"

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from sflow_ctl.runtime.run.options import RunOptions
+from sflow_ctl.runtime.run.planning import plan_run, read_run
 from tests.unit.planner.planning import plan_of
 
 ONE = "workflow:\n  name: w\n  tasks:\n    - name: t\n      script: [x]\n      "
@@ -15,6 +17,15 @@ def test_ux_01_a_run_of_services_alone_is_warned_of_with_code_and_place(tmp_path
     assert "every task is a service" in warning.what
     assert "w.yaml:5:7" in str(warning.where)
     assert "--keep-alive" in str(warning.hint)
+
+
+def test_ux_01_keep_alive_of_the_command_line_is_the_answer_to_that_warning(tmp_path: Path) -> None:
+    path = tmp_path / "w.yaml"
+    path.write_text(f'version: "0.1"\n{ONE}probes: {{readiness: {{tcp_port: {{port: 80}}}}}}\n')
+    for keep_alive, codes in ((False, ["only-services"]), (True, [])):
+        options = RunOptions.of(files=(path,), workspace_dir=tmp_path, keep_alive=keep_alive)
+        plan = plan_run(read_run(options), options, is_dry=True).plan
+        assert [one.code for one in plan.warnings] == codes
 
 
 @pytest.mark.parametrize(

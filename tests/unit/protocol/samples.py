@@ -403,6 +403,7 @@ FROM_AGENT: tuple[FromAgent, ...] = (
         node=7,
         agent_incarnation=11,
         controller_incarnation=2,
+        follows="was killed by SIGKILL",
         pid=99,
         endpoint="tcp://[fd00::1]:20001",
         inventory=INVENTORY,

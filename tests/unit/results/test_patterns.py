@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sflow_ctl.results import patterns as results_patterns
+from protocol.text.line_pattern import LinePattern
 from sflow_ctl.results.patterns import MAX_LINE, PatternError, match_lines
 
 
@@ -132,11 +132,20 @@ def test_r17_a_long_line_with_many_fields_takes_little_time() -> None:
     assert time.monotonic() - began < 5
 
 
+def test_r17_a_short_line_with_many_words_takes_little_time() -> None:
+    """The engine of the library would try all ways to cut a word of 110 letters into six."""
+    pattern = "{a:w}{b:w}{c:w}{d:w}{e:w}{f:w} end"
+    began = time.monotonic()
+    assert match_lines([pattern], ["a" * 110 + " and"]).values == {}
+    assert match_lines([pattern], ["a" * 110 + "  end"]).values == {}
+    assert time.monotonic() - began < 5
+
+
 @given(st.lists(st.sampled_from(["ab", " ", "12", ": ", "ms", "3.5", "\u2588"]), min_size=60, max_size=120))
 def test_long_lines_give_the_same_values_as_short_ones(words: list[str]) -> None:
     line = "".join(words)
     patterns = ["{name}: {value:d} ms", "ab{n:f}", "{:d} ab"]
     expected = match_lines(patterns, [line]).values
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(results_patterns, "QUICK_CHARACTERS", 1)
+        patch.setattr(LinePattern, "quick_characters", 0)
         assert match_lines(patterns, [line]).values == expected

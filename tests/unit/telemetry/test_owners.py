@@ -106,3 +106,10 @@ def test_a_process_that_ends_meanwhile_is_left_out() -> None:
     machine = Machine()
     machine.owners.update([1, AGENT, 99], {}, {})
     assert machine.owners.owned == {}
+
+
+def test_what_is_below_a_rank_that_is_too_young_is_not_foreign() -> None:
+    machine = Machine()
+    machine.processes |= {30: (AGENT, 30), 40: (30, 30), 50: (40, 50)}
+    assert machine.update({}) == {}
+    assert machine.update({30: A}) == {30: A, 40: A, 50: A}
