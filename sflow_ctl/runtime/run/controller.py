@@ -110,7 +110,6 @@ class Controller:
         job_clock: "JobClock | None" = None,
         monitor: "MonitorRecorder | None" = None,
         hand_over: Callable[[], object] = lambda: None,
-        preload: Preload,
     ) -> None:
         """`job_clock` knows the job's time limit; `hand_over` is called when another controller could take over from here."""
         self._scheduler = scheduler
