@@ -33,6 +33,7 @@ _COMMANDS = {
     "top": ("sflow_ctl.cli.looking.top", "top", "Show what live tasks use: CPU, memory, GPUs."),
     "stop": ("sflow_ctl.cli.steering.stop", "stop", "Stop a live run, or tasks of it."),
     "cancel": ("sflow_ctl.cli.steering.cancel", "cancel", "End a live run, or a Slurm job that waits."),
+    "exec": ("sflow_ctl.cli.steering.execute", "exec_", "Run a command or a shell beside a task."),
     "restart": ("sflow_ctl.cli.steering.restart", "restart", "Start tasks of a live run again."),
     "signal": ("sflow_ctl.cli.steering.signals", "signal_", "Send a signal to tasks of a live run."),
     "pause": ("sflow_ctl.cli.steering.pausing", "pause", "Start nothing new in a live run."),

@@ -3,6 +3,7 @@
 Called by `run` and `plan`; the run itself is in `runtime/run/workflow.py`.
 """
 
+import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,7 +24,6 @@ from sflow_ctl.runtime.run.options import RunOptions
 from sflow_ctl.runtime.run.planning import plan_run, read_run
 from sflow_ctl.runtime.run.signals import EarlySignals, ReportSignals, StoppedEarlyError
 from sflow_ctl.runtime.run.workflow import Terminal, run_plan
-from sflow_ctl.runtime.supervision.detaching import begin_in
 
 if TYPE_CHECKING:
     from sflow_ctl.cli.terminal.fetch_lines import FetchLines
@@ -143,7 +143,10 @@ def _terminal(plan: "Plan", is_quiet: bool, consoles: list[Console]) -> Terminal
     """Return what shows a run to the person who started it; its console is added to `consoles`."""
 
     def open_console(directory: Path) -> Console:
-        begin_in(directory)
+        if "--detach" in sys.argv:
+            from sflow_ctl.runtime.supervision.detaching import begin_in  # few runs are detached
+
+            begin_in(directory)
         console = Console(plan, is_quiet=is_quiet)
         console.start()
         consoles.append(console)

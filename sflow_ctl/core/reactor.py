@@ -34,8 +34,6 @@ from sflow_ctl.core.actions.exit_gate import on_exited, on_log_overdue, on_serve
 from sflow_ctl.core.actions.gpu_losses import on_gpu_lost
 from sflow_ctl.core.actions.job_time import on_job_end_near, on_job_ending
 from sflow_ctl.core.actions.reconciliation import accept_agent, on_agent_ending, on_agent_lost, reconcile_node
-from sflow_ctl.core.actions.requested_stops import job_that_was_stopped
-from sflow_ctl.core.actions.requests import on_request
 from sflow_ctl.core.actions.shutdown import (
     advance,
     end_branch,
@@ -149,6 +147,8 @@ def on_message(run: Run, out: Effects, node: int, message: FromAgent, now: float
 def on_asked(run: Run, out: Effects, event: StopRequested | OperatorRequest, now: float) -> None:
     """Do what a person asks for: by a signal, or as an operator of the run."""
     if isinstance(event, OperatorRequest):
+        from sflow_ctl.core.actions.requests import on_request  # few runs have operators
+
         on_request(run, out, event, now)
     else:
         _on_stop_requested(run, out, event, now)
@@ -339,7 +339,7 @@ def settle(run: Run, out: Effects, now: float) -> None:
             run.timers.set(now + run.plan.timeout_s, WorkflowTimeout())
         if run.outcome is None and _is_over(run):
             run.shutdown.is_done = True
-            failure = run.failure or job_that_was_stopped(run) or main_that_did_not_run(run)
+            failure = run.failure or _job_that_was_stopped(run) or main_that_did_not_run(run)
             outcome = Outcome.FAILED if failure else Outcome.COMPLETED
             begin_stop(run, out, outcome, failure, now, failed=_failed_mains(run) if failure else ())
     out.send_spawns()
@@ -354,6 +354,14 @@ def _start(run: Run, out: Effects, now: float) -> None:
     if run.tally.working == 0 and run.tally.live:
         warn_if_stuck(run, out)
     fail_if_kept_out(run, out, now)
+
+
+def _job_that_was_stopped(run: Run) -> FirstCause | None:
+    if not run.requests.stopped:
+        return None
+    from sflow_ctl.core.actions.requested_stops import job_that_was_stopped  # few runs have operators
+
+    return job_that_was_stopped(run)
 
 
 def _failed_mains(run: Run) -> list[Task]:

@@ -70,3 +70,33 @@ def test_a_job_that_waits_is_cancelled_by_its_number(cluster: Cluster) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert re.fullmatch(rf"job {number} \(.*, pending\) is cancelled\n", done.stdout), done.stdout
     assert cluster.wait_job(number, within_s=30).state == "CANCELLED"
+
+
+def test_exec_enters_a_task_on_another_node(cluster: Cluster) -> None:
+    tasks = (
+        "    - {name: t, script: ['echo $(hostname); cd /usr; sleep 7777; true'],\n"
+        "       resources: {nodes: {indices: [1]}, gpus: {count: 1}}}\n"
+    )
+    number = submit(cluster, tasks, nodes=2)
+    run = cluster.shared / "out" / "run"
+    log = run / "t/t.log"
+    wait_until(lambda: log.exists() and log.read_text(), "the task runs", 60)
+    host = log.read_text().strip()
+    path = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
+    script = "echo $(hostname) $PWD $CUDA_VISIBLE_DEVICES; exit 7"
+    done = cluster.run_in_node(
+        HEAD, [*SFLOW_CTL.split(), "exec", str(run), "t", "--", "sh", "-c", script], env=path
+    )
+    assert done.stdout == f"{host} /usr 0\n", done.stdout + done.stderr
+    assert done.returncode == 7
+    cluster.start_in_node(HEAD, [*SFLOW_CTL.split(), "exec", str(run), "t", "--", "sleep", "7778"], env=path)
+    wait_until(lambda: _sleepers(cluster, host), "it runs", 30)
+    (ours,) = [one for one in cluster.processes_in_node(HEAD) if "-m sflow_ctl exec" in one.command]
+    ours.kill()  # SIGKILL: it can do nothing about it
+    wait_until(lambda: not _sleepers(cluster, host), "nothing is left of it", 30)
+    cluster.scancel(number)
+    cluster.wait_job(number, within_s=60)
+
+
+def _sleepers(cluster: Cluster, host: str) -> list[str]:
+    return [one.command for one in cluster.processes_in_node(host) if one.command == "sleep 7778"]

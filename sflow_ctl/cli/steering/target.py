@@ -21,13 +21,28 @@ def target_run(word: str | None, output_dir: Path) -> RunReader:
     Raises: UsageError if several are meant. Without a live one the newest is returned, whose end the command reports.
     """
     if word is not None:
-        return RunReader(find_run(word, output_dir, prefers_live=True))
+        return RunReader(_named(word, output_dir))
     live = live_runs(output_dir)
     if len(live) > 1:
         names = listed([run.name for run in live], SHOWN)
         what = f"{len(live)} runs are live: {names}"
         raise UsageError.of("ambiguous-run", what, hint="name the run before the tasks")
     return RunReader(live[0] if live else find_run(None, output_dir))
+
+
+def _named(word: str, output_dir: Path) -> Path:
+    """Return the run of a path or a whole id, or the live one of the output directory whose id begins so.
+
+    The beginning of an id means no other run: it may be a mistyped task. Raises: UsageError.
+    """
+    found = find_run(word, output_dir, prefers_live=True)
+    if "/" in word or word in (found.name, "last"):
+        return found
+    fitting = [run for run in live_runs(output_dir) if run.name.startswith(word)]
+    if len(fitting) == 1:
+        return fitting[0]
+    what = f'{len(fitting) or "no"} live run{"s" if fitting else ""} in {output_dir} begin{"" if fitting else "s"} with "{word}"'
+    raise UsageError.of("no-such-run", what, hint="name the run in full; sflow-ctl ps -a lists runs")
 
 
 def target_run_and_tasks(words: tuple[str, ...], output_dir: Path) -> tuple[RunReader, list[str]]:

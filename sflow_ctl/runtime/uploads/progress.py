@@ -9,7 +9,6 @@ from sflow_ctl.core.commands import AnswerRequest, RecordUploads, RecordWaiting
 from sflow_ctl.core.events import OutputsCollected, SchedulerEvent
 from sflow_ctl.core.states import Transition
 from sflow_ctl.plan.secrets import SECRETS
-from sflow_ctl.report.request_text import request_text
 from sflow_ctl.report.run_view import RunView
 from sflow_ctl.report.transition_text import transition_text
 from sflow_ctl.report.upload_text import outcome_text, problem_texts
@@ -97,6 +96,8 @@ class RunProgress:
         return events
 
     def _show_request(self, command: AnswerRequest, now: float) -> None:
+        from sflow_ctl.report.request_text import request_text  # few runs have operators
+
         self._journal.request(command, now)
         self._state.note_request(command)
         text = SECRETS.mask.text(request_text(command))

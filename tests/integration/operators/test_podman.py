@@ -8,7 +8,7 @@ import pytest
 
 from sflow_ctl.report.summary import Summary
 from tests.integration.operators.podman import IMAGE, Podman
-from tests.support import Run, both_of, nothing_left, parent_of, wait_until
+from tests.support import Run, both_of, nothing_left, parent_of, sflow_ctl, wait_until
 
 DOCKER = f"{{type: docker, runtime: podman, image: '{IMAGE}', extra_args: ['--network=host']}}"
 CONTAINER = f"{{type: container, engine: podman, image: '{IMAGE}'}}"
@@ -176,3 +176,14 @@ def test_n4_the_keeper_removes_containers_when_all_others_are_killed(
     run.finish()
     nothing_left(run)
     wait_until(lambda: podman.containers() == [], "the container is removed")
+
+
+def test_exec_enters_the_container(started: list[Run], podman: Podman, tmp_path: Path) -> None:
+    run = start(started, tmp_path, workflow(CONTAINER, "touch /inside\necho up\nsleep 600\ntrue"))
+    up(run)
+    inside = sflow_ctl(
+        "exec", "a", "--", "/bin/bash", "-c", "[ -e /inside ] && echo $SFLOW_TASK_NAME; exit 7", cwd=tmp_path
+    )
+    assert (inside.returncode, inside.stdout) == (7, "a\n"), inside.stderr
+    assert sflow_ctl("stop", cwd=tmp_path).returncode == 0
+    nothing_left(run)

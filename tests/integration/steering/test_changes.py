@@ -2,6 +2,10 @@
 
 from pathlib import Path
 
+import pytest
+
+from protocol.errors import UsageError
+from sflow_ctl.cli.tui.steering import RunSteering
 from tests.integration.steering.conftest import effects, report
 from tests.support import Run, nothing_left, sflow_ctl, wait_until
 
@@ -54,6 +58,19 @@ def test_a_paused_run_starts_nothing_and_says_so(live: Run, place: Path) -> None
     assert report(place, "unpause")["text"] == "tasks start again"
     live.wait_for("work_1", "running")
     assert "paused" not in sflow_ctl("status", "live", cwd=place).stdout
+
+
+def test_the_full_screen_view_makes_the_same_requests(live: Run) -> None:
+    steering = RunSteering(live.directory)
+    assert steering.act("signal", ("srv",), "hup") == "srv gets SIGHUP"
+    assert steering.act("restart", ("work_0",), "") == "work_0 is being stopped, and starts again"
+    assert steering.act("pause", (), "").startswith("the run is paused")
+    assert steering.act("unpause", (), "") == "tasks start again"
+    assert steering.act("stop", ("work_3",), "") == "work_3 is being stopped"
+    with pytest.raises(UsageError, match="after does not run"):
+        steering.act("signal", ("after",), "USR1")
+    with pytest.raises(UsageError, match="no signal"):
+        steering.act("signal", ("srv",), "UP")
 
 
 def test_a_run_as_a_whole_is_not_restarted(live: Run, place: Path) -> None:
