@@ -2,7 +2,7 @@
 
 A program of its own, `python -I -m sflow_agent.enter PID RUN RANK PARENT IS_TERMINAL [COMMAND...]`, started on the rank's node
 by the command line or by an `srun` of it. The command has this program's terminal. Whatever it has started ends with it, with
-the rank, with whoever asked for it, and with the terminal.
+the rank, with the client that asked for it, and with the terminal.
 """
 
 import contextlib

@@ -1,4 +1,4 @@
-"""What agents measure of tasks, GPUs and the node itself without being asked, and how they are told how often.
+"""What agents measure of tasks, GPUs and the node itself without being asked, and the order that says how often.
 
 Values only. The rows travel packed (`protocol.telemetry.block`); `sflow_agent/telemetry` measures, `sflow_ctl/runtime/telemetry`
 keeps the files.

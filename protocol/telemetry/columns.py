@@ -65,7 +65,7 @@ def unpacked(column: Column, rows: int) -> list[int | None]:
     size = _SIZES[column.width]
     count, rest = divmod(len(column.deltas), size)
     if rest:
-        raise ValueError(f"{len(column.deltas)} bytes of {column.name} are no whole numbers")
+        raise ValueError(f"{len(column.deltas)} bytes of {column.name} are not whole numbers")
     plain = bytearray(len(column.deltas))
     for byte in range(size):
         plain[byte::size] = column.deltas[byte * count : (byte + 1) * count]

@@ -1,7 +1,7 @@
 """Gives each rank its share of the GPUs: their time, their energy, and what of their memory its processes have. Pure.
 
 A GPU belongs to the ranks whose processes have it, in equal shares; while no process has it, to the ranks that the plan gave it,
-because nobody else can use it meanwhile. A rank that has another GPU than the plan gave it is noted, once for each GPU.
+because no other task can use it meanwhile. A rank that has another GPU than the plan gave it is noted, once for each GPU.
 """
 
 from collections.abc import Mapping, Sequence

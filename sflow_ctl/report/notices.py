@@ -41,10 +41,10 @@ class RunNotice(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Course:
-    """Notes changes of state, and says which of them are told. Each event happens once in a run."""
+    """Notes changes of state, and says for which of them notices are sent. Each event happens once in a run."""
 
     def __init__(self, state: RunView, run_id: str, directory: str, host: str) -> None:
-        """`state` is what a controller before has left: what has happened then was told then."""
+        """`state` is what a controller before has left: its notices have been sent."""
         plan = state.plan
         self._base = RunNotice(
             event="end", text="", run_id=run_id, workflow=plan.workflow, directory=directory, host=host
@@ -57,7 +57,7 @@ class Course:
         )
 
     def note(self, transition: Transition) -> Iterator[RunNotice]:
-        """Take in a change; yield what is told because of it."""
+        """Take in a change; yield the notices of it."""
         name, new = transition.task, transition.new
         if new in _READY and name in self._unready:
             self._unready.discard(name)
@@ -71,7 +71,7 @@ class Course:
             yield msgspec.structs.replace(self._base, event="failure", text=text, task=name)
 
     def end(self, ended: Summary) -> RunNotice:
-        """Return what is told of the end of the run."""
+        """Return the notice of the end of the run."""
         why = f": {ended.cause.text}" if ended.cause is not None else ""
         text = (
             f"{self._base.workflow} {outcome_text(ended.outcome)} after {duration_text(ended.duration_s)}{why} "

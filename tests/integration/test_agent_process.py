@@ -7,7 +7,7 @@ from sflow_ctl.runtime.agent_process import end_unused, spawn_agent
 from sflow_ctl.runtime.fleet.local import _describe_end
 
 
-def test_r13_a_guardian_that_has_just_been_started_survives_what_it_is_told() -> None:
+def test_r13_a_guardian_that_has_just_been_started_survives_signals() -> None:
     """The last agent of a node may be announced before the guardian has a handler for that."""
     agent = spawn_agent()
     os.kill(agent.pid, LAST_AGENT)

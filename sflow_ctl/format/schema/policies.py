@@ -1,4 +1,4 @@
-"""Consequences of failures, stops and inactivity: retries, restarts, stopping, hang detection; and who is told."""
+"""Consequences of failures, stops and inactivity: retries, restarts, stopping, hang detection; and notices of a run."""
 
 from typing import Annotated, Literal
 
@@ -66,7 +66,7 @@ class Hang(Part, frozen=True, kw_only=True):
 
 
 class Notify(Part, frozen=True, kw_only=True):
-    """Who is told of the course of a run: a command or a webhook. The run does not wait for them before its end."""
+    """A command or a webhook that is notified of the course of a run. The run does not wait for them before its end."""
 
     command: str | list[str] | None = None
     """Command to run where the controller runs: text is a line for bash, a list is a program with its arguments. It finds

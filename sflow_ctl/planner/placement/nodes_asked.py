@@ -101,7 +101,7 @@ def _is_any_claimed(available: BackendNodes, request: PlacementRequest, left: Se
 def _first_unclaimed(
     available: BackendNodes, request: PlacementRequest, left: Sequence[int], count: int
 ) -> list[int]:
-    """Return the first nodes that nobody keeps from a task; fewer if there are not so many.
+    """Return the first nodes that no claim keeps from a task; fewer if there are not so many.
 
     What is kept from one of a kind stays kept from all: a task that claims a node after another one keeps it from those that
     the other did.

@@ -135,7 +135,7 @@ class _Asking(Struct):
         raise self._no_answer(within_s)
 
     def close(self) -> None:
-        """Close the sockets, and take back a request that nobody has taken."""
+        """Close the sockets, and take back a request that was not taken."""
         for one in self._sockets:
             one.close(linger=0)
         if self._context is not None:

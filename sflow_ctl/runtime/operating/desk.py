@@ -23,7 +23,7 @@ from sflow_ctl.runtime.viewing.messages import (
 MAX_WAITING = 256
 """Requests that have arrived and are not answered; further ones are refused."""
 Reply = Callable[[ToOperatorMessage], object]
-"""Gives a message to whoever asked; callable from any thread, and never waits."""
+"""Gives a message to the client that asked; callable from any thread, and never waits."""
 
 
 class RequestDesk:

@@ -39,7 +39,7 @@ class RunProgress:
         self._state, self._journal, self._log, self._output = state, journal, log, output
         self._summary, self._desk = summary, desk
         self.notifier: Notifier | None = None
-        """Who is told of the course of the run."""
+        """Sends notices of the course of the run."""
         self._untold: list[tuple[Transition, int]] = []
         """Changes that are in the journal, and when, but neither in the log nor on the console."""
 

@@ -101,7 +101,7 @@ def test_a_command_has_the_facts_in_its_environment_and_on_its_input(told: Told)
     assert json.loads((directory / "told.json").read_text())["event"] == "end"
 
 
-def test_what_could_not_be_told_is_said_on_the_console_and_in_the_log(told: Told) -> None:
+def test_a_notice_that_failed_is_said_on_the_console_and_in_the_log(told: Told) -> None:
     _, text, directory = told
     log = (directory / "sflow_output/r/sflow.log").read_text()
     for said in (
@@ -114,7 +114,7 @@ def test_what_could_not_be_told_is_said_on_the_console_and_in_the_log(told: Told
         assert said in log
 
 
-def test_secrets_are_masked_in_what_is_told_and_said(told: Told) -> None:
+def test_secrets_are_masked_in_notices(told: Told) -> None:
     posted, text, directory = told
     assert SECRET not in json.dumps(posted)
     assert SECRET not in text

@@ -76,7 +76,7 @@ def test_a_request_is_taken_once_and_its_answer_is_the_loops(desk: RequestDesk, 
     assert desk.arrived() == []
 
 
-def test_what_is_not_answered_at_the_end_is_told_of_the_end(tmp_path: Path) -> None:
+def test_requests_without_an_answer_get_the_end_of_the_run(tmp_path: Path) -> None:
     (tmp_path / layout.REQUESTS).mkdir(parents=True)
     made = RequestDesk("key")
     with RequestFiles(tmp_path, made):

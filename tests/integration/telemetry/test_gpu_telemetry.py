@@ -83,7 +83,7 @@ def process() -> Iterator[int]:
         made.wait()
 
 
-def test_a_task_has_the_energy_of_its_gpu_and_is_told_of_a_wrong_one(
+def test_a_task_has_the_energy_of_its_gpu_and_a_wrong_one_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with process() as pid:

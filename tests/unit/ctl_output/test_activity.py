@@ -155,7 +155,7 @@ def silences(activity: Activity, clock: Clock, until: int) -> list[int]:
     return said
 
 
-def test_ux_03_a_file_is_told_what_runs_after_a_silence_and_ever_more_rarely() -> None:
+def test_ux_03_a_file_gets_what_runs_after_a_silence_and_ever_more_rarely() -> None:
     clock = Clock()
     activity = Activity(plan_of("train", "eval").tasks, clock)
     activity.add(change("train", S.RUNNING))
@@ -181,7 +181,7 @@ def test_ux_03_awaited_services_have_lines_of_their_own() -> None:
     assert silences(activity, clock, 200) == [99, 120]  # the first one was due long ago
 
 
-def test_ux_02_a_long_stop_is_told_too() -> None:
+def test_ux_02_a_long_stop_is_shown_too() -> None:
     clock = Clock()
     activity = activity_of("a", clock=clock)
     activity.add(change("a", S.STOPPING, "interrupted"))

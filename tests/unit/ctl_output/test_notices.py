@@ -44,7 +44,7 @@ def test_a_run_is_ready_once_when_all_services_have_been() -> None:
     assert (message.run_id, message.directory, message.host) == ("r-1", "/out/r-1", "n0")
 
 
-def test_the_first_failure_that_counts_is_told() -> None:
+def test_there_is_a_notice_of_the_first_failure_that_counts() -> None:
     of = course()
     again = Transition(
         task="job", attempt=1, old=S.RUNNING, new=S.WAITING, reason=Reason("retry", "exit status 1"), node=0
@@ -55,7 +55,7 @@ def test_the_first_failure_that_counts_is_told() -> None:
     assert "task job timeout: exit status 1" in message.text
 
 
-def test_what_a_controller_before_has_told_is_not_told_again() -> None:
+def test_notices_of_a_controller_before_are_not_sent_again() -> None:
     state = RunView(plan())
     for one in (change("web", S.READY), change("db", S.READY), change("job", S.FAILED)):
         state.apply(one, 1)

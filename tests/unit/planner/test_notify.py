@@ -23,7 +23,7 @@ def planned(tmp_path: Path, notify: str, task: str = SERVICE) -> Plan:
     return plan_of(tmp_path, text(notify, task))
 
 
-def test_one_entry_needs_no_list_and_tells_the_end(tmp_path: Path) -> None:
+def test_one_entry_needs_no_list_and_is_about_the_end(tmp_path: Path) -> None:
     plan = planned(tmp_path, "{command: echo done}")
     assert plan.notices == (PlannedNotice(on=("end",), command=("bash", "-c", "echo done"), timeout_s=10.0),)
 

@@ -33,7 +33,7 @@ def test_energy_and_time_go_to_the_ranks_that_have_the_gpu() -> None:
     assert (meters[A].gpus, meters[B].gpus) == (1, 1)
 
 
-def test_a_gpu_that_nobody_uses_counts_for_the_rank_that_the_plan_gave_it() -> None:
+def test_a_gpu_without_a_process_counts_for_the_rank_that_the_plan_gave_it() -> None:
     shares, meters = GpuShares(), {A: RankMeter(), B: RankMeter()}
     planned: dict[RankId, tuple[int, ...]] = {A: (0,), B: (1,)}
     for at in (1.0, 2.0):
@@ -83,7 +83,7 @@ def test_a_gpu_that_was_only_asked_for_its_name_is_not_worth_a_word() -> None:
     assert said == [[], [], []]
 
 
-def test_a_task_without_gpus_may_use_those_that_nobody_has() -> None:
+def test_a_task_without_gpus_may_use_those_that_are_free() -> None:
     shares, meters = GpuShares(), {A: RankMeter(), B: RankMeter()}
     planned: dict[RankId, tuple[int, ...]] = {A: (), B: (1,)}
     said = [
