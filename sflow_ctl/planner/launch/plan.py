@@ -26,7 +26,7 @@ from sflow_ctl.planner.numbers import as_flag, as_seconds, at
 from sflow_ctl.planner.phases.artifacts import PlannedArtifacts
 from sflow_ctl.planner.phases.backends import PlannedBackends
 from sflow_ctl.planner.phases.nodes import job_of
-from sflow_ctl.planner.placement.requests import PlacedTask
+from sflow_ctl.planner.placement.placed import PlacedTask
 from sflow_ctl.planner.source import PlanInput
 
 MAX_ARGUMENT_BYTES = (128 << 10) - 1 - 64

@@ -4,13 +4,15 @@ from msgspec.structs import replace
 
 from protocol.messages.checks import Check, LogCheck, Probe
 from protocol.text.process_labels import Labels
-from sflow_ctl.plan.copies.task_list import ByName, Copies, Part
+from sflow_ctl.plan.copies.task_list import ByName, Copies, Part, kind_of
 from sflow_ctl.plan.model import PlannedTask
 from sflow_ctl.planner.phases.tasks import PlannedTasks
 
 
 def with_log_labels(planned: PlannedTasks) -> PlannedTasks:
     """Return the tasks with their log probes told which logs have process numbers before their lines."""
+    if not any(kind_of(part).probes for part in planned.parts):
+        return planned
     by_name = ByName(planned.tasks)
 
     def labels_of(task: PlannedTask, check: LogCheck) -> Labels:

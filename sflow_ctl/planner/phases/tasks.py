@@ -26,7 +26,8 @@ from sflow_ctl.planner.phases.expand import Graph
 from sflow_ctl.planner.phases.nodes import job_of
 from sflow_ctl.planner.phases.workflow import WorkflowPolicy
 from sflow_ctl.planner.placement.moves import of_launch, settled
-from sflow_ctl.planner.placement.requests import PlacedTask, keeps_gpus, lends_gpus, port_counts
+from sflow_ctl.planner.placement.placed import PlacedTask
+from sflow_ctl.planner.placement.requests import keeps_gpus, lends_gpus, port_counts
 from sflow_ctl.planner.source import PlanInput, Scope
 from sflow_ctl.planner.tasks.copies import EqualCopies
 from sflow_ctl.planner.tasks.environment import reserved, shared_environment, task_environment

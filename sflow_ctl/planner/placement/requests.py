@@ -7,80 +7,28 @@ Reads what each task asks for; the placement itself is in `place.py`, the check 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
-import msgspec
-from msgspec import Struct
+from msgspec.structs import replace
 
-from protocol.messages.rank_spec import PortBlock
 from sflow_ctl.format import schema
-from sflow_ctl.plan.copies.names import CopyNames
+from sflow_ctl.format.expressions.templates import EXPRESSION_START
 from sflow_ctl.plan.model import Placement
-from sflow_ctl.plan.words import ReleaseAfter
 from sflow_ctl.planner.deferred import TaskNamespace, leasing
 from sflow_ctl.planner.fields import number
 from sflow_ctl.planner.findings import Findings, UnplannableError
 from sflow_ctl.planner.numbers import as_count, as_flag, as_int, as_list, at
 from sflow_ctl.planner.phases.backends import PlannedBackends
-from sflow_ctl.planner.phases.expand import Expanded, Graph, Replica
+from sflow_ctl.planner.phases.expand import Counted, Expanded, Graph, Replica
 from sflow_ctl.planner.placement.books import Claimant
 from sflow_ctl.planner.placement.capacity import Demand, check_capacity, gpus_taken
 from sflow_ctl.planner.placement.flexible import Alternative, alternative
 from sflow_ctl.planner.placement.order import Ancestry, placement_order
 from sflow_ctl.planner.placement.place import place_all
+from sflow_ctl.planner.placement.placed import NodeClaim, PlacedTask
 from sflow_ctl.planner.placement.requested import BackendNodes, PlacementRequest
 from sflow_ctl.planner.source import PlanInput, Scope
 from sflow_ctl.planner.tasks.ports import plan_ports, served_port
 from sflow_ctl.planner.tasks.scopes import TaskScopes
 from sflow_ctl.planner.tasks.scripts import Scripts
-
-
-class NodeClaim(NamedTuple):
-    """The fields of a planned task about claims of nodes while places are chosen at run time. Meanings: `PlannedTask`."""
-
-    claims_nodes_until: ReleaseAfter | None = None
-    heeds_claims: bool = False
-
-
-class PlacedTask(Struct, frozen=True):
-    """One copy of a task, with its placement."""
-
-    expanded: Expanded
-    replica: Replica
-    backend: schema.Backend
-    placement: Placement
-    alternative: Alternative
-    claim: "NodeClaim"
-    ports: tuple[PortBlock, ...] = ()
-    served_port: int | None = None
-    """The first port that it serves on without leasing it."""
-    count: int = 1
-    """It stands for so many copies, from `replica` on: those of a task without needs get the same place."""
-
-    @property
-    def task(self) -> schema.Task:
-        """The task as written."""
-        return self.expanded.task
-
-    @property
-    def node_count(self) -> int:
-        """The number of nodes it runs on."""
-        placement = self.placement
-        return placement.node_count if placement.is_flexible else len(placement.nodes)
-
-    @property
-    def names(self) -> Sequence[str | CopyNames]:
-        """Return the names of its copies."""
-        names = self.expanded.names
-        if self.count == 1 or not isinstance(names, CopyNames):
-            return [each.replica.name for each in self.each()]
-        return (names,)
-
-    def each(self, first: int = 0) -> "Iterator[PlacedTask]":
-        """Yield every copy by itself, from that one on."""
-        if self.count == 1 and not first:
-            yield self
-        else:
-            for replica in self.expanded.replicas[first:]:
-                yield msgspec.structs.replace(self, replica=replica, count=1)
 
 
 def place_tasks(
@@ -126,14 +74,21 @@ _Place = tuple[Placement, Alternative, NodeClaim]
 
 
 def _placed(one: Expanded, backend: schema.Backend, placements: Mapping[str, _Place]) -> Iterator[PlacedTask]:
-    """Yield the copies of a task; as one, if only its first copy has asked for a place."""
+    """Yield the copies of a task; as one, if they all have the same place, or only the first has asked for one."""
     count = len(one.replicas)
-    if count > 1 and one.replicas[1].name not in placements:
-        first = one.replicas[0]
-        yield PlacedTask(one, first, backend, *placements[first.name], count=count)
+    names = one.names if count <= 1 or one.replicas[1].name in placements else one.names[:1]
+    places = [placements[name] for name in names]
+    if count > 1 and isinstance(one.replicas, Counted) and _is_one(places):
+        yield PlacedTask(one, one.replicas[0], backend, *places[0], count=count)
         return
     for replica in one.replicas:
-        yield PlacedTask(one, replica, backend, *placements[replica.name])
+        yield PlacedTask(one, replica, backend, *placements.get(replica.name, places[0]))
+
+
+def _is_one(places: Sequence[_Place]) -> bool:
+    """Return whether all places are the same one, as those that are chosen when tasks are ready are."""
+    placement, other, claim = places[0]
+    return all(one[0] is placement and one[1] == other and one[2] == claim for one in places)
 
 
 def _place_members(
@@ -147,12 +102,19 @@ def _place_members(
 
     Of a task whose copies all get the same place the first one's is returned.
     """
-    requests = []
+    requests: list[PlacementRequest] = []
     asking = _asking(members)
+    of_copies: dict[str, PlacementRequest] = {}
     for one, replica in asking:
         with findings.collecting("tasks", one.task.name, "resources", subject=f'task "{one.task.name}"'):
-            request = _request(one, replica, scopes.of(one.task, replica).value)
-            requests.append(msgspec.structs.replace(request, claimant=_claimant(one, replica, ancestry)))
+            request = of_copies.get(one.task.name)
+            if request is None:
+                request = _request(one, replica, scopes.of(one.task, replica).value)
+                if EXPRESSION_START not in repr(one.task.resources):
+                    of_copies[one.task.name] = request
+            else:
+                request = replace(request, task=replica.name, replica_index=replica.index)
+            requests.append(replace(request, claimant=_claimant(one, replica, ancestry)))
     if len(requests) < len(asking):
         return {}
     result = {}
@@ -376,9 +338,9 @@ def _with_ports(one: PlacedTask, scopes: TaskScopes, findings: Findings) -> Iter
 def _copy_with_ports(one: PlacedTask, scopes: TaskScopes, findings: Findings) -> PlacedTask:
     value = scopes.of(one.task, one.replica).value
     with findings.collecting("tasks", one.task.name, "ports", subject=f'task "{one.task.name}"'):
-        one = msgspec.structs.replace(one, served_port=served_port(one.task, value))
+        one = replace(one, served_port=served_port(one.task, value))
     ports = plan_ports(one.task, value, findings)
-    return msgspec.structs.replace(one, ports=ports)
+    return replace(one, ports=ports)
 
 
 def lends_gpus(task: schema.Task) -> bool:

@@ -13,7 +13,7 @@ from sflow_ctl.format import schema
 from sflow_ctl.format.expressions.templates import EXPRESSION_START
 from sflow_ctl.plan.model import Dependency, Placement, PlannedTask
 from sflow_ctl.planner.phases.expand import Replica
-from sflow_ctl.planner.placement.requests import PlacedTask
+from sflow_ctl.planner.placement.placed import PlacedTask
 from sflow_ctl.planner.tasks.environment import without_own
 
 

@@ -1,6 +1,5 @@
 """What must be true after each run of a round, whatever has happened to it. Each check returns sentences about what is wrong."""
 
-import json
 import re
 from collections import defaultdict
 from collections.abc import Iterator
@@ -11,6 +10,7 @@ from sflow_ctl.core.states import TaskState
 from sflow_ctl.report.summary import Summary, read_summary
 from sflow_ctl.runtime.journal.entry import Entry
 from sflow_ctl.runtime.journal.reader import EVERYTHING, entries_of
+from sflow_ctl.runtime.record.plan_file import decode_plan
 
 LINE = re.compile(r"(?:\d+: ?|\[\S+\] ?)?(\S+#\d+\.\d+) (\d{6}) (\.{40})$")
 PART = re.compile(r"\S+#\d+\.\d+ \d{0,6}")
@@ -60,7 +60,7 @@ class Ended:
         summary = self._summary()
         try:
             self._entries()
-            plan = json.loads((self.directory / ".sflow/plan.json").read_bytes())
+            tasks = decode_plan((self.directory / ".sflow/plan.json").read_bytes()).tasks
         except (FleetError, ValueError, OSError) as error:
             yield f"record of the run: {error}"
             return
@@ -70,8 +70,8 @@ class Ended:
             states = {task.name: task.state for task in summary.tasks}
             if summary.exit_status != self.status:
                 yield f"exit status {self.status}, but {summary.exit_status} in the summary"
-            if len(states) != len(plan["tasks"]):
-                yield f"{len(states)} tasks in the summary, {len(plan['tasks'])} in the plan"
+            if len(states) != len(tasks):
+                yield f"{len(states)} tasks in the summary, {len(tasks)} in the plan"
             if self.status == 0 and self._unfinished(states):
                 yield f"exit status 0 with {self._unfinished(states)}"
             missing = self.completed() ^ {

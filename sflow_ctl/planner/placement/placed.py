@@ -1,0 +1,65 @@
+"""A concrete task with its place: what `requests.py` makes, and the phase of tasks plans."""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import msgspec
+from msgspec import Struct
+
+from protocol.messages.rank_spec import PortBlock
+from sflow_ctl.format import schema
+from sflow_ctl.plan.copies.names import CopyNames
+from sflow_ctl.plan.model import Placement
+from sflow_ctl.plan.words import ReleaseAfter
+from sflow_ctl.planner.phases.expand import Expanded, Replica
+from sflow_ctl.planner.placement.flexible import Alternative
+
+
+class NodeClaim(NamedTuple):
+    """The fields of a planned task about claims of nodes while places are chosen at run time. Meanings: `PlannedTask`."""
+
+    claims_nodes_until: ReleaseAfter | None = None
+    heeds_claims: bool = False
+
+
+class PlacedTask(Struct, frozen=True):
+    """One copy of a task, with its placement."""
+
+    expanded: Expanded
+    replica: Replica
+    backend: schema.Backend
+    placement: Placement
+    alternative: Alternative
+    claim: "NodeClaim"
+    ports: tuple[PortBlock, ...] = ()
+    served_port: int | None = None
+    """The first port that it serves on without leasing it."""
+    count: int = 1
+    """It stands for so many copies, from `replica` on: those of a task without needs get the same place."""
+
+    @property
+    def task(self) -> schema.Task:
+        """The task as written."""
+        return self.expanded.task
+
+    @property
+    def node_count(self) -> int:
+        """The number of nodes it runs on."""
+        placement = self.placement
+        return placement.node_count if placement.is_flexible else len(placement.nodes)
+
+    @property
+    def names(self) -> Sequence[str | CopyNames]:
+        """Return the names of its copies."""
+        names = self.expanded.names
+        if self.count == 1 or not isinstance(names, CopyNames):
+            return [each.replica.name for each in self.each()]
+        return (names,)
+
+    def each(self, first: int = 0) -> "Iterator[PlacedTask]":
+        """Yield every copy by itself, from that one on."""
+        if self.count == 1 and not first:
+            yield self
+        else:
+            for replica in self.expanded.replicas[first:]:
+                yield msgspec.structs.replace(self, replica=replica, count=1)
