@@ -5,8 +5,6 @@ Called by `planning.py` before the plan is made, and by `workflow.py` once the f
 
 import contextlib
 import os
-import socket
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -87,13 +85,9 @@ class PriorRun(Struct, frozen=True):
 
 
 def earlier_run(
-    directory: Path,
-    workspace: Path,
-    *,
-    is_forced: bool = False,
-    must_claim: bool = True,
+    directory: Path, workspace: Path, *, is_forced: bool = False, must_claim: bool = True,
     job_id: str | None = None,
-) -> PriorRun:
+) -> PriorRun:  # fmt: skip
     """Claim a run and read its progress, which cannot change afterwards, however long the run waits for nodes.
 
     `job_id` is the Slurm job that it is resumed in. Raises: RunDirectoryError; UsageError for a run that is, or may be,
@@ -146,11 +140,9 @@ def prior_run(
 
 def _is_gone_in_job(claim: Claim | None, job_id: str | None) -> bool:
     """Return whether the claim's holder was on another node of this job, which says that it is dead."""
-    if claim is None or not job_id or claim.host == socket.gethostname():
-        return False
-    from sflow_ctl.runtime.slurm.claim_check import is_gone_there  # only in a job, after a crash
+    from sflow_ctl.runtime.slurm.claim_check import is_gone_there  # only after a crash
 
-    return is_gone_there(claim, job_id, sys.executable, dict(os.environ))
+    return claim is not None and job_id is not None and is_gone_there(claim, job_id)
 
 
 def _refuse_running(reader: RunReader, status: RunStatus, is_forced: bool) -> None:

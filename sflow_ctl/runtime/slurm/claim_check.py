@@ -4,6 +4,8 @@ As a program (`python -m sflow_ctl.runtime.slurm.claim_check WORLD PID STARTED .
 would say so only after a minute, when the agents that could be adopted are about to end. Called by `run/resume.py`.
 """
 
+import os
+import socket
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -17,12 +19,14 @@ GONE, LIVES, UNKNOWN = 42, 43, 44
 """Exit statuses that neither srun nor an interpreter has of its own."""
 
 
-def is_gone_there(claim: Claim, job_id: str, python: str, environ: dict[str, str]) -> bool:
+def is_gone_there(claim: Claim, job_id: str) -> bool:
     """Return whether a node of the job says that the claim's controller and its supervisor do not exist any more.
 
     False if there is no answer: the host is not in the job, or does not react.
     """
-    program = (python, "-I", "-X", "utf8", "-m", "sflow_ctl.runtime.slurm.claim_check", claim.world)
+    if claim.host == socket.gethostname():
+        return False  # known without asking
+    program = (sys.executable, "-I", "-X", "utf8", "-m", "sflow_ctl.runtime.slurm.claim_check", claim.world)
     processes = (claim.pid, claim.pid_started, claim.supervisor, claim.supervisor_started)
     argv = step_argv(
         (*program, *map(str, processes)),
@@ -33,7 +37,7 @@ def is_gone_there(claim: Claim, job_id: str, python: str, environ: dict[str, str
     null = subprocess.DEVNULL
     try:
         done = subprocess.run(
-            argv, env=step_environment(environ), stdin=null, stdout=null, stderr=null,
+            argv, env=step_environment(os.environ), stdin=null, stdout=null, stderr=null,
             timeout=ANSWER_WITHIN_S, check=False,
         )  # fmt: skip
     except (OSError, subprocess.TimeoutExpired):
