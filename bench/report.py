@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 from bench.measure import SFLOW_CTL, interleaved, median, report, run_workflow, scratch, sized
-from tests.chromium import chromium_page, find_chromium
+from tests.chromium import Page, chromium_page, find_chromium
 
 SIZES = sized((1_000, 10_000), (3, 5))
 ROUNDS = 5
@@ -50,6 +50,12 @@ def wall(cwd: Path, option: str) -> float:
     return time.perf_counter() - started
 
 
+def busy(page: Page, path: Path) -> float:
+    """Processor seconds of the page's thread until it is loaded and painted."""
+    page.open(path)
+    return page.busy_s()
+
+
 def main() -> None:
     """Processor seconds of the command, bytes, seconds in the browser; then the end of a run."""
     with scratch() as cwd:
@@ -76,13 +82,17 @@ def main() -> None:
                 opened = interleaved(
                     {f"{count} tasks": functools.partial(page.open, pages[count]) for count in SIZES}, ROUNDS
                 )
+                used = interleaved(
+                    {f"{count} tasks": functools.partial(busy, page, pages[count]) for count in SIZES}, ROUNDS
+                )
             report("report.browser", "s until it is loaded and painted", opened)
+            report("report.browser.cpu", "s of processor time of the page", used)
         options = ("--report", "--no-report")
         for name, unit, measure in (
             ("report.end_of_run.cpu", "s of processor time", end_of_run),
             ("report.end_of_run", "s", wall),
         ):
-            ends = interleaved({one: functools.partial(measure, cwd, one) for one in options}, 3 * ROUNDS)
+            ends = interleaved({one: functools.partial(measure, cwd, one) for one in options}, 2 * ROUNDS)
             added = median(ends["--report"]) - median(ends["--no-report"])
             report(name, unit, ends, {"the report adds": round(added, 3)})
 

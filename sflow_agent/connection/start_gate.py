@@ -4,8 +4,8 @@ A process is made in its working directory, by a call that keeps the interpreter
 would hold up the whole agent. So a thread looks at these paths first, and only this rank waits. Between the link and the core,
 which knows nothing of a rank that waits here; `agent` makes it.
 
-Of many ranks it passes on a few in each turn of the loop: their starts are reported, and ends seen, while the others are
-still to be started. So agent and controller work at the same time, not in turn.
+Of many ranks it passes on some in each turn of the loop: their starts are reported, and ends seen, while the others are
+still to be started.
 """
 
 import errno
@@ -29,8 +29,8 @@ ANSWERS_FOR_S = 2.0
 SAID_AFTER_S = 5.0
 MAX_ASKED = 64
 """Paths that are asked about at the same time; each may take for ever."""
-STARTED_AT_ONCE = 8
-"""Ranks in one turn: a turn and its packet cost a tenth of so many starts."""
+STARTED_AT_ONCE = 64
+"""Ranks in one turn, which takes 20 to 100 ms then. Slices of eight cost 4 % more processor time, and tasks ended no sooner."""
 _SYSTEM = ("/bin/", "/usr/", "/sbin/")
 """Where nothing runs any more if it does not answer."""
 

@@ -33,6 +33,10 @@ class GpuLooks:
         """Return whether there is a GPU to ask."""
         return bool(self._gpus)
 
+    def load(self) -> None:
+        """Load the driver's library, which takes half a second once. Raises: OSError when it does not answer."""
+        self._driver.each(list(self._gpus), lambda _nvml, _handle, _uuid: None)
+
     def look(self) -> list[GpuLook]:
         """Return all GPUs as they are now. Raises: OSError when the driver does not answer."""
         columns = dict(_ALWAYS)

@@ -208,7 +208,7 @@ class NodeTelemetry:
             from sflow_agent.telemetry.gpus import GpuLooks
 
             self._gpu_looks = GpuLooks(self._sources.gpus, self._sources.driver())
-            self._gpu_looks.look()  # loading the library is paid once, and no measurement's cost
+            self._gpu_looks.load()  # it is no measurement's cost
             began_s = time.thread_time()
         return self._gpu_looks.look(), time.thread_time() - began_s
 

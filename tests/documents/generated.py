@@ -19,7 +19,7 @@ import msgspec
 from sflow_ctl.cli.commands.status import StatusReport
 from sflow_ctl.cli.looking.events import EventLine
 from sflow_ctl.cli.looking.explain import ExplainedTask, ExplainReport
-from sflow_ctl.cli.looking.top import TaskUse, TopReport
+from sflow_ctl.cli.looking.top import LiveTaskUse, TopReport
 from sflow_ctl.cli.looking.wait import WaitedTask, WaitReport
 from sflow_ctl.cli.start.validate import Diagnostic, Diagnostics
 from sflow_ctl.cli.steering.asking import RequestReport
@@ -297,7 +297,7 @@ JSON_OUTPUTS: tuple[tuple[str, tuple[type[msgspec.Struct], ...]], ...] = (
     ("sflow-ctl wait --json", (WaitReport, WaitedTask)),
     ("sflow-ctl stop, restart, signal, pause, unpause --json", (RequestReport, Effect)),
     ("sflow-ctl events --json", (EventLine,)),
-    ("sflow-ctl top --json", (TopReport, TaskUse, NodeUse)),
+    ("sflow-ctl top --json", (TopReport, LiveTaskUse, NodeUse)),
     ("sflow-ctl explain --json", (ExplainReport, ExplainedTask, Explanation, Because)),
     ("sflow-ctl clean --json", (CleanReport, Removal)),
     ("sflow-ctl validate --json", (Diagnostics, Diagnostic)),

@@ -151,3 +151,35 @@ def test_a_resume_starts_again_where_others_could_have_read_the_keys(runs: list[
     assert "what still runs of it is ended first, and unfinished tasks start again" in output
     assert "is open to others, so no keys are kept there" in output
     assert run.summary().takeovers == ()
+
+
+OWN = """version: "0.1"
+backends: {own: {type: slurm, account: a, partition: g, time: "01:00:00", nodes: 2, gpus_per_node: 0}}
+workflow:
+  name: w
+  tasks:
+    - {name: t, resources: {nodes: {count: 2}}, script: ['echo up; until [ -e go ]; do sleep 0.05; done; echo done']}
+"""
+
+
+def test_a_job_that_the_run_has_requested_itself_outlives_its_controller(
+    runs: list[Run], tmp_path: Path
+) -> None:
+    """It is held as long as the supervisor or a controller lives, and is cancelled at the end of the run."""
+    slurm = FakeSlurm(tmp_path)
+    slurm.grants({"g": ("g1", "g2")})
+    run = Run.start(OWN, tmp_path, "--interface", "lo", env=slurm.login_environment())
+    runs.append(run)
+    run.wait_for("t", "running")
+    agents = run.agents()
+    run.kill_controller()
+    journal = run.directory / ".sflow/events.jsonl"
+    wait_until(lambda: b'"kind":"takeover"' in journal.read_bytes(), "the run is taken over")
+    assert [one for one in slurm.requests() if one.startswith("scancel")] == []
+    assert not (run.directory / ".sflow/succession").exists(), "nothing could be adopted without the job"
+    (tmp_path / "go").touch()
+    status, output = run.finish()
+    assert status == 0, output
+    assert run.agents() == agents
+    assert [(one.signal, one.missing) for one in run.summary().takeovers] == [("SIGKILL", ())]
+    assert [one for one in slurm.requests() if one.startswith("scancel")] == ["scancel 1"], "before its exit"

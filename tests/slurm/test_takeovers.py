@@ -101,7 +101,7 @@ def test_a_resume_on_another_node_of_the_job_adopts_the_agents(cluster: Cluster)
     job = cluster.wait_job(number, "RUNNING")
     first, second = expand_nodelist(job.node_list)
     words = [*SFLOW_CTL.split(), "run", str(path), "--output-dir", "out", "--run-id", "run"]
-    cluster.start_in_node(first, [*words, "--jobid", str(number)])
+    begun = cluster.start_in_node(first, [*words, "--jobid", str(number)])
     run = cluster.shared / "out" / "run"
     logs = [run / "t" / f"t.rank-{rank}.log" for rank in (0, 1)]
     wait_until(lambda: all(log.exists() and log.stat().st_size for log in logs), "both ranks run", 60)
@@ -113,6 +113,7 @@ def test_a_resume_on_another_node_of_the_job_adopts_the_agents(cluster: Cluster)
     for number_of_signal in (signal.SIGSTOP, signal.SIGKILL):  # so that the supervisor starts no other one
         for one in both:
             os.kill(one.pid, number_of_signal)
+    begun.wait(60)
     resumed = cluster.start_in_node(second, again)
     journal = run / ".sflow/events.jsonl"
 

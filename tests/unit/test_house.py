@@ -161,6 +161,7 @@ OTHER_WRITERS = {
     "sflow_ctl/runtime/record/durable.py": "files",
     "sflow_ctl/runtime/supervision/supervisor.py": "our own words, of a process that imports nothing",
     "sflow_ctl/runtime/supervision/detaching.py": "its own words and the run's, of such a process as well",
+    "sflow_ctl/runtime/peers/blocked_end.py": "our own words, where nothing else of the process answers",
     "sflow_ctl/runtime/fleet/local.py": "the pipe of an agent's configuration",
 }
 _WRITING = {

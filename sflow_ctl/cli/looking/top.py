@@ -22,7 +22,7 @@ from sflow_ctl.runtime.record.reader import Liveness, RunReader, find_run
 from sflow_ctl.runtime.telemetry.reader import read_newest
 
 
-class TaskUse(msgspec.Struct, frozen=True, kw_only=True):
+class LiveTaskUse(msgspec.Struct, frozen=True, kw_only=True):
     """One live task of `top --json`. A value is null where it is not measured."""
 
     task: str
@@ -46,7 +46,7 @@ class TopReport(msgspec.Struct, frozen=True, kw_only=True):
     """The id of the run."""
     text: str
     """The state of the run as a sentence."""
-    tasks: tuple[TaskUse, ...]
+    tasks: tuple[LiveTaskUse, ...]
     """Those that are live."""
     nodes: tuple[NodeUse, ...]
     """The nodes that were measured."""
@@ -106,8 +106,8 @@ def _shown(reader: RunReader, as_json: bool, shown: ShownState | None) -> bool:
     return is_live
 
 
-def _task_use(name: str, usage: Usage) -> TaskUse:
-    return TaskUse(
+def _task_use(name: str, usage: Usage) -> LiveTaskUse:
+    return LiveTaskUse(
         task=name,
         cpu_percent=usage.cpu_percent,
         memory_bytes=usage.memory_bytes,

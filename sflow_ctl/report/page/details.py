@@ -15,7 +15,7 @@ from sflow_ctl.report.page.overview import energy_text, pill, table
 from sflow_ctl.report.run_report.model import RunReport, TaskReport, ValueSpread
 from sflow_ctl.report.words import duration_text, gpus_text
 
-MAX_TASKS = 1500
+MAX_TASKS = 1000
 """Rows of the table of tasks; those that did not complete come first then."""
 MAX_RESULTS = 2000
 MAX_GROUPS = 300

@@ -5,16 +5,19 @@ import os
 import select
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from protocol.errors import AllocationError
 from sflow_ctl.batch.memory import without_replaced_memory
 from sflow_ctl.batch.slurm_request import SlurmRequest
 from sflow_ctl.planner.launch.arguments import replaced_arguments
 from sflow_ctl.runtime.slurm.allocation import Allocation, allocation_of
+from sflow_ctl.runtime.supervision.lifeline import lifeline
 from sflow_ctl.slurm.step_command import outside_of_job
 
 RELEASE_WITHIN_S = 90.0
+_held: dict[int, int] = {}
 
 
 def salloc_argv(request: SlurmRequest, workflow: str, extra_args: Sequence[str]) -> tuple[str, ...]:
@@ -46,9 +49,13 @@ def own_allocations(
     """
     guards: list[subprocess.Popen[bytes]] = []
     try:
-        guards += map(_guard, commands)
+        for command in commands:
+            guards.append(guard := _guard(command))
+            assert guard.stdin is not None
+            _held[guard.pid] = guard.stdin.fileno()
         yield tuple(allocation_of(_wait_for_grant(guard, say)) for guard in guards)
     finally:
+        _let_go_elsewhere()
         for guard in guards:
             assert guard.stdin is not None
             guard.stdin.close()
@@ -57,6 +64,41 @@ def own_allocations(
                 guard.wait(RELEASE_WITHIN_S)
             assert guard.stdout is not None
             guard.stdout.close()
+
+
+@contextlib.contextmanager
+def adopted_allocations(guards: Mapping[int, int]) -> Iterator[None]:
+    """Hold the jobs of a controller that was killed, by the pids of their guards to the descriptors; release them at the end."""
+    line = lifeline()
+    assert line is not None
+    _held.update(guards)
+    try:
+        yield
+    finally:
+        _let_go_elsewhere()
+        for descriptor in guards.values():
+            os.close(descriptor)
+        deadline = time.monotonic() + RELEASE_WITHIN_S
+        left = set(guards)
+        poller = select.poll()
+        poller.register(line.fileno, select.POLLIN)
+        while left and line.is_supervised and (left_s := deadline - time.monotonic()) > 0:
+            left = {pid for pid in left if line.take_end(pid) is None}
+            if left:
+                poller.poll(left_s * 1000)
+
+
+def held() -> dict[int, int]:
+    """Return the guards of the run's own jobs: pid to the descriptor whose last copy holds the job."""
+    return dict(_held)
+
+
+def _let_go_elsewhere() -> None:
+    """Have the supervisor close its copies: the run is over, and a guard waits for the last one."""
+    line = lifeline()
+    if _held and line is not None:
+        line.finish()
+    _held.clear()
 
 
 def _guard(argv: Sequence[str]) -> "subprocess.Popen[bytes]":

@@ -20,11 +20,12 @@ from sflow_ctl.runtime.supervision.supervisor import MAX_DESCRIPTORS
 def hand_over_run(planned: PlannedRun, options: RunOptions, fleet: Fleet, record: Record) -> None:
     """Give the supervisor the state of the run that is in no file, and its open ports; again when its agents have changed.
 
-    Does nothing without a supervisor, and for a run that has requested its own Slurm job, which ends with the controller.
+    Does nothing without a supervisor.
     """
     line = lifeline()
-    if line is None or planned.salloc:
+    if line is None:
         return
+    guards = _guards() if planned.jobs else {}
     ports = fleet.link.listeners.ports()
     kept = fleet.launcher.kept()
     agents = [(one, number) for one, number in kept if isinstance(one, KeptAgent)]
@@ -33,6 +34,7 @@ def hand_over_run(planned: PlannedRun, options: RunOptions, fleet: Fleet, record
         *(port.descriptor for port in ports),
         *(one for _, one in agents),
         *(one for _, one in steps),
+        *guards.values(),
     ]
     if len(descriptors) >= MAX_DESCRIPTORS:
         return
@@ -59,11 +61,12 @@ def hand_over_run(planned: PlannedRun, options: RunOptions, fleet: Fleet, record
         endpoints=tuple(port.endpoint for port in ports),
         agents=tuple(agent for agent, _ in agents),
         steps=tuple(step for step, _ in steps),
+        guards=tuple(guards),
     )
     memory = written(succession)
     line.keep((memory, *descriptors))
     os.close(memory)
-    if planned.jobs:
+    if planned.jobs and not guards:  # a job of the run's own ends with its supervisor
         from sflow_ctl.runtime.supervision.testament import (
             leave,
         )  # only agents elsewhere outlive the supervisor
@@ -79,6 +82,12 @@ def end_succession(directory: Path) -> None:
     line = lifeline()
     if line is not None:
         line.finish()
+
+
+def _guards() -> dict[int, int]:
+    from sflow_ctl.runtime.slurm.own_allocation import held
+
+    return held()
 
 
 def _jobs(planned: PlannedRun) -> bytes:

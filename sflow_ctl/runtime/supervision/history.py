@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from protocol.ids import AttemptId, RankId
 from protocol.messages.facts import Hello, RankExited
+from protocol.text.lazy_pattern import lazy_pattern
 from sflow_ctl.core.events import AgentJoined, JobEndKnown, MessageReceived, OutputsCollected, SchedulerEvent
 from sflow_ctl.core.scheduler import Scheduler
 from sflow_ctl.core.states import LIVE
@@ -20,11 +21,13 @@ from sflow_ctl.core.takeover import Rebuilt, Recorded, rebuild
 from sflow_ctl.plan.model import PlannedTask
 from sflow_ctl.report.resumed import Takeover
 from sflow_ctl.runtime.journal.entry import Begin, Entry
-from sflow_ctl.runtime.journal.reader import entries_of
+from sflow_ctl.runtime.journal.reader import entries_of, lines_of
 from sflow_ctl.runtime.logs.consumers.consumer import FollowedLogs
 from sflow_ctl.runtime.record.processes import boot
 from sflow_ctl.runtime.run.resume import recorded_values
 from sflow_ctl.runtime.supervision.supervisor import Death
+
+_INCARNATION = lazy_pattern(rb'^\{"seq":\d+,"incarnation":(\d+),')
 
 
 class ShellState(Struct):
@@ -66,10 +69,9 @@ class TakenOver(Struct):
 def taken_over(directory: Path, lineage: int, scheduler: Scheduler, death: Death) -> TakenOver:
     """Rebuild a scheduler from the journal, and return what its controller has left. Raises: OSError."""
     known = ShellState()
-    transitions = sum(1 for _ in _entries(directory, lineage, b'"kind":"transition"'))
-    uploads = sum(1 for _ in _entries(directory, lineage, b'"kind":"uploads"'))
+    recorded = _recorded(directory, lineage)
     planned = {task.name: task for task in scheduler.plan.tasks}
-    rebuilt = rebuild(scheduler, _events(directory, lineage, known, planned), Recorded(transitions, uploads))
+    rebuilt = rebuild(scheduler, _events(directory, lineage, known, planned), recorded)
     known.earlier = [
         one.takeover for one in _entries(directory, 0, b'"kind":"takeover"') if one.takeover is not None
     ]
@@ -99,6 +101,19 @@ def taken_over(directory: Path, lineage: int, scheduler: Scheduler, death: Death
         sum(task.state in LIVE for task in run.tasks),
         frozenset(index for index, node in enumerate(run.nodes) if node.is_up),
     )
+
+
+def _recorded(directory: Path, lineage: int) -> Recorded:
+    """Count the changes that are in the journal; the lines need not be decoded for that."""
+    transitions = uploads = 0
+    for line in lines_of(directory):
+        is_transition = b'"kind":"transition"' in line
+        if is_transition or b'"kind":"uploads"' in line:
+            found = _INCARNATION.match(line)
+            counts = found is not None and int(found[1]) >= lineage
+            transitions += counts and is_transition
+            uploads += counts and not is_transition
+    return Recorded(transitions, uploads)
 
 
 def _events(

@@ -54,6 +54,8 @@ class Succession(msgspec.Struct, frozen=True, kw_only=True):
     """Those of this machine; the descriptors of their standard error follow."""
     steps: tuple[KeptStep, ...]
     """With the descriptors of their output."""
+    guards: tuple[int, ...] = ()
+    """The processes that hold the jobs that the run has requested itself, with the descriptors that they watch."""
 
 
 class Inherited(NamedTuple):
@@ -63,6 +65,7 @@ class Inherited(NamedTuple):
     ports: Sequence[int]
     agents: Sequence[int]
     steps: Sequence[int]
+    guards: Sequence[int]
 
 
 _encoder = msgspec.msgpack.Encoder(enc_hook=str)
@@ -92,7 +95,14 @@ def inherited(descriptors: Sequence[int]) -> Inherited:
     content = os.pread(first, os.fstat(first).st_size, 0)
     succession = decoded(content)
     ports, agents = len(succession.endpoints), len(succession.agents)
-    return Inherited(succession, rest[:ports], rest[ports : ports + agents], rest[ports + agents :])
+    first_guard = ports + agents + len(succession.steps)
+    return Inherited(
+        succession,
+        rest[:ports],
+        rest[ports : ports + agents],
+        rest[ports + agents : first_guard],
+        rest[first_guard:],
+    )
 
 
 def _decoded(kind: type[Any], value: Any) -> Any:

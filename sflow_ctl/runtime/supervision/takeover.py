@@ -6,6 +6,7 @@ Agents say hello with their complete state, as after a broken connection, and th
 import os
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from msgspec.structs import replace
@@ -80,7 +81,17 @@ def take_over(death: Death, open_terminal: Callable[[Plan, bool], Terminal]) -> 
         log.warning(f"the controller was killed ({name}): incarnation {facts.incarnation} takes over")
 
     terminal = open_terminal(plan, heir.is_quiet)
-    return carry_out(planned, options, fleet, terminal, record, scheduler, log_begin, left)
+    with _own_jobs(legacy):
+        return carry_out(planned, options, fleet, terminal, record, scheduler, log_begin, left)
+
+
+def _own_jobs(legacy: Inherited) -> AbstractContextManager[None]:
+    """Return what releases the jobs that the run has requested itself, at its end."""
+    if not legacy.guards:
+        return nullcontext()
+    from sflow_ctl.runtime.slurm.own_allocation import adopted_allocations
+
+    return adopted_allocations(dict(zip(legacy.succession.guards, legacy.guards, strict=True)))
 
 
 def _fleet(legacy: Inherited, incarnation: int, plan: Plan) -> Fleet:

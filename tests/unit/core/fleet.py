@@ -130,7 +130,7 @@ class Fleet:
         self._now = 0.0
         self._order = itertools.count()
         self._agenda: list[tuple[float, int, Callable[[], None]]] = []
-        self._agents = [SimulatedAgent(node) for node in range(len(plan.nodes))]
+        self.agents = [SimulatedAgent(node) for node in range(len(plan.nodes))]
         self._sessions = ["" for _ in plan.nodes]
         self._newest = [(0, -1) for _ in plan.nodes]
         self._channels: list[Channel[ToAgent]] = [Channel() for _ in plan.nodes]
@@ -141,13 +141,13 @@ class Fleet:
         self._leased: dict[str, set[str]] = {}
         """All ports that a task ever had."""
         self._services = {task.name for task in plan.tasks if task.has_readiness}
-        for agent in self._agents:
+        for agent in self.agents:
             self._at(self._random.random() * 0.1, lambda agent=agent: self._say_hello(agent))  # type: ignore[misc]
         for _ in range(behaviour.disconnects):
-            agent = self._random.choice(self._agents)
+            agent = self._random.choice(self.agents)
             self._at(self._random.random() * 20, lambda agent=agent: self._reconnect(agent))  # type: ignore[misc]
         for _ in range(behaviour.agent_crashes):
-            agent = self._random.choice(self._agents)
+            agent = self._random.choice(self.agents)
             self._at(self._random.random() * 20, lambda agent=agent: self._crash(agent))  # type: ignore[misc]
         for killed_at in behaviour.takeovers:
             self._at(killed_at, self._take_over)
@@ -201,7 +201,7 @@ class Fleet:
         assert [one for one in rebuilt.lost if isinstance(one, RecordTransition)] == changes[written:]
         for command in rebuilt.again:
             self._perform(command)
-        for agent in self._agents:
+        for agent in self.agents:
             self._at(self._random.random() * 3, lambda agent=agent: self._reconnect(agent))  # type: ignore[misc]
 
     def _suspend(self, seconds: float) -> None:
@@ -258,7 +258,7 @@ class Fleet:
                 self._order_agent(node, message)
             case AbandonNode(node=node):
                 self._abandoned.add(node)
-                self._orphan(self._agents[node])
+                self._orphan(self.agents[node])
             case AwaitLog(rank=rank):
                 if self._random.random() >= self._behaviour.lost_logs:
                     self._tell_later(self._random.random() * 5, LogArrived(rank=rank))
@@ -286,7 +286,7 @@ class Fleet:
         self._repeat_later(node)
 
     def _put_to_agent(self, node: int, numbered: Numbered[ToAgent]) -> None:
-        session, agent = self._sessions[node], self._agents[node]
+        session, agent = self._sessions[node], self.agents[node]
         self._transmit(lambda: self._agent_receives(agent, session, numbered))
 
     def _repeat_later(self, node: int) -> None:
@@ -505,7 +505,7 @@ class Fleet:
 
     def _check_alone(self, new: RankId) -> None:
         """Fail if a process of another attempt of the task lives, on whichever node."""
-        for agent in self._agents:
+        for agent in self.agents:
             if agent.is_alive or self._now < agent.orphans_until:
                 for rank, process in agent.processes.items():
                     is_other = rank.attempt.task == new.attempt.task and rank.attempt != new.attempt
