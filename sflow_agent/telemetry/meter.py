@@ -1,7 +1,7 @@
 """One measurement of a node: its ranks' processes, their windows, what the GPUs did meanwhile, packed when it is due.
 
-Called in a thread of the agent's workers, one call at a time, and owns everything that it changes: a /proc that does not answer delays nothing
-but the next measurement. `telemetry` decides when, and sends what is returned.
+Called in a thread of the agent's workers, one call at a time, and owns everything that it changes: a /proc that does not answer
+delays nothing but the next measurement. `telemetry` decides when, and sends what is returned.
 """
 
 import os

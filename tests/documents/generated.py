@@ -31,24 +31,26 @@ from sflow_ctl.report.looking.cleaning import CleanReport, Removal
 from sflow_ctl.report.looking.explanation import Because, Explanation
 from sflow_ctl.report.looking.run_list import JobEntry, RunEntry, RunList
 from sflow_ctl.report.notices import RunNotice
+from sflow_ctl.report.run_report.comparing import (
+    ConfigurationChange,
+    RunComparison,
+    TaskComparison,
+    ValueComparison,
+)
 from sflow_ctl.report.run_report.model import (
     AttemptReport,
     CauseReport,
-    ConfigurationChange,
     GroupReport,
     PathStep,
     Plot,
     PlotSeries,
     ReportedNode,
     ResultsReport,
-    RunComparison,
     RunHead,
     RunReport,
-    TaskComparison,
     TaskReport,
     UsageReport,
     UsageSeries,
-    ValueComparison,
     ValueSpread,
 )
 from sflow_ctl.report.screen.usage import NodeUse

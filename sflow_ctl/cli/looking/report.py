@@ -10,7 +10,8 @@ from sflow_ctl.cli.options.completing import complete_runs
 from sflow_ctl.cli.options.run_option import output_dir_option
 from sflow_ctl.cli.terminal.columns import display_path
 from sflow_ctl.cli.terminal.lines import print_json, print_line, write
-from sflow_ctl.report.run_report.model import RunComparison, RunReport
+from sflow_ctl.report.run_report.comparing import RunComparison
+from sflow_ctl.report.run_report.model import RunReport
 from sflow_ctl.runtime.record.reader import RunReader, find_run
 from sflow_ctl.runtime.reporting.reading import comparison_of, report_of
 from sflow_ctl.runtime.reporting.writing import comparison_page_of, json_of, page_of, write_report

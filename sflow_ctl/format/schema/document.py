@@ -41,7 +41,7 @@ class WorkflowSettings(Part, frozen=True, kw_only=True):
     monitor: Monitor | None = None
     """Measure all nodes of the run, and report on them at its end."""
     notify: Annotated[list[Notify], ONE] = []
-    """What is notified when the run is ready, has its first failure, or ends: commands and webhooks. A single one needs no list."""
+    """Notified when the run is ready, has its first failure, or ends: commands and webhooks. A single one needs no list."""
     max_running: IntExpr | None = None
     """Run at most so many tasks at once over all nodes, services included. `--max-running` wins. Default: that of the settings,
     else no limit."""

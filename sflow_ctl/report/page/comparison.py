@@ -9,7 +9,8 @@ from sflow_ctl.report.page.details import results_section, usage_section
 from sflow_ctl.report.page.document import PageFiles, document, timeline
 from sflow_ctl.report.page.markup import NOTHING, Markup, joined, tag
 from sflow_ctl.report.page.overview import cause_card, pill, table
-from sflow_ctl.report.run_report.model import RunComparison, RunReport, TaskComparison, ValueComparison
+from sflow_ctl.report.run_report.comparing import RunComparison, TaskComparison, ValueComparison
+from sflow_ctl.report.run_report.model import RunReport
 from sflow_ctl.report.words import duration_text
 
 MAX_ROWS = 500

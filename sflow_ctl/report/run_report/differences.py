@@ -10,14 +10,13 @@ from typing import Any
 import msgspec
 
 from sflow_ctl.plan.model import Plan, PlannedTask
-from sflow_ctl.report.run_report.model import (
+from sflow_ctl.report.run_report.comparing import (
     ConfigurationChange,
     RunComparison,
-    RunReport,
     TaskComparison,
-    TaskReport,
     ValueComparison,
 )
+from sflow_ctl.report.run_report.model import RunReport, TaskReport
 from sflow_ctl.report.run_report.sweeps import number_of
 
 MAX_DIFF_LINES = 600

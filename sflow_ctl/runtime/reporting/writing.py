@@ -10,7 +10,8 @@ from pathlib import Path
 import msgspec
 
 from sflow_ctl.report.page.document import PageFiles, run_page
-from sflow_ctl.report.run_report.model import RunComparison, RunReport
+from sflow_ctl.report.run_report.comparing import RunComparison
+from sflow_ctl.report.run_report.model import RunReport
 from sflow_ctl.runtime.record import layout
 from sflow_ctl.runtime.record.directory import RunFacts
 from sflow_ctl.runtime.record.durable import write_for_now

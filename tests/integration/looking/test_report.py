@@ -9,7 +9,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from sflow_ctl.report.run_report.model import RunComparison, RunReport
+from sflow_ctl.report.run_report.comparing import RunComparison
+from sflow_ctl.report.run_report.model import RunReport
 from tests.support import Run, sflow_ctl
 
 SECRET, PASSWORD = "correct-horse-battery", "pa55word-of-the-db"

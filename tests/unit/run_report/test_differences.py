@@ -5,8 +5,9 @@ import msgspec
 from sflow_ctl.plan.model import Plan
 from sflow_ctl.report.page.comparison import comparison_page
 from sflow_ctl.report.run_report.building import run_report
+from sflow_ctl.report.run_report.comparing import RunComparison
 from sflow_ctl.report.run_report.differences import MAX_DIFF_LINES, comparison
-from sflow_ctl.report.run_report.model import RunComparison, RunReport
+from sflow_ctl.report.run_report.model import RunReport
 from tests.unit.run_report.runs import FILES, S, Story, plan, task
 
 

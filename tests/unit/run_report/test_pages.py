@@ -19,8 +19,9 @@ from sflow_ctl.report.page.markup import Markup, escaped, tag
 from sflow_ctl.report.page.overview import energy_text
 from sflow_ctl.report.page.scale import SCALES, Scale, clock_text, profile
 from sflow_ctl.report.run_report.building import run_report
+from sflow_ctl.report.run_report.comparing import RunComparison
 from sflow_ctl.report.run_report.differences import comparison
-from sflow_ctl.report.run_report.model import RunComparison, RunReport, UsageReport, UsageSeries
+from sflow_ctl.report.run_report.model import RunReport, UsageReport, UsageSeries
 from tests.unit.run_report.runs import FILES, S, Story, chain, many, plan, task
 
 EVIL = "<script>alert('x')</script>\"&\x1b]0;t\x07\u202e"
