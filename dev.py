@@ -67,7 +67,7 @@ CHECKS = (
     ("mypy",),
     ("lint-imports",),
     ("mkdocs", "build", "--strict", "--quiet"),
-    ("pytest", "-q", "-rs", "-n", "2", "--cov", "--cov-report=", "tests/unit"),
+    ("pytest", "-q", "-rs", "-n", "2", "--dist=worksteal", "--cov", "--cov-report=", "tests/unit"),
     ("coverage", "report"),
     ("pytest", "-q", "-rs", "--durations=10", "-n", "2", "--dist=loadfile", *SIDE_BY_SIDE),
     (
