@@ -1,9 +1,11 @@
 """The scheduler: how long a task's own way to end may take, hangs of one and several ranks, the limit of a run's end."""
 
+from typing import cast
+
 import msgspec
 import pytest
 
-from protocol.messages.facts import ActivityKind, RankCleared, RankIdle
+from protocol.messages.facts import ActivityKind, LiveRank, RankCleared, RankExited, RankIdle
 from protocol.messages.orders import Stop
 from protocol.messages.rank_spec import HangPolicy, SideCommand, Stopping
 from sflow_ctl.core.actions.stopping import STOP_OVERDUE_S
@@ -178,3 +180,20 @@ def test_survivors_of_all_ranks_and_nodes_are_named() -> None:
         run(MessageReceived(node=number, message=message))
     run(exited("b", signal=9, cleared=False), cleared("b", survivors=("9 stuck",)))
     assert run.leave().survivors == ("7 stuck", "8 deaf", "9 stuck")
+
+
+def test_an_order_to_start_is_never_the_last_that_an_agent_has_of_a_stopped_attempt() -> None:
+    """The exit of its server comes with the same hello that shows that the order to start was lost."""
+    srv = a_task("srv", service=True, on_failure="isolate")
+    run = Driver.joined(a_plan(srv, a_task("cli", "srv"), a_task("rest")))
+    run.serve("srv")
+    run.start("rest")
+    assert run.state("cli") == "starting"
+    left = cast("RankExited", exited("srv", code=1).message)
+    lines = run(hello(session="s2", live=(LiveRank(rank("rest"), 1, 0),), exited=(left,)))
+    assert [line for line in lines if "cli" in line] == [
+        "cli#1 starting->stopping upstream",
+        "0: stop cli#1 5",
+        "0: spawn cli#1",
+        "0: stop cli#1 5",
+    ]
