@@ -9,8 +9,10 @@ from protocol.messages.facts import ActivityKind, LiveRank, RankCleared, RankExi
 from protocol.messages.orders import Stop
 from protocol.messages.rank_spec import HangPolicy, SideCommand, Stopping
 from sflow_ctl.core.actions.stopping import STOP_OVERDUE_S
-from sflow_ctl.core.events import MessageReceived, StopRequested, WakeUp
+from sflow_ctl.core.commands import AnswerRequest, AwaitLog
+from sflow_ctl.core.events import LogArrived, MessageReceived, OperatorRequest, StopRequested, WakeUp
 from sflow_ctl.core.model.run import Margins
+from sflow_ctl.core.requests import StopTasks
 from sflow_ctl.core.states import Outcome, TaskState
 from sflow_ctl.plan.model import Placement
 from tests.unit.core.driver import Driver, Lines
@@ -197,3 +199,19 @@ def test_an_order_to_start_is_never_the_last_that_an_agent_has_of_a_stopped_atte
         "0: spawn cli#1",
         "0: stop cli#1 5",
     ]
+
+
+@pytest.mark.parametrize("cleared_later", [False, True])
+def test_no_node_is_given_up_because_the_log_of_a_stopped_rank_is_late(cleared_later: bool) -> None:
+    run = Driver(a_plan(a_task("a"), a_task("b")))
+    run(hello(shares_run_directory=False))
+    run.start("a", "b")
+    kill = OperatorRequest(id="r1", by="op", action=StopTasks(tasks=("a",), is_killed=True))
+    assert run(kill, now=1.0).of(AnswerRequest)
+    left = RankExited(rank=rank("a"), signal=9, runtime_s=1.0, log_bytes=9, cleared=not cleared_later)
+    assert run(MessageReceived(node=0, message=left), now=2.0).of(AwaitLog)
+    if cleared_later:
+        assert run(cleared("a")) == []
+    assert run(WakeUp(), now=1.0 + STOP_OVERDUE_S) == []
+    assert run(LogArrived(rank=rank("a"))) == ["a#1 stopping->cancelled stopped"]
+    assert run.state("b") == "running"
