@@ -5,6 +5,7 @@ harm the run. Who leaves the view stops the run or leaves it running; a terminal
 """
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -88,6 +89,6 @@ def run_with_view(arguments: Sequence[str]) -> RunReader | int:
         replied = ask(reader, StopRun())
         print_line(replied.answer.error or replied.answer.text)
     elif reader.summary() is None:
-        print_line(f"{name} keeps running: sflow-ctl attach --tui {name}")
+        print_line(f"{name} keeps running: sflow-ctl attach --tui {shlex.quote(name)}")
         return int(ExitStatus.OK)
     return reader
