@@ -3,6 +3,7 @@
 Called by `run` and `plan`; the run itself is in `runtime/run/workflow.py`.
 """
 
+import shlex
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -170,10 +171,8 @@ def _closed(end: "RunEnd", consoles: list[Console]) -> int:
             console.close()
         if any(console.is_unread for console in consoles):
             discard_stdout()  # writing there would never end
-            said = (
-                f"sflow-ctl: standard output is not read: see sflow-ctl status {display_path(end.directory)}"
-            )
-            print_line(said, err=True)
+            run = shlex.quote(display_path(end.directory))
+            print_line(f"sflow-ctl: standard output is not read: see sflow-ctl status {run}", err=True)
         print_end(end)
     except OutputLostError as error:
         return _without_output(end, error)

@@ -4,6 +4,7 @@ The same lines are printed by `run` at its end and by `status` and `attach` late
 log's tail and prints the lines.
 """
 
+import shlex
 from collections.abc import Sequence
 
 from sflow_ctl.core.states import FirstCause, Outcome, Reason
@@ -53,14 +54,20 @@ def first_cause(
         if not _is_known(log_tail, cause.reason):
             lines.extend(f"    | {line[:LINE_CHARACTERS]}" for line in log_tail[-LOG_LINES:])
     if run is not None:
-        logs = [] if record is None else [f"sflow-ctl logs --run {run} {record.name}"]
+        logs = [] if record is None else [logs_command(run, record.name)]
         lines += next_lines([*logs, *resume_commands(run)], "  next:  ")
     return lines
 
 
 def resume_commands(run: str) -> list[str]:
-    """Return the commands that resume a run."""
-    return [f"sflow-ctl run --resume {run}", f"sflow-ctl run FILE --resume {run}  (after editing the file)"]
+    """Return the commands that resume a run, as a shell takes them."""
+    word = shlex.quote(run)
+    return [f"sflow-ctl run --resume {word}", f"sflow-ctl run FILE --resume {word}  (after editing the file)"]
+
+
+def logs_command(run: str, task: str) -> str:
+    """Return the command that prints a task's log, as a shell takes it."""
+    return f"sflow-ctl logs --run {shlex.quote(run)} {shlex.quote(task)}"
 
 
 def next_lines(commands: Sequence[str], head: str = "next: ") -> list[str]:

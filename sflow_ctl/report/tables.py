@@ -78,6 +78,8 @@ class Table(Struct, frozen=True):
     """Columns of numbers, aligned to the right."""
     shrinks: frozenset[str] = frozenset()
     """Columns that may be cut where a terminal is too narrow: those that hold names."""
+    spare: tuple[str, ...] = ()
+    """Columns that a terminal leaves out, the first of them first, while the others do not fit."""
     painted: str = ""
     """The column that the colours are for."""
     colours: tuple[Colour | None, ...] = ()
@@ -145,6 +147,7 @@ def _table(state: RunView, now_wall_ns: int | None, sentences: Sequence[str]) ->
         rows=tuple(tuple(row[index] for index in shown) for row in rows),
         right=frozenset({"ATTEMPTS", "DURATION", "CPU", "MEMORY", "ENERGY"}),
         shrinks=frozenset({"TASK", "NODE"}),
+        spare=("ENERGY", "MEMORY", "CPU", "GPUS", "NODE"),
         painted="STATE",
         colours=tuple(_COLOUR_OF.get(record.state) for record in records),
         notes=(*notes, *sentences),

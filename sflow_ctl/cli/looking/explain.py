@@ -15,7 +15,7 @@ from sflow_ctl.cli.terminal.columns import display_path
 from sflow_ctl.cli.terminal.lines import print_json, print_line
 from sflow_ctl.core.states import Transition
 from sflow_ctl.planner.show.text import probe_text
-from sflow_ctl.report.cause import next_lines, resume_commands
+from sflow_ctl.report.cause import logs_command, next_lines, resume_commands
 from sflow_ctl.report.looking.explanation import Explanation, RunFactsNow, explain, needs_a_word
 from sflow_ctl.report.summary import Summary
 from sflow_ctl.runtime.record.reader import Liveness, RunReader, last_lines
@@ -163,6 +163,6 @@ def _next(reader: RunReader, run: RunFactsNow, ended: Summary | None, chosen: li
     """Return the commands that help further."""
     where = display_path(reader.directory)
     started = [name for name in chosen if run.state.tasks[name].attempts]
-    logs = [f"sflow-ctl logs --run {where} {started[0]}"] if len(started) == 1 else []
+    logs = [logs_command(where, started[0])] if len(started) == 1 else []
     is_unfinished = not run.is_live and (ended is None or ended.exit_status != 0)
     return [*logs, *(resume_commands(where) if is_unfinished else [])]

@@ -1,8 +1,9 @@
-"""The width of the terminal, and the shortest form of paths."""
+"""The width of the terminal and of text on it, and the shortest form of paths."""
 
 import os
 import sys
 from pathlib import Path
+from unicodedata import east_asian_width
 
 DEFAULT_COLUMNS = 80
 """For a terminal that does not know its size: `docker run -t` and script(1) leave it at 0."""
@@ -21,3 +22,10 @@ def columns(descriptor: int | None = None) -> int | None:
         return os.get_terminal_size(at).columns or DEFAULT_COLUMNS
     except (OSError, ValueError):
         return None
+
+
+def cells_of(text: str) -> int:
+    """Return how many columns of a terminal a text takes."""
+    if text.isascii():
+        return len(text)
+    return sum(2 if east_asian_width(one) in "WF" else 1 for one in text)

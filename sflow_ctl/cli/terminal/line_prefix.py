@@ -6,10 +6,10 @@ removed by `protocol.text.ansi`, and the lines begin in one column; a pipe or fi
 """
 
 from collections.abc import Callable, Iterable
-from unicodedata import east_asian_width
 from zlib import crc32
 
 from protocol.text.ansi import printable_line, printable_output
+from sflow_ctl.cli.terminal.columns import cells_of
 from sflow_ctl.cli.terminal.shown_tasks import ErrorLines
 from sflow_ctl.plan.model import PlannedTask
 
@@ -28,14 +28,7 @@ MAX_WIDTH = 24
 def prefix_width(tasks: Iterable[PlannedTask]) -> int:
     """Return the width of the column that the prefixes of these tasks share."""
     labels = (f"{task.name}.{task.world_size - 1}" if task.world_size > 1 else task.name for task in tasks)
-    return max((width for label in labels if (width := _cells(f"[{label}]")) <= MAX_WIDTH), default=0)
-
-
-def _cells(text: str) -> int:
-    """Return how many columns of a terminal a text takes."""
-    if text.isascii():
-        return len(text)
-    return sum(2 if east_asian_width(one) in "WF" else 1 for one in text)
+    return max((width for label in labels if (width := cells_of(f"[{label}]")) <= MAX_WIDTH), default=0)
 
 
 def colour_of(task: str) -> int:
@@ -152,7 +145,7 @@ class LinePrefixer:
             if self._colours and self._is_prefixed:
                 text = f"\x1b[0;{colour_of(label)}m[{name}]\x1b[0m "
             if self._is_prefixed:
-                text += " " * (self._width - _cells(f"[{name}]"))
+                text += " " * (self._width - cells_of(f"[{name}]"))
             prefix = self._prefixes[label] = text.encode(errors="surrogateescape")
             if len(self._prefixes) > MAX_LABELS:
                 self._prefixes.clear()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from protocol.text.ansi import printable_line
-from sflow_ctl.cli.terminal.columns import columns
+from sflow_ctl.cli.terminal.columns import cells_of, columns
 from sflow_ctl.cli.terminal.lines import print_line, write
 from sflow_ctl.cli.terminal.paint import stdout_wants_colours
 from sflow_ctl.plan.secrets import SECRETS
@@ -45,12 +45,12 @@ def _cells(cells: tuple[str, ...]) -> tuple[str, ...]:
 def plain_text(table: Table) -> str:
     """Return the rows in aligned columns, without limits and colours."""
     lines = [table.headings, *table.rows]
-    widths = [max(len(line[index]) for line in lines) for index in range(len(table.headings))]
+    widths = [max(cells_of(line[index]) for line in lines) for index in range(len(table.headings))]
     is_right = [heading in table.right for heading in table.headings]
     gap = " " * GAP
     return "\n".join(
         gap.join(
-            cell.rjust(width) if right else cell.ljust(width)
+            f"{' ' * (width - cells_of(cell))}{cell}" if right else f"{cell}{' ' * (width - cells_of(cell))}"
             for cell, width, right in zip(line, widths, is_right, strict=True)
         ).rstrip()
         for line in lines
@@ -71,8 +71,33 @@ def terminal_text(table: Table, width: int, *, colours: bool) -> str:
         force_terminal=colours,
         legacy_windows=False,
     )
-    console.print(_rich_table(table), markup=False, highlight=False, emoji=False, soft_wrap=False)
+    console.print(
+        _rich_table(_fitting(table, width)), markup=False, highlight=False, emoji=False, soft_wrap=False
+    )
     return "\n".join(line.rstrip() for line in out.getvalue().rstrip("\n").split("\n"))
+
+
+def _fitting(table: Table, width: int) -> Table:
+    """Leave out columns that can be spared until the others fit; a number that is cut looks like another number."""
+    for heading in table.spare:
+        kept = [index for index, one in enumerate(table.headings) if one != heading]
+        needed = GAP * (len(table.headings) - 1)
+        for index, one in enumerate(table.headings):
+            longest = _longest(table, index)
+            needed += min(longest, MIN_NAME_WIDTH) if one in table.shrinks else longest
+        if needed <= width:
+            break
+        table = replace(
+            table,
+            headings=tuple(table.headings[index] for index in kept),
+            rows=tuple(tuple(row[index] for index in kept) for row in table.rows),
+        )
+    return table
+
+
+def _longest(table: Table, index: int) -> int:
+    """Return the width of a column's longest cell."""
+    return max(cells_of(table.headings[index]), *(cells_of(row[index]) for row in table.rows))
 
 
 def _rich_table(table: Table) -> "RichTable":
@@ -81,7 +106,7 @@ def _rich_table(table: Table) -> "RichTable":
 
     laid_out = RichTable(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="bold")
     for index, heading in enumerate(table.headings):
-        longest = max(len(heading), *(len(row[index]) for row in table.rows))
+        longest = _longest(table, index)
         shrinks = heading in table.shrinks
         laid_out.add_column(
             Text(heading),

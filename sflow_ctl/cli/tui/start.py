@@ -5,6 +5,7 @@ harm the run. Who leaves the view stops the run or leaves it running; a terminal
 """
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -68,26 +69,56 @@ def run_with_view(arguments: Sequence[str]) -> RunReader | int:
     """
     check_screen()
     words = ["--detach" if word == "--tui" else word for word in arguments]
-    started = subprocess.run(
-        [sys.executable, *words], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, check=False
-    )
-    name = started.stdout.decode().strip()
-    if started.returncode != 0 or not name:
-        return started.returncode
+    asked, code, name = _start([sys.executable, *words])
+    if code != 0 or not name:
+        return code if code >= 0 else 128 - code
     directory = find_run(name, output_directory_of_settings())
 
-    def hang_up(_number: int, _frame: FrameType | None) -> None:
+    def hang_up(number: int, _frame: FrameType | None) -> None:
         with suppress(FleetError):
             ask(RunReader(directory), StopRun())
-        os._exit(128 + signal.SIGHUP)
+        os._exit(128 + number)
 
-    signal.signal(signal.SIGHUP, hang_up)
-    how = show_run(RunReader(directory), owns_run=True)
+    for number in (signal.SIGHUP, signal.SIGTERM):
+        signal.signal(number, hang_up)
+        if number in asked:
+            hang_up(number, None)
+    import sflow_ctl.cli.tui.app  # noqa: F401 - this takes a second, in which Ctrl-C may come
+
+    how = "stop" if asked else show_run(RunReader(directory), owns_run=True)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     reader = RunReader(directory)
     if how == "stop" and reader.summary() is None:
         replied = ask(reader, StopRun())
         print_line(replied.answer.error or replied.answer.text)
     elif reader.summary() is None:
-        print_line(f"{name} keeps running: sflow-ctl attach --tui {name}")
+        print_line(f"{name} keeps running: sflow-ctl attach --tui {shlex.quote(name)}")
         return int(ExitStatus.OK)
     return reader
+
+
+def _start(command: Sequence[str]) -> tuple[list[int], int, str]:
+    """Start a detached run; return signals that came since, the exit status of the command, and the run's name.
+
+    Until the view is there, Ctrl-C is noted instead of ending this process: the run is in a session of its own and would be left.
+    """
+    asked: list[int] = []
+    child: subprocess.Popen[bytes] | None = None
+
+    def pass_on(number: int, _frame: FrameType | None) -> None:
+        asked.append(number)
+        if child is not None:
+            child.send_signal(signal.SIGTERM if number == signal.SIGHUP else number)
+
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, pass_on)
+    child = subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        start_new_session=True,  # signals reach it through this process alone
+    )
+    if asked:
+        child.send_signal(signal.SIGTERM)
+    said, _ = child.communicate()
+    return asked, child.returncode, said.decode().strip()

@@ -3,7 +3,9 @@
 Pure functions on text: each says why a name cannot be used, or None. The findings are made by their callers.
 """
 
-NAME_HINT = "names become directories: use letters, digits, `_`, `-` and inner dots"
+NAME_HINT = "names become directories: use letters, digits, `_`, `-` and inner dots, at most 200 bytes"
+FILES_OF_RUN = frozenset({"sflow.log", "sflow_summary.log"})
+"""Files that every run writes beside the directories of its tasks, so that none can have their names."""
 MAX_BYTES = 200
 """Longest name of a directory or file: file systems allow 255 bytes, and we append suffixes such as `.attempt-12.log`."""
 

@@ -9,7 +9,7 @@ from sflow_ctl.format import schema
 from sflow_ctl.format.checking import guess_hint
 from sflow_ctl.format.expressions.templates import has_expression
 from sflow_ctl.format.rules.definitions import reason_of
-from sflow_ctl.format.rules.names import NAME_HINT, unsafe_name
+from sflow_ctl.format.rules.names import FILES_OF_RUN, NAME_HINT, unsafe_name
 
 Where = Callable[..., str]
 
@@ -26,6 +26,9 @@ def name_findings(document: schema.Document, where: Where) -> Iterator[Finding]:
         if problem:
             what = f'task name "{task.name}" {problem}'
             yield Finding("unsafe-name", what, where("tasks", task.name, "name"), NAME_HINT)
+        elif task.name in FILES_OF_RUN:
+            what = f'task name "{task.name}" is the name of a file in the run directory'
+            yield Finding("unsafe-name", what, where("tasks", task.name, "name"), "rename the task")
     counts = Counter(task.name for task in document.workflow.tasks)
     twice = sorted(name for name, count in counts.items() if count > 1)
     if twice:

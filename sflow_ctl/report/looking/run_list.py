@@ -6,6 +6,7 @@ import msgspec
 
 from protocol.text.counted import counted
 from sflow_ctl.core.states import Outcome, TaskState
+from sflow_ctl.report.cause import resume_commands
 from sflow_ctl.report.tables import Colour, Table
 from sflow_ctl.report.words import duration_text
 
@@ -89,7 +90,8 @@ def run_table(whole: RunList, now_wall_ns: int, display: Callable[[str], str]) -
     colours = [_colour(run) for run in whole.runs] + [None for _ in whole.jobs]
     notes = [f"{run.run_id} {run.state}: {run.text}" for run in whole.runs if _needs_note(run)]
     unfinished = [run for run in whole.runs if run.state in _RESUMED]
-    notes += [f"resume: sflow-ctl run --resume {display(run.directory)}" for run in unfinished[:MAX_NOTES]]
+    directories = [display(run.directory) for run in unfinished[:MAX_NOTES]]
+    notes += [f"resume: {resume_commands(directory)[0]}" for directory in directories]
     if len(unfinished) > MAX_NOTES:
         notes.append(f"... and {counted(len(unfinished) - MAX_NOTES, 'more run')} that can be resumed")
     if whole.jobs_problem:

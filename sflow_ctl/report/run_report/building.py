@@ -12,7 +12,7 @@ from msgspec import Struct
 from sflow_ctl.core.states import FirstCause, Outcome
 from sflow_ctl.plan.log_paths import log_path, rank_log_path
 from sflow_ctl.plan.model import PlannedTask
-from sflow_ctl.report.cause import resume_commands
+from sflow_ctl.report.cause import logs_command, resume_commands
 from sflow_ctl.report.run_report.courses import AttemptCourse, Courses, TaskCourse
 from sflow_ctl.report.run_report.critical_path import CriticalPath
 from sflow_ctl.report.run_report.model import (
@@ -144,7 +144,7 @@ def _cause(record: RunRecord, cause: FirstCause, summary: Summary) -> CauseRepor
         log = log_path(task) if reason is None or reason.rank is None else rank_log_path(task, reason.rank)
     is_of_task = summary.outcome is Outcome.FAILED and cause.text.startswith("task ")
     how = outcome_text(summary.outcome)
-    commands = [] if task is None else [f"sflow-ctl logs --run {record.shown} {task}"]
+    commands = [] if task is None else [logs_command(record.shown, task)]
     return CauseReport(
         text=cause.text if is_of_task else f"the run {how}: {cause.text}",
         task=task,

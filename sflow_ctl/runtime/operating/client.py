@@ -6,6 +6,7 @@ controller takes the run over meanwhile. Called by the commands of `cli/steering
 
 import os
 import pwd
+import shlex
 import socket
 import stat
 import time
@@ -72,13 +73,14 @@ def ask(reader: RunReader, action: AnyAction, within_s: float = GIVE_UP_AFTER_S)
 def check_alive(reader: RunReader) -> None:
     """Raise a UsageError for a run that has ended, a ControllerAwayError for one that died."""
     run_id = reader.facts.run_id
+    word = shlex.quote(run_id)
     if reader.summary() is not None:
         what = f"{run_id} has ended: nothing of it runs any more"
-        raise UsageError.of("run-has-ended", what, hint=f"sflow-ctl status {run_id} shows how it ended")
+        raise UsageError.of("run-has-ended", what, hint=f"sflow-ctl status {word} shows how it ended")
     status = reader.controller_status()
     if status.liveness is Liveness.DEAD:
         what = f"{run_id} died: {status.text}"
-        hint = f"its agents have stopped its tasks; continue it with sflow-ctl run --resume {run_id}"
+        hint = f"its agents have stopped its tasks; continue it with sflow-ctl run --resume {word}"
         raise ControllerAwayError.of("run-died", what, hint=hint)
 
 
@@ -92,7 +94,9 @@ def operator_key(reader: RunReader) -> OperatorFacts | None:
         info = path.lstat()
         if stat.S_IMODE(info.st_mode) & 0o077:
             what = f"{path} can be read by other users: its key is not used"
-            raise RunDirectoryError.of("operator-key-not-private", what, hint=f"chmod 600 {path}")
+            raise RunDirectoryError.of(
+                "operator-key-not-private", what, hint=f"chmod 600 {shlex.quote(str(path))}"
+            )
         return msgspec.json.decode(read_regular(path), type=OperatorFacts)
     except (FileNotFoundError, *UNREADABLE):
         return None

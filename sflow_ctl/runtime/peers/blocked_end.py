@@ -5,6 +5,7 @@ the supervisor ends the process, or leaves without it if the kernel keeps it.
 """
 
 import os
+import shlex
 import signal
 import time
 from collections.abc import Callable
@@ -91,7 +92,7 @@ class BlockedEnd:
         ends = f" Agents that still end: {', '.join(map(str, left))}." if left else ""
         text = (
             f"{what}. The run is ended by {self._name}, its tasks are stopped.{ends} Not written: its record since {since}, "
-            f"its summary. Once that answers, `sflow-ctl run --resume {self._directory}` continues it"
+            f"its summary. Once that answers, `sflow-ctl run --resume {shlex.quote(str(self._directory))}` continues it"
         )
         status = int(stop_status(self._first))
         line = lifeline()

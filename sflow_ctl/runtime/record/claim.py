@@ -8,6 +8,7 @@ alive.
 
 import atexit
 import os
+import shlex
 import signal
 import socket
 import threading
@@ -214,7 +215,7 @@ def claim_run(directory: Path, after: int) -> "HeldClaim":
                     raise UsageError.of(
                         "still-running",
                         f"another sflow-ctl is resuming {directory}",
-                        hint=f"follow it with sflow-ctl attach {directory}",
+                        hint=f"follow it with sflow-ctl attach {shlex.quote(str(directory))}",
                     ) from None
                 number += 1
                 continue

@@ -5,6 +5,7 @@ Called by `planning.py` before the plan is made, and by `workflow.py` once the f
 
 import contextlib
 import os
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -158,7 +159,7 @@ def _refuse_running(reader: RunReader, status: RunStatus, is_forced: bool) -> No
     raise UsageError.of(
         "still-running",
         f"run {reader.facts.run_id} is still running: {status.text}",
-        hint=f"follow it with sflow-ctl attach {reader.directory}, or stop it first",
+        hint=f"follow it with sflow-ctl attach {shlex.quote(str(reader.directory))}, or stop it first",
     )
 
 
@@ -171,7 +172,7 @@ def _refuse_renewed(reader: RunReader, claim: Claim) -> None:
     raise UsageError.of(
         "still-running",
         f"run {reader.facts.run_id} is still running: {claim_text(claim)}, whose clock is not this host's",
-        hint=f"follow it with sflow-ctl attach {reader.directory}, or stop it first",
+        hint=f"follow it with sflow-ctl attach {shlex.quote(str(reader.directory))}, or stop it first",
     )
 
 

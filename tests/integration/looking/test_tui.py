@@ -4,6 +4,7 @@ import asyncio
 import os
 import pty
 import select
+import signal
 import subprocess
 import time
 from collections.abc import Awaitable, Callable
@@ -99,6 +100,9 @@ class Screen:
 
     def type(self, keys: bytes) -> None:
         os.write(self._ours, keys)
+
+    def interrupt(self) -> None:
+        self._process.send_signal(signal.SIGINT)
 
     def wait_for(self, text: bytes) -> None:
         wait_until(lambda: text in self._read() or self._process.poll() is not None, text.decode())
@@ -345,6 +349,21 @@ def test_run_tui_shows_a_run_of_its_own_and_stops_it_when_asked(tmp_path: Path) 
     screen.type(b"s")
     assert screen.finish() == 130
     assert b"Workflow" in screen.seen or b"interrupted" in screen.seen
+
+
+def test_ctrl_c_before_the_view_is_there_leaves_no_run_behind(tmp_path: Path) -> None:
+    (tmp_path / "w.yaml").write_text(
+        'version: "0.1"\nworkflow: {name: w, tasks: [{name: t, script: [echo begun; sleep 600]}]}\n'
+    )
+    screen = Screen("run", "w.yaml", "--tui", "--run-id", "mine", cwd=tmp_path)
+    directory = tmp_path / "sflow_output/mine"
+    wait_until((directory / ".sflow/console.log").exists, "the run")
+    screen.interrupt()  # as Ctrl-C does: the terminal is not the view's yet
+    assert screen.finish() == 130
+    summary = RunReader(directory).summary()
+    assert summary is not None
+    assert summary.exit_status == 130
+    assert b"\x1b[?1049h" not in screen.seen
 
 
 def test_run_tui_says_what_is_wrong_with_a_file_before_any_screen(tmp_path: Path) -> None:

@@ -309,3 +309,40 @@ def test_the_state_of_a_run_can_be_taken_from_its_summary() -> None:
     assert read.counts() == state.counts()
     assert text_of(ended_table(read)) == text_of(ended_table(state))
     assert task_summaries(read) == task_summaries(state)
+
+
+def test_columns_are_left_out_whole_where_a_terminal_is_narrow() -> None:
+    names = ("TASK", "EXIT", "CPU", "MEMORY", "NODE")
+    table = Table(
+        names,
+        (("a-rather-long-task-name", "SIGTERM", "1.25 s", "4.93 MB", "localhost"),),
+        shrinks=frozenset({"TASK", "NODE"}),
+        spare=("MEMORY", "CPU", "NODE"),
+    )
+    shown = {width: terminal_text(table, width, colours=False).splitlines() for width in (80, 45, 38, 26)}
+    assert [line.split() for line in (lines[0] for lines in shown.values())] == [
+        list(names),
+        ["TASK", "EXIT", "CPU", "NODE"],
+        ["TASK", "EXIT", "NODE"],
+        ["TASK", "EXIT"],
+    ]
+    assert "4.93 MB" in shown[80][1]
+    assert "1.25 s" in shown[45][1]
+    assert all(len(line) <= width for width, lines in shown.items() for line in lines)
+
+
+def test_columns_are_aligned_below_wide_characters() -> None:
+    table = Table(("TASK", "N"), (("\u65e5\u672c", "1"), ("abcdef", "2")), right=frozenset({"N"}))
+    assert plain_text(table).splitlines() == ["TASK    N", "\u65e5\u672c    1", "abcdef  2"]
+
+
+def test_commands_to_copy_are_quoted_for_a_shell() -> None:
+    state = RunView(plan_of("a task"))
+    state.apply(change("a task", S.FAILED, exit_code=3))
+    cause = FirstCause(text="task a task failed: because", task="a task", node=0, reason=None)
+    lines = first_cause(state, Outcome.FAILED, cause, run="out/my run", log="out/x.log", log_tail=["x"])
+    assert [line.strip() for line in lines[-3:]] == [
+        "next:  sflow-ctl logs --run 'out/my run' 'a task'",
+        "sflow-ctl run --resume 'out/my run'",
+        "sflow-ctl run FILE --resume 'out/my run'  (after editing the file)",
+    ]

@@ -68,6 +68,13 @@ def test_rules_are_checked_together_too(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize("name", ["sflow.log", "sflow_summary.log"])
+def test_a_task_cannot_have_the_name_of_a_file_of_the_run(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "w.yaml"
+    path.write_text(f'version: "0.1"\nworkflow:\n  name: w\n  tasks:\n    - {{name: {name}, script: [x]}}\n')
+    assert findings(path) == ["unsafe-name w.yaml:5:14  workflow.tasks[0].name"]
+
+
 def test_findings_of_a_second_file_name_that_file(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text(GOOD)
     (tmp_path / "b.yaml").write_text("operators:\n  o: {type: nope}\n")
