@@ -238,7 +238,7 @@ def test_25_monitors(tmp_path: Path) -> None:
             assert (folder / report / name).is_file(), (report, name)
     window = json.loads((folder / "windowed/work/window.json").read_bytes())
     assert window["status"] == "matched"
-    assert window["duration_seconds"] >= 3.0
+    assert window["duration_seconds"] >= 2.9  # a mark is seen up to 20 ms late
 
 
 def test_26_environment(tmp_path: Path) -> None:

@@ -208,8 +208,8 @@ class Feed:
             self._follow_wanted()
         if is_news:
             self.on_news()
-        if self.is_over and not events:
-            self._is_closing.wait(WAIT_S)  # a watch of an ended run returns at once
+        if self.is_over and not any(isinstance(event, LogOutput) for event in events):
+            self._is_closing.wait(WAIT_S)  # a watch of an ended run returns at once, with its end
 
     def _refresh(self) -> bool:
         """Read the journal, and once a second whether the run is alive."""

@@ -107,14 +107,14 @@ def spend_reading(value: Any) -> None:
     """
     if isinstance(value, Sized) and not isinstance(value, str | bytes | range | StrictUndefined):
         spend(1 + len(value) // 3)  # finding out is a loop of its own
-        spend(weight(value) // 50)
+        spend(weight(value) // 100)
         if isinstance(value, list | tuple | dict):
             for member in value.values() if isinstance(value, dict) else value:
                 if isinstance(member, list | tuple | dict):
                     spend(len(member))
                     spend_reading(member)
     else:
-        spend(1 + size_of(value) // 50)
+        spend(1 + size_of(value) // 100)
 
 
 def made(value: Any) -> Any:

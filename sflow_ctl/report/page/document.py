@@ -36,6 +36,9 @@ _LEGEND = (
     ("cancelled", "stopped"),
 )
 
+GENERATOR = "sflow-ctl report"
+"""In the first lines of each page: a file of this name without it is a task's."""
+
 
 class PageFiles(Struct, frozen=True):
     """What the page is made of besides its data."""
@@ -137,6 +140,7 @@ def document(
     head = tag(
         "head",
         tag("meta", charset="utf-8"),
+        tag("meta", name="generator", content=GENERATOR),
         tag("meta", http_equiv="Content-Security-Policy", content=policy),
         tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
         tag("meta", name="color-scheme", content="light dark"),

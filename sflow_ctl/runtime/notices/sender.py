@@ -23,6 +23,8 @@ from sflow_ctl.report.summary import Summary
 
 LOOK_S = 0.05
 """How soon a signal ends the waiting at the end of a run."""
+MARGIN_S = 2.0
+"""Beyond the time of a notice: a command that took too long is killed by then, and says so itself."""
 MAX_SAID = 300
 """Characters of what a failed command has printed."""
 
@@ -56,7 +58,7 @@ class Notifier:
         for notice in self._notices:
             if message.event in notice.on:
                 thread = threading.Thread(target=self._tell, args=(notice, message), daemon=True)
-                until = time.monotonic() + notice.timeout_s + 2 * LOOK_S
+                until = time.monotonic() + notice.timeout_s + MARGIN_S
                 self._threads.append((thread, notice, until))
                 thread.start()
 

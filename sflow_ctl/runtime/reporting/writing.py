@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from sflow_ctl.report.page.document import PageFiles, run_page
+from sflow_ctl.report.page.document import GENERATOR, PageFiles, run_page
 from sflow_ctl.report.run_report.comparing import RunComparison
 from sflow_ctl.report.run_report.model import RunReport
 from sflow_ctl.runtime.record import layout
@@ -21,6 +21,7 @@ from sflow_ctl.runtime.run.ending import RunEnd
 from sflow_ctl.version import VERSION
 
 _HOME = Path(__file__).resolve().parents[2] / "report" / "page" / "bundled"
+_HEAD_BYTES = 1000
 _LIBRARY_VERSION = re.compile(r"uPlot \(v([\w.-]+)\)")
 
 
@@ -73,6 +74,18 @@ def write_at_end(end: RunEnd, facts: RunFacts, log: RunLog) -> None:
     try:
         report = report_at_end(end.directory, facts, end.state, end.summary, end.outputs, facts.run_id)
         write_for_now(end.directory / layout.REPORT_JSON, json_of(report))
-        write_for_now(end.directory / layout.REPORT, page_of(report))
+        page = end.directory / layout.REPORT
+        if _is_of_a_task(page):
+            log.warning(f"{page} is a file of a task, and stays; sflow-ctl report makes the report elsewhere")
+        else:
+            write_for_now(page, page_of(report))
     except Exception as error:  # noqa: BLE001 - the run has its outcome, whatever is wrong with its report
         log.warning(f"{layout.REPORT} could not be made: {type(error).__name__}: {error}")
+
+
+def _is_of_a_task(page: Path) -> bool:
+    """Return True for a file or directory that is not a report of ours. Raises: OSError."""
+    if not page.is_file():
+        return page.exists()
+    with page.open("rb") as file:
+        return GENERATOR.encode() not in file.read(_HEAD_BYTES)

@@ -106,7 +106,7 @@ def test_a_task_may_have_the_name_of_the_report(tmp_path: Path) -> None:
     run = Run.start(workflow, tmp_path)
     assert run.finish()[0] == 0
     assert (run.directory / "report.html/report.html.log").read_text() == "mine\n"
-    assert "report.html could not be made: IsADirectoryError" in (run.directory / "sflow.log").read_text()
+    assert "report.html is a file of a task, and stays" in (run.directory / "sflow.log").read_text()
 
 
 def test_a_live_run_is_reported_as_it_is_now_and_a_killed_one_as_it_was(

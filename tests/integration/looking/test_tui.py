@@ -256,6 +256,23 @@ def test_a_failed_run_stays_with_its_first_cause_in_front(ended: Run) -> None:
     view(ended, act)
 
 
+def test_a_view_of_an_ended_run_uses_next_to_no_cpu(ended: Run) -> None:
+    async def act(app: RunApp, pilot: Pilot[Leaving]) -> None:
+        await until(pilot, has(app, "log of bad", "oops"), "the cause")
+        looks, whole = 0, app.feed._look
+
+        def counted() -> None:
+            nonlocal looks
+            looks += 1
+            whole()
+
+        app.feed._look = counted  # type: ignore[method-assign]
+        await pilot.pause(1.5)
+        assert 1 <= looks <= 10
+
+    view(ended, act)
+
+
 def test_a_run_that_dies_is_said_to_have_died(live: Run, kill: Callable[[Run], None]) -> None:
     async def act(app: RunApp, pilot: Pilot[Leaving]) -> None:
         await until(pilot, has(app, "srv", "running"), "the tasks")
