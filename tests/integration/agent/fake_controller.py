@@ -325,9 +325,9 @@ class FakeController:
         return (self.directory / task / f"{task}.log").read_text()
 
     def leave(self) -> int:
-        """Ends the run in order; the guardian's exit status."""
+        """Ends the run in order; the guardian's exit status. It looks for processes that cannot be killed for up to 10 s."""
         self.order(Leave())
-        return self.exit_status()
+        return self.exit_status(within_s=30.0)
 
 
 def marked(marker: str) -> list[int]:
