@@ -1,12 +1,12 @@
 """The one way in which the scheduler's functions act: they add commands here, in order.
 
-Orders to start ranks are collected per node and sent as one message.
+Orders to start ranks are collected per node and sent as one message. An order to stop an attempt never overtakes them.
 """
 
 from collections.abc import Collection
 
-from protocol.ids import RankId
-from protocol.messages.orders import Spawn, ToAgent
+from protocol.ids import AttemptId, RankId
+from protocol.messages.orders import Spawn, Stop, ToAgent
 from protocol.messages.rank_spec import RankSpec
 from sflow_ctl.core.commands import Command, RecordTransition, SendToAgent, Warn
 from sflow_ctl.core.states import Transition
@@ -27,6 +27,8 @@ class Effects:
 
     def send(self, node: int, message: ToAgent) -> None:
         """Send an order to a node's agent."""
+        if isinstance(message, Stop):
+            self._send_spawns_of(node, message.attempt)
         self._commands.append(SendToAgent(node=node, message=message))
 
     def record(self, transition: Transition) -> None:
@@ -46,6 +48,16 @@ class Effects:
         for node, specs in self._spawns.items():
             self.send(node, Spawn(ranks=tuple(specs)))
         self._spawns.clear()
+
+    def _send_spawns_of(self, node: int, attempt: AttemptId) -> None:
+        """Send the orders to start an attempt's ranks there: an agent ignores a stop of what it does not have."""
+        specs = self._spawns.pop(node, [])
+        others = [spec for spec in specs if spec.rank.attempt != attempt]
+        if others:
+            self._spawns[node] = others
+        if len(others) < len(specs):
+            starting = tuple(spec for spec in specs if spec.rank.attempt == attempt)
+            self.send(node, Spawn(ranks=starting))
 
     def withdraw_spawns(self, spared: Collection[str]) -> list[RankId]:
         """Drop the orders to start ranks that have not been sent, but for those of `spared` tasks; return their ranks."""

@@ -23,15 +23,15 @@ def restart_tasks(run: Run, out: Effects, tasks: Sequence[Task], by: str, now: f
     """Start tasks again, if each of them can be."""
     if run.outcome is not None:
         return RequestAnswer(error="the run is ending: nothing starts again")
-    names = {task.plan.name for task in tasks}
-    problems = [f"{task.plan.name} {why}" for task in tasks if (why := _why_not(run, task, names))]
+    indices = {task.index for task in tasks}
+    problems = [f"{task.plan.name} {why}" for task in tasks if (why := _why_not(run, task, indices))]
     if problems:
         return RequestAnswer(error="; ".join(problems))
     effects = [effect for task in tasks for effect in _restart(run, out, task, by, now)]
     return RequestAnswer(effects=tuple(effects))
 
 
-def _why_not(run: Run, task: Task, others: set[str]) -> str:
+def _why_not(run: Run, task: Task, others: set[int]) -> str:
     """Say why a task cannot start again, as the end of a sentence; empty if it can. `others` start again as well."""
     attempt = task.attempt
     if task.plan.finally_when is not None:
@@ -44,10 +44,8 @@ def _why_not(run: Run, task: Task, others: set[str]) -> str:
         return "has ended, and what it left is being ended: ask again in a moment"
     if task.state is not TaskState.STOPPING and attempt.has_exited:
         return "has exited, and its end is being recorded: ask again in a moment"
-    why = why_never(run, task)
-    if why and not any(run.tasks[one].plan.name in others for need in task.needs for one in need.members):
-        return f"cannot start: {why}"
-    return ""
+    why = why_never(run, task, others)
+    return f"cannot start: {why}" if why else ""
 
 
 def _restart(run: Run, out: Effects, task: Task, by: str, now: float) -> list[Effect]:

@@ -3,7 +3,7 @@
 How an attempt is judged is in `policy.exit_policy`; the steps of a run that stops are in `shutdown`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import assert_never
 
 import msgspec
@@ -150,9 +150,9 @@ def following(run: Run, task: Task, verdict: AttemptVerdict, now: float) -> Next
     return None if next_one is not None and why_never(run, task) else next_one
 
 
-def why_never(run: Run, task: Task) -> str:
-    """Say why a task can never start again, as the end of a sentence; empty if it can."""
-    return moves.why_never(run, task) or dependencies.never_met(run.tasks, task)
+def why_never(run: Run, task: Task, restarted: Collection[int] = ()) -> str:
+    """Say why a task can never start again, even if `restarted` do, as the end of a sentence; empty if it can."""
+    return moves.why_never(run, task) or dependencies.never_met(run.tasks, task, restarted)
 
 
 def conclude(run: Run, out: Effects, task: Task, verdict: AttemptVerdict, now: float) -> None:

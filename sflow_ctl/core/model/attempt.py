@@ -215,7 +215,9 @@ class Attempt(Struct):
     @property
     def nodes_left(self) -> list[int]:
         """Return the nodes where processes of the attempt may still exist, its uploads included."""
-        ranks = ((self.open_ranks - self.held.keys()) | self.uncleared) - self.node_of_part.keys()
+        # Of these only the log, or what else the exit waits for, is still to come.
+        gone = {rank for rank, held in self.held.items() if held.message.cleared}
+        ranks = ((self.open_ranks - self.held.keys()) | (self.uncleared - gone)) - self.node_of_part.keys()
         return sorted(
             {self.node_of_rank[rank] for rank in ranks} | set(self.parts_left.values()) | self.uploading
         )

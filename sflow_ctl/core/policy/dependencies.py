@@ -1,6 +1,6 @@
 """Updates the counters of dependencies when a task changes its state. Pure; they are never counted anew."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from functools import cache
 from typing import NamedTuple
 
@@ -85,13 +85,19 @@ def update(tasks: list[Task], task: Task, *, was_end: bool = False) -> Changes:
     return changes
 
 
-def never_met(tasks: list[Task], task: Task) -> str:
-    """Say which of a task's needs can no longer be met, as the end of a sentence; empty if none."""
+def never_met(tasks: list[Task], task: Task, restarted: Collection[int] = ()) -> str:
+    """Say which of a task's needs can no longer be met, as the end of a sentence; empty if none.
+
+    Those of `restarted` that have ended may meet them after all.
+    """
     for requirement in task.needs:
         if requirement.possible < requirement.needed:
-            ended = (tasks[index] for index in requirement.members if tasks[index].state in TERMINAL)
-            lacking = next(one for one in ended if requirement.until not in one.met)
-            return f"it needs {lacking.plan.name}, which is {lacking.state}"
+            ended = (index for index in requirement.members if tasks[index].state in TERMINAL)
+            lacking = [index for index in ended if requirement.until not in tasks[index].met]
+            final = [index for index in lacking if index not in restarted]
+            if requirement.possible + len(lacking) - len(final) < requirement.needed:
+                one = tasks[final[0]]
+                return f"it needs {one.plan.name}, which is {one.state}"
     return ""
 
 

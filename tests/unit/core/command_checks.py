@@ -5,7 +5,7 @@
 
 from typing import assert_never
 
-from protocol.ids import RankId
+from protocol.ids import AttemptId, RankId
 from protocol.messages.orders import (
     EndStep,
     Lease,
@@ -49,6 +49,10 @@ class CommandChecks:
         self._newest_spawned: dict[str, int] = {}
         self._spawned: set[RankId] = set()
         """Ranks whose order to start was given in the present session of their agent."""
+        self._stopped: set[tuple[int, AttemptId]] = set()
+        """Nodes and attempts whose order to stop was given in that session."""
+        self._to_stop_again: set[tuple[int, AttemptId]] = set()
+        """Those of which a rank was ordered to start after that."""
         self._accepted: set[int] = set()
         self._abandoned: set[int] = set()
         self._answers: dict[str, RequestAnswer] = {}
@@ -79,6 +83,8 @@ class CommandChecks:
                 self._spawned = {
                     rank for rank in self._spawned if not self._is_on(rank, node)
                 }  # a lost session may have lost orders
+                self._stopped = {one for one in self._stopped if one[0] != node}
+                self._to_stop_again = {one for one in self._to_stop_again if one[0] != node}
             case AbandonNode(node=node):
                 assert run.nodes[node].is_gone, f"node {node} is abandoned and not lost"
                 self._abandoned.add(node)
@@ -110,6 +116,10 @@ class CommandChecks:
                 self._is_finished = True
             case _:
                 assert_never(command)
+
+    def check_stops(self) -> None:
+        """Fail if, after all commands of an event, an order to start a rank came after the last one to stop its attempt."""
+        assert not self._to_stop_again, f"started after the order to stop: {self._to_stop_again}"
 
     def _task(self, name: str) -> Task:
         return self._run.task_named(name)
@@ -149,6 +159,8 @@ class CommandChecks:
                 assert state not in (TaskState.WAITING, TaskState.QUEUED, TaskState.SKIPPED), (
                     f"{attempt} is {state}"
                 )
+                self._stopped.add((node, attempt))
+                self._to_stop_again.discard((node, attempt))
             case SignalAttempt(attempt=attempt):
                 task = self._task(attempt.task)
                 assert attempt.number == task.attempt.number, "a signal for an old attempt"
@@ -177,6 +189,8 @@ class CommandChecks:
         assert number == task.attempt.number, "an order to start an old attempt"
         assert task.attempt.node_of_rank[rank.rank] == node, f"{rank} is started on another node than its own"
         assert rank not in self._spawned, f"{rank} is ordered twice"
+        if (node, rank.attempt) in self._stopped:
+            self._to_stop_again.add((node, rank.attempt))
         self._spawned.add(rank)
         if self._newest_spawned.get(task.plan.name, 0) < number:
             assert task.state in LIVE

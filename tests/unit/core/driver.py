@@ -157,6 +157,7 @@ class Driver:
         check_invariants(self.scheduler.run)
         for command in commands:
             self._checks.check(command)
+        self._checks.check_stops()
         self.commands += commands
         return commands
 

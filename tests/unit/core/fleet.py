@@ -95,6 +95,8 @@ class Behaviour:
     drop: float = 0.0
     repeat: float = 0.0
     max_delay_s: float = 0.001
+    keeps_order: bool = False
+    """Packets arrive in the order in which they were sent, as on one TCP connection; else they overtake each other."""
     fail: float = 0.0
     leftovers: float = 0.0
     steal: float = 0.0
@@ -135,6 +137,8 @@ class Fleet:
         self._newest = [(0, -1) for _ in plan.nodes]
         self._channels: list[Channel[ToAgent]] = [Channel() for _ in plan.nodes]
         self._abandoned: set[int] = set()
+        self._last_arrivals: dict[tuple[int, str], float] = {}
+        """By node and direction."""
         self._session_number = itertools.count()
         self._number = 1
         """Of the controller."""
@@ -210,6 +214,7 @@ class Fleet:
             return
         self._now += seconds
         self._agenda = [(at + seconds, order, action) for at, order, action in self._agenda]
+        self._last_arrivals = {link: at + seconds for link, at in self._last_arrivals.items()}
         self._tell(Suspended(seconds=seconds))
 
     # ---------------------------------------------------------------- time and the link
@@ -232,11 +237,15 @@ class Fleet:
     def _at(self, delay: float, action: Callable[[], None]) -> None:
         heapq.heappush(self._agenda, (self._now + delay, next(self._order), action))
 
-    def _transmit(self, deliver: Callable[[], None]) -> None:
+    def _transmit(self, node: int, direction: str, deliver: Callable[[], None]) -> None:
         if self._random.random() < self._behaviour.drop:
             return
         for _ in range(2 if self._random.random() < self._behaviour.repeat else 1):
-            self._at(self._random.random() * self._behaviour.max_delay_s, deliver)
+            arrival = self._now + self._random.random() * self._behaviour.max_delay_s
+            if self._behaviour.keeps_order:
+                arrival = max(arrival, self._last_arrivals.get((node, direction), 0.0))
+                self._last_arrivals[node, direction] = arrival
+            heapq.heappush(self._agenda, (arrival, next(self._order), deliver))
 
     # ---------------------------------------------------------------- controller's side
 
@@ -287,7 +296,7 @@ class Fleet:
 
     def _put_to_agent(self, node: int, numbered: Numbered[ToAgent]) -> None:
         session, agent = self._sessions[node], self.agents[node]
-        self._transmit(lambda: self._agent_receives(agent, session, numbered))
+        self._transmit(node, "order", lambda: self._agent_receives(agent, session, numbered))
 
     def _repeat_later(self, node: int) -> None:
         channel = self._channels[node]
@@ -337,7 +346,7 @@ class Fleet:
             agent.session_number,
             shares_run_directory=agent.node % 2 == 0,
         )
-        self._transmit(lambda: self._hello_arrives(agent.node, event))
+        self._transmit(agent.node, "fact", lambda: self._hello_arrives(agent.node, event))
         self._at(1.0 + self._random.random(), lambda: self._repeat_hello(agent, session))
 
     def _hello_arrives(self, node: int, event: AgentJoined) -> None:
@@ -560,12 +569,13 @@ class Fleet:
 
     def _put_to_controller(self, agent: SimulatedAgent, numbered: Numbered[FromAgent]) -> None:
         session, node = agent.session, agent.node
-        self._transmit(lambda: self._controller_receives(node, session, numbered))
+        self._transmit(node, "fact", lambda: self._controller_receives(node, session, numbered))
 
     # ---------------------------------------------------------------- disasters
 
     def _reconnect(self, agent: SimulatedAgent) -> None:
-        if agent.is_alive:
+        is_over = agent.has_left and agent.channel.is_idle  # its goodbye has been acknowledged
+        if agent.is_alive and not is_over:
             self._say_hello(agent)
 
     def _orphan(self, agent: SimulatedAgent) -> None:

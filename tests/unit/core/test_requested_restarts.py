@@ -184,6 +184,17 @@ def test_what_cannot_start_again_is_said_and_nothing_is_done() -> None:
     assert refusal(driver, RestartTasks(tasks=("a",))) == "the run is ending: nothing starts again"
 
 
+def test_a_restart_of_one_need_does_not_make_up_for_another_that_is_not_met() -> None:
+    plan = a_plan(a_task("a"), a_task("b", "a"), a_task("c", "a", after_failure=("b",)), a_task("rest"))
+    driver = Driver.joined(plan)
+    driver.start("a")
+    assert texts(ask(driver, StopTasks(tasks=("b", "c")))) == ["b does not start", "c does not start"]
+    error = refusal(driver, RestartTasks(tasks=("c", "a")))
+    assert error == "c cannot start: it needs b, which is cancelled"
+    assert restart(driver, "c", "b")[0] == "c starts again; it was cancelled"
+    assert driver.states("b", "c") == ["waiting", "waiting"]
+
+
 def test_a_draining_run_starts_nothing_again() -> None:
     driver = Driver.joined(a_plan(a_task("a", on_failure="drain"), a_task("b")))
     driver.start("a", "b")

@@ -1,14 +1,18 @@
 """The scheduler: how long a task's own way to end may take, hangs of one and several ranks, the limit of a run's end."""
 
+from typing import cast
+
 import msgspec
 import pytest
 
-from protocol.messages.facts import ActivityKind, RankCleared, RankIdle
+from protocol.messages.facts import ActivityKind, LiveRank, RankCleared, RankExited, RankIdle
 from protocol.messages.orders import Stop
 from protocol.messages.rank_spec import HangPolicy, SideCommand, Stopping
 from sflow_ctl.core.actions.stopping import STOP_OVERDUE_S
-from sflow_ctl.core.events import MessageReceived, StopRequested, WakeUp
+from sflow_ctl.core.commands import AnswerRequest, AwaitLog
+from sflow_ctl.core.events import LogArrived, MessageReceived, OperatorRequest, StopRequested, WakeUp
 from sflow_ctl.core.model.run import Margins
+from sflow_ctl.core.requests import StopTasks
 from sflow_ctl.core.states import Outcome, TaskState
 from sflow_ctl.plan.model import Placement
 from tests.unit.core.driver import Driver, Lines
@@ -178,3 +182,36 @@ def test_survivors_of_all_ranks_and_nodes_are_named() -> None:
         run(MessageReceived(node=number, message=message))
     run(exited("b", signal=9, cleared=False), cleared("b", survivors=("9 stuck",)))
     assert run.leave().survivors == ("7 stuck", "8 deaf", "9 stuck")
+
+
+def test_an_order_to_start_is_never_the_last_that_an_agent_has_of_a_stopped_attempt() -> None:
+    """The exit of its server comes with the same hello that shows that the order to start was lost."""
+    srv = a_task("srv", service=True, on_failure="isolate")
+    run = Driver.joined(a_plan(srv, a_task("cli", "srv"), a_task("rest")))
+    run.serve("srv")
+    run.start("rest")
+    assert run.state("cli") == "starting"
+    left = cast("RankExited", exited("srv", code=1).message)
+    lines = run(hello(session="s2", live=(LiveRank(rank("rest"), 1, 0),), exited=(left,)))
+    assert [line for line in lines if "cli" in line] == [
+        "cli#1 starting->stopping upstream",
+        "0: stop cli#1 5",
+        "0: spawn cli#1",
+        "0: stop cli#1 5",
+    ]
+
+
+@pytest.mark.parametrize("cleared_later", [False, True])
+def test_no_node_is_given_up_because_the_log_of_a_stopped_rank_is_late(cleared_later: bool) -> None:
+    run = Driver(a_plan(a_task("a"), a_task("b")))
+    run(hello(shares_run_directory=False))
+    run.start("a", "b")
+    kill = OperatorRequest(id="r1", by="op", action=StopTasks(tasks=("a",), is_killed=True))
+    assert run(kill, now=1.0).of(AnswerRequest)
+    left = RankExited(rank=rank("a"), signal=9, runtime_s=1.0, log_bytes=9, cleared=not cleared_later)
+    assert run(MessageReceived(node=0, message=left), now=2.0).of(AwaitLog)
+    if cleared_later:
+        assert run(cleared("a")) == []
+    assert run(WakeUp(), now=1.0 + STOP_OVERDUE_S) == []
+    assert run(LogArrived(rank=rank("a"))) == ["a#1 stopping->cancelled stopped"]
+    assert run.state("b") == "running"

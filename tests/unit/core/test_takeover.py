@@ -2,7 +2,7 @@
 
 from msgspec.structs import replace
 
-from protocol.messages.facts import RankExited
+from protocol.messages.facts import LiveRank, RankExited
 from sflow_ctl.core.commands import (
     AbandonNode,
     AwaitLog,
@@ -11,7 +11,8 @@ from sflow_ctl.core.commands import (
     FinishRun,
     RecordTransition,
 )
-from sflow_ctl.core.events import MessageReceived, StopRequested
+from sflow_ctl.core.events import MessageReceived, OperatorRequest, StopRequested
+from sflow_ctl.core.requests import StopTasks
 from sflow_ctl.core.takeover import Rebuilt, Recorded
 from sflow_ctl.plan.model import Plan
 from sflow_ctl.plan.results import PlannedOutput
@@ -105,3 +106,17 @@ def test_an_order_that_was_on_its_way_is_given_again() -> None:
     assert after.spawned() == ["a#1"]
     after(hello(0, "again"))
     assert after.spawned() == ["a#1", "a#1"]
+
+
+def test_a_lost_order_to_start_comes_before_the_stop_that_an_operator_asked_for() -> None:
+    """Its agent may be starting the rank, and ignores a stop of what it does not have."""
+    plan = a_plan(a_task("a"), a_task("b"))
+    before = Driver.joined(plan)
+    before.start("b")
+    kill = OperatorRequest(id="r1", by="op", action=StopTasks(tasks=("a",), is_killed=True))
+    assert before(kill) == ["a#1 starting->stopping stopped", "0: stop a#1 0", "answer r1: done"]
+    after, _ = taken_over(plan, before)
+    live = (LiveRank(rank("b"), 1, 0),)
+    assert after(hello(0, "again", live=live)) == ["0: accept again", "0: spawn a#1", "0: stop a#1 0"]
+    after.start("a")
+    assert "a#1 stopping->cancelled stopped" in after(exited("a", signal=9))
