@@ -171,10 +171,8 @@ def _refuse_renewed(reader: RunReader, claim: Claim) -> None:
 def _still_running(reader: RunReader, text: str) -> UsageError:
     """Return the error about a run that is still running, as `text` shows."""
     what = f"run {reader.facts.run_id} is still running: {text}"
-    run = shlex.quote(str(reader.directory))
-    return UsageError.of(
-        "still-running", what, hint=f"follow it with sflow-ctl attach {run}, or stop it first"
-    )
+    hint = f"follow it with sflow-ctl attach {shlex.quote(str(reader.directory))}, or stop it first"
+    return UsageError.of("still-running", what, hint=hint)
 
 
 def _answers(reader: RunReader) -> bool:
