@@ -23,7 +23,13 @@ def comparison_page(whole: RunComparison, files: PageFiles) -> str:
     left, right = whole.left, whole.right
     sections = joined(
         [
-            tag("header", tag("h1", "Two runs of ", left.run.workflow), _heads(whole)),
+            tag(
+                "header",
+                tag(
+                    "h1", "Two runs of ", " and ".join(dict.fromkeys((left.run.workflow, right.run.workflow)))
+                ),
+                _heads(whole),
+            ),
             _configuration(whole),
             _values(whole),
             _tasks(whole),

@@ -71,8 +71,9 @@ def _configuration(
 
 
 def _without_id(report: RunReport) -> str:
-    words = [*report.run.command[1:]]
-    return " ".join(word.replace(report.run.run_id, "RUN") for word in words)
+    words = [word.rpartition("=") for word in report.run.command[1:]]
+    run_id = report.run.run_id
+    return " ".join(f"{name}{equals}{'RUN' if value == run_id else value}" for name, equals, value in words)
 
 
 def _of_plan(plan: Plan) -> dict[str, Any]:

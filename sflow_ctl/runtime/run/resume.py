@@ -156,11 +156,7 @@ def _refuse_running(reader: RunReader, status: RunStatus, is_forced: bool) -> No
             f"run {reader.facts.run_id} may still be running: {status.text}",
             hint="make sure that it is not, then resume it with --force",
         )
-    raise UsageError.of(
-        "still-running",
-        f"run {reader.facts.run_id} is still running: {status.text}",
-        hint=f"follow it with sflow-ctl attach {shlex.quote(str(reader.directory))}, or stop it first",
-    )
+    raise _still_running(reader, status.text)
 
 
 def _refuse_renewed(reader: RunReader, claim: Claim) -> None:
@@ -169,11 +165,14 @@ def _refuse_renewed(reader: RunReader, claim: Claim) -> None:
     holder = holder_of(path, claim)
     if not holder.is_presumed or not shows_life(path):
         return
-    raise UsageError.of(
-        "still-running",
-        f"run {reader.facts.run_id} is still running: {claim_text(claim)}, whose clock is not this host's",
-        hint=f"follow it with sflow-ctl attach {shlex.quote(str(reader.directory))}, or stop it first",
-    )
+    raise _still_running(reader, f"{claim_text(claim)}, whose clock is not this host's")
+
+
+def _still_running(reader: RunReader, text: str) -> UsageError:
+    """Return the error about a run that is still running, as `text` shows."""
+    what = f"run {reader.facts.run_id} is still running: {text}"
+    hint = f"follow it with sflow-ctl attach {shlex.quote(str(reader.directory))}, or stop it first"
+    return UsageError.of("still-running", what, hint=hint)
 
 
 def _answers(reader: RunReader) -> bool:

@@ -87,3 +87,23 @@ def test_long_differences_and_texts_are_cut_and_it_is_said() -> None:
     assert whole.workflow[-1].endswith("more lines")
     (change,) = whole.configuration
     assert change.right.endswith("... (9000 characters)")
+
+
+def test_the_name_of_a_run_is_no_difference_and_other_words_stay() -> None:
+    sides = []
+    for run_id in ("tel", "other"):
+        one = report(plan(task("a")), 1.0)
+        words = ("sflow-ctl", "run", "tel.yaml", "--run-id", run_id, f"--run-id={run_id}")
+        sides.append(
+            msgspec.structs.replace(one, run=msgspec.structs.replace(one.run, run_id=run_id, command=words))
+        )
+    of = plan(task("a"))
+    left, right = sides
+    found = comparison(left, right, (of, of), ([], []), lambda text: text)
+    assert found.configuration == ()
+
+
+def test_a_page_about_two_workflows_names_both() -> None:
+    left, right = plan(task("a")), msgspec.structs.replace(plan(task("a")), workflow="second")
+    assert f"Two runs of {left.workflow} and second<" in comparison_page(compared(left, right), FILES)
+    assert f"Two runs of {left.workflow}<" in comparison_page(compared(left, left), FILES)
