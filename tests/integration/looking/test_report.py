@@ -5,12 +5,18 @@ import os
 import stat
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import msgspec
 import pytest
 
 from sflow_ctl.report.run_report.comparing import RunComparison
 from sflow_ctl.report.run_report.model import RunReport
+from sflow_ctl.runtime.record.directory import RunFacts
+from sflow_ctl.runtime.record.run_log import RunLog
+from sflow_ctl.runtime.reporting.writing import MOST_AT_END, write_at_end
+from sflow_ctl.runtime.run.ending import RunEnd
 from tests.support import Run, sflow_ctl
 
 SECRET, PASSWORD = "correct-horse-battery", "pa55word-of-the-db"
@@ -170,3 +176,14 @@ def test_odd_targets_and_damaged_records(ended: Run, tmp_path: Path) -> None:
     done = sflow_ctl("report", "ended", "--json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["run"]["state"] == "died"
+
+
+def test_a_run_of_very_many_tasks_has_its_report_on_request(tmp_path: Path) -> None:
+    state = SimpleNamespace(tasks=dict.fromkeys(range(MOST_AT_END + 1)))
+    end = SimpleNamespace(directory=tmp_path, state=state)
+    log = RunLog(tmp_path / "sflow.log", "info")
+    write_at_end(cast("RunEnd", end), cast("RunFacts", SimpleNamespace(run_id="wide")), log)
+    log.close()
+    assert "no report.html of 10001 tasks" in (tmp_path / "sflow.log").read_text()
+    assert "sflow-ctl report wide makes it" in (tmp_path / "sflow.log").read_text()
+    assert not (tmp_path / "report.html").exists()
