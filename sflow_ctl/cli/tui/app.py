@@ -7,7 +7,7 @@ from typing import ClassVar
 from textual import work
 from textual.app import App, ComposeResult, SystemCommand
 from textual.binding import Binding, BindingType
-from textual.containers import Horizontal, VerticalScroll
+from textual.containers import VerticalScroll
 from textual.events import Resize
 from textual.screen import Screen
 from textual.widgets import ContentSwitcher, DataTable, Footer, Static, TabbedContent, TabPane
@@ -24,8 +24,6 @@ from sflow_ctl.plan.secrets import SECRETS
 
 LOOK_S = 0.5
 """How often it is drawn at most: a slow connection shall keep up."""
-WIDE_COLUMNS = 150
-"""From here on log and details are beside each other."""
 HELP = """\
 1 2 3 4    tasks, nodes, graph, changes
 up, down   choose a task: its log is below
@@ -99,7 +97,7 @@ class RunApp(App[Leaving]):
                 with TabPane(title, id=name):
                     yield table
         yield Static(id="lower-title", markup=False)
-        with Horizontal(id="lower"), ContentSwitcher(initial="log", id="switch"):
+        with ContentSwitcher(initial="log", id="switch"):
             yield LogView(id="log")
             with VerticalScroll(id="details"):
                 yield Static(id="details-text", markup=False)

@@ -3,7 +3,7 @@
 Called by `cli/tui` at every look: only rows that differ are drawn again.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 
 from msgspec import Struct
 
@@ -166,9 +166,3 @@ def counts_text(state: RunView) -> str:
         if one in counts
     ]
     return ", ".join(parts)
-
-
-def changed(old: Sequence[TaskRow], new: Iterable[TaskRow]) -> list[TaskRow]:
-    """Return the rows that differ from the old ones of the same name."""
-    before = {row.name: row for row in old}
-    return [row for row in new if before.get(row.name) != row]
