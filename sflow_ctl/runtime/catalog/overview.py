@@ -2,7 +2,6 @@
 
 import os
 import time
-from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -44,12 +43,6 @@ def run_entry(directory: Path) -> RunEntry:
         return _unreadable(directory, error.findings[0].what)
     except OSError as error:
         return _unreadable(directory, f"{error.filename}: {error.strerror}")
-
-
-def live_elsewhere(entries: Iterable[RunEntry], output_dir: Path) -> list[RunEntry]:
-    """Return the live runs whose directories are not in `output_dir`."""
-    here = os.path.realpath(output_dir)
-    return [run for run in entries if run.is_live and os.path.realpath(Path(run.directory).parent) != here]
 
 
 def live_runs(output_dir: Path) -> list[Path]:
