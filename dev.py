@@ -23,6 +23,7 @@ import sys
 import sysconfig
 import tarfile
 import tempfile
+import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent
@@ -221,19 +222,37 @@ def test(arguments: list[str]) -> int:
     if arguments:
         return subprocess.run([PYTHON, "-m", "pytest", *arguments], check=False, env=environment).returncode
     environment["SFLOW_REFERENCE"] = "1"  # installs the sflow whose plans are compared with ours
-    failed = []
-    for check in CHECKS:
-        sys.stdout.write(f"\n== {' '.join(check)}\n")
-        sys.stdout.flush()
-        command = (
-            [PYTHON, "-m", *check]
-            if check[0] in ("pytest", "mypy")
-            else [VENV / "bin" / check[0], *check[1:]]
-        )
-        if subprocess.run(command, check=False, env=environment, stdin=subprocess.DEVNULL).returncode != 0:
-            failed.append(check[0])
+    failed, failures = [], []
+    with tempfile.TemporaryDirectory() as folder:
+        for number, check in enumerate(CHECKS):
+            sys.stdout.write(f"\n== {' '.join(check)}\n")
+            sys.stdout.flush()
+            results = Path(folder, f"{number}.xml")
+            command = (
+                [PYTHON, "-m", *check]
+                if check[0] in ("pytest", "mypy")
+                else [VENV / "bin" / check[0], *check[1:]]
+            )
+            command += [f"--junitxml={results}"] if check[0] == "pytest" else []
+            done = subprocess.run(command, check=False, env=environment, stdin=subprocess.DEVNULL)
+            if done.returncode != 0:
+                failed.append(check[0])
+                failures += failed_tests(results)
+    sys.stdout.write("".join(failures))
     sys.stdout.write(f"\nfailed: {', '.join(failed)}\n" if failed else "\nall checks passed\n")
     return 1 if failed else 0
+
+
+def failed_tests(results: Path) -> list[str]:
+    """Return a paragraph for each test that failed: its name and the end of its traceback, for the end of a long log."""
+    if not results.exists():
+        return []
+    paragraphs = []
+    for case in ElementTree.parse(results).iter("testcase"):
+        for problem in (*case.findall("failure"), *case.findall("error")):
+            end = "\n".join((problem.text or "").splitlines()[-40:])
+            paragraphs.append(f"\n-- {problem.tag} of {case.get('classname')}::{case.get('name')}\n{end}\n")
+    return paragraphs
 
 
 if __name__ == "__main__":
