@@ -152,19 +152,17 @@ def _saved_run(run: Run) -> SavedRun:
     )
 
 
-def restore(
-    run: Run, parts: Iterable[SavedPart], shift_s: float = 0.0, *, has_secrets: bool = False
-) -> list[int]:
+def restore(run: Run, parts: Iterable[tuple[SavedPart, float]], *, has_secrets: bool = False) -> list[int]:
     """Give the run of a new scheduler a saved state; return the tasks whose values of outputs are not in it.
 
-    `shift_s` is added to all times. With `has_secrets` texts of live attempts are filled in again, as a checkpoint has no
-    secrets. Raises: UnusableCheckpointError; msgspec.DecodeError. The scheduler cannot be used then.
+    Each part comes with the seconds to be added to its times. With `has_secrets` texts of live attempts are filled in again, as
+    a checkpoint has no secrets. Raises: UnusableCheckpointError; msgspec.DecodeError. The scheduler cannot be used then.
     """
     changed: set[int] = set()
     cut: dict[int, bool] = {}
-    last: msgspec.Raw | None = None
+    last: tuple[msgspec.Raw, float] | None = None
     decode_task = _task_decoder().decode
-    for part in parts:
+    for part, shift_s in parts:
         for saved in part.usual:
             restore_usual(run.tasks[saved.index], saved, shift_s)
             changed.add(saved.index)
@@ -177,10 +175,10 @@ def restore(
             cut[whole.index] = _restore_values(run, whole)
         for request, answer in part.answers.items():
             run.requests.remember(request, answer)
-        last = part.run
+        last = part.run, shift_s
     if last is None:
         raise UnusableCheckpointError("it is empty")
-    _restore_run(run, msgspec.json.decode(last, type=SavedRun), shift_s)
+    _restore_run(run, msgspec.json.decode(last[0], type=SavedRun), last[1])
     count_requirements(run.tasks, [run.tasks[index] for index in changed])
     if has_secrets:
         _fill_in_again(run, changed)

@@ -92,16 +92,16 @@ def test_checkpoint_and_tail_are_the_whole_journal(plan: Plan, seed: int, behavi
         if number in cuts:
             parts.append(written(checkpoints.take()))
             after = new()
-            restore(after.run, parts)
+            restore(after.run, [(part, 0.0) for part in parts])
             assert counters(after) == counters(scheduler)
             assert whole_state(after) == whole_state(scheduler)
             scheduler.run.changed.clear()
             if chance.random() < 0.3:  # the next parts are those of a successor
                 again = new()
-                restore(again.run, parts)
+                restore(again.run, [(part, 0.0) for part in parts])
                 scheduler, checkpoints = again, Checkpoints(again.run)
     after = new()
-    restore(after.run, parts)
+    restore(after.run, [(part, 0.0) for part in parts])
     rest = [command for now, event in journal[max(cuts) + 1 :] for command in after.handle(event, now)]
     assert rest == tail
     assert whole_state(after) == whole_state(scheduler)
@@ -132,7 +132,7 @@ def test_values_that_are_too_large_are_named() -> None:
     part = written(Checkpoints(before.run, lambda values: len(str(values)) > 50).take())
     assert isinstance(part.usual[0], SavedTask)
     after = Driver(plan)
-    assert restore(after.run, [part]) == [0]
+    assert restore(after.run, [(part, 0.0)]) == [0]
     assert after.run.outputs == {}
 
 
@@ -145,7 +145,7 @@ def test_times_are_moved_to_another_clock() -> None:
     before.end("c")
     part = written(Checkpoints(before.run).take())
     after = Driver(plan)
-    restore(after.run, [part], 1000.0)
+    restore(after.run, [(part, 1000.0)])
     assert after.scheduler.next_wakeup() == (before.scheduler.next_wakeup() or 0.0) + 1000.0
     for name in ("a", "b", "c"):
         assert after.task(name).started_after == before.task(name).started_after + 1000.0
