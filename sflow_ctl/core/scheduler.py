@@ -14,7 +14,7 @@ from sflow_ctl.core.actions.exit_gate import on_log_arrived, on_outputs_collecte
 from sflow_ctl.core.actions.job_time import is_same_end, on_job_news, watch_job_end
 from sflow_ctl.core.actions.reconciliation import on_agent_lost, on_node_cleared, use_spares_for_missing
 from sflow_ctl.core.actions.shutdown import last_moment
-from sflow_ctl.core.actions.transitions import enqueue
+from sflow_ctl.core.actions.transitions import enqueue_first
 from sflow_ctl.core.commands import Command
 from sflow_ctl.core.effects import Effects
 from sflow_ctl.core.events import (
@@ -37,7 +37,7 @@ from sflow_ctl.core.events import (
 from sflow_ctl.core.model.phase import RunPhase
 from sflow_ctl.core.model.resources import MAX_RANKS
 from sflow_ctl.core.model.run import Run
-from sflow_ctl.core.states import TaskState, Transition
+from sflow_ctl.core.states import Transition
 from sflow_ctl.plan.deferred import NO_EXPRESSIONS, Evaluator
 from sflow_ctl.plan.model import Placement, Plan
 
@@ -90,9 +90,7 @@ class Scheduler:
         self._out = Effects()
         watch_job_end(self.run)
         resumed = _take_over(self.run, self._out, earlier) if earlier else []
-        for task in self.run.tasks:
-            if task.unmet == 0 and task.state is TaskState.WAITING:
-                enqueue(self.run, self._out, task)
+        enqueue_first(self.run)
         self._out.take()  # tasks queued from the start have not changed their state
         for transition in resumed:
             self._out.record(transition)

@@ -72,6 +72,14 @@ def enqueue(run: Run, out: Effects, task: Task) -> None:
         run.queue.push(task.index)
 
 
+def enqueue_first(run: Run) -> None:
+    """Queue the tasks that wait for nothing when a run begins: as `enqueue`, but for 100,000 at once, and unrecorded."""
+    for task in run.tasks:
+        if task.unmet == 0 and task.state is TaskState.WAITING:
+            task.state, task.last_reason = TaskState.QUEUED, NONE_MISSING
+            run.queue.push(task.index)
+
+
 def end_delay(run: Run, out: Effects, task: Task) -> None:
     """Let a task start again whose delay between two attempts is over."""
     run.changed.add(task.index)

@@ -84,8 +84,8 @@ class SavedPart(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What has changed since the part before, and the rest of the run's state. Raw parts are decoded where they count."""
 
     usual: tuple[SavedTask, ...] = ()
-    whole: tuple[msgspec.Raw, ...] = ()
-    """`WholeTask`s."""
+    whole: tuple[tuple[int, msgspec.Raw], ...] = ()
+    """`WholeTask`s, with their indices: most have changed again since."""
     answers: dict[str, RequestAnswer] = field(default_factory=dict)
     """Of operators' requests."""
     run: msgspec.Raw
@@ -124,7 +124,7 @@ class Checkpoints:
                 continue
             content = encoded(saved)
             if self._open.get(index) != content:
-                whole.append(msgspec.Raw(content))
+                whole.append((index, msgspec.Raw(content)))
             if index in still_open or index in self._finals:
                 self._open[index] = content
             else:
@@ -158,33 +158,42 @@ def restore(run: Run, parts: Iterable[tuple[SavedPart, float]], *, has_secrets: 
     Each part comes with the seconds to be added to its times. With `has_secrets` texts of live attempts are filled in again, as
     a checkpoint has no secrets. Raises: UnusableCheckpointError; msgspec.DecodeError. The scheduler cannot be used then.
     """
-    changed: set[int] = set()
-    cut: dict[int, bool] = {}
+    newest: dict[int, tuple[SavedTask | msgspec.Raw, float]] = {}
     last: tuple[msgspec.Raw, float] | None = None
-    decode_task = _task_decoder().decode
     for part, shift_s in parts:
-        for saved in part.usual:
-            restore_usual(run.tasks[saved.index], saved, shift_s)
-            changed.add(saved.index)
-            if saved.values is not None or saved.problems is not None or saved.are_cut:
-                cut[saved.index] = _restore_values(run, saved)
-        for raw in part.whole:
-            whole = decode_task(raw)
-            restore_whole(run, run.tasks[whole.index], whole, shift_s)
-            changed.add(whole.index)
-            cut[whole.index] = _restore_values(run, whole)
+        newest.update({one.index: (one, shift_s) for one in part.usual})
+        newest.update({index: (raw, shift_s) for index, raw in part.whole})
         for request, answer in part.answers.items():
             run.requests.remember(request, answer)
         last = part.run, shift_s
     if last is None:
         raise UnusableCheckpointError("it is empty")
     _restore_run(run, msgspec.json.decode(last[0], type=SavedRun), last[1])
-    count_requirements(run.tasks, [run.tasks[index] for index in changed])
+    cut = _restore_tasks(run, newest)
+    count_requirements(run.tasks, [run.tasks[index] for index in newest])
     if has_secrets:
-        _fill_in_again(run, changed)
+        _fill_in_again(run, newest)
     run.changed.clear()
     run.requests.fresh.clear()
-    return [index for index, is_cut in cut.items() if is_cut]
+    return cut
+
+
+def _restore_tasks(run: Run, newest: dict[int, tuple[SavedTask | msgspec.Raw, float]]) -> list[int]:
+    """Give tasks their states; return those whose values of outputs are not in the checkpoint."""
+    cut: list[int] = []
+    tasks, decode = run.tasks, _task_decoder().decode
+    for index, (saved, shift_s) in newest.items():
+        if isinstance(saved, SavedTask):
+            restore_usual(tasks[index], saved, shift_s)
+            if saved.values is None and saved.problems is None and not saved.are_cut:
+                continue
+            whole: SavedTask | WholeTask = saved
+        else:
+            whole = decode(saved)
+            restore_whole(run, tasks[index], whole, shift_s)
+        if _restore_values(run, whole):
+            cut.append(index)
+    return cut
 
 
 @cache

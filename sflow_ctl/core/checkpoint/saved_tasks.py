@@ -187,8 +187,6 @@ def restore_usual(task: Task, saved: SavedTask, shift_s: float) -> None:
     """Give a task the state of one that has completed; `shift_s` is added to the times of it."""
     task.state, task.last_reason, task.met = TaskState.COMPLETED, _reason(saved.word, saved.text), _USUAL
     task.started_after = saved.started_after + shift_s
-    for name, value in zip(_REST, _NO_REST, strict=True) if task.attempt.number else ():
-        setattr(task, name, value)
     task.attempt = replace(
         SETTLED,
         number=1,

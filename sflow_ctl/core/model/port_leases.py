@@ -54,16 +54,18 @@ class Leases:
         self,
         plan: Plan,
         tasks: Sequence[Task],
+        index_of: Mapping[str, int],
         is_gone: Callable[[int], bool] = lambda _node: False,
         changed: set[int] | None = None,
     ) -> None:
-        """The indices of tasks whose leases change are added to `changed`."""
+        """`index_of` has the tasks by name; the indices of those whose leases change are added to `changed`."""
         self._plan, self._tasks, self._is_gone = plan, tasks, is_gone
         self._changed = set() if changed is None else changed
-        self._index_of = {task.plan.name: task.index for task in tasks}
+        self._index_of = index_of
+        with_ports = any(task.plan.ports for task in tasks)
         self._members = {
             base: [self._index_of[member.name] for member in members]
-            for base, members in plan.members().items()
+            for base, members in (plan.members().items() if with_ports else ())
             if any(member.ports for member in members)
         }
         self._known: dict[Key, Mapping[str, tuple[int, ...]]] = {}

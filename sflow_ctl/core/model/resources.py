@@ -352,13 +352,12 @@ class StartWindows(Struct):
 class PlacesNow:
     """Where tasks run that were moved from their planned nodes, for deferred expressions."""
 
-    def __init__(self, plan: Plan, tasks: Sequence[Task]) -> None:
-        self._nodes = plan.nodes
-        self._tasks = {task.plan.name: task for task in tasks}
+    def __init__(self, plan: Plan, tasks: Sequence[Task], index_of: Mapping[str, int]) -> None:
+        self._nodes, self._tasks, self._index_of = plan.nodes, tasks, index_of
 
     def __call__(self, name: str) -> Mapping[str, Any]:
         """Return the facts of a task's place that differ from the plan's."""
-        task = self._tasks[name]
+        task = self._tasks[self._index_of[name]]
         place, planned = task.attempt.place, task.plan.placement
         if place is None or planned.is_flexible or place == planned:
             return {}

@@ -154,12 +154,13 @@ class Run(Struct):
         problems: dict[str, tuple[str, ...]] = {}
         nodes = [Node(is_gone=node.index in missing, is_held=node.is_spare) for node in plan.nodes]
         changed: set[int] = set()
-        leases = Leases(plan, tasks, lambda node: nodes[node].is_gone, changed)
+        index_of = {task.plan.name: task.index for task in tasks}
+        leases = Leases(plan, tasks, index_of, lambda node: nodes[node].is_gone, changed)
         outputs: dict[str, dict[str, Any]] = {}
         return cls(
             plan=plan,
             tasks=tasks,
-            index_of={task.plan.name: task.index for task in tasks},
+            index_of=index_of,
             nodes=nodes,
             node_names=[node.name for node in plan.nodes],
             awaited={node.index for node in plan.nodes if not node.is_spare} - missing,
@@ -171,7 +172,7 @@ class Run(Struct):
             outputs=outputs,
             output_problems=problems,
             deferred=DeferredValues(
-                plan, outputs, leases.ports_of, evaluator, PlacesNow(plan, tasks), problems
+                plan, outputs, leases.ports_of, evaluator, PlacesNow(plan, tasks, index_of), problems
             ),
             timers=Timers(partial(_is_outdated, tasks)),
             tally=Tally.of(tasks),

@@ -28,12 +28,11 @@ class Tally(Struct):
 
     @classmethod
     def of(cls, tasks: Iterable[Task]) -> "Tally":
-        """Count tasks none of which occupies a place."""
-        tally = cls()
-        for task in tasks:
-            tally.add(task)
-        tally.has_mains = tally.mains_left > 0
-        return tally
+        """Count tasks that all wait."""
+        plans = [task.plan for task in tasks]
+        mains = sum(plan.is_main for plan in plans)
+        unsettled = sum(plan.finally_when is None for plan in plans)
+        return cls(has_mains=mains > 0, mains_left=mains, unsettled=unsettled)
 
     def add(self, task: Task) -> None:
         """Count a task in its present state."""

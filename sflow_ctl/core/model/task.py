@@ -162,10 +162,12 @@ class Task(Struct):
 def build_graph(plan: Plan) -> list[Task]:
     """Return one `Task` per concrete task, in plan order, linked by requirements. Linear in tasks and dependencies."""
     tasks = [Task(index=index, plan=planned) for index, planned in enumerate(plan.tasks)]
-    by_name = {task.plan.name: [task] for task in tasks}
+    by_name: dict[str, list[Task]] = {}
     by_base: dict[str, list[Task]] = {}
-    for task in tasks:
-        by_base.setdefault(task.plan.base, []).append(task)
+    if any(task.plan.depends_on for task in tasks):
+        by_name = {task.plan.name: [task] for task in tasks}
+        for task in tasks:
+            by_base.setdefault(task.plan.base, []).append(task)
     requirements: dict[Dependency, Requirement] = {}
     for task in tasks:
         for dependency in task.plan.depends_on:

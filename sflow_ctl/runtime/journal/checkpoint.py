@@ -107,7 +107,7 @@ class CheckpointFile:
 
     def _begin_anew(self) -> None:
         """Have the next line say everything."""
-        self._close()
+        self.close()
         self._size = self._has_restarted = 0
         self._run.changed.update(index for index, is_noted in enumerate(self._noted) if is_noted)
         self._run.requests.fresh[:] = self._run.requests.answers
@@ -158,7 +158,8 @@ class CheckpointFile:
             self._plan = len(self._run.tasks), plan_text(self._run.tasks)
         return self._plan[1]
 
-    def _close(self) -> None:
+    def close(self) -> None:
+        """Close the file."""
         if self._file is not None:
             with contextlib.suppress(OSError):
                 self._file.close()

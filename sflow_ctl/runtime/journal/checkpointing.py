@@ -89,6 +89,11 @@ class Checkpointing:
         """Bytes of the journal at the last checkpoint."""
         self._rest_until = 0.0
 
+    def close(self) -> None:
+        """Close the file."""
+        if self._file is not None:
+            self._file.close()
+
     def write_if_due(self, now: float) -> None:
         """Write what has changed if the journal has grown enough, which must have everything so far."""
         if self._journal.written_bytes - self._written < EVERY_BYTES or now < self._rest_until:

@@ -124,7 +124,7 @@ class Controller:
         self.state = state  # folded from the transitions, as every viewer does it
         self.summary, self.outputs = summary, OutputCollector(directory.path)
         self.progress = RunProgress(state, journal, log, output, summary, desk)
-        self._snapshots, self._checkpoints = snapshots, checkpoints
+        self._snapshots, self.checkpoints = snapshots, checkpoints
         spools = common.spool_directory is not None
         self.nodes = NodeBook([node.name for node in scheduler.plan.nodes], spools)
         self._logs = LogWaits(output, link, self.nodes)
@@ -177,8 +177,8 @@ class Controller:
         from sflow_ctl.runtime.supervision.continuing import TakeoverWatch, continued, resume_shell
 
         parts = (self._link, self._journal, self._log, self._output)
-        self.takeover = TakeoverWatch(left, self._plan, *parts, self._checkpoints.takeovers)
-        self._checkpoints.takeovers = self._snapshots.takeovers = self.takeover.all
+        self.takeover = TakeoverWatch(left, self._plan, *parts, self.checkpoints.takeovers)
+        self.checkpoints.takeovers = self._snapshots.takeovers = self.takeover.all
         self._stops_requested = left.rebuilt.stops
         resume_shell(left, self.nodes, self.outputs, self._logs)
         now = time.monotonic()
@@ -227,7 +227,7 @@ class Controller:
             return
         self._note(event)
         self._journal.event(event, now)
-        self._checkpoints.notes.note(event)
+        self.checkpoints.notes.note(event)
         for command in self._scheduler.handle(event, now):
             self._perform(command, now)
 
@@ -350,7 +350,7 @@ class Controller:
         self._link.flush(now, **({} if is_stopping else holds))
         self._desk.send()
         self.progress.tell()
-        for copy in (self._snapshots, self._checkpoints):
+        for copy in (self._snapshots, self.checkpoints):
             copy.write_if_due(now)
         keeper.write_nodes(self.nodes, now)
         self._log.flush()

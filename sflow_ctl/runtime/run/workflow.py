@@ -175,7 +175,9 @@ def carry_out(
         hand_over = partial(hand_over_run, planned, options, fleet, record)
         controller = make_controller(planned, fleet, shell, scheduler, hand_over, taken_over)
         ends.callback(controller.standstill.end)
+        ends.callback(controller.checkpoints.close)
         gc.freeze()  # the plan lives as long as the run: no garbage collection need scan it
+        gc.enable()
         output.start()
         if record.claim is not None:
             record.claim.on_problem = output.warn

@@ -4,6 +4,7 @@ They wait for their orphan grace, look for a newer controller in the run directo
 keys that the last one has left there. Called by `cli/execution.py`; what follows is as in `takeover.py`.
 """
 
+import gc
 import math
 import os
 import socket
@@ -106,6 +107,7 @@ def adopt(planned: PlannedRun, options: RunOptions, terminal: Terminal) -> RunEn
         quiet=heir.is_quiet,
         log_level=heir.log_level,
     )
+    gc.disable()  # until the run continues: records of 100,000 tasks are made, and none is garbage
     make = partial(make_scheduler, planned, own, fleet, record)
     gone_for_s = (time.time_ns() - wrote_ns) / 1e9
     death = Death(0, wrote_ns, time.monotonic() - gone_for_s, (), ())

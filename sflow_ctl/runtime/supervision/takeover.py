@@ -3,6 +3,7 @@
 Agents say hello with their complete state, as after a broken connection, and the rebuilt scheduler compares.
 """
 
+import gc
 import os
 import time
 from collections.abc import Callable
@@ -43,6 +44,7 @@ def take_over(death: Death, open_terminal: Callable[[Plan, bool], Terminal]) -> 
     `open_terminal` makes what shows the run, of its plan and whether it is to be quiet. Raises: FleetError.
     """
     hide_memory()
+    gc.disable()  # until the run continues: records of 100,000 tasks are made, and none is garbage
     legacy = inherited(death.descriptors)
     heir = legacy.succession
     directory = RunDirectory(heir.run_directory.parent, heir.run_id)

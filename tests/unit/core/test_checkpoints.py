@@ -48,7 +48,9 @@ def state_of(parts: list[SavedPart]) -> Any:
     tasks: dict[int, SavedTask | WholeTask] = {}
     for part in parts:
         tasks |= {one.index: one for one in part.usual}
-        tasks |= {one.index: one for one in (msgspec.json.decode(raw, type=WholeTask) for raw in part.whole)}
+        tasks |= {
+            one.index: one for one in (msgspec.json.decode(raw, type=WholeTask) for _, raw in part.whole)
+        }
     run = msgspec.json.decode(parts[-1].run, type=SavedRun)
     return plain([sorted(tasks.items()), run])
 
