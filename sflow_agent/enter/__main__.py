@@ -5,7 +5,8 @@ the rank's node by the command line or by an `srun` of it. The command has this 
 with it, with the rank, with the client that asked for it, and with the terminal.
 
 STEP_PROCESS is the number of a process of a job step, found on this node by its mark, or `-`: PID is the rank's process. MODE is
-`terminal`, `pipe`, or `find`, which prints the node's name if the process is here. PRELUDE is script that sets variables first.
+`terminal`, `pipe`, or `find`, which prints the node's name if the process is here, else `-`. PRELUDE is script that sets
+variables first.
 """
 
 import contextlib
@@ -34,6 +35,7 @@ def main() -> NoReturn:
     pid, run, rank, step_process, parent, mode, prelude, *command = sys.argv[1:]
     if mode == "find":
         if process_of_step(run, rank, step_process) is None:
+            os.write(1, b"-\n")
             sys.exit(NOT_THERE)
         os.write(1, f"{os.environ.get('SLURMD_NODENAME') or socket.gethostname()}\n".encode())
         sys.exit(0)

@@ -16,6 +16,7 @@ NAME = b"sflow-ssh"
 """The name under which the operator's local script runs; its options for ssh follow it."""
 FROM_TASK = "SFLOW_SSH_NAMES"
 """Names the variables that the task has on the other machine."""
+_OF_OPERATOR = frozenset({FROM_TASK, "SFLOW_SSH_SCRIPT", "SFLOW_SSH_TARGET"})
 _COPY_WITHIN_S = 60
 _STORE = "umask 077; file=$(mktemp /tmp/sflow-exec.XXXXXXXX) && cat >$file && echo $file"
 _BESIDE = """file=$1 marker=$2 own=$2/exec/$$
@@ -92,6 +93,6 @@ def _exports(variables: Mapping[str, str]) -> str:
     kept = [
         one
         for one in sorted(names & variables.keys())
-        if not one.startswith("SFLOW_SSH_") and not one.endswith("_MARKER") and one != "SFLOW_ATTEMPT_ID"
+        if one not in _OF_OPERATOR and not one.endswith("_MARKER") and one != "SFLOW_ATTEMPT_ID"
     ]
     return "".join(f"export {name}={shlex.quote(variables[name])}\n" for name in kept)

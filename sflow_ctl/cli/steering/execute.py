@@ -131,12 +131,12 @@ def _node_of_step(reader: RunReader, task: PlannedTask, first: int, process: int
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise LaunchError.of("exec-failed", f"srun cannot look for the process: {error}") from error
-    if done.stdout.strip():
-        return done.stdout.split()[0], False
-    if "error" in done.stderr:
-        raise LaunchError.of(
-            "exec-failed", f"srun cannot look for the process: {done.stderr.strip().splitlines()[0]}"
-        )
+    found = done.stdout.split()
+    if set(found) - {"-"}:
+        return next(one for one in found if one != "-"), False
+    if len(found) < len(nodes):
+        lines = done.stderr.strip().splitlines() or ["it ended without a word"]
+        raise LaunchError.of("exec-failed", f"srun cannot look for the process: {lines[-1]}")
     raise _no_such_rank(str(attempt), process)
 
 
