@@ -136,7 +136,7 @@ class Controller:
         self._job_end = JobEndNotice(self._log, job_clock)
         self._finish: FinishRun | None = None
         self._abandoned: set[int] = set()
-        self._agents = AgentEnds(launcher, scheduler, self._abandoned)
+        self._agents = AgentEnds(launcher, scheduler, self._abandoned, link, common)
         self._stops_requested = self._foreign_messages = 0  # facts about ranks of other nodes
         parts = (directory.path, self._signals, link, launcher, output, self._warn)
         self.standstill = standstill_of(*parts)
