@@ -135,10 +135,11 @@ def read_run(options: RunOptions) -> ReadRun:
         except SpecError as of_settings:
             more = list(of_settings.findings)
         raise SpecError((*error.findings, *more)) from error
-    if options.resume is not None and loaded.document.secrets:
+    copied = options.resume or (options.derived_from and Path(options.derived_from.directory))
+    if copied and loaded.document.secrets:
         from sflow_ctl.runtime.run.resume import refuse_masked_values
 
-        refuse_masked_values(loaded.composed_data(), loaded.document.secrets, options.resume)
+        refuse_masked_values(loaded.composed_data(), loaded.document.secrets, copied)
     return read(loaded)
 
 
@@ -161,7 +162,12 @@ def plan_run(read: ReadRun, options: RunOptions, is_dry: bool) -> PlannedRun:
         workspace = options.workflow.workspace_dir
         job_id = options.fleet.job_id or os.environ.get("SLURM_JOB_ID")
         earlier = earlier_run(
-            options.resume, workspace, is_forced=options.force, must_claim=not is_dry, job_id=job_id
+            options.resume,
+            workspace,
+            is_forced=options.force,
+            must_claim=not is_dry,
+            job_id=job_id,
+            is_rerun=options.rerun is not None,
         )
     loaded, settings = read.loaded, read.settings
     name = loaded.document.workflow.name
