@@ -68,20 +68,28 @@ def rerun(
         return _in_live_run(reader, options, names, is_only=is_only, is_new=is_new, is_dry=dry_run)
     choice = RerunChoice(None if names is None else tuple(names), is_only)
     if is_new and not dry_run:
-        from sflow_ctl.runtime.resuming.copying import copy_run
-
-        copy = copy_run(reader, options.run_id)
-        print_line(f"sflow-ctl: {reader.facts.run_id} is copied to {copy.name}", err=True)
-        source = Lineage(
-            how="rerun",
-            run_id=reader.facts.run_id,
-            directory=str(reader.directory.absolute()),
-            tasks=choice.tasks or (),
-        )
-        options = replace(options, derived_from=source)
-        reader = RunReader(copy)
+        reader, options = _copied(reader, options, choice)
     options = resumed(replace(options, run_id=None), str(reader.directory.absolute()))
     return begin(replace(options, rerun=choice), is_dry=dry_run)
+
+
+def _copied(reader: RunReader, options: RunOptions, choice: RerunChoice) -> tuple[RunReader, RunOptions]:
+    """Copy a run, once it is known that it can run again; return the copy and the options for it. Raises: FleetError."""
+    from sflow_ctl.runtime.resuming.chosen import runs_nothing
+    from sflow_ctl.runtime.resuming.copying import copy_run
+    from sflow_ctl.runtime.run.planning import plan_run, read_run
+
+    directory = str(reader.directory.absolute())
+    tried = replace(resumed(replace(options, run_id=None), directory), rerun=choice)
+    if runs_nothing(plan_run(read_run(tried), tried, is_dry=True), choice):
+        what = f"nothing of {reader.facts.run_id} would run again in a copy"
+        raise UsageError.of(
+            "nothing-chosen", what, hint="choose tasks, or change something with --set or --file"
+        )
+    copy = copy_run(reader, options.run_id)
+    print_line(f"sflow-ctl: {reader.facts.run_id} is copied to {copy.name}", err=True)
+    source = Lineage(how="rerun", run_id=reader.facts.run_id, directory=directory, tasks=choice.tasks or ())
+    return RunReader(copy), replace(options, derived_from=source)
 
 
 def _check(*, is_only: bool, follows: bool, is_new: bool, run_id: str | None) -> None:

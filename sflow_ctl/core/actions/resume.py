@@ -169,8 +169,10 @@ def take_over(run: Run, out: Effects, earlier: Mapping[str, PriorResult]) -> lis
             again += _upload(run, out, task, before)
         elif before.is_done:
             change(run, out, task, TaskState.COMPLETED, Reason("resumed", "it had completed before"))
-            if before.state is not TaskState.COMPLETED:
-                again.append(_late_end(task.plan.name, before))
+            if before.state is not TaskState.COMPLETED and not (
+                task.plan.is_service and before.state in TERMINAL
+            ):
+                again.append(_late_end(task, before))
         elif before.why_left:
             again += _leave(run, out, task, before)
         elif before.state is not TaskState.WAITING:
@@ -218,13 +220,17 @@ def _upload(run: Run, out: Effects, task: Task, before: PriorResult) -> list[Tra
     return [command.transition for command in out.take() if isinstance(command, RecordTransition)]
 
 
-def _late_end(name: str, before: PriorResult) -> Transition:
+def _late_end(task: Task, before: PriorResult) -> Transition:
+    """Return the end of a task that is kept though its end was not recorded; a service that nothing needs was stopped."""
+    reason = Reason("exit", f"exit status {before.exit_code}, counted when the run was resumed")
+    if task.plan.is_service:
+        reason = Reason("run_complete", "nothing needed it when the run was resumed")
     return Transition(
-        task=name,
+        task=task.plan.name,
         attempt=before.attempt,
         old=before.state,
         new=TaskState.COMPLETED,
-        reason=Reason("exit", f"exit status {before.exit_code}, counted when the run was resumed"),
+        reason=reason,
         exit_code=before.exit_code,
         runtime_s=before.runtime_s,
     )

@@ -14,7 +14,7 @@ SHOWN = 30
 _MARKS = "*?["
 
 
-class Condition(NamedTuple):
+class Term(NamedTuple):
     """One word about a thing."""
 
     key: str
@@ -32,7 +32,7 @@ class Condition(NamedTuple):
 class Query(NamedTuple):
     """What is wanted: all conditions of one of the alternatives."""
 
-    alternatives: tuple[tuple[Condition, ...], ...]
+    alternatives: tuple[tuple[Term, ...], ...]
 
     def fits(self, values_of: Callable[[str], Sequence[str]]) -> bool:
         """Return whether a thing is meant, of which `values_of` returns the values that it has for a key."""
@@ -40,7 +40,7 @@ class Query(NamedTuple):
             all(one.fits(values_of(one.key)) for one in conditions) for conditions in self.alternatives
         )
 
-    def conditions(self) -> list[Condition]:
+    def conditions(self) -> list[Term]:
         """Return all conditions."""
         return [one for conditions in self.alternatives for one in conditions]
 
@@ -56,7 +56,7 @@ def parsed_query(texts: Sequence[str], keys: Mapping[str, str]) -> Query:
     return Query(tuple(tuple(_condition(part, text, keys) for part in text.split(",")) for text in texts))
 
 
-def _condition(part: str, text: str, keys: Mapping[str, str]) -> Condition:
+def _condition(part: str, text: str, keys: Mapping[str, str]) -> Term:
     key, is_there, value = (word.strip() for word in part.partition("="))
     meanings = "; ".join(f"{name}: {meaning}" for name, meaning in keys.items())
     if not is_there or not value:
@@ -65,7 +65,7 @@ def _condition(part: str, text: str, keys: Mapping[str, str]) -> Condition:
         )
     if key.split(".")[0] not in keys:
         raise UsageError.of("query", f'there is no key "{key}"', f"--query {text}", meanings)
-    return Condition(key, value)
+    return Term(key, value)
 
 
 def refuse_unknown(query: Query, known: Callable[[str], Collection[str]]) -> None:

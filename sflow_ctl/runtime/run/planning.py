@@ -155,20 +155,7 @@ def plan_run(read: ReadRun, options: RunOptions, is_dry: bool) -> PlannedRun:
 
     Raises: PlanError, UsageError with every finding; AllocationError; UnicodeEncodeError.
     """
-    earlier = None
-    if options.resume is not None:
-        from sflow_ctl.runtime.run.resume import earlier_run
-
-        workspace = options.workflow.workspace_dir
-        job_id = options.fleet.job_id or os.environ.get("SLURM_JOB_ID")
-        earlier = earlier_run(
-            options.resume,
-            workspace,
-            is_forced=options.force,
-            must_claim=not is_dry,
-            job_id=job_id,
-            is_rerun=options.rerun is not None,
-        )
+    earlier = _earlier(options, is_dry=is_dry)
     loaded, settings = read.loaded, read.settings
     name = loaded.document.workflow.name
     run_id = options.run_id or (name if is_dry else make_run_id(name))  # a dry run's plan is always the same
@@ -218,6 +205,22 @@ def plan_run(read: ReadRun, options: RunOptions, is_dry: bool) -> PlannedRun:
         replan,
         earlier,
         sources,
+    )
+
+
+def _earlier(options: RunOptions, *, is_dry: bool) -> "PriorRun | None":
+    """Claim the run to resume, unless nothing may be written, and read its progress. Raises: UsageError."""
+    if options.resume is None:
+        return None
+    from sflow_ctl.runtime.run.resume import earlier_run
+
+    return earlier_run(
+        options.resume,
+        options.workflow.workspace_dir,
+        is_forced=options.force,
+        must_claim=not is_dry,
+        job_id=options.fleet.job_id or os.environ.get("SLURM_JOB_ID"),
+        is_rerun=options.rerun is not None,
     )
 
 

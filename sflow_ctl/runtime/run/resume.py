@@ -7,9 +7,8 @@ import contextlib
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import msgspec
 from msgspec import Struct
 
 from protocol.errors import UsageError
@@ -19,13 +18,11 @@ from sflow_ctl.core.actions.resume import PriorResult, decide, has_uploads_left
 from sflow_ctl.core.states import LIVE, Outcome, Reason, TaskState, Transition
 from sflow_ctl.plan.artifact_mentions import PlannedArtifactUse
 from sflow_ctl.plan.log_paths import log_path, rank_log_path
-from sflow_ctl.plan.model import Plan, PlannedTask
-from sflow_ctl.plan.results import STDOUT
+from sflow_ctl.plan.model import Plan
 from sflow_ctl.plan.secrets import SECRETS
 from sflow_ctl.report.resumed import ResumedSummary, resumed_summary
 from sflow_ctl.report.run_view import RunView, TaskRecord
 from sflow_ctl.report.timeline import Timeline
-from sflow_ctl.results.recorded import has_masked, values_of
 from sflow_ctl.runtime.record import layout
 from sflow_ctl.runtime.record.claim import (
     Claim,
@@ -38,12 +35,11 @@ from sflow_ctl.runtime.record.claim import (
     shows_life,
 )
 from sflow_ctl.runtime.record.directory import RunFacts
-from sflow_ctl.runtime.record.durable import UNREADABLE, read_regular
-from sflow_ctl.runtime.record.held_exits import HeldSuccess, held_successes
 from sflow_ctl.runtime.record.plan_file import decode_plan, encode_plan
 from sflow_ctl.runtime.record.prior_plans import PriorPlans
 from sflow_ctl.runtime.record.reader import Liveness, RunReader, RunStatus
-from sflow_ctl.runtime.run.output_collector import OutputCollector, collect_outputs
+from sflow_ctl.runtime.resuming.results_there import results_there
+from sflow_ctl.runtime.run.output_collector import OutputCollector
 from sflow_ctl.runtime.viewing.messages import Change
 
 if TYPE_CHECKING:
@@ -202,7 +198,7 @@ def prior_results(
     """
     plan = as_recorded(plan)
     records = {task.name: run.state.tasks[task.name] for task in plan.tasks if task.name in run.state.tasks}
-    there = _results_there(run, plan, records, is_dry=is_dry)
+    there = results_there(run, plan, records, is_dry=is_dry)
     held, completed = there.held, there.completed
     kept, again = decide(plan, completed, there.incomplete)
     left: dict[str, str] = {}
@@ -250,45 +246,6 @@ def prior_results(
     names = [task.name for task in plan.tasks if task.name in kept]
     with_uploads = [name for name in names if name in uploads]
     return results, resumed_summary(names, reasons, with_uploads, left, notes)
-
-
-class _There(Struct, frozen=True):
-    """The results that earlier controllers have left."""
-
-    held: dict[str, HeldSuccess]
-    """Tasks that had done their work, though their end was not recorded."""
-    completed: dict[str, Plan]
-    """Each with the plan that it completed under."""
-    incomplete: dict[str, str]
-    """What is missing of the result of a completed task."""
-    outputs: dict[str, dict[str, Any] | None]
-
-
-def _results_there(run: PriorRun, plan: Plan, records: dict[str, TaskRecord], *, is_dry: bool) -> _There:
-    held = held_successes(run.directory, {task.name: task for task in plan.tasks}, records)
-    if not is_dry:
-        collect_outputs(
-            run.directory, [(one, held[one.name].attempt) for one in plan.tasks if one.name in held]
-        )
-    there = _There(held, {}, {}, {})
-    for task in plan.tasks:
-        record = records.get(task.name)
-        if record is None or (record.state is not TaskState.COMPLETED and task.name not in held):
-            continue
-        old = run.plans.of(run.incarnations.get(task.name, 1))
-        there.completed[task.name] = plan if old is None else old
-        if old is None:
-            there.incomplete[task.name] = "the plan that it ran with cannot be read"
-        elif task.name in held and not held[task.name].has_log:
-            there.incomplete[task.name] = "its log had not arrived completely when its controller ended"
-        elif task.has_values and not task.is_service:
-            values = there.outputs[task.name] = recorded_values(run.directory, task)
-            if values is None and not (is_dry and task.name in held):
-                there.incomplete[task.name] = "its outputs.json cannot be read"
-            elif has_masked(values, plan.secrets) and _reads_files(task) and _uses_outputs(plan):
-                why = "its outputs have the value of a secret, which is not recorded"
-                there.incomplete[task.name] = why
-    return there
 
 
 def take_over_values(outputs: OutputCollector, plan: Plan, results: dict[str, PriorResult]) -> None:
@@ -401,22 +358,3 @@ def _logged_attempts(directory: Path, task: str) -> int:
     except OSError:
         has_log = False
     return max(earlier) + has_log
-
-
-def _reads_files(task: PlannedTask) -> bool:
-    """Return whether values are from files, which are not masked as logs are."""
-    return any(output.source != STDOUT for output in task.outputs)
-
-
-def _uses_outputs(plan: Plan) -> bool:
-    """Return whether an expression of a task is on outputs of others."""
-    return any("outputs" in one.placeholder for task in plan.tasks for one in task.deferred)
-
-
-def recorded_values(directory: Path, task: PlannedTask) -> dict[str, Any] | None:
-    """Return the values of a task's outputs as its `outputs.json` has them; None if it cannot be read."""
-    try:
-        document = msgspec.json.decode(read_regular(directory / task.name / "outputs.json"))
-    except (OSError, *UNREADABLE):
-        return None
-    return values_of(document, task.outputs)

@@ -24,7 +24,7 @@ from sflow_ctl.runtime.journal.entry import Begin, Entry
 from sflow_ctl.runtime.journal.reader import entries_of, lines_of
 from sflow_ctl.runtime.logs.consumers.consumer import FollowedLogs
 from sflow_ctl.runtime.record.processes import boot
-from sflow_ctl.runtime.run.resume import recorded_values
+from sflow_ctl.runtime.resuming.results_there import recorded_values
 from sflow_ctl.runtime.supervision.supervisor import Death
 
 _INCARNATION = lazy_pattern(rb'^\{"seq":\d+,"incarnation":(\d+),')
