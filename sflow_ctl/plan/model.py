@@ -19,6 +19,7 @@ from protocol.text.process_labels import Labels, has_label_option
 from sflow_ctl.plan.fetches import Fetch
 from sflow_ctl.plan.log_paths import own_variables
 from sflow_ctl.plan.monitors import PlannedMonitor, TaskWindows
+from sflow_ctl.plan.parts.cells import Cell, PlannedSweep
 from sflow_ctl.plan.parts.engine_host import EngineHost
 from sflow_ctl.plan.parts.needs import HostNeeds
 from sflow_ctl.plan.parts.notices import PlannedNotice
@@ -183,7 +184,9 @@ class PlannedTask(_Part, frozen=True, kw_only=True):
     replica_index: int = 0
     is_replicated: bool = False
     sweep: tuple[tuple[str, str], ...] = ()
-    """Swept variables and this replica's values, as text."""
+    """Swept variables and this replica's values, as text; of a cell also fields of tasks, by path."""
+    cell: Cell | None = None
+    """The cell of a sweep that it belongs to."""
     backend: str
     operator: str
     operator_kind: str
@@ -270,11 +273,23 @@ class PlannedTask(_Part, frozen=True, kw_only=True):
 
     @property
     def environment(self) -> dict[str, str]:
-        """Return the variables of `env`, and its own."""
+        """Return the variables of `env`, those of its cell, and its own."""
         directory = self.env.get("SFLOW_WORKFLOW_OUTPUT_DIR")
         if directory is None:
             return dict(self.env)
-        return {**self.env, **own_variables(self.name, self.replica_index, directory)}
+        return {
+            **self.env,
+            **self.cell_variables,
+            **own_variables(self.name, self.replica_index, directory),
+        }
+
+    @property
+    def cell_variables(self) -> dict[str, str]:
+        """Return the variables that it has of its cell; cells share the table of all others."""
+        if self.cell is None:
+            return {}
+        swept = {name: value for name, value in self.sweep if not name.startswith(("tasks.", "SFLOW_"))}
+        return {**swept, **self.cell.variables}
 
     @property
     def uses_ports(self) -> tuple[str, ...]:
@@ -338,6 +353,8 @@ class Plan(_Part, frozen=True, kw_only=True):
     stop_timeout_s: float | None = None
     """The limit for ending the run, from the moment when its end begins; None for as long as its tasks take.
     """
+    sweeps: tuple[PlannedSweep, ...] = ()
+    """The sweeps of the workflow and of tasks."""
     keep_alive: bool = False
     """Services alone keep the run alive."""
     services_may_leave: bool = False

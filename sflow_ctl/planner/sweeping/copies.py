@@ -1,0 +1,118 @@
+"""The copies of tasks in the cells of a sweep, and what each waits for. Called by the phase that expands tasks."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from sflow_ctl.format import schema
+from sflow_ctl.planner.sweeping.cells import SweptCell, refused
+from sflow_ctl.planner.sweeping.variants import CellNames, changed
+
+if TYPE_CHECKING:
+    from sflow_ctl.planner.phases.graph import Expanded, Replica
+    from sflow_ctl.planner.placement.placed import PlacedTask
+
+Inner = Callable[[SweptCell], "Expanded"]
+"""Returns the copies that a task has in one cell."""
+
+
+def offsets_of(sizes: Sequence[int]) -> tuple[int, ...]:
+    """Return where the copies of each cell begin, and the end of the last ones."""
+    result = [0]
+    for size in sizes:
+        result.append(result[-1] + size)
+    return tuple(result)
+
+
+def check_task(task: schema.Task) -> None:
+    """Check that a task can be swept. Raises: UnplannableError."""
+    if task.replicas is not None and task.replicas.min_ready is not None:
+        hint = "give it sweep: false, or drop min_ready"
+        raise refused(
+            task.name, "has min_ready, which is not known in cells of a sweep", hint, "replicas", "min_ready"
+        )
+    if task.main:
+        hint = "drop main: a run with a sweep ends when all of its cells have ended"
+        if task.main is True or str(task.main).lower() == "true":
+            raise refused(task.name, "is main, and runs once for each cell", hint, "main")
+
+
+class Variants:
+    """Makes the task as each cell has it; cells that change nothing, and need no other names, share the one as written."""
+
+    def __init__(self, tasks: Mapping[str, "Expanded"]) -> None:
+        """`tasks` are all tasks by name, with the copies that they have."""
+        self._tasks = tasks
+        self._changed: dict[tuple[str, str], schema.Task] = {}
+        self._names: dict[str, tuple[CellNames, tuple[str, ...]]] = {}
+
+    def of(self, one: "Expanded", cell: SweptCell) -> schema.Task:
+        """Return the task of a cell. Raises: UnplannableError."""
+        task = one.task
+        changes = cell.overrides.get(task.name, ())
+        if changes:
+            key = (task.name, repr(changes))
+            if key not in self._changed:
+                self._changed[key] = changed(task, changes)
+            task = self._changed[key]
+        names, others = self._names_of(one)
+        if not names:
+            return task
+        return names.put(task, {other: self._tasks[other].names_in(cell.cell.index) for other in others})
+
+    def _names_of(self, one: "Expanded") -> tuple[CellNames, tuple[str, ...]]:
+        name = one.task.name
+        if name not in self._names:
+            everywhere = {wanted.task for wanted in one.task.dependencies if wanted.cells == "all"}
+            others = tuple(
+                other
+                for other, two in self._tasks.items()
+                if two.is_in_sweep_of(one) and other not in everywhere
+            )
+            names = CellNames(one.task, {other: self._tasks[other].names_in(0) for other in others})
+            self._names[name] = (names, others)
+        return self._names[name]
+
+
+def members_in(other: "Expanded", cell: int, until: str) -> Sequence["Replica"]:
+    """Return the copies in a cell that must have come so far: of a chain the last one, or the first for its start."""
+    copies = other.replicas_in(cell)
+    if other.is_chain_in_cell and copies:
+        return copies[:1] if until == "started" else copies if until == "failed" else copies[-1:]
+    return copies
+
+
+def needed_in_cell(
+    one: "Expanded", tasks: Mapping[str, "Expanded"], cell: int
+) -> Iterator[tuple[schema.Dependency, Sequence["Replica"]]]:
+    """Yield what a task of a cell waits for in its own cell. A task without copies there is replaced by what it waits for."""
+    pending = list(reversed(one.task.dependencies))
+    seen: set[str] = set()
+    while pending:
+        wanted = pending.pop()
+        other = tasks[wanted.task]
+        if not other.is_in_sweep_of(one) or wanted.cells == "all":
+            continue
+        members = members_in(other, cell, wanted.until)
+        if members:
+            yield wanted, members
+        elif wanted.task not in seen:
+            seen.add(wanted.task)
+            pending += reversed(other.task.dependencies)
+
+
+def in_order(placed: Sequence["PlacedTask"]) -> list["PlacedTask"]:
+    """Return placed tasks in the order of the plan: of a sweep all tasks of a cell before those of the next one."""
+    if not any(one.replica.cell is not None for one in placed):
+        return list(placed)
+    groups: dict[int, list[list[PlacedTask]]] = {}
+    order: list[list[list[PlacedTask]]] = []
+    for one in placed:
+        cells = one.expanded.cells
+        if cells is None or one.replica.cell is None:
+            order.append([[one]])
+            continue
+        if id(cells) not in groups:
+            groups[id(cells)] = [[] for _ in cells.cells]
+            order.append(groups[id(cells)])
+        groups[id(cells)][one.replica.cell.cell.index].append(one)
+    return [one for group in order for cell in group for one in cell]
