@@ -29,6 +29,7 @@ from protocol.messages.facts import (
 )
 from sflow_ctl.core.actions import uploads
 from sflow_ctl.core.actions.attempt_ends import on_cleared, on_launch_failed, stop_if_hung
+from sflow_ctl.core.actions.cell_ends import stop_services
 from sflow_ctl.core.actions.dispatch import fail_if_kept_out, on_leased, start_queued, warn_if_stuck
 from sflow_ctl.core.actions.exit_gate import on_exited, on_log_overdue, on_server_heard
 from sflow_ctl.core.actions.gpu_losses import on_gpu_lost
@@ -332,6 +333,8 @@ def settle(run: Run, out: Effects, now: float) -> None:
     """Start the tasks that may start, and stop the run when all work is done. Called after each event."""
     if run.outcome is None:
         skip_unsatisfiable(run, out)
+        if run.cells.done:
+            stop_services(run, out, now)
         if not run.requests.is_paused:
             _start(run, out, now)
         if run.has_started and run.plan.timeout_s is not None and not run.is_time_armed:

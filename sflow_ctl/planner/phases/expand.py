@@ -23,7 +23,7 @@ from sflow_ctl.planner.phases.graph import Counted, Expanded, Graph, Replica, de
 from sflow_ctl.planner.phases.variables import environment_text, swept_names
 from sflow_ctl.planner.source import PlanInput, Scope
 from sflow_ctl.planner.sweeping.cells import CellSet, cells_of, with_room
-from sflow_ctl.planner.sweeping.copies import Variants, check_task, offsets_of
+from sflow_ctl.planner.sweeping.copies import Variants, check_task, offsets_of, refuse_waiting_for_all
 from sflow_ctl.planner.sweeping.which import swept_tasks
 
 _UNSAFE = lazy_pattern(r"[^A-Za-z0-9_+=,@%^~]")
@@ -163,6 +163,7 @@ def expand_tasks(source: PlanInput, scope: Scope, findings: Findings) -> Graph:
                 with_replicas(one.task, by_base)
     findings.stop_if_any()
     find_impossible(source.tasks, findings)
+    refuse_waiting_for_all(expanded, findings)
     findings.stop_if_any()
     names = {one.task.name: one.names for one in expanded}
     return Graph(tuple(expanded), dependencies(expanded), names, source.rules.chain_until)

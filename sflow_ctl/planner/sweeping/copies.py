@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from sflow_ctl.format import schema
+from sflow_ctl.planner.findings import Findings
 from sflow_ctl.planner.sweeping.cells import SweptCell, refused
 from sflow_ctl.planner.sweeping.variants import CellNames, changed
 
@@ -116,3 +117,37 @@ def in_order(placed: Sequence["PlacedTask"]) -> list["PlacedTask"]:
             order.append(groups[id(cells)])
         groups[id(cells)][one.replica.cell.cell.index].append(one)
     return [one for group in order for cell in group for one in cell]
+
+
+def refuse_waiting_for_all(tasks: Sequence["Expanded"], findings: Findings) -> None:
+    """Find tasks of cells that wait for other cells, directly or not, where only some cells may run at once."""
+    by_name = {one.task.name: one for one in tasks}
+    for one in tasks:
+        if one.cells is None or one.cells.planned.max_parallel is None or len(one.cells.cells) < 2:
+            continue
+        outside = [w for w in one.task.dependencies if not _joins(one, by_name[w.task], w)]
+        through = next((w.task for w in outside if _reaches(by_name, w.task, one)), None)
+        if through is not None:
+            limit = one.cells.planned.max_parallel
+            what = f'task "{one.task.name}" waits for all cells, through "{through}", and only {limit} of them may run at once'
+            where = findings.loaded.where("tasks", one.task.name, "depends_on")
+            findings.add(
+                "never-runs", what, where, "give what waits for all cells sweep: false, or drop max_parallel"
+            )
+
+
+def _joins(one: "Expanded", other: "Expanded", wanted: schema.Dependency) -> bool:
+    return other.is_in_sweep_of(one) and wanted.cells == "same"
+
+
+def _reaches(tasks: Mapping[str, "Expanded"], name: str, target: "Expanded") -> bool:
+    """Return whether a task is in the sweep of another one, or waits for such a task."""
+    pending, seen = [name], {name}
+    while pending:
+        one = tasks[pending.pop()]
+        if one.is_in_sweep_of(target):
+            return True
+        more = [wanted.task for wanted in one.task.dependencies if wanted.task not in seen]
+        seen.update(more)
+        pending += more
+    return False
