@@ -64,7 +64,7 @@ class CellNames:
         self._fields = tuple(
             name
             for name in schema.Task.__struct_fields__
-            if _rewritten(getattr(task, name), swept) is not getattr(task, name)
+            if _rewritten(getattr(task, name), swept, task.name) is not getattr(task, name)
         )
 
     def __bool__(self) -> bool:
@@ -72,26 +72,28 @@ class CellNames:
 
     def put(self, task: schema.Task, names: Names) -> schema.Task:
         """Return the task with the names of a cell."""
-        return replace(task, **{field: _rewritten(getattr(task, field), names) for field in self._fields})
+        return replace(
+            task, **{field: _rewritten(getattr(task, field), names, task.name) for field in self._fields}
+        )
 
 
-def _rewritten(value: Any, names: Names) -> Any:
-    """Return a value with names of the cell's tasks, the same object where nothing changes."""
+def _rewritten(value: Any, names: Names, own: str) -> Any:
+    """Return a value of the task `own` with names of the cell's tasks, the same object where nothing changes."""
     if isinstance(value, str):
         return _text(value, names) if "task" in value else value
     if isinstance(value, schema.LogWatch) and value.logger is not None:
-        value = _of_logger(value, names)
+        value = _of_logger(value, names, own)
     if isinstance(value, list):
-        inside = [_rewritten(one, names) for one in value]
+        inside = [_rewritten(one, names, own) for one in value]
         return value if all(map(_is_same, inside, value)) else inside
     if isinstance(value, dict):
-        members = {key: _rewritten(one, names) for key, one in value.items()}
+        members = {key: _rewritten(one, names, own) for key, one in value.items()}
         return value if all(members[key] is one for key, one in value.items()) else members
     if isinstance(value, msgspec.Struct):
         changes = {}
         for name in value.__struct_fields__:
             before = getattr(value, name)
-            after = _rewritten(before, names)
+            after = _rewritten(before, names, own)
             if after is not before:
                 changes[name] = after
         return replace(value, **changes) if changes else value
@@ -102,11 +104,13 @@ def _is_same(one: Any, other: Any) -> bool:
     return one is other
 
 
-def _of_logger(watch: schema.LogWatch, names: Names) -> schema.LogWatch:
+def _of_logger(watch: schema.LogWatch, names: Names, own: str) -> schema.LogWatch:
     base, _, index = str(watch.logger).partition("[")
     copies = names.get(base)
     if not copies:
         return watch
+    if base == own and len(copies) == 1:
+        return replace(watch, logger=None)
     if len(copies) == 1 or index:
         number = int(index.rstrip("]")) if index.rstrip("]").isdigit() else 0
         return replace(watch, logger=copies[min(number, len(copies) - 1)])
