@@ -29,7 +29,6 @@ from protocol.messages.facts import (
 )
 from sflow_ctl.core.actions import uploads
 from sflow_ctl.core.actions.attempt_ends import on_cleared, on_launch_failed, stop_if_hung
-from sflow_ctl.core.actions.cell_ends import stop_services
 from sflow_ctl.core.actions.dispatch import fail_if_kept_out, on_leased, start_queued, warn_if_stuck
 from sflow_ctl.core.actions.exit_gate import on_exited, on_log_overdue, on_server_heard
 from sflow_ctl.core.actions.gpu_losses import on_gpu_lost
@@ -45,6 +44,7 @@ from sflow_ctl.core.actions.shutdown import (
 )
 from sflow_ctl.core.actions.stopping import begin_stop, lift_fence, main_that_did_not_run, stop_task
 from sflow_ctl.core.actions.transitions import change, end_delay, send_leases, skip_unsatisfiable
+from sflow_ctl.core.cell_ends import stop_services
 from sflow_ctl.core.commands import AbandonNode, RecordWaiting
 from sflow_ctl.core.effects import Effects
 from sflow_ctl.core.events import AgentJoined, OperatorRequest, RecordUnwritable, StopRequested

@@ -186,7 +186,6 @@ class PlannedTask(_Part, frozen=True, kw_only=True):
     sweep: tuple[tuple[str, str], ...] = ()
     """Swept variables and this replica's values, as text; of a cell also fields of tasks, by path."""
     cell: Cell | None = None
-    """The cell of a sweep that it belongs to."""
     backend: str
     operator: str
     operator_kind: str
@@ -198,9 +197,7 @@ class PlannedTask(_Part, frozen=True, kw_only=True):
     """Arguments of `argv` that are filled in when a flexible placement becomes a fixed one."""
     script: str
     env: dict[str, str]
-    """The environment table without variables that are known per attempt or flexible placement, and without those of
-    `own_variables`: copies of a task share one table.
-    """
+    """The environment without variables that are known per attempt or flexible placement, `own_variables`, and a cell's."""
     cwd: str | None = None
     container: Container | None = None
     """The container in which `argv` runs; None is the node itself."""
@@ -277,19 +274,8 @@ class PlannedTask(_Part, frozen=True, kw_only=True):
         directory = self.env.get("SFLOW_WORKFLOW_OUTPUT_DIR")
         if directory is None:
             return dict(self.env)
-        return {
-            **self.env,
-            **self.cell_variables,
-            **own_variables(self.name, self.replica_index, directory),
-        }
-
-    @property
-    def cell_variables(self) -> dict[str, str]:
-        """Return the variables that it has of its cell; cells share the table of all others."""
-        if self.cell is None:
-            return {}
-        swept = {name: value for name, value in self.sweep if not name.startswith(("tasks.", "SFLOW_"))}
-        return {**swept, **self.cell.variables}
+        own = own_variables(self.name, self.replica_index, directory)
+        return {**self.env, **(self.cell.environment(self.sweep) if self.cell is not None else {}), **own}
 
     @property
     def uses_ports(self) -> tuple[str, ...]:
@@ -354,7 +340,6 @@ class Plan(_Part, frozen=True, kw_only=True):
     """The limit for ending the run, from the moment when its end begins; None for as long as its tasks take.
     """
     sweeps: tuple[PlannedSweep, ...] = ()
-    """The sweeps of the workflow and of tasks."""
     keep_alive: bool = False
     """Services alone keep the run alive."""
     services_may_leave: bool = False

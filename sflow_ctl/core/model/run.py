@@ -10,7 +10,7 @@ from msgspec import Struct, field
 
 from protocol.ids import AttemptId, RankId
 from protocol.messages.facts import Hello
-from sflow_ctl.core.model.cells import Cells
+from sflow_ctl.core.cells import Cells
 from sflow_ctl.core.model.phase import RUN_TRANSITIONS, RunPhase, Shutdown
 from sflow_ctl.core.model.port_leases import Leases
 from sflow_ctl.core.model.ready_queue import ReadyQueue

@@ -1,5 +1,7 @@
 """A cell of a sweep as the plan has it, and what a plan says of its sweep."""
 
+from collections.abc import Iterable
+
 import msgspec
 
 from sflow_ctl.plan.words import OnOverflow
@@ -20,6 +22,11 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The task whose own sweep it is of; empty for the workflow's."""
     values: str = "{}"
     """Its values as JSON, by path."""
+
+    def environment(self, sweep: Iterable[tuple[str, str]]) -> dict[str, str]:
+        """Return what the cell adds to the environment of a task: its swept variables, and those about the cell."""
+        swept = {name: value for name, value in sweep if not name.startswith(("tasks.", "SFLOW_"))}
+        return {**swept, **self.variables}
 
     @property
     def variables(self) -> dict[str, str]:

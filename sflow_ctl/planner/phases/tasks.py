@@ -22,7 +22,7 @@ from sflow_ctl.planner.findings import Findings, UnplannableError
 from sflow_ctl.planner.launch.plan import LaunchPlan, LaunchSetting, plan_launch
 from sflow_ctl.planner.phases.artifacts import PlannedArtifacts
 from sflow_ctl.planner.phases.backends import PlannedBackends
-from sflow_ctl.planner.phases.graph import Graph, Replica
+from sflow_ctl.planner.phases.graph import Graph
 from sflow_ctl.planner.phases.nodes import job_of
 from sflow_ctl.planner.phases.workflow import WorkflowPolicy
 from sflow_ctl.planner.placement.moves import of_launch, settled
@@ -30,7 +30,7 @@ from sflow_ctl.planner.placement.placed import PlacedTask
 from sflow_ctl.planner.placement.requests import keeps_gpus, lends_gpus, port_counts
 from sflow_ctl.planner.source import PlanInput, Scope
 from sflow_ctl.planner.sweeping.copies import in_order
-from sflow_ctl.planner.tasks.copies import EqualCopies, swept_texts
+from sflow_ctl.planner.tasks.copies import EqualCopies, cell_of, swept_texts
 from sflow_ctl.planner.tasks.environment import reserved, shared_environment, task_environment
 from sflow_ctl.planner.tasks.outputs import plan_outputs
 from sflow_ctl.planner.tasks.policies import EndPolicy, end_policy, on_node_lost
@@ -238,7 +238,6 @@ def _plan_task(setting: _Setting, placed: PlacedTask, findings: Findings) -> Pla
             replica=replica,
             gpus=placed.placement.gpus,
             run_directory=setting.source.context.run_directory,
-            cell=replica.cell.cell.variables if replica.cell is not None else {},
             backend=setting.backends.nodes_of[placed.backend.name],
             job_id=job_of(setting.backends.nodes_of[placed.backend.name], setting.source.context)
             if placed.backend.type == "slurm"
@@ -266,7 +265,7 @@ def _plan_task(setting: _Setting, placed: PlacedTask, findings: Findings) -> Pla
             replica_index=replica.index,
             is_replicated=placed.expanded.is_replicated,
             sweep=swept_texts(replica),
-            cell=replica.cell.cell if replica.cell is not None else None,
+            cell=cell_of(replica),
             backend=placed.backend.name,
             script=script,
             depends_on=setting.graph.waits_for(placed.expanded, replica),
@@ -276,10 +275,7 @@ def _plan_task(setting: _Setting, placed: PlacedTask, findings: Findings) -> Pla
             keeps_gpus=keeps_gpus(task),
             **placed.claim._asdict(),
             ports=placed.ports,
-            **{
-                **msgspec.structs.asdict(launch),
-                "env": setting.copies.environment(task, _shared_env(setting, replica, launch)),
-            },
+            **setting.copies.fields_of(launch, setting.environment, task, replica),
             **msgspec.structs.asdict(policy),
             **msgspec.structs.asdict(watch),
             outputs=plan_outputs(task, scope.value, findings),
@@ -291,22 +287,6 @@ def _plan_task(setting: _Setting, placed: PlacedTask, findings: Findings) -> Pla
             files=_files(setting, scope),
         )
     return None
-
-
-def _shared_env(setting: _Setting, replica: Replica, launch: LaunchPlan) -> Mapping[str, str]:
-    """Return the variables of a copy without those of its cell, which `PlannedTask.environment` adds.
-
-    What is started by another program than an agent's shell keeps them: its command line may name them.
-    """
-    if replica.cell is None or launch.launch_kind != "process" or launch.container is not None:
-        return launch.env
-    env = dict(launch.env)
-    for name, _ in replica.sweep:
-        if name in setting.environment:
-            env[name] = setting.environment[name]
-        else:
-            env.pop(name, None)
-    return env
 
 
 def _warn_of_idle_gpus(placed: PlacedTask, launch: LaunchPlan, findings: Findings) -> None:

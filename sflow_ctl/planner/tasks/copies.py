@@ -5,6 +5,7 @@ have the same place are one entry of the plan.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import msgspec
 from msgspec import Struct
@@ -12,6 +13,8 @@ from msgspec import Struct
 from sflow_ctl.format import schema
 from sflow_ctl.format.expressions.templates import EXPRESSION_START
 from sflow_ctl.plan.model import Dependency, Placement, PlannedTask
+from sflow_ctl.plan.parts.cells import Cell
+from sflow_ctl.planner.launch.plan import LaunchPlan
 from sflow_ctl.planner.phases.graph import Replica
 from sflow_ctl.planner.phases.variables import environment_text
 from sflow_ctl.planner.placement.placed import PlacedTask
@@ -36,12 +39,14 @@ class EqualCopies(Struct):
         """Return none yet. `operators` are those of the document."""
         return cls(not any(map(_has_expressions, operators)), has_computed)
 
-    def environment(self, task: schema.Task, env: Mapping[str, str]) -> dict[str, str]:
-        """Return the part of a copy's variables that it shares with others, as one table where it is equal."""
-        shared = without_own(env)
-        if self._environments.get(task.name) != shared:
-            self._environments[task.name] = shared
-        return self._environments[task.name]
+    def fields_of(
+        self, launch: LaunchPlan, shared: Mapping[str, str], task: schema.Task, replica: Replica
+    ) -> dict[str, Any]:
+        """Return the fields of a copy that say how it is started, with the variables that it shares with others as one table."""
+        env = without_own(without_cell(launch, shared, replica))
+        if self._environments.get(task.name) != env:
+            self._environments[task.name] = env
+        return {**msgspec.structs.asdict(launch), "env": self._environments[task.name]}
 
     def like(self, placed: PlacedTask, depends_on: tuple[Dependency, ...]) -> PlannedTask | None:
         """Return the copy, if an equal one was planned."""
@@ -55,7 +60,7 @@ class EqualCopies(Struct):
             replica_index=replica.index,
             depends_on=depends_on,
             sweep=swept_texts(replica),
-            cell=replica.cell.cell if replica.cell is not None else None,
+            cell=cell_of(replica),
         )
 
     def learn(self, placed: PlacedTask, planned: PlannedTask) -> None:
@@ -91,6 +96,27 @@ def _kind(placed: PlacedTask) -> tuple[str, int]:
 
 def _key(placed: PlacedTask) -> tuple[str, int, Placement, object]:
     return (*_kind(placed), placed.placement, placed.alternative)
+
+
+def without_cell(launch: LaunchPlan, shared: Mapping[str, str], replica: Replica) -> Mapping[str, str]:
+    """Return the variables of a copy without those of its cell, which `PlannedTask.environment` adds to the `shared` ones.
+
+    What is started by another program than an agent's shell keeps them: its command line may name them.
+    """
+    if replica.cell is None or launch.launch_kind != "process" or launch.container is not None:
+        return launch.env
+    env = dict(launch.env)
+    for name, _ in replica.sweep:
+        if name in shared:
+            env[name] = shared[name]
+        else:
+            env.pop(name, None)
+    return env
+
+
+def cell_of(replica: Replica) -> Cell | None:
+    """Return the cell of a sweep that a copy belongs to."""
+    return None if replica.cell is None else replica.cell.cell
 
 
 def swept_texts(replica: Replica) -> tuple[tuple[str, str], ...]:

@@ -1,7 +1,6 @@
 """The environment of a task beside what it inherits: the format's table 11.4, reserved names first."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from types import MappingProxyType
 from typing import Any
 
 from sflow_ctl.plan.assignment import gpu_environment, node_variables
@@ -13,7 +12,6 @@ from sflow_ctl.planner.phases.variables import environment_text
 
 RESERVED_PREFIX = "SFLOW_"
 _OWN = own_variables("", 0, "").keys() | Cell(index=0, id="", label="").variables.keys()
-_NO_CELL: Mapping[str, str] = MappingProxyType({})
 MAX_LISTED_NODES = 256
 """Of a larger backend the nodes are not listed: every task would carry the list."""
 
@@ -28,19 +26,19 @@ def task_environment(
     run_directory: str,
     backend: Sequence[PlannedNode],
     job_id: str | None,
-    cell: Mapping[str, str] = _NO_CELL,
 ) -> dict[str, str]:
     """Return the variables of one concrete task.
 
     `shared` are those of all tasks of the run, `own` the task's variables, `backend` all nodes of its backend, and `job_id` is
-    the Slurm job of those. `cell` are the variables about the cell of its sweep.
+    the Slurm job of those.
     """
     env = dict(shared)
     env.update(
         (name, environment_text(value)) for name, value in own.items() if not name.startswith(RESERVED_PREFIX)
     )
     env.update((name, environment_text(value)) for name, value in replica.sweep)
-    env.update(cell)
+    if replica.cell is not None:
+        env.update(replica.cell.cell.variables)
     env.update(node_variables(nodes))
     env.update(gpu_environment(gpus or ()))
     env["SFLOW_BACKEND_NUM_NODES"] = str(len(backend))

@@ -4,7 +4,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from sflow_ctl.core.model.cells import MAX_OVERTAKEN
+from sflow_ctl.core.cells import MAX_OVERTAKEN
 from sflow_ctl.core.states import Outcome, TaskState
 from sflow_ctl.plan.model import Placement, Plan, PlannedTask, Restart
 from sflow_ctl.plan.parts.cells import Cell, PlannedSweep

@@ -6,12 +6,12 @@ and queries only: `transitions` reports every change of a task, `dispatch` asks 
 
 from collections.abc import Iterable, Sequence
 from heapq import heappop, heappush
+from typing import Protocol
 
 from msgspec import Struct, field
 
-from sflow_ctl.core.model.task import Task
 from sflow_ctl.core.states import TERMINAL, TaskState
-from sflow_ctl.plan.model import Placement, Plan
+from sflow_ctl.plan.model import Placement, Plan, PlannedTask
 from sflow_ctl.plan.parts.cells import PlannedSweep
 
 CellKey = tuple[str, int]
@@ -22,12 +22,20 @@ MAX_OVERTAKEN = 8
 """So many tasks with GPUs may start before one that waits for more of them; then GPUs that come free are kept for it."""
 
 
+class Task(Protocol):
+    """What is asked of the scheduler's record of a task."""
+
+    index: int
+    plan: PlannedTask
+    state: TaskState
+
+
 class CellState(Struct):
     """What is left of a cell."""
 
     tasks: int = 0
     """Tasks that have not ended."""
-    jobs: int = 0
+    jobs_left: int = 0
     """Those of them that are not services."""
     services: list[int] = field(default_factory=list)
     held: list[int] = field(default_factory=list)
@@ -73,7 +81,7 @@ class Cells(Struct):
             if key is not None and key[0] in cells.sweeps:
                 state = cells.states.setdefault(key, CellState())
                 state.tasks += 1
-                state.jobs += not task.plan.is_service
+                state.jobs_left += not task.plan.is_service
                 if task.plan.is_service:
                     state.services.append(task.index)
         return cells
@@ -148,8 +156,8 @@ class Cells(Struct):
         sweep, index, state = found
         by = -1 if is_end else 1
         state.tasks += by
-        state.jobs += by * (not task.plan.is_service)
-        if is_end and state.jobs == 0 and state.services and not task.plan.is_service:
+        state.jobs_left += by * (not task.plan.is_service)
+        if is_end and state.jobs_left == 0 and state.services and not task.plan.is_service:
             self.done.append(key_of(task) or ("", index))
         if is_end and state.tasks == 0:
             sweep.running.discard(index)
@@ -158,7 +166,9 @@ class Cells(Struct):
     def take_done(self) -> list[int]:
         """Return the services of the cells whose jobs have ended, once."""
         done, self.done = self.done, []
-        return [index for key in done if self.states[key].jobs == 0 for index in self.states[key].services]
+        return [
+            index for key in done if self.states[key].jobs_left == 0 for index in self.states[key].services
+        ]
 
     def _admitted(self, sweep: SweepState) -> list[int]:
         """Let cells begin as far as the limit allows; return their tasks that were held."""
