@@ -120,6 +120,14 @@ class Scheduler:
         known = self.run.nodes[node]
         return known.is_up or not known.has_joined
 
+    def may_replace(self, node: int) -> bool:
+        """Return whether another agent may take the place of a node's, if that is dead: the run has a use for it."""
+        return self.run.outcome is None and self.run.nodes[node].is_up and self.run.phase is RunPhase.RUNNING
+
+    def ending_nodes(self) -> list[int]:
+        """Return the nodes whose agents have said that they end by themselves, and that were not given up."""
+        return [index for index, node in enumerate(self.run.nodes) if node.is_ending and not node.is_gone]
+
     def awaits_agents(self) -> bool:
         """Return True while an agent has neither joined nor been given up."""
         return any(not node.has_joined and not node.is_gone for node in self.run.nodes)
