@@ -59,6 +59,17 @@ class SweepState(Struct):
         return limit is None or len(self.running) < limit
 
 
+class SavedCells(Struct, frozen=True):
+    """The cells, as a checkpoint has them: which tasks of a cell have ended is counted from the tasks."""
+
+    sweeps: dict[str, tuple[set[int], list[int], int]]
+    """By owner, what runs, what waits, and the GPUs."""
+    held: list[tuple[CellKey, list[int]]]
+    done: list[CellKey]
+    first: int | None
+    overtaken: int
+
+
 class Cells(Struct):
     """The cells of all sweeps of a run."""
 
@@ -85,6 +96,32 @@ class Cells(Struct):
                 if task.plan.is_service:
                     state.services.append(task.index)
         return cells
+
+    def saved(self) -> SavedCells:
+        """Return the cells for a checkpoint."""
+        return SavedCells(
+            {owner: (sweep.running, sweep.waiting, sweep.gpus) for owner, sweep in self.sweeps.items()},
+            [(key, state.held) for key, state in self.states.items() if state.held],
+            self.done,
+            self.first,
+            self.overtaken,
+        )
+
+    def restore(self, saved: SavedCells, tasks: Iterable[Task]) -> None:
+        """Take the cells of a checkpoint, whose tasks have their states already."""
+        self.done, self.first, self.overtaken = saved.done, saved.first, saved.overtaken
+        for owner, (running, waiting, gpus) in saved.sweeps.items():
+            sweep = self.sweeps[owner]
+            sweep.running, sweep.waiting, sweep.gpus = running, waiting, gpus
+        for state in self.states.values():
+            state.tasks = state.jobs_left = 0
+        for task in tasks if self.states else ():
+            key = key_of(task)
+            if key in self.states and task.state not in TERMINAL:
+                self.states[key].tasks += 1
+                self.states[key].jobs_left += not task.plan.is_service
+        for key, held in saved.held:
+            self.states[key].held = held
 
     def admits(self, task: Task) -> bool:
         """Return whether the cell of a task runs, or may begin now; a task without a cell always may."""

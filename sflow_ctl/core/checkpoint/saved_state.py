@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Struct, field
 
 from protocol.ids import RankId
+from sflow_ctl.core.cells import SavedCells
 from sflow_ctl.core.checkpoint.saved_tasks import (
     Cut,
     SavedTask,
@@ -74,6 +75,7 @@ class SavedRun(Struct, frozen=True, kw_only=True, omit_defaults=True):
     queue: SavedQueue
     timers: SavedTimers
     windows: list[tuple[int, list[tuple[RankId, int]]]] = field(default_factory=list)
+    cells: SavedCells
     waits: list[tuple[int, list[Key]]] = field(default_factory=list)
     """The attempts that lack ports."""
     is_paused: bool = False
@@ -146,6 +148,7 @@ def _saved_run(run: Run) -> SavedRun:
         queue=run.queue.saved(),
         timers=run.timers.saved(),
         windows=run.windows.saved(),
+        cells=run.cells.saved(),
         waits=run.leases.saved_waits(),
         is_paused=run.requests.is_paused,
         stopped=run.requests.stopped,
@@ -168,8 +171,8 @@ def restore(run: Run, parts: Iterable[tuple[SavedPart, float]], *, has_secrets: 
         last = part.run, shift_s
     if last is None:
         raise UnusableCheckpointError("it is empty")
-    _restore_run(run, msgspec.json.decode(last[0], type=SavedRun), last[1])
     cut = _restore_tasks(run, newest)
+    _restore_run(run, msgspec.json.decode(last[0], type=SavedRun), last[1])
     count_requirements(run.tasks, [run.tasks[index] for index in newest])
     if has_secrets:
         _fill_in_again(run, newest)
@@ -221,6 +224,7 @@ def _restore_run(run: Run, saved: SavedRun, shift_s: float) -> None:
     run.queue.restore(saved.queue)
     run.timers.restore(saved.timers, shift_s)
     run.windows.restore(saved.windows)
+    run.cells.restore(saved.cells, run.tasks)
     run.leases.restore_waits(saved.waits)
     run.requests.is_paused, run.requests.stopped = saved.is_paused, saved.stopped
     if not shift_s:
