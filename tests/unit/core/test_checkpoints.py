@@ -74,7 +74,7 @@ def counters(scheduler: Scheduler) -> list[object]:
 
 
 @hypothesis.settings(
-    deadline=None, derandomize=True, max_examples=60, suppress_health_check=list(hypothesis.HealthCheck)
+    deadline=None, derandomize=True, max_examples=15, suppress_health_check=list(hypothesis.HealthCheck)
 )
 @hypothesis.given(plan=plans(), seed=st.integers(0, 2**32), behaviour=behaviours)
 def test_checkpoint_and_tail_are_the_whole_journal(plan: Plan, seed: int, behaviour: Behaviour) -> None:
