@@ -3,6 +3,8 @@
 They are never cancelled: the reactor recognises an outdated one by its attempt or step.
 """
 
+import math
+from collections.abc import Collection
 from heapq import heapify, heappop, heappush
 
 from msgspec import Struct
@@ -103,6 +105,10 @@ RunTimer = (
     FenceOver | WorkflowTimeout | JobEndNear | AllocationEnding | FinalsOver | StopTimeout | LeaveOverdue
 )
 Timer = AttemptTimer | RunTimer
+LIMITS = (TimeoutDue, DeadlineDue, StopOverdue)
+"""The timers that end an attempt which takes too long."""
+SAME_STANDSTILL_S = 10.0
+"""An agent that was suspended together with the controller says so within that time."""
 
 
 class Timers:
@@ -111,6 +117,8 @@ class Timers:
     def __init__(self) -> None:
         self._heap: list[tuple[float, int, Timer]] = []
         self._count = 0
+        self._delayed = (-math.inf, 0.0)
+        """When all timers were delayed the last time, and by how much."""
 
     def set(self, at: float, timer: Timer) -> None:
         """Add a timer. Those due at the same time fire in the order in which they were set."""
@@ -125,8 +133,28 @@ class Timers:
         """Return when the next timer is due, or None."""
         return self._heap[0][0] if self._heap else None
 
-    def delay(self, seconds: float) -> None:
+    def discount(self, attempts: Collection[tuple[int, int]], seconds: float, now: float) -> None:
+        """Have the limits of attempts (task, number) end so much later: their agent did not run for that time.
+
+        What the whole run was delayed by just before is part of it: a machine that stands still stops controller and agent.
+        """
+        at, of_all = self._delayed
+        more = seconds - (of_all if now - at < SAME_STANDSTILL_S else 0.0)
+        if more <= 0 or not attempts:
+            return
+        self._heap = [
+            (
+                at + more if isinstance(timer, LIMITS) and (timer.task, timer.attempt) in attempts else at,
+                number,
+                timer,
+            )
+            for at, number, timer in self._heap
+        ]
+        heapify(self._heap)
+
+    def delay(self, seconds: float, now: float) -> None:
         """Have all timers fire so much later, but for those of the Slurm job's end, which is not the run's to move."""
+        self._delayed = (now, seconds)
         self._heap = [
             (at if isinstance(timer, JobEndNear | AllocationEnding) else at + seconds, number, timer)
             for at, number, timer in self._heap
