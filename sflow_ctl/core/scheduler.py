@@ -97,6 +97,7 @@ class Scheduler:
         for transition in resumed:
             self._out.record(transition)
         use_spares_for_missing(self.run, self._out)
+        self.run.changed.clear()
 
     @property
     def is_finished(self) -> bool:
