@@ -162,5 +162,5 @@ def test_timers_of_attempts_that_are_over_are_dropped_when_there_are_many() -> N
     timers = Timers(lambda timer: timer.task in over)
     for number in range(2 * CROWDED):
         timers.set(float(number), DeadlineDue(number, 1) if number % 2 else RetryDue(number, 1))
-    assert len(timers.saved().heap) < CROWDED
+    assert len(timers.saved().heap) <= CROWDED
     assert timers.pop_due(1e9) == DeadlineDue(5, 1)
