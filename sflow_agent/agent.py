@@ -36,6 +36,7 @@ from sflow_agent.node.gpu_watch import GpuWatch
 from sflow_agent.node.interfaces import Interfaces
 from sflow_agent.node.inventory import gpu_view, take_inventory
 from sflow_agent.node.memory_events import MemoryEvents
+from sflow_agent.node.suspensions import Suspensions
 from sflow_agent.performer import Parts, Performer
 from sflow_agent.probes.watcher import ProbeWatcher
 from sflow_agent.processes.cleanup import Cleanups
@@ -184,6 +185,7 @@ class Agent:
         self._speaker = SpeakerThread(watch, SPEAKS_EVERY_S, link.speak_for_loop)
         loop = Loop(self._core, performer.perform, link.wait, link.flush, watch)
         gate = StartGate(link.poll, link.next_wakeup, parts.workers, link.report, parts.warn)
+        loop.sources.append(Suspensions(self._speaker.take_gap))  # first: nothing is judged late before it
         loop.sources += [gate, self._signals, parts.descriptors, parts.processes, self._outputs, parts.logs]
         loop.sources += [parts.probes, self._introduction, self._gpus]
         loop.sources.append(parts.processes.trees)  # last: it serves the orders of all others in one scan

@@ -91,7 +91,12 @@ class SpeakerThread:
         self._ended.set()
 
     def take_gap(self, now: float) -> float:
-        """Return for how long the process did not run, by the looks of this thread, since the last call; 0 if it did."""
+        """Return for how long the process did not run, by the looks of this thread, since the last call.
+
+        0 if it did, or if the thread has not begun.
+        """
+        if self._thread.ident is None:
+            return 0.0  # nothing looks at the clock while the loop waits
         self._note_look(now)
         with self._looks:
             gap_s, self._gap_s = self._gap_s, 0.0

@@ -190,6 +190,12 @@ class GpuLost(FromAgentMessage, frozen=True, kw_only=True):
     """The sentence: "fell off the bus (Xid 79)"."""
 
 
+class AgentSuspended(FromAgentMessage, frozen=True, kw_only=True):
+    """The agent did not run for a time, alone or with its node: limits of the node's tasks count without it."""
+
+    seconds: float
+
+
 class NodeDescribed(FromAgentMessage, frozen=True, kw_only=True):
     """Facts about the node that take too long to collect before the first task may start."""
 
@@ -338,6 +344,7 @@ FromAgent = (
     | RankIdle
     | SideCommandEnded
     | GpuLost
+    | AgentSuspended
     | NodeDescribed
     | Inspected
     | Notice

@@ -8,6 +8,7 @@ from typing import assert_never
 
 from protocol.ids import ProbeKind, RankId
 from protocol.messages.facts import (
+    AgentSuspended,
     Ending,
     Goodbye,
     LiveRank,
@@ -67,6 +68,7 @@ from sflow_agent.core.events import (
     ProcessFailed,
     ProcessStarted,
     RankEvent,
+    SuspensionSeen,
     TerminationSeen,
     TreeGone,
     TreeSurvived,
@@ -125,6 +127,10 @@ class AgentCore:
                 self._begin_end(reason, grace_s, EXIT_ORPHANED, now)
             case TerminationSeen():
                 self._on_terminated(now)
+            case SuspensionSeen(seconds=seconds):
+                self._timers.delay(self._open_ranks(), seconds)
+                self._parts.delay(seconds)
+                self._out.append(Report(AgentSuspended(seconds=seconds)))
             case FactsAcknowledged():
                 self._forget_reported()
             case LogsDelivered():

@@ -148,6 +148,12 @@ class EndRequested(Struct, frozen=True):
     """Between SIGTERM and SIGKILL of its tasks, whose own commands and times do not count then."""
 
 
+class SuspensionSeen(Struct, frozen=True):
+    """The agent's process did not run for so many seconds: it was stopped, or its node stood still."""
+
+    seconds: float
+
+
 class TerminationSeen(Struct, frozen=True):
     """The agent got SIGTERM."""
 
@@ -184,6 +190,7 @@ AgentEvent = (
     | UploadProgressed
     | UploadEnded
     | EndRequested
+    | SuspensionSeen
     | TerminationSeen
     | LogsDelivered
     | FactsAcknowledged

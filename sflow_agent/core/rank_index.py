@@ -3,12 +3,13 @@
 Each look costs by what it finds, not by how many ranks there are: a stop of n tasks is n orders.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from heapq import heappop, heappush
 
 from protocol.ids import AttemptId, RankId
 from protocol.messages.orders import SignalAttempt
 from sflow_agent.core.commands import SignalTree
+from sflow_agent.core.rank import Rank
 
 
 class OpenRanks:
@@ -88,3 +89,20 @@ class RankTimers:
             del self._due[rank]
             found.add(rank)
         return sorted(found)
+
+    def delay(self, ranks: Iterable[Rank], seconds: float) -> None:
+        """Have the limits of ranks end so much later: the agent did not run, nor did they, as far as it knows."""
+        for rank in ranks:
+            _delay_limits(rank, seconds)
+            self.set(rank.id, rank.next_wakeup())
+
+
+def _delay_limits(rank: Rank, seconds: float) -> None:
+    if rank.diagnose_by is not None:
+        rank.diagnose_by += seconds
+    if rank.stop is not None:
+        rank.stop.delay(seconds)
+    for part in (part for state in rank.probes.values() for part in state.parts):
+        part.armed_at += seconds
+        if part.confirm_at is not None:
+            part.confirm_at += seconds

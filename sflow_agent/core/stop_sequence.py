@@ -127,6 +127,10 @@ class StopSequence(Struct):
             self._running = None
         return late + self._next_command(now, has_exited)
 
+    def delay(self, seconds: float) -> None:
+        """Take the next step so much later: the tree may have had no time, either."""
+        self.due = None if self.due is None else self.due + seconds
+
     def cease(self) -> None:
         """Cancel all further steps: the tree is gone."""
         self._running = self.due = None
@@ -211,6 +215,11 @@ class StepParts:
         for sequence in self._sequences.values():
             out += sequence.signal(min(grace_s, sequence.grace_s or grace_s), now)
         return out
+
+    def delay(self, seconds: float) -> None:
+        """Take all next steps so much later."""
+        for sequence in self._sequences.values():
+            sequence.delay(seconds)
 
     def gone(self, cleared: RankCleared) -> list[AgentCommand] | None:
         """Report that nothing of a part is left but survivors; None if it is not a part that is being ended."""

@@ -3,6 +3,7 @@
 from typing import assert_never
 
 from protocol.messages.facts import (
+    AgentSuspended,
     Ending,
     FromAgent,
     Goodbye,
@@ -125,7 +126,7 @@ def on_message(run: Run, out: Effects, node: int, message: FromAgent, now: float
             on_leased(run, out, node, message, now)
         case Uploading() | Uploaded():
             uploads.on_fact(run, out, node, message, now)
-        case RankIdle() | GpuLost():
+        case RankIdle() | GpuLost() | AgentSuspended():
             _on_trouble(run, out, node, message, now)
         case Ending() | Goodbye():
             _on_leaving(run, out, node, message, now)
@@ -230,9 +231,15 @@ def _on_probe(run: Run, out: Effects, node: int, message: ProbeTriggered | Probe
         stop_task(run, out, task, AttemptVerdict(TaskState.FAILED, Reason("probe", message.detail)), now)
 
 
-def _on_trouble(run: Run, out: Effects, node: int, message: RankIdle | GpuLost, now: float) -> None:
+def _on_trouble(
+    run: Run, out: Effects, node: int, message: RankIdle | GpuLost | AgentSuspended, now: float
+) -> None:
     if isinstance(message, GpuLost):
         on_gpu_lost(run, out, node, message, now)
+        return
+    if isinstance(message, AgentSuspended):
+        attempts = {(index, run.tasks[index].attempt.number) for index in run.nodes[node].live}
+        run.timers.discount(attempts, message.seconds, now)
         return
     task = run.current_on(node, *message.rank)
     if task is None:

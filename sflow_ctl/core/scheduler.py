@@ -195,7 +195,7 @@ class Scheduler:
 
     def _take_time(self, event: WakeUp | Suspended, now: float) -> None:
         if isinstance(event, Suspended):
-            self.run.timers.delay(event.seconds)
+            self.run.timers.delay(event.seconds, now)
             self.run.shutdown.began_at += event.seconds
             self.run.shutdown.step_began_at += event.seconds
             return

@@ -235,6 +235,8 @@ def test_r13_processes_that_are_stopped_for_longer_than_all_limits_continue(who:
     assert status == 0, output
     assert "lost" not in output
     assert (run.directory / "t/t.log").read_text() == "done\n"
+    journal = (run.directory / ".sflow/events.jsonl").read_text()
+    assert ("agent_suspended" in journal) == (who != "controller")
 
 
 def test_an_agent_that_is_stopped_for_longer_than_its_controller_waits_is_lost(tmp_path: Path) -> None:

@@ -121,6 +121,9 @@ def _of_message(message: facts.FromAgent, node: str) -> ShownEvent:
             return ShownEvent("probe", attempt.task, f"{attempt} {kind} probe on {node} waits: {detail}")
         case facts.GpuLost(gpu=gpu, text=text):
             return ShownEvent("node", None, f"{node}: GPU {gpu} {text}")
+        case facts.AgentSuspended(seconds=seconds):
+            said = f"{node}: its agent did not run for {seconds:.1f} s, which count against no limit"
+            return ShownEvent("node", None, said)
         case facts.Notice(level=level, text=text):
             return ShownEvent("notice", None, f"{level} from {node}: {text}")
         case facts.Ending(reason=reason):

@@ -4,7 +4,7 @@ They are never cancelled: the reactor recognises an outdated one by its attempt 
 dropped when there are many.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from heapq import heapify, heappop, heappush
 
 from msgspec import Struct
@@ -112,6 +112,10 @@ RunTimer = (
     FenceOver | WorkflowTimeout | JobEndNear | AllocationEnding | FinalsOver | StopTimeout | LeaveOverdue
 )
 Timer = AttemptTimer | RunTimer
+LIMITS = (TimeoutDue, DeadlineDue, StopOverdue)
+"""The timers that end an attempt which takes too long."""
+SAME_STANDSTILL_S = 10.0
+"""An agent that was suspended together with the controller says so within that time."""
 
 
 class SavedTimers(Struct, frozen=True):
@@ -120,6 +124,7 @@ class SavedTimers(Struct, frozen=True):
     heap: list[tuple[float, int, Timer]]
     count: int
     crowded_from: int
+    delayed: tuple[float, float]
 
 
 class Timers:
@@ -131,6 +136,8 @@ class Timers:
         self._count = 0
         self._crowded_from = CROWDED
         self._is_outdated = is_outdated
+        self._delayed = (0.0, 0.0)
+        """When all timers were delayed the last time, and by how much."""
 
     def set(self, at: float, timer: Timer) -> None:
         """Add a timer. Those due at the same time fire in the order in which they were set."""
@@ -141,11 +148,12 @@ class Timers:
 
     def saved(self) -> SavedTimers:
         """Return the timers for a checkpoint."""
-        return SavedTimers(self._heap, self._count, self._crowded_from)
+        return SavedTimers(self._heap, self._count, self._crowded_from, self._delayed)
 
     def restore(self, saved: SavedTimers, shift_s: float) -> None:
         """Take the timers of a checkpoint; `shift_s` is added to its times."""
         self._count, self._crowded_from = saved.count, saved.crowded_from
+        self._delayed = (saved.delayed[0] + shift_s, saved.delayed[1])
         self._heap = [(at + shift_s, number, _shifted(timer, shift_s)) for at, number, timer in saved.heap]
 
     def _drop_outdated(self) -> None:
@@ -166,8 +174,28 @@ class Timers:
         """Return when the next timer is due, or None."""
         return self._heap[0][0] if self._heap else None
 
-    def delay(self, seconds: float) -> None:
+    def discount(self, attempts: Collection[tuple[int, int]], seconds: float, now: float) -> None:
+        """Have the limits of attempts (task, number) end so much later: their agent did not run for that time.
+
+        What the whole run was delayed by just before is part of it: a machine that stands still stops controller and agent.
+        """
+        at, of_all = self._delayed
+        more = seconds - (of_all if now - at < SAME_STANDSTILL_S else 0.0)
+        if more <= 0 or not attempts:
+            return
+        self._heap = [
+            (
+                at + more if isinstance(timer, LIMITS) and (timer.task, timer.attempt) in attempts else at,
+                number,
+                timer,
+            )
+            for at, number, timer in self._heap
+        ]
+        heapify(self._heap)
+
+    def delay(self, seconds: float, now: float) -> None:
         """Have all timers fire so much later, but for those of the Slurm job's end, which is not the run's to move."""
+        self._delayed = (now, seconds)
         self._heap = [
             (at if isinstance(timer, JobEndNear | AllocationEnding) else at + seconds, number, timer)
             for at, number, timer in self._heap

@@ -1,6 +1,13 @@
 """The agent's core: a task's own stop, step by step, and reports of inactivity."""
 
-from protocol.messages.facts import Ending, RankCleared, RankIdle, SideCommandEnded, SidePurpose
+from protocol.messages.facts import (
+    AgentSuspended,
+    Ending,
+    RankCleared,
+    RankIdle,
+    SideCommandEnded,
+    SidePurpose,
+)
 from protocol.messages.orders import Spawn
 from protocol.messages.rank_spec import HangPolicy, RankSpec, SideCommand, Stopping
 from sflow_agent.core.agent import ORPHAN_GRACE_S
@@ -20,6 +27,7 @@ from sflow_agent.core.events import (
     IdleChanged,
     Ordered,
     ProcessStarted,
+    SuspensionSeen,
     TreeGone,
     WakeUp,
 )
@@ -50,6 +58,15 @@ def ended(purpose: SidePurpose = "stop", problem: str = "") -> CommandEnded:
 
 def told(purpose: SidePurpose = "stop", problem: str = "") -> AgentCommand:
     return Report(SideCommandEnded(rank=A, purpose=purpose, output=b"said", problem=problem))
+
+
+def test_p5_a_grace_that_began_before_a_suspension_has_the_rest_of_its_time_after_it() -> None:
+    core = polite(stopping=Stopping(signal=SIGINT, grace_s=7.0))
+    assert core.handle(ask(), 1.0) == [SignalTree(A, SIGINT)]
+    assert core.handle(SuspensionSeen(60.0), 62.0) == [Report(AgentSuspended(seconds=60.0))]
+    assert core.next_wakeup() == 68.0
+    assert core.handle(WakeUp(), 67.0) == []
+    assert core.handle(WakeUp(), 68.0) == [SignalTree(A, SIGKILL)]
 
 
 def test_a_command_that_ends_the_task_is_all_that_is_done() -> None:

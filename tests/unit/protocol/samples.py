@@ -5,6 +5,7 @@ from protocol.ids import AttemptId, ProbeKey, RankId
 from protocol.messages.base import Message
 from protocol.messages.checks import ExecCheck, HttpCheck, LogCheck, LogPattern, Probe, TcpCheck
 from protocol.messages.facts import (
+    AgentSuspended,
     Ending,
     ExitCause,
     FromAgent,
@@ -369,6 +370,7 @@ FROM_AGENT: tuple[FromAgent, ...] = (
     TRIGGERED,
     ProbeWaiting(attempt=ATTEMPT, kind="readiness", detail="HTTP 503"),
     RankIdle(rank=RANK, kind="output", is_quiet=True),
+    AgentSuspended(seconds=31.5),
     GpuLost(gpu=3, text="it has fallen off the bus (Xid 79)"),
     SideCommandEnded(rank=RANK, purpose="hang", output=b"Thread 1", problem="exited with 1"),
     LogSearch(
