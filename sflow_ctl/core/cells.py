@@ -6,7 +6,7 @@ and queries only: `transitions` reports every change of a task, `dispatch` asks 
 
 from collections.abc import Iterable, Sequence
 from heapq import heappop, heappush
-from typing import Protocol
+from typing import Any, Protocol
 
 from msgspec import Struct, field
 
@@ -28,6 +28,7 @@ class Task(Protocol):
     index: int
     plan: PlannedTask
     state: TaskState
+    attempt: Any
 
 
 class CellState(Struct):
@@ -59,6 +60,15 @@ class SweepState(Struct):
         return limit is None or len(self.running) < limit
 
 
+class SavedCells(Struct, frozen=True, omit_defaults=True):
+    """The part of the state of cells that the states of tasks do not tell."""
+
+    running: dict[str, list[int]] = {}
+    held: list[int] = []
+    first: int | None = None
+    overtaken: int = 0
+
+
 class Cells(Struct):
     """The cells of all sweeps of a run."""
 
@@ -85,6 +95,35 @@ class Cells(Struct):
                 if task.plan.is_service:
                     state.services.append(task.index)
         return cells
+
+    def saved(self) -> SavedCells:
+        """Return what is not known from the states of tasks."""
+        return SavedCells(
+            running={owner: sorted(one.running) for owner, one in self.sweeps.items() if one.running},
+            held=[index for state in self.states.values() for index in state.held],
+            first=self.first,
+            overtaken=self.overtaken,
+        )
+
+    def restore(self, saved: SavedCells, tasks: Sequence[Task]) -> None:
+        """Take over a saved state; `tasks` have theirs already."""
+        self.first, self.overtaken = saved.first, saved.overtaken
+        for state in self.states.values():
+            state.tasks = state.jobs_left = 0
+        for owner, sweep in self.sweeps.items():
+            sweep.running, sweep.gpus = set(saved.running.get(owner, ())), 0
+        for task in tasks if self.states else ():
+            found = self._of(task)
+            if found is None:
+                continue
+            sweep, _, state = found
+            if task.state not in TERMINAL:
+                state.tasks += 1
+                state.jobs_left += not task.plan.is_service
+            if task.attempt.placement is not None:
+                sweep.gpus += gpus_of(task.attempt.placement)
+        for index in saved.held:
+            self.hold(tasks[index])
 
     def admits(self, task: Task) -> bool:
         """Return whether the cell of a task runs, or may begin now; a task without a cell always may."""
