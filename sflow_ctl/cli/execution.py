@@ -29,6 +29,7 @@ from sflow_ctl.runtime.run.workflow import Terminal, run_plan
 if TYPE_CHECKING:
     from sflow_ctl.cli.terminal.fetch_lines import FetchLines
     from sflow_ctl.plan.model import Plan
+    from sflow_ctl.report.selecting.rerun import RerunChoice
     from sflow_ctl.runtime.run.ending import RunEnd
     from sflow_ctl.runtime.run.planning import PlannedRun
     from sflow_ctl.runtime.supervision.supervisor import Death
@@ -61,10 +62,10 @@ def show_plan(options: RunOptions, as_json: bool = False, probes: bool = False) 
         from sflow_ctl.runtime.artifacts.contents import with_contents
         from sflow_ctl.runtime.run.resume import prior_results
 
-        _, resumed = prior_results(planned.earlier, with_contents(plan), is_dry=True)
-        print_line(
-            "\n".join(["", f"resumes {display_path(planned.earlier.directory)}", *resumed_lines(resumed)])
-        )
+        _, resumed = prior_results(planned.earlier, with_contents(plan), options.rerun, is_dry=True)
+        verb = "resumes" if options.rerun is None else "runs again in"
+        lines = resumed_lines(resumed) or ["nothing runs again"]
+        print_line("\n".join(["", f"{verb} {display_path(planned.earlier.directory)}", *lines]))
     if found is not None:
         print_line("\nNodes:")
         print_probe(found)
@@ -108,8 +109,11 @@ def _run(options: RunOptions, launcher: LocalLauncher, consoles: list[Console]) 
         if before.is_completed:
             print_line(f"Run {run} has completed: there is nothing to resume")
             return None
-        print_line(f"Resuming {run}: {before.progress()}")
-        if before.is_killed:
+        if options.rerun is None:
+            print_line(f"Resuming {run}: {before.progress()}")
+        elif _reruns_nothing(planned, options.rerun, run):
+            return None
+        if before.is_killed and options.rerun is None:
             end = _adopted(planned, options, launcher, consoles)
             if end is not None:
                 return end
@@ -119,6 +123,20 @@ def _run(options: RunOptions, launcher: LocalLauncher, consoles: list[Console]) 
         print_warnings(planned.plan.warnings)
 
     return run_plan(planned, options, launcher, _terminal(planned.plan, options.quiet, consoles))
+
+
+def _reruns_nothing(planned: "PlannedRun", choice: "RerunChoice", run: str) -> bool:
+    """Return whether a rerun has nothing to do, and say so. Raises: UsageError for one that cannot be."""
+    from sflow_ctl.runtime.resuming.chosen import runs_nothing
+
+    assert planned.earlier is not None
+    if runs_nothing(planned, choice):
+        if planned.earlier.claim is not None:
+            planned.earlier.claim.release()
+        print_line(f"Nothing of {run} runs again: its tasks have completed, and nothing of them has changed")
+        return True
+    print_line(f"Running again in {run}: {planned.earlier.progress()}")
+    return False
 
 
 def _adopted(

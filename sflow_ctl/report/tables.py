@@ -116,6 +116,11 @@ def ended_table(state: RunView, *, but: str | None = None) -> Table:
     return _table(state, None, _sentences(state, but))
 
 
+def all_tasks_table(state: RunView, now_wall_ns: int | None) -> Table:
+    """Return a table with a row for each task, however many they are; the time of live ones until now, if that is given."""
+    return _table(state, now_wall_ns, _sentences(state), is_whole=True)
+
+
 def _sentences(state: RunView, but: str | None = None) -> list[str]:
     bad = [record for record in state.tasks.values() if record.state in FAILURES and record.name != but]
     lines = [
@@ -133,8 +138,10 @@ def totals(state: RunView) -> str:
     return ", ".join(parts) if parts else "no tasks"
 
 
-def _table(state: RunView, now_wall_ns: int | None, sentences: Sequence[str]) -> Table:
-    records, notes = _shown(state)
+def _table(
+    state: RunView, now_wall_ns: int | None, sentences: Sequence[str], *, is_whole: bool = False
+) -> Table:
+    records, notes = ([*state.tasks.values()], []) if is_whole else _shown(state)
     planned = ByName(state.plan.tasks)  # of 100,000 tasks 40 have a row
     has_use = any((record.runtime_s or 0.0) >= _USE_FROM_S for record in records)
     rows = [_row(one, state.plan, planned.get(one.name), now_wall_ns, has_use=has_use) for one in records]

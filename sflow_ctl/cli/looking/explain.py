@@ -9,6 +9,7 @@ import msgspec
 from protocol.errors import ExitStatus
 from sflow_ctl.cli.closing import print_cause
 from sflow_ctl.cli.options.completing import complete_words
+from sflow_ctl.cli.options.query_option import query_option, tasks_of_query
 from sflow_ctl.cli.options.run_option import output_dir_option, state_text
 from sflow_ctl.cli.options.run_words import run_and_tasks
 from sflow_ctl.cli.terminal.columns import display_path
@@ -61,8 +62,9 @@ class ExplainReport(msgspec.Struct, frozen=True, kw_only=True):
 @click.command(name="explain")
 @click.argument("words", nargs=-1, metavar="[RUN] [TASK]... | KEY.PATH", shell_complete=complete_words)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@query_option
 @output_dir_option
-def explain_(words: tuple[str, ...], as_json: bool, output_dir: Path) -> int:
+def explain_(words: tuple[str, ...], as_json: bool, queries: tuple[str, ...], output_dir: Path) -> int:
     """Say why tasks wait, why they are not ready, and why they ended: causes, evidence, the next command.
 
     RUN is a run directory, a run id or the beginning of one. Default: the newest live run, else the newest. Without TASK all
@@ -75,6 +77,11 @@ def explain_(words: tuple[str, ...], as_json: bool, output_dir: Path) -> int:
     reader, names = run_and_tasks(words, output_dir)
     run = run_now(reader)
     ended = reader.summary()
+    if queries:
+        names = tasks_of_query(reader, queries, names or None)
+        if not names:
+            print_line(f"{reader.facts.run_id}: no task is meant")
+            return int(ExitStatus.OK)
     chosen = names or [task.name for task in reader.plan.tasks if needs_a_word(run, task)]
     explained = [_with_log(reader, explain(run, name)) for name in chosen[:MAX_TASKS]]
     left_out = max(0, len(chosen) - MAX_TASKS)

@@ -131,6 +131,11 @@ def workflow_options(command: F) -> F:
     return file_options(_FLEET_OPTIONS(_HOSTS(command)))
 
 
+def again_options(command: F) -> F:
+    """Add the same options for commands that have their workflow from an earlier run."""
+    return _FILES(_PLACES(_FLEET_OPTIONS(_HOSTS(command))))
+
+
 def file_options(command: F) -> F:
     """Add the options about files and directories, for commands that start no agents."""
     return click.argument("workflow", nargs=-1, type=_PATH)(_FILES(_PLACES(command)))

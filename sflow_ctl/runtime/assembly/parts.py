@@ -100,7 +100,7 @@ def open_record(planned: PlannedRun, options: RunOptions, fleet: Fleet) -> Recor
         from sflow_ctl.runtime.run.resume import kept_changes, kept_files, make_missing_logs, prior_results
 
         record.claim = earlier.claim
-        record.prior, record.resumed = prior_results(earlier, plan)
+        record.prior, record.resumed = prior_results(earlier, plan, options.rerun)
         record.state = RunView(plan)
         tasks = earlier.state.tasks
         record.state.tasks.update({name: tasks[name] for name in record.prior})

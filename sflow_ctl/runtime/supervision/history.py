@@ -26,7 +26,7 @@ from sflow_ctl.runtime.logs.consumers.consumer import FollowedLogs
 from sflow_ctl.runtime.record import layout
 from sflow_ctl.runtime.record.durable import UNREADABLE
 from sflow_ctl.runtime.record.processes import boot
-from sflow_ctl.runtime.run.resume import recorded_values
+from sflow_ctl.runtime.resuming.results_there import recorded_values
 from sflow_ctl.runtime.supervision.supervisor import Death
 
 _INCARNATION = lazy_pattern(rb'^\{"seq":\d+,"incarnation":(\d+),')
