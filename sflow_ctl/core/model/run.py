@@ -179,13 +179,8 @@ class Run(Struct):
             timers=Timers(partial(_is_outdated, tasks)),
             tally=Tally.of(tasks),
             shutdown=Shutdown(),
-<<<<<<< HEAD
-            cells=Cells.of(plan, tasks),
-            changed=changed,
-=======
             changed=changed,
             cells=Cells.of(plan, tasks),
->>>>>>> main
             stream_logs=stream_logs,
             gone_at=gone_at,
             fence_s=fence_s,
