@@ -136,5 +136,5 @@ def test_train_sweep(tmp_path: Path) -> None:
     }
     assert all(float(row["accuracy"]) > 0.4 for row in cells.values())
     assert "best cell: " in printed
-    swept = {plot["over"] for plot in read_json(directory / ".sflow/report.json")["results"]["plots"]}
-    assert swept
+    report = (directory / ".sflow/report.json").read_text()
+    assert '"value":"accuracy","over":"LR"' in report.replace(" ", "")
