@@ -24,12 +24,7 @@ def print_end(end: RunEnd) -> None:
     """Print the closing table, the results, the first cause of a run that did not complete, and its directory."""
     print_table(closing_table(end.state))
     whole = end.summary
-    if any(task.has_values for task in end.state.plan.tasks):
-        from sflow_ctl.results.table import results, results_table
-
-        header, rows = results(end.state.plan, end.state, end.outputs)
-        print_line("")
-        print_table(results_table(header, rows, display_path(end.directory / layout.RESULTS)))
+    _print_results(end)
     with_problems = [one for one in whole.tasks if one.output_problems]
     for task in with_problems[:SHOWN_FAILURES]:
         more = len(task.output_problems) - 1
@@ -66,6 +61,22 @@ def print_end(end: RunEnd) -> None:
 
         if (end.directory / OVERVIEW).exists():
             print_line(f"  Monitor: {display_path(end.directory / OVERVIEW)}")
+
+
+def _print_results(end: RunEnd) -> None:
+    """Print the values of all tasks, of a sweep by cell."""
+    if not any(task.has_values for task in end.state.plan.tasks):
+        return
+    from sflow_ctl.results.table import results, results_table
+
+    header, rows = results(end.state.plan, end.state, end.outputs)
+    path = layout.RESULTS
+    if any(not sweep.owner for sweep in end.state.plan.sweeps):
+        from sflow_ctl.results.cells import cell_results
+
+        (header, rows), path = cell_results(end.state.plan, end.state, end.outputs), layout.CELLS
+    print_line("")
+    print_table(results_table(header, rows, display_path(end.directory / path)))
 
 
 def shortfall(state: RunView) -> str:

@@ -6,7 +6,7 @@ and queries only: `transitions` reports every change of a task, `dispatch` asks 
 
 from collections.abc import Iterable, Sequence
 from heapq import heappop, heappush
-from typing import Protocol
+from typing import Any, Protocol
 
 from msgspec import Struct, field
 
@@ -28,6 +28,7 @@ class Task(Protocol):
     index: int
     plan: PlannedTask
     state: TaskState
+    attempt: Any
 
 
 class CellState(Struct):

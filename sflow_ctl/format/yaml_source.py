@@ -131,6 +131,20 @@ def read_source(path: Path, kind: str = "workflow file") -> tuple[Source | None,
     return Source(path, data, root, text), [_finding(path, problem) for problem in problems]
 
 
+def value_of(text: str) -> Any:
+    """Return the value of a text as a file would have it. Raises: ValueError."""
+    try:
+        root = _Loader(text).get_single_node()
+        data, problems = (None, []) if root is None else plain_data(root)
+    except InvalidDataError as error:
+        raise ValueError(error.problem.what) from error
+    except (yaml.YAMLError, RecursionError) as error:
+        raise ValueError(str(error).splitlines()[0]) from error
+    if problems:
+        raise ValueError(problems[0].what)
+    return data
+
+
 def dump(data: Any) -> str:
     """Return `data` as block-style YAML, in its own order, long texts as literal blocks."""
     base = yaml.CSafeDumper if yaml.__with_libyaml__ else yaml.SafeDumper

@@ -62,6 +62,9 @@ class Item(Struct):
     def place(self, full: Sequence[PathKey]) -> str | None:
         """Return `file:line:column` of a path that begins with the entry's own, in the file whose value counts."""
         path = tuple(full)[len(self.path) :]
+        for length in range(1, len(path) + 1):
+            if path[:length] in self.given:
+                return self.given[path[:length]]
         layer = self.layer_of(path)
         return layer.source.where(layer.path_of(path))
 

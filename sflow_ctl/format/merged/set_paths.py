@@ -17,7 +17,7 @@ from sflow_ctl.format.field_lookup import field_of
 from sflow_ctl.format.merged.files import Merged
 from sflow_ctl.format.merged.items import Item
 from sflow_ctl.format.merged.short_forms import expand_short_forms
-from sflow_ctl.format.yaml_values import InvalidDataError, plain_data, yaml
+from sflow_ctl.format.yaml_source import value_of
 
 _SECTIONS: dict[str, type[schema.Part]] = {
     "artifacts": schema.Artifact,
@@ -50,13 +50,9 @@ def set_path(merged: Merged, key: str, text: str) -> Finding | None:
 def _value(text: str) -> Any:
     """Return the value of a text as a file would have it. Raises: PathError."""
     try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        value, problems = (None, []) if node is None else plain_data(node)
-    except (yaml.YAMLError, InvalidDataError) as error:
-        raise PathError(f"the value is not YAML: {str(error).splitlines()[0]}", "put it in quotes") from error
-    if problems:
-        raise PathError(f"the value is not valid: {problems[0].what}", problems[0].hint)
-    return value
+        return value_of(text)
+    except ValueError as error:
+        raise PathError(f"the value is not YAML: {error}", "put it in quotes") from error
 
 
 def _set(merged: Merged, keys: list[str], value: Any, option: str) -> None:
@@ -77,6 +73,7 @@ def _set(merged: Merged, keys: list[str], value: Any, option: str) -> None:
                 merged.workflow = Item("workflow", {}, merged.sources[0], ("workflow",))
             _assign(merged.workflow, schema.WorkflowSettings, rest, value, option)
         case "sweep":
+            _check(schema.Sweep, _joined(rest))
             if merged.sweep is None:
                 merged.sweep = Item("sweep", {}, merged.sources[0], ("sweep",))
             _assign(merged.sweep, schema.Sweep, _joined(rest), value, option)

@@ -63,7 +63,7 @@ def _swept_variables(source: PlanInput, sweep: schema.Sweep) -> set[str]:
 def _words(names: Set[str]) -> re.Pattern[str]:
     """Return the pattern that finds a use of a swept value in a text."""
     words = "|".join(map(re.escape, sorted(names)))
-    swept = r"\bsweep\s*[.\[]|SFLOW_SWEEP_"
+    swept = r"\bsweep\s*[.\[]|SFLOW_(?=SWEEP)"
     return re.compile(rf"(?<![\w]){'(?:' + words + ')'}(?!\w)|{swept}" if names else swept)
 
 

@@ -106,6 +106,11 @@ def conclude(
 
             table = results_csv(*results(plan, state, outputs))
             directory.write(layout.RESULTS, table.encode())
+            if plan.sweeps:
+                from sflow_ctl.results.cells import cell_results
+
+                header, rows = cell_results(plan, state, outputs)
+                directory.write(layout.CELLS, results_csv(header, rows).encode())
         directory.write(layout.SUMMARY, summary_json(end.summary))
     except OSError as error:  # the console still gets everything
         return end if end.status is ExitStatus.INFRASTRUCTURE else _without_record(end, error)

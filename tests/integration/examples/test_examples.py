@@ -3,6 +3,7 @@
 import csv
 import shutil
 import socket
+import sys
 from pathlib import Path
 
 import pytest
@@ -119,3 +120,21 @@ def test_a_dry_run_shows_the_plan_and_creates_nothing(name: str, tmp_path: Path)
     assert done.stdout.endswith("✓ Configuration is valid\n")
     assert "Allocation map" in done.stdout
     assert list(tmp_path.iterdir()) == []
+
+
+def test_train_sweep(tmp_path: Path) -> None:
+    pytest.importorskip("numpy")
+    given = ("--set", f"PYTHON={sys.executable}", "--set", "EPOCHS=6")
+    printed, directory = run_example("train_sweep", tmp_path, *given)
+    with (directory / ".sflow/cells.csv").open() as file:
+        cells = {row["cell"]: row for row in csv.DictReader(file)}
+    assert len(cells) == 12
+    killed = cells.pop("wide_DECAY-1e-3_LR-0.3")
+    assert (killed["attempts"], killed["resumed_at"]) == ("2", "4"), killed
+    assert {(row["attempts"], row["resumed_at"], row["state"]) for row in cells.values()} == {
+        ("1", "0", "completed")
+    }
+    assert all(float(row["accuracy"]) > 0.4 for row in cells.values())
+    assert "best cell: " in printed
+    report = (directory / ".sflow/report.json").read_text()
+    assert '"value":"accuracy","over":"LR"' in report.replace(" ", "")

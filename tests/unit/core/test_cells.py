@@ -163,3 +163,23 @@ def test_a_cell_that_starts_again_after_its_end_is_counted_again() -> None:
     assert run.spawned() == ["a0#1"]
     run.wake()
     assert run.spawned() == ["a0#1", "a0#2"]
+
+
+def test_cells_continue_from_a_saved_state_as_they_were() -> None:
+    from sflow_ctl.core.cells import Cells
+
+    tasks = [
+        *chain(0),
+        *chain(1),
+        *chain(2),
+        in_cell(3, a_task("g", placement=gpus(2), on_failure="isolate")),
+    ]
+    plan = swept(*tasks, gpus=4, max_parallel=2, gpu_budget=4)
+    run = Driver.joined(plan)
+    run.start("a0")
+    run.end("a0")
+    before = run.run.cells
+    again = Cells.of(plan, run.run.tasks)
+    again.restore(before.saved(), run.run.tasks)
+    assert again == before
+    assert again.saved().held
