@@ -6,6 +6,7 @@ The run directory is the interface (docs/architecture.md): this module reads it,
 import contextlib
 import itertools
 import os
+import shlex
 import stat
 from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager
@@ -348,9 +349,17 @@ class RunReader:
             return decode()
         except OSError as error:
             raise RunDirectoryError.of(
-                "run-not-readable", f"cannot read {path}: {error.strerror or error}"
+                "run-not-readable",
+                f"cannot read {path}: {error.strerror or error}",
+                hint=f"ls -l {shlex.quote(str(path))} shows its owner and mode; without it only the logs beside it are left",
             ) from error
         except UNREADABLE as error:
+            if not isinstance(error, msgspec.ValidationError):
+                raise RunDirectoryError.of(
+                    "run-not-readable",
+                    f"{path} is damaged, or was not written to its end: {error}",
+                    hint="the logs in its tasks' directories are as they were; a full disk is the usual cause: df -h",
+                ) from error
             raise RunDirectoryError.of(
                 "run-not-readable",
                 f"{path} was not written by this version: {error}",
