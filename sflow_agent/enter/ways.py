@@ -20,7 +20,7 @@ from protocol.machine.procfs import (
     lock_limit,
     oldest_first,
     parent_of,
-    read_stat,
+    read_status,
 )
 from sflow_agent.enter import remote
 from sflow_agent.enter.refusal import CannotEnterError
@@ -68,7 +68,7 @@ def process_of_step(run: str, rank: str, number: str) -> int | None:
 def way_beside(pid: int, run: str, rank: str, command: Sequence[str], *, is_terminal: bool) -> Way:
     """Return the way beside the process that the agent has started. Raises: CannotEnterError."""
     variables = variables_of(pid)
-    if not variables and read_stat(pid) is not None:
+    if not variables and read_status(pid) is not None:
         raise CannotEnterError(
             f"the environment of process {pid} cannot be read: its program is privileged, as a setuid apptainer is.\n"
             "Run containers unprivileged (apptainer --userns), or run the command within the task's script"

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 _COMMANDS = {
     "run": ("sflow_ctl.cli.commands.run", "run", "Run a workflow."),
+    "rerun": ("sflow_ctl.cli.again.rerun", "rerun", "Run tasks of an earlier run again."),
+    "replay": ("sflow_ctl.cli.again.replay", "replay", "Begin a new run with the plan of an earlier one."),
     "plan": ("sflow_ctl.cli.commands.plan", "plan", "Check a workflow and print its plan; start nothing."),
     "init": ("sflow_ctl.cli.start.init", "init", "Write a first workflow file, with comments."),
     "validate": ("sflow_ctl.cli.start.validate", "validate", "Print what is wrong with a workflow."),

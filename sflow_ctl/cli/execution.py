@@ -29,20 +29,31 @@ from sflow_ctl.runtime.run.workflow import Terminal, run_plan
 if TYPE_CHECKING:
     from sflow_ctl.cli.terminal.fetch_lines import FetchLines
     from sflow_ctl.plan.model import Plan
+    from sflow_ctl.report.selecting.rerun import RerunChoice
     from sflow_ctl.runtime.run.ending import RunEnd
     from sflow_ctl.runtime.run.planning import PlannedRun
     from sflow_ctl.runtime.supervision.supervisor import Death
 
 
-def show_plan(options: RunOptions, as_json: bool = False) -> int:
-    """Plan the workflow and print the plan. Raises: SpecError, PlanError."""
+def show_plan(options: RunOptions, as_json: bool = False, probes: bool = False) -> int:
+    """Plan the workflow and print the plan; with `probes` also what its nodes are like.
+
+    Raises: SpecError, PlanError, LaunchError.
+    """
     planned = plan_run(read_run(options), options, is_dry=True)
     plan = planned.plan
+    found = None
+    if probes:
+        from sflow_ctl.cli.commands.probing import print_probe, probe_nodes
+
+        found = probe_nodes(planned, options)
+    status = int(ExitStatus.OK) if found is None else found.exit_status
     if as_json:
         from sflow_ctl.planner.show.plan_json import to_json
 
-        print_json(to_json(plan), indent=2)
-        return int(ExitStatus.OK)
+        shown = to_json(plan)
+        print_json(shown if found is None else {**shown, "probe": found}, indent=2)
+        return status
     from sflow_ctl.planner.show.text import plan_text
 
     print_line(plan_text(plan))
@@ -51,11 +62,14 @@ def show_plan(options: RunOptions, as_json: bool = False) -> int:
         from sflow_ctl.runtime.artifacts.contents import with_contents
         from sflow_ctl.runtime.run.resume import prior_results
 
-        _, resumed = prior_results(planned.earlier, with_contents(plan), is_dry=True)
-        print_line(
-            "\n".join(["", f"resumes {display_path(planned.earlier.directory)}", *resumed_lines(resumed)])
-        )
-    return int(ExitStatus.OK)
+        _, resumed = prior_results(planned.earlier, with_contents(plan), options.rerun, is_dry=True)
+        verb = "resumes" if options.rerun is None else "runs again in"
+        lines = resumed_lines(resumed) or ["nothing runs again"]
+        print_line("\n".join(["", f"{verb} {display_path(planned.earlier.directory)}", *lines]))
+    if found is not None:
+        print_line("\nNodes:")
+        print_probe(found)
+    return status
 
 
 def execute(options: RunOptions, launcher: LocalLauncher) -> int:
@@ -95,8 +109,11 @@ def _run(options: RunOptions, launcher: LocalLauncher, consoles: list[Console]) 
         if before.is_completed:
             print_line(f"Run {run} has completed: there is nothing to resume")
             return None
-        print_line(f"Resuming {run}: {before.progress()}")
-        if before.is_killed:
+        if options.rerun is None:
+            print_line(f"Resuming {run}: {before.progress()}")
+        elif _reruns_nothing(planned, options.rerun, run):
+            return None
+        if before.is_killed and options.rerun is None:
             end = _adopted(planned, options, launcher, consoles)
             if end is not None:
                 return end
@@ -106,6 +123,20 @@ def _run(options: RunOptions, launcher: LocalLauncher, consoles: list[Console]) 
         print_warnings(planned.plan.warnings)
 
     return run_plan(planned, options, launcher, _terminal(planned.plan, options.quiet, consoles))
+
+
+def _reruns_nothing(planned: "PlannedRun", choice: "RerunChoice", run: str) -> bool:
+    """Return whether a rerun has nothing to do, and say so. Raises: UsageError for one that cannot be."""
+    from sflow_ctl.runtime.resuming.chosen import runs_nothing
+
+    assert planned.earlier is not None
+    if runs_nothing(planned, choice):
+        if planned.earlier.claim is not None:
+            planned.earlier.claim.release()
+        print_line(f"Nothing of {run} runs again: its tasks have completed, and nothing of them has changed")
+        return True
+    print_line(f"Running again in {run}: {planned.earlier.progress()}")
+    return False
 
 
 def _adopted(

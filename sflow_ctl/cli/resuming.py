@@ -1,6 +1,7 @@
 """The options of `run --resume RUN`, and of a Slurm job that was requeued: those of the run that it resumes."""
 
 import os
+from pathlib import Path
 
 import msgspec
 
@@ -12,9 +13,9 @@ from sflow_ctl.cli.terminal.lines import print_line
 from sflow_ctl.runtime.files.settings_files import OUTPUT_DIRECTORY, output_directory, settings_layers
 from sflow_ctl.runtime.record import layout
 from sflow_ctl.runtime.record.reader import RunReader, find_run
+from sflow_ctl.runtime.resuming.requeued import requeued_run
 from sflow_ctl.runtime.run.options import RunOptions
 from sflow_ctl.runtime.run.remembered import options_text, recall
-from sflow_ctl.runtime.run.resume import requeued_run
 
 
 def resumed(options: RunOptions, wanted: str | None) -> RunOptions:
@@ -24,11 +25,7 @@ def resumed(options: RunOptions, wanted: str | None) -> RunOptions:
 
     Raises: UsageError.
     """
-    source = options.workflow
-    output_dir = output_directory(
-        settings_layers(source.settings, os.environ).without_workflow(),
-        source.workspace_dir / OUTPUT_DIRECTORY,
-    )
+    output_dir = output_dir_of(options)
     if wanted is None:
         directory = requeued_run(output_dir, options.run_id)
         if directory is None:
@@ -38,7 +35,24 @@ def resumed(options: RunOptions, wanted: str | None) -> RunOptions:
         raise UsageError.of("options", "--run-id is for a new run, --resume for an old one", hint="use one")
     else:
         directory = find_run(wanted, output_dir)
-    directory = absolute(directory)
+    return _continued(options, absolute(directory))
+
+
+def replayed(options: RunOptions, reader: RunReader) -> RunOptions:
+    """Return the options of a new run with the plan of another one. Raises: UsageError."""
+    again = _continued(options, absolute(reader.directory))
+    return msgspec.structs.replace(again, resume=None, run_id=options.run_id)
+
+
+def output_dir_of(options: RunOptions) -> Path:
+    """Return the parent of run directories that options and settings name. Raises: SpecError."""
+    layers = settings_layers(options.workflow.settings, os.environ)
+    return output_directory(layers.without_workflow(), options.workflow.workspace_dir / OUTPUT_DIRECTORY)
+
+
+def _continued(options: RunOptions, directory: Path) -> RunOptions:
+    """Return the options completed by those of the run in a directory, which is resumed. Raises: UsageError."""
+    source = options.workflow
     files = source.files if source.are_files_given else (directory / layout.WORKFLOW,)
     facts = RunReader(directory).facts
     kept = facts.options

@@ -6,6 +6,7 @@ shown by `cli`, written into `summary.json` and the journal. Pure.
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from types import MappingProxyType
 
 import msgspec
 
@@ -34,17 +35,31 @@ class ResumedSummary(msgspec.Struct, frozen=True, kw_only=True):
     """Tasks that had started before and run again, each with the reason."""
     uploads: tuple[str, ...] = ()
     """Tasks that are kept and whose files are uploaded now: that was not done, or was done elsewhere."""
+    left: tuple[AgainSummary, ...] = ()
+    """Tasks without a result that a rerun of chosen tasks does not run, each with the reason."""
+    notes: tuple[str, ...] = ()
+    """About kept results that are not those of the plan as it is now."""
 
 
 def resumed_summary(
-    kept: Sequence[str], again: Mapping[str, str], uploads: Sequence[str] = ()
+    kept: Sequence[str],
+    again: Mapping[str, str],
+    uploads: Sequence[str] = (),
+    left: Mapping[str, str] = MappingProxyType({}),
+    notes: Sequence[str] = (),
 ) -> ResumedSummary:
-    """Return the summary of what is kept and what runs again, both in the order of the plan."""
+    """Return the summary of what is kept, what runs again and what is left, each in the order of the plan."""
     return ResumedSummary(
         kept=tuple(kept),
-        again=tuple(AgainSummary(task=name, reason=reason) for name, reason in again.items()),
+        again=_with_reasons(again),
         uploads=tuple(uploads),
+        left=_with_reasons(left),
+        notes=tuple(notes),
     )
+
+
+def _with_reasons(tasks: Mapping[str, str]) -> tuple[AgainSummary, ...]:
+    return tuple(AgainSummary(task=name, reason=reason) for name, reason in tasks.items())
 
 
 def resumed_lines(resumed: ResumedSummary) -> list[str]:
@@ -60,7 +75,10 @@ def resumed_lines(resumed: ResumedSummary) -> list[str]:
     more = len(resumed.again) - MAX_SHOWN
     if more > 0:
         lines.append(f"{more} more tasks run again")
-    return lines
+    lines += [f"{one.task} is left: {one.reason}" for one in resumed.left[:MAX_SHOWN]]
+    if len(resumed.left) > MAX_SHOWN:
+        lines.append(f"{len(resumed.left) - MAX_SHOWN} more tasks are left")
+    return [*lines, *resumed.notes[:MAX_SHOWN]]
 
 
 class Takeover(msgspec.Struct, frozen=True, kw_only=True):

@@ -13,6 +13,7 @@ from protocol.text.counted import counted
 from protocol.text.line_pattern import LinePattern
 from sflow_ctl.cli.looking.chosen_lines import Choice, ChosenLines, attempt, moment, pattern
 from sflow_ctl.cli.options.completing import complete_runs, complete_tasks
+from sflow_ctl.cli.options.query_option import query_option, tasks_of_query
 from sflow_ctl.cli.options.run_option import chosen_tasks, output_dir_option, watch_run
 from sflow_ctl.cli.options.workflow_options import only_option
 from sflow_ctl.cli.terminal.line_prefix import LinePrefixer, prefix_width
@@ -97,6 +98,7 @@ MAX_NOTES = 20
     is_flag=True,
     help="Print the bytes of the logs unchanged, on a terminal too: escape sequences in them take effect.",
 )
+@query_option
 @only_option
 @output_dir_option
 @click.argument("tasks", nargs=-1, metavar="[TASK]...", shell_complete=complete_tasks)
@@ -107,6 +109,7 @@ def logs(
     is_raw: bool,
     output_dir: Path,
     only: tuple[str, ...],
+    queries: tuple[str, ...],
     tasks: tuple[str, ...],
     **chosen: Any,
 ) -> int:
@@ -121,6 +124,10 @@ def logs(
     changes = reader.refresh()
     tasks = (*tasks, *only)
     names = chosen_tasks(reader, tasks) or [task.name for task in reader.plan.tasks]
+    if queries:
+        names = tasks_of_query(reader, queries, names)
+        if not names:
+            return int(ExitStatus.OK)
     if tasks:
         _say_what_has_not_started(reader, names)
     choice = _choice(**chosen)

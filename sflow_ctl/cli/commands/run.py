@@ -110,7 +110,7 @@ _RUN = section(
         help="Name of the run directory. Default: workflow name, date, time and a random suffix.",
     ),
 )
-_GPUS = section(
+GPUS = section(
     "Nodes and GPUs",
     click.option(
         "--require-idle-gpus",
@@ -126,7 +126,7 @@ _GPUS = section(
         "Default: the backend's wait_for_gpus.",
     ),
 )
-_SLURM = section(
+SLURM = section(
     "Inside a Slurm job",
     click.option("--jobid", "job_id", metavar="ID", help="Use the nodes of this running job."),
     click.option(
@@ -165,10 +165,9 @@ _EXTRA = section(
         help="Add arguments to docker run; they replace equal options of -e; repeatable.",
     ),
 )
-_CONSOLE = section(
+CONSOLE = section(
     "Output",
     click.option("-q", "--quiet", is_flag=True, help="Do not print the tasks' output, only state changes."),
-    only_option,
     click.option("-v", "--verbose", is_flag=True, expose_value=False, hidden=True),
     click.option(
         "--log-level",
@@ -179,20 +178,23 @@ _CONSOLE = section(
     ),
 )
 
+_ONLY = section("Output", only_option)
+
 
 @click.command(cls=SectionedCommand)
 @_RUN
 @_EXTRA
 @_TASKS
 @workflow_options
-@_GPUS
+@GPUS
 @monitor_options
 @run_setting_options
-@_SLURM
+@SLURM
 @job_setting_options
 @_SALLOC
 @skip_artifact_check
-@_CONSOLE
+@CONSOLE
+@_ONLY
 @task_log_options
 def run(
     dry_run: bool,

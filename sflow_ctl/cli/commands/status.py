@@ -11,6 +11,7 @@ import msgspec
 from protocol.errors import ExitStatus
 from sflow_ctl.cli.closing import print_cause
 from sflow_ctl.cli.options.completing import complete_runs
+from sflow_ctl.cli.options.query_option import query_option
 from sflow_ctl.cli.options.run_option import changed_lines, output_dir_option, state_text
 from sflow_ctl.cli.terminal.columns import display_path
 from sflow_ctl.cli.terminal.lines import json_line, print_json, print_line
@@ -74,14 +75,35 @@ class StatusReport(msgspec.Struct, frozen=True, kw_only=True):
 @click.option(
     "-w", "--watch", "is_watching", is_flag=True, help="Show it again each second until the run has ended."
 )
+@click.option(
+    "-n",
+    "--numbers",
+    "is_numbered",
+    is_flag=True,
+    help="Show the number of each task, for sflow-ctl replay --index.",
+)
+@query_option
 @output_dir_option
-def status(run: str | None, as_json: bool, is_watching: bool, output_dir: Path) -> int:
+def status(
+    run: str | None,
+    as_json: bool,
+    is_watching: bool,
+    is_numbered: bool,
+    queries: tuple[str, ...],
+    output_dir: Path,
+) -> int:
     """Show the state of a run and of each task.
 
     RUN is a run directory, a run id or the beginning of one. Default: the newest live run, else the newest. With --watch a
     terminal shows the present state in place of the one before; a pipe or file gets it again whenever a task has changed.
     """
     directory = find_run(run, output_dir, prefers_live=True)
+    if queries or is_numbered:
+        from sflow_ctl.cli.looking.chosen_status import print_chosen  # all tasks are shown, as a rule
+
+        return print_chosen(
+            RunReader(directory), queries, as_json=as_json, is_watching=is_watching, is_numbered=is_numbered
+        )
     if is_watching:
         from sflow_ctl.cli.looking.watching import ShownState, watch  # the state is shown once, as a rule
 

@@ -11,6 +11,7 @@ from sflow_ctl.cli.terminal.columns import display_path
 from sflow_ctl.cli.terminal.lines import print_json, print_line
 from sflow_ctl.cli.terminal.tables import print_table
 from sflow_ctl.report.looking.run_list import RunList, nothing_text, run_table
+from sflow_ctl.report.selecting.run_query import KEYS, fitting_runs
 from sflow_ctl.runtime.catalog.overview import all_runs
 from sflow_ctl.runtime.slurm.user_jobs import user_jobs
 
@@ -21,8 +22,16 @@ RECENT_S = 24 * 3600.0
 @click.command()
 @click.option("-a", "--all", "shows_all", is_flag=True, help="Show runs that have ended as well.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option(
+    "--query",
+    "queries",
+    multiple=True,
+    metavar="QUERY",
+    help='Only runs of which all of this is true, as "state=failed,workflow=train*", ended ones too; repeatable: any of them. '
+    f"Keys: {', '.join(KEYS)}.",
+)
 @output_dir_option
-def ps(shows_all: bool, as_json: bool, output_dir: Path) -> int:
+def ps(shows_all: bool, as_json: bool, queries: tuple[str, ...], output_dir: Path) -> int:
     """List your runs: those in the output directory, and those that were started elsewhere.
 
     Shows live runs, and runs whose controller died within a day. Jobs of yours that wait in Slurm, or in which no known
@@ -33,7 +42,9 @@ def ps(shows_all: bool, as_json: bool, output_dir: Path) -> int:
     shown = [
         run for run in runs if shows_all or run.is_live or _died_lately(run.state, run.ended_wall_ns, now)
     ]
-    jobs, problem = user_jobs()
+    if queries:
+        shown = fitting_runs(queries, runs)
+    jobs, problem = ((), "") if queries else user_jobs()
     of_runs = {run.job_id for run in runs if run.is_live}
     others = tuple(job for job in jobs if job.job_id not in of_runs)
     whole = RunList(runs=tuple(shown), jobs=others, jobs_problem=problem)
@@ -43,7 +54,7 @@ def ps(shows_all: bool, as_json: bool, output_dir: Path) -> int:
     table = run_table(whole, now, lambda path: display_path(Path(path)))
     print_table(table)
     if not table.rows:
-        print_line(nothing_text(runs, display_path(output_dir)))
+        print_line("no run is meant" if queries else nothing_text(runs, display_path(output_dir)))
     return int(ExitStatus.OK)
 
 

@@ -54,7 +54,7 @@ _FILES = section(
         "--strict",
         "refuses_ignored",
         is_flag=True,
-        help="Refuse keys that have no effect instead of warning.",
+        help="Refuse keys that have no effect instead of warning; with `validate`, every warning.",
     ),
 )
 _PLACES = section(
@@ -129,6 +129,11 @@ task_log_options = section(
 def workflow_options(command: F) -> F:
     """Add the options about files, directories and local agents."""
     return file_options(_FLEET_OPTIONS(_HOSTS(command)))
+
+
+def again_options(command: F) -> F:
+    """Add the same options for commands that have their workflow from an earlier run."""
+    return _FILES(_PLACES(_FLEET_OPTIONS(_HOSTS(command))))
 
 
 def file_options(command: F) -> F:

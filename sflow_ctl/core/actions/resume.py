@@ -14,7 +14,7 @@ from sflow_ctl.core.effects import Effects
 from sflow_ctl.core.model.attempt import Attempt, HeldExit
 from sflow_ctl.core.model.run import Run
 from sflow_ctl.core.model.task import Task
-from sflow_ctl.core.states import Reason, TaskState, Transition
+from sflow_ctl.core.states import LIVE, TERMINAL, FirstCause, Reason, TaskState, Transition
 from sflow_ctl.plan.artifact_mentions import PlannedArtifactUse
 from sflow_ctl.plan.graph import dependency_names, topological_order
 from sflow_ctl.plan.model import Placement, Plan, PlannedTask
@@ -37,6 +37,10 @@ class PriorResult(NamedTuple):
     runtime_s: float | None = None
     has_uploads_left: bool = False
     """Of a task that is done: its files are still to be uploaded."""
+    why_left: str = ""
+    """Of a task that is neither done nor run: a rerun runs others only."""
+    is_missed: bool = False
+    """Of such a task: the run is not complete without it."""
 
 
 class Decision(NamedTuple):
@@ -165,11 +169,28 @@ def take_over(run: Run, out: Effects, earlier: Mapping[str, PriorResult]) -> lis
             again += _upload(run, out, task, before)
         elif before.is_done:
             change(run, out, task, TaskState.COMPLETED, Reason("resumed", "it had completed before"))
-            if before.state is not TaskState.COMPLETED:
-                again.append(_late_end(task.plan.name, before))
+            if before.state is not TaskState.COMPLETED and not (
+                task.plan.is_service and before.state in TERMINAL
+            ):
+                again.append(_late_end(task, before))
+        elif before.why_left:
+            again += _leave(run, out, task, before)
         elif before.state is not TaskState.WAITING:
             again.append(_again(task.plan.name, before, before.why_again or f"it was {before.state}"))
     return again
+
+
+def _leave(run: Run, out: Effects, task: Task, before: PriorResult) -> list[Transition]:
+    """Leave a task as it was, unless it looks as if it could still run; return the change that says so."""
+    name, reason = task.plan.name, Reason("not_chosen", before.why_left)
+    change(run, out, task, TaskState.SKIPPED, reason)
+    if before.is_missed and run.failure is None:
+        text = f"task {name} was not run again: {before.why_left}"
+        run.failure = FirstCause(text=text, task=name, attempt=before.attempt, reason=reason)
+    if before.state in TERMINAL:
+        return []
+    new = TaskState.LOST if before.state in LIVE else TaskState.SKIPPED
+    return [Transition(task=name, attempt=before.attempt, old=before.state, new=new, reason=reason)]
 
 
 def _again(name: str, before: PriorResult, why: str) -> Transition:
@@ -199,13 +220,17 @@ def _upload(run: Run, out: Effects, task: Task, before: PriorResult) -> list[Tra
     return [command.transition for command in out.take() if isinstance(command, RecordTransition)]
 
 
-def _late_end(name: str, before: PriorResult) -> Transition:
+def _late_end(task: Task, before: PriorResult) -> Transition:
+    """Return the end of a task that is kept though its end was not recorded; a service that nothing needs was stopped."""
+    reason = Reason("exit", f"exit status {before.exit_code}, counted when the run was resumed")
+    if task.plan.is_service:
+        reason = Reason("run_complete", "nothing needed it when the run was resumed")
     return Transition(
-        task=name,
+        task=task.plan.name,
         attempt=before.attempt,
         old=before.state,
         new=TaskState.COMPLETED,
-        reason=Reason("exit", f"exit status {before.exit_code}, counted when the run was resumed"),
+        reason=reason,
         exit_code=before.exit_code,
         runtime_s=before.runtime_s,
     )

@@ -22,6 +22,7 @@ def change(
     Raises: InvalidTransitionError for a change that is not in the table.
     """
     old = task.state
+    run.changed.add(task.index)
     if new not in TRANSITIONS[old]:
         raise InvalidTransitionError(f"{task.attempt_id}: {old} -> {new} ({reason.word} {reason.text})")
     run.tally.remove(task)
@@ -57,6 +58,9 @@ def change(
     changes = dependencies.update(run.tasks, task, was_end=old in TERMINAL)
     if changes.unsatisfiable:
         run.unsatisfiable.extend(one for one in changes.unsatisfiable if run.may_start(one[0]))
+    if task.plan.cell is not None:
+        for index in run.cells.changed(task, was_end=old in TERMINAL):
+            run.queue.push(index)
     for startable in changes.startable:
         if run.may_start(startable):
             enqueue(run, out, startable)
@@ -73,6 +77,7 @@ def enqueue(run: Run, out: Effects, task: Task) -> None:
 
 def end_delay(run: Run, out: Effects, task: Task) -> None:
     """Let a task start again whose delay between two attempts is over."""
+    run.changed.add(task.index)
     run.tally.remove(task)
     task.is_delayed = False
     run.tally.add(task)
@@ -87,6 +92,7 @@ def occupy(run: Run, task: Task, placement: Placement, now: float) -> None:
             run.nodes[node].reserved.discard(task.index)
     else:
         run.tally.occupy(task)
+        run.cells.occupy(task, placement)
     task.begin_attempt(placement, now, _step_nodes(run, task, placement))
     run.claims.begin(task, placement)
     run.hosts.begin(task, placement.nodes)
@@ -119,6 +125,7 @@ def release(run: Run, task: Task) -> None:
     placement = task.attempt.placement
     if placement is None:
         return
+    run.changed.add(task.index)
     for node in {*placement.nodes, *task.attempt.nodes}:
         run.nodes[node].live.discard(task.index)
         run.nodes[node].reserved.discard(task.index)
@@ -128,6 +135,7 @@ def release(run: Run, task: Task) -> None:
         run.ledger.release(placement)
     run.claims.ended(task)
     run.hosts.ended(task)
+    run.cells.release(task, placement)
     task.attempt.placement = None
     task.is_reserved = False
     run.tally.release(task)
@@ -141,6 +149,7 @@ def lend(run: Run, task: Task) -> None:
     if placement is None or placement.is_shared or not placement.gpus:
         return
     run.ledger.release(placement)
+    run.cells.release(task, placement)
     task.lent = task.attempt.placement = msgspec.structs.replace(placement, is_shared=True)
     run.queue.retry_all()
 

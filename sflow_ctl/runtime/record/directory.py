@@ -29,7 +29,7 @@ from sflow_ctl.runtime.record.durable import Content, sync_directory, write_dura
 from sflow_ctl.runtime.record.plan_file import encode_plan
 from sflow_ctl.runtime.record.processes import process_start_ticks, process_world
 from sflow_ctl.runtime.record.sources import SourceFile
-from sflow_ctl.runtime.run.options import RunOptions
+from sflow_ctl.runtime.run.options import Lineage, RunOptions
 from sflow_ctl.runtime.run.remembered import remember
 from sflow_ctl.version import VERSION
 
@@ -65,6 +65,8 @@ class RunFacts(msgspec.Struct, frozen=True, kw_only=True):
     """The marker in the environment of all processes that its agents start."""
     earlier_markers: tuple[str, ...] = ()
     """Those of earlier controllers, oldest first."""
+    derived_from: Lineage | None = None
+    """The run that it is a replay of, or that it was copied from; null for a run of its own."""
 
     def markers(self) -> tuple[str, ...]:
         """Return the markers of all controllers of the run, oldest first."""
@@ -305,4 +307,5 @@ def run_facts(
         incarnation=1 if earlier is None else earlier.incarnation + 1,
         marker=marker,
         earlier_markers=() if earlier is None else earlier.markers(),
+        derived_from=options.derived_from or (None if earlier is None else earlier.derived_from),
     )

@@ -30,6 +30,7 @@ from sflow_ctl.plan.secrets import SECRETS
 from sflow_ctl.report.resumed import Takeover
 from sflow_ctl.report.run_view import RunView, TaskRecord
 from sflow_ctl.report.summary import Summary, read_summary
+from sflow_ctl.report.timeline import SavedTimeline
 from sflow_ctl.runtime.journal.entry import Entry
 from sflow_ctl.runtime.journal.reader import SHOWN, JournalReader
 from sflow_ctl.runtime.journal.snapshot import read_snapshot
@@ -182,8 +183,6 @@ class RunReader:
         self.facts = self._read(layout.RUN, lambda content: msgspec.json.decode(content, type=RunFacts))
         self._plan_file = self._read(layout.PLAN, PlanFile)
         SECRETS.declare(self._plan_file.head.secrets, os.environ)
-        self.incarnations: dict[str, int] = {}
-        """Tasks to the controller that recorded their last change of state."""
         self.takeovers: list[Takeover] = []
         """Controllers that were killed and replaced."""
         self.last_wall_ns = self.facts.started_wall_ns
@@ -192,6 +191,8 @@ class RunReader:
         self.journal = JournalReader(directory)
         self.guard: AbstractContextManager[object] = contextlib.nullcontext()
         """Held while `state` changes, never while files are read: where another thread shows it."""
+        self.timeline: SavedTimeline | None = None
+        """The events before those that `refresh` returns."""
 
     @cached_property
     def plan(self) -> Plan:
@@ -209,14 +210,14 @@ class RunReader:
         If `is_brief`, the state has the plan without its tasks.
         """
         found = read_snapshot(self.directory, self.facts.incarnation)
-        if is_brief:
-            names = self._plan_file.names() if found is None else ()
-            self.state = RunView(self.head, {name: TaskRecord(name) for name in names})
         if found is not None:
-            self.state.tasks = {record.name: record for record in found.tasks}
-            self.state.paused_by = found.paused_by
+            records = {record.name: record for record in found.tasks}
+            self.state = RunView(self.head if is_brief else self.plan, records, found.paused_by)
             self.journal = JournalReader(self.directory, found.place)
             self.last_wall_ns = found.last_wall_ns
+            self.timeline, self.takeovers = found.timeline, list(found.takeovers)
+        elif is_brief:
+            self.state = RunView(self.head, {name: TaskRecord(name) for name in self._plan_file.names()})
 
     def with_tasks(self, names: Collection[str]) -> None:
         """Give the state a plan that has these tasks, and not all others."""
@@ -298,9 +299,7 @@ class RunReader:
     def _changes(self) -> list[Change]:
         fresh: list[Change] = []
         entries = self.journal.entries(SHOWN)
-        while some := list(
-            itertools.islice(entries, _AT_ONCE)
-        ):  # reads, which may take long, without the guard
+        while some := list(itertools.islice(entries, _AT_ONCE)):  # reads without the guard
             with self.guard:
                 for entry in some:
                     self._apply(entry, fresh)
@@ -320,8 +319,7 @@ class RunReader:
             self.takeovers.append(entry.takeover)
         if entry.transition is not None:
             self.last_wall_ns = entry.wall_ns
-            self.state.apply(entry.transition, entry.wall_ns)
-            self.incarnations[entry.transition.task] = entry.incarnation
+            self.state.apply(entry.transition, entry.wall_ns, entry.incarnation)
             fresh.append(Change(entry.wall_ns, entry.transition))
 
     def _note_standstill(self, event: NodeStandsStill) -> None:

@@ -6,11 +6,25 @@ durations are seconds.
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from msgspec import Struct, field
 
 from sflow_ctl.plan.words import Compat
+from sflow_ctl.report.selecting.rerun import RerunChoice
+
+
+class Lineage(Struct, frozen=True, kw_only=True):
+    """Where a run comes from, in `run.json`."""
+
+    how: Literal["replay", "rerun"]
+    """`replay`: the plan of another run, nothing of its results; `rerun`: a copy of another run in which tasks run again."""
+    run_id: str
+    """The id of that run."""
+    directory: str
+    """Its directory then, absolute."""
+    tasks: tuple[str, ...] = ()
+    """The tasks that were chosen; empty for all."""
 
 
 class WorkflowOptions(Struct, frozen=True, kw_only=True):
@@ -85,6 +99,10 @@ class RunOptions(Struct, frozen=True, kw_only=True):
     run_id: str | None = None
     resume: Path | None = None
     """The directory of the run to resume."""
+    rerun: RerunChoice | None = None
+    """Of `rerun`: the tasks of the run to resume that run again."""
+    derived_from: Lineage | None = None
+    """The run whose plan or results the new run has."""
     force: bool = False
     """Resume even if the run may still be running."""
     quiet: bool = False

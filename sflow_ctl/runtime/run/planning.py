@@ -137,10 +137,11 @@ def read_run(options: RunOptions) -> ReadRun:
         except SpecError as of_settings:
             more = list(of_settings.findings)
         raise SpecError((*error.findings, *more)) from error
-    if options.resume is not None and loaded.document.secrets:
+    copied = options.resume or (options.derived_from and Path(options.derived_from.directory))
+    if copied and loaded.document.secrets:
         from sflow_ctl.runtime.run.resume import refuse_masked_values
 
-        refuse_masked_values(loaded.composed_data(), loaded.document.secrets, options.resume)
+        refuse_masked_values(loaded.composed_data(), loaded.document.secrets, copied)
     return read(loaded)
 
 
@@ -173,15 +174,7 @@ def plan_run(read: ReadRun, options: RunOptions, is_dry: bool) -> PlannedRun:
 
     Raises: PlanError, UsageError with every finding; AllocationError; UnicodeEncodeError.
     """
-    earlier = None
-    if options.resume is not None:
-        from sflow_ctl.runtime.run.resume import earlier_run
-
-        workspace = options.workflow.workspace_dir
-        job_id = options.fleet.job_id or os.environ.get("SLURM_JOB_ID")
-        earlier = earlier_run(
-            options.resume, workspace, is_forced=options.force, must_claim=not is_dry, job_id=job_id
-        )
+    earlier = _earlier(options, is_dry=is_dry)
     loaded, settings = read.loaded, read.settings
     name = loaded.document.workflow.name
     run_id = options.run_id or (name if is_dry else make_run_id(name))  # a dry run's plan is always the same
@@ -231,6 +224,22 @@ def plan_run(read: ReadRun, options: RunOptions, is_dry: bool) -> PlannedRun:
         replan,
         earlier,
         sources,
+    )
+
+
+def _earlier(options: RunOptions, *, is_dry: bool) -> "PriorRun | None":
+    """Claim the run to resume, unless nothing may be written, and read its progress. Raises: UsageError."""
+    if options.resume is None:
+        return None
+    from sflow_ctl.runtime.run.resume import earlier_run
+
+    return earlier_run(
+        options.resume,
+        options.workflow.workspace_dir,
+        is_forced=options.force,
+        must_claim=not is_dry,
+        job_id=options.fleet.job_id or os.environ.get("SLURM_JOB_ID"),
+        is_rerun=options.rerun is not None,
     )
 
 

@@ -4,13 +4,11 @@ Called by `planning.py` before the plan is made, and by `workflow.py` once the f
 """
 
 import contextlib
-import os
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-import msgspec
 from msgspec import Struct
 
 from protocol.errors import UsageError
@@ -20,13 +18,11 @@ from sflow_ctl.core.actions.resume import PriorResult, decide, has_uploads_left
 from sflow_ctl.core.states import LIVE, Outcome, Reason, TaskState, Transition
 from sflow_ctl.plan.artifact_mentions import PlannedArtifactUse
 from sflow_ctl.plan.log_paths import log_path, rank_log_path
-from sflow_ctl.plan.model import Plan, PlannedTask
-from sflow_ctl.plan.results import STDOUT
+from sflow_ctl.plan.model import Plan
 from sflow_ctl.plan.secrets import SECRETS
-from sflow_ctl.report.resumed import ResumedSummary, resumed_summary
+from sflow_ctl.report.resumed import ResumedSummary, Takeover, resumed_summary
 from sflow_ctl.report.run_view import RunView, TaskRecord
 from sflow_ctl.report.timeline import Timeline
-from sflow_ctl.results.recorded import has_masked, values_of
 from sflow_ctl.runtime.record import layout
 from sflow_ctl.runtime.record.claim import (
     Claim,
@@ -38,14 +34,16 @@ from sflow_ctl.runtime.record.claim import (
     read_claim,
     shows_life,
 )
-from sflow_ctl.runtime.record.directory import RunFacts, run_id_prefix
-from sflow_ctl.runtime.record.durable import UNREADABLE, read_regular
-from sflow_ctl.runtime.record.held_exits import held_successes
+from sflow_ctl.runtime.record.directory import RunFacts
 from sflow_ctl.runtime.record.plan_file import decode_plan, encode_plan
 from sflow_ctl.runtime.record.prior_plans import PriorPlans
-from sflow_ctl.runtime.record.reader import Liveness, RunReader, RunStatus, list_runs
-from sflow_ctl.runtime.run.output_collector import OutputCollector, collect_outputs
+from sflow_ctl.runtime.record.reader import Liveness, RunReader, RunStatus
+from sflow_ctl.runtime.resuming.results_there import results_there
+from sflow_ctl.runtime.run.output_collector import OutputCollector
 from sflow_ctl.runtime.viewing.messages import Change
+
+if TYPE_CHECKING:
+    from sflow_ctl.report.selecting.rerun import RerunChoice
 
 _EARLIER_LOG = lazy_pattern(r"\.attempt-(\d+)(?:\.rank-\d+)?\.log$")
 
@@ -58,8 +56,6 @@ class PriorRun(Struct, frozen=True):
     """Written by its last controller."""
     state: RunView
     plans: PriorPlans
-    incarnations: dict[str, int]
-    """Tasks to the controller that recorded their last change of state."""
     is_completed: bool
     journal_start: tuple[int, int]
     """The number of the journal's next line, and of the segment that grows."""
@@ -69,8 +65,8 @@ class PriorRun(Struct, frozen=True):
     """Of all controllers so far."""
     claim: HeldClaim | None
     """This process's claim on the run; None for a run that has completed or is only read."""
-    last_changes: dict[str, Change]
-    """The last change of state of each task that has one."""
+    takeovers: list[Takeover]
+    """The controllers that were killed and replaced so far."""
     is_killed: bool = False
     """Its last controller has left no summary: its supervisor was killed with it, or its machine."""
 
@@ -87,12 +83,12 @@ class PriorRun(Struct, frozen=True):
 
 def earlier_run(
     directory: Path, workspace: Path, *, is_forced: bool = False, must_claim: bool = True,
-    job_id: str | None = None,
+    job_id: str | None = None, is_rerun: bool = False,
 ) -> PriorRun:  # fmt: skip
     """Claim a run and read its progress, which cannot change afterwards, however long the run waits for nodes.
 
-    `job_id` is the Slurm job that it is resumed in. Raises: RunDirectoryError; UsageError for a run that is, or may be,
-    still running.
+    `job_id` is the Slurm job that it is resumed in; a rerun is of a completed run as well. Raises: RunDirectoryError;
+    UsageError for a run that is, or may be, still running.
     """
     reader = RunReader(directory)
     if must_claim and reader.summary() is None:
@@ -100,7 +96,8 @@ def earlier_run(
     # Read before it is judged: a claim that appears later must not be replaced.
     last = read_claim(directory / layout.CLAIM)
     status = reader.status()
-    is_completed = (whole := reader.summary()) is not None and whole.outcome is Outcome.COMPLETED
+    whole = reader.summary()
+    is_completed = whole is not None and whole.outcome is Outcome.COMPLETED and not is_rerun
     if status.liveness is Liveness.ENDED and not is_completed and last is not None:
         status = reader.controller_status()  # another resume keeps the summary until it has its nodes
     if status.liveness is not Liveness.ENDED and not (must_claim and _is_gone_in_job(last, job_id)):
@@ -118,23 +115,24 @@ def prior_run(
 ) -> PriorRun:
     """Read what a run's earlier controllers have done. Raises: RunDirectoryError."""
     reader = RunReader(directory)  # another controller may have ended in between
+    reader.begin_from_snapshot()
     timeline = Timeline({})
-    last_changes = {}
+    if reader.timeline is not None:
+        states = {record.name: record.state for record in reader.state.tasks.values()}
+        timeline = Timeline.restored(reader.timeline, states)
     for change in reader.refresh():
         timeline.note(change.transition, change.wall_ns)
-        last_changes[change.transition.task] = change
     return PriorRun(
         directory,
         reader.facts,
         reader.state,
         PriorPlans(directory, reader.plan, workspace),
-        reader.incarnations,
         is_completed,
         (reader.journal.last_seq + 1, reader.journal.segment),
         reader.journal.problems(),
         timeline,
         claim,
-        last_changes,
+        reader.takeovers,
         is_killed=reader.summary() is None,
     )
 
@@ -189,39 +187,30 @@ def _answers(reader: RunReader) -> bool:
 
 
 def prior_results(
-    run: PriorRun, plan: Plan, *, is_dry: bool = False
+    run: PriorRun, plan: Plan, choice: "RerunChoice | None" = None, *, is_dry: bool = False
 ) -> tuple[dict[str, PriorResult], ResumedSummary]:
-    """Each task of the new plan that was there before, and what is kept and what runs again.
+    """Each task of the new plan that was there before, and what is kept and what runs again; `choice` is of a rerun.
 
     Outputs of a task whose exit did not count yet are read now, unless nothing may be written (`is_dry`).
+
+    Raises: UsageError for a chosen task that cannot run.
     """
     plan = as_recorded(plan)
     records = {task.name: run.state.tasks[task.name] for task in plan.tasks if task.name in run.state.tasks}
-    completed: dict[str, Plan] = {}
-    incomplete: dict[str, str] = {}
-    outputs: dict[str, dict[str, Any] | None] = {}
-    held = held_successes(run.directory, {task.name: task for task in plan.tasks}, records)
-    if not is_dry:
-        collect_outputs(
-            run.directory, [(one, held[one.name].attempt) for one in plan.tasks if one.name in held]
-        )
-    for task in plan.tasks:
-        record = records.get(task.name)
-        if record is None or (record.state is not TaskState.COMPLETED and task.name not in held):
-            continue
-        old = run.plans.of(run.incarnations.get(task.name, 1))
-        completed[task.name] = plan if old is None else old
-        if old is None:
-            incomplete[task.name] = "the plan that it ran with cannot be read"
-        elif task.name in held and not held[task.name].has_log:
-            incomplete[task.name] = "its log had not arrived completely when its controller ended"
-        elif task.has_values and not task.is_service:
-            values = outputs[task.name] = recorded_values(run.directory, task)
-            if values is None and not (is_dry and task.name in held):
-                incomplete[task.name] = "its outputs.json cannot be read"
-            elif has_masked(values, plan.secrets) and _reads_files(task) and _uses_outputs(plan):
-                incomplete[task.name] = "its outputs have the value of a secret, which is not recorded"
-    kept, again = decide(plan, completed, incomplete)
+    there = results_there(run, plan, records, is_dry=is_dry)
+    held, completed = there.held, there.completed
+    kept, again = decide(plan, completed, there.incomplete)
+    left: dict[str, str] = {}
+    missed: frozenset[str] = frozenset()
+    notes: tuple[str, ...] = ()
+    if choice is not None and choice.tasks is not None:
+        from sflow_ctl.report.selecting.rerun import Before
+        from sflow_ctl.runtime.resuming.chosen import chosen_rerun  # few resumes are of chosen tasks
+
+        states = {name: record.state for name, record in records.items()}
+        chosen = chosen_rerun(plan, Before(states, completed, again, there.incomplete), choice)
+        kept, again, left = set(chosen.kept), chosen.again, chosen.left
+        missed, notes = chosen.missed, chosen.notes
     uploads = {
         task.name
         for task in plan.tasks
@@ -233,24 +222,29 @@ def prior_results(
     reasons = {
         task.name: again.get(task.name) or _unfinished(records[task.name])
         for task in plan.tasks
-        if task.name in records and task.name not in kept and not (task.is_service and task.name in completed)
+        if task.name in records
+        and task.name not in kept
+        and (task.name in again or not (task.is_service and task.name in completed))
     }
-    reasons = {name: reason for name, reason in reasons.items() if reason}
+    reasons = {name: reason for name, reason in reasons.items() if reason and name not in left}
     results = {
         name: PriorResult(
             record.state,
             max(record.attempts, _logged_attempts(run.directory, name)),
             name in kept,
-            outputs.get(name) if name in kept else None,
+            there.outputs.get(name) if name in kept else None,
             reasons.get(name, ""),
             exit_code=held[name].exit_code if name in held else None,
             runtime_s=held[name].runtime_s if name in held else None,
             has_uploads_left=name in uploads,
+            why_left=left.get(name, ""),
+            is_missed=name in missed,
         )
         for name, record in records.items()
     }
     names = [task.name for task in plan.tasks if task.name in kept]
-    return results, resumed_summary(names, reasons, [name for name in names if name in uploads])
+    with_uploads = [name for name in names if name in uploads]
+    return results, resumed_summary(names, reasons, with_uploads, left, notes)
 
 
 def take_over_values(outputs: OutputCollector, plan: Plan, results: dict[str, PriorResult]) -> None:
@@ -349,22 +343,6 @@ def refuse_masked_values(document: object, secrets: Sequence[str], directory: Pa
     )
 
 
-def requeued_run(output_dir: Path, run_id: str | None) -> Path | None:
-    """Return the run that this Slurm job had begun before it was requeued, or None: the newest one of its own."""
-    job = os.environ.get("SLURM_JOB_ID")
-    if not job or not int(os.environ.get("SLURM_RESTART_COUNT") or 0):
-        return None
-    if run_id is not None:
-        path = output_dir / run_id
-        return path if (path / layout.RUN).is_file() else None
-    prefix = run_id_prefix()
-    runs = [path for path in list_runs(output_dir) if path.name.startswith(f"{prefix}-")]
-    if prefix != job:  # other jobs may use it, too
-        claims = {path: read_claim(path / layout.CLAIM) for path in runs}
-        runs = [path for path, claim in claims.items() if claim is not None and claim.job_id == job]
-    return runs[-1] if runs else None
-
-
 def _logged_attempts(directory: Path, task: str) -> int:
     """Return how many attempts the logs of a task show: the journal may have lost the last ones in a crash."""
     earlier = [0]
@@ -379,22 +357,3 @@ def _logged_attempts(directory: Path, task: str) -> int:
     except OSError:
         has_log = False
     return max(earlier) + has_log
-
-
-def _reads_files(task: PlannedTask) -> bool:
-    """Return whether values are from files, which are not masked as logs are."""
-    return any(output.source != STDOUT for output in task.outputs)
-
-
-def _uses_outputs(plan: Plan) -> bool:
-    """Return whether an expression of a task is on outputs of others."""
-    return any("outputs" in one.placeholder for task in plan.tasks for one in task.deferred)
-
-
-def recorded_values(directory: Path, task: PlannedTask) -> dict[str, Any] | None:
-    """Return the values of a task's outputs as its `outputs.json` has them; None if it cannot be read."""
-    try:
-        document = msgspec.json.decode(read_regular(directory / task.name / "outputs.json"))
-    except (OSError, *UNREADABLE):
-        return None
-    return values_of(document, task.outputs)

@@ -97,8 +97,8 @@ class _Caller:
         if "--json" in sys.argv:
             import json  # few runs are started by programs
 
-            said = {"version": 1, "type": "run", "run_id": name, "directory": os.path.abspath(directory)}  # noqa: PTH100
-            name = json.dumps(said)
+            started = {"version": 1, "type": "run", "run_id": name, "directory": os.path.abspath(directory)}  # noqa: PTH100
+            name = json.dumps(started)
         _write(1, f"{name}\n")
         os._exit(0)
 

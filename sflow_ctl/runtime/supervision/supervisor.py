@@ -52,6 +52,8 @@ DIES_WITHIN_S = 3.0
 """After SIGKILL. A process whose files do not answer may stay until they do."""
 MAX_DESCRIPTORS = 250
 """Of one message; the kernel's limit is 253."""
+_BEGIN = (["run"], ["rerun"], ["replay"])
+"""Commands that begin or continue a run."""
 _STARTS_NOTHING = frozenset(("-h", "--help", "--dry-run", "--tui"))
 _PR_SET_DUMPABLE, _PR_SET_CHILD_SUBREAPER = 4, 36
 
@@ -83,8 +85,8 @@ class Birth(NamedTuple):
 def begins_run(argv: "Sequence[str]") -> bool:
     """Return whether these arguments of the program begin a run, by the words themselves."""
     words = [word for word in argv if word != "--debug"]
-    is_another_process = "--json" in words and "--detach" not in words
-    return words[:1] == ["run"] and _STARTS_NOTHING.isdisjoint(words) and not is_another_process
+    is_another_process = words[:1] == ["run"] and "--json" in words and "--detach" not in words
+    return words[:1] in _BEGIN and _STARTS_NOTHING.isdisjoint(words) and not is_another_process
 
 
 def supervise() -> Birth:

@@ -7,7 +7,7 @@ a run.
 import heapq
 import itertools
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import assert_never
 
@@ -20,6 +20,7 @@ from protocol.session.channel import Channel, Numbered
 from sflow_agent.core import commands as agent_commands
 from sflow_agent.core import events as agent_events
 from sflow_agent.core.stop_sequence import ONLY_WAIT, SIGKILL
+from sflow_ctl.core.actions.resume import PriorResult
 from sflow_ctl.core.commands import (
     AbandonNode,
     AcceptAgent,
@@ -122,8 +123,13 @@ class Behaviour:
 class Fleet:
     """Runs a plan to its end in virtual time, and checks the promises on the way."""
 
-    def __init__(self, plan: Plan, seed: int, behaviour: Behaviour) -> None:
-        self.driver = Driver(plan, fence_s=behaviour.fence_s, max_unanswered=behaviour.window)
+    def __init__(
+        self, plan: Plan, seed: int, behaviour: Behaviour, earlier: Mapping[str, PriorResult] | None = None
+    ) -> None:
+        self._earlier = earlier
+        self.driver = Driver(
+            plan, fence_s=behaviour.fence_s, max_unanswered=behaviour.window, earlier=earlier
+        )
         self.scheduler = self.driver.scheduler
         self.plan = plan
         self.finish: FinishRun | None = None
@@ -164,9 +170,9 @@ class Fleet:
         if behaviour.stop_at is not None:
             self._at(behaviour.stop_at, lambda: self._tell(StopRequested(signal="SIGINT")))
 
-    def run(self, limit_s: float = 5_000.0) -> None:
-        """Until the run finishes. Fails when it does not within `limit_s` of virtual time."""
-        while self.finish is None:
+    def run(self, limit_s: float = 5_000.0, dies_at: float | None = None) -> None:
+        """Until the run finishes, or all of it is killed. Fails when it does not within `limit_s` of virtual time."""
+        while self.finish is None and (dies_at is None or self._now < dies_at):
             wakeup = self.scheduler.next_wakeup()
             due = self._agenda[0][0] if self._agenda else None
             assert wakeup is not None or due is not None, (
@@ -193,7 +199,10 @@ class Fleet:
         uploads = [one for one in before if isinstance(one, RecordUploads)]
         self._number += 1
         self.driver = Driver(
-            self.plan, fence_s=self._behaviour.fence_s, max_unanswered=self._behaviour.window
+            self.plan,
+            fence_s=self._behaviour.fence_s,
+            max_unanswered=self._behaviour.window,
+            earlier=self._earlier,
         )
         self.scheduler = self.driver.scheduler
         self._sessions = ["" for _ in self.plan.nodes]

@@ -247,3 +247,17 @@ def test_the_end_of_a_run_is_not_paused() -> None:
     driver.end("a")
     assert driver.state("f") == "starting"
     assert refusal(driver, Unpause()).startswith("the run is ending")
+
+
+@pytest.mark.parametrize("order", [("a", "b"), ("b", "a")])
+def test_completed_tasks_that_start_again_together_keep_their_order(order: tuple[str, ...]) -> None:
+    driver = Driver.joined(a_plan(a_task("a"), a_task("b", "a"), a_task("rest")))
+    driver.start("a", "rest")
+    driver.end("a", 0)
+    driver.start("b")
+    driver.end("b", 0)
+    restart(driver, *order)
+    assert (driver.state("a"), driver.state("b")) == ("starting", "waiting")
+    driver.start("a")
+    driver.end("a", 0)
+    assert driver.state("b") == "starting"

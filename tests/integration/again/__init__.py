@@ -1,0 +1,1 @@
+"""Reruns and replays of real runs."""

@@ -1,0 +1,1 @@
+"""Which tasks a query or a rerun means."""

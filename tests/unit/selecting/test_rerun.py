@@ -1,0 +1,129 @@
+"""What a rerun runs again, keeps, leaves and refuses."""
+
+from sflow_ctl.core.actions.resume import PriorResult
+from sflow_ctl.core.states import Outcome, TaskState
+from sflow_ctl.plan.model import Plan
+from sflow_ctl.report.selecting.rerun import (
+    Before,
+    Rerun,
+    RerunChoice,
+    ended_and_live,
+    rerun,
+    with_followers,
+)
+from tests.unit.core.driver import Driver
+from tests.unit.core.plans import a_plan, a_task, exited, hello, started
+
+S = TaskState
+
+
+def chosen(
+    plan: Plan, states: dict[str, TaskState], *tasks: str, only: bool = False, **said: dict[str, str]
+) -> Rerun:
+    completed = [name for name, state in states.items() if state is S.COMPLETED]
+    before = Before(states, completed, said.get("changed", {}), said.get("unreadable", {}))
+    return rerun(plan, before, RerunChoice(tasks, only))
+
+
+CHAIN = a_plan(a_task("a"), a_task("b", "a"), a_task("c", "b"), a_task("d"))
+
+
+def test_what_depends_on_a_chosen_task_runs_again_and_the_rest_is_kept_or_left() -> None:
+    states = {"a": S.COMPLETED, "b": S.FAILED, "c": S.SKIPPED, "d": S.FAILED}
+    found = chosen(CHAIN, states, "b")
+    assert found.again == {"b": "it is chosen; it had failed", "c": "it needs b, which runs again"}
+    assert found.kept == {"a"}
+    assert found.left == {"d": "it had failed, and is not chosen"}
+    assert found.missed == {"d"}
+    assert not found.refused
+
+
+def test_completed_tasks_run_again_when_they_are_chosen_or_follow() -> None:
+    found = chosen(CHAIN, dict.fromkeys("abcd", S.COMPLETED), "a")
+    assert list(found.again) == ["a", "b", "c"]
+    assert found.kept == {"d"}
+    assert not found.missed
+
+
+def test_only_keeps_what_follows_and_says_so() -> None:
+    found = chosen(CHAIN, dict.fromkeys("abcd", S.COMPLETED), "a", only=True)
+    assert list(found.again) == ["a"]
+    assert found.notes == ("b is kept, although a, which it needs, runs again",)
+    skipped = {"a": S.FAILED, "b": S.SKIPPED, "c": S.SKIPPED, "d": S.COMPLETED}
+    found = chosen(CHAIN, skipped, "a", only=True)
+    assert list(found.left) == ["b", "c"]
+    assert found.missed == {"b", "c"}  # they may run now, and do not
+
+
+def test_a_chosen_task_without_what_it_needs_is_refused() -> None:
+    states = {"a": S.FAILED, "b": S.SKIPPED, "c": S.SKIPPED, "d": S.COMPLETED}
+    found = chosen(CHAIN, states, "c")
+    assert found.refused == {"c": "it needs b, which was skipped, and does not run again"}
+    assert not chosen(CHAIN, states, "b", "a").refused
+
+
+def test_a_result_that_cannot_be_read_is_not_built_on() -> None:
+    states = {"a": S.COMPLETED, "b": S.FAILED, "c": S.SKIPPED, "d": S.COMPLETED}
+    gone = {"a": "its outputs.json cannot be read"}
+    assert chosen(CHAIN, states, "b", changed=gone, unreadable=gone).refused == {
+        "b": "it needs a: its outputs.json cannot be read"
+    }
+
+
+def test_kept_work_that_is_another_one_now_is_named() -> None:
+    found = chosen(
+        CHAIN, {**dict.fromkeys("abc", S.COMPLETED), "d": S.FAILED}, "d", changed={"a": "its script changed"}
+    )
+    assert found.notes == ("a is kept, although its script changed: choose it as well to run it again",)
+
+
+def test_services_run_for_their_users_and_rest_without() -> None:
+    plan = a_plan(a_task("s", service=True), a_task("x", "s"), a_task("y", "s"), a_task("z"))
+    states = {"s": S.COMPLETED, "x": S.FAILED, "y": S.COMPLETED, "z": S.FAILED}
+    with_user = chosen(plan, states, "x")
+    assert list(with_user.again) == ["x"]
+    assert with_user.kept == {"y"}  # the service starts, though nothing but its user is chosen
+    assert chosen(plan, states, "x", "z").kept == {"y"}
+    assert chosen(plan, {**states, "x": S.COMPLETED}, "z").kept == {"x", "y", "s"}
+
+
+def test_what_is_left_keeps_the_run_from_being_complete() -> None:
+    plan = a_plan(a_task("a", on_failure="isolate"), a_task("b", on_failure="isolate"), a_task("c", "b"))
+    earlier = {
+        "a": PriorResult(S.FAILED, 1, why_again="it is chosen; it had failed"),
+        "b": PriorResult(S.FAILED, 2, why_left="it had failed, and is not chosen", is_missed=True),
+        "c": PriorResult(S.SKIPPED, 0, why_left="it was skipped, and is not chosen"),
+    }
+    driver = Driver(plan, earlier=earlier)
+    moves = [(one.task, str(one.old), str(one.new)) for one in driver(hello()).transitions()]
+    assert moves == [("a", "failed", "waiting"), ("a", "queued", "starting")]
+    driver(started("a", 2), exited("a", 0, 2))
+    end = driver.leave()
+    assert end.outcome is Outcome.FAILED
+    assert end.cause is not None
+    assert end.cause.text == "task b was not run again: it had failed, and is not chosen"
+
+
+def test_a_task_that_lived_when_its_controller_died_is_lost_when_it_is_left() -> None:
+    plan = a_plan(a_task("a"), a_task("b"), a_task("c"))
+    earlier = {
+        "a": PriorResult(S.FAILED, 1),
+        "b": PriorResult(
+            S.RUNNING, 1, why_left="it was running when its controller ended, and is not chosen"
+        ),
+        "c": PriorResult(S.WAITING, 0, why_left="it had not started, and is not chosen"),
+    }
+    moves = [
+        (one.task, str(one.old), str(one.new)) for one in Driver(plan, earlier=earlier)(hello()).transitions()
+    ]
+    assert moves[:3] == [("a", "failed", "waiting"), ("b", "running", "lost"), ("c", "waiting", "skipped")]
+
+
+def test_in_a_live_run_nothing_that_lives_is_chosen_and_followers_come_after() -> None:
+    plan = a_plan(a_task("b", "a"), a_task("a"), a_task("c", "b"), a_task("end", finally_when="after_stop"))
+    assert with_followers(["a"], plan) == ["a", "b", "c"]
+    for state in S:
+        states = {"a": S.COMPLETED, "b": S.FAILED, "c": state, "end": S.WAITING}
+        ended, live = ended_and_live(["c", "b", "a"], states, plan)
+        assert ended == (["a", "b", "c"] if "c" in ended else ["a", "b"])
+        assert (live == ["c"]) == (state in {S.WAITING, S.QUEUED, S.STARTING, S.RUNNING, S.READY, S.STOPPING})
