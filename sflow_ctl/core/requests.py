@@ -71,7 +71,7 @@ class RequestAnswer(Struct, frozen=True, kw_only=True):
     """The run's answer to a request: the effect, or an error."""
 
     text: str = ""
-    """What happens to the run as a whole, as a sentence; empty for a request about tasks."""
+    """What happens to the run as a whole, as a sentence; for a request about tasks, what holds all of them up, or nothing."""
     effects: tuple[Effect, ...] = ()
     """What happens to tasks, in the order of the request."""
     error: str = ""

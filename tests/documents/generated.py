@@ -16,11 +16,16 @@ from typing import Any
 
 import msgspec
 
+from sflow_ctl.cli.commands.presets import PresetEntry, PresetList, PresetParameter
+from sflow_ctl.cli.commands.sample import SampleCopy, SampleEntry, SampleList
 from sflow_ctl.cli.commands.status import StatusReport
+from sflow_ctl.cli.looking.chosen_lines import PrintedLine
 from sflow_ctl.cli.looking.events import EventLine
 from sflow_ctl.cli.looking.explain import ExplainedTask, ExplainReport
+from sflow_ctl.cli.looking.run_lines import RunEndLine, RunStartedLine
 from sflow_ctl.cli.looking.top import LiveTaskUse, TopReport
 from sflow_ctl.cli.looking.wait import WaitedTask, WaitReport
+from sflow_ctl.cli.sheets.batch_many import BatchEntry, BatchReport
 from sflow_ctl.cli.start.validate import Diagnostic, Diagnostics
 from sflow_ctl.cli.steering.asking import RequestReport
 from sflow_ctl.core.commands import RecordWaiting
@@ -299,6 +304,13 @@ JSON_OUTPUTS: tuple[tuple[str, tuple[type[msgspec.Struct], ...]], ...] = (
     ("sflow-ctl wait --json", (WaitReport, WaitedTask)),
     ("sflow-ctl stop, restart, signal, pause, unpause --json", (RequestReport, Effect)),
     ("sflow-ctl events --json", (EventLine,)),
+    ("sflow-ctl run --json, the first line", (RunStartedLine,)),
+    ("sflow-ctl run --json, the last line", (RunEndLine,)),
+    ("sflow-ctl logs --json", (PrintedLine,)),
+    ("sflow-ctl batch --json", (BatchReport, BatchEntry)),
+    ("sflow-ctl presets --json", (PresetList, PresetEntry, PresetParameter)),
+    ("sflow-ctl sample list --json", (SampleList, SampleEntry)),
+    ("sflow-ctl sample copy --json", (SampleCopy,)),
     ("sflow-ctl top --json", (TopReport, LiveTaskUse, NodeUse)),
     ("sflow-ctl explain --json", (ExplainReport, ExplainedTask, Explanation, Because)),
     ("sflow-ctl clean --json", (CleanReport, Removal)),
@@ -312,9 +324,10 @@ def json_page() -> str:
     lines = [
         "# JSON of commands",
         "",
-        "Generated from the types; do not edit. One object each; `events --json` and `status --watch --json` print one on each",
-        "line. `version` grows when a field changes its meaning; fields may be added without. Text is UTF-8, and values of",
-        "declared secrets are masked. Other commands with `--json`: `plan`, `config show`, `doctor`, and `report`, see",
+        "Generated from the types; do not edit. One object each; `events`, `logs`, `run` and `status --watch` print one on each",
+        "line: `run --json` first the run, then its events as `events --json`,",
+        "then the end. `version` grows when a field changes its meaning; fields may be added without. Text is UTF-8, and",
+        "values of declared secrets are masked. Other commands with `--json`: `plan`, `config show`, `doctor`, and `report`, see",
         "[report.json](report.md).",
         "",
     ]

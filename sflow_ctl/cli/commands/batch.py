@@ -12,7 +12,7 @@ from sflow_ctl.cli.options.sections import SectionedCommand
 from sflow_ctl.cli.options.workflow_options import file_options, host_options, row_option
 from sflow_ctl.cli.terminal.columns import display_path
 from sflow_ctl.cli.terminal.findings import print_warnings
-from sflow_ctl.cli.terminal.lines import print_document, print_line, print_warning
+from sflow_ctl.cli.terminal.lines import print_document, print_json, print_line, print_warning
 from sflow_ctl.plan.secrets import SECRETS
 
 _PATH = click.Path(path_type=Path)
@@ -41,6 +41,7 @@ _PATH = click.Path(path_type=Path)
     metavar="PATH",
     help="Write one job for each workflow file in PATH: a file, a directory or a pattern; repeatable.",
 )
+@click.option("--json", "as_json", is_flag=True, help="Print what was written and submitted as JSON.")
 @click.option("--sflow-version", metavar="REF", hidden=True)
 @click.option(
     "--sflow-index-url", "--sflow-source-path", "elsewhere", metavar="PLACE", multiple=True, hidden=True
@@ -54,6 +55,7 @@ def batch(
     folders: tuple[str, ...],
     sflow_version: str | None,
     elsewhere: tuple[str, ...],
+    as_json: bool,
     **others: Any,
 ) -> int:
     """Write a Slurm batch script that runs a workflow, after checking that the workflow can be planned.
@@ -72,16 +74,18 @@ def batch(
     options = batch_options(**others)
     given = (*workflow, *files)
     if not is_bulk:
-        return _batch_one(options, given or (Path("sflow.yaml"),), script_path)
+        if as_json and script_path is None:
+            raise _usage("--json is about what is written", "name the script with -o FILE")
+        return _batch_one(options, given or (Path("sflow.yaml"),), script_path, as_json)
     from sflow_ctl.cli.sheets.batch_many import batch_files, batch_rows
 
     if bulk_input is not None:
         from sflow_ctl.cli.sheets.sheet_rows import open_sheet
 
-        return batch_rows(options, open_sheet(bulk_input, rows, given))
+        return batch_rows(options, open_sheet(bulk_input, rows, given), as_json)
     from sflow_ctl.runtime.files.workflow_files import find_workflow_files
 
-    return batch_files(options, find_workflow_files([*folders, *map(str, given)]))
+    return batch_files(options, find_workflow_files([*folders, *map(str, given)]), as_json)
 
 
 def _check_combination(
@@ -115,7 +119,9 @@ def _usage(what: str, hint: str) -> UsageError:
     return UsageError.of("options", what, hint=hint)
 
 
-def _batch_one(options: BatchOptions, files: tuple[Path, ...], script_path: Path | None) -> int:
+def _batch_one(
+    options: BatchOptions, files: tuple[Path, ...], script_path: Path | None, as_json: bool
+) -> int:
     from sflow_ctl.cli.sheets.batch_job import (
         JobChoice,
         attach_command,
@@ -151,6 +157,12 @@ def _batch_one(options: BatchOptions, files: tuple[Path, ...], script_path: Path
         return 0
     composed = _beside(script_path, files)
     write_job(job, script_path, composed)
+    if as_json:
+        from sflow_ctl.cli.sheets.batch_many import BatchReport, batch_entry
+
+        number = submit_job(script_path) if options.submit else None
+        print_json(BatchReport(jobs=(batch_entry(script_path.stem, script_path, composed, number),)))
+        return 0
     print_line(f"✓ Saved to {display_path(script_path)}; the workflow as one file: {display_path(composed)}")
     if options.submit:
         job_id = submit_job(script_path)

@@ -91,6 +91,7 @@ MAX_NOTES = 20
     is_flag=True,
     help="Begin lines with their time; after > the line came then or later.",
 )
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object for each line.")
 @click.option(
     "--raw",
     "is_raw",
@@ -151,15 +152,17 @@ def _choice(
     ranks: tuple[int, ...],
     attempt_number: int | None,
     has_times: bool,
+    as_json: bool,
 ) -> Choice | None:
     """Return what the options choose; None if there are none."""
-    if (since_ns, until_ns, wanted, nodes, ranks, attempt_number, has_times) == (
+    if (since_ns, until_ns, wanted, nodes, ranks, attempt_number, has_times, as_json) == (
         None,
         None,
         None,
         (),
         (),
         None,
+        False,
         False,
     ):
         return None
@@ -169,6 +172,7 @@ def _choice(
         until_ns=until_ns,
         pattern=wanted,
         has_times=has_times,
+        as_json=as_json,
     )
 
 
@@ -195,7 +199,7 @@ def _print_chosen(
     printer = _Printer(is_prefixed=True, is_raw=is_raw, width=width)
     chosen = ChosenLines(reader, changes, names, choice, lambda label, data: printer.put(label, data))
     labels += {part.label for part in chosen.parts}
-    if len(labels) == 1 and len(names) == 1:
+    if choice.as_json or (len(labels) == 1 and len(names) == 1):
         printer = _Printer(is_prefixed=False, is_raw=is_raw)
     chosen.print_all(lines)
     if is_following:

@@ -99,6 +99,12 @@ _RUN = section(
         help="Show the run on the whole screen, where tasks can be stopped, restarted and signalled.",
     ),
     click.option(
+        "--json",
+        "as_json",
+        is_flag=True,
+        help="Print what happens as JSON, one object a line, and the summary as the last; tasks' output is in their logs.",
+    ),
+    click.option(
         "--run-id",
         metavar="NAME",
         help="Name of the run directory. Default: workflow name, date, time and a random suffix.",
@@ -193,6 +199,7 @@ _ONLY = section("Output", only_option)
 def run(
     dry_run: bool,
     tui: bool,
+    as_json: bool,
     resume: str | None,
     bulk_input: Path | None,
     rows: tuple[str, ...],
@@ -210,8 +217,16 @@ def run(
         return continue_run(line.death)
     if stands_by():
         return 0
+    if tui and as_json:
+        from protocol.errors import UsageError
+
+        raise UsageError.of("options", "--tui is for people, --json for programs", hint="use one")
     if tui and not dry_run:
         return _shown_on_screen()
+    if as_json and not dry_run and "--detach" not in sys.argv:
+        from sflow_ctl.cli.looking.run_lines import run_as_lines  # for programs
+
+        return run_as_lines()
     if others["skip_dependencies"] and not others["tasks"]:
         from protocol.errors import UsageError
 
@@ -232,7 +247,7 @@ def run(
     if dry_run:
         from sflow_ctl.cli.execution import show_plan
 
-        return show_plan(options)
+        return show_plan(options, as_json)
     launcher = LocalLauncher()
     launcher.prestart()
     try:

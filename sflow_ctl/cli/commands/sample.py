@@ -3,10 +3,41 @@
 from pathlib import Path
 
 import click
+import msgspec
 
 from sflow_ctl.cli.terminal.columns import display_path
-from sflow_ctl.cli.terminal.lines import print_document, print_line
+from sflow_ctl.cli.terminal.lines import print_document, print_json, print_line
 from sflow_ctl.runtime.files.samples import copy_sample, find_sample, samples
+
+
+class SampleEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """An example workflow."""
+
+    name: str
+    """As `sample show` and `sample copy` name it."""
+    about: str
+    """What it demonstrates."""
+
+
+class SampleList(msgspec.Struct, frozen=True, kw_only=True):
+    """`sample list --json`."""
+
+    version: int = 1
+    """The version of this format; it grows when a field changes its meaning."""
+    samples: tuple[SampleEntry, ...]
+    """In the order of the list."""
+
+
+class SampleCopy(msgspec.Struct, frozen=True, kw_only=True):
+    """`sample copy NAME --json`."""
+
+    version: int = 1
+    """The version of this format; it grows when a field changes its meaning."""
+    path: str
+    """The file that was written, absolute."""
+
+
+_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 class _ShortForms(click.Group):
@@ -15,7 +46,12 @@ class _ShortForms(click.Group):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         is_help = any(arg in ctx.help_option_names for arg in args)
         if not is_help and (not args or args[0] not in self.commands):
-            args = ["list"] if not args or "--list" in args else ["copy", *args]
+            lists = not [arg for arg in args if arg not in ("--list", "--json")]
+            args = (
+                ["list", *(["--json"] if "--json" in args else [])]
+                if lists or "--list" in args
+                else ["copy", *args]
+            )
         return super().parse_args(ctx, args)
 
 
@@ -25,9 +61,13 @@ def sample() -> None:
 
 
 @sample.command("list")
-def list_samples() -> int:
+@_json_option
+def list_samples(as_json: bool) -> int:
     """List the samples and what each demonstrates."""
     known = samples()
+    if as_json:
+        print_json(SampleList(samples=tuple(SampleEntry(name=one.name, about=one.about) for one in known)))
+        return 0
     width = max(len(one.name) for one in known)
     for one in known:
         print_line(f"{one.name:<{width}}  {one.about}")
@@ -51,8 +91,12 @@ def show(name: str) -> int:
     help="File or directory to write. Default: the current directory.",
 )
 @click.option("--force", is_flag=True, help="Overwrite an existing file.")
-def copy(name: str, output: Path | None, force: bool) -> int:
+@_json_option
+def copy(name: str, output: Path | None, force: bool, as_json: bool) -> int:
     """Copy a sample into a file of yours."""
     path = copy_sample(find_sample(name), output, force)
+    if as_json:
+        print_json(SampleCopy(path=str(path.absolute())))
+        return 0
     print_line(f"✓ Saved to {display_path(path)}")
     return 0

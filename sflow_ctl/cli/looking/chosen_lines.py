@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from protocol.machine.pattern_process import install as install_pattern_process
 from protocol.text.line_pattern import LinePattern
+from sflow_ctl.cli.terminal.lines import json_line
 from sflow_ctl.core.states import TERMINAL
 from sflow_ctl.plan.log_paths import earlier_log_path
 from sflow_ctl.runtime.record.reader import Liveness, RunReader
@@ -26,6 +27,21 @@ Put = Callable[[str, bytes], None]
 """Prints a line of a log, by the log's label."""
 
 
+class PrintedLine(Struct, frozen=True, kw_only=True):
+    """A line of `logs --json`."""
+
+    version: int = 1
+    """The version of this format; it grows when a field changes its meaning."""
+    label: str
+    """The task, with the attempt or the process where several are printed, as before the lines for people."""
+    wall_ns: int | None
+    """When it came, in ns since 1970; null if nothing is known."""
+    is_known: bool
+    """The line says so itself, or it was seen to come; else it came then or later."""
+    text: str
+    """The line, without its end; bytes that are not UTF-8 are U+FFFD."""
+
+
 class Choice(Struct, frozen=True, kw_only=True):
     """Which lines are printed, and how."""
 
@@ -34,6 +50,7 @@ class Choice(Struct, frozen=True, kw_only=True):
     until_ns: int | None = None
     pattern: LinePattern | None = None
     has_times: bool = False
+    as_json: bool = False
 
     @property
     def leaves_out(self) -> bool:
@@ -50,6 +67,14 @@ class Choice(Struct, frozen=True, kw_only=True):
 
     def text(self, line: TimedLine) -> bytes:
         """Return what is printed for a line."""
+        if self.as_json:
+            shown = PrintedLine(
+                label=line.label,
+                wall_ns=line.wall_ns or None,
+                is_known=line.is_known,
+                text=line.data.decode(errors="replace"),
+            )
+            return json_line(shown).encode() + b"\n"
         if not self.has_times:
             return line.data + b"\n"
         return b"%s %s\n" % (stamp(line).encode(), line.data)

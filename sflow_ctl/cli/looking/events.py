@@ -77,7 +77,7 @@ def events(
     name, or a pattern such as "decode_*"; the name of a replicated task selects all of its replicas.
     """
     reader = RunReader(find_run(run, output_dir, prefers_live=True))
-    printer = _Printer(reader, set(chosen_tasks(reader, tasks)), _chosen_types(types), as_json)
+    printer = EventPrinter(reader, set(chosen_tasks(reader, tasks)), _chosen_types(types), as_json=as_json)
     feed = JournalFeed(reader.directory)
     try:
         first = printer.lines(feed.entries())
@@ -95,7 +95,7 @@ def _chosen_types(types: tuple[str, ...]) -> frozenset[str]:
     return frozenset(TYPES if "all" in types else types or USUAL)
 
 
-def _follow(reader: RunReader, feed: JournalFeed, printer: "_Printer") -> None:
+def _follow(reader: RunReader, feed: JournalFeed, printer: "EventPrinter") -> None:
     """Print new events until the run has ended, or its controller is dead."""
     look_at, is_over = 0.0, False
     while True:
@@ -111,10 +111,13 @@ def _follow(reader: RunReader, feed: JournalFeed, printer: "_Printer") -> None:
         time.sleep(LOOK_S)
 
 
-class _Printer:
+class EventPrinter:
     """Chooses and writes events."""
 
-    def __init__(self, reader: RunReader, tasks: set[str], types: frozenset[str], as_json: bool) -> None:
+    def __init__(
+        self, reader: RunReader, tasks: set[str], types: frozenset[str] = frozenset(USUAL), *, as_json: bool
+    ) -> None:
+        """Without `tasks`, events of all are chosen."""
         self._plan = reader.plan
         self._tasks = tasks
         self._types = types

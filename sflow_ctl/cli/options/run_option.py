@@ -101,6 +101,10 @@ def chosen_tasks(reader: RunReader, names: tuple[str, ...]) -> list[str]:
         if not found:
             meant = nearest(name, [*known, *{task.base for task in reader.plan.tasks}])
             hint = f'did you mean "{meant}"?' if meant else "its tasks are: " + ", ".join(known[:20])
+            replicas = [one.name for one in reader.plan.tasks if one.base == name.partition("[")[0]]
+            if len(replicas) > 1 and name.endswith("]"):
+                base = name.partition("[")[0]
+                hint = f"{base} has {len(replicas)} replicas, {base}[0] to {base}[{len(replicas) - 1}]"
             raise UsageError.of("unknown-task", f'run {reader.facts.run_id} has no task "{name}"', hint=hint)
         chosen.update(dict.fromkeys(found))
     return list(chosen)

@@ -25,10 +25,47 @@ from sflow_ctl.cli.sheets.batch_job import (
 from sflow_ctl.cli.sheets.sheet_rows import SheetRows
 from sflow_ctl.cli.terminal.columns import display_path
 from sflow_ctl.cli.terminal.findings import print_findings, print_warnings
-from sflow_ctl.cli.terminal.lines import print_line, print_warning
+from sflow_ctl.cli.terminal.lines import print_json, print_line, print_warning
 from sflow_ctl.plan.secrets import SECRETS
 from sflow_ctl.runtime.files.documents import write_document
 from sflow_ctl.runtime.files.stamped_directory import stamped_directory
+
+
+class BatchEntry(Struct, frozen=True, kw_only=True):
+    """A job of `batch --json`."""
+
+    name: str
+    """The name of the script."""
+    status: str
+    """`written`, `submitted` or `failed`: its reason is on standard error."""
+    script: str
+    """The batch script, absolute."""
+    workflow: str
+    """Its workflow as one file, absolute; empty if it failed."""
+    job_id: str | None
+    """Slurm's number of the job, once it is submitted."""
+
+
+class BatchReport(Struct, frozen=True, kw_only=True):
+    """`batch --json`."""
+
+    version: int = 1
+    """The version of this format; it grows when a field changes its meaning."""
+    table: str = ""
+    """`results.csv` of several jobs, absolute; empty for one."""
+    jobs: tuple[BatchEntry, ...]
+    """In the order of the sheet or of the files."""
+
+
+def batch_entry(name: str, script: Path, workflow: Path | str, job_id: str | None) -> BatchEntry:
+    """Return a job that was written, and submitted if it has a number."""
+    return BatchEntry(
+        name=name,
+        status="submitted" if job_id is not None else "written" if workflow else "failed",
+        script=str(script.absolute()),
+        workflow=str(Path(workflow).absolute()) if workflow else "",
+        job_id=job_id,
+    )
 
 
 class _Candidate(Struct, frozen=True):
@@ -40,7 +77,7 @@ class _Candidate(Struct, frozen=True):
     prepare: Callable[[], PreparedJob]
 
 
-def batch_rows(options: BatchOptions, rows: SheetRows) -> int:
+def batch_rows(options: BatchOptions, rows: SheetRows, as_json: bool = False) -> int:
     """Make a job for each chosen row; return the exit status."""
 
     def candidate(row: Row) -> _Candidate:
@@ -63,10 +100,12 @@ def batch_rows(options: BatchOptions, rows: SheetRows) -> int:
 
         return _Candidate(name, rows.sheet.where(row), row.cells, prepared)
 
-    return _write_all(options, "bulk_input", rows.sheet.columns, [candidate(row) for row in rows.chosen])
+    return _write_all(
+        options, "bulk_input", rows.sheet.columns, [candidate(row) for row in rows.chosen], as_json
+    )
 
 
-def batch_files(options: BatchOptions, files: Sequence[Path]) -> int:
+def batch_files(options: BatchOptions, files: Sequence[Path], as_json: bool = False) -> int:
     """Make a job for each file, each a workflow; return the exit status."""
 
     def candidate(file: Path, name: str) -> _Candidate:
@@ -85,7 +124,7 @@ def batch_files(options: BatchOptions, files: Sequence[Path]) -> int:
 
     names = unique_names([file.stem for file in files])
     candidates = [candidate(file, name) for file, name in zip(files, names, strict=True)]
-    return _write_all(options, "bulk_submit", (FILES, JOB_NAME), candidates)
+    return _write_all(options, "bulk_submit", (FILES, JOB_NAME), candidates, as_json)
 
 
 def _nodes_of(options: BatchOptions, rows: SheetRows, row: Row) -> int | None:
@@ -108,13 +147,17 @@ def _known_nodes(options: BatchOptions, rows: SheetRows, row: Row) -> int | None
 
 
 def _write_all(
-    options: BatchOptions, prefix: str, columns: Sequence[str], candidates: Sequence[_Candidate]
+    options: BatchOptions,
+    prefix: str,
+    columns: Sequence[str],
+    candidates: Sequence[_Candidate],
+    as_json: bool,
 ) -> int:
     directory = stamped_directory(options.output_dir, prefix)
     results: list[JobResult] = []
     try:
         for candidate in candidates:
-            result = _write(options, directory, candidate)
+            result = _write(options, directory, candidate, is_quiet=as_json)
             results.append(result)
     finally:  # an interrupted call has submitted jobs as well
         lines = [
@@ -127,6 +170,13 @@ def _write_all(
         table = SECRETS.mask.text(results_table(columns, lines, has_composed=options.resolve))
         write_document(directory / "results.csv", table, is_private=True)
     failed = sum(result.status == "failed" for result in results)
+    if as_json:
+        jobs = [
+            batch_entry(one.name, directory / f"{one.name}.sh", result.composed, result.job_id or None)
+            for one, result in zip(candidates, results, strict=True)
+        ]
+        print_json(BatchReport(table=str((directory / "results.csv").absolute()), jobs=tuple(jobs)))
+        return int(ExitStatus.RUN_FAILED if failed else ExitStatus.OK)
     done = len(results) - failed
     verb = "submitted" if options.submit else "written"
     print_line(
@@ -135,7 +185,7 @@ def _write_all(
     return int(ExitStatus.RUN_FAILED if failed else ExitStatus.OK)
 
 
-def _write(options: BatchOptions, directory: Path, candidate: _Candidate) -> JobResult:
+def _write(options: BatchOptions, directory: Path, candidate: _Candidate, *, is_quiet: bool) -> JobResult:
     script = directory / f"{candidate.name}.sh"
     composed = script.with_suffix(".yaml")
     try:
@@ -144,12 +194,14 @@ def _write(options: BatchOptions, directory: Path, candidate: _Candidate) -> Job
         make_log_directories(job)
         write_job(job, script, composed)
         if not options.submit:
-            print_line(f"✓ {candidate.name}: {display_path(script)}")
+            if not is_quiet:
+                print_line(f"✓ {candidate.name}: {display_path(script)}")
             return JobResult("not submitted", composed=str(composed))
         job_id = submit_job(script)
     except FleetError as error:
         print_line(f"✗ {candidate.name}: {candidate.where}", err=True)
         print_findings(error)
         return JobResult("failed")
-    print_line(f"✓ {candidate.name}: job {job_id}, {attach_command(options.output_dir, job_id)}")
+    if not is_quiet:
+        print_line(f"✓ {candidate.name}: job {job_id}, {attach_command(options.output_dir, job_id)}")
     return JobResult("submitted", job_id, str(composed))

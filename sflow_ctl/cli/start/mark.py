@@ -8,7 +8,7 @@ import click
 
 from protocol.errors import ExitStatus, UsageError
 from protocol.messages.telemetry import MARKS_FILE, MAX_NAME
-from sflow_ctl.cli.terminal.lines import print_line
+from sflow_ctl.cli.terminal.lines import print_warning
 from sflow_ctl.runtime.record.durable import open_to_append
 
 _IN_TASK = "SFLOW_ATTEMPT_ID"
@@ -36,14 +36,28 @@ def mark(name: str, is_end: bool) -> int:
         hint = "call it in the script of a task, which has the variable SFLOW_MARKS_FILE"
         raise UsageError.of("not-in-a-task", "windows are marked from inside a task", hint=hint)
     if not path:  # a measurement never fails a task
-        print_line(
-            "warning: the window is not marked: telemetry is off (settings.telemetry.enabled)", err=True
-        )
+        print_warning("the window is not marked: telemetry is off (settings.telemetry.enabled)")
+        return int(ExitStatus.OK)
+    if is_end and not _is_open(Path(path), name):
+        print_warning(f'the window "{name}" has not begun, or has ended already: nothing is marked')
         return int(ExitStatus.OK)
     line = f"{time.time_ns()} {'end' if is_end else 'begin'} {name}\n".encode()
     try:
         with open_to_append(Path(path)) as file:
             file.write(line)
     except OSError as error:
-        print_line(f"warning: the window is not marked: {path}: {error.strerror}", err=True)
+        print_warning(f"the window is not marked: {path}: {error.strerror}")
     return int(ExitStatus.OK)
+
+
+def _is_open(path: Path, name: str) -> bool:
+    """Return whether a window was begun and not ended, as far as its file can be read."""
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    marks = (line.split(" ", 2)[1:] for line in lines)
+    own = [one[0] for one in marks if len(one) == 2 and one[1] == name]
+    return own[-1:] == ["begin"]

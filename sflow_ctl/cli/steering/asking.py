@@ -18,6 +18,7 @@ from sflow_ctl.runtime.record.reader import Liveness, RunReader
 
 F = TypeVar("F", bound=Callable[..., object])
 LOOK_S = 0.1
+_HINT = "sflow-ctl status shows the states of its tasks, sflow-ctl explain TASK why one is as it is"
 LIVENESS_S = 2.0
 
 
@@ -35,7 +36,7 @@ class RequestReport(msgspec.Struct, frozen=True, kw_only=True):
     way: Way
     """How the request came to the controller: over its `socket`, or by a `file` in the run directory."""
     text: str
-    """What happens to the run as a whole; empty for a request about tasks."""
+    """What happens to the run as a whole; for a request about tasks, what holds all of them up, or nothing."""
     effects: tuple[Effect, ...]
     """What happens to each task."""
 
@@ -52,7 +53,7 @@ def request(reader: RunReader, action: AnyAction, *, as_json: bool, verbose: boo
     replied = ask(reader, action)
     if replied.answer.error:
         what = f"{reader.facts.run_id}: {replied.answer.error}"
-        raise UsageError.of("request-refused", what, hint=replied.answer.hint or None)
+        raise UsageError.of("request-refused", what, hint=replied.answer.hint or _HINT)
     if as_json:
         print_json(
             RequestReport(

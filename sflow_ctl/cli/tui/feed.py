@@ -61,6 +61,7 @@ class Feed:
         self.on_news: Callable[[], None] = lambda: None
         """Called in the feed's thread whenever there is something to draw."""
         self._lock = threading.RLock()
+        reader.guard = self._lock
         self._watch: ViewerLink | FileWatch | None = None
         self._thread = threading.Thread(target=self._run, name="feed", daemon=True)
         self._is_closing = threading.Event()
@@ -72,6 +73,7 @@ class Feed:
         self._status_at = 0.0
         self._planned = {task.name: task for task in reader.plan.tasks}
         self._nodes = NodeWatch(reader.directory)
+        self._nodes.guard = self._lock
         self.history: dict[str, list[tuple[int, Transition]]] = {}
         self.changes: deque[tuple[int, Transition]] = deque(maxlen=MAX_CHANGES)
         self.summary: Summary | None = None
@@ -84,7 +86,7 @@ class Feed:
 
     @property
     def lock(self) -> threading.RLock:
-        """Hold it while reading the state."""
+        """Hold it while reading the state. The feed never reads a file while it does: a stalled file system stops no drawing."""
         return self._lock
 
     @property
@@ -201,40 +203,44 @@ class Feed:
     def _look(self) -> None:
         assert self._watch is not None
         events = self._watch.receive(WAIT_S)
+        is_news = self._refresh()
         with self._lock:
-            is_news = self._refresh()
             for event in events:
                 is_news |= self._take(event)
-            self._follow_wanted()
+        if any(isinstance(event, Ended) for event in events) and isinstance(self._watch, ViewerLink):
+            self._watch_files()
+        self._follow_wanted()
         if is_news:
             self.on_news()
         if self.is_over and not any(isinstance(event, LogOutput) for event in events):
             self._is_closing.wait(WAIT_S)  # a watch of an ended run returns at once, with its end
 
     def _refresh(self) -> bool:
-        """Read the journal, and once a second whether the run is alive."""
+        """Read the journal, and once a second whether the run is alive. Files are read without the lock."""
         is_news = False
         self._nodes.refresh()
         if not isinstance(self._watch, FileWatch):
-            for change in self._reader.refresh():
-                is_news = True
-                self._note(change)
+            changes = self._reader.refresh()
+            is_news = bool(changes)
+            with self._lock:
+                for change in changes:
+                    self._note(change)
         now = time.monotonic()
         if now >= self._status_at:
             self._status_at = now + STATUS_EVERY_S
             before = (self.summary, self.liveness)
-            self.summary = self._reader.summary()
-            self.liveness = self._reader.status().liveness
-            self.usage = self._used()
-            self.text = state_text(self._reader, self.summary)
-            if self.liveness is Liveness.DEAD:
-                self._reader.state.lose_live_tasks()
-            is_news |= before != (self.summary, self.liveness)
+            summary = self._reader.summary()
+            liveness = self._reader.status().liveness
+            usage = {} if summary is not None or liveness is Liveness.DEAD else self._used()
+            text = state_text(self._reader, summary)
+            with self._lock:
+                self.summary, self.liveness, self.usage, self.text = summary, liveness, usage, text
+                if liveness is Liveness.DEAD:
+                    self._reader.state.lose_live_tasks()
+            is_news |= before != (summary, liveness)
         return is_news
 
     def _used(self) -> Mapping[str, Usage]:
-        if self.is_over:
-            return {}
         newest = read_newest(self._reader.directory)
         return task_usage(self._reader.state, newest, time.time_ns() // 1_000_000)
 
@@ -255,12 +261,15 @@ class Feed:
             return True
         if isinstance(event, OutputEnded):
             self._finish_line(self._followed.get(event.rank, event.rank.attempt.task))
-        elif isinstance(event, Ended) and isinstance(self._watch, ViewerLink):
-            self._watch.close()
-            self._watch = FileWatch(self._reader)
-            for rank in self._followed:
-                self._watch.follow(rank, 0)
         return False
+
+    def _watch_files(self) -> None:
+        """Follow the run by its files, now that its controller says no more."""
+        assert self._watch is not None
+        self._watch.close()
+        self._watch = FileWatch(self._reader)
+        for rank in self._followed:
+            self._watch.follow(rank, 0)
 
     def _output(self, event: LogOutput) -> None:
         label = self._followed.get(event.rank, event.rank.attempt.task)
@@ -280,12 +289,13 @@ class Feed:
     def _follow_wanted(self) -> None:
         """Follow the newest attempt of each wanted task."""
         assert self._watch is not None
+        names = self._wanted  # the view may choose others meanwhile
         wanted: dict[RankId, str] = {}
-        for name in self._wanted:
+        for name in names:
             record = self._reader.state.tasks.get(name)
             if record is not None and record.attempts and record.state is not TaskState.STARTING:
                 wanted[RankId(AttemptId(name, record.attempts), 0)] = name
-        self._seen &= set(self._wanted)
+        self._seen &= set(names)
         for rank in [rank for rank in self._followed if rank not in wanted]:
             self._watch.unfollow(rank)
             self._parts.pop(self._followed.pop(rank), None)

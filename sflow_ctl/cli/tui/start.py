@@ -69,7 +69,7 @@ def run_with_view(arguments: Sequence[str]) -> RunReader | int:
     """
     check_screen()
     words = ["--detach" if word == "--tui" else word for word in arguments]
-    asked, code, name = _start([sys.executable, *words])
+    asked, code, name = start_detached([sys.executable, *words])
     if code != 0 or not name:
         return code if code >= 0 else 128 - code
     directory = find_run(name, output_directory_of_settings())
@@ -97,8 +97,10 @@ def run_with_view(arguments: Sequence[str]) -> RunReader | int:
     return reader
 
 
-def _start(command: Sequence[str]) -> tuple[list[int], int, str]:
-    """Start a detached run; return signals that came since, the exit status of the command, and the run's name.
+def start_detached(
+    command: Sequence[str], stdin: int | None = subprocess.DEVNULL
+) -> tuple[list[int], int, str]:
+    """Start a detached run; return signals that came since, the exit status of the command, and what it says.
 
     Until the view is there, Ctrl-C is noted instead of ending this process: the run is in a session of its own and would be left.
     """
@@ -114,7 +116,7 @@ def _start(command: Sequence[str]) -> tuple[list[int], int, str]:
         signal.signal(number, pass_on)
     child = subprocess.Popen(
         command,
-        stdin=subprocess.DEVNULL,
+        stdin=stdin,
         stdout=subprocess.PIPE,
         start_new_session=True,  # signals reach it through this process alone
     )

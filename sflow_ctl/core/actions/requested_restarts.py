@@ -16,6 +16,7 @@ from sflow_ctl.core.requests import Effect, RequestAnswer
 from sflow_ctl.core.states import TERMINAL, Reason, TaskState
 
 _NOT_STARTED = (TaskState.WAITING, TaskState.QUEUED)
+_PAUSED = "the run is paused: what starts again waits for `sflow-ctl unpause`"
 _FAILED = (TaskState.FAILED, TaskState.TIMEOUT, TaskState.LOST)
 
 
@@ -28,7 +29,8 @@ def restart_tasks(run: Run, out: Effects, tasks: Sequence[Task], by: str, now: f
     if problems:
         return RequestAnswer(error="; ".join(problems))
     effects = [effect for task in tasks for effect in _restart(run, out, task, by, now)]
-    return RequestAnswer(effects=tuple(effects))
+    text = _PAUSED if run.requests.is_paused else ""
+    return RequestAnswer(text=text, effects=tuple(effects))
 
 
 def _why_not(run: Run, task: Task, others: set[int]) -> str:

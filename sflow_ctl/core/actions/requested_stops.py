@@ -101,25 +101,32 @@ def _kill(run: Run, out: Effects, task: Task, verdict: AttemptVerdict, now: floa
 
 def job_that_was_stopped(run: Run) -> FirstCause | None:
     """Return the cause of a run of which a job did not complete because an operator stopped it, or what it needs."""
-    for task in _with_dependants(run, sorted(run.requests.stopped)):
+    for task, stopped in _with_dependants(run, sorted(run.requests.stopped)):
         is_job = not task.plan.is_service and task.plan.finally_when is None
         if is_job and task.plan.on_failure != "continue" and task.last_reason is not None:
             text = f"task {task.plan.name} did not complete: {task.last_reason.text}"
+            if stopped is not task and stopped.last_reason is not None:
+                text = f"{stopped.plan.name} was {stopped.last_reason.text}, and {task.plan.name}, which needs it, "
+                text += "did not complete"
+                return FirstCause(text=text, task=stopped.plan.name, reason=stopped.last_reason)
             return FirstCause(text=text, task=task.plan.name, reason=task.last_reason)
     return None
 
 
-def _with_dependants(run: Run, indices: Iterable[int]) -> Iterator[Task]:
-    """Yield the tasks that ended because of a request, and those that ended because of these."""
-    pending = [index for index in indices if run.tasks[index].state is TaskState.CANCELLED]
-    seen = set(pending)
+def _with_dependants(run: Run, indices: Iterable[int]) -> Iterator[tuple[Task, Task]]:
+    """Yield the tasks that ended because of a request, and those that ended because of these, each with that first one."""
+    pending = [
+        (index, run.tasks[index]) for index in indices if run.tasks[index].state is TaskState.CANCELLED
+    ]
+    seen = {index for index, _ in pending}
     while pending:
-        task = run.tasks[pending.pop(0)]
-        yield task
+        number, first = pending.pop(0)
+        task = run.tasks[number]
+        yield task, first
         for requirement in task.requirements:
             for index in requirement.dependants:
                 other = run.tasks[index]
                 is_because = other.last_reason is not None and other.last_reason.word == "upstream"
                 if index not in seen and is_because and other.state in TERMINAL:
                     seen.add(index)
-                    pending.append(index)
+                    pending.append((index, first))

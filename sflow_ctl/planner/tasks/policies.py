@@ -138,10 +138,20 @@ def _host_needs(task: schema.Task, value: Callable[[Any], Any]) -> HostNeeds | N
     if resources is None or (resources.cpus is None and resources.memory is None):
         return None
     cpus = memory = 0
-    if resources.cpus is not None:
-        cpus = _read(task, ("resources", "cpus"), as_count, value(resources.cpus), 0)
-    if resources.memory is not None:
-        memory = _read(task, ("resources", "memory"), as_bytes, value(resources.memory))
+    problems: list[UnplannableError] = []
+    try:
+        if resources.cpus is not None:
+            cpus = _read(task, ("resources", "cpus"), as_count, value(resources.cpus), 0)
+    except UnplannableError as problem:
+        problems.append(problem)
+    try:
+        if resources.memory is not None:
+            memory = _read(task, ("resources", "memory"), as_bytes, value(resources.memory))
+    except UnplannableError as problem:
+        problems.append(problem)
+    if problems:
+        problems[0].others = tuple(problems[1:])
+        raise problems[0]
     return HostNeeds(cpus=cpus, memory_bytes=memory) if cpus or memory else None
 
 

@@ -53,7 +53,10 @@ def comparison_page(whole: RunComparison, files: PageFiles) -> str:
 def _heads(whole: RunComparison) -> Markup:
     rows = [_head(name, one) for name, one in (("first", whole.left), ("second", whole.right))]
     head = ("", "Run", "State", "Duration", "Tasks", "Made by")
-    causes = joined([cause_card(whole.left.cause, LEFT), cause_card(whole.right.cause, RIGHT)])
+    causes = joined(
+        cause_card(one.cause, name, one.run.run_id)
+        for name, one in ((LEFT, whole.left), (RIGHT, whole.right))
+    )
     return joined([table(head, rows, right=(3,)), causes])
 
 

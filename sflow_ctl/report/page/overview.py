@@ -63,8 +63,8 @@ def heading(report: RunReport) -> Markup:
     )
 
 
-def cause_card(cause: CauseReport | None, name: str = "") -> Markup:
-    """Return the first cause; nothing for a run that has none."""
+def cause_card(cause: CauseReport | None, name: str = "", run: str = "") -> Markup:
+    """Return the first cause, with the name of its run where there are two; nothing for a run that has none."""
     if cause is None:
         return NOTHING
     facts = [("task", cause.task or ""), ("node", cause.node or ""), ("why", cause.why)]
@@ -77,7 +77,7 @@ def cause_card(cause: CauseReport | None, name: str = "") -> Markup:
     tail = joined(_marked(line, cause.line) for line in cause.log_tail)
     return tag(
         "section",
-        tag("h2", "First cause"),
+        tag("h2", f"First cause of {run}" if run else "First cause"),
         tag("p", cause.text, class_="cause-text"),
         tag("dl", *rows) if rows else NOTHING,
         tag("pre", tail, tabindex="0", aria_label="end of the log") if cause.log_tail else NOTHING,

@@ -10,6 +10,17 @@ from sflow_ctl.runtime.artifacts.transfer import Cut, FetchError, Progress
 
 _RUNTIMES = ("docker", "podman")
 _ANSWER_WITHIN_S = 10.0
+_PULL = """exec 3<&0
+"$@" </dev/null 3<&- &
+child=$!
+trap 'kill "$child"' TERM
+{ read -r _ <&3; kill "$child"; } >/dev/null 2>&1 &
+watcher=$!
+wait "$child"; status=$?
+while kill -0 "$child" 2>/dev/null; do wait "$child"; status=$?; done
+kill "$watcher" 2>/dev/null
+exit "$status\""""
+"""Ends the pull when standard input ends: with this process, however that ends."""
 
 
 class ImageTransfer:
@@ -43,8 +54,8 @@ class ImageTransfer:
         started = time.monotonic()
         self.progress.note = f"{runtime} pulls it"
         with subprocess.Popen(
-            [runtime, "pull", self._image],
-            stdin=subprocess.DEVNULL,
+            ["/bin/bash", "-c", _PULL, "sflow-pull", runtime, "pull", self._image],
+            stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
@@ -53,7 +64,9 @@ class ImageTransfer:
             self._process = process
             if stop.is_set():
                 self.cut()
-            _, said = process.communicate()
+            assert process.stderr is not None
+            said = process.stderr.read()  # and the input stays open meanwhile
+            process.wait()
         if stop.is_set():
             raise Cut
         if process.returncode != 0:

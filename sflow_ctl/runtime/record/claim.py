@@ -36,6 +36,8 @@ from sflow_ctl.runtime.record.processes import is_same_process, process_start_ti
 from sflow_ctl.runtime.supervision.lifeline import lifeline
 
 HEARTBEAT_S = 5.0
+_GONE_AFTER = 2
+"""Heartbeats in a row that find no run directory: a name may be missing for a moment where a server fails over."""
 ENDED_BY_SLURM_S = 2 * HEARTBEAT_S + 1
 """A controller of this job's earlier start that was silent for this time is dead: Slurm ends a job before it starts it
 again, but for processes on a node that it cannot reach. Sites start a requeued job two minutes later.
@@ -291,14 +293,30 @@ class HeldClaim:
     def _keep(self) -> None:
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # signals are the main thread's
         last: str | None = None
+        missing = 0
         while not self._released.wait(HEARTBEAT_S):
             problem = self.problem()
+            missing = missing + 1 if _is_gone(self._directory) else 0
+            if missing >= _GONE_AFTER:
+                problem = f"the run directory {self._directory} was deleted: no command reaches this run any more, and it ends"
+                self._is_lost = True
             if problem is not None and problem != last:
                 self.on_problem(problem)
             last = problem
             if self._is_lost:
                 os.kill(os.getpid(), signal.SIGTERM)
                 return
+
+
+def _is_gone(directory: Path) -> bool:
+    """Return whether a directory was deleted; a file system that does not answer says nothing about that."""
+    try:
+        directory.stat()
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def _seconds_since_heartbeat(path: Path) -> float | None:

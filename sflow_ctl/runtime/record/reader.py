@@ -4,9 +4,12 @@ The run directory is the interface (docs/architecture.md): this module reads it,
 """
 
 import contextlib
+import itertools
 import os
+import shlex
 import stat
 from collections.abc import Callable, Collection, Sequence
+from contextlib import AbstractContextManager
 from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
@@ -28,6 +31,7 @@ from sflow_ctl.report.resumed import Takeover
 from sflow_ctl.report.run_view import RunView, TaskRecord
 from sflow_ctl.report.summary import Summary, read_summary
 from sflow_ctl.report.timeline import SavedTimeline
+from sflow_ctl.runtime.journal.entry import Entry
 from sflow_ctl.runtime.journal.reader import SHOWN, JournalReader
 from sflow_ctl.runtime.journal.snapshot import read_snapshot
 from sflow_ctl.runtime.logs.cursor import Cursor
@@ -42,6 +46,8 @@ from sflow_ctl.runtime.viewing.messages import Change
 T = TypeVar("T")
 READ_BYTES = 1024 * 1024
 MAX_LISTED = 8
+_AT_ONCE = 1000
+"""Entries of the journal that are applied under one guard."""
 _STAMP = lazy_pattern(r"-(\d{8}-\d{6})-[0-9a-f]{6}$")
 
 
@@ -183,6 +189,8 @@ class RunReader:
         self.standing_still: dict[str, str] = {}
         """What holds up the agents that make no progress, by the names of their nodes."""
         self.journal = JournalReader(directory)
+        self.guard: AbstractContextManager[object] = contextlib.nullcontext()
+        """Held while `state` changes, never while files are read: where another thread shows it."""
         self.timeline: SavedTimeline | None = None
         """The events before those that `refresh` returns."""
 
@@ -290,23 +298,29 @@ class RunReader:
 
     def _changes(self) -> list[Change]:
         fresh: list[Change] = []
-        for entry in self.journal.entries(SHOWN):
-            if entry.waiting is not None:
-                told = entry.waiting
-                self.state.note_waiting(told.task, told.attempt, told.text, told.what)
-            if entry.uploads is not None:
-                self.state.note_uploaded(entry.uploads.task, entry.uploads.attempt, entry.uploads.outcome)
-            if isinstance(entry.event, NodeStandsStill):
-                self._note_standstill(entry.event)
-            if entry.request is not None:
-                self.state.note_request(entry.request)
-            if entry.takeover is not None:
-                self.takeovers.append(entry.takeover)
-            if entry.transition is not None:
-                self.last_wall_ns = entry.wall_ns
-                self.state.apply(entry.transition, entry.wall_ns, entry.incarnation)
-                fresh.append(Change(entry.wall_ns, entry.transition))
+        entries = self.journal.entries(SHOWN)
+        while some := list(itertools.islice(entries, _AT_ONCE)):  # reads without the guard
+            with self.guard:
+                for entry in some:
+                    self._apply(entry, fresh)
         return fresh
+
+    def _apply(self, entry: Entry, fresh: list[Change]) -> None:
+        if entry.waiting is not None:
+            told = entry.waiting
+            self.state.note_waiting(told.task, told.attempt, told.text, told.what)
+        if entry.uploads is not None:
+            self.state.note_uploaded(entry.uploads.task, entry.uploads.attempt, entry.uploads.outcome)
+        if isinstance(entry.event, NodeStandsStill):
+            self._note_standstill(entry.event)
+        if entry.request is not None:
+            self.state.note_request(entry.request)
+        if entry.takeover is not None:
+            self.takeovers.append(entry.takeover)
+        if entry.transition is not None:
+            self.last_wall_ns = entry.wall_ns
+            self.state.apply(entry.transition, entry.wall_ns, entry.incarnation)
+            fresh.append(Change(entry.wall_ns, entry.transition))
 
     def _note_standstill(self, event: NodeStandsStill) -> None:
         name = self.head.nodes[event.node].name
@@ -333,9 +347,17 @@ class RunReader:
             return decode()
         except OSError as error:
             raise RunDirectoryError.of(
-                "run-not-readable", f"cannot read {path}: {error.strerror or error}"
+                "run-not-readable",
+                f"cannot read {path}: {error.strerror or error}",
+                hint=f"ls -l {shlex.quote(str(path))} shows its owner and mode; without it only the logs beside it are left",
             ) from error
         except UNREADABLE as error:
+            if not isinstance(error, msgspec.ValidationError):
+                raise RunDirectoryError.of(
+                    "run-not-readable",
+                    f"{path} is damaged, or was not written to its end: {error}",
+                    hint="the logs in its tasks' directories are as they were; a full disk is the usual cause: df -h",
+                ) from error
             raise RunDirectoryError.of(
                 "run-not-readable",
                 f"{path} was not written by this version: {error}",

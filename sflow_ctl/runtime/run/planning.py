@@ -5,7 +5,7 @@ runs a plan.
 """
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from protocol.errors import Finding, PlanError, SpecError, UsageError
+from sflow_ctl.format.checking import nearest
 from sflow_ctl.format.loader import DocumentError, LoadedDocument, load_documents
 from sflow_ctl.plan.copies.task_list import kinds_of
 from sflow_ctl.plan.model import Plan
@@ -115,6 +116,7 @@ def read_run(options: RunOptions) -> ReadRun:
 
     def read(loaded: LoadedDocument) -> ReadRun:
         SECRETS.declare(loaded.document.secrets, os.environ)
+        loaded.warnings += tuple(_secrets_without_value(loaded))
         found = layers.of(loaded)
         return ReadRun(loaded, found, run_settings(found, source.workspace_dir))
 
@@ -141,6 +143,23 @@ def read_run(options: RunOptions) -> ReadRun:
 
         refuse_masked_values(loaded.composed_data(), loaded.document.secrets, copied)
     return read(loaded)
+
+
+def _secrets_without_value(loaded: LoadedDocument) -> Iterator[Finding]:
+    """Yield a warning about each secret that is neither a variable of the file nor in this environment."""
+    document = loaded.document
+    variables = [*document.variables, *document.workflow.variables]
+    variables += [one for task in document.workflow.tasks for one in task.variables]
+    known = {one.name for one in variables} | os.environ.keys()
+    said = {one.where for one in loaded.warnings if one.code == "unknown-secret"}
+    for name in document.secrets:
+        where = loaded.secret_where(name)
+        if name in known or where in said:
+            continue
+        meant = nearest(name, sorted(known))
+        hint = f'did you mean "{meant}"?' if meant else "set the variable, or correct the name"
+        what = f'secrets: "{name}" is neither a variable of this file nor set in this environment, so nothing is masked for it'
+        yield Finding("unknown-secret", what, where, hint)
 
 
 def _planning_findings(read: ReadRun, options: RunOptions, known: Sequence[Finding]) -> list[Finding]:

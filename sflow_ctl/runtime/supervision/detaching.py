@@ -93,7 +93,13 @@ class _Caller:
             os._exit(code if code >= 0 else 128 - code)
         directory = os.fsdecode(said)
         _write(2, f"Detached; its output is in {directory}/{CONSOLE}, and `sflow-ctl attach` follows it.\n")
-        _write(1, f"{os.path.basename(directory)}\n")  # noqa: PTH119 - pathlib is for larger programs
+        name = os.path.basename(directory)  # noqa: PTH119 - pathlib is for larger programs
+        if "--json" in sys.argv:
+            import json  # few runs are started by programs
+
+            started = {"version": 1, "type": "run", "run_id": name, "directory": os.path.abspath(directory)}  # noqa: PTH100
+            name = json.dumps(started)
+        _write(1, f"{name}\n")
         os._exit(0)
 
     def _pass_on(self, number: int) -> None:

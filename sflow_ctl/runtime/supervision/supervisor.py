@@ -85,7 +85,8 @@ class Birth(NamedTuple):
 def begins_run(argv: "Sequence[str]") -> bool:
     """Return whether these arguments of the program begin a run, by the words themselves."""
     words = [word for word in argv if word != "--debug"]
-    return words[:1] in _BEGIN and _STARTS_NOTHING.isdisjoint(words)
+    is_another_process = words[:1] == ["run"] and "--json" in words and "--detach" not in words
+    return words[:1] in _BEGIN and _STARTS_NOTHING.isdisjoint(words) and not is_another_process
 
 
 def supervise() -> Birth:

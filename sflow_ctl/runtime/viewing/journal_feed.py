@@ -3,7 +3,9 @@
 A `RunReader` has the states of tasks.
 """
 
+import contextlib
 from collections.abc import Collection, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from protocol.errors import RunDirectoryError
@@ -41,12 +43,19 @@ class NodeWatch:
         self._feed = JournalFeed(directory)
         self.joined: set[int] = set()
         self.lost: dict[int, str] = {}
+        self.guard: AbstractContextManager[object] = contextlib.nullcontext()
+        """Held while these change, never while the journal is read."""
 
     def refresh(self) -> None:
         """Take in what was written since the last call. Raises: RunDirectoryError."""
-        for entry in self._feed.entries(self._WORDS):
-            if isinstance(entry.event, AgentJoined):
-                self.joined.add(entry.event.hello.node)
-                self.lost.pop(entry.event.hello.node, None)
-            elif isinstance(entry.event, AgentLost):
-                self.lost[entry.event.node] = entry.event.reason
+        entries = list(self._feed.entries(self._WORDS))
+        with self.guard:
+            for entry in entries:
+                self._take(entry)
+
+    def _take(self, entry: Entry) -> None:
+        if isinstance(entry.event, AgentJoined):
+            self.joined.add(entry.event.hello.node)
+            self.lost.pop(entry.event.hello.node, None)
+        elif isinstance(entry.event, AgentLost):
+            self.lost[entry.event.node] = entry.event.reason

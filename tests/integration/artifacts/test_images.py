@@ -6,6 +6,7 @@ The runtimes are small programs of the test, because pulling needs a registry; o
 import io
 import shutil
 import subprocess
+import sys
 import tarfile
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 
 from protocol.errors import ArtifactError
 from tests.integration.artifacts.fetching import fetch
+from tests.support import is_alive, wait_until
 
 URI = {"I": "docker://host:5000/a/b:1"}
 
@@ -63,6 +65,19 @@ def test_an_image_that_cannot_be_pulled(programs: Path, tmp_path: Path) -> None:
     (finding,) = raised.value.findings
     assert finding.what == f'Failed to download artifact "I": {URI["I"]}: docker pull: no such manifest'
     assert "docker login" in str(finding.hint)
+
+
+def test_a_pull_ends_with_the_process_that_has_started_it(programs: Path) -> None:
+    """However that ends: a controller that is killed can do nothing about it."""
+    stand_in(programs, "docker", f"echo $$ > {programs}/pid; exec /bin/sleep 600")
+    start = "import subprocess, sys, time; from sflow_ctl.runtime.artifacts.images import _PULL; "
+    start += "subprocess.Popen(['/bin/bash', '-c', _PULL, 'x', *sys.argv[1:]], stdin=subprocess.PIPE); time.sleep(600)"
+    parent = subprocess.Popen([sys.executable, "-c", start, programs / "docker", "pull", "i"])
+    pid = programs / "pid"
+    wait_until(lambda: pid.exists() and pid.read_text(), "it pulls")
+    parent.kill()
+    parent.wait()
+    wait_until(lambda: not is_alive(int(pid.read_text())), "the pull has ended")
 
 
 def podman_works() -> bool:

@@ -1,13 +1,15 @@
 """The full-screen view on runs of every kind: with textual's pilot, and in a real terminal."""
 
 import asyncio
+import errno
 import os
 import pty
 import select
 import signal
 import subprocess
+import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -20,6 +22,7 @@ from sflow_ctl.cli.tui.dialogs import Confirm, Help, Leaving
 from sflow_ctl.cli.tui.feed import Feed, LogLine
 from sflow_ctl.cli.tui.log_view import MAX_LINES, LogView
 from sflow_ctl.cli.tui.steering import RunSteering, Verb
+from sflow_ctl.runtime.journal.entry import Entry
 from sflow_ctl.runtime.record.reader import RunReader
 from tests.support import PATIENCE_S, Run, command, sflow_ctl, wait_until
 
@@ -389,3 +392,40 @@ def test_run_tui_says_what_is_wrong_with_a_file_before_any_screen(tmp_path: Path
     assert screen.finish() == 2
     assert b"scirpt" in screen.seen
     assert b"\x1b[?1049h" not in screen.seen
+
+
+@pytest.mark.parametrize("stalled", ["journal", "summary", "telemetry"])
+def test_a_file_that_cannot_be_read_now_stops_no_drawing(
+    live: Run, monkeypatch: pytest.MonkeyPatch, stalled: str
+) -> None:
+    """The feed's thread stands in a read, as on a stalled file system, and holds no lock that drawing needs."""
+    stands, may_continue = threading.Event(), threading.Event()
+
+    def stand(*_: object) -> None:
+        stands.set()
+        may_continue.wait(PATIENCE_S)
+
+    def stand_in_journal(*_: object) -> Iterator[Entry]:
+        stand()
+        yield from ()
+
+    def stand_in_telemetry(*_: object) -> None:
+        stand()
+        raise OSError(errno.EIO, "the file system is back")
+
+    feed = Feed(RunReader(live.directory))
+    if stalled == "journal":
+        monkeypatch.setattr("sflow_ctl.runtime.journal.reader.JournalReader.entries", stand_in_journal)
+    elif stalled == "summary":
+        monkeypatch.setattr("sflow_ctl.runtime.record.reader.RunReader.summary", stand)
+    else:
+        monkeypatch.setattr("sflow_ctl.cli.tui.feed.read_newest", stand_in_telemetry)
+    feed.start()
+    try:
+        assert stands.wait(PATIENCE_S)
+        assert feed.lock.acquire(timeout=PATIENCE_S / 2)
+        feed.lock.release()
+    finally:
+        monkeypatch.undo()
+        may_continue.set()
+        feed.close()

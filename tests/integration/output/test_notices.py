@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.support import sflow_ctl
+from tests.support import Run, sflow_ctl, wait_until
 
 SECRET = "hunter2-and-more"
 WORKFLOW = """version: "0.1"
@@ -124,3 +124,29 @@ def test_secrets_are_masked_in_notices(told: Told) -> None:
         for path in (directory / "sflow_output").rglob("*")
         if path.is_file() and SECRET.encode() in path.read_bytes()
     ]
+
+
+def test_a_takeover_repeats_no_notice_and_misses_none(tmp_path: Path) -> None:
+    """What the killed controller has said, its successor does not say again."""
+    text = """version: "0.1"
+workflow:
+  name: w
+  notify: [{command: "echo $SFLOW_NOTICE >> told.txt", when: [ready, failure, end]}]
+  tasks:
+    - {name: web, kind: service, script: "echo up; sleep 600", probes: {readiness: {log_watch: {match_pattern: up}}}}
+    - {name: job, script: "until [ -e go ]; do sleep 0.05; done; exit 3", depends_on: web}
+"""
+    run = Run.start(text, tmp_path)
+    told = tmp_path / "told.txt"
+    try:
+        run.wait_for("job", "running")
+        wait_until(lambda: told.exists() and "ready\n" in told.read_text(), "the first notice")
+        first = run.kill_controller()
+        wait_until(lambda: run.controller not in (first, run.process.pid), "another controller")
+        wait_until(lambda: any(entry.takeover for entry in run.entries()), "it has taken over")
+        (tmp_path / "go").touch()
+        status, said = run.finish()
+        assert status == 1, said
+        assert sorted(told.read_text().split()) == ["end", "failure", "ready"]
+    finally:
+        run.kill()

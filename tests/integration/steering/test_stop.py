@@ -52,6 +52,8 @@ def test_what_is_not_there_is_said(live: Run, place: Path) -> None:
     assert 'error[no-such-run]: "wrk_3" is neither a run nor a task of live' in done.stderr
     done = sflow_ctl("stop", "live", "wrk_3", cwd=place)
     assert 'did you mean "work_3"?' in done.stderr
+    done = sflow_ctl("stop", "live", "work[9]", cwd=place)
+    assert "hint:  work has 4 replicas, work[0] to work[3]" in done.stderr
 
 
 def test_without_the_controllers_socket_a_file_is_taken(live: Run, place: Path) -> None:

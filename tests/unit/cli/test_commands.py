@@ -22,7 +22,7 @@ def test_ux_15_a_misspelled_command_is_answered_with_the_nearest(typed: str, mea
 def test_ux_15_a_command_like_none_gets_the_list() -> None:
     with pytest.raises(UsageError) as caught:
         group.main(["zzz"], standalone_mode=False)
-    assert "run, plan, init" in str(caught.value.findings[0].hint)
+    assert "plan, init, validate" in str(caught.value.findings[0].hint)
 
 
 @pytest.mark.parametrize(

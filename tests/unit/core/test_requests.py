@@ -4,7 +4,16 @@ from protocol.messages.orders import Stop
 from sflow_ctl.core.commands import AnswerRequest
 from sflow_ctl.core.events import OperatorRequest, StopRequested
 from sflow_ctl.core.model.phase import RunPhase
-from sflow_ctl.core.requests import MAX_REMEMBERED, AnyAction, RequestAnswer, RequestBook, StopRun, StopTasks
+from sflow_ctl.core.requests import (
+    MAX_REMEMBERED,
+    AnyAction,
+    Pause,
+    RequestAnswer,
+    RequestBook,
+    RestartTasks,
+    StopRun,
+    StopTasks,
+)
 from sflow_ctl.core.states import Outcome
 from sflow_ctl.plan.model import Restart
 from tests.unit.core.driver import Driver, Lines
@@ -64,7 +73,9 @@ def test_a_stopped_service_takes_what_needs_it_alive_with_it() -> None:
     assert driver.why("cli") == "upstream: needs srv, which is cancelled"
     driver.end("other")
     assert driver.run.outcome is Outcome.FAILED
-    assert "cli did not complete" in driver.cause()
+    assert driver.cause() == (
+        "srv was stopped on request of op on here, and cli, which needs it, did not complete"
+    ), "the stop is the cause, not what followed from it"
 
 
 def test_a_service_with_on_failure_continue_leaves_its_clients_alone() -> None:
@@ -208,3 +219,12 @@ def test_few_answers_are_remembered() -> None:
         book.remember(str(number), RequestAnswer(text="done"))
     assert len(book.answers) == MAX_REMEMBERED
     assert "0" not in book.answers
+
+
+def test_a_restart_in_a_paused_run_says_what_it_waits_for() -> None:
+    driver = Driver.joined(a_plan(a_task("a")))
+    driver.start("a")
+    assert answer(driver(request(Pause()))).text
+    lines = driver(request(RestartTasks(tasks=("a",)), "r2"))
+    assert texts(lines) == ["a is being stopped, and starts again"]
+    assert answer(lines).text == "the run is paused: what starts again waits for `sflow-ctl unpause`"

@@ -90,3 +90,11 @@ def test_ux_12_nothing_is_reported_that_only_follows(tmp_path: Path) -> None:
 def test_ux_12_a_misspelled_section_hides_no_error_and_invents_none(tmp_path: Path) -> None:
     text = "    - {name: a, script: ['${{ NEW }}'], timeout: soon}\nvaribles: {NEW: 1}\n"
     assert [one.code for one in findings_of(tmp_path, text)] == ["unknown-key", "wrong-value"]
+
+
+def test_ux_12_wrong_cpus_do_not_hide_wrong_memory(tmp_path: Path) -> None:
+    text = "    - {name: a, script: [x], resources: {cpus: many, memory: much}}\n"
+    assert fields_of(findings_of(tmp_path, text)) == [
+        "wrong-value [0].resources.cpus",
+        "wrong-value [0].resources.memory",
+    ]

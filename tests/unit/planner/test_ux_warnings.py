@@ -59,3 +59,14 @@ def test_ux_01_every_warning_has_a_code_and_a_place(
     assert [one.code for one in warnings] == [code]
     assert "w.yaml:" in str(warnings[0].where)
     assert str(warnings[0].where).endswith(field)
+
+
+def test_a_secret_that_exists_nowhere_is_warned_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", "abcdefgh")
+    path = tmp_path / "w.yaml"
+    path.write_text(f'version: "0.1"\nsecrets: [HF_TOKN, HF_TOKEN, ZQX]\n{ONE}\n')
+    options = RunOptions.of(files=(path,), workspace_dir=tmp_path)
+    first, second = plan_run(read_run(options), options, is_dry=True).plan.warnings
+    assert (first.code, first.hint) == ("unknown-secret", 'did you mean "HF_TOKEN"?')
+    assert '"ZQX" is neither a variable of this file nor set in this environment' in second.what
+    assert "w.yaml:2:" in str(second.where)
