@@ -24,8 +24,10 @@ class BatchJob(Struct, frozen=True, kw_only=True):
     time: str | None = None
     """A time as Slurm reads it; None for the partition's limit."""
     gpus_per_node: int | None = None
-    after_ok: tuple[str, ...] = ()
-    """Jobs that must have completed first."""
+    dependencies: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    """Jobs that it waits for, by Slurm's word for until when: afterok and its like."""
+    requeue: str = ""
+    """Slurm's word for how the job is requeued; empty for the site's default."""
     allocation_args: tuple[str, ...] = ()
     """Options of the file's backend for its allocation, each a word."""
     extra_args: tuple[str, ...] = ()
@@ -73,8 +75,12 @@ def _directives(job: BatchJob) -> list[str]:
         lines.append(directive("time", job.time))
     if job.gpus_per_node is not None:
         lines.append(directive("gpus-per-node", job.gpus_per_node))
-    if job.after_ok:
-        lines.append(directive("dependency", f"afterok:{':'.join(job.after_ok)}"))
+    if job.dependencies:
+        text = ",".join(f"{kind}:{':'.join(ids)}" for kind, ids in job.dependencies)
+        # Else a job whose condition can no longer hold waits for ever.
+        lines += [directive("dependency", text), directive("kill-on-invalid-dep", "yes")]
+    if job.requeue:
+        lines.append("#SBATCH --requeue" if job.requeue == "requeue" else directive("requeue", job.requeue))
     if allocation_args:
         first, *others = (argument(text) for text in allocation_args)
         lines.append(" ".join([first, *(other.removeprefix("#SBATCH ") for other in others)]))

@@ -64,7 +64,8 @@ def batch(
     if stands_by():
         return 0
     is_bulk = bulk_input is not None or bool(folders)
-    _check_combination(bulk_input, rows, folders, script_path, sflow_version, others["submit"])
+    has_chain = others["chain"] is not None or others["until_done"]
+    _check_combination(bulk_input, rows, folders, script_path, sflow_version, others["submit"], has_chain)
     if elsewhere:
         print_warning(
             "--sflow-index-url and --sflow-source-path have no effect: the job runs this installation"
@@ -91,6 +92,7 @@ def _check_combination(
     script_path: Path | None,
     sflow_version: str | None,
     is_submitted: bool,
+    has_chain: bool,
 ) -> None:
     is_bulk = bulk_input is not None or bool(folders)
     if sflow_version is not None:
@@ -107,6 +109,8 @@ def _check_combination(
             "-o is for one script",
             "-b and -B write into a new directory of the output directory: --output-dir",
         )
+    if has_chain and not is_bulk and script_path is None:
+        raise _usage("a chain needs a script that its jobs can submit", "write it with -o FILE")
     if is_submitted and not is_bulk and script_path is None:
         raise _usage("--submit needs a script", "write it with -o FILE")
 

@@ -24,6 +24,7 @@ from sflow_ctl.cli.options.workflow_options import (
 )
 from sflow_ctl.runtime.fleet.local import LocalLauncher
 from sflow_ctl.runtime.record.run_log import LEVELS
+from sflow_ctl.runtime.run.options import RunOptions
 from sflow_ctl.runtime.supervision.lifeline import lifeline
 
 _POSITIVE = click.IntRange(min=1)
@@ -98,6 +99,7 @@ _RUN = section(
         is_flag=True,
         help="Show the run on the whole screen, where tasks can be stopped, restarted and signalled.",
     ),
+    click.option("--chain", type=click.Path(path_type=Path), metavar="FILE", hidden=True),
     click.option(
         "--run-id",
         metavar="NAME",
@@ -194,6 +196,7 @@ def run(
     dry_run: bool,
     tui: bool,
     resume: str | None,
+    chain: Path | None,
     bulk_input: Path | None,
     rows: tuple[str, ...],
     **others: Any,
@@ -207,7 +210,12 @@ def run(
     if line is not None and line.death is not None:  # the controller before has read all the rest
         from sflow_ctl.cli.execution import continue_run
 
-        return continue_run(line.death)
+        status = continue_run(line.death)
+        if chain is not None:
+            from sflow_ctl.cli.chained import end_link  # few runs are of chains
+
+            return end_link(chain, status)
+        return status
     if stands_by():
         return 0
     if tui and not dry_run:
@@ -225,6 +233,10 @@ def run(
         from sflow_ctl.cli.sheets.one_row import with_row  # few runs are of a sheet
 
         options = with_row(options, bulk_input, rows)
+    if chain is not None and not dry_run:
+        from sflow_ctl.cli.chained import run_link  # few runs are of chains
+
+        return run_link(options, chain, _begun)
     if resume is not None or "SLURM_RESTART_COUNT" in os.environ:
         from sflow_ctl.cli.resuming import resumed  # few runs are resumed
 
@@ -233,6 +245,11 @@ def run(
         from sflow_ctl.cli.execution import show_plan
 
         return show_plan(options)
+    return _begun(options)
+
+
+def _begun(options: RunOptions) -> int:
+    """Run a workflow; return the exit status. Raises: FleetError."""
     launcher = LocalLauncher()
     launcher.prestart()
     try:

@@ -11,6 +11,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from protocol.errors import Finding, RunDirectoryError, UsageError
+from sflow_ctl.batch.chain import Chain
 from sflow_ctl.batch.memory import MEMORY_VARIABLES
 from sflow_ctl.batch.script import BatchJob, batch_script
 from sflow_ctl.batch.sheet import NODE_COLUMNS
@@ -32,7 +33,8 @@ from sflow_ctl.planner.phases.nodes import OWN_JOBS, WRAPPER
 from sflow_ctl.planner.pipeline import PlanContext, build_plan
 from sflow_ctl.runtime.files.documents import write_document
 from sflow_ctl.runtime.files.settings_files import job_fields, preamble
-from sflow_ctl.runtime.slurm.commands import default_account, default_partition, submit
+from sflow_ctl.runtime.slurm.chaining import new_chain
+from sflow_ctl.runtime.slurm.commands import default_account, default_partition, requeue_word, submit
 from sflow_ctl.settings import Effective
 from sflow_ctl.version import VERSION
 
@@ -65,6 +67,8 @@ class PreparedJob(Struct, frozen=True):
     """Options of the run, beside its workflow files and their changes."""
     composed: str
     warnings: tuple[Finding, ...]
+    chain: Chain | None = None
+    """The chain that it begins; its script is not known yet."""
 
     @property
     def script(self) -> str:
@@ -81,9 +85,10 @@ class PreparedJob(Struct, frozen=True):
         """The file for the run's errors; may hold `%j`."""
         return self.job.stderr
 
-    def stored_script(self, composed_path: Path) -> str:
+    def stored_script(self, composed_path: Path, chain_path: Path | None = None) -> str:
         """Return the script that reads the composed file: a later edit does not change a queued job. Raises: UsageError."""
-        argv = (*self.program, "--file", str(absolute(composed_path)), *self.options)
+        chain = () if chain_path is None else ("--chain", str(absolute(chain_path)))
+        argv = (*self.program, "--file", str(absolute(composed_path)), *chain, *self.options)
         return batch_script(replace(self.job, argv=argv), _MADE_BY)
 
 
@@ -130,7 +135,8 @@ def prepare(options: BatchOptions, choice: JobChoice) -> PreparedJob:
         nodes=nodes,
         time=request.time if options.time is None else _time(options.time),
         gpus_per_node=None if options.gpus_per_node is None else gpus or request.gpus_per_node,
-        after_ok=options.after_ok,
+        dependencies=options.dependencies,
+        requeue=requeue_word() if options.requeue else "",
         allocation_args=without_replaced(request.extra_args, split_arguments(said)),
         extra_args=said,
         variables={OWN_JOBS: "1", WRAPPER: request.backend or ""} if has_own_jobs else {},
@@ -138,7 +144,8 @@ def prepare(options: BatchOptions, choice: JobChoice) -> PreparedJob:
     )
     batch_script(job, _MADE_BY)  # a value that a script cannot hold is refused before anything is written
     composed = compose(loaded, options.resolve)
-    return PreparedJob(job, program, rest, composed, (*plan.warnings, *warnings))
+    chain = None if options.chain is None else Chain(cap=options.chain, script="", watched=options.watched)
+    return PreparedJob(job, program, rest, composed, (*plan.warnings, *warnings), chain)
 
 
 def write_job(job: PreparedJob, path: Path, composed_path: Path) -> None:
@@ -151,7 +158,8 @@ def write_job(job: PreparedJob, path: Path, composed_path: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_document(composed_path, job.composed, is_private=True)
-        write_document(path, job.stored_script(composed_path), is_private=True, is_program=True)
+        chain_path = None if job.chain is None else new_chain(job.chain, path)
+        write_document(path, job.stored_script(composed_path, chain_path), is_private=True, is_program=True)
     except OSError as error:
         raise _not_writable(error, path) from error
 

@@ -195,6 +195,7 @@ def test_options_win_over_the_backend(tmp_path: Path) -> None:
         "--time=0-01:30:00",
         "--gpus-per-node=8",
         "--dependency=afterok:7:8",
+        "--kill-on-invalid-dep=yes",
         "--qos=high",
         "--exclusive",
     ]
