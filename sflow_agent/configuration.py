@@ -10,13 +10,18 @@ from protocol.session.codec import decode_config, decode_step_config
 from sflow_agent.connection.connections import own_keys
 from sflow_agent.connection.legacy import Legacy
 
+FROM_INPUT = "-"
+
 
 def read_config(encoded: str | None) -> AgentConfig | None:
     """Return the configuration from the variable of a job step, or from stdin; None when stdin ends without one.
 
+    A step for the place of an agent that was killed says in the variable that it is in stdin.
+
     Raises: MalformedMessageError, ValueError.
     """
-    if encoded is not None:
+    if encoded not in (None, FROM_INPUT):
+        assert encoded is not None
         import base64
 
         return for_this_node(decode_step_config(base64.b64decode(encoded)), os.environ)

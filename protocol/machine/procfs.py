@@ -7,6 +7,7 @@ files are then read from one of those threads.
 
 import contextlib
 import itertools
+import math
 import os
 import re
 import signal
@@ -19,6 +20,10 @@ from protocol.text.lazy_pattern import lazy_pattern
 
 _QUEUES = lazy_pattern(rb"^Max msgqueue size +(\d+)", re.MULTILINE)
 _LOCKS = lazy_pattern(rb"^Max file locks +(\d+)", re.MULTILINE)
+_STATUS = lazy_pattern(
+    rb"Name:\t(.*)\n(?:.*\n)*?State:\t(.).*\n(?:.*\n)*?PPid:\t(\d+)\n(?:.*\n)*?Threads:\t(\d+)\n"
+)
+_PENDING = lazy_pattern(rb"^S(?:ig|hd)Pnd:\t([0-9a-f]+)$", re.MULTILINE)
 _RANK_MASK = (1 << RANK_BITS) - 1
 _CONTAINER_MONITORS = ("conmon", "containerd-shim")
 MONITOR_GRACE_S = 1.0
@@ -28,17 +33,18 @@ EXEC_WITHIN_S, EXEC_LOOK_S = 0.02, 0.0005
 _PF_EXITING = 0x4
 
 
-class Stat(NamedTuple):
-    """The part of `/proc/PID/stat` that we need. Source: proc(5)."""
+class ProcessStatus(NamedTuple):
+    """The part of `/proc/PID/status` that we need. Source: proc_pid_status(5).
+
+    Not of `/proc/PID/stat`: since Linux 6.18 at the latest, reading that waits while the process is in execve, and an
+    execve waits for a file system that does not answer when it closes one of its files. Signals cannot end that wait.
+    """
 
     name: str
     """The name of the command, at most 15 characters."""
     state: str
     parent: int
-    session: int
     threads: int
-    start_ticks: int
-    """When it started, in clock ticks after boot."""
 
     @property
     def is_living(self) -> bool:
@@ -46,28 +52,33 @@ class Stat(NamedTuple):
         return self.state not in "ZX" or self.threads > 1
 
 
-def read_stat(pid: int) -> Stat | None:
+def read_status(pid: int) -> ProcessStatus | None:
     """Return the state of a process; None for one that is gone."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:  # noqa: PTH123 - hot path
-            head, _, tail = file.read().rpartition(b")")
-    except OSError:
+    found = _STATUS.match(_file(f"/proc/{pid}/status"))
+    if found is None:
         return None
-    fields = tail.split()
-    return Stat(
-        head.partition(b"(")[2].decode(errors="replace"),
-        fields[0].decode(),
-        int(fields[1]),
-        int(fields[3]),
-        int(fields[17]),
-        int(fields[19]),
-    )
+    name, state, parent, threads = found.groups()
+    return ProcessStatus(name.decode(errors="replace"), state.decode(), int(parent), int(threads))
+
+
+def start_ticks(pid: int) -> int | None:
+    """Return when a process started, in clock ticks after boot; None for one that is gone or in the middle of execve."""
+    fields = b"" if is_in_exec(pid) else _file(f"/proc/{pid}/stat").rpartition(b")")[2]
+    return int(fields.split()[19]) if fields else None
+
+
+def is_in_exec(pid: int) -> bool:
+    """Return whether a process is in the middle of execve, where files like `environ` may not be opened: see `ProcessStatus`.
+
+    It has memory then, but no arguments yet.
+    """
+    return not _file(f"/proc/{pid}/cmdline") and b"\nVmSize:" in _file(f"/proc/{pid}/status")
 
 
 def is_living(pid: int) -> bool:
     """Return whether a process exists and is not a zombie."""
-    stat = read_stat(pid)
-    return stat is not None and stat.is_living
+    status = read_status(pid)
+    return status is not None and status.is_living
 
 
 def is_being_killed(pid: int) -> bool:
@@ -75,40 +86,38 @@ def is_being_killed(pid: int) -> bool:
 
     Source: proc_pid_stat(5), proc_pid_status(5), PF_EXITING of linux/sched.h.
     """
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:  # noqa: PTH123 - as above
-            flags = int(file.read().rpartition(b")")[2].split()[6])
-        with open(f"/proc/{pid}/status", "rb") as file:  # noqa: PTH123
-            pending = [int(line.split()[1], 16) for line in file if line.startswith((b"SigPnd", b"ShdPnd"))]
-    except (OSError, ValueError, IndexError):
-        return False
-    return bool(flags & _PF_EXITING) or any(signals >> (signal.SIGKILL - 1) & 1 for signals in pending)
+    pending = _PENDING.findall(_file(f"/proc/{pid}/status"))
+    if any(int(signals, 16) >> (signal.SIGKILL - 1) & 1 for signals in pending):
+        return True
+    fields = b"" if is_in_exec(pid) else _file(f"/proc/{pid}/stat").rpartition(b")")[2]
+    return bool(fields) and bool(int(fields.split()[6]) & _PF_EXITING)
 
 
 def parent_of(pid: int) -> int:
     """Return a process's parent; 0 for one that is gone."""
-    stat = read_stat(pid)
-    return 0 if stat is None else stat.parent
+    status = read_status(pid)
+    return 0 if status is None else status.parent
 
 
 def session_of(pid: int) -> int:
     """Return the session of a process; 0 for one that is gone."""
-    stat = read_stat(pid)
-    return 0 if stat is None else stat.session
+    try:
+        return os.getsid(pid)
+    except OSError:
+        return 0
 
 
 def oldest_first(pids: Collection[int]) -> list[int]:
     """Return processes in the order in which they started: no child comes before its parent."""
     if len(pids) < 2:
         return list(pids)
-    stats = {pid: read_stat(pid) for pid in pids}
-    return sorted(pids, key=lambda pid: (0 if (stat := stats[pid]) is None else stat.start_ticks, pid))
+    return sorted(pids, key=lambda pid: (start_ticks(pid) or math.inf, pid))
 
 
 def name_of(pid: int) -> str:
     """Return "pid command" for a person."""
-    stat = read_stat(pid)
-    return f"{pid} {stat.name if stat is not None and stat.name else '?'}"
+    status = read_status(pid)
+    return f"{pid} {status.name if status is not None and status.name else '?'}"
 
 
 def all_processes() -> list[int]:
@@ -118,8 +127,8 @@ def all_processes() -> list[int]:
 
 def is_container_monitor(pid: int) -> bool:
     """Return whether a process watches a container for its engine: it ends with the container, and lets the engine know."""
-    stat = read_stat(pid)
-    return stat is not None and stat.name.startswith(_CONTAINER_MONITORS)
+    status = read_status(pid)
+    return status is not None and status.name.startswith(_CONTAINER_MONITORS)
 
 
 # ---------------------------------------------------------------------- parentage
@@ -255,21 +264,27 @@ def marked(variable: str, value: str) -> list[int]:
 
 def _content(pid: int, name: str) -> bytes:
     for directory in _living_directories(pid):
-        try:
-            with open(f"{directory}/{name}", "rb") as file:  # noqa: PTH123 - hot path
-                content = file.read()
-        except OSError:
-            continue
+        content = _file(f"{directory}/{name}")
         if content:
             return content
     return b""
 
 
+def _file(path: str) -> bytes:
+    try:
+        with open(path, "rb", buffering=0) as file:  # noqa: PTH123 - hot path
+            return file.readall()
+    except OSError:
+        return b""
+
+
 def _living_directories(pid: int) -> Iterator[str]:
-    """Yield the process's directory, then those of its other threads if the main one has ended."""
+    """Yield the process's directory, then those of its other threads if the main one has ended; none in the middle of execve."""
+    if is_in_exec(pid):
+        return
     yield f"/proc/{pid}"
-    stat = read_stat(pid)
-    if stat is not None and stat.state in "ZX" and stat.is_living:
+    status = read_status(pid)
+    if status is not None and status.state in "ZX" and status.is_living:
         yield from (f"/proc/{pid}/task/{thread}" for thread in _threads(pid) if thread != str(pid))
 
 

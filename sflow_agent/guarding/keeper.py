@@ -10,7 +10,7 @@ import select
 import signal
 from collections.abc import Callable
 
-from protocol.machine.procfs import read_stat
+from protocol.machine.procfs import is_living, start_ticks
 from sflow_agent.processes.syscalls import hide_name, open_pidfd
 
 NAME = "task-keeper"
@@ -39,9 +39,8 @@ class Keeper:
 
         It is the supervisor, which outlives a controller that is killed.
         """
-        stat = read_stat(controller)
         with contextlib.suppress(OSError):  # it was killed
-            os.write(self._held, f"{controller} {0 if stat is None else stat.start_ticks} {marker}".encode())
+            os.write(self._held, f"{controller} {start_ticks(controller) or 0} {marker}".encode())
 
     def end(self) -> None:
         """End it, as the guardian's last act: nothing is left that it could have to end."""
@@ -74,8 +73,7 @@ def _keep(lifeline: int, clean_up: Callable[[], object]) -> None:
 
 
 def _is_same(pid: int, started: int) -> bool:
-    stat = read_stat(pid)
-    return stat is not None and stat.is_living and stat.start_ticks == started
+    return is_living(pid) and start_ticks(pid) in (started, None)
 
 
 def _await_end(pid: int, started: int) -> None:

@@ -12,7 +12,8 @@ from protocol.machine.procfs import (
     own_children,
     parent_of,
     queue_limit,
-    read_stat,
+    read_status,
+    session_of,
     settled_environment,
     step_processes,
 )
@@ -34,15 +35,16 @@ def tree_members(
     stack: list[tuple[int, int | None]] = [(pid, None) for pid in own_children(below) if pid not in others]
     while stack:
         pid, owner = stack.pop()
-        stat = read_stat(pid)
-        if owner is None and stat is not None:
-            owner = stat.session if stat.session in members else pid if pid in members else None
+        status = read_status(pid)
+        if owner is None and status is not None:
+            session = session_of(pid)
+            owner = session if session in members else pid if pid in members else None
         if owner is None:
             owner = next((by_marker[v] for v in settled_environment(pid) if v in by_marker), None)
-        if owner is None and stat is not None and stat.is_living:
+        if owner is None and status is not None and status.is_living:
             marked = marks.get(queue_limit(pid) or 0)
             owner = marked if marked in members else None
-        if owner is not None and stat is not None and stat.is_living:
+        if owner is not None and status is not None and status.is_living:
             members[owner].add(pid)
         stack.extend((child, owner) for child in children(pid))
     return members

@@ -89,9 +89,12 @@ class RequestBook(Struct):
     """Nothing new starts."""
     stopped: set[int] = field(default_factory=set)
     """Tasks that were stopped on request, by index."""
+    fresh: list[str] = field(default_factory=list)
+    """The requests that were answered since the last checkpoint."""
 
     def remember(self, request_id: str, answer: RequestAnswer) -> None:
         """Keep an answer, and forget the oldest one if there are too many."""
         self.answers[request_id] = answer
+        self.fresh.append(request_id)
         if len(self.answers) > MAX_REMEMBERED:
             del self.answers[next(iter(self.answers))]

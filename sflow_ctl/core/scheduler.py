@@ -97,6 +97,7 @@ class Scheduler:
         for transition in resumed:
             self._out.record(transition)
         use_spares_for_missing(self.run, self._out)
+        self.run.changed.clear()
 
     @property
     def is_finished(self) -> bool:
@@ -120,6 +121,14 @@ class Scheduler:
         """Return True for a node whose agent is connected or has not joined yet: its process should live."""
         known = self.run.nodes[node]
         return known.is_up or not known.has_joined
+
+    def may_replace(self, node: int) -> bool:
+        """Return whether another agent may take the place of a node's, if that is dead: the run has a use for it."""
+        return self.run.outcome is None and self.run.nodes[node].is_up and self.run.phase is RunPhase.RUNNING
+
+    def ending_nodes(self) -> list[int]:
+        """Return the nodes whose agents have said that they end by themselves, and that were not given up."""
+        return [index for index, node in enumerate(self.run.nodes) if node.is_ending and not node.is_gone]
 
     def awaits_agents(self) -> bool:
         """Return True while an agent has neither joined nor been given up."""

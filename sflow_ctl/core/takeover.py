@@ -41,13 +41,17 @@ class Rebuilt(Struct):
 
 
 def rebuild(
-    scheduler: Scheduler, history: Iterable[tuple[float, SchedulerEvent]], recorded: Recorded
+    scheduler: Scheduler,
+    history: Iterable[tuple[float, SchedulerEvent]],
+    recorded: Recorded,
+    stops: int = 0,
 ) -> Rebuilt:
     """Give a new scheduler the events of the killed controller at their times, and return what has to be done again.
 
-    The scheduler must have been made with the same arguments. Its times are those of `history`.
+    The scheduler must have been made with the same arguments, or restored from a checkpoint: then `history` and `recorded` are
+    of what followed, and `stops` is of the time before. Its times are those of `history`.
     """
-    rebuilt = Rebuilt()
+    rebuilt = Rebuilt(stops=stops)
     transitions = uploads = 0
     finish: FinishRun | None = None
     for now, event in history:
@@ -81,6 +85,8 @@ def _outstanding(scheduler: Scheduler) -> list[Command]:
         if node.is_gone
     ]
     for task in run.tasks:
+        if not task.attempt.held:
+            continue
         collects = False
         for rank, held in sorted(task.attempt.held.items()):
             if held.awaits == "log":

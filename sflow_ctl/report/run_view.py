@@ -46,6 +46,8 @@ class TaskRecord(Struct, omit_defaults=True):
     """The first node of each attempt that ended with the loss of a node, by its number, if another one followed."""
     uploaded: UploadOutcome | None = None
     """What became of the uploads of the last attempt that had some."""
+    incarnation: int = 0
+    """The controller that recorded the last change; 0 where that is not known."""
 
 
 class RunView(Struct):
@@ -57,15 +59,16 @@ class RunView(Struct):
     """Who has paused the run; empty while it is not."""
 
     def __post_init__(self) -> None:
-        for task in self.plan.tasks:
-            self.tasks.setdefault(task.name, TaskRecord(task.name))
+        if len(self.tasks) < len(self.plan.tasks):
+            for task in self.plan.tasks:
+                self.tasks.setdefault(task.name, TaskRecord(task.name))
 
-    def apply(self, transition: Transition, wall_ns: int | None = None) -> None:
-        """Apply one change of state, made at `wall_ns`."""
+    def apply(self, transition: Transition, wall_ns: int | None = None, incarnation: int = 0) -> None:
+        """Apply one change of state, made at `wall_ns` and recorded by the controller of this number."""
         record = self.tasks.setdefault(transition.task, TaskRecord(transition.task))
         record.state = transition.new
         record.waits_for = record.uploads = ""
-        record.attempts = transition.attempt
+        record.attempts, record.incarnation = transition.attempt, incarnation
         record.reason = transition.reason
         if transition.node is not None:
             record.node = transition.node

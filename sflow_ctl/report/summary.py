@@ -6,6 +6,7 @@ read by `status`, `attach` and `run --resume`. Pure.
 
 from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
+from typing import cast, overload
 
 import msgspec
 
@@ -169,7 +170,9 @@ def summary(
         survivors=tuple(survivors),
         simulated_gpus=state.plan.simulated_gpus,
         refused=refused or {},
-        tasks=task_summaries(state, output_problems or {}, windows),
+        tasks=cast(
+            "tuple[TaskSummary, ...]", _TaskSummaries(state, output_problems or {}, windows)
+        ),  # nothing needs those of 100,000 tasks at a time
         resumed=resumed,
         takeovers=tuple(takeovers),
         agent_restarts=tuple(agent_restarts),
@@ -182,10 +185,41 @@ def task_summaries(
     windows: Mapping[str, Sequence[WindowUse]] = _NONE,
 ) -> tuple[TaskSummary, ...]:
     """Return the current state of every task, for programs."""
-    return tuple(
-        _task_summary(record, state.plan, output_problems.get(record.name, ()), windows.get(record.name, ()))
-        for record in state.tasks.values()
-    )
+    return tuple(_TaskSummaries(state, output_problems, windows))
+
+
+class _TaskSummaries(Sequence[TaskSummary]):
+    """The tasks of a run that has ended, each made when it is asked for."""
+
+    def __init__(
+        self,
+        state: RunView,
+        output_problems: Mapping[str, Sequence[str]],
+        windows: Mapping[str, Sequence[WindowUse]],
+    ) -> None:
+        self._records, self._plan = tuple(state.tasks.values()), state.plan
+        self._problems, self._windows = output_problems, windows
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    @overload
+    def __getitem__(self, index: int) -> TaskSummary: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[TaskSummary]: ...
+    def __getitem__(self, index: int | slice) -> TaskSummary | Sequence[TaskSummary]:
+        if isinstance(index, slice):
+            return tuple(map(self._made, self._records[index]))
+        return self._made(self._records[index])
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and tuple(self) == tuple(other)
+
+    __hash__ = None  # type: ignore[assignment]  # as a list's
+
+    def _made(self, record: TaskRecord) -> TaskSummary:
+        name = record.name
+        return _task_summary(record, self._plan, self._problems.get(name, ()), self._windows.get(name, ()))
 
 
 _NO_REASON = Reason("")

@@ -13,6 +13,7 @@ from protocol.messages.telemetry import RankUse
 from protocol.text.counted import counted
 from protocol.text.sizes import size_text
 from sflow_ctl.core.states import TaskState
+from sflow_ctl.plan.copies.task_list import ByName
 from sflow_ctl.plan.model import Plan, PlannedTask
 from sflow_ctl.report.run_view import FAILURES, RunView, TaskRecord
 from sflow_ctl.report.words import (
@@ -141,7 +142,7 @@ def _table(
     state: RunView, now_wall_ns: int | None, sentences: Sequence[str], *, is_whole: bool = False
 ) -> Table:
     records, notes = ([*state.tasks.values()], []) if is_whole else _shown(state)
-    planned = {task.name: task for task in state.plan.tasks}
+    planned = ByName(state.plan.tasks)  # of 100,000 tasks 40 have a row
     has_use = any((record.runtime_s or 0.0) >= _USE_FROM_S for record in records)
     rows = [_row(one, state.plan, planned.get(one.name), now_wall_ns, has_use=has_use) for one in records]
     shown = [

@@ -7,6 +7,8 @@ from collections import Counter, deque
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from msgspec import Struct
+
 from sflow_ctl.core.states import TERMINAL, TaskState, Transition
 from sflow_ctl.report.words import gpus_text
 
@@ -33,6 +35,16 @@ class TimelineEvent(NamedTuple):
 def state_word(state: TaskState) -> str:
     """Return the word that sflow has for a state: it knows three ends."""
     return _WORDS[state]
+
+
+class SavedTimeline(Struct, frozen=True):
+    """The events of a timeline, without the states of tasks."""
+
+    first: list[TimelineEvent]
+    last: list[TimelineEvent]
+    count: int
+    failed: list[str]
+    cancelled: list[str]
 
 
 class Timeline:
@@ -78,6 +90,19 @@ class Timeline:
         """Take the states of all tasks when another controller begins; the events stay."""
         self._words = {task: state_word(state) for task, state in states.items()}
         self._counts = Counter(self._words.values())
+
+    def saved(self) -> SavedTimeline:
+        """Return the events, for another controller."""
+        return SavedTimeline(self.first, list(self.last), self.count, list(self.failed), list(self.cancelled))
+
+    @classmethod
+    def restored(cls, saved: SavedTimeline, states: Mapping[str, TaskState]) -> "Timeline":
+        """Return the timeline of an earlier controller, with the states that tasks had then."""
+        timeline = cls(states)
+        timeline.first, timeline.count = list(saved.first), saved.count
+        timeline.last.extend(saved.last)
+        timeline.failed, timeline.cancelled = dict.fromkeys(saved.failed), dict.fromkeys(saved.cancelled)
+        return timeline
 
     @property
     def left_out(self) -> int:

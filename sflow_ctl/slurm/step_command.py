@@ -42,23 +42,28 @@ def step_argv(
     parts: Sequence[StepPart],
     gpus_on_node: str | None,
     no_kill: bool = False,
+    passes_input: bool = False,
     extra: tuple[str, ...] = (),
 ) -> tuple[str, ...]:
     """Return the command for one agent per node of the job, beside other steps of the job.
 
     Always `--key=value`. A heterogeneous job's components are parts of one step, with a colon between them;
     the options of each are its own. `gpus_on_node` is the job's SLURM_GPUS_ON_NODE, None where it has no GPUs
-    or not the same everywhere. Source: srun(1); the reason for each option: docs/decisions/slurm.md, "The one
+    or not the same everywhere. With `passes_input` the agent has srun's standard input.
+
+    Source: srun(1); the reason for each option: docs/decisions/slurm.md, "The one
     srun".
     """
     argv = ["srun"]
     for number, part in enumerate(parts):
         argv += [":"] if number else []
-        argv += [*_part_flags(part, job_id, gpus_on_node, no_kill), *extra, *agent]
+        argv += [*_part_flags(part, job_id, gpus_on_node, no_kill, passes_input), *extra, *agent]
     return tuple(argv)
 
 
-def _part_flags(part: StepPart, job_id: str, gpus_on_node: str | None, no_kill: bool) -> list[str]:
+def _part_flags(
+    part: StepPart, job_id: str, gpus_on_node: str | None, no_kill: bool, passes_input: bool
+) -> list[str]:
     """Return the options of one part. `--external-launcher` (23.11) is not one: it makes `--no-kill` void."""
     flags = [
         f"--jobid={job_id}",
@@ -73,7 +78,7 @@ def _part_flags(part: StepPart, job_id: str, gpus_on_node: str | None, no_kill: 
         "--export=ALL",
         "--kill-on-bad-exit=0",
         "--wait=0",
-        "--input=none",
+        f"--input={'all' if passes_input else 'none'}",
         "--unbuffered",
         "--job-name=sflow-agent",
     ]

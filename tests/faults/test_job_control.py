@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from protocol.machine.procfs import read_stat
+from protocol.machine.procfs import read_status
 from tests.support import ROOT, both_of, is_alive, wait_until
 
 WORKFLOW = """
@@ -75,7 +75,7 @@ def test_public_12_ctrl_z_and_fg_in_a_terminal_cost_nothing(terminal: Terminal, 
     terminal.type("jobs -p > pids\n")
     wait_until(lambda: (tmp_path / "pids").exists() and (tmp_path / "pids").read_text(), "the job's pid")
     both = both_of(int((tmp_path / "pids").read_text()))
-    assert all((stat := read_stat(pid)) is not None and stat.state == "T" for pid in both)
+    assert all((status := read_status(pid)) is not None and status.state == "T" for pid in both)
     until = time.monotonic() + 7.0
     wait_until(lambda: time.monotonic() > until, "all limits are over")
     before = files["beat"].stat().st_mtime_ns

@@ -14,8 +14,9 @@ from protocol.machine.procfs import (
     descendants,
     environment,
     is_living,
-    read_stat,
+    read_status,
     run_processes,
+    session_of,
 )
 from sflow_agent.guarding.keeper import NAME
 from sflow_agent.limits import run_mark
@@ -79,10 +80,10 @@ def test_n4_what_kills_ours_by_name_or_session_spares_the_keeper(tmp_path: Path)
     wait_until(lambda: sleeping("7787") and sleeping("7788"), "the task runs")
     keeper = keeper_of(run)
     guardian, _ = agents_of(run)
-    stat = read_stat(keeper)
-    assert stat is not None
-    assert stat.name == NAME
-    assert stat.session == keeper != guardian
+    status = read_status(keeper)
+    assert status is not None
+    assert status.name == NAME
+    assert session_of(keeper) == keeper != guardian
     assert b"".join(command_line(keeper)) == NAME.encode()
     assert environment(keeper) == [b""] or os.getuid() == 0
     os.killpg(guardian, signal.SIGKILL)

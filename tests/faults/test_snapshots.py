@@ -11,6 +11,7 @@ import pytest
 
 from sflow_ctl.core.states import Reason, TaskState, Transition
 from sflow_ctl.report.run_view import TaskRecord
+from sflow_ctl.report.timeline import Timeline
 from sflow_ctl.runtime.journal import snapshot, writer
 from sflow_ctl.runtime.journal.snapshot import REST_FACTOR, SnapshotWriter, read_snapshot
 from sflow_ctl.runtime.journal.writer import Journal
@@ -43,7 +44,7 @@ class Live:
             self.path / layout.JOURNAL, 1, reader.journal.last_seq + 1, reader.journal.segment
         )
         self.journal.flush(1.0)
-        self.snapshots = SnapshotWriter(self.path, self.journal, self.state)
+        self.snapshots = SnapshotWriter(self.path, self.journal, self.state, Timeline({}))
 
     def change(self, task: str, new: TaskState) -> None:
         change = Transition(task=task, attempt=2, old=TaskState.QUEUED, new=new, reason=Reason("x"), node=0)

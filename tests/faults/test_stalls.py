@@ -6,12 +6,15 @@ The file system is a real one, of a daemon that is stopped: `tests/stalling_fs.p
 import os
 import re
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from protocol.machine.procfs import is_in_exec
 from protocol.messages.facts import LaunchFailed, Notice
 from tests.integration.agent.conftest import make_controller
 from tests.integration.agent.fake_controller import FakeController, is_alive, spec
@@ -102,6 +105,39 @@ def test_a_hanging_interpreter_is_silent(make_controller: Callable[..., FakeCont
     controller.until(lambda: time.monotonic() > until, "the time")
     assert not controller.standstills
     os.kill(controller.agent, signal.SIGCONT)
+
+
+@needs_fuse
+def test_a_process_that_stands_still_in_execve_holds_up_none_that_looks_at_it(stalling: StallingFs) -> None:
+    """An agent looks at all that its tasks have started."""
+    opens_and_executes = (
+        "import os, sys; os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT); print(flush=True); "
+        "sys.stdin.readline(); os.execv('/bin/true', ['true'])"
+    )
+    command = [sys.executable, "-c", opens_and_executes, str(stalling.path / "file")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        assert child.stdin is not None
+        assert child.stdout is not None
+        assert child.stdout.readline() == b"\n"
+        stalling.stall()
+        child.stdin.write(b"\n")
+        child.stdin.close()
+        wait_until(lambda: is_in_exec(child.pid), "it stands still in execve")
+        looks = (
+            "import sys; from protocol.machine import procfs; "
+            "p = int(sys.argv[1]); print(procfs.is_living(p), procfs.environment(p), procfs.start_ticks(p), "
+            "procfs.is_being_killed(p), procfs.has_socket(p, [1]), p in procfs.descendants(procfs.parent_of(p)))"
+        )
+        seen = subprocess.run(
+            [sys.executable, "-c", looks, str(child.pid)],
+            capture_output=True,
+            timeout=30,
+            text=True,
+            check=True,
+        )
+        assert seen.stdout == "True [b''] None False False True\n"
+        stalling.resume()
+        assert child.wait(30) == 0
 
 
 # ---------------------------------------------------------------- a task's own directories

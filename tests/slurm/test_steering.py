@@ -98,5 +98,35 @@ def test_exec_enters_a_task_on_another_node(cluster: Cluster) -> None:
     cluster.wait_job(number, within_s=60)
 
 
+def test_exec_enters_a_process_of_a_job_step(cluster: Cluster) -> None:
+    """By its number in the step, on whichever node it is; also where the step's `export` has kept the marks from it."""
+    script = "cd /usr; echo $(hostname) $SFLOW_RANK up; sleep 7777; true"
+    tasks = (
+        f"    - {{name: t, script: ['{script}'], operator: {{name: one, mpi: none, ntasks: 2, export: PATH}},\n"
+        "       resources: {nodes: {count: 2}}}\n"
+        f"    - {{name: u, script: ['{script}'], operator: {{name: one, mpi: none, ntasks: 1}},\n"
+        "       resources: {gpus: {indices: [3]}}}\n"
+    )
+    number = submit(cluster, tasks, nodes=2)
+    logs = [cluster.shared / f"out/run/{task}/{task}.log" for task in "tu"]
+    wait_until(lambda: sum(log.read_text().count("up") for log in logs if log.exists()) == 3, "all run", 60)
+    places = dict(line.split()[-3:-1][::-1] for line in logs[0].read_text().splitlines())
+    (host,) = [line.split()[0] for line in logs[1].read_text().splitlines()]
+    path = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
+
+    def execute(task: str, rank: str, script: str) -> tuple[int, str, str]:
+        argv = [*SFLOW_CTL.split(), "exec", f"{cluster.shared}/out/run", task, "--rank", rank]
+        done = cluster.run_in_node(HEAD, [*argv, "--", "sh", "-c", script], env=path)
+        return done.returncode, done.stdout, done.stderr
+
+    for rank in ("0", "1"):
+        status, output, errors = execute("t", rank, "echo $(hostname) $PWD $SFLOW_RANK; exit 7")
+        assert (status, output) == (7, f"{places[rank]} /usr {rank}\n"), errors
+    assert execute("u", "0", "echo $(hostname) $CUDA_VISIBLE_DEVICES")[:2] == (0, f"{host} 3\n")
+    assert "t#1 has no process 2" in execute("t", "2", "true")[2]
+    cluster.scancel(number)
+    cluster.wait_job(number, within_s=60)
+
+
 def _sleepers(cluster: Cluster, host: str) -> list[str]:
     return [one.command for one in cluster.processes_in_node(host) if one.command == "sleep 7778"]

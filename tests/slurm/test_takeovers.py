@@ -10,6 +10,7 @@ import pytest
 
 from sflow_ctl.report.summary import read_summary
 from sflow_ctl.slurm.nodelist import expand_nodelist
+from tests.slurm.processes import Process
 from tests.slurm.rig import Cluster
 from tests.slurm.runs import SFLOW_CTL, fresh, ours_left
 from tests.slurm.test_runs import submit, workflow
@@ -48,31 +49,46 @@ def test_a_job_does_not_notice_that_its_controller_was_killed(cluster: Cluster) 
     wait_until(lambda: not ours_left(cluster), "nothing is left", 30)
 
 
-def test_an_agent_that_is_killed_in_a_job_is_started_again_on_its_node(cluster: Cluster) -> None:
-    """By its guardian, in the same job step; the task runs again there."""
+def agents_on(cluster: Cluster, node: str) -> list[Process]:
+    """Return the guardian and the agent of a node."""
+    found = [
+        one
+        for one in cluster.processes_in_node(node)
+        if "-m sflow_agent" in one.command and one.name != "srun"
+    ]
+    return sorted(found, key=lambda one: (one.started, one.pid))
+
+
+@pytest.mark.parametrize("nodes", [1, 2])
+@pytest.mark.parametrize("killed", ["agent", "guardian", "both"])
+def test_an_agent_that_is_killed_in_a_job_is_started_again_on_its_node(
+    cluster: Cluster, killed: str, nodes: int
+) -> None:
+    """By its guardian, in the same job step; the place of a guardian is taken by a step of its own. Tasks follow their policy."""
     go = cluster.shared / "go"
     go.unlink(missing_ok=True)
     script = f"echo $SLURMD_NODENAME $SFLOW_ATTEMPT; until [ -e {go} ]; do sleep 0.1; done; echo done"
     where = "replicas: {count: 2}, resources: {nodes: {count: 1}}"
     tasks = f"    - {{name: t, retries: 1, {where}, script: ['{script}']}}\n"
-    number = submit(cluster, tasks, nodes=2)
+    number = submit(cluster, tasks.replace("count: 2", f"count: {nodes}"), nodes=nodes)
     run = cluster.shared / "out" / "run"
-    logs = {name: run / name / f"{name}.log" for name in ("t_0", "t_1")}
+    logs = {name: run / name / f"{name}.log" for name in ("t_0", "t_1")[:nodes]}
     wait_until(lambda: all(log.exists() and log.stat().st_size for log in logs.values()), "both run", 60)
     host = cluster.job(number).batch_host
-    name, node = next(
-        (name, words[0]) for name, log in logs.items() if (words := log.read_text().split())[0] != host
-    )
-    agents = [one for one in cluster.processes_in_node(node) if "sflow_agent" in one.command]
-    max(agents, key=lambda one: (one.started, one.pid)).kill()
-    wait_until(lambda: log_says(logs[name], f"{node} 2"), "the task runs again on its node", 30)
+    where_run = {name: log.read_text().split()[0] for name, log in logs.items()}
+    name, node = next((name, node) for name, node in where_run.items() if node != host or nodes == 1)
+    guardian, agent = agents_on(cluster, node)
+    for one in {"agent": [agent], "guardian": [guardian], "both": [guardian, agent]}[killed]:
+        one.kill()
+    wait_until(lambda: log_says(logs[name], f"{node} 2"), "the task runs again on its node", 60)
     go.touch()
     job = cluster.wait_job(number, within_s=60)
     go.unlink()
     assert job.state == "COMPLETED", cluster.output(number)
     whole = read_summary((run / ".sflow/summary.json").read_bytes())
-    assert [(one.node, one.ended) for one in whole.agent_restarts] == [(node, "was killed by SIGKILL")]
-    assert {task.name: task.attempts for task in whole.tasks} == {"t_0": 1, "t_1": 1} | {name: 2}
+    how = "was killed by SIGKILL" if killed == "agent" else "was killed with its guardian"
+    assert [(one.node, one.ended) for one in whole.agent_restarts] == [(node, how)]
+    assert {task.name: task.attempts for task in whole.tasks} == dict.fromkeys(logs, 1) | {name: 2}
     wait_until(lambda: not ours_left(cluster), "nothing is left", 30)
 
 

@@ -22,6 +22,7 @@ def change(
     Raises: InvalidTransitionError for a change that is not in the table.
     """
     old = task.state
+    run.changed.add(task.index)
     if new not in TRANSITIONS[old]:
         raise InvalidTransitionError(f"{task.attempt_id}: {old} -> {new} ({reason.word} {reason.text})")
     run.tally.remove(task)
@@ -73,6 +74,7 @@ def enqueue(run: Run, out: Effects, task: Task) -> None:
 
 def end_delay(run: Run, out: Effects, task: Task) -> None:
     """Let a task start again whose delay between two attempts is over."""
+    run.changed.add(task.index)
     run.tally.remove(task)
     task.is_delayed = False
     run.tally.add(task)
@@ -119,6 +121,7 @@ def release(run: Run, task: Task) -> None:
     placement = task.attempt.placement
     if placement is None:
         return
+    run.changed.add(task.index)
     for node in {*placement.nodes, *task.attempt.nodes}:
         run.nodes[node].live.discard(task.index)
         run.nodes[node].reserved.discard(task.index)

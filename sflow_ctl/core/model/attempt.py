@@ -21,7 +21,7 @@ from sflow_ctl.plan.deferred import DeferredValues
 from sflow_ctl.plan.model import Placement, PlannedTask
 
 
-class AttemptVerdict(Struct):
+class AttemptVerdict(Struct, omit_defaults=True):
     """The judgement of an attempt, which applies once its process tree is gone."""
 
     state: TaskState
@@ -44,7 +44,7 @@ class HeldExit(Struct):
     """When it was reported."""
 
 
-class Attempt(Struct):
+class Attempt(Struct, omit_defaults=True):
     """The state of one attempt. Number 0 means a task that has not started."""
 
     number: int = 0
@@ -102,7 +102,7 @@ class Attempt(Struct):
     """Per rank, when its process started, by the controller's clock."""
     pid: int | None = None
     """The pid of the first rank."""
-    ports: Mapping[int, Mapping[str, Sequence[int]]] = field(default_factory=dict)
+    ports: Mapping[int, Mapping[str, tuple[int, ...]]] = field(default_factory=dict)
     """Ports by node."""
     filled: PlannedTask | None = None
     """The plan with its deferred values filled in."""
@@ -270,3 +270,5 @@ _EMPTY: dict[str, Any] = {
 _EMPTY_OF = tuple((name, _EMPTY[name]) for name in (*_SETS, *_MAPS, *_LISTS))
 NOT_STARTED: Attempt = _Never(**_EMPTY)
 """All tasks that have not started share it."""
+SETTLED = Attempt(**_EMPTY)
+"""What attempts that are over have in common."""

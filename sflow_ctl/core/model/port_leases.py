@@ -8,6 +8,8 @@ over all of its attempts. If another process has taken one, its node is asked ag
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+from msgspec import Struct
+
 from protocol.messages.facts import Leased
 from protocol.messages.orders import Lease, Release
 from protocol.messages.rank_spec import PortBlock
@@ -25,6 +27,17 @@ class Key(NamedTuple):
     node: int
 
 
+class SavedLease(Struct, frozen=True, array_like=True):
+    """What is known of a task's ports on a node, as a checkpoint has it."""
+
+    node: int
+    number: int
+    """Of the last order."""
+    known: dict[str, tuple[int, ...]] | None
+    is_held: bool
+    asked: tuple[PortBlock, ...] | None
+
+
 Orders = list[tuple[int, Lease | Release]]
 """Orders to agents, by node."""
 
@@ -38,9 +51,15 @@ class Leases:
     """The known ports, the requested ones, and the attempts that wait for them."""
 
     def __init__(
-        self, plan: Plan, tasks: Sequence[Task], is_gone: Callable[[int], bool] = lambda _node: False
+        self,
+        plan: Plan,
+        tasks: Sequence[Task],
+        is_gone: Callable[[int], bool] = lambda _node: False,
+        changed: set[int] | None = None,
     ) -> None:
+        """The indices of tasks whose leases change are added to `changed`."""
         self._plan, self._tasks, self._is_gone = plan, tasks, is_gone
+        self._changed = set() if changed is None else changed
         self._index_of = {task.plan.name: task.index for task in tasks}
         self._members = {
             base: [self._index_of[member.name] for member in members]
@@ -53,6 +72,8 @@ class Leases:
         self._asked: dict[Key, tuple[PortBlock, ...]] = {}
         """What each unanswered order asks for: repeated as it was, wherever the task is to run by then."""
         self._numbers: dict[Key, int] = {}
+        self._nodes: dict[int, set[int]] = {}
+        """The nodes whose agents were ever asked for ports of a task."""
         self._lacks: dict[int, set[Key]] = {}
         """Attempts that have begun without processes, and the leases they wait for."""
         self._waiters: dict[Key, set[int]] = {}
@@ -72,6 +93,7 @@ class Leases:
             if known is not None and any(block.name not in known for block in self._blocks(key)):
                 self._forget(key)
             if any(block not in self._asked.get(key, (block,)) for block in self._blocks(key)):
+                self._changed.add(key.task)
                 del self._asked[key]  # the answer to it would not do
         lacks = {key for key in self._needs(task) if key not in self._known}
         if lacks:
@@ -122,6 +144,7 @@ class Leases:
         key = Key(self._index_of.get(message.task, -1), node)
         if key not in self._asked or message.number != self._numbers[key]:
             return []
+        self._changed.add(key.task)
         del self._asked[key]
         waiting = sorted(self._waiters.pop(key, ()))
         if message.problem:
@@ -152,6 +175,7 @@ class Leases:
 
     def ended(self, task: Task) -> Orders:
         """Return the orders that free the ports of a task that will not start again. The numbers stay known."""
+        self._changed.add(task.index)
         nodes = sorted(self._held.pop(task.index, ()))
         return [(node, Release(task=task.plan.name)) for node in nodes]
 
@@ -160,7 +184,53 @@ class Leases:
         for key in list(self._own_needs(task)):
             self._forget(key)
 
+    # ------------------------------------------------------------------ checkpoints
+
+    def saved_of(self, task: int) -> list[SavedLease]:
+        """Return what is known of a task's ports."""
+        keys = [Key(task, node) for node in sorted(self._nodes.get(task, ()))]
+        return [
+            SavedLease(
+                key.node,
+                self._numbers[key],
+                None if key not in self._known else dict(self._known[key]),
+                key.node in self._held.get(task, ()),
+                self._asked.get(key),
+            )
+            for key in keys
+        ]
+
+    def restore_task(self, task: int, saved: Sequence[SavedLease]) -> None:
+        """Take what a checkpoint has of a task's ports."""
+        for lease in saved:
+            key = Key(task, lease.node)
+            self._nodes.setdefault(task, set()).add(lease.node)
+            self._numbers[key] = lease.number
+            self._known.pop(key, None)
+            self._asked.pop(key, None)
+            if lease.known is not None:
+                self._known[key] = lease.known
+            if lease.asked is not None:
+                self._asked[key] = lease.asked
+            held = self._held.setdefault(task, set())
+            (held.add if lease.is_held else held.discard)(lease.node)
+
+    def saved_waits(self) -> list[tuple[int, list[Key]]]:
+        """Return the attempts that lack ports, and which."""
+        return [(index, sorted(keys)) for index, keys in self._lacks.items()]
+
+    def restore_waits(self, saved: Iterable[tuple[int, list[Key]]]) -> None:
+        """Take the attempts that lack ports in a checkpoint."""
+        self._lacks = {index: set(keys) for index, keys in saved}
+        self._waiters = {}
+        for index, keys in self._lacks.items():
+            for key in keys:
+                self._waiters.setdefault(key, set()).add(index)
+
+    # ------------------------------------------------------------------ orders
+
     def _forget(self, key: Key) -> None:
+        self._changed.add(key.task)
         self._known.pop(key, None)
         self._held.get(key.task, set()).discard(key.node)
 
@@ -175,6 +245,8 @@ class Leases:
     def _order(self, key: Key) -> Lease:
         """Return the order for a missing lease; repeated while it is unanswered."""
         if key not in self._asked:
+            self._changed.add(key.task)
+            self._nodes.setdefault(key.task, set()).add(key.node)
             self._asked[key] = self._blocks(key)
             self._numbers[key] = self._numbers.get(key, 0) + 1
         name = self._tasks[key.task].plan.name

@@ -78,7 +78,7 @@ def _share_of(probe: Probe, world_size: int) -> Probe:
     return msgspec.structs.replace(probe, checks=(LogCheck(pattern=share),))
 
 
-class _Part(Struct):
+class _Part(Struct, omit_defaults=True):
     """One entry of a list of readiness probes, or the only probe."""
 
     nodes: set[int]
@@ -107,7 +107,7 @@ class _Part(Struct):
         return len(self.ranks | self.watched) < self.needed
 
 
-class Readiness(Struct):
+class Readiness(Struct, omit_defaults=True):
     """The progress of one attempt towards being ready: of a list of probes, each must have been true once."""
 
     total: int = 0

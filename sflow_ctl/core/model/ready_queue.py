@@ -4,13 +4,27 @@ Tasks with the same placement need the same room, so only the first of each grou
 resources come free: the cost is per group, not per waiting task.
 """
 
+from collections.abc import Iterable
 from heapq import heappop, heappush
+
+from msgspec import Struct
 
 from sflow_ctl.plan.model import Placement
 from sflow_ctl.plan.parts.needs import HostNeeds
 
 Room = tuple[Placement, bool, HostNeeds | None]
 """What a task needs to start: a place, whether claims of nodes keep it away, and CPUs and memory."""
+
+
+Ranges = list[tuple[int, int]]
+"""Numbers in ascending order, each range by its first and last: 100,000 copies of a task are one of them."""
+
+
+class SavedQueue(Struct, frozen=True):
+    """The queue, as a checkpoint has it."""
+
+    ready: Ranges
+    blocked: list[tuple[Room, Ranges]]
 
 
 class ReadyQueue:
@@ -52,6 +66,17 @@ class ReadyQueue:
         for room in [one for one in self._blocked if node in self._nodes(one)]:
             self._unblock_first(room)
 
+    def saved(self) -> SavedQueue:
+        """Return the queue for a checkpoint."""
+        return SavedQueue(
+            _ranges(self._ready), [(room, _ranges(group)) for room, group in self._blocked.items()]
+        )
+
+    def restore(self, saved: SavedQueue) -> None:
+        """Take the queue of a checkpoint."""
+        self._ready = _numbers(saved.ready)  # an ascending list is a heap
+        self._blocked = {room: _numbers(group) for room, group in saved.blocked}
+
     def _nodes(self, room: Room) -> frozenset[int]:
         if room not in self._nodes_of:
             self._nodes_of[room] = frozenset(room[0].nodes)
@@ -63,3 +88,21 @@ class ReadyQueue:
             heappush(self._ready, heappop(group))
             if not group:
                 del self._blocked[room]
+
+
+def _ranges(numbers: Iterable[int]) -> Ranges:
+    found: Ranges = []
+    first = last = None
+    for number in sorted(numbers):
+        if first is None or last is None or number != last + 1:
+            if first is not None and last is not None:
+                found.append((first, last))
+            first = number
+        last = number
+    if first is not None and last is not None:
+        found.append((first, last))
+    return found
+
+
+def _numbers(ranges: Ranges) -> list[int]:
+    return [number for first, last in ranges for number in range(first, last + 1)]

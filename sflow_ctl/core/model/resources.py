@@ -1,6 +1,5 @@
 """What each node has left: free GPUs, CPUs and memory, unclaimed nodes, room for further orders; where a placement fits now."""
 
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -8,7 +7,7 @@ from msgspec import Struct, field
 
 from protocol.ids import RankId
 from protocol.messages.rank_spec import RankSpec
-from sflow_ctl.core.gpu_groups import Topology
+from sflow_ctl.core.gpu_groups import NodeGroups, Topology
 from sflow_ctl.core.model.task import Task
 from sflow_ctl.core.nodes_by_room import NodesByRoom
 from sflow_ctl.plan.assignment import place_view
@@ -22,6 +21,15 @@ MAX_BYTES = 4 * 1024 * 1024
 
 MAX_SHARED_SETS = 256
 """How many sets of GPUs that nodes have in common are looked at for a task of several nodes."""
+
+
+class SavedLedger(Struct, frozen=True):
+    """Which GPUs are free, as a checkpoint has it. Bit sets by node; None where GPUs are not counted."""
+
+    turn: int
+    lost: dict[int, int]
+    free: dict[int, int | None]
+    topology: dict[int, NodeGroups]
 
 
 class GpuLedger:
@@ -135,6 +143,17 @@ class GpuLedger:
         capacity = self._capacity.get(node)
         return capacity is None or capacity - self.lost.get(node, 0).bit_count() >= count
 
+    def saved(self) -> SavedLedger:
+        """Return the ledger for a checkpoint."""
+        return SavedLedger(self._turn, self.lost, self._free, self.topology.nodes)
+
+    def restore(self, saved: SavedLedger) -> None:
+        """Take the ledger of a checkpoint."""
+        self._turn, self.lost, self.topology.nodes = saved.turn, saved.lost, saved.topology
+        for node, free in saved.free.items():
+            if free is not None:
+                self._set_free(node, free)
+
     def _has(self, node: int, mask: int) -> bool:
         free = self._free[node]
         return free is None or free & mask == mask
@@ -210,53 +229,53 @@ class HostLedger(Struct):
 
     capacity: dict[int, HostNeeds] = field(default_factory=dict)
     """Of the nodes whose agents have joined."""
-    _places: dict[int, tuple[int, ...]] = field(default_factory=dict)
+    places: dict[int, tuple[int, ...]] = field(default_factory=dict)
     """The nodes of the tasks that hold something, by index."""
-    _cpus: Counter[int] = field(default_factory=Counter)
-    _memory: Counter[int] = field(default_factory=Counter)
+    cpus: dict[int, int] = field(default_factory=dict)
+    memory: dict[int, int] = field(default_factory=dict)
     """How much of a node is held."""
-    _starting: dict[int, set[int]] = field(default_factory=dict)
+    starting: dict[int, set[int]] = field(default_factory=dict)
     """The tasks on a node that hold something and are not ready services."""
 
     def has_room(self, node: int, task: Task) -> bool:
         """Return whether a node has what a task asks for."""
         needs = task.plan.needs
-        if needs is None or not self._starting.get(node):
+        if needs is None or not self.starting.get(node):
             return True
         total = self.capacity[node]
         return (
-            self._cpus[node] + needs.cpus <= total.cpus
-            and self._memory[node] + needs.memory_bytes <= total.memory_bytes
+            self.cpus.get(node, 0) + needs.cpus <= total.cpus
+            and self.memory.get(node, 0) + needs.memory_bytes <= total.memory_bytes
         )
 
     def begin(self, task: Task, nodes: tuple[int, ...]) -> None:
         """Note that an attempt of a task begins on these nodes; it may hold them already, from the attempt before."""
         if task.plan.needs is None:
             return
-        if task.index not in self._places:
-            self._places[task.index] = nodes
+        if task.index not in self.places:
+            self.places[task.index] = nodes
             self._count(task.plan.needs, nodes, 1)
         for node in nodes:
-            self._starting.setdefault(node, set()).add(task.index)
+            self.starting.setdefault(node, set()).add(task.index)
 
     def became_ready(self, task: Task) -> bool:
         """Note that a task is ready; return whether others may have waited for that."""
-        places = self._places.get(task.index, ())
+        places = self.places.get(task.index, ())
         for node in places:
-            self._starting[node].discard(task.index)
+            self.starting[node].discard(task.index)
         return bool(places)
 
     def ended(self, task: Task) -> None:
         """Free what a task holds."""
         self.became_ready(task)
-        nodes = self._places.pop(task.index, ())
+        nodes = self.places.pop(task.index, ())
         if task.plan.needs is not None:
             self._count(task.plan.needs, nodes, -1)
 
     def _count(self, needs: HostNeeds, nodes: tuple[int, ...], sign: int) -> None:
         for node in nodes:
-            self._cpus[node] += sign * needs.cpus
-            self._memory[node] += sign * needs.memory_bytes
+            self.cpus[node] = self.cpus.get(node, 0) + sign * needs.cpus
+            self.memory[node] = self.memory.get(node, 0) + sign * needs.memory_bytes
 
 
 class _Window(Struct):
@@ -316,6 +335,15 @@ class StartWindows(Struct):
         """Return the ranks whose orders a node's agent has not answered."""
         window = self._windows.get(node)
         return set() if window is None else set(window.unanswered)
+
+    def saved(self) -> list[tuple[int, list[tuple[RankId, int]]]]:
+        """Return the unanswered orders of each node for a checkpoint."""
+        return [(node, list(window.unanswered.items())) for node, window in self._windows.items()]
+
+    def restore(self, saved: list[tuple[int, list[tuple[RankId, int]]]]) -> None:
+        """Take the unanswered orders of a checkpoint."""
+        self._windows = {node: _Window(dict(sizes), sum(dict(sizes).values())) for node, sizes in saved}
+        self._full = {node for node, window in self._windows.items() if self._is_full(window)}
 
     def _is_full(self, window: _Window) -> bool:
         return len(window.unanswered) >= self.max_ranks or window.size >= self.max_bytes

@@ -3,7 +3,8 @@
 Tasks change their state through `transitions`; the phase changes through `Run.enter`.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 from msgspec import Struct, field
@@ -16,9 +17,9 @@ from sflow_ctl.core.model.ready_queue import ReadyQueue
 from sflow_ctl.core.model.resources import ClaimLedger, GpuLedger, HostLedger, PlacesNow, StartWindows
 from sflow_ctl.core.model.tally import Tally
 from sflow_ctl.core.model.task import Task, build_graph
-from sflow_ctl.core.model.timers import Timers
+from sflow_ctl.core.model.timers import AttemptTimer, Timers
 from sflow_ctl.core.requests import RequestBook
-from sflow_ctl.core.states import FirstCause, Outcome
+from sflow_ctl.core.states import TERMINAL, FirstCause, Outcome
 from sflow_ctl.plan.deferred import DeferredValues, Evaluator
 from sflow_ctl.plan.model import Placement, Plan
 from sflow_ctl.plan.parts.needs import HostNeeds
@@ -131,6 +132,8 @@ class Run(Struct):
     survivors: list[str] = field(default_factory=list)
     stale_messages: int = 0
     """Facts about attempts that are over, and all facts of nodes that were given up."""
+    changed: set[int] = field(default_factory=set)
+    """Tasks that have changed since the last checkpoint, and may not be open any more: see `core.checkpoint`."""
     foreign_messages: int = 0
     """Facts about ranks that were not placed on the node of the agent that sent them."""
 
@@ -150,7 +153,8 @@ class Run(Struct):
         tasks = build_graph(plan)
         problems: dict[str, tuple[str, ...]] = {}
         nodes = [Node(is_gone=node.index in missing, is_held=node.is_spare) for node in plan.nodes]
-        leases = Leases(plan, tasks, lambda node: nodes[node].is_gone)
+        changed: set[int] = set()
+        leases = Leases(plan, tasks, lambda node: nodes[node].is_gone, changed)
         outputs: dict[str, dict[str, Any]] = {}
         return cls(
             plan=plan,
@@ -169,9 +173,10 @@ class Run(Struct):
             deferred=DeferredValues(
                 plan, outputs, leases.ports_of, evaluator, PlacesNow(plan, tasks), problems
             ),
-            timers=Timers(),
+            timers=Timers(partial(_is_outdated, tasks)),
             tally=Tally.of(tasks),
             shutdown=Shutdown(),
+            changed=changed,
             stream_logs=stream_logs,
             gone_at=gone_at,
             fence_s=fence_s,
@@ -292,3 +297,10 @@ class Run(Struct):
             return False
         is_over = task.plan.finally_when is None or self.shutdown.is_forced or self.shutdown.are_finals_over
         return self.outcome is not None and is_over
+
+
+def _is_outdated(tasks: Sequence[Task], timer: AttemptTimer) -> bool:
+    """Return whether the attempt that a timer is about is over."""
+    task = tasks[timer.task]
+    is_over = task.state in TERMINAL and not task.is_live and not task.attempt.held
+    return is_over or task.attempt.number != timer.attempt

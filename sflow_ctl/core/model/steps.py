@@ -4,13 +4,14 @@ Which steps a run takes is decided in `policy.shutdown_steps`.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+
+from msgspec import Struct
 
 from sflow_ctl.core.model.task import Task
 from sflow_ctl.core.states import TERMINAL, TaskState
 
 
-class StopStep(NamedTuple):
+class StopStep(Struct, frozen=True, tag=True):
     """Stops live tasks, in waves."""
 
     with_services: bool
@@ -27,7 +28,7 @@ class StopStep(NamedTuple):
         return self.with_services or not task.plan.is_service
 
 
-class FinalStep(NamedTuple):
+class FinalStep(Struct, frozen=True, tag=True):
     """Runs tasks at the end of the run."""
 
     tasks: tuple[int, ...]
@@ -41,7 +42,7 @@ class FinalStep(NamedTuple):
         return sum((tasks[i].plan.timeout_s or 0.0) * (tasks[i].plan.retries.count + 1) for i in self.tasks)
 
 
-class BranchStep(NamedTuple):
+class BranchStep(Struct, frozen=True, tag=True):
     """Runs the tasks that wait for the failure which ends the run, as far as they can run now."""
 
     tasks: frozenset[int]

@@ -2,43 +2,46 @@
 
 from collections.abc import Callable
 
+from msgspec import Struct, field
+
 from sflow_ctl.core.model.task import Task
 
 
-class StopOrder:
+class StopOrder(Struct):
     """The waves of one stop. Empty until `begin`. A wave is over when none of its tasks is live."""
 
-    def __init__(self) -> None:
-        self._waves: list[list[int]] = []
-        self._open: set[int] = set()
+    waves: list[list[int]] = field(default_factory=list)
+    """Those that have not begun."""
+    open: set[int] = field(default_factory=set)
+    """The live tasks of the present one."""
 
     def begin(self, tasks: list[Task], chosen: Callable[[Task], bool]) -> None:
         """Put the chosen ones of the live tasks into waves."""
-        self._waves = stop_levels(tasks, chosen)
+        self.waves = stop_levels(tasks, chosen)
 
     @property
     def is_over(self) -> bool:
         """Return whether no task is left to stop."""
-        return not self._waves and not self._open
+        return not self.waves and not self.open
 
     def next_wave(self, tasks: list[Task]) -> list[int]:
         """Return the tasks to stop now; empty while a wave is open, and when all is over."""
-        while self._waves and not self._open:
-            self._open.update(index for index in self._waves.pop(0) if tasks[index].is_live)
-            if self._open:
-                return sorted(self._open)
+        while self.waves and not self.open:
+            self.open.update(index for index in self.waves.pop(0) if tasks[index].is_live)
+            if self.open:
+                return sorted(self.open)
         return []
 
     def force(self, tasks: list[Task]) -> list[int]:
         """Return all remaining tasks of all waves."""
-        for wave in self._waves:
-            self._open.update(index for index in wave if tasks[index].is_live)
-        self._waves = []
-        return sorted(self._open)
+        for wave in self.waves:
+            self.open.update(index for index in wave if tasks[index].is_live)
+        self.waves = []
+        return sorted(self.open)
 
     def gone(self, index: int) -> None:
         """Note that a task is no longer live."""
-        self._open.discard(index)
+        self.open.discard(index)
 
 
 def stop_levels(tasks: list[Task], chosen: Callable[[Task], bool]) -> list[list[int]]:

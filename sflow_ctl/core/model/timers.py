@@ -1,28 +1,37 @@
 """Timers: which event is due when.
 
-They are never cancelled: the reactor recognises an outdated one by its attempt or step.
+They are never cancelled: the reactor recognises an outdated one by its attempt or step. Those of attempts that are over are
+dropped when there are many.
 """
 
+from collections.abc import Callable
 from heapq import heapify, heappop, heappush
 
 from msgspec import Struct
 
+CROWDED = 1024
+"""From so many timers on outdated ones are looked for: a run of 100,000 tasks with a `timeout` would keep as many."""
 
-class RetryDue(Struct, frozen=True):
+
+class _Timer(Struct, frozen=True, array_like=True):
+    """Base of all timers."""
+
+
+class RetryDue(_Timer, frozen=True, tag=True):
     """The delay before a task's next attempt is over."""
 
     task: int
     attempt: int
 
 
-class TimeoutDue(Struct, frozen=True):
+class TimeoutDue(_Timer, frozen=True, tag=True):
     """An attempt's `timeout` is over."""
 
     task: int
     attempt: int
 
 
-class DeadlineDue(Struct, frozen=True):
+class DeadlineDue(_Timer, frozen=True, tag=True):
     """The deadline of one of an attempt's readiness probes is over."""
 
     task: int
@@ -30,21 +39,21 @@ class DeadlineDue(Struct, frozen=True):
     part: int = 0
 
 
-class OtherRanksDue(Struct, frozen=True):
+class OtherRanksDue(_Timer, frozen=True, tag=True):
     """The time that other ranks may run after the first one exited (`--wait`) is over."""
 
     task: int
     attempt: int
 
 
-class StopOverdue(Struct, frozen=True):
+class StopOverdue(_Timer, frozen=True, tag=True):
     """An agent has not stopped an attempt in time."""
 
     task: int
     attempt: int
 
 
-class LogOverdue(Struct, frozen=True):
+class LogOverdue(_Timer, frozen=True, tag=True):
     """The log of an exited rank has not arrived in time."""
 
     task: int
@@ -52,13 +61,13 @@ class LogOverdue(Struct, frozen=True):
     rank: int
 
 
-class FenceOver(Struct, frozen=True):
+class FenceOver(_Timer, frozen=True, tag=True):
     """Nothing of the run can live on a lost node any more."""
 
     node: int
 
 
-class ServerHeard(Struct, frozen=True):
+class ServerHeard(_Timer, frozen=True, tag=True):
     """The failure of a server would have been heard of by now that explains the exit of a rank."""
 
     task: int
@@ -66,35 +75,35 @@ class ServerHeard(Struct, frozen=True):
     rank: int
 
 
-class WorkflowTimeout(Struct, frozen=True):
+class WorkflowTimeout(_Timer, frozen=True, tag=True):
     """The workflow's own time limit is over."""
 
 
-class JobEndNear(Struct, frozen=True):
+class JobEndNear(_Timer, frozen=True, tag=True):
     """The Slurm job's time is nearly over, as far as is known: Slurm is asked again before the run stops for it."""
 
     gone_at: float
 
 
-class AllocationEnding(Struct, frozen=True):
+class AllocationEnding(_Timer, frozen=True, tag=True):
     """The Slurm job's time is nearly over."""
 
     gone_at: float
     """The end of the job that it was set for, which identifies it."""
 
 
-class FinalsOver(Struct, frozen=True):
+class FinalsOver(_Timer, frozen=True, tag=True):
     """The time of the tasks that run at the run's end is over."""
 
     steps_left: int
     """Steps of the shutdown that were left when it was set, which identifies the step."""
 
 
-class StopTimeout(Struct, frozen=True):
+class StopTimeout(_Timer, frozen=True, tag=True):
     """The time that the run may take to stop is over."""
 
 
-class LeaveOverdue(Struct, frozen=True):
+class LeaveOverdue(_Timer, frozen=True, tag=True):
     """Agents have not left in time."""
 
 
@@ -105,17 +114,49 @@ RunTimer = (
 Timer = AttemptTimer | RunTimer
 
 
+class SavedTimers(Struct, frozen=True):
+    """All timers, as a checkpoint has them."""
+
+    heap: list[tuple[float, int, Timer]]
+    count: int
+    crowded_from: int
+
+
 class Timers:
     """All timers of a run, the next one first. Times are monotonic seconds."""
 
-    def __init__(self) -> None:
+    def __init__(self, is_outdated: Callable[[AttemptTimer], bool] = lambda _timer: False) -> None:
+        """`is_outdated` returns whether a timer of an attempt would do nothing any more."""
         self._heap: list[tuple[float, int, Timer]] = []
         self._count = 0
+        self._crowded_from = CROWDED
+        self._is_outdated = is_outdated
 
     def set(self, at: float, timer: Timer) -> None:
         """Add a timer. Those due at the same time fire in the order in which they were set."""
         self._count += 1
         heappush(self._heap, (at, self._count, timer))
+        if len(self._heap) > self._crowded_from:
+            self._drop_outdated()
+
+    def saved(self) -> SavedTimers:
+        """Return the timers for a checkpoint."""
+        return SavedTimers(self._heap, self._count, self._crowded_from)
+
+    def restore(self, saved: SavedTimers, shift_s: float) -> None:
+        """Take the timers of a checkpoint; `shift_s` is added to its times."""
+        self._count, self._crowded_from = saved.count, saved.crowded_from
+        self._heap = [(at + shift_s, number, _shifted(timer, shift_s)) for at, number, timer in saved.heap]
+
+    def _drop_outdated(self) -> None:
+        """Keep the timers that may still do something; what this costs is little per timer that was set meanwhile."""
+        self._heap = [
+            entry
+            for entry in self._heap
+            if not (isinstance(entry[2], AttemptTimer) and self._is_outdated(entry[2]))
+        ]
+        heapify(self._heap)
+        self._crowded_from = max(CROWDED, 2 * len(self._heap))
 
     def pop_due(self, now: float) -> Timer | None:
         """Remove and return the next timer that is due, or None."""
@@ -136,3 +177,14 @@ class Timers:
     def clear(self) -> None:
         """Remove all timers."""
         self._heap.clear()
+
+
+def _shifted(timer: Timer, shift_s: float) -> Timer:
+    """Return a timer with its own times moved: that of a job's end names it."""
+    match timer:
+        case JobEndNear(gone_at=gone_at):
+            return JobEndNear(gone_at + shift_s)
+        case AllocationEnding(gone_at=gone_at):
+            return AllocationEnding(gone_at + shift_s)
+        case _:
+            return timer

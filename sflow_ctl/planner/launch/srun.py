@@ -99,6 +99,12 @@ def srun_command(
     return (*line.argv, *extra, "bash", "-c", _PLACE + script), tuple(line.assigned)
 
 
+def step_prelude(argv: Sequence[str]) -> str:
+    """Return what a step's script does first, before the task's own lines: it sets variables of the process."""
+    script = argv[-1]
+    return next((one for one in (_PLACE + _OWN_GPUS, _PLACE) if script.startswith(one)), "")
+
+
 def has_several_processes(operator: schema.Operator, step: Step) -> bool:
     """Return whether a step may have more than one process; True where Slurm decides it from GPUs or `extra_args`."""
     if operator.gpus_per_task or any(

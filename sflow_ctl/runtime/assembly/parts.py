@@ -17,8 +17,11 @@ from sflow_ctl.plan.monitors import monitor_orders, telemetry_orders
 from sflow_ctl.plan.secrets import SECRETS
 from sflow_ctl.report.run_view import RunView
 from sflow_ctl.runtime.fleet.fleet import Fleet
+from sflow_ctl.runtime.journal.checkpointing import Checkpointing, ShellNotes
+from sflow_ctl.runtime.journal.snapshot import SnapshotWriter
 from sflow_ctl.runtime.journal.writer import Journal
 from sflow_ctl.runtime.logs.consumers.console import ConsoleSink
+from sflow_ctl.runtime.logs.last_changes import LastChanges
 from sflow_ctl.runtime.logs.service import OutputService
 from sflow_ctl.runtime.operating.desk import RequestDesk
 from sflow_ctl.runtime.record import layout
@@ -47,7 +50,7 @@ if TYPE_CHECKING:
     from sflow_ctl.runtime.logs.consumers.consumer import FollowedLogs
     from sflow_ctl.runtime.monitor.recorder import MonitorRecorder
     from sflow_ctl.runtime.slurm.job_clock import JobClock
-    from sflow_ctl.runtime.viewing.messages import Change
+    from sflow_ctl.runtime.supervision.history import TakenOver
 
 
 class Record(Struct):
@@ -58,8 +61,8 @@ class Record(Struct):
     prior: "dict[str, PriorResult]" = field(default_factory=dict)
     state: RunView | None = None
     resumed: "ResumedSummary | None" = None
-    kept: "list[Change]" = field(default_factory=list)
-    """The last changes of tasks that are not run again."""
+    last: LastChanges | None = None
+    """The last changes of tasks that earlier controllers have made."""
     claim: HeldClaim | None = None
     lineage: int = 0
     """The controller whose scheduler lives on in this one, which has taken over from it; 0 for one that has its own."""
@@ -101,7 +104,7 @@ def open_record(planned: PlannedRun, options: RunOptions, fleet: Fleet) -> Recor
         record.state = RunView(plan)
         tasks = earlier.state.tasks
         record.state.tasks.update({name: tasks[name] for name in record.prior})
-        record.kept = kept_changes(earlier, record.prior)
+        record.last = LastChanges(kept_changes(earlier, record.prior))
         files = kept_files(plan, record.prior)
         directory.reopen(plan, planned.workflow_yaml, facts, fleet.nonce, files)
         make_missing_logs(directory.path, plan, record.prior)
@@ -131,9 +134,10 @@ def make_output(
     record: Record,
     console: ConsoleSink,
     desk: RequestDesk,
+    place_of: "Callable[[RankId], int | None]",
     followed: "FollowedLogs | None" = None,
 ) -> OutputService:
-    """Make the output service. `followed` is what a controller has left that was killed."""
+    """Make the output service. `place_of` returns a rank's node, `followed` is what a controller has left that was killed."""
     gang_sizes = {task.name: task.world_size for task in planned.plan.tasks if task.world_size > 1}
     paths = partial(_log_path_of, gang_sizes=gang_sizes)
     earlier = None
@@ -151,7 +155,8 @@ def make_output(
         gang_sizes=gang_sizes,
         console=console,
         desk=desk,
-        prior=record.kept,
+        place_of=place_of,
+        last=record.last,
         earlier=earlier,
         followed=followed,
     )
@@ -194,6 +199,7 @@ def make_controller(
     shell: Shell,
     scheduler: Scheduler,
     hand_over: "Callable[[], object]",
+    taken_over: "TakenOver | None" = None,
 ) -> Controller:
     """Make the controller; it calls `hand_over` when another one could take over from it."""
     plan, record = planned.plan, shell.record
@@ -205,6 +211,19 @@ def make_controller(
         fleet.link.telemetry = telemetry_orders(plan.windows, plan.tasks, telemetry.every_s, len(plan.nodes))
     state = record.state or RunView(plan)
     earlier = None if planned.earlier is None else planned.earlier.timeline
+    path = record.directory.path
+    summary = SummaryWriter(path, record.facts, state, earlier)
+    snapshots = SnapshotWriter(path, shell.journal, state, summary.timeline)
+    checkpoints = Checkpointing(
+        path,
+        shell.journal,
+        scheduler,
+        record.lineage or record.facts.incarnation,
+        ShellNotes() if taken_over is None else taken_over.known,
+        () if planned.earlier is None else planned.earlier.takeovers,
+        0 if taken_over is None else taken_over.checkpoint_size,
+    )
+    snapshots.takeovers = checkpoints.takeovers
     controller = Controller(
         scheduler=scheduler,
         link=fleet.link,
@@ -216,7 +235,9 @@ def make_controller(
         configs=fleet.configs,
         common=fleet.common,
         state=state,
-        summary=SummaryWriter(record.directory.path, record.facts, state, earlier),
+        summary=summary,
+        snapshots=snapshots,
+        checkpoints=checkpoints,
         job_clock=shell.job_clock,
         desk=shell.desk,
         monitor=shell.monitor,

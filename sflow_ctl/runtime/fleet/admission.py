@@ -2,7 +2,8 @@
 
 A job step starts all agents alike, so their first keys are derived from a seed in its environment, which srun keeps
 where every process of the user can read it. Such a key is good for one thing: a hello that names a key which the agent
-has made in its own memory. It is void once all agents have reported, which is before the first task. Used by `link`.
+has made in its own memory. It is void once all agents have reported, which is before the first task. An agent that takes
+the place of one that was killed gets a key of this kind for itself, over the standard input of its step. Used by `link`.
 """
 
 from collections.abc import Mapping
@@ -13,7 +14,7 @@ from zmq.utils import z85
 from protocol.messages.facts import Hello
 from protocol.messages.orders import Enrolled, Refused
 from protocol.session.version import PROTOCOL_VERSION, is_compatible
-from sflow_ctl.runtime.fleet.keys import RunKeys
+from sflow_ctl.runtime.fleet.keys import KeyPair, RunKeys
 from sflow_ctl.runtime.fleet.zap import Authenticator
 
 
@@ -25,6 +26,8 @@ class Admission:
         self._node_of_key: dict[str, int] = {}
         self._key_of_node: dict[int, str] = {}
         self._enrolment = {pair.public: node for node, pair in keys.enrolment.items()}
+        self._renewed: dict[str, int] = {}
+        """Keys for agents that take the places of others, while tasks run: good until the first use of the agent's own."""
         for node, pair in enumerate(keys.agents):
             if node not in keys.enrolment:
                 self._admit(node, pair.public)
@@ -49,7 +52,7 @@ class Admission:
 
     def node_to_enrol(self, key: str) -> int | None:
         """Return the node whose agent may name its own key by means of this one."""
-        return self._enrolment.get(key)
+        return self._enrolment.get(key, self._renewed.get(key))
 
     def enrol(self, node: int, hello: Hello) -> Enrolled | Refused:
         """Take the key that a job step's agent has made itself. The first one of a node counts."""
@@ -62,6 +65,29 @@ class Admission:
             )
             return Refused(code="not-enrolled", reason=reason)
         return Enrolled(key=hello.key)
+
+    def renew(self, node: int) -> KeyPair:
+        """Return the key with which one more agent of a node may name its own; those of the agents before are void."""
+        self._void_of(node)
+        pair = KeyPair.make()
+        self._renewed[pair.public] = node
+        self._auth.allow("control", pair.public)
+        return pair
+
+    def has_joined(self, node: int) -> None:
+        """Void the key of `renew`, if there is one: the node's agent has a key of its own, and uses it."""
+        for key, other in list(self._renewed.items()):
+            if other == node:
+                del self._renewed[key]
+                self._auth.revoke(key)
+
+    def _void_of(self, node: int) -> None:
+        self.has_joined(node)
+        self._key_of_node.pop(node, None)
+        for key, other in list(self._node_of_key.items()):
+            if other == node:
+                del self._node_of_key[key]
+                self._auth.revoke(key)
 
     def restart_enrolment(self) -> None:
         """Let the agents of a job step that is started again name new keys; those of the earlier ones are void."""

@@ -25,7 +25,7 @@ from sflow_ctl.runtime.fleet.local import AgentEnd
 from sflow_ctl.runtime.run.options import FleetOptions
 
 if TYPE_CHECKING:
-    from sflow_ctl.runtime.fleet.local import LocalLauncher
+    from sflow_ctl.runtime.fleet.local import LocalLauncher, ReplacementOrder
     from sflow_ctl.runtime.slurm.allocation import Allocation
     from sflow_ctl.runtime.supervision.kept import KeptAgent, KeptStep
 
@@ -75,6 +75,13 @@ class AgentLauncher(Protocol):
 
     def kill(self, node: int) -> None:
         """Kill the agent of a node that the run continues without."""
+        ...
+
+    def replace(self, order: "ReplacementOrder") -> bool:
+        """Start another agent on a node of a job if nothing of the run is left there; return whether that is tried.
+
+        If it fails, `ended` reports the end that the order has.
+        """
         ...
 
     def sweep(self, node: int, marker: str) -> None:

@@ -70,7 +70,10 @@ def job_fleet(
         link = _open_link(request, keys, grace_s)
         undo.callback(link.close)
         nonce_path = _nonce_path(request)
-        common = common_config(request, keys, link, nonce, grace_s)
+        common = replace(
+            common_config(request, keys, link, nonce, grace_s),
+            is_interface_chosen=settings.interface is not None,
+        )
         steps = JobSteps(
             [
                 (_step_launcher(request, job), _step_config(request, keys, common, nonce_path, job))
@@ -133,7 +136,6 @@ def _step_config(
     in_job = msgspec.structs.replace(
         common,
         nonce_path=str(nonce_path),
-        is_interface_chosen=request.settings.interface is not None,
     )
     return StepConfig(common=in_job, nodes=names, key_seed=keys.seed)
 

@@ -335,6 +335,7 @@ class FleetLink:
             self.counters["stale_hellos"] += 1
             return
         peer.newest = order
+        self.admission.has_joined(hello.node)
         peer.hello_from = (routing_id, hello.session)
         clock_ahead_ns = time.time_ns() - hello.sent_at_ns if hello.sent_at_ns else 0
         if (

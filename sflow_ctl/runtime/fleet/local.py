@@ -22,7 +22,7 @@ from sflow_ctl.runtime.supervision.kept import KeptAgent, KeptStep
 from sflow_ctl.runtime.supervision.lifeline import lifeline
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from protocol.messages.config import AgentConfig
     from sflow_ctl.runtime.fleet.leftovers import OrphanSweep
@@ -44,6 +44,20 @@ class AgentEnd(NamedTuple):
     """Nothing of the run is left there but `survivors`."""
     survivors: tuple[str, ...] = ()
     """What could not be ended, "pid name"."""
+    may_be_replaced: bool = False
+    """Another agent may be started on the node, unless something of the run is left there."""
+
+
+class ReplacementOrder(NamedTuple):
+    """A node that is to get another agent."""
+
+    node: int
+    marker: str
+    """Of the run's processes."""
+    end: AgentEnd | None
+    """The end of its agents' step; None while that runs, on other nodes."""
+    make_config: "Callable[[], AgentConfig]"
+    """Makes the configuration, with a key that is good for one hello."""
 
 
 class LocalLauncher:
@@ -243,6 +257,10 @@ class LocalLauncher:
                 for pid in agents or [agent.pid]:
                     _kill(pid, signal.SIGKILL)
                     _kill(pid, signal.SIGCONT)
+
+    def replace(self, _order: object) -> bool:
+        """Return False: agents of this machine that were killed with their guardians are started again when that is seen."""
+        return False
 
     def sweep(self, _node: int, _marker: str) -> None:
         """Do nothing: what a guardian that was killed has left is swept when its end is seen."""

@@ -1,12 +1,15 @@
 """Combines the launchers of a run: the job steps of its Slurm jobs, and agents on this machine."""
 
+import os
 import select
 import time
 from collections.abc import Mapping, Sequence
 
+from protocol.errors import LaunchError
 from protocol.messages.config import AgentConfig, StepConfig
-from sflow_ctl.runtime.fleet.local import AgentEnd, LocalLauncher
+from sflow_ctl.runtime.fleet.local import AgentEnd, LocalLauncher, ReplacementOrder
 from sflow_ctl.runtime.fleet.step import StepLauncher
+from sflow_ctl.runtime.slurm.replacement import Replacement
 from sflow_ctl.runtime.supervision.kept import KeptAgent, KeptStep
 
 
@@ -14,7 +17,9 @@ class JobSteps:
     """One job step with agents in each Slurm job of a run. The same interface as `StepLauncher`."""
 
     def __init__(self, steps: Sequence[tuple[StepLauncher, StepConfig]]) -> None:
-        self._steps = tuple(steps)
+        self._steps = list(steps)
+        self._replacements: dict[int, Replacement] = {}
+        """By node."""
         self._epoll = select.epoll()
         for launcher, _ in steps:
             self._epoll.register(launcher.fileno, select.EPOLLIN)
@@ -55,14 +60,59 @@ class JobSteps:
 
     def ended(self) -> list[AgentEnd]:
         """The ends of agents since the last call; never blocks."""
-        return [end for launcher, _ in self._steps for end in launcher.ended()]
+        ends = [end for launcher, _ in self._steps for end in launcher.ended()]
+        now = time.monotonic()
+        for replacement in list(self._replacements.values()):
+            is_clear = replacement.is_clear(now)
+            if is_clear is not None:
+                self._end_replacement(replacement)
+                end = self._start_again(replacement) if is_clear else replacement.order.end
+                ends += [] if end is None else [end._replace(may_be_replaced=False)]
+        return ends
+
+    def replace(self, order: ReplacementOrder) -> bool:
+        """Look whether another agent may be started on a node, and start it then, in a step of its own."""
+        if order.node in self._replacements:
+            return True
+        step = next(
+            (launcher for launcher, _ in self._steps if launcher.name_of(order.node) is not None), None
+        )
+        if step is None:
+            return False
+        name = step.name_of(order.node)
+        assert name is not None
+        self._replacements[order.node] = one = Replacement(order, step, name, time.monotonic())
+        self._epoll.register(one.fileno, select.EPOLLIN)
+        return True
+
+    def _start_again(self, replacement: Replacement) -> AgentEnd | None:
+        """Start the agent of a node that is clear; return its end if that fails and its last step is over."""
+        order, before = replacement.order, replacement.step
+        launcher = before.successor()
+        config = order.make_config()
+        try:
+            launcher.launch(config, os.environ, {order.node: replacement.name})
+        except LaunchError as error:
+            return None if order.end is None else order.end._replace(how=f"{order.end.how}; {error}")
+        before.forget(order.node)
+        common = next(known for one, known in self._steps if one is before)
+        self._steps.append((launcher, common))
+        self._epoll.register(launcher.fileno, select.EPOLLIN)
+        return None
+
+    def _end_replacement(self, replacement: Replacement) -> None:
+        del self._replacements[replacement.order.node]
+        self._epoll.unregister(replacement.fileno)
+        replacement.close()
 
     def said(self) -> str:
         """Return the last output of the steps."""
         return "\n".join(filter(None, (launcher.said() for launcher, _ in self._steps)))
 
     def kill(self, node: int) -> None:
-        """Do nothing: an abandoned agent is refused when it connects; otherwise it ends after its orphan grace time."""
+        """Start no other agent there. One that is abandoned is refused when it connects, or ends after its orphan grace."""
+        if node in self._replacements:
+            self._end_replacement(self._replacements[node])
 
     def sweep(self, node: int, marker: str) -> None:
         """End what the run has left on a node whose agent and guardian were killed; `ended` reports it."""
@@ -71,6 +121,8 @@ class JobSteps:
 
     def wait_all(self, timeout_s: float) -> list[int]:
         """Wait until all steps have ended; end those that are late, and return their nodes."""
+        for node in list(self._replacements):
+            self.kill(node)
         deadline = time.monotonic() + timeout_s
         late: list[int] = []
         for launcher, _ in self._steps:
@@ -113,6 +165,10 @@ class MixedLauncher:
     def kill(self, node: int) -> None:
         """Kill an agent on this machine; the steps' are refused when they connect."""
         self._local.kill(node)
+
+    def replace(self, order: ReplacementOrder) -> bool:
+        """Start another agent on a node of a job, if nothing of the run is left there; return whether that is tried."""
+        return self._steps.replace(order)
 
     def sweep(self, node: int, marker: str) -> None:
         """End what is left on a node of a job whose agent and guardian were killed."""

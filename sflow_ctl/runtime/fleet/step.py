@@ -29,6 +29,8 @@ from sflow_ctl.slurm.hints import telling_lines
 from sflow_ctl.slurm.step_command import outside_of_job, step_argv, step_environment
 
 CONFIG_VARIABLE = "SFLOW_AGENT_CONFIG"
+FROM_INPUT = "-"
+"""The value of that variable if the agent reads its configuration from its standard input, which srun passes on."""
 _QUOTED_BYTES = 2000
 _END_WAIT_S = 10.0
 _STEP_ENDS_WITHIN_S, _PER_NODE_S = 3.0, 0.02
@@ -73,11 +75,16 @@ class StepLauncher:
         """Return a descriptor that is readable when the step has ended."""
         return self._epoll.fileno()
 
-    def launch(self, config: StepConfig, environ: Mapping[str, str], nodes: Mapping[int, str]) -> None:
+    def launch(
+        self, config: StepConfig | AgentConfig, environ: Mapping[str, str], nodes: Mapping[int, str]
+    ) -> None:
         """Start the step on these nodes of the job (number in the run to name); its agents connect by themselves.
+
+        The configuration of a single agent travels over srun's standard input: tasks run, which can read an environment.
 
         Raises: LaunchError.
         """
+        is_single = isinstance(config, AgentConfig)
         self._nodes, self._names = list(nodes), nodes
         if environ.get("SLURM_JOB_ID") not in (None, self._allocation.job_id):
             environ = outside_of_job(environ)
@@ -87,11 +94,13 @@ class StepLauncher:
             parts=self._allocation.step_parts(nodes.values()),
             gpus_on_node=self._allocation.gpus_on_node,
             no_kill=self._no_kill,
+            passes_input=is_single,
             extra=self._extra,
         )
         environment = step_environment(environ)
-        environment[CONFIG_VARIABLE] = base64.b64encode(encode(config)).decode()
-        null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        encoded = encode(config)
+        environment[CONFIG_VARIABLE] = FROM_INPUT if is_single else base64.b64encode(encoded).decode()
+        stdin = _pipe_with(encoded) if is_single else os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         try:
             if shutil.which(argv[0]) is None:
                 raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
@@ -102,7 +111,7 @@ class StepLauncher:
                     argv,
                     environment,
                     file_actions=(
-                        (os.POSIX_SPAWN_DUP2, null, 0),
+                        (os.POSIX_SPAWN_DUP2, stdin, 0),
                         (os.POSIX_SPAWN_DUP2, self._said, 1),
                         (os.POSIX_SPAWN_DUP2, self._said, 2),
                     ),
@@ -119,7 +128,7 @@ class StepLauncher:
                 "srun-not-started", f"cannot start srun: {error.strerror}", hint=hint
             ) from error
         finally:
-            os.close(null)
+            os.close(stdin)
 
     def kept(self) -> "tuple[KeptStep, int] | None":
         """Return the step, for the controller that takes over, and the descriptor of its output; None once it has ended."""
@@ -142,6 +151,23 @@ class StepLauncher:
         """Stand for a step that a dead controller has started, maybe elsewhere: only its agents' silence shows its end."""
         self._nodes, self._names = list(nodes), nodes
 
+    def successor(self) -> "StepLauncher":
+        """Return a launcher for one more step of the same job."""
+        return StepLauncher(self._allocation, python=self._python, extra=self._extra, no_kill=self._no_kill)
+
+    def sweeps_of_job(self) -> NodeSweeps:
+        """Return what can look at the job's nodes, and end there what is left of a run."""
+        return NodeSweeps(self._allocation, self._python, self._extra)
+
+    def name_of(self, node: int) -> str | None:
+        """Return the name of a node of the step; None for any other."""
+        return self._names.get(node)
+
+    def forget(self, node: int) -> None:
+        """Let another step have this node: the end of this one says nothing of it any more."""
+        self._names = {other: name for other, name in self._names.items() if other != node}
+        self._nodes = list(self._names)
+
     def start(self, configs: list[AgentConfig]) -> None:
         """Do nothing: the agents are up before the plan is made."""
 
@@ -155,7 +181,10 @@ class StepLauncher:
         self._swept.clear()
         if self._has_ended(0):
             how = self._reap()
-            ends += [AgentEnd(node, how, is_cleared=self._code >= 0) for node in self._nodes]
+            ends += [
+                AgentEnd(node, how, is_cleared=self._code >= 0, may_be_replaced=self._code > 0)
+                for node in self._nodes
+            ]
         return ends
 
     def kill(self, node: int) -> None:
@@ -191,6 +220,8 @@ class StepLauncher:
         return any(descriptor == self._pidfd for descriptor, _ in self._epoll.poll(within_s))
 
     def _has_adopted_ended(self, within_s: float) -> bool:
+        if self._pidfd < 0:
+            return False  # it has been reported
         line = lifeline()
         assert line is not None
         for wait_s in (0, within_s):
@@ -234,6 +265,14 @@ class StepLauncher:
             self._pidfd = -1
         assert self._end is not None
         return self._end
+
+
+def _pipe_with(content: bytes) -> int:
+    """Return a descriptor to read this from, once: less than a pipe holds."""
+    reading, writing = os.pipe2(os.O_CLOEXEC)
+    with os.fdopen(writing, "wb") as file:
+        file.write(content)
+    return reading
 
 
 def _with_jobs_name(environ: Mapping[str, str]) -> tuple[str, ...]:

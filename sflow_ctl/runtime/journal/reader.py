@@ -204,18 +204,21 @@ class JournalReader:
             self._lost_files.append(name)
 
 
-def lines_of(directory: Path) -> Iterator[bytes]:
-    """Yield all lines of a run's journal; none if it has none. Raises: OSError; RunDirectoryError."""
+def lines_of(directory: Path, start: Place = START) -> Iterator[bytes]:
+    """Yield the lines of a run's journal from a place on; none if it has none. Raises: OSError; RunDirectoryError."""
     try:
-        yield from JournalReader(directory).lines()
+        yield from JournalReader(directory, start).lines()
     except FileNotFoundError:
         return
 
 
-def entries_of(directory: Path, words: Collection[bytes]) -> Iterator[Entry]:
-    """Yield the entries of a run's journal whose line has one of these words. Raises: OSError; RunDirectoryError."""
+def entries_of(directory: Path, words: Collection[bytes], start: Place = START) -> Iterator[Entry]:
+    """Yield the entries of a run's journal whose line has one of these words, from a place on.
+
+    Raises: OSError; RunDirectoryError.
+    """
     try:
-        yield from JournalReader(directory).entries(words)
+        yield from JournalReader(directory, start).entries(words)
     except FileNotFoundError:
         return
 

@@ -1,26 +1,27 @@
-"""`state.json`: the states of all tasks up to a place of the journal, so that viewers of a large run read only what follows it.
+"""`state.json`: the states of all tasks up to a place of the journal: of a large run viewers and successors read only the rest.
 
 A copy of what the journal has: written now and then during a run of many tasks, never synced, and not used where it
-does not fit the journal. So nothing depends on it, and a resume reads the journal. Used by the controller's loop, and by
-`record/reader.py`.
+does not fit the journal. So nothing depends on it. Used by the controller's loop, and by `record/reader.py`.
 """
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import msgspec
 from msgspec import Struct
 
 from sflow_ctl.plan.secrets import SECRETS
+from sflow_ctl.report.resumed import Takeover
 from sflow_ctl.report.run_view import RunView, TaskRecord
+from sflow_ctl.report.timeline import SavedTimeline, Timeline
 from sflow_ctl.runtime.journal.reader import JournalReader, Place
 from sflow_ctl.runtime.journal.writer import Journal
 from sflow_ctl.runtime.record import layout
 from sflow_ctl.runtime.record.durable import UNREADABLE, read_regular, write_for_now
 
-FORMAT = 1
+FORMAT = 2
 EVERY_BYTES = 4 * 1024 * 1024
 """Of the journal, between two snapshots: read and applied in 0.1 s. Smaller runs have none."""
 REST_FACTOR = 50
@@ -42,14 +43,18 @@ class Snapshot(Struct, frozen=True):
     """All tasks, in the plan's order."""
     paused_by: str = ""
     """As in `RunView`."""
+    timeline: SavedTimeline | None = None
+    takeovers: tuple[Takeover, ...] = ()
+    """The controllers that were killed and replaced before."""
 
 
 class SnapshotWriter:
     """Writes the snapshots of one controller."""
 
-    def __init__(self, directory: Path, journal: Journal, state: RunView) -> None:
+    def __init__(self, directory: Path, journal: Journal, state: RunView, timeline: Timeline) -> None:
         self._path = directory / layout.STATE
-        self._journal, self._state = journal, state
+        self._journal, self._state, self._timeline = journal, state, timeline
+        self.takeovers: Sequence[Takeover] = ()
         self._written = 0
         """Bytes of the journal at the last snapshot."""
         self._rest_until = 0.0
@@ -68,7 +73,16 @@ class SnapshotWriter:
         self._rest_until = now + (time.monotonic() - started) * REST_FACTOR
 
     def _content(self, place: Place) -> Iterator[bytes]:
-        head = Snapshot(FORMAT, self._journal.incarnation, place, time.time_ns(), (), self._state.paused_by)
+        head = Snapshot(
+            FORMAT,
+            self._journal.incarnation,
+            place,
+            time.time_ns(),
+            (),
+            self._state.paused_by,
+            self._timeline.saved(),
+            tuple(self.takeovers),
+        )
         before, _, after = msgspec.json.encode(head).partition(b'"tasks":[]')
         yield before + b'"tasks":['
         records, separator = list(self._state.tasks.values()), b"\n"

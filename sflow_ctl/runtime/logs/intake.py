@@ -51,6 +51,7 @@ class LogIntake:
         self,
         socket: "zmq.Socket[bytes]",
         node_of_key: Callable[[str], int | None],
+        place_of: Callable[[RankId], int | None],
         book: LogBook,
         consumers: Sequence[LogConsumer],
         owner: IntakeOwner,
@@ -61,9 +62,7 @@ class LogIntake:
         self.socket = socket
         self.awaited: set[RankId] = set()
         """Ranks that have ended, and whose exit waits for their log."""
-        self.places: dict[RankId, int] = {}
-        """The node that each rank was placed on: no other agent has its log. The main thread adds to it."""
-        self._followed = followed.ranks if followed is not None else frozenset()
+        self._place_of, self._followed = place_of, followed or FollowedLogs({}, frozenset())
         self._earlier = earlier  # takes logs of attempts that earlier controllers of the run had begun
         self._node_of_key = node_of_key
         self._book, self._logs = book, book.open
@@ -191,7 +190,7 @@ class LogIntake:
         except MalformedMessageError:
             self._counters["malformed"] += 1
             return
-        if self.places.get(chunk.rank) != node:
+        if self._place_of(chunk.rank) != node:
             if self._earlier is None or not self._earlier.owns(chunk.rank):
                 self._counters["foreign_log_chunks"] += 1
             elif (offset := self._earlier.take(chunk, frames[2].buffer)) is not None:
@@ -267,7 +266,7 @@ class LogIntake:
             if (path := self._book.path_of(rank)) is None:
                 return None
             log = self._logs[rank] = RankLog(rank, path, position=self._retired.pop(rank, 0))
-            begin_consuming(self._consumers, log, known if rank in self._followed else 0)
+            begin_consuming(self._consumers, log, known if self._followed.has_begun(rank) else 0)
         return log
 
     def _mark_spooled(self, log: RankLog) -> None:

@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -30,6 +30,7 @@ from sflow_ctl.runtime.logs.consumers.gang import GangLogs
 from sflow_ctl.runtime.logs.consumers.search import LogSearches
 from sflow_ctl.runtime.logs.consumers.viewers import ViewerHub
 from sflow_ctl.runtime.logs.intake import LogIntake
+from sflow_ctl.runtime.logs.last_changes import LastChanges
 from sflow_ctl.runtime.logs.store import LogBook
 from sflow_ctl.runtime.viewing.messages import Change
 
@@ -99,17 +100,18 @@ class OutputService:
         gang_sizes: dict[str, int],
         console: ConsoleSink | None,
         desk: "RequestDesk",
-        prior: Sequence[Change] = (),
+        place_of: Callable[[RankId], int | None],
+        last: LastChanges | None = None,
         earlier: "EarlierLogs | None" = None,
         followed: FollowedLogs | None = None,
     ) -> None:
-        """`prior` are the last changes of tasks, `earlier` takes late logs, `followed` is what a killed controller has left."""
-        self.counters: Counter[str] = Counter()
+        """`place_of` returns a rank's node, in the thread; `earlier` takes late logs, `followed` is of a killed controller."""
+        self._place_of, self.counters = place_of, Counter[str]()
         """Numbers of refused, dropped and repeated messages, by kind."""
         self._console = console
         self.say_at_once = console.say if console is not None else (lambda _text: None)  # from any thread
         self._feed = ConsoleFeed(console) if console is not None and console.shows_output else None
-        self._last = {change.transition.task: change for change in prior}
+        self._last = LastChanges() if last is None else last
         book = LogBook(run_directory, log_path_of, self._newest_attempt)
         self._viewers = ViewerHub(client_socket, self._last, book.to_view, self.counters, desk)
         self._searches = LogSearches(run_directory, self._report_matches, self.note)
@@ -119,7 +121,7 @@ class OutputService:
         """In the order in which they get chunks and turns."""
         if earlier is not None:
             earlier.note = self._keep_note
-        parts = (log_socket, node_of_key, book, self._consumers, self, self.counters)
+        parts = (log_socket, node_of_key, place_of, book, self._consumers, self, self.counters)
         self._intake = LogIntake(*parts, earlier, followed)
         self._commands: deque[Change | _Expect | _Rotate | _Say | _Waiting | _Search | _NodeLost] = deque()
         self._matched: deque[tuple[int, LogMatched]] = deque()
@@ -159,10 +161,6 @@ class OutputService:
         self._commands.append(_Expect(rank, log_bytes, is_spooled))
         if is_spooled or not self._is_woken:
             self._wake()
-
-    def placed(self, node: int, ranks: Iterable[RankId]) -> None:
-        """Take log chunks of these ranks from the agent of this node only. Must come before the ranks are ordered."""
-        self._intake.places.update((rank, node) for rank in ranks)
 
     def rotate(self, earlier: RankId, path: str, earlier_path: str) -> None:
         """Move our copy of an earlier attempt's log aside. Must come before the new attempt is ordered."""
@@ -304,7 +302,7 @@ class OutputService:
         while self._commands:
             command = self._commands.popleft()
             if isinstance(command, Change):
-                self._last[command.transition.task] = command
+                self._last.note(command)
                 if self._console is not None:
                     self._console.transition(command.transition)
                 self._viewers.change(command)
@@ -323,7 +321,7 @@ class OutputService:
             elif isinstance(command, _NodeLost):
                 self._searches.node_lost(command.node)
                 self._intake.give_up(
-                    [one for one in self._intake.awaited if self._intake.places.get(one) == command.node]
+                    [one for one in self._intake.awaited if self._place_of(one) == command.node]
                 )
             else:
                 self._intake.rotate(command.earlier, command.path, command.earlier_path)

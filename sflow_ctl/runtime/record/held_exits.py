@@ -50,13 +50,21 @@ def held_successes(
     for event in _events(directory):
         if isinstance(event, LogArrived):
             arrived.add(event.rank)
-        elif isinstance(event, AgentJoined):
-            exits.update((one.rank, one) for one in event.hello.exited)
-        elif isinstance(event, MessageReceived) and isinstance(event.message, RankExited):
-            exits[event.message.rank] = event.message
+            continue
+        ended = event.hello.exited if isinstance(event, AgentJoined) else ()
+        if isinstance(event, MessageReceived) and isinstance(event.message, RankExited):
+            ended = (event.message,)
+        exits.update(
+            (one.rank, one)
+            for one in ended
+            if open_attempts.get(one.rank.attempt.task) == one.rank.attempt.number
+        )
     found = {}
+    of_task: dict[str, list[RankExited]] = {}
+    for rank, one in exits.items():
+        of_task.setdefault(rank.attempt.task, []).append(one)
     for name, attempt in open_attempts.items():
-        ended = [one for rank, one in exits.items() if rank.attempt == (name, attempt)]
+        ended = tuple(of_task.get(name, ()))
         if len({one.rank.rank for one in ended}) == tasks[name].world_size and all(
             _is_success(tasks[name], one) for one in ended
         ):

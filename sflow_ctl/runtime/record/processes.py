@@ -4,19 +4,17 @@ import contextlib
 from functools import cache
 from pathlib import Path
 
-from protocol.machine.procfs import read_stat
+from protocol.machine.procfs import is_living, start_ticks
 
 
 def process_start_ticks(pid: int) -> int:
     """Return when a process started, in clock ticks after boot; 0 when there is none."""
-    stat = read_stat(pid)
-    return 0 if stat is None else stat.start_ticks
+    return start_ticks(pid) or 0
 
 
 def is_same_process(pid: int, started: int) -> bool:
     """True when the process with this pid and start time exists and has not ended."""
-    stat = read_stat(pid)
-    return stat is not None and stat.is_living and stat.start_ticks == started
+    return is_living(pid) and start_ticks(pid) in (started, None)
 
 
 @cache

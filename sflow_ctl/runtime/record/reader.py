@@ -27,6 +27,7 @@ from sflow_ctl.plan.secrets import SECRETS
 from sflow_ctl.report.resumed import Takeover
 from sflow_ctl.report.run_view import RunView, TaskRecord
 from sflow_ctl.report.summary import Summary, read_summary
+from sflow_ctl.report.timeline import SavedTimeline
 from sflow_ctl.runtime.journal.reader import SHOWN, JournalReader
 from sflow_ctl.runtime.journal.snapshot import read_snapshot
 from sflow_ctl.runtime.logs.cursor import Cursor
@@ -176,14 +177,14 @@ class RunReader:
         self.facts = self._read(layout.RUN, lambda content: msgspec.json.decode(content, type=RunFacts))
         self._plan_file = self._read(layout.PLAN, PlanFile)
         SECRETS.declare(self._plan_file.head.secrets, os.environ)
-        self.incarnations: dict[str, int] = {}
-        """Tasks to the controller that recorded their last change of state."""
         self.takeovers: list[Takeover] = []
         """Controllers that were killed and replaced."""
         self.last_wall_ns = self.facts.started_wall_ns
         self.standing_still: dict[str, str] = {}
         """What holds up the agents that make no progress, by the names of their nodes."""
         self.journal = JournalReader(directory)
+        self.timeline: SavedTimeline | None = None
+        """The events before those that `refresh` returns."""
 
     @cached_property
     def plan(self) -> Plan:
@@ -201,14 +202,14 @@ class RunReader:
         If `is_brief`, the state has the plan without its tasks.
         """
         found = read_snapshot(self.directory, self.facts.incarnation)
-        if is_brief:
-            names = self._plan_file.names() if found is None else ()
-            self.state = RunView(self.head, {name: TaskRecord(name) for name in names})
         if found is not None:
-            self.state.tasks = {record.name: record for record in found.tasks}
-            self.state.paused_by = found.paused_by
+            records = {record.name: record for record in found.tasks}
+            self.state = RunView(self.head if is_brief else self.plan, records, found.paused_by)
             self.journal = JournalReader(self.directory, found.place)
             self.last_wall_ns = found.last_wall_ns
+            self.timeline, self.takeovers = found.timeline, list(found.takeovers)
+        elif is_brief:
+            self.state = RunView(self.head, {name: TaskRecord(name) for name in self._plan_file.names()})
 
     def with_tasks(self, names: Collection[str]) -> None:
         """Give the state a plan that has these tasks, and not all others."""
@@ -303,8 +304,7 @@ class RunReader:
                 self.takeovers.append(entry.takeover)
             if entry.transition is not None:
                 self.last_wall_ns = entry.wall_ns
-                self.state.apply(entry.transition, entry.wall_ns)
-                self.incarnations[entry.transition.task] = entry.incarnation
+                self.state.apply(entry.transition, entry.wall_ns, entry.incarnation)
                 fresh.append(Change(entry.wall_ns, entry.transition))
         return fresh
 

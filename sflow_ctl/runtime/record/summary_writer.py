@@ -34,7 +34,7 @@ class SummaryWriter:
     ) -> None:
         """`earlier` is the timeline of a resumed run."""
         self._directory = directory
-        self._timeline = earlier or Timeline({})
+        self.timeline = self._timeline = earlier or Timeline({})
         self._timeline.begin({record.name: record.state for record in state.tasks.values()})
         path = directory.absolute() / layout.SUMMARY_LOG
         self._log = SummaryLog(

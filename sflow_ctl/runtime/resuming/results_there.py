@@ -45,7 +45,7 @@ def results_there(
         record = records.get(task.name)
         if record is None or (record.state is not TaskState.COMPLETED and task.name not in held):
             continue
-        old = run.plans.of(run.incarnations.get(task.name, 1))
+        old = run.plans.of(record.incarnation or 1)
         there.completed[task.name] = plan if old is None else old
         if old is None:
             there.incomplete[task.name] = "the plan that it ran with cannot be read"

@@ -58,6 +58,7 @@ from sflow_ctl.report.run_view import RunView
 from sflow_ctl.runtime.fleet.fleet import AgentLauncher
 from sflow_ctl.runtime.fleet.leftovers import sweep
 from sflow_ctl.runtime.fleet.link import FleetLink
+from sflow_ctl.runtime.journal.checkpointing import Checkpointing
 from sflow_ctl.runtime.journal.snapshot import SnapshotWriter
 from sflow_ctl.runtime.journal.writer import Journal
 from sflow_ctl.runtime.logs.rotation import rotate_logs
@@ -107,6 +108,8 @@ class Controller:
         preload: Preload,
         desk: RequestDesk,
         measures: Measures,
+        snapshots: SnapshotWriter,
+        checkpoints: Checkpointing,
         job_clock: "JobClock | None" = None,
         monitor: "MonitorRecorder | None" = None,
         hand_over: Callable[[], object] = lambda: None,
@@ -114,29 +117,23 @@ class Controller:
         """`job_clock` knows the job's time limit; `hand_over` is called when another controller could take over from here."""
         self._scheduler = scheduler
         self._plan = scheduler.plan
-        self._planned = {task.name: task for task in scheduler.plan.tasks}
-        self._link = link
-        self._launcher = launcher
-        self._output = output
-        self._journal = journal
-        self._log = log
+        self._link, self._launcher, self._output = link, launcher, output
+        self._journal, self._log = journal, log
         self._directory, self._configs, self._common = directory, configs, common
-        self._job_clock = job_clock
-        self._monitor, self.measures = monitor, measures
+        self._job_clock, self._monitor, self.measures = job_clock, monitor, measures
         self.state = state  # folded from the transitions, as every viewer does it
         self.summary, self.outputs = summary, OutputCollector(directory.path)
         self.progress = RunProgress(state, journal, log, output, summary, desk)
-        self._snapshots = SnapshotWriter(directory.path, journal, state)
+        self._snapshots, self._checkpoints = snapshots, checkpoints
         spools = common.spool_directory is not None
         self.nodes = NodeBook([node.name for node in scheduler.plan.nodes], spools)
         self._logs = LogWaits(output, link, self.nodes)
         self._hand_over = hand_over
         self.takeover: TakeoverWatch | None = None
-        self._signals, self._desk = SignalInbox(), desk
-        self._job_end = JobEndNotice(self._log, job_clock)
+        self._signals, self._desk, self._job_end = SignalInbox(), desk, JobEndNotice(self._log, job_clock)
         self._finish: FinishRun | None = None
-        self._abandoned: set[int] = set()
-        self._agents = AgentEnds(launcher, scheduler, self._abandoned)
+        self._abandoned = set[int]()
+        self._agents = AgentEnds(launcher, scheduler, self._abandoned, link, common)
         self._stops_requested = self._foreign_messages = 0  # facts about ranks of other nodes
         parts = (directory.path, self._signals, link, launcher, output, self._warn)
         self.standstill = standstill_of(*parts)
@@ -179,9 +176,11 @@ class Controller:
         """Do what a controller that was killed has left to be done. Called before `run`."""
         from sflow_ctl.runtime.supervision.continuing import TakeoverWatch, continued, resume_shell
 
-        self.takeover = TakeoverWatch(left, self._plan, self._link, self._journal, self._log, self._output)
+        parts = (self._link, self._journal, self._log, self._output)
+        self.takeover = TakeoverWatch(left, self._plan, *parts, self._checkpoints.takeovers)
+        self._checkpoints.takeovers = self._snapshots.takeovers = self.takeover.all
         self._stops_requested = left.rebuilt.stops
-        resume_shell(left, self.nodes, self.outputs, self._output, self._logs)
+        resume_shell(left, self.nodes, self.outputs, self._logs)
         now = time.monotonic()
         for command in continued(left, self._link, self._abandoned):
             self._perform(command, now)
@@ -228,6 +227,7 @@ class Controller:
             return
         self._note(event)
         self._journal.event(event, now)
+        self._checkpoints.notes.note(event)
         for command in self._scheduler.handle(event, now):
             self._perform(command, now)
 
@@ -300,7 +300,7 @@ class Controller:
             case AwaitLog(rank=rank):
                 self._logs.awaited.add(rank)
             case CollectOutputs(task=task, attempt=attempt):
-                self.outputs.collect(self._planned[task], attempt)
+                self.outputs.collect(self._scheduler.run.task_named(task).plan, attempt)
             case AskJobEnd():
                 if self._job_clock is not None:
                     self._job_clock.ask_now()
@@ -325,8 +325,8 @@ class Controller:
 
     def _send(self, node: int, message: ToAgent) -> None:
         if isinstance(message, Spawn):
-            self._write_results(self._planned[spec.rank.attempt.task] for spec in message.ranks)
-            self._output.placed(node, [spec.rank for spec in message.ranks])
+            named = self._scheduler.run.task_named
+            self._write_results(named(one.rank.attempt.task).plan for one in message.ranks)
             if self.nodes.is_spooling(node):
                 rotate_logs(self._output, message)
         self._link.send(node, message)
@@ -350,7 +350,8 @@ class Controller:
         self._link.flush(now, **({} if is_stopping else holds))
         self._desk.send()
         self.progress.tell()
-        self._snapshots.write_if_due(now)
+        for copy in (self._snapshots, self._checkpoints):
+            copy.write_if_due(now)
         keeper.write_nodes(self.nodes, now)
         self._log.flush()
         self.summary.write_if_due(now)

@@ -1,11 +1,17 @@
 """What a controller makes of ended agents, and what it does at the very end of a run: it waits for them, and reports the rest."""
 
+import math
 from collections.abc import Collection
+from functools import partial
 
+from msgspec.structs import replace
+
+from protocol.messages.config import AgentConfig
 from sflow_ctl.core.events import AgentLost, NodeCleared, SchedulerEvent
 from sflow_ctl.core.scheduler import Scheduler
 from sflow_ctl.runtime.fleet.fleet import AgentLauncher
 from sflow_ctl.runtime.fleet.link import FleetLink
+from sflow_ctl.runtime.fleet.local import RESTARTS_WITHIN_S, AgentEnd, ReplacementOrder
 from sflow_ctl.runtime.record.run_log import RunLog
 
 AGENTS_END_WITHIN_S = 10.0
@@ -17,13 +23,28 @@ AGENTS_EVERY_S = 0.25
 """How often to look for the ends of agents of which no descriptor tells: those of a controller that was killed."""
 
 
+REPLACED_AGAIN_AFTER_S = 20.0
+"""A node is looked at, and its next agent joins, within that time; else the node is looked at again."""
+FOLLOWS = "was killed with its guardian"
+
+
 class AgentEnds:
     """The ends of agents' processes, and what they mean for the run."""
 
-    def __init__(self, launcher: AgentLauncher, scheduler: Scheduler, abandoned: set[int]) -> None:
+    def __init__(
+        self,
+        launcher: AgentLauncher,
+        scheduler: Scheduler,
+        abandoned: set[int],
+        link: FleetLink,
+        common: AgentConfig,
+    ) -> None:
         """Nodes that are lost by an end are added to `abandoned`."""
         self._launcher, self._scheduler, self._abandoned = launcher, scheduler, abandoned
+        self._link, self._common = link, common
         self._next_look = 0.0
+        self._replaced: dict[int, list[float]] = {}
+        """When a node of a job was to get another agent."""
 
     def ended(self, now: float, *, has_news: bool) -> list[SchedulerEvent]:
         """Return the events of ends since the last call; look at once with `has_news`, else now and then."""
@@ -32,12 +53,43 @@ class AgentEnds:
         self._next_look = now + AGENTS_EVERY_S
         events: list[SchedulerEvent] = []
         for end in self._launcher.ended():
+            if end.may_be_replaced and self._replace(end.node, end, now):
+                continue
             if self._scheduler.is_expected(end.node):
                 events.append(AgentLost(node=end.node, reason=end.how, is_cleared=end.is_cleared))
                 self._abandoned.add(end.node)
             elif end.is_cleared:
                 events.append(NodeCleared(node=end.node, survivors=end.survivors))
+        for node in {*self._link.silences.silent, *self._scheduler.ending_nodes()}:
+            if now > max(self._replaced.get(node, ()), default=-math.inf) + REPLACED_AGAIN_AFTER_S:
+                self._replace(node, None, now)
         return events
+
+    def _replace(self, node: int, end: AgentEnd | None, now: float) -> bool:
+        """Have the launcher start another agent on a node of a job whose agent seems to be dead; return whether it tries.
+
+        One that lives is left alone. `end` is what follows if that cannot be done.
+        """
+        recent = [at for at in self._replaced.get(node, ()) if at > now - RESTARTS_WITHIN_S]
+        if len(recent) >= self._common.restarts or not self._scheduler.may_replace(node):
+            return False
+        order = ReplacementOrder(node, self._common.marker, end, partial(self._next_config, node))
+        if not self._launcher.replace(order):
+            return False
+        self._replaced[node] = [*recent, now]
+        return True
+
+    def _next_config(self, node: int) -> AgentConfig:
+        pair = self._link.admission.renew(node)
+        return replace(
+            self._common,
+            node=node,
+            node_name=self._scheduler.plan.nodes[node].name,
+            public_key=pair.public,
+            secret_key=pair.secret,
+            must_enrol=True,
+            follows=FOLLOWS,
+        )
 
 
 def end_agents(

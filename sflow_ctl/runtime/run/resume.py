@@ -20,7 +20,7 @@ from sflow_ctl.plan.artifact_mentions import PlannedArtifactUse
 from sflow_ctl.plan.log_paths import log_path, rank_log_path
 from sflow_ctl.plan.model import Plan
 from sflow_ctl.plan.secrets import SECRETS
-from sflow_ctl.report.resumed import ResumedSummary, resumed_summary
+from sflow_ctl.report.resumed import ResumedSummary, Takeover, resumed_summary
 from sflow_ctl.report.run_view import RunView, TaskRecord
 from sflow_ctl.report.timeline import Timeline
 from sflow_ctl.runtime.record import layout
@@ -56,8 +56,6 @@ class PriorRun(Struct, frozen=True):
     """Written by its last controller."""
     state: RunView
     plans: PriorPlans
-    incarnations: dict[str, int]
-    """Tasks to the controller that recorded their last change of state."""
     is_completed: bool
     journal_start: tuple[int, int]
     """The number of the journal's next line, and of the segment that grows."""
@@ -67,8 +65,8 @@ class PriorRun(Struct, frozen=True):
     """Of all controllers so far."""
     claim: HeldClaim | None
     """This process's claim on the run; None for a run that has completed or is only read."""
-    last_changes: dict[str, Change]
-    """The last change of state of each task that has one."""
+    takeovers: list[Takeover]
+    """The controllers that were killed and replaced so far."""
     is_killed: bool = False
     """Its last controller has left no summary: its supervisor was killed with it, or its machine."""
 
@@ -117,23 +115,24 @@ def prior_run(
 ) -> PriorRun:
     """Read what a run's earlier controllers have done. Raises: RunDirectoryError."""
     reader = RunReader(directory)  # another controller may have ended in between
+    reader.begin_from_snapshot()
     timeline = Timeline({})
-    last_changes = {}
+    if reader.timeline is not None:
+        states = {record.name: record.state for record in reader.state.tasks.values()}
+        timeline = Timeline.restored(reader.timeline, states)
     for change in reader.refresh():
         timeline.note(change.transition, change.wall_ns)
-        last_changes[change.transition.task] = change
     return PriorRun(
         directory,
         reader.facts,
         reader.state,
         PriorPlans(directory, reader.plan, workspace),
-        reader.incarnations,
         is_completed,
         (reader.journal.last_seq + 1, reader.journal.segment),
         reader.journal.problems(),
         timeline,
         claim,
-        last_changes,
+        reader.takeovers,
         is_killed=reader.summary() is None,
     )
 

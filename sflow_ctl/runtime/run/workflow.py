@@ -159,7 +159,10 @@ def carry_out(
     directory = record.directory
     followed = None if taken_over is None else taken_over.followed
     desk = RequestDesk(fleet.keys.operator.public)
-    output = make_output(planned, fleet, record, terminal.open_console(directory.path), desk, followed)
+    place_of = scheduler.run.node_of
+    output = make_output(
+        planned, fleet, record, terminal.open_console(directory.path), desk, place_of, followed
+    )
     with ExitStack() as ends:
         log = RunLog(directory.path / layout.RUN_LOG, options.log_level)
         ends.callback(log.close)
@@ -170,7 +173,7 @@ def carry_out(
         monitor = make_monitor(planned, directory.path, log, output)
         shell = Shell(record, output, journal, log, clock, monitor, desk)
         hand_over = partial(hand_over_run, planned, options, fleet, record)
-        controller = make_controller(planned, fleet, shell, scheduler, hand_over)
+        controller = make_controller(planned, fleet, shell, scheduler, hand_over, taken_over)
         ends.callback(controller.standstill.end)
         gc.freeze()  # the plan lives as long as the run: no garbage collection need scan it
         output.start()

@@ -22,6 +22,7 @@ class NodeSweeps:
         self._epoll = select.epoll()
         self._running: dict[int, tuple[int, int]] = {}
         """(pid, node) by the descriptor that watches it."""
+        self._failed: list[tuple[int, int]] = []
 
     @property
     def fileno(self) -> int:
@@ -29,7 +30,7 @@ class NodeSweeps:
         return self._epoll.fileno()
 
     def begin(self, node: int, name: str, marker: str) -> None:
-        """Start the sweep of a node for the run with this marker; without srun do nothing."""
+        """Start the sweep of a node for the run with this marker; one that cannot be started has failed."""
         argv = step_argv(
             (self._python, "-I", "-X", "utf8", "-m", "sflow_agent.processes.predecessors", marker),
             job_id=self._allocation.job_id,
@@ -51,15 +52,17 @@ class NodeSweeps:
             descriptor = watch_child(pid)
             self._running[descriptor] = pid, node
             self._epoll.register(descriptor, select.EPOLLIN)
+            return
+        self._failed.append((node, -1))
 
     def clear(self) -> list[int]:
         """Return the nodes on which nothing of the run is left, by sweeps that have ended since the last call."""
-        clear = []
-        for descriptor, _ in self._epoll.poll(0):
-            node, status = self._reap(descriptor)
-            if status == 0:
-                clear.append(node)
-        return clear
+        return [node for node, status in self.ended() if status == 0]
+
+    def ended(self) -> list[tuple[int, int]]:
+        """Return (node, exit status) of the sweeps that have ended since the last call; -1 of one that did not start."""
+        failed, self._failed = self._failed, []
+        return [*failed, *(self._reap(descriptor) for descriptor, _ in self._epoll.poll(0))]
 
     def wait(self, timeout_s: float) -> list[int]:
         """Wait until all sweeps have ended, for so long; end the others. Return the nodes on which nothing is left."""
@@ -77,6 +80,11 @@ class NodeSweeps:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
             self._reap(descriptor)
+
+    def close(self) -> None:
+        """End what still runs; there is no further sweep."""
+        self.end()
+        self._epoll.close()
 
     def _reap(self, descriptor: int) -> tuple[int, int]:
         pid, node = self._running.pop(descriptor)

@@ -9,6 +9,7 @@ import os
 import socket
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -26,6 +27,7 @@ from sflow_ctl.runtime.fleet.addresses import own_addresses
 from sflow_ctl.runtime.fleet.fleet import Fleet
 from sflow_ctl.runtime.fleet.keys import hide_memory
 from sflow_ctl.runtime.fleet.link import FleetLink
+from sflow_ctl.runtime.logs.last_changes import LastChanges
 from sflow_ctl.runtime.record import layout
 from sflow_ctl.runtime.record.directory import RunDirectory
 from sflow_ctl.runtime.record.durable import write_durably
@@ -92,7 +94,7 @@ def adopt(planned: PlannedRun, options: RunOptions, terminal: Terminal) -> RunEn
         state=earlier.state,
         claim=earlier.claim,
         lineage=heir.lineage,
-        kept=list(earlier.last_changes.values()),
+        last=LastChanges((), earlier.state.tasks, earlier.facts.started_wall_ns),
     )
     if heir.resumed:
         before = decoded(heir.resumed, Resumed)
@@ -104,17 +106,18 @@ def adopt(planned: PlannedRun, options: RunOptions, terminal: Terminal) -> RunEn
         quiet=heir.is_quiet,
         log_level=heir.log_level,
     )
-    scheduler = make_scheduler(planned, own, fleet, record)
+    make = partial(make_scheduler, planned, own, fleet, record)
     gone_for_s = (time.time_ns() - wrote_ns) / 1e9
     death = Death(0, wrote_ns, time.monotonic() - gone_for_s, (), ())
-    found = taken_over(directory.path, heir.lineage, scheduler, death)
+    found = taken_over(directory.path, heir.lineage, make, death)
     directory.take_over(facts)
     publish_connection(directory, facts, fleet)
 
     def log_begin(log: RunLog) -> None:
         log.warning(f"incarnation {incarnation} adopts the agents that its predecessor has left")
+        log.info(found.began_with)
 
-    return carry_out(planned, own, fleet, terminal, record, scheduler, log_begin, found)
+    return carry_out(planned, own, fleet, terminal, record, found.scheduler, log_begin, found)
 
 
 def _plan(planned: PlannedRun, heir: Succession, earlier: PriorRun) -> Plan:

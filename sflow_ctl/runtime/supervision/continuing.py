@@ -3,7 +3,7 @@
 Called by `run/controller.py`, once its parts are open.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from protocol.text.signal_names import signal_name
 from sflow_ctl.core.commands import AbandonNode, Command
@@ -19,17 +19,14 @@ from sflow_ctl.runtime.run.output_collector import OutputCollector
 from sflow_ctl.runtime.supervision.history import TakenOver
 
 
-def resume_shell(
-    left: TakenOver, nodes: NodeBook, outputs: OutputCollector, output: OutputService, logs: LogWaits
-) -> None:
+def resume_shell(left: TakenOver, nodes: NodeBook, outputs: OutputCollector, logs: LogWaits) -> None:
     """Give the parts of a controller what those of the killed one knew."""
     nodes.is_taken_over = True
-    for hello in (*left.known.restarted, *left.known.hellos.values()):
+    for hello in (*left.known.restarted, *(event.hello for event in left.known.joined.values())):
         nodes.joined(hello)
-    outputs.values.update(left.known.values)
-    outputs.problems.update(left.known.problems)
-    for node, ranks in left.placed.items():
-        output.placed(node, ranks)
+    run = left.scheduler.run
+    outputs.values.update({task: values for task, values in run.outputs.items() if values})
+    outputs.problems.update({task: list(texts) for task, texts in run.output_problems.items() if texts})
     for node, exited in left.exits:
         logs.expect(node, exited)
 
@@ -56,8 +53,10 @@ class TakeoverWatch:
         journal: Journal,
         log: RunLog,
         output: OutputService,
+        earlier: Sequence[Takeover],
     ) -> None:
-        self.all: list[Takeover] = list(left.known.earlier)
+        """`earlier` are the takeovers before this one."""
+        self.all: list[Takeover] = list(earlier)
         """The takeovers of the run so far."""
         self._left, self._plan, self._link = left, plan, link
         self._journal, self._log, self._output = journal, log, output

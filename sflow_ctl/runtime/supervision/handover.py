@@ -76,7 +76,7 @@ def hand_over_run(planned: PlannedRun, options: RunOptions, fleet: Fleet, record
 
 def end_succession(directory: Path) -> None:
     """Tell the supervisor that the run has ended: nothing is left to be taken over, and no key is needed any more."""
-    for name in (layout.SUCCESSION, layout.CONTROLLER):
+    for name in (layout.SUCCESSION, layout.CONTROLLER, layout.CHECKPOINT):
         with contextlib.suppress(OSError):
             (directory / name).unlink(missing_ok=True)
     line = lifeline()

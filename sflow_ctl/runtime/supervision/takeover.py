@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
 
 from msgspec.structs import replace
@@ -20,6 +21,7 @@ from sflow_ctl.runtime.fleet.keys import hide_memory
 from sflow_ctl.runtime.fleet.link import FleetLink
 from sflow_ctl.runtime.fleet.listeners import OpenPort
 from sflow_ctl.runtime.fleet.local import LocalLauncher
+from sflow_ctl.runtime.logs.last_changes import LastChanges
 from sflow_ctl.runtime.record.claim import claim_run
 from sflow_ctl.runtime.record.directory import RunDirectory
 from sflow_ctl.runtime.record.plan_file import decode_plan
@@ -62,7 +64,7 @@ def take_over(death: Death, open_terminal: Callable[[Plan, bool], Terminal]) -> 
         state=earlier.state,
         claim=claim,
         lineage=heir.lineage,
-        kept=list(earlier.last_changes.values()),
+        last=LastChanges((), earlier.state.tasks, earlier.facts.started_wall_ns),
     )
     if heir.resumed:
         from sflow_ctl.runtime.supervision.rare import Resumed, decoded
@@ -70,19 +72,20 @@ def take_over(death: Death, open_terminal: Callable[[Plan, bool], Terminal]) -> 
         before = decoded(heir.resumed, Resumed)
         record.prior, record.resumed = before.prior, before.summary
     fleet = _fleet(legacy, facts.incarnation, plan)
-    scheduler = make_scheduler(planned, options, fleet, record)
-    left = taken_over(directory.path, heir.lineage, scheduler, death)
-    fleet.link.known_clocks_ns = left.known.clocks_ns
+    make = partial(make_scheduler, planned, options, fleet, record)
+    left = taken_over(directory.path, heir.lineage, make, death)
+    fleet.link.known_clocks_ns = {node: event.clock_ahead_ns for node, event in left.known.joined.items()}
     directory.take_over(facts)
     publish_connection(directory, facts, fleet)
 
     def log_begin(log: RunLog) -> None:
         name = signal_name(death.signal)
         log.warning(f"the controller was killed ({name}): incarnation {facts.incarnation} takes over")
+        log.info(left.began_with)
 
     terminal = open_terminal(plan, heir.is_quiet)
     with _own_jobs(legacy):
-        return carry_out(planned, options, fleet, terminal, record, scheduler, log_begin, left)
+        return carry_out(planned, options, fleet, terminal, record, left.scheduler, log_begin, left)
 
 
 def _own_jobs(legacy: Inherited) -> AbstractContextManager[None]:

@@ -52,7 +52,7 @@ class RunProgress:
         """Show the changes: after the orders that follow from them have left, because agents wait for those."""
         untold, self._untold = self._untold, []
         for transition, wall_ns in untold:
-            self._state.apply(transition, wall_ns)
+            self._state.apply(transition, wall_ns, self._journal.incarnation)
             self._summary.note(transition)
             if self.notifier is not None:
                 self.notifier.note(transition)

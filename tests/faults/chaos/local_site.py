@@ -18,7 +18,7 @@ from protocol.machine.procfs import (
     has_socket,
     is_agent,
     parent_of,
-    read_stat,
+    read_status,
 )
 from sflow_agent.guarding.keeper import NAME as KEEPER
 from sflow_agent.probes.sockets import listening_sockets
@@ -111,10 +111,10 @@ class LocalSite(Site):
     def left(self) -> list[str]:
         ours, found = {1, os.getpid()}, []
         for pid in all_processes():
-            stat = read_stat(pid)
+            status = read_status(pid)
             is_ours = pid in ours or any(word in _command_of(pid) for word in OURS)
-            if stat is not None and stat.is_living and not is_ours:
-                found.append(f"{pid} {stat.name} {_command_of(pid)[:120]}")
+            if status is not None and status.is_living and not is_ours:
+                found.append(f"{pid} {status.name} {_command_of(pid)[:120]}")
         found += [f"/dev/shm/{path.name}" for path in Path("/dev/shm").iterdir()]
         return found
 
@@ -210,8 +210,8 @@ def _is_of_task(pid: int) -> bool:
 
 
 def _is_keeper(pid: int) -> bool:
-    stat = read_stat(pid)
-    return stat is not None and stat.name == KEEPER
+    status = read_status(pid)
+    return status is not None and status.name == KEEPER
 
 
 def _command_of(pid: int) -> str:

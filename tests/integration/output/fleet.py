@@ -38,6 +38,7 @@ class Controller:
         self.link = FleetLink(self.keys, ("127.0.0.1",), 1, LinkTimes(), time.monotonic())
         self.directory = directory
         self.desk = RequestDesk(self.keys.operator.public)
+        self.places: dict[RankId, int] = {}
         self.output = OutputService(
             gang_sizes={},
             log_socket=self.link.logs,
@@ -47,6 +48,7 @@ class Controller:
             log_path_of=lambda rank: log_path(rank.attempt.task),
             console=console,
             desk=self.desk,
+            place_of=self.places.get,
         )
         self.desk.wake_sender = self.output.flush
         self.completed: list[RankId] = []
@@ -93,7 +95,7 @@ class Agent:
 
     def __init__(self, controller: Controller, node: int = 0, keys: KeyPair | None = None) -> None:
         pair = keys or controller.keys.agents[node]
-        self.node, self._output = node, controller.output
+        self.node, self._places = node, controller.places
         self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self.socket = self.context.socket(zmq.DEALER)
         self.socket.linger = 0
@@ -119,7 +121,7 @@ class Agent:
     ) -> None:
         """Send a chunk of a rank that was placed here, unless the agent only claims it."""
         if is_own:
-            self._output.placed(self.node, [rank])
+            self._places[rank] = self.node
         header = encode(LogChunk(rank=rank, offset=offset, is_spool=is_spool, is_end=is_end))
         self.socket.send_multipart((header, body))
 

@@ -125,7 +125,7 @@ def test_garbage_is_counted_and_ignored(tmp_path: Path) -> None:
     ]
     with Controller(tmp_path) as controller:
         agent = Agent(controller)
-        controller.output.placed(0, [rank_of("t"), rank_of("../../t")])
+        controller.places |= {rank_of("t"): 0, rank_of("../../t"): 0}
         for frames in bad:
             agent.socket.send_multipart(frames)
         deliver(controller, agent, b"good\n")
@@ -201,7 +201,7 @@ def test_a_full_disk_loses_nothing_and_is_reported_once(
 def test_a_log_is_taken_from_the_agent_of_its_rank_only(tmp_path: Path) -> None:
     with Controller(tmp_path, agents=2) as controller:
         owner, other = Agent(controller, 0), Agent(controller, 1)
-        controller.output.placed(0, [rank_of("t")])
+        controller.places[rank_of("t")] = 0
         for offset, is_end in ((0, False), (3, True), (1 << 40, False)):
             other.send(rank_of("t"), offset, b"no!", is_end=is_end, is_own=False)
         other.send(rank_of("unplaced"), 0, b"no!", is_own=False)
@@ -226,7 +226,7 @@ def test_a_log_that_never_arrives_does_not_delay_the_end_for_long(tmp_path: Path
 
 def test_logs_of_a_lost_node_are_not_waited_for(tmp_path: Path) -> None:
     controller = Controller(tmp_path)
-    controller.output.placed(0, [rank_of("t")])
+    controller.places[rank_of("t")] = 0
     controller.output.expect(rank_of("t"), 1_000, True)
     controller.output.node_lost(0)
     began = time.monotonic()

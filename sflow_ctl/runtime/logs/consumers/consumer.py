@@ -19,8 +19,10 @@ class FollowedLogs(Struct, frozen=True):
     """The last attempt of each task that has begun."""
     open_attempts: frozenset[AttemptId]
     """Those that are not over."""
-    ranks: frozenset[RankId]
-    """All ranks that it had ordered."""
+
+    def has_begun(self, rank: RankId) -> bool:
+        """Return whether that controller had ordered this rank, which was placed."""
+        return rank.attempt.number <= self.attempts.get(rank.attempt.task, 0)
 
 
 class LogConsumer:

@@ -86,7 +86,7 @@ class GangLogs(LogConsumer):
         self._attempts: dict[str, int] = {}
         """The newest attempt of each task."""
         self._has_complained = False
-        left = followed or FollowedLogs({}, frozenset(), frozenset())
+        left = followed or FollowedLogs({}, frozenset())
         self._attempts.update({task: number for task, number in left.attempts.items() if task in sizes})
         self._remerged = frozenset(one for one in left.open_attempts if one.task in sizes)
         self._is_anew = set(self._remerged)

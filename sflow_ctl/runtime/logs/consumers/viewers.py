@@ -17,6 +17,7 @@ from protocol.ids import AttemptId, RankId
 from sflow_ctl.core.states import TERMINAL
 from sflow_ctl.runtime.logs.consumers.consumer import LogConsumer
 from sflow_ctl.runtime.logs.cursor import Cursor
+from sflow_ctl.runtime.logs.last_changes import LastChanges
 from sflow_ctl.runtime.logs.store import RankLog
 from sflow_ctl.runtime.record.durable import UNREADABLE
 from sflow_ctl.runtime.viewing.messages import (
@@ -99,7 +100,7 @@ class ViewerHub(LogConsumer):
     def __init__(
         self,
         socket: "zmq.Socket[bytes]",
-        last: dict[str, Change],
+        last: LastChanges,
         log_of: Callable[[RankId], RankLog | None],
         counters: Counter[str],
         desk: "RequestDesk",
@@ -220,7 +221,7 @@ class ViewerHub(LogConsumer):
         elif len(self._viewers) >= MAX_VIEWERS:
             self._refuse(routing_id, "too-many-viewers", f"{MAX_VIEWERS} viewers are attached already")
         else:
-            self._viewers[routing_id] = Viewer(routing_id, message.session, now, deque(self._last.values()))
+            self._viewers[routing_id] = Viewer(routing_id, message.session, now, deque(self._last.all()))
 
     def _follow(self, viewer: Viewer, message: Follow) -> None:
         rank = RankId(AttemptId(message.task, message.attempt), message.rank)
@@ -318,7 +319,7 @@ class ViewerHub(LogConsumer):
             return False
         if log.final_bytes is not None:
             return log.is_complete
-        transition = self._last[log.rank.attempt.task].transition
+        transition = self._last.of(log.rank.attempt.task).transition
         is_past = transition.attempt > log.rank.attempt.number
         return is_past or transition.new in TERMINAL or transition.is_again
 

@@ -1,83 +1,73 @@
 """Runs one command beside a rank, for `sflow-ctl exec`: with its environment and directory, or in its container.
 
-A program of its own, `python -I -m sflow_agent.enter PID RUN RANK PARENT IS_TERMINAL [COMMAND...]`, started on the rank's node
-by the command line or by an `srun` of it. The command has this program's terminal. Whatever it has started ends with it, with
-the rank, with the client that asked for it, and with the terminal.
+A program of its own, `python -I -m sflow_agent.enter PID RUN RANK STEP_PROCESS PARENT MODE PRELUDE [COMMAND...]`, started on
+the rank's node by the command line or by an `srun` of it. The command has this program's terminal. Whatever it has started ends
+with it, with the rank, with the client that asked for it, and with the terminal.
+
+STEP_PROCESS is the number of a process of a job step, found on this node by its mark, or `-`: PID is the rank's process. MODE is
+`terminal`, `pipe`, or `find`, which prints the node's name if the process is here, else `-`. PRELUDE is script that sets
+variables first.
 """
 
 import contextlib
 import ctypes
 import os
 import signal
+import socket
 import sys
 from collections.abc import Collection, Sequence
 from typing import NoReturn
 
-from protocol.machine.marks import RANK_MARKER, RUN_MARKER
-from protocol.machine.procfs import command_line, descendants, environment, is_living
+from protocol.machine.marks import RANK_MARKER
+from protocol.machine.procfs import descendants, is_living
+from sflow_agent.enter.refusal import CannotEnterError
+from sflow_agent.enter.ways import SHELL, Way, process_of_step, way_beside, way_into
 
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 _LOOK_S, _GRACE_S = 0.5, 2.0
 NOT_THERE = 125
 """The exit status if the rank is gone, or cannot be entered; as of `docker exec` for faults of its own."""
-_SHELL = ("sh", "-c", "command -v bash >/dev/null 2>&1 && exec bash || exec sh")
-_ENGINES = (b"docker", b"podman")
-_OTHERS = (b"apptainer", b"singularity", b"enroot", b"ssh", b"srun")
 _ENDING = frozenset({signal.SIGTERM, signal.SIGHUP})
 
 
 def main() -> NoReturn:
     """Run the command, and end with its exit status."""
-    pid, run, rank, parent, is_terminal, *command = sys.argv[1:]
-    variables = dict(_split(one) for one in environment(int(pid)) if not one.startswith(b"=") and one)
-    if (variables.get(RUN_MARKER), variables.get(RANK_MARKER)) != (run, rank):
-        _refuse(f"{rank} has no process {pid} here any more")
-    argv = _argv(int(pid), command, is_terminal == "1")
-    variables.pop(RANK_MARKER)  # what it starts is not the task's
+    pid, run, rank, step_process, parent, mode, prelude, *command = sys.argv[1:]
+    if mode == "find":
+        if process_of_step(run, rank, step_process) is None:
+            os.write(1, b"-\n")
+            sys.exit(NOT_THERE)
+        os.write(1, f"{os.environ.get('SLURMD_NODENAME') or socket.gethostname()}\n".encode())
+        sys.exit(0)
     try:
-        os.chdir(f"/proc/{pid}/cwd")
+        if step_process == "-":
+            way = way_beside(int(pid), run, rank, command, is_terminal=mode == "terminal")
+        else:
+            way = _into_step(run, rank, step_process, prelude, command)
+    except CannotEnterError as error:
+        _refuse(str(error))
+    way.variables.pop(RANK_MARKER, None)  # what it starts is not the task's
+    try:
+        os.chdir(f"/proc/{way.like}/cwd")
     except OSError as error:
         _refuse(f"the directory of {rank} cannot be entered: {error.strerror}")
-    sys.exit(_run(argv, variables, int(pid), int(parent)))
+    sys.exit(_run(way.argv, way.variables, way.like, int(parent)))
 
 
-def _split(variable: bytes) -> tuple[str, str]:
-    name, _, value = os.fsdecode(variable).partition("=")
-    return name, value
+def _into_step(run: str, rank: str, process: str, prelude: str, command: Sequence[str]) -> Way:
+    """Return the way beside a process of a job step. Raises: CannotEnterError."""
+    found = process_of_step(run, rank, process)
+    if found is None:
+        raise CannotEnterError(f"process {process} of {rank} is not on this node any more")
+    wanted = tuple(command or SHELL)
+    if prelude:  # the step's script sets these variables after its process has been started
+        wanted = ("bash", "-c", f'{prelude}exec "$@"', "sflow-exec", *wanted)
+    return way_into(found, wanted)
 
 
 def _refuse(text: str) -> NoReturn:
     os.write(2, f"sflow-ctl exec: {text}\n".encode())
     sys.exit(NOT_THERE)
-
-
-def _argv(pid: int, command: Sequence[str], is_terminal: bool) -> list[str]:
-    """Return the command as it is started here: by the container's engine if the rank is in a container."""
-    wanted = list(command or _SHELL)
-    for one in (pid, *descendants(pid)):
-        words = command_line(one)
-        program = os.path.basename(words[0]) if words else b""  # noqa: PTH119 - bytes
-        if program in _ENGINES and b"run" in words:
-            name = _name_of_container(words)
-            if name is None:
-                _refuse(f"the container's name is not in the command of process {one}")
-            engine = [os.fsdecode(word) for word in words[: words.index(b"run")]]
-            terminal = ["--tty"] if is_terminal else []
-            return [*engine, "exec", "--interactive", *terminal, name, *wanted]
-        if program in _OTHERS and one == pid:
-            _refuse(
-                f"its process is {os.fsdecode(program)}, and what that has started cannot be entered from here"
-            )
-    return wanted
-
-
-def _name_of_container(words: Sequence[bytes]) -> str | None:
-    for index, word in enumerate(words):
-        if word.startswith(b"--name="):
-            return os.fsdecode(word.removeprefix(b"--name="))
-        if word == b"--name" and index + 1 < len(words):
-            return os.fsdecode(words[index + 1])
-    return None
 
 
 def _run(argv: Sequence[str], variables: dict[str, str], rank_pid: int, parent: int) -> int:

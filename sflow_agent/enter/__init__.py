@@ -1,0 +1,1 @@
+"""The program that runs one command beside a rank, for `sflow-ctl exec`."""
