@@ -338,6 +338,8 @@ class Plan(_Part, frozen=True, kw_only=True):
     stop_timeout_s: float | None = None
     """The limit for ending the run, from the moment when its end begins; None for as long as its tasks take.
     """
+    stop_before_end_s: float | None = None
+    """How long before the end of its Slurm job's time the run is stopped, so that tasks can save. None: as settings say."""
     keep_alive: bool = False
     """Services alone keep the run alive."""
     services_may_leave: bool = False
