@@ -45,19 +45,26 @@ def batch_script(job: BatchJob, made_by: str) -> str:
 
     Raises: UsageError for values a script cannot hold.
     """
-    lines = ["#!/bin/bash", f"# Made by {made_by}.", *_directives(job)]
+    lines = ["#!/bin/bash", f"# Made by {made_by}.", *job_directives(job), *shell_lines(job)]
     lines += [
-        "",
-        *job.preamble,
-        *(f"export {name}={_word(value)}" for name, value in job.variables.items()),
-        f"cd {_word(job.workspace_dir)} || exit 3",
         "# Nothing comes after the run: its exit status is the job's, and Slurm's signals reach it.",
-        f"exec {_command(job.argv)}",
+        f"exec {command_text(job.argv)}",
     ]
     return "\n".join([*lines, ""])
 
 
-def _directives(job: BatchJob) -> list[str]:
+def shell_lines(job: BatchJob) -> list[str]:
+    """Return what the script does before the run. Raises: UsageError."""
+    return [
+        "",
+        *job.preamble,
+        *(f"export {name}={_word(value)}" for name, value in job.variables.items()),
+        f"cd {_word(job.workspace_dir)} || exit 3",
+    ]
+
+
+def job_directives(job: BatchJob) -> list[str]:
+    """Return the request to Slurm as lines of a script. Raises: UsageError."""
     lines = [
         directive("job-name", job.name),
         directive("output", job.stdout),
@@ -87,7 +94,7 @@ def _directives(job: BatchJob) -> list[str]:
     return lines + [verbatim(text) for text in job.extra_args]
 
 
-def _command(argv: tuple[str, ...]) -> str:
+def command_text(argv: tuple[str, ...]) -> str:
     """Return the command with one option on each line, for readers."""
     lines: list[str] = []
     for word in argv:

@@ -71,6 +71,10 @@ def batch(
             "--sflow-index-url and --sflow-source-path have no effect: the job runs this installation"
         )
     options = batch_options(**others)
+    if options.is_array and not is_bulk:
+        raise _usage("--array is for many rows or files", "name a sheet with -b, or files with -B")
+    if options.at_once is not None and not options.is_array:
+        raise _usage("--at-once is for arrays", "add --array")
     given = (*workflow, *files)
     if not is_bulk:
         return _batch_one(options, given or (Path("sflow.yaml"),), script_path)
@@ -122,10 +126,12 @@ def _usage(what: str, hint: str) -> UsageError:
 def _batch_one(options: BatchOptions, files: tuple[Path, ...], script_path: Path | None) -> int:
     from sflow_ctl.cli.sheets.batch_job import (
         JobChoice,
+        prepare,
+    )
+    from sflow_ctl.cli.sheets.job_files import (
         attach_command,
         log_of,
         make_log_directories,
-        prepare,
         submit_job,
         write_job,
     )

@@ -151,6 +151,18 @@ _SCRIPT = section(
         help="Replace expressions with fixed values in the composed workflow.",
     ),
     click.option("--submit", is_flag=True, help="Submit the script with sbatch."),
+    click.option(
+        "--array",
+        "is_array",
+        is_flag=True,
+        help="With -b or -B: job arrays, one for all rows that ask Slurm for the same, not a job for each.",
+    ),
+    click.option(
+        "--at-once",
+        type=_POSITIVE,
+        metavar="N",
+        help="With --array: run at most N jobs of an array at a time.",
+    ),
 )
 
 
@@ -182,6 +194,8 @@ class BatchOptions(Struct, frozen=True, kw_only=True):
     chain: int | None
     """Most jobs of its chain; None for a job alone."""
     watched: tuple[str, ...]
+    is_array: bool
+    at_once: int | None
     venv_dir: Path | None
     log_level: str | None
     enable_workflow_monitor: bool

@@ -12,13 +12,16 @@ from sflow_ctl.batch.results_table import JobResult, result_cells, results_table
 from sflow_ctl.batch.row_options import row_nodes
 from sflow_ctl.batch.sheet import FILES, JOB_NAME, Row
 from sflow_ctl.cli.options.batch_options import BatchOptions
+from sflow_ctl.cli.sheets.batch_array import PreparedRow, refuse_with_chain, write_arrays
 from sflow_ctl.cli.sheets.batch_job import (
     DEFAULT_NAME,
     JobChoice,
     PreparedJob,
+    prepare,
+)
+from sflow_ctl.cli.sheets.job_files import (
     attach_command,
     make_log_directories,
-    prepare,
     submit_job,
     write_job,
 )
@@ -110,12 +113,15 @@ def _known_nodes(options: BatchOptions, rows: SheetRows, row: Row) -> int | None
 def _write_all(
     options: BatchOptions, prefix: str, columns: Sequence[str], candidates: Sequence[_Candidate]
 ) -> int:
+    refuse_with_chain(options)
     directory = stamped_directory(options.output_dir, prefix)
     results: list[JobResult] = []
     try:
-        for candidate in candidates:
-            result = _write(options, directory, candidate)
-            results.append(result)
+        if options.is_array:
+            results += _write_arrays(options, directory, candidates)
+        else:
+            for candidate in candidates:
+                results.append(_write(options, directory, candidate))
     finally:  # an interrupted call has submitted jobs as well
         lines = [
             {
@@ -133,6 +139,24 @@ def _write_all(
         f"{'✗' if failed else '✓'} {done} of {len(results)} {verb}: {display_path(directory)}/results.csv"
     )
     return int(ExitStatus.RUN_FAILED if failed else ExitStatus.OK)
+
+
+def _write_arrays(
+    options: BatchOptions, directory: Path, candidates: Sequence[_Candidate]
+) -> list[JobResult]:
+    """Make arrays of the jobs that can be made; return the result of each candidate."""
+    rows = []
+    for number, candidate in enumerate(candidates, 1):
+        try:
+            job = candidate.prepare()
+        except FleetError as error:
+            print_line(f"✗ {candidate.name}: {candidate.where}", err=True)
+            print_findings(error)
+            continue
+        print_warnings(replace(one, what=f"{candidate.where}: {one.what}") for one in job.warnings)
+        rows.append(PreparedRow(number, candidate.name, job))
+    done = write_arrays(options, directory, rows)
+    return [done.get(number, JobResult("failed")) for number in range(1, len(candidates) + 1)]
 
 
 def _write(options: BatchOptions, directory: Path, candidate: _Candidate) -> JobResult:
