@@ -84,6 +84,7 @@ MEANINGS: tuple[Meaning, ...] = (
         "a task that it needs has failed, so it was stopped or never started",
         may_retry=False,
     ),
+    Meaning("cell_complete", "run", "all else of the task's cell of a sweep had ended", may_retry=False),
     Meaning("run_complete", "run", "the run was complete, and the service no longer needed", may_retry=False),
     Meaning("not_chosen", "run", "a rerun of other tasks left it as it was", may_retry=False),
     Meaning("resumed", "run", "it had completed before the run was resumed", may_retry=False),

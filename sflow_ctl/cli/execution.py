@@ -35,15 +35,25 @@ if TYPE_CHECKING:
     from sflow_ctl.runtime.supervision.supervisor import Death
 
 
-def show_plan(options: RunOptions, as_json: bool = False) -> int:
-    """Plan the workflow and print the plan. Raises: SpecError, PlanError."""
+def show_plan(options: RunOptions, as_json: bool = False, probes: bool = False) -> int:
+    """Plan the workflow and print the plan; with `probes` also what its nodes are like.
+
+    Raises: SpecError, PlanError, LaunchError.
+    """
     planned = plan_run(read_run(options), options, is_dry=True)
     plan = planned.plan
+    found = None
+    if probes:
+        from sflow_ctl.cli.commands.probing import print_probe, probe_nodes
+
+        found = probe_nodes(planned, options)
+    status = int(ExitStatus.OK) if found is None else found.exit_status
     if as_json:
         from sflow_ctl.planner.show.plan_json import to_json
 
-        print_json(to_json(plan), indent=2)
-        return int(ExitStatus.OK)
+        shown = to_json(plan)
+        print_json(shown if found is None else {**shown, "probe": found}, indent=2)
+        return status
     from sflow_ctl.planner.show.text import plan_text
 
     print_line(plan_text(plan))
@@ -56,7 +66,10 @@ def show_plan(options: RunOptions, as_json: bool = False) -> int:
         verb = "resumes" if options.rerun is None else "runs again in"
         lines = resumed_lines(resumed) or ["nothing runs again"]
         print_line("\n".join(["", f"{verb} {display_path(planned.earlier.directory)}", *lines]))
-    return int(ExitStatus.OK)
+    if found is not None:
+        print_line("\nNodes:")
+        print_probe(found)
+    return status
 
 
 def execute(options: RunOptions, launcher: LocalLauncher) -> int:

@@ -44,6 +44,7 @@ from sflow_ctl.core.actions.shutdown import (
 )
 from sflow_ctl.core.actions.stopping import begin_stop, lift_fence, main_that_did_not_run, stop_task
 from sflow_ctl.core.actions.transitions import change, end_delay, send_leases, skip_unsatisfiable
+from sflow_ctl.core.cell_ends import stop_services
 from sflow_ctl.core.commands import AbandonNode, RecordWaiting
 from sflow_ctl.core.effects import Effects
 from sflow_ctl.core.events import AgentJoined, OperatorRequest, RecordUnwritable, StopRequested
@@ -332,6 +333,8 @@ def settle(run: Run, out: Effects, now: float) -> None:
     """Start the tasks that may start, and stop the run when all work is done. Called after each event."""
     if run.outcome is None:
         skip_unsatisfiable(run, out)
+        if run.cells.done:
+            stop_services(run, out, now)
         if not run.requests.is_paused:
             _start(run, out, now)
         if run.has_started and run.plan.timeout_s is not None and not run.is_time_armed:

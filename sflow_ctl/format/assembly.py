@@ -44,6 +44,7 @@ def assemble(merged: Merged, refuses_ignored: bool = False) -> Assembly:
     settings = _workflow_settings(merged)
     said = {key: value for key, (value, _) in merged.site.items() if value is not None}
     site = check(schema.Settings, said, ("settings",), merged.site_where, merged.findings)
+    sweep = _sweep(merged, result)
     result.broken = _broken_names(merged, sections)
     if not isinstance(merged.workflow_name, str) or merged.version is None:
         return result
@@ -60,7 +61,12 @@ def assemble(merged: Merged, refuses_ignored: bool = False) -> Assembly:
     own, tasks = sections.pop("workflow.variables"), sections.pop("tasks")
     workflow = schema.Workflow(name=merged.workflow_name, tasks=tasks, variables=own, **settings)
     result.document = schema.Document(
-        version=merged.version, workflow=workflow, settings=site, secrets=merged.secrets, **sections
+        version=merged.version,
+        workflow=workflow,
+        sweep=sweep,
+        settings=site,
+        secrets=merged.secrets,
+        **sections,
     )
     return result
 
@@ -139,6 +145,15 @@ def _workflow_settings(merged: Merged) -> dict[str, Any]:
         if checked is not None and value is not None:
             settings[key] = getattr(checked, key)
     return settings
+
+
+def _sweep(merged: Merged, result: Assembly) -> schema.Sweep | None:
+    """Return the workflow's sweep; None without one, or for one that is wrong."""
+    item = merged.sweep
+    if item is None:
+        return None
+    result.items["sweep", "sweep"] = item
+    return check(schema.Sweep, item.body, item.path, item.place, merged.findings)
 
 
 def _broken_names(merged: Merged, sections: dict[str, list[Any]]) -> frozenset[str]:

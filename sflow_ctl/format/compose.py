@@ -13,7 +13,7 @@ from sflow_ctl.format.loader import LoadedDocument
 from sflow_ctl.format.yaml_source import dump
 from sflow_ctl.plan.errors import ExpressionError
 
-_LATER = frozenset(("backends", "artifacts", "workflow", "task", "replica"))
+_LATER = frozenset(("backends", "artifacts", "workflow", "task", "replica", "sweep"))
 _NEVER_EVALUATED = frozenset(("name", "depends_on", "domain", "description", "type", "content"))
 """Keys whose texts are not expressions, or (content) are whole templates."""
 
@@ -45,7 +45,7 @@ def resolve_document(data: Mapping[str, Any]) -> dict[str, Any]:
     workflow = result["workflow"]
     tasks = workflow["tasks"]
     levels = [*result.get("variables", []), *workflow.get("variables", [])]
-    open_names = _open_names(levels, tasks)
+    open_names = _open_names(levels, tasks) | _swept_names(result.get("sweep"), tasks)
     values = _known_values(levels, open_names)
     for section in ("variables", "backends", "operators", "artifacts", "signatures"):
         if section in result:
@@ -67,6 +67,14 @@ def _open_names(levels: list[dict[str, Any]], tasks: list[dict[str, Any]]) -> se
         if isinstance(replicas, dict):
             found.update(name for name in replicas.get("variables") or () if isinstance(name, str))
     return found
+
+
+def _swept_names(sweep: Any, tasks: list[dict[str, Any]]) -> set[str]:
+    """Return the variables that differ between the cells of a sweep."""
+    sweeps = [one for one in (sweep, *(task.get("sweep") for task in tasks)) if isinstance(one, dict)]
+    parts = [part for one in sweeps for part in (one, *(one.get("cases") or ()))]
+    paths = [path for part in parts for key in ("axes", "set") for path in part.get(key) or ()]
+    return {path.removeprefix("variables.") for path in paths}
 
 
 def _known_values(levels: list[dict[str, Any]], open_names: Set[str]) -> dict[str, Any]:

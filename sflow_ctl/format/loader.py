@@ -257,6 +257,8 @@ def _composed(merged: Merged) -> dict[str, Any]:
         composed["settings"] = {key: value for key, (value, _) in merged.site.items()}
     if merged.secrets:
         composed["secrets"] = merged.secrets
+    if merged.sweep is not None:
+        composed["sweep"] = merged.sweep.body
     for section, items in merged.sections.items():
         if items:
             composed[section] = [_named_first(item) for item in items]

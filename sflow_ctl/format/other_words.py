@@ -7,7 +7,11 @@ _WORDS = {
     "depends_on": ("needs", "after", "requires", "dependencies", "deps", "depend_on", "wait_for"),
     "variables": ("env", "envs", "environment", "vars", "environ", "parameters", "params"),
     "probes": ("healthcheck", "health_check", "readiness", "readiness_probe", "liveness", "probe", "ready"),
-    "replicas": ("matrix", "sweep", "parallelism", "scale", "instances", "parametrize"),
+    "replicas": ("parallelism", "scale", "instances"),
+    "sweep": ("matrix", "grid", "parametrize", "hyperparameters", "search"),
+    "axes": ("shared_axes", "grid", "params", "parameters", "values"),
+    "max_runs": ("limit", "max", "max_cells", "cap"),
+    "max_parallel": ("concurrency", "max_running", "parallel", "max_parallelism"),
     "retries": ("retry", "max_retries", "attempts", "restarts"),
     "timeout": ("time", "time_limit", "timelimit", "walltime", "deadline", "timeout_minutes"),
     "finally": ("always", "cleanup", "on_exit", "teardown"),
@@ -33,6 +37,9 @@ _WORDS = {
     "domain": ("values", "choices", "options", "enum"),
 }
 _EXAMPLES = {
+    "sweep": "sweep: {axes: {lr: [0.1, 0.01]}}",
+    "axes": "axes: {lr: [0.1, 0.01]}",
+    "cases": "cases: [{name: small, set: {layers: 12}}]",
     "tcp_port": "tcp_port: {port: 8000}",
     "http_get": 'http_get: {url: "http://127.0.0.1:8000/health"}',
     "log_watch": "log_watch: {match_pattern: READY}",

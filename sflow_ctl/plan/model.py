@@ -19,6 +19,7 @@ from protocol.text.process_labels import Labels, has_label_option
 from sflow_ctl.plan.fetches import Fetch
 from sflow_ctl.plan.log_paths import own_variables
 from sflow_ctl.plan.monitors import PlannedMonitor, TaskWindows
+from sflow_ctl.plan.parts.cells import Cell, PlannedSweep
 from sflow_ctl.plan.parts.engine_host import EngineHost
 from sflow_ctl.plan.parts.needs import HostNeeds
 from sflow_ctl.plan.parts.notices import PlannedNotice
@@ -183,7 +184,8 @@ class PlannedTask(_Part, frozen=True, kw_only=True):
     replica_index: int = 0
     is_replicated: bool = False
     sweep: tuple[tuple[str, str], ...] = ()
-    """Swept variables and this replica's values, as text."""
+    """Swept variables and this replica's values, as text; of a cell also fields of tasks, by path."""
+    cell: Cell | None = None
     backend: str
     operator: str
     operator_kind: str
@@ -195,9 +197,7 @@ class PlannedTask(_Part, frozen=True, kw_only=True):
     """Arguments of `argv` that are filled in when a flexible placement becomes a fixed one."""
     script: str
     env: dict[str, str]
-    """The environment table without variables that are known per attempt or flexible placement, and without those of
-    `own_variables`: copies of a task share one table.
-    """
+    """The environment without variables that are known per attempt or flexible placement, `own_variables`, and a cell's."""
     cwd: str | None = None
     container: Container | None = None
     """The container in which `argv` runs; None is the node itself."""
@@ -270,11 +270,12 @@ class PlannedTask(_Part, frozen=True, kw_only=True):
 
     @property
     def environment(self) -> dict[str, str]:
-        """Return the variables of `env`, and its own."""
+        """Return the variables of `env`, those of its cell, and its own."""
         directory = self.env.get("SFLOW_WORKFLOW_OUTPUT_DIR")
         if directory is None:
             return dict(self.env)
-        return {**self.env, **own_variables(self.name, self.replica_index, directory)}
+        own = own_variables(self.name, self.replica_index, directory)
+        return {**self.env, **(self.cell.environment(self.sweep) if self.cell is not None else {}), **own}
 
     @property
     def uses_ports(self) -> tuple[str, ...]:
@@ -336,10 +337,10 @@ class Plan(_Part, frozen=True, kw_only=True):
     tasks: Sequence[PlannedTask]
     timeout_s: float | None = None
     stop_timeout_s: float | None = None
-    """The limit for ending the run, from the moment when its end begins; None for as long as its tasks take.
-    """
+    """The limit for ending the run, from the moment when its end begins; None for as long as its tasks take."""
     stop_before_end_s: float | None = None
-    """How long before the end of its Slurm job's time the run is stopped, so that tasks can save. None: as settings say."""
+    """The time that tasks have to save before their Slurm job's time is over; None: as settings say."""
+    sweeps: tuple[PlannedSweep, ...] = ()
     keep_alive: bool = False
     """Services alone keep the run alive."""
     services_may_leave: bool = False

@@ -22,3 +22,5 @@ OnNodeLost: TypeAlias = Literal["fail", "elsewhere"]
 """What the loss of a task's node means for it: its end, or another start on other nodes."""
 Shown: TypeAlias = Literal["all", "errors", "none"]
 """What of a task's output the console shows."""
+OnOverflow: TypeAlias = Literal["truncate", "error"]
+"""What happens with more cells of a sweep than are wanted."""

@@ -96,6 +96,9 @@ def _plan(loaded: LoadedDocument, context: PlanContext) -> Plan:
     if uploads.storage:
         warn_of_shared_keys(tasks.tasks, uploads.storage, findings)
     plan = _assembled(source, backends, artifacts, scope, files, policy, tasks, findings)
+    sweeps = {id(one.cells): one.cells.planned for one in graph.tasks if one.cells is not None}
+    if sweeps:
+        plan = msgspec.structs.replace(plan, sweeps=tuple(sweeps.values()))
     if uploads.storage:
         plan = msgspec.structs.replace(plan, storage=uploads.storage, upload_all=uploads.upload_all)
     if any(task.windows for task in source.tasks):

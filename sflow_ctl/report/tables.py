@@ -227,7 +227,7 @@ def is_stopped_service(record: TaskRecord, plan: Plan, task: PlannedTask | None)
     word = record.reason.word if record.reason is not None else ""
     if plan.keep_alive and task is not None and task.is_service:
         return record.state is TaskState.CANCELLED and word == "interrupted" and record.attempts > 0
-    return record.state is TaskState.COMPLETED and word == "run_complete"
+    return record.state is TaskState.COMPLETED and word in ("run_complete", "cell_complete")
 
 
 def _reason_word(record: TaskRecord) -> str:

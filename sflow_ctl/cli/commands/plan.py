@@ -20,8 +20,16 @@ from sflow_ctl.cli.options.workflow_options import run_options, workflow_options
 )
 @monitor_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def plan(as_json: bool, **options: Any) -> int:
-    """Check a workflow and print its plan: the graph, and the node and GPUs of each task. Starts nothing."""
+@click.option(
+    "--probe",
+    is_flag=True,
+    help="Start agents on the nodes as well, and report what they find there, as `doctor` does; no task is started.",
+)
+def plan(as_json: bool, probe: bool, **options: Any) -> int:
+    """Check a workflow and print its plan: the graph, and the node and GPUs of each task. Starts no task.
+
+    With --probe the exit status is that of `doctor`: 1 if a node is not fit, 3 if an agent does not connect.
+    """
     from sflow_ctl.cli.execution import show_plan
 
-    return show_plan(run_options(**options), as_json=as_json)
+    return show_plan(run_options(**options), as_json=as_json, probes=probe)

@@ -13,6 +13,7 @@ from sflow_ctl.cli.options.query_option import query_option, tasks_of_query
 from sflow_ctl.cli.options.run_option import output_dir_option, state_text
 from sflow_ctl.cli.options.run_words import run_and_tasks
 from sflow_ctl.cli.terminal.columns import display_path
+from sflow_ctl.cli.terminal.field_text import field_text, is_field_path
 from sflow_ctl.cli.terminal.lines import print_json, print_line
 from sflow_ctl.core.states import Transition
 from sflow_ctl.planner.show.text import probe_text
@@ -59,7 +60,7 @@ class ExplainReport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @click.command(name="explain")
-@click.argument("words", nargs=-1, metavar="[RUN] [TASK]...", shell_complete=complete_words)
+@click.argument("words", nargs=-1, metavar="[RUN] [TASK]... | KEY.PATH", shell_complete=complete_words)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @query_option
 @output_dir_option
@@ -67,8 +68,12 @@ def explain_(words: tuple[str, ...], as_json: bool, queries: tuple[str, ...], ou
     """Say why tasks wait, why they are not ready, and why they ended: causes, evidence, the next command.
 
     RUN is a run directory, a run id or the beginning of one. Default: the newest live run, else the newest. Without TASK all
-    tasks are explained that wait, are not ready, or did not complete.
+    tasks are explained that wait, are not ready, or did not complete. A path of the format, such as workflow.tasks.probes,
+    prints what the format says of that field, as `schema` does.
     """
+    if len(words) == 1 and is_field_path(words[0]) and not Path(words[0]).exists():
+        print_line(field_text(words[0]))
+        return int(ExitStatus.OK)
     reader, names = run_and_tasks(words, output_dir)
     run = run_now(reader)
     ended = reader.summary()

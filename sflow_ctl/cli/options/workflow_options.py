@@ -54,7 +54,7 @@ _FILES = section(
         "--strict",
         "refuses_ignored",
         is_flag=True,
-        help="Refuse keys that have no effect instead of warning.",
+        help="Refuse keys that have no effect instead of warning; with `validate`, every warning.",
     ),
 )
 _PLACES = section(

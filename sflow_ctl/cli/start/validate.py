@@ -6,7 +6,7 @@ from typing import Any
 import click
 import msgspec
 
-from protocol.errors import ExitStatus, Finding, FleetError
+from protocol.errors import ExitStatus, Finding, FleetError, SpecError
 from protocol.text.lazy_pattern import lazy_pattern
 from sflow_ctl.cli.options.sections import SectionedCommand
 from sflow_ctl.cli.options.workflow_options import run_options, workflow_options
@@ -55,8 +55,8 @@ def validate(as_json: bool, **options: Any) -> int:
     """Check a workflow, and print what is wrong with it; WORKFLOW defaults to ./sflow.yaml. Starts nothing.
 
     All findings of all stages are printed at once: syntax, fields, names, expressions, the graph, nodes and GPUs. The exit
-    status is 0 for a valid workflow, also with warnings, and 2 for one with errors. A pipe or file gets a line for each finding,
-    as FILE:LINE:COLUMN: error[CODE]: TEXT.
+    status is 0 for a valid workflow, also with warnings, and 2 for one with errors; --strict makes errors of warnings. A pipe
+    or file gets a line for each finding, as FILE:LINE:COLUMN: error[CODE]: TEXT.
     """
     from sflow_ctl.runtime.run.planning import plan_run, read_run
 
@@ -68,6 +68,9 @@ def validate(as_json: bool, **options: Any) -> int:
     except FleetError as problem:
         error = problem
     errors = () if error is None else error.findings
+    if chosen.workflow.refuses_ignored and warnings and error is None:
+        errors, warnings = warnings, ()
+        error = SpecError(errors)
     found = [
         *(_diagnostic(one, "error") for one in errors),
         *(_diagnostic(one, "warning") for one in warnings),

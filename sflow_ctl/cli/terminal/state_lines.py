@@ -97,7 +97,7 @@ class StateLines:
         if not is_again and new not in _WORTH_A_LINE:
             if self._is_brief or new not in (TaskState.RUNNING, TaskState.COMPLETED):
                 return None
-            if new is TaskState.COMPLETED and transition.reason.word == "run_complete":
+            if new is TaskState.COMPLETED and transition.reason.word in ("run_complete", "cell_complete"):
                 return None
         task = printable(transition.task)
         name = task if transition.attempt <= 1 else f"{task}#{transition.attempt}"

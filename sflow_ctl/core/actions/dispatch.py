@@ -48,12 +48,17 @@ def _start_those_with_room(run: Run, out: Effects, now: float) -> None:
             _wait_again(run, out, task)
             run.queue.retry_like(room)
             continue
+        if not run.cells.admits(task):
+            run.cells.hold(task)
+            run.queue.retry_like(room)
+            continue
         if run.leases.awaits_place(task):
             run.awaiting_places.append(index)
             run.queue.retry_like(room)
             continue
         is_early = run.outcome is None and run.awaited and _may_be_anywhere(placement)
-        taken = None if is_early else moves.take(run, task, placement)
+        is_kept_back = is_early or not run.cells.may_take(run.tasks, task, placement, jobs=run.tally.jobs)
+        taken = None if is_kept_back else moves.take(run, task, placement)
         if taken is None:
             why_never = moves.why_never(run, task)
             if why_never:
@@ -63,6 +68,7 @@ def _start_those_with_room(run: Run, out: Effects, now: float) -> None:
                 run.queue.retry_like(room)
                 continue
             run.queue.block(index, room)
+            run.cells.found_no_room(run.tasks, task, placement)
             continue
         run.queue.retry_like(room)
         _begin_attempt(run, out, task, taken, now)

@@ -58,6 +58,9 @@ def change(
     changes = dependencies.update(run.tasks, task, was_end=old in TERMINAL)
     if changes.unsatisfiable:
         run.unsatisfiable.extend(one for one in changes.unsatisfiable if run.may_start(one[0]))
+    if task.plan.cell is not None:
+        for index in run.cells.changed(task, was_end=old in TERMINAL):
+            run.queue.push(index)
     for startable in changes.startable:
         if run.may_start(startable):
             enqueue(run, out, startable)
@@ -89,6 +92,7 @@ def occupy(run: Run, task: Task, placement: Placement, now: float) -> None:
             run.nodes[node].reserved.discard(task.index)
     else:
         run.tally.occupy(task)
+        run.cells.occupy(task, placement)
     task.begin_attempt(placement, now, _step_nodes(run, task, placement))
     run.claims.begin(task, placement)
     run.hosts.begin(task, placement.nodes)
@@ -131,6 +135,7 @@ def release(run: Run, task: Task) -> None:
         run.ledger.release(placement)
     run.claims.ended(task)
     run.hosts.ended(task)
+    run.cells.release(task, placement)
     task.attempt.placement = None
     task.is_reserved = False
     run.tally.release(task)
@@ -144,6 +149,7 @@ def lend(run: Run, task: Task) -> None:
     if placement is None or placement.is_shared or not placement.gpus:
         return
     run.ledger.release(placement)
+    run.cells.release(task, placement)
     task.lent = task.attempt.placement = msgspec.structs.replace(placement, is_shared=True)
     run.queue.retry_all()
 

@@ -11,6 +11,7 @@ from msgspec import Struct, field
 
 from protocol.ids import AttemptId, RankId
 from protocol.messages.facts import Hello
+from sflow_ctl.core.cells import Cells
 from sflow_ctl.core.model.phase import RUN_TRANSITIONS, RunPhase, Shutdown
 from sflow_ctl.core.model.port_leases import Leases
 from sflow_ctl.core.model.ready_queue import ReadyQueue
@@ -94,6 +95,8 @@ class Run(Struct):
     timers: Timers
     tally: Tally
     shutdown: Shutdown
+    cells: Cells = field(default_factory=Cells)
+    """The cells of sweeps."""
     windows: StartWindows = field(default_factory=StartWindows)
     requests: RequestBook = field(default_factory=RequestBook)
     """What operators have asked for."""
@@ -177,6 +180,7 @@ class Run(Struct):
             tally=Tally.of(tasks),
             shutdown=Shutdown(),
             changed=changed,
+            cells=Cells.of(plan, tasks),
             stream_logs=stream_logs,
             gone_at=gone_at,
             fence_s=fence_s,

@@ -23,6 +23,7 @@ from sflow_ctl.format.yaml_values import members_of, unquoted
 
 ROOT_KEYS = (
     "version",
+    "sweep",
     "settings",
     "variables",
     "artifacts",
@@ -50,6 +51,8 @@ class Merged(Struct):
     workflow_source: Source | None = None
     workflow: Item | None = None
     """The workflow's other fields."""
+    sweep: Item | None = None
+    """The workflow's sweep."""
     site: dict[str, tuple[Any, Source]] = field(default_factory=dict)
     """Entries of `settings:`, each from the last file that has it."""
     sections: dict[str, list[Item]] = field(default_factory=lambda: {name: [] for name in TOP_SECTIONS})
@@ -88,6 +91,7 @@ def merge(sources: Sequence[Source]) -> Merged:
         _unknown_keys(merged, source, (), source.data, ROOT_KEYS)
         _take_scalar(merged, source, "version")
         _take_site(merged, source)
+        _take_sweep(merged, source)
         _take_secrets(merged, source)
         for section in TOP_SECTIONS:
             read = variable_items if section == "variables" else named_items
@@ -244,6 +248,9 @@ def _merge_tasks(merged: Merged, tasks: Sequence[Item]) -> None:
 def _take_values(task: Item, findings: list[Finding]) -> None:
     """Give a task's variables, and the parameters of its preset, the text they were written as."""
     listed, given = task.body.get("variables"), task.body.get(WITH)
+    if isinstance(task.body.get("sweep"), dict):
+        node = task.source.node((*task.path, "sweep"))
+        task.body["sweep"] = variable_value(task.body["sweep"], node, None)
     if isinstance(listed, list | dict):
         is_whole = isinstance(listed, dict) or all(
             isinstance(one, dict) and isinstance(one.get("name"), str) for one in listed
@@ -305,6 +312,21 @@ def _take_site(merged: Merged, source: Source) -> None:
         merged.findings.append(_shape(source, ("settings",), "settings must be a mapping"))
         return
     merged.site.update({key: (value, source) for key, value in settings.items()})
+
+
+def _take_sweep(merged: Merged, source: Source) -> None:
+    """Take the workflow's sweep; mappings of several files are merged."""
+    sweep = source.data.get("sweep")
+    if sweep is None:
+        return
+    if not isinstance(sweep, dict):
+        merged.findings.append(_shape(source, ("sweep",), "sweep must be a mapping"))
+        return
+    item = Item("sweep", variable_value(sweep, source.node(("sweep",)), None), source, ("sweep",))
+    if merged.sweep is None:
+        merged.sweep = item
+    else:
+        merged.changes += merge_item(merged.sweep, item, ("sweep",))
 
 
 def _take_secrets(merged: Merged, source: Source) -> None:

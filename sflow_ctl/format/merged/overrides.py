@@ -13,11 +13,23 @@ from sflow_ctl.format.schema import ARTIFACT_FIELDS
 from sflow_ctl.format.written import json_value, number_or_text, plain
 from sflow_ctl.format.yaml_source import PathKey
 
+PATH_ROOTS = (
+    "workflow", "tasks", "sweep", "settings", "artifacts", "backends", "operators", "storage", "signatures",
+)  # fmt: skip
+"""First parts of the paths of fields that are no variables."""
 _TRUE, _FALSE = frozenset(("true", "yes", "on")), frozenset(("false", "no", "off"))
 
 
+def is_path(key: str) -> bool:
+    """Return whether a key of `--set` begins as the path of a field does."""
+    return key.partition(".")[0] in PATH_ROOTS and "." in key
+
+
 def apply_set(merged: Merged, overrides: Sequence[str], is_strict: bool = False) -> None:
-    """Set variables: those of both levels, and with `TASK.KEY` those of a task. `is_strict` converts every text."""
+    """Set variables: those of both levels, with `TASK.KEY` those of a task, and by their paths other fields.
+
+    `is_strict` converts every text, and knows variables only.
+    """
     for text in overrides:
         key, separator, value = text.partition("=")
         key = key.strip()
@@ -25,9 +37,16 @@ def apply_set(merged: Merged, overrides: Sequence[str], is_strict: bool = False)
             what = f'Invalid variable override format: "{text}"'
             merged.findings.append(Finding("override-format", what, f"--set {text}", "write --set KEY=VALUE"))
             continue
-        items = _targets(merged, key)
+        items = _targets(merged, key.removeprefix("variables."))
         place = f"--set {key}=..." if key in merged.secrets else f"--set {text}"
-        if not items:
+        if not items and not is_strict and is_path(key):
+            from sflow_ctl.format.merged.set_paths import (
+                set_path,
+            )  # few commands set other fields than variables
+
+            finding = set_path(merged, key, value)
+            merged.findings += [] if finding is None else [finding]
+        elif not items:
             what = f'variable "{key}" is not defined in the configuration'
             names = [item.name for item in (*merged.sections["variables"], *merged.workflow_variables)]
             hint = guess_hint(key, names, "define it under variables: first")

@@ -6,6 +6,7 @@ Markdown reference and `describe` use them.
 
 import ast
 import inspect
+import re
 import sys
 import types
 import typing
@@ -17,7 +18,10 @@ import msgspec
 from sflow_ctl.format import schema
 from sflow_ctl.format.checking import nearest
 from sflow_ctl.format.field_lookup import field_of, struct_at
+from sflow_ctl.format.other_words import entry_example, example_of
 
+_FOR_EXAMPLE = re.compile(r"for example `([^`]+)`")
+_WORD = re.compile(r"`(\w+)`")
 _WORDS = {str: "text", int: "number", float: "number", bool: "true/false", Any: "anything"}
 
 
@@ -33,6 +37,8 @@ class FieldDescription(msgspec.Struct, frozen=True):
     default: str
     """The default, "required", or "" for none."""
     meaning: str
+    example: str
+    """How a file writes it; empty where the default and the type say enough."""
     fields: tuple[str, ...] = ()
     """Names of the fields inside, if it is a mapping of its own."""
 
@@ -72,11 +78,31 @@ def describe(path: str) -> FieldDescription:
                 takes=takes(field.type),
                 default=default_of(field),
                 meaning=meanings(kind)[field.name],
+                example=_example(key, field, meanings(kind)[field.name]),
                 fields=() if inner is None else tuple(inner.__struct_encode_fields__),
             )
         kind = inner
     known = tuple(kind.__struct_encode_fields__)
     raise UnknownFieldError(path, "", None, known)
+
+
+def _example(key: str, field: msgspec.structs.FieldInfo, meaning: str) -> str:
+    """Return how a file writes a field: as hints have it, as its meaning has it, or made from its type."""
+    known = example_of(key) or entry_example(key)
+    if known is not None:
+        return known
+    in_meaning = _FOR_EXAMPLE.search(meaning)
+    if in_meaning is not None:
+        value = in_meaning[1]
+        return value if value.startswith(f"{key}:") else f"{key}: {value}"
+    accepted = takes(field.type)
+    words = _WORD.findall(accepted)
+    if words:
+        return f"{key}: {next((word for word in words if word != str(field.default)), words[0])}"
+    for kind, value in (("duration", "10m"), ("true/false", "true"), ("number", "2")):
+        if accepted.startswith(kind):
+            return f"{key}: {value}"
+    return ""
 
 
 @lru_cache(maxsize=256)

@@ -25,6 +25,7 @@ _PARTS: tuple[type[schema.Part], ...] = (
     schema.Workflow, schema.Task, schema.Dependency, schema.Restart, schema.Stop, schema.Hang, schema.Resources,
     schema.Nodes, schema.Gpus, schema.GpuChoice, schema.Replicas, schema.Retries, schema.Probes, schema.Probe, schema.Condition,
     schema.TcpPort, schema.Http, schema.LogWatch, schema.Exec, schema.Launcher, schema.Ports, schema.File,
+    schema.Sweep, schema.SweepCase,
     schema.Output, schema.Metric, schema.Success, schema.SuccessFile, schema.SuccessJson, schema.ServedPort,
     schema.Result, schema.ResultPattern, schema.Storage, schema.Upload, schema.UploadAll, schema.Monitor,
     schema.MonitorScopes, schema.MonitorScope, schema.GpuScope, schema.CustomScope, schema.MonitorResources,

@@ -32,6 +32,7 @@ from sflow_ctl.format.schema.operators import CHOICES, CONTAINER_ENGINES, OPERAT
 from sflow_ctl.format.schema.policies import Hang, Notify, Restart, Retries, Stop
 from sflow_ctl.format.schema.probes import Condition, Exec, Http, LogWatch, Probe, Probes, TcpPort
 from sflow_ctl.format.schema.results import Metric, Output, Success, SuccessFile, SuccessJson
+from sflow_ctl.format.schema.sweep import Sweep, SweepCase
 from sflow_ctl.format.schema.tasks import (
     Dependency,
     File,
@@ -56,6 +57,7 @@ __all__ = [
     "Operator",
     "Output", "Part", "Ports", "Probe", "Probes", "Replicas", "Resources", "Restart", "Result", "ResultPattern",
     "Retries", "ServedPort", "Settings", "Signature", "SiteFile", "Stop", "Storage", "Success", "SuccessFile",
-    "SuccessJson", "Task", "TcpPort", "TelemetryChoices", "Time", "Upload", "UploadAll", "Variable", "WindowMark", "Workflow",
+    "SuccessJson", "Sweep", "SweepCase",
+    "Task", "TcpPort", "TelemetryChoices", "Time", "Upload", "UploadAll", "Variable", "WindowMark", "Workflow",
     "WorkflowSettings",
 ]  # fmt: skip

@@ -8,6 +8,7 @@ from sflow_ctl.format.schema.monitor import Monitor
 from sflow_ctl.format.schema.operators import Operator
 from sflow_ctl.format.schema.policies import Notify, Stop
 from sflow_ctl.format.schema.results import Success
+from sflow_ctl.format.schema.sweep import Sweep
 from sflow_ctl.format.schema.tasks import Task
 from sflow_ctl.format.schema.uploads import Storage, UploadAll
 from sflow_ctl.format.schema.values import ONE, Flag, IntExpr, Part, Time
@@ -19,11 +20,11 @@ class WorkflowSettings(Part, frozen=True, kw_only=True):
 
     timeout: Time | None = None
     """Time limit of the whole run: seconds or a duration, for example `4h`. Default, or 0: no limit."""
-    on_failure: OnFailure = "cancel"
+    on_failure: OnFailure | None = None
     """Default of the tasks' `on_failure`, the effect of a task's failure on the run.
 
     `cancel` ends the run, `drain` starts nothing new, `isolate` stops the tasks that depend on it, `continue`
-    ignores the failure.
+    ignores the failure. Default: `isolate` for the cells of a sweep, else `cancel`.
     """
     on_node_lost: OnNodeLost | None = None
     """Default of the tasks' `on_node_lost`. Default: `elsewhere` for tasks of backends with `spares`; for others `retries` and
@@ -140,6 +141,8 @@ class Document(Part, frozen=True, kw_only=True):
     """Version of the format, in quotes: `"0.1"`."""
     workflow: Workflow
     """The tasks and what they have in common."""
+    sweep: Sweep | None = None
+    """Run the workflow for many values: every task that is not marked `sweep: false` once for each cell."""
     settings: Settings | None = None
     """How runs of this file are started; overrides the settings of the site and the user."""
     variables: list[Variable] = []

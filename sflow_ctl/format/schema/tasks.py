@@ -9,6 +9,7 @@ from sflow_ctl.format.schema.monitor import Monitor, NamedWindow
 from sflow_ctl.format.schema.policies import Hang, Restart, Retries, Stop
 from sflow_ctl.format.schema.probes import Probe, Probes
 from sflow_ctl.format.schema.results import Output, Success
+from sflow_ctl.format.schema.sweep import Sweep
 from sflow_ctl.format.schema.uploads import Result, Upload
 from sflow_ctl.format.schema.values import COUNT, ONE, REGEXES, Flag, IntExpr, Part, Time
 from sflow_ctl.plan.words import Near, OnFailure, OnNodeLost, Pack, ReleaseAfter, Until
@@ -90,6 +91,8 @@ class Dependency(Part, frozen=True, kw_only=True):
     until: Until = "available"
     """`available`: ready or completed; `ready`, `started`, `completed`: exactly that; `finished`: ended in any way; `failed`:
     failed for good."""
+    cells: Literal["same", "all"] = "same"
+    """Of a task in the same sweep: the one of the `same` cell, or those of `all` cells."""
 
 
 class Ports(Part, frozen=True, kw_only=True):
@@ -170,6 +173,9 @@ class Task(Part, frozen=True, kw_only=True, rename={"finally_": "finally", "with
     backend then. Default: the plan says which, from the lowest numbers on."""
     replicas: Annotated[Replicas, COUNT] | None = None
     """Copies of the task; a number is short for `{count: NUMBER}`."""
+    sweep: Sweep | bool | None = None
+    """A sweep of this task alone; or whether the workflow's sweep applies to it. Default: it does. A service that
+    neither uses a swept value nor depends on a swept task runs once, for all cells."""
     retries: Annotated[Retries, COUNT] | None = None
     """New attempts after a failure; a number is short for `{count: NUMBER, interval: 1s}`."""
     restart: Restart | Literal["on_failure", "always"] | None = None

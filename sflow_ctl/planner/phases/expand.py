@@ -3,24 +3,28 @@
 import itertools
 import math
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, overload
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any
 
-from msgspec import Struct
+from msgspec.structs import replace
 
 from protocol.text.lazy_pattern import lazy_pattern
 from protocol.text.listing import listed
 from sflow_ctl.format import schema
+from sflow_ctl.format.expressions.templates import EXPRESSION_START, evaluate_any
 from sflow_ctl.plan.copies.names import CopyNames
 from sflow_ctl.plan.graph import find_cycle
-from sflow_ctl.plan.model import Dependency
-from sflow_ctl.plan.words import Until
 from sflow_ctl.planner.fields import number
 from sflow_ctl.planner.findings import Findings, UnplannableError
 from sflow_ctl.planner.impossible import find_impossible
 from sflow_ctl.planner.numbers import as_int
-from sflow_ctl.planner.phases.variables import environment_text
+from sflow_ctl.planner.phases.graph import Counted, Expanded, Graph, Replica, dependencies, with_replicas
+from sflow_ctl.planner.phases.variables import environment_text, swept_names
 from sflow_ctl.planner.source import PlanInput, Scope
+from sflow_ctl.planner.sweeping.cells import CellSet, cells_of, with_room
+from sflow_ctl.planner.sweeping.copies import Variants, check_task, offsets_of, refuse_waiting_for_all
+from sflow_ctl.planner.sweeping.which import swept_tasks
 
 _UNSAFE = lazy_pattern(r"[^A-Za-z0-9_+=,@%^~]")
 MAX_REPLICAS = 1_000_000
@@ -30,55 +34,6 @@ MAX_NAME_LENGTH = 200
 The name is a directory and a part of names such as `NAME.attempt-12.rank-1000.log`; a file system allows 255
 bytes.
 """
-
-
-class Replica(Struct, frozen=True):
-    """One copy of a task: its concrete name, and the values of the variables it sweeps."""
-
-    name: str
-    index: int
-    sweep: tuple[tuple[str, Any], ...] = ()
-
-
-class Counted(Sequence[Replica]):
-    """The copies of a task that has only a number of them, each made when it is asked for."""
-
-    __slots__ = ("names",)
-
-    def __init__(self, names: CopyNames) -> None:
-        self.names = names
-
-    def __len__(self) -> int:
-        return self.names.size
-
-    @overload
-    def __getitem__(self, index: int) -> Replica: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Replica]: ...
-    def __getitem__(self, index: int | slice) -> Replica | Sequence[Replica]:
-        chosen = range(len(self))[index]
-        if isinstance(chosen, int):
-            return Replica(self.names[chosen], chosen)
-        return tuple(Replica(self.names[one], one) for one in chosen)
-
-    def __iter__(self) -> Iterator[Replica]:
-        return (Replica(name, index) for index, name in enumerate(self.names))
-
-
-class Expanded(Struct, frozen=True):
-    """A task as written, with its copies."""
-
-    task: schema.Task
-    replicas: Sequence[Replica]
-    is_replicated: bool
-    is_sequential: bool
-
-    @property
-    def names(self) -> Sequence[str]:
-        """Return the names of its copies."""
-        if isinstance(self.replicas, Counted):
-            return self.replicas.names
-        return tuple(replica.name for replica in self.replicas)
 
 
 def expand(
@@ -154,7 +109,10 @@ def _too_many(task: schema.Task, path: tuple[str, ...]) -> UnplannableError:
 
 
 def _sweep_name(base: str, values: Sequence[Any]) -> str:
-    name = "_".join([base, *(_UNSAFE.sub("_", environment_text(value)) for value in values)])
+    return _shortened("_".join([base, *(_UNSAFE.sub("_", environment_text(value)) for value in values)]))
+
+
+def _shortened(name: str) -> str:
     if len(name) <= MAX_NAME_LENGTH:
         return name
     return f"{name[: MAX_NAME_LENGTH - 9]}_{zlib.crc32(name.encode()):08x}"
@@ -175,85 +133,23 @@ def _distinct(replicas: tuple[Replica, ...]) -> tuple[Replica, ...]:
     )
 
 
-def dependencies(expanded: Sequence[Expanded]) -> dict[str, tuple[Dependency, ...]]:
-    """Return what each task as written waits for: all of its copies, or the first one of a sequential chain.
-
-    A dependency on a parallel task is on all replicas (for `failed`, on any), on a sequential one it is on
-    the last replica.
-    """
-    by_base = {one.task.name: one for one in expanded}
-    result: dict[str, tuple[Dependency, ...]] = {}
-    for one in expanded:
-        outside: list[Dependency] = []
-        for wanted in _with_replicas(one.task, by_base):
-            other = by_base[wanted.task]
-            if other.is_sequential and wanted.until not in ("started", "failed"):
-                outside.append(Dependency(task=other.replicas[-1].name, until=wanted.until))
-            elif other.is_sequential and wanted.until == "started":
-                outside.append(Dependency(task=other.replicas[0].name, until=wanted.until))
-            else:
-                is_group = other.is_replicated
-                outside.append(Dependency(task=wanted.task, until=wanted.until, is_group=is_group))
-        result[one.task.name] = tuple(outside)
-    return result
-
-
-def _with_replicas(task: schema.Task, by_base: Mapping[str, Expanded]) -> list[schema.Dependency]:
-    """Return what a task waits for; a task without replicas is replaced by its own dependencies.
-
-    Raises: UnplannableError for a failure that can never happen.
-    """
-    written = task.dependencies
-    if all(by_base[wanted.task].replicas for wanted in written):
-        return list(dict.fromkeys(written))
-    result: dict[schema.Dependency, None] = {}
-    pending = list(reversed(written))
-    seen: set[str] = set()
-    while pending:
-        wanted = pending.pop()
-        if by_base[wanted.task].replicas:
-            result[wanted] = None
-        elif wanted.until == "failed":
-            what = f'task "{task.name}" waits for a failure of "{wanted.task}", which has no replicas'
-            raise UnplannableError("never-runs", what, "leave out one of them", ("depends_on",))
-        elif wanted.task not in seen:
-            seen.add(wanted.task)
-            pending += reversed(by_base[wanted.task].task.dependencies)
-    return list(result)
-
-
-class Graph(Struct, frozen=True):
-    """All concrete tasks of a workflow and what they wait for, in file and replica order."""
-
-    tasks: tuple[Expanded, ...]
-    outside: Mapping[str, tuple[Dependency, ...]]
-    """Maps tasks as written to what they wait for; of a chain only the first copy does."""
-    replicas_of: Mapping[str, Sequence[str]]
-    """Maps tasks as written to concrete names."""
-    chain_until: Until = "completed"
-    """How far a copy of a chain must be for the next one; being ready is not enough."""
-
-    def waits_for(self, one: Expanded, replica: Replica) -> tuple[Dependency, ...]:
-        """Return what a concrete task waits for."""
-        if one.is_sequential and replica.index > 0:
-            return (Dependency(task=one.replicas[replica.index - 1].name, until=self.chain_until),)
-        return self.outside[one.task.name]
-
-
 def expand_tasks(source: PlanInput, scope: Scope, findings: Findings) -> Graph:
     """Phase: return the copies of every task, with distinct names and a graph without cycles."""
     domains = {variable.name: variable.domain for variable in source.variables}
+    cells = _cells_by_task(source, scope, findings)
+    findings.stop_if_any()
     expanded = []
     for task in source.tasks:
         with findings.collecting("tasks", task.name, "replicas", subject=f'task "{task.name}"'):
-            count, policy = None, "parallel"
-            if task.replicas is not None:
-                policy = str(scope.value(task.replicas.policy))
-                if task.replicas.count is not None:
-                    subject, path = f'task "{task.name}"', ("replicas", "count")
-                    count = number(subject, path, as_int, scope.value(task.replicas.count))
-            expanded.append(expand(task, count, policy, domains))
+            if task.name in cells:
+                check_task(task)
+                expanded.append(_in_cells(source, task, cells[task.name], scope, domains, findings))
+            else:
+                expanded.append(_copies(task, scope.value, domains))
     findings.stop_if_any()
+    if cells:
+        expanded = _with_variants(expanded, findings)
+        findings.stop_if_any()
     _find_collisions(expanded, findings)
     findings.stop_if_any()
     _find_cycle(expanded, findings)
@@ -264,12 +160,99 @@ def expand_tasks(source: PlanInput, scope: Scope, findings: Findings) -> Graph:
         by_base = {one.task.name: one for one in expanded}
         for one in expanded:  # one call each: a problem of one task must not hide that of another
             with findings.collecting("tasks", one.task.name, "depends_on"):
-                _with_replicas(one.task, by_base)
+                with_replicas(one.task, by_base)
     findings.stop_if_any()
     find_impossible(source.tasks, findings)
+    refuse_waiting_for_all(expanded, findings)
     findings.stop_if_any()
     names = {one.task.name: one.names for one in expanded}
     return Graph(tuple(expanded), dependencies(expanded), names, source.rules.chain_until)
+
+
+def _copies(
+    task: schema.Task, value: Callable[[Any], Any], domains: Mapping[str, Sequence[Any] | None]
+) -> Expanded:
+    """Return the copies of a task, its fields evaluated. Raises: UnplannableError, NumberError, ExpressionError."""
+    count, policy = None, "parallel"
+    if task.replicas is not None:
+        policy = str(value(task.replicas.policy))
+        if task.replicas.count is not None:
+            subject, path = f'task "{task.name}"', ("replicas", "count")
+            count = number(subject, path, as_int, value(task.replicas.count))
+    return expand(task, count, policy, domains)
+
+
+def _cells_by_task(source: PlanInput, scope: Scope, findings: Findings) -> dict[str, CellSet]:
+    """Return the cells of each task that has some."""
+    result: dict[str, CellSet] = {}
+    sweep = source.document.sweep
+    if sweep is not None:
+        shared = cells_of(source, sweep, "", scope, findings)
+        if shared is not None:
+            swept = swept_tasks(source, findings)
+            tasks = [task for task in source.tasks if task.name in swept]
+            result = dict.fromkeys(swept, with_room(shared, tasks, findings))
+    for task in source.tasks:
+        if isinstance(task.sweep, schema.Sweep):
+            own = cells_of(source, task.sweep, task.name, scope, findings)
+            if own is not None:
+                result[task.name] = own
+    return result
+
+
+def _in_cells(
+    source: PlanInput,
+    task: schema.Task,
+    cells: CellSet,
+    scope: Scope,
+    domains: Mapping[str, Sequence[Any] | None],
+    findings: Findings,
+) -> Expanded:
+    """Return the copies of a task in all cells. Raises: UnplannableError, NumberError, ExpressionError."""
+    depends_on_cell = task.replicas is not None and EXPRESSION_START in repr(task.replicas)
+    inner = None
+    replicas: list[Replica] = []
+    sizes: list[int] = []
+    for cell in cells.cells:
+        if inner is None or depends_on_cell:
+            names = swept_names(source, scope, dict(cell.variables), findings) if depends_on_cell else {}
+            inner = _copies(
+                task, partial(evaluate_any, names=names) if depends_on_cell else scope.value, domains
+            )
+        for one in inner.replicas:
+            name = _shortened(f"{task.name}_{cell.cell.label}{one.name[len(task.name) :]}")
+            replicas.append(Replica(name, one.index, (*cell.variables, *one.sweep), cell))
+        sizes.append(len(inner.replicas))
+        if len(replicas) > MAX_REPLICAS:
+            raise _too_many(task, ("replicas",))
+    assert inner is not None
+    return Expanded(
+        task,
+        tuple(replicas),
+        is_replicated=True,
+        is_sequential=False,
+        cells=cells,
+        offsets=offsets_of(sizes),
+        is_chain_in_cell=inner.is_sequential,
+    )
+
+
+def _with_variants(expanded: list[Expanded], findings: Findings) -> list[Expanded]:
+    """Return the tasks with each copy's task as its cell has it. Problems are findings."""
+    variants = Variants({one.task.name: one for one in expanded})
+    result = []
+    for one in expanded:
+        if one.cells is None:
+            result.append(one)
+            continue
+        with findings.collecting("tasks", one.task.name, "sweep"):
+            replicas = []
+            for replica in one.replicas:
+                assert replica.cell is not None
+                task = variants.of(one, replica.cell)
+                replicas.append(replica if task is one.task else replace(replica, task=task))
+            result.append(replace(one, replicas=tuple(replicas)))
+    return result
 
 
 def _find_collisions(expanded: Sequence[Expanded], findings: Findings) -> None:

@@ -22,14 +22,15 @@ from sflow_ctl.planner.findings import Findings, UnplannableError
 from sflow_ctl.planner.launch.plan import LaunchPlan, LaunchSetting, plan_launch
 from sflow_ctl.planner.phases.artifacts import PlannedArtifacts
 from sflow_ctl.planner.phases.backends import PlannedBackends
-from sflow_ctl.planner.phases.expand import Graph
+from sflow_ctl.planner.phases.graph import Graph
 from sflow_ctl.planner.phases.nodes import job_of
 from sflow_ctl.planner.phases.workflow import WorkflowPolicy
 from sflow_ctl.planner.placement.moves import of_launch, settled
 from sflow_ctl.planner.placement.placed import PlacedTask
 from sflow_ctl.planner.placement.requests import keeps_gpus, lends_gpus, port_counts
 from sflow_ctl.planner.source import PlanInput, Scope
-from sflow_ctl.planner.tasks.copies import EqualCopies
+from sflow_ctl.planner.sweeping.copies import in_order
+from sflow_ctl.planner.tasks.copies import EqualCopies, cell_of, swept_texts
 from sflow_ctl.planner.tasks.environment import reserved, shared_environment, task_environment
 from sflow_ctl.planner.tasks.outputs import plan_outputs
 from sflow_ctl.planner.tasks.policies import EndPolicy, end_policy, on_node_lost
@@ -71,8 +72,8 @@ class _Setting(Struct, frozen=True):
     """The variables of all tasks."""
     storage: Sequence[StorageTarget]
     copies: EqualCopies
-    end_policies: dict[str, EndPolicy] = {}
-    """Those of tasks whose replicas all have the same, by task."""
+    end_policies: dict[tuple[str, int], EndPolicy] = {}
+    """Those of tasks whose replicas all have the same, by task, and by what a cell of a sweep has made of it."""
 
 
 def plan_tasks(
@@ -97,6 +98,7 @@ def plan_tasks(
     exported = source.rules.exported(scope.values)
     environment = shared_environment(exported, artifacts.paths, _run_environment(source))
     _warn_of_reserved((*exported, *artifacts.paths), findings)
+    scopes = TaskScopes(source, scope, scripts, views, findings)
     setting = _Setting(
         source,
         backends,
@@ -104,13 +106,13 @@ def plan_tasks(
         graph,
         policy,
         scripts,
-        TaskScopes(source, scope, scripts, views, findings),
+        scopes,
         LaunchSetting.of(source, backends, artifacts),
         environment,
         storage,
-        EqualCopies.of(source.document.operators),
+        EqualCopies.of(source.document.operators, has_computed=scopes.has_computed),
     )
-    planned = [part for one in placed for part in _plan_copies(setting, one, findings)]
+    planned = [part for one in in_order(placed) for part in _plan_copies(setting, one, findings)]
     parts = [part for one in planned for part in _settled(one, views)]
     return PlannedTasks(parts, scripts.views(views) if any(map(_has_deferred, parts)) else {})
 
@@ -262,7 +264,8 @@ def _plan_task(setting: _Setting, placed: PlacedTask, findings: Findings) -> Pla
             base=task.name,
             replica_index=replica.index,
             is_replicated=placed.expanded.is_replicated,
-            sweep=tuple((name, env[name]) for name, _ in replica.sweep),
+            sweep=swept_texts(replica),
+            cell=cell_of(replica),
             backend=placed.backend.name,
             script=script,
             depends_on=setting.graph.waits_for(placed.expanded, replica),
@@ -272,7 +275,7 @@ def _plan_task(setting: _Setting, placed: PlacedTask, findings: Findings) -> Pla
             keeps_gpus=keeps_gpus(task),
             **placed.claim._asdict(),
             ports=placed.ports,
-            **{**msgspec.structs.asdict(launch), "env": setting.copies.environment(task, launch.env)},
+            **setting.copies.fields_of(launch, setting.environment, task, replica),
             **msgspec.structs.asdict(policy),
             **msgspec.structs.asdict(watch),
             outputs=plan_outputs(task, scope.value, findings),
@@ -322,7 +325,7 @@ def _required_paths(setting: _Setting, task: schema.Task, launch: LaunchPlan) ->
 
 def _end_policy(setting: _Setting, placed: PlacedTask, scope: TaskScope) -> EndPolicy:
     """Return how a task ends; replicas share it unless a field has an expression, which may differ between them."""
-    task = placed.expanded.task.name
+    task = (placed.task.name, 0 if placed.replica.task is None else id(placed.replica.task))
     known = setting.end_policies.get(task)
     if known is not None:
         return known
@@ -335,6 +338,7 @@ def _end_policy(setting: _Setting, placed: PlacedTask, scope: TaskScope) -> EndP
 
     policy = end_policy(
         setting.source,
+        placed.task,
         placed.expanded,
         setting.policy.stopping,
         value,

@@ -183,3 +183,26 @@ def resolve_workflow(
             where = findings.loaded.where_any(("workflow.variables", "variables"), name)
             findings.warn("namespace-name", what, where, f"write variables.{name}")
     return Scope(values, others)
+
+
+def recomputed(
+    source: PlanInput, namespaces: Mapping[str, Any], swept: Mapping[str, Any], findings: Findings
+) -> dict[str, Any]:
+    """Return all variables again with swept values in place; nothing where no variable is computed."""
+    if not swept or not any(_needs_evaluation(variable.value) for variable in source.variables):
+        return {}
+    variables = [
+        variable
+        if variable.name not in swept
+        else msgspec.structs.replace(variable, value=swept[variable.name])
+        for variable in source.variables
+    ]
+    return resolve(variables, {}, namespaces, "variables", findings)
+
+
+def swept_names(
+    source: PlanInput, scope: Scope, swept: Mapping[str, Any], findings: Findings
+) -> dict[str, Any]:
+    """Return the names that an expression outside tasks sees, with swept values."""
+    again = recomputed(source, scope.namespaces, swept, findings)
+    return namespace({**scope.values, **again, **swept}, scope.namespaces)

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from sflow_ctl.plan.graph import topological_order
 from sflow_ctl.plan.model import Dependency
-from sflow_ctl.planner.phases.expand import Expanded, Graph
+from sflow_ctl.planner.phases.graph import Expanded, Graph
 
 _STARTS_BESIDE = "started"
 

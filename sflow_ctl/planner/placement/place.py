@@ -24,7 +24,7 @@ def place_all(
     Requests come in the order in which they are placed.
     """
     results: list[Placement | UnplannableError] = []
-    is_late = not available.is_strict and any(request.is_choosy for request in requests)
+    is_late = not available.is_strict and any(one.is_choosy or one.is_of_cell for one in requests)
     for request in () if is_late else requests:
         if request.is_apart:
             results.append(flexible_or_problem(available, request))

@@ -11,7 +11,7 @@ from sflow_ctl.format import schema
 from sflow_ctl.plan.copies.names import CopyNames
 from sflow_ctl.plan.model import Placement
 from sflow_ctl.plan.words import ReleaseAfter
-from sflow_ctl.planner.phases.expand import Expanded, Replica
+from sflow_ctl.planner.phases.graph import Expanded, Replica
 from sflow_ctl.planner.placement.flexible import Alternative
 
 
@@ -39,8 +39,8 @@ class PlacedTask(Struct, frozen=True):
 
     @property
     def task(self) -> schema.Task:
-        """The task as written."""
-        return self.expanded.task
+        """The task as written, or as the copy's cell of a sweep has it."""
+        return self.expanded.task_of(self.replica)
 
     @property
     def node_count(self) -> int:

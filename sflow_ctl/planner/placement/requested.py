@@ -26,6 +26,8 @@ class PlacementRequest(Struct, frozen=True, kw_only=True):
     """Use GPUs without taking them; ignored without `gpus`."""
     is_fixed: bool = False
     """The task takes no GPUs, and others use its address: its nodes must be known before anything starts."""
+    is_of_cell: bool = False
+    """It is of a cell of a sweep: cells run where there is room when they are ready."""
     is_apart: bool = False
     """The task runs when all others have ended, so it takes nothing from them."""
     pack: Pack = "none"

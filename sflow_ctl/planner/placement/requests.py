@@ -4,7 +4,8 @@ Reads what each task asks for; the placement itself is in `place.py`, the check 
 `capacity.py`.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import Any, Literal, NamedTuple
 
 from msgspec.structs import replace
@@ -17,7 +18,7 @@ from sflow_ctl.planner.fields import number
 from sflow_ctl.planner.findings import Findings, UnplannableError
 from sflow_ctl.planner.numbers import as_count, as_flag, as_int, as_list, at
 from sflow_ctl.planner.phases.backends import PlannedBackends
-from sflow_ctl.planner.phases.expand import Counted, Expanded, Graph, Replica
+from sflow_ctl.planner.phases.graph import Counted, Expanded, Graph, Replica
 from sflow_ctl.planner.placement.books import Claimant
 from sflow_ctl.planner.placement.capacity import Demand, check_capacity, gpus_taken
 from sflow_ctl.planner.placement.flexible import Alternative, alternative
@@ -104,14 +105,16 @@ def _place_members(
     """
     requests: list[PlacementRequest] = []
     asking = _asking(members)
-    of_copies: dict[str, PlacementRequest] = {}
+    of_copies: dict[tuple[str, int], PlacementRequest] = {}
     for one, replica in asking:
         with findings.collecting("tasks", one.task.name, "resources", subject=f'task "{one.task.name}"'):
-            request = of_copies.get(one.task.name)
+            task = one.task_of(replica)
+            resources = id(task.resources)  # cells of a sweep may have others
+            request = of_copies.get((task.name, resources))
             if request is None:
-                request = _request(one, replica, scopes.of(one.task, replica).value)
-                if EXPRESSION_START not in repr(one.task.resources):
-                    of_copies[one.task.name] = request
+                request = _request(one, replica, scopes.of(task, replica).value)
+                if EXPRESSION_START not in repr(task.resources):
+                    of_copies[task.name, resources] = request
             else:
                 request = replace(request, task=replica.name, replica_index=replica.index)
             requests.append(replace(request, claimant=_claimant(one, replica, ancestry)))
@@ -125,7 +128,7 @@ def _place_members(
         if isinstance(placed, UnplannableError):
             findings.add_problem(placed, "tasks", one.task.name)
         else:
-            claim = _late_claim(one.task, request, findings) if has_late_claims else NodeClaim()
+            claim = _late_claim(one.task_of(replica), request, findings) if has_late_claims else NodeClaim()
             result[replica.name] = placed, alternative(available, request, placed), claim
     for what in available.notes:
         findings.note("claimed-nodes", what)
@@ -137,12 +140,21 @@ def _asking(members: Sequence[_Members]) -> list[tuple[Expanded, Replica]]:
     is_any_claimed = any(_claims_nodes(one.task) for one, _ in members)
     asking = []
     for one, copies in members:
-        resources = one.task.resources
-        if is_any_claimed or (resources is not None and (resources.nodes or resources.gpus)):
+        if is_any_claimed or any(map(_has_needs, _kinds(one))):
             asking += [(one, one.replicas[index]) for index in copies]
         elif copies.start == 0:
             asking.append((one, one.replicas[0]))
     return asking
+
+
+def _kinds(one: Expanded) -> Iterable[schema.Task]:
+    """Return the task as written, and where cells of a sweep change it also as they have it."""
+    has_variants = any(cell.overrides for cell in one.cells.cells) if one.cells is not None else False
+    return map(one.task_of, one.replicas) if has_variants else (one.task,)
+
+
+def _has_needs(task: schema.Task) -> bool:
+    return task.resources is not None and bool(task.resources.nodes or task.resources.gpus)
 
 
 def _claims_nodes(task: schema.Task) -> bool:
@@ -170,7 +182,7 @@ def _holds(task: schema.Task) -> bool:
 
 
 def _claimant(one: Expanded, replica: Replica, ancestry: Ancestry) -> Claimant:
-    task = one.task
+    task = one.task_of(replica)
     resources = task.resources or schema.Resources()
     return Claimant(
         task=replica.name,
@@ -192,7 +204,7 @@ def _frees(task: schema.Task, release_after: str | None) -> bool:
 
 def _request(one: Expanded, replica: Replica, value: Callable[[Any], Any]) -> PlacementRequest:
     """Return what one copy asks for. Raises: UnplannableError, NumberError, ExpressionError."""
-    task = one.task
+    task = one.task_of(replica)
     resources = task.resources
     is_apart = bool(task.finally_)
     pack, near = _choice(task, "pack"), _choice(task, "near")
@@ -229,6 +241,7 @@ def _request(one: Expanded, replica: Replica, value: Callable[[Any], Any]) -> Pl
         claims_nodes=nodes.release_after is not None,
         pack=pack,
         near=near,
+        is_of_cell=replica.cell is not None and (gpus is not None or nodes.count is not None),
         is_shared=gpus is not None and at(("resources", "gpus", "shared"), as_flag, value(gpus.shared)),
         is_fixed=bool(task.leased_ports) and gpus is None and not is_apart,
         is_apart=is_apart,
@@ -313,12 +326,17 @@ def _check_room(
 
 
 def _demand(task: schema.Task, members: Sequence[PlacedTask]) -> Demand:
+    cells = members[0].expanded.cells
+    copies = sum(one.count for one in members)
+    if cells is not None:  # a service is stopped when its cell is done
+        sizes = [end - start for start, end in pairwise(members[0].expanded.offsets)]
+        copies = sum(sorted(sizes, reverse=True)[: cells.planned.max_parallel or 1])
     return Demand(
         task=task.name,
         backend=members[0].backend.name,
         is_service=task.is_service,
         keeps=keeps_gpus(task),
-        replicas=sum(one.count for one in members),
+        replicas=copies,
         # Tasks with a place have room there; that a service has ended its use of GPUs is in their plan.
         gpus=0
         if lends_gpus(task)

@@ -5,6 +5,7 @@ have the same place are one entry of the plan.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import msgspec
 from msgspec import Struct
@@ -12,7 +13,10 @@ from msgspec import Struct
 from sflow_ctl.format import schema
 from sflow_ctl.format.expressions.templates import EXPRESSION_START
 from sflow_ctl.plan.model import Dependency, Placement, PlannedTask
-from sflow_ctl.planner.phases.expand import Replica
+from sflow_ctl.plan.parts.cells import Cell
+from sflow_ctl.planner.launch.plan import LaunchPlan
+from sflow_ctl.planner.phases.graph import Replica
+from sflow_ctl.planner.phases.variables import environment_text
 from sflow_ctl.planner.placement.placed import PlacedTask
 from sflow_ctl.planner.tasks.environment import without_own
 
@@ -22,32 +26,41 @@ class EqualCopies(Struct):
 
     has_plain_operators: bool
     """No operator of the document has an expression, which could name the replica."""
-    _is_plain: dict[str, bool] = {}
-    _first: dict[tuple[str, Placement, object], PlannedTask] = {}
+    has_computed: bool = False
+    """Variables are computed from others, which a sweep may change."""
+    _is_plain: dict[tuple[str, int], bool] = {}
+    _first: dict[tuple[str, int, Placement, object], PlannedTask] = {}
 
     _environments: dict[str, dict[str, str]] = {}
     """The last one of each task."""
 
     @classmethod
-    def of(cls, operators: Sequence[schema.Operator]) -> "EqualCopies":
+    def of(cls, operators: Sequence[schema.Operator], *, has_computed: bool) -> "EqualCopies":
         """Return none yet. `operators` are those of the document."""
-        return cls(not any(map(_has_expressions, operators)))
+        return cls(not any(map(_has_expressions, operators)), has_computed)
 
-    def environment(self, task: schema.Task, env: Mapping[str, str]) -> dict[str, str]:
-        """Return the part of a copy's variables that it shares with others, as one table where it is equal."""
-        shared = without_own(env)
-        if self._environments.get(task.name) != shared:
-            self._environments[task.name] = shared
-        return self._environments[task.name]
+    def fields_of(
+        self, launch: LaunchPlan, shared: Mapping[str, str], task: schema.Task, replica: Replica
+    ) -> dict[str, Any]:
+        """Return the fields of a copy that say how it is started, with the variables that it shares with others as one table."""
+        env = without_own(without_cell(launch, shared, replica))
+        if self._environments.get(task.name) != env:
+            self._environments[task.name] = env
+        return {**msgspec.structs.asdict(launch), "env": self._environments[task.name]}
 
     def like(self, placed: PlacedTask, depends_on: tuple[Dependency, ...]) -> PlannedTask | None:
         """Return the copy, if an equal one was planned."""
-        first = self._first.get(_key(placed)) if self._is_plain.get(placed.task.name) else None
+        first = self._first.get(_key(placed)) if self._is_plain.get(_kind(placed)) else None
         if first is None:
             return None
         replica = placed.replica
         return msgspec.structs.replace(
-            first, name=replica.name, replica_index=replica.index, depends_on=depends_on
+            first,
+            name=replica.name,
+            replica_index=replica.index,
+            depends_on=depends_on,
+            sweep=swept_texts(replica),
+            cell=cell_of(replica),
         )
 
     def learn(self, placed: PlacedTask, planned: PlannedTask) -> None:
@@ -59,20 +72,57 @@ class EqualCopies(Struct):
 
     def are_alike(self, placed: PlacedTask, planned: PlannedTask) -> bool:
         """Return whether other copies of a planned one differ from it only in name, index and dependencies."""
-        task = placed.task
-        if task.name not in self._is_plain:
-            self._is_plain[task.name] = not _has_expressions(task) and (
+        task, kind = placed.task, _kind(placed)
+        if kind not in self._is_plain:
+            self._is_plain[kind] = not _has_expressions(task) and (
                 self.has_plain_operators or task.operator is None
             )
-        return self._is_plain[task.name] and _depends_on_its_place_only(planned, placed.replica)
+        return (
+            self._is_plain[kind]
+            and _depends_on_its_place_only(planned, placed.replica)
+            and not (placed.replica.cell is not None and self.has_computed)
+        )
 
 
 def _has_expressions(part: schema.Task | schema.Operator) -> bool:
     return EXPRESSION_START in repr(part)
 
 
-def _key(placed: PlacedTask) -> tuple[str, Placement, object]:
-    return placed.task.name, placed.placement, placed.alternative
+def _kind(placed: PlacedTask) -> tuple[str, int]:
+    """Return what all copies of a task have in common, in a sweep those of cells that change the same fields of it."""
+    task = placed.replica.task
+    return placed.task.name, 0 if task is None else id(task)
+
+
+def _key(placed: PlacedTask) -> tuple[str, int, Placement, object]:
+    return (*_kind(placed), placed.placement, placed.alternative)
+
+
+def without_cell(launch: LaunchPlan, shared: Mapping[str, str], replica: Replica) -> Mapping[str, str]:
+    """Return the variables of a copy without those of its cell, which `PlannedTask.environment` adds to the `shared` ones.
+
+    What is started by another program than an agent's shell keeps them: its command line may name them.
+    """
+    if replica.cell is None or launch.launch_kind != "process" or launch.container is not None:
+        return launch.env
+    env = dict(launch.env)
+    for name, _ in replica.sweep:
+        if name in shared:
+            env[name] = shared[name]
+        else:
+            env.pop(name, None)
+    return env
+
+
+def cell_of(replica: Replica) -> Cell | None:
+    """Return the cell of a sweep that a copy belongs to."""
+    return None if replica.cell is None else replica.cell.cell
+
+
+def swept_texts(replica: Replica) -> tuple[tuple[str, str], ...]:
+    """Return the values of a copy in its sweep, as text."""
+    others = replica.cell.others if replica.cell is not None else ()
+    return tuple((name, environment_text(value)) for name, value in (*replica.sweep, *others))
 
 
 def _depends_on_its_place_only(planned: PlannedTask, replica: Replica) -> bool:
@@ -81,5 +131,11 @@ def _depends_on_its_place_only(planned: PlannedTask, replica: Replica) -> bool:
         planned.launch_kind == "process"
         and planned.container is None
         and planned.success is None
-        and not (replica.sweep or planned.ports or planned.files or planned.uploads or planned.deferred)
+        and not (
+            (replica.sweep and replica.cell is None)
+            or planned.ports
+            or planned.files
+            or planned.uploads
+            or planned.deferred
+        )
     )

@@ -6,11 +6,12 @@ from typing import Any
 from sflow_ctl.plan.assignment import gpu_environment, node_variables
 from sflow_ctl.plan.log_paths import own_variables
 from sflow_ctl.plan.model import PlannedNode
-from sflow_ctl.planner.phases.expand import Replica
+from sflow_ctl.plan.parts.cells import Cell
+from sflow_ctl.planner.phases.graph import Replica
 from sflow_ctl.planner.phases.variables import environment_text
 
 RESERVED_PREFIX = "SFLOW_"
-_OWN = own_variables("", 0, "").keys()
+_OWN = own_variables("", 0, "").keys() | Cell(index=0, id="", label="").variables.keys()
 MAX_LISTED_NODES = 256
 """Of a larger backend the nodes are not listed: every task would carry the list."""
 
@@ -36,6 +37,8 @@ def task_environment(
         (name, environment_text(value)) for name, value in own.items() if not name.startswith(RESERVED_PREFIX)
     )
     env.update((name, environment_text(value)) for name, value in replica.sweep)
+    if replica.cell is not None:
+        env.update(replica.cell.cell.variables)
     env.update(node_variables(nodes))
     env.update(gpu_environment(gpus or ()))
     env["SFLOW_BACKEND_NUM_NODES"] = str(len(backend))

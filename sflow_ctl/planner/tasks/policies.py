@@ -16,7 +16,7 @@ from sflow_ctl.plan.words import OnFailure, OnNodeLost, Shown
 from sflow_ctl.planner.fields import number
 from sflow_ctl.planner.findings import UnplannableError
 from sflow_ctl.planner.numbers import as_bytes, as_count, as_flag, as_int, as_seconds
-from sflow_ctl.planner.phases.expand import Expanded
+from sflow_ctl.planner.phases.graph import Expanded
 from sflow_ctl.planner.source import PlanInput
 from sflow_ctl.planner.tasks.stopping import plan_stopping
 
@@ -46,23 +46,25 @@ class EndPolicy(msgspec.Struct, frozen=True, kw_only=True):
 
 def end_policy(
     source: PlanInput,
+    task: schema.Task,
     expanded: Expanded,
     stopping: Stopping,
     value: Callable[[Any], Any],
     *,
     has_spares: bool,
 ) -> EndPolicy:
-    """Plan the end of a task's copies; `stopping` is the workflow's default, `has_spares` says that its backend has spare nodes.
+    """Plan the end of a task's copies, which are of `expanded`.
+
+    `stopping` is the workflow's default, `has_spares` says that its backend has spare nodes.
 
     Raises: UnplannableError, NumberError, ExpressionError.
     """
-    task = expanded.task
     return EndPolicy(
         retries=_retries(task, value),
         timeout_s=_timeout_s(task, source.rules.has_time_limits, value),
         kind=task.kind,
         is_main=_read(task, ("main",), as_flag, value(task.main)),
-        on_failure=_on_failure(task, source.document.workflow, value),
+        on_failure=_on_failure(task, source.document.workflow, expanded.cells is not None, value),
         on_node_lost=on_node_lost(task, source.document.workflow, has_spares=has_spares),
         restart=_restart(task, value),
         is_log_direct=task.log == "direct",
@@ -100,9 +102,12 @@ def _timeout_s(task: schema.Task, has_time_limits: bool, value: Callable[[Any], 
     return _read(task, ("timeout",), as_seconds, value(task.timeout)) or None  # 0 means no limit, as in Slurm
 
 
-def _on_failure(task: schema.Task, workflow: schema.Workflow, value: Callable[[Any], Any]) -> OnFailure:
+def _on_failure(
+    task: schema.Task, workflow: schema.Workflow, is_swept: bool, value: Callable[[Any], Any]
+) -> OnFailure:
+    """Return what a failure means for the run; that of one cell of a sweep ends no other."""
     return (
-        (task.on_failure or workflow.on_failure)
+        (task.on_failure or workflow.on_failure or ("isolate" if is_swept else "cancel"))
         if _read(task, ("critical",), as_flag, value(task.critical))
         else "continue"
     )

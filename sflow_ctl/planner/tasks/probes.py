@@ -243,6 +243,8 @@ def _logger(
     if logger is None or (logger == task.name and len(replicas_of[logger]) == 1):
         return None
     base, bracket, rest = logger.partition("[")
+    if base not in replicas_of:
+        return logger  # the name of a copy, which a cell of a sweep has put there
     names = replicas_of[base]
     if bracket:
         index = at((*path, "logger"), as_int, rest.rstrip("]"), 0)

@@ -8,16 +8,14 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Any, NamedTuple
 
-import msgspec
-
 from sflow_ctl.format import schema
 from sflow_ctl.format.casting import cast
 from sflow_ctl.format.expressions.templates import EXPRESSION_START, evaluate_any
 from sflow_ctl.plan.model import DeferredExpression
 from sflow_ctl.planner.deferred import note_places
 from sflow_ctl.planner.findings import Findings, UnplannableError
-from sflow_ctl.planner.phases.expand import Replica
-from sflow_ctl.planner.phases.variables import resolve
+from sflow_ctl.planner.phases.graph import Replica
+from sflow_ctl.planner.phases.variables import recomputed
 from sflow_ctl.planner.source import PlanInput, Scope, namespace
 from sflow_ctl.planner.tasks.scripts import Scripts, own_ports
 
@@ -37,9 +35,10 @@ class TaskScopes:
     ) -> None:
         self.scope, self.scripts, self.views = scope, scripts, views
         self.rules = source.rules
-        self._variables, self._findings = source.variables, findings
+        self._source, self._findings = source, findings
+        self._of_cells: dict[tuple[str, int], dict[str, Any]] = {}
         self._types = {variable.name: variable.type for variable in source.variables}
-        self._has_computed = any(has_expression(variable.value) for variable in source.variables)
+        self.has_computed = any(has_expression(variable.value) for variable in source.variables)
 
     def of(self, task: schema.Task, replica: Replica) -> "TaskScope":
         """Return what the expressions of one replica see."""
@@ -59,15 +58,18 @@ class TaskScopes:
 
     def recomputed(self, swept: Mapping[str, Any]) -> dict[str, Any]:
         """Return the variables again where others are computed from swept ones; nothing where none is."""
-        if not (swept and self._has_computed):
+        if not (swept and self.has_computed):
             return {}
-        variables = [
-            variable
-            if variable.name not in swept
-            else msgspec.structs.replace(variable, value=swept[variable.name])
-            for variable in self._variables
-        ]
-        return resolve(variables, {}, self.scope.namespaces, "variables", self._findings)
+        return recomputed(self._source, self.scope.namespaces, swept, self._findings)
+
+    def recomputed_in(self, replica: Replica, swept: Mapping[str, Any]) -> dict[str, Any]:
+        """Return these variables for a replica; tasks of one cell share them."""
+        if replica.cell is None or len(swept) > len(replica.cell.variables):
+            return self.recomputed(swept)
+        cell = replica.cell.cell
+        if (cell.owner, cell.index) not in self._of_cells:
+            self._of_cells[cell.owner, cell.index] = self.recomputed(swept)
+        return dict(self._of_cells[cell.owner, cell.index])
 
 
 class TaskScope:
@@ -83,12 +85,12 @@ class TaskScope:
         if not scopes.rules.has_task_variables or not (task.variables or self.replica.sweep):
             return OwnVariables({}, [])
         swept = scopes.swept(self.replica)
-        own = scopes.recomputed(swept)
+        own = scopes.recomputed_in(self.replica, swept)
         deferred: list[DeferredExpression] = []
         for index, variable in enumerate(task.variables):
             if variable.name not in swept:
                 names = namespace({**scopes.scope.values, **own, **swept}, scopes.scope.namespaces)
-                names = {"replica": self._replica_view, **own_ports(task), **names, "task": scopes.views}
+                names = {**self._views, **own_ports(task), **names, "task": scopes.views}
                 try:
                     own[variable.name], more = scopes.scripts.variable(
                         task, self.replica.name, variable, names
@@ -106,12 +108,12 @@ class TaskScope:
     def names(self) -> dict[str, Any]:
         """Return all names.
 
-        Variables called `replica`, `port` and `ports` hide the namespaces, as the format has it.
+        Variables called `replica`, `sweep`, `port` and `ports` hide the namespaces, as the format has it.
         """
         scopes = self._scopes
         others = {**scopes.scope.namespaces, "task": scopes.views}
         names = namespace({**scopes.scope.values, **self.own.values}, others)
-        for name, value in {"replica": self._replica_view, **own_ports(self.task)}.items():
+        for name, value in {**self._views, **own_ports(self.task)}.items():
             names.setdefault(name, value)
         return names
 
@@ -123,8 +125,12 @@ class TaskScope:
         return evaluate_any(field, self.names)
 
     @property
-    def _replica_view(self) -> dict[str, Any]:
-        return {"index": self.replica.index, "name": self.replica.name}
+    def _views(self) -> dict[str, Any]:
+        """Return what the expressions of a copy see of itself, and of its cell."""
+        views: dict[str, Any] = {"replica": {"index": self.replica.index, "name": self.replica.name}}
+        if self.replica.cell is not None:
+            views["sweep"] = self.replica.cell.view
+        return views
 
 
 def has_expression(value: Any) -> bool:

@@ -30,7 +30,9 @@ _WHAT = {
     "task_memory": "memory",
 }
 _FINE = frozenset({TaskState.COMPLETED})
-_QUIET_WORDS = frozenset({"exit", "signal", "dependencies", "placed", "started", "ready", "run_complete"})
+_QUIET_WORDS = frozenset(
+    {"exit", "signal", "dependencies", "placed", "started", "ready", "run_complete", "cell_complete"}
+)
 
 
 class _Measured(NamedTuple):

@@ -21,6 +21,7 @@ from sflow_ctl.plan.model import (
     Restart,
     Retries,
 )
+from sflow_ctl.plan.parts.cells import Cell
 from sflow_ctl.plan.parts.needs import HostNeeds
 from sflow_ctl.plan.results import PlannedOutput, PlannedResult
 from sflow_ctl.plan.same_work import Work, difference
@@ -111,6 +112,7 @@ SAME: dict[str, object] = {
     "restart": Restart(), "on_failure": "drain", "on_node_lost": "fail", "min_ready": 9,
     "is_main": True, "finally_when": "after_stop",
     "is_log_direct": True, "console": "none", "needs": HostNeeds(cpus=2), "lends_gpus": True, "chooses_step_nodes": True,
+    "cell": Cell(index=3, id="x", label="y"),
     "uploads": (FileUpload(target="res", pattern="*"),),
 }  # fmt: skip
 

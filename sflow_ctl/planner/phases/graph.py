@@ -1,0 +1,181 @@
+"""The concrete tasks of a workflow and what they wait for: the types that `expand` makes and all later phases read."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from typing import Any, overload
+
+from msgspec import Struct
+
+from sflow_ctl.format import schema
+from sflow_ctl.plan.copies.names import CopyNames
+from sflow_ctl.plan.model import Dependency
+from sflow_ctl.plan.words import Until
+from sflow_ctl.planner.findings import UnplannableError
+from sflow_ctl.planner.sweeping.cells import CellSet, SweptCell
+from sflow_ctl.planner.sweeping.copies import needed_in_cell
+
+
+class Replica(Struct, frozen=True):
+    """One copy of a task: its concrete name, and the values of the variables it sweeps."""
+
+    name: str
+    index: int
+    """Its position among the copies of its task, of a swept task among those of its cell."""
+    sweep: tuple[tuple[str, Any], ...] = ()
+    cell: SweptCell | None = None
+    task: schema.Task | None = None
+    """The task as its cell has it; None as it is written."""
+
+
+class Counted(Sequence[Replica]):
+    """The copies of a task that has only a number of them, each made when it is asked for."""
+
+    __slots__ = ("names",)
+
+    def __init__(self, names: CopyNames) -> None:
+        self.names = names
+
+    def __len__(self) -> int:
+        return self.names.size
+
+    @overload
+    def __getitem__(self, index: int) -> Replica: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Replica]: ...
+    def __getitem__(self, index: int | slice) -> Replica | Sequence[Replica]:
+        chosen = range(len(self))[index]
+        if isinstance(chosen, int):
+            return Replica(self.names[chosen], chosen)
+        return tuple(Replica(self.names[one], one) for one in chosen)
+
+    def __iter__(self) -> Iterator[Replica]:
+        return (Replica(name, index) for index, name in enumerate(self.names))
+
+
+class Expanded(Struct, frozen=True):
+    """A task as written, with its copies."""
+
+    task: schema.Task
+    replicas: Sequence[Replica]
+    is_replicated: bool
+    is_sequential: bool
+    cells: CellSet | None = None
+    """The cells in which it has copies, one cell after the other."""
+    offsets: Sequence[int] = ()
+    """Where the copies of each cell begin, and the end of the last ones."""
+    is_chain_in_cell: bool = False
+
+    def task_of(self, replica: Replica) -> schema.Task:
+        """Return the task that a copy is of, as its cell has it."""
+        return replica.task or self.task
+
+    def is_in_sweep_of(self, other: "Expanded") -> bool:
+        """Return whether it has copies in the same cells as another task."""
+        return self.cells is not None and self.cells is other.cells
+
+    def replicas_in(self, cell: int) -> Sequence[Replica]:
+        """Return its copies in a cell."""
+        return self.replicas[self.offsets[cell] : self.offsets[cell + 1]]
+
+    def names_in(self, cell: int) -> tuple[str, ...]:
+        """Return the names of its copies in a cell."""
+        return tuple(replica.name for replica in self.replicas_in(cell))
+
+    @property
+    def names(self) -> Sequence[str]:
+        """Return the names of its copies."""
+        if isinstance(self.replicas, Counted):
+            return self.replicas.names
+        return tuple(replica.name for replica in self.replicas)
+
+
+def dependencies(expanded: Sequence[Expanded]) -> dict[str, tuple[Dependency, ...]]:
+    """Return what each task as written waits for: all of its copies, or the first one of a sequential chain.
+
+    A dependency on a parallel task is on all replicas (for `failed`, on any), on a sequential one it is on
+    the last replica.
+    """
+    by_base = {one.task.name: one for one in expanded}
+    result: dict[str, tuple[Dependency, ...]] = {}
+    for one in expanded:
+        outside: list[Dependency] = []
+        for wanted in with_replicas(one.task, by_base):
+            other = by_base[wanted.task]
+            if other.is_sequential and wanted.until not in ("started", "failed"):
+                outside.append(Dependency(task=other.replicas[-1].name, until=wanted.until))
+            elif other.is_sequential and wanted.until == "started":
+                outside.append(Dependency(task=other.replicas[0].name, until=wanted.until))
+            else:
+                is_group = other.is_replicated
+                outside.append(Dependency(task=wanted.task, until=wanted.until, is_group=is_group))
+        result[one.task.name] = tuple(outside)
+    return result
+
+
+def with_replicas(task: schema.Task, by_base: Mapping[str, Expanded]) -> list[schema.Dependency]:
+    """Return what a task waits for; a task without replicas is replaced by its own dependencies.
+
+    Raises: UnplannableError for a failure that can never happen.
+    """
+    written = task.dependencies
+    if all(by_base[wanted.task].replicas for wanted in written):
+        return list(dict.fromkeys(written))
+    result: dict[schema.Dependency, None] = {}
+    pending = list(reversed(written))
+    seen: set[str] = set()
+    while pending:
+        wanted = pending.pop()
+        if by_base[wanted.task].replicas:
+            result[wanted] = None
+        elif wanted.until == "failed":
+            what = f'task "{task.name}" waits for a failure of "{wanted.task}", which has no replicas'
+            raise UnplannableError("never-runs", what, "leave out one of them", ("depends_on",))
+        elif wanted.task not in seen:
+            seen.add(wanted.task)
+            pending += reversed(by_base[wanted.task].task.dependencies)
+    return list(result)
+
+
+class Graph(Struct, frozen=True, dict=True):
+    """All concrete tasks of a workflow and what they wait for, in file and replica order."""
+
+    tasks: tuple[Expanded, ...]
+    outside: Mapping[str, tuple[Dependency, ...]]
+    """Maps tasks as written to what they wait for; of a chain only the first copy does."""
+    replicas_of: Mapping[str, Sequence[str]]
+    """Maps tasks as written to concrete names."""
+    chain_until: Until = "completed"
+    """How far a copy of a chain must be for the next one; being ready is not enough."""
+
+    @cached_property
+    def _tasks(self) -> Mapping[str, Expanded]:
+        return {one.task.name: one for one in self.tasks}
+
+    @cached_property
+    def _beside_cells(self) -> dict[str, tuple[Dependency, ...]]:
+        """Maps swept tasks to what they wait for outside their cell."""
+        return {}
+
+    def _waits_for_in_cell(self, one: Expanded, replica: Replica, cell: int) -> tuple[Dependency, ...]:
+        if one.is_chain_in_cell and replica.index > 0:
+            before = one.replicas_in(cell)[replica.index - 1]
+            return (Dependency(task=before.name, until=self.chain_until),)
+        name = one.task.name
+        if name not in self._beside_cells:
+            joined = {wanted.task for wanted in one.task.dependencies if wanted.cells == "same"}
+            joined = {other for other in joined if self._tasks[other].is_in_sweep_of(one)}
+            self._beside_cells[name] = tuple(each for each in self.outside[name] if each.task not in joined)
+        own = (
+            Dependency(task=member.name, until=wanted.until)
+            for wanted, members in needed_in_cell(one, self._tasks, cell)
+            for member in members
+        )
+        return (*own, *self._beside_cells[name])
+
+    def waits_for(self, one: Expanded, replica: Replica) -> tuple[Dependency, ...]:
+        """Return what a concrete task waits for."""
+        if replica.cell is not None:
+            return self._waits_for_in_cell(one, replica, replica.cell.cell.index)
+        if one.is_sequential and replica.index > 0:
+            return (Dependency(task=one.replicas[replica.index - 1].name, until=self.chain_until),)
+        return self.outside[one.task.name]
