@@ -101,6 +101,13 @@ _RUN = section(
     ),
     click.option("--chain", type=click.Path(path_type=Path), metavar="FILE", hidden=True),
     click.option(
+        "--label",
+        "labels",
+        multiple=True,
+        metavar="NAME=VALUE",
+        help="Label the run, for sflow-ctl ps --query label.NAME=VALUE; repeatable.",
+    ),
+    click.option(
         "--run-id",
         metavar="NAME",
         help="Name of the run directory. Default: workflow name, date, time and a random suffix.",
