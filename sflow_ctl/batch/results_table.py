@@ -25,6 +25,8 @@ class JobResult(Struct, frozen=True):
     job_id: str | None = None
     composed: str = ""
     """The workflow that the job runs."""
+    script: str = ""
+    """The script of an array; a job of its own has the script of its name."""
 
 
 def result_cells(result: JobResult, output_dir: str, batch_dir: str, was_submitting: bool) -> dict[str, str]:

@@ -24,8 +24,10 @@ class BatchJob(Struct, frozen=True, kw_only=True):
     time: str | None = None
     """A time as Slurm reads it; None for the partition's limit."""
     gpus_per_node: int | None = None
-    after_ok: tuple[str, ...] = ()
-    """Jobs that must have completed first."""
+    dependencies: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    """Jobs that it waits for, by Slurm's word for until when: afterok and its like."""
+    requeue: str = ""
+    """Slurm's word for how the job is requeued; empty for the site's default."""
     allocation_args: tuple[str, ...] = ()
     """Options of the file's backend for its allocation, each a word."""
     extra_args: tuple[str, ...] = ()
@@ -43,19 +45,26 @@ def batch_script(job: BatchJob, made_by: str) -> str:
 
     Raises: UsageError for values a script cannot hold.
     """
-    lines = ["#!/bin/bash", f"# Made by {made_by}.", *_directives(job)]
+    lines = ["#!/bin/bash", f"# Made by {made_by}.", *job_directives(job), *shell_lines(job)]
     lines += [
-        "",
-        *job.preamble,
-        *(f"export {name}={_word(value)}" for name, value in job.variables.items()),
-        f"cd {_word(job.workspace_dir)} || exit 3",
         "# Nothing comes after the run: its exit status is the job's, and Slurm's signals reach it.",
-        f"exec {_command(job.argv)}",
+        f"exec {command_text(job.argv)}",
     ]
     return "\n".join([*lines, ""])
 
 
-def _directives(job: BatchJob) -> list[str]:
+def shell_lines(job: BatchJob) -> list[str]:
+    """Return what the script does before the run. Raises: UsageError."""
+    return [
+        "",
+        *job.preamble,
+        *(f"export {name}={_word(value)}" for name, value in job.variables.items()),
+        f"cd {_word(job.workspace_dir)} || exit 3",
+    ]
+
+
+def job_directives(job: BatchJob) -> list[str]:
+    """Return the request to Slurm as lines of a script. Raises: UsageError."""
     lines = [
         directive("job-name", job.name),
         directive("output", job.stdout),
@@ -73,15 +82,19 @@ def _directives(job: BatchJob) -> list[str]:
         lines.append(directive("time", job.time))
     if job.gpus_per_node is not None:
         lines.append(directive("gpus-per-node", job.gpus_per_node))
-    if job.after_ok:
-        lines.append(directive("dependency", f"afterok:{':'.join(job.after_ok)}"))
+    if job.dependencies:
+        text = ",".join(f"{kind}:{':'.join(ids)}" for kind, ids in job.dependencies)
+        # Else a job whose condition can no longer hold waits for ever.
+        lines += [directive("dependency", text), directive("kill-on-invalid-dep", "yes")]
+    if job.requeue:
+        lines.append("#SBATCH --requeue" if job.requeue == "requeue" else directive("requeue", job.requeue))
     if allocation_args:
         first, *others = (argument(text) for text in allocation_args)
         lines.append(" ".join([first, *(other.removeprefix("#SBATCH ") for other in others)]))
     return lines + [verbatim(text) for text in job.extra_args]
 
 
-def _command(argv: tuple[str, ...]) -> str:
+def command_text(argv: tuple[str, ...]) -> str:
     """Return the command with one option on each line, for readers."""
     lines: list[str] = []
     for word in argv:

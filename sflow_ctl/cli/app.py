@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
 _COMMANDS = {
     "run": ("sflow_ctl.cli.commands.run", "run", "Run a workflow."),
-    "rerun": ("sflow_ctl.cli.again.rerun", "rerun", "Run tasks of an earlier run again."),
-    "replay": ("sflow_ctl.cli.again.replay", "replay", "Begin a new run with the plan of an earlier one."),
     "plan": ("sflow_ctl.cli.commands.plan", "plan", "Check a workflow and print its plan; start nothing."),
     "init": ("sflow_ctl.cli.start.init", "init", "Write a first workflow file, with comments."),
     "validate": ("sflow_ctl.cli.start.validate", "validate", "Print what is wrong with a workflow."),
+    "rerun": ("sflow_ctl.cli.again.rerun", "rerun", "Run tasks of an earlier run again."),
+    "replay": ("sflow_ctl.cli.again.replay", "replay", "Begin a new run with the plan of an earlier one."),
     "ps": ("sflow_ctl.cli.looking.ps", "ps", "List your runs, here and elsewhere."),
     "attach": ("sflow_ctl.cli.commands.attach", "attach", "Follow a run from another terminal."),
     "status": ("sflow_ctl.cli.commands.status", "status", "Show the state of a run and of each task."),

@@ -337,8 +337,9 @@ class Plan(_Part, frozen=True, kw_only=True):
     tasks: Sequence[PlannedTask]
     timeout_s: float | None = None
     stop_timeout_s: float | None = None
-    """The limit for ending the run, from the moment when its end begins; None for as long as its tasks take.
-    """
+    """The limit for ending the run, from the moment when its end begins; None for as long as its tasks take."""
+    stop_before_end_s: float | None = None
+    """The time that tasks have to save before their Slurm job's time is over; None: as settings say."""
     sweeps: tuple[PlannedSweep, ...] = ()
     keep_alive: bool = False
     """Services alone keep the run alive."""

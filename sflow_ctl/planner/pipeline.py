@@ -139,6 +139,7 @@ def _assembled(
         tasks=tasks.tasks,
         timeout_s=policy.timeout_s,
         stop_timeout_s=policy.stop_timeout_s,
+        stop_before_end_s=policy.stop_before_end_s,
         keep_alive=policy.keep_alive,
         services_may_leave=source.rules.services_may_leave,
         late_is_final=not source.rules.retries_late_services,

@@ -66,12 +66,17 @@ def batch(
     if stands_by():
         return 0
     is_bulk = bulk_input is not None or bool(folders)
-    _check_combination(bulk_input, rows, folders, script_path, sflow_version, others["submit"])
+    has_chain = others["chain"] is not None or others["until_done"]
+    _check_combination(bulk_input, rows, folders, script_path, sflow_version, others["submit"], has_chain)
     if elsewhere:
         print_warning(
             "--sflow-index-url and --sflow-source-path have no effect: the job runs this installation"
         )
     options = batch_options(**others)
+    if options.is_array and not is_bulk:
+        raise _usage("--array is for many rows or files", "name a sheet with -b, or files with -B")
+    if options.at_once is not None and not options.is_array:
+        raise _usage("--at-once is for arrays", "add --array")
     given = (*workflow, *files)
     if not is_bulk:
         if as_json and script_path is None:
@@ -95,6 +100,7 @@ def _check_combination(
     script_path: Path | None,
     sflow_version: str | None,
     is_submitted: bool,
+    has_chain: bool,
 ) -> None:
     is_bulk = bulk_input is not None or bool(folders)
     if sflow_version is not None:
@@ -111,6 +117,8 @@ def _check_combination(
             "-o is for one script",
             "-b and -B write into a new directory of the output directory: --output-dir",
         )
+    if has_chain and not is_bulk and script_path is None:
+        raise _usage("a chain needs a script that its jobs can submit", "write it with -o FILE")
     if is_submitted and not is_bulk and script_path is None:
         raise _usage("--submit needs a script", "write it with -o FILE")
 
@@ -124,10 +132,12 @@ def _batch_one(
 ) -> int:
     from sflow_ctl.cli.sheets.batch_job import (
         JobChoice,
+        prepare,
+    )
+    from sflow_ctl.cli.sheets.job_files import (
         attach_command,
         log_of,
         make_log_directories,
-        prepare,
         submit_job,
         write_job,
     )

@@ -24,6 +24,7 @@ from sflow_ctl.cli.options.workflow_options import (
 )
 from sflow_ctl.runtime.fleet.local import LocalLauncher
 from sflow_ctl.runtime.record.run_log import LEVELS
+from sflow_ctl.runtime.run.options import RunOptions
 from sflow_ctl.runtime.supervision.lifeline import lifeline
 
 _POSITIVE = click.IntRange(min=1)
@@ -97,6 +98,14 @@ _RUN = section(
         "--tui",
         is_flag=True,
         help="Show the run on the whole screen, where tasks can be stopped, restarted and signalled.",
+    ),
+    click.option("--chain", type=click.Path(path_type=Path), metavar="FILE", hidden=True),
+    click.option(
+        "--label",
+        "labels",
+        multiple=True,
+        metavar="NAME=VALUE",
+        help="Label the run, for sflow-ctl ps --query label.NAME=VALUE; repeatable.",
     ),
     click.option(
         "--json",
@@ -201,6 +210,7 @@ def run(
     tui: bool,
     as_json: bool,
     resume: str | None,
+    chain: Path | None,
     bulk_input: Path | None,
     rows: tuple[str, ...],
     **others: Any,
@@ -214,7 +224,12 @@ def run(
     if line is not None and line.death is not None:  # the controller before has read all the rest
         from sflow_ctl.cli.execution import continue_run
 
-        return continue_run(line.death)
+        status = continue_run(line.death)
+        if chain is not None:
+            from sflow_ctl.cli.chained import end_link  # few runs are of chains
+
+            return end_link(chain, status)
+        return status
     if stands_by():
         return 0
     if tui and as_json:
@@ -240,6 +255,10 @@ def run(
         from sflow_ctl.cli.sheets.one_row import with_row  # few runs are of a sheet
 
         options = with_row(options, bulk_input, rows)
+    if chain is not None and not dry_run:
+        from sflow_ctl.cli.chained import run_link  # few runs are of chains
+
+        return run_link(options, chain, _begun)
     if resume is not None or "SLURM_RESTART_COUNT" in os.environ:
         from sflow_ctl.cli.resuming import resumed  # few runs are resumed
 
@@ -248,6 +267,11 @@ def run(
         from sflow_ctl.cli.execution import show_plan
 
         return show_plan(options, as_json)
+    return _begun(options)
+
+
+def _begun(options: RunOptions) -> int:
+    """Run a workflow; return the exit status. Raises: FleetError."""
     launcher = LocalLauncher()
     launcher.prestart()
     try:

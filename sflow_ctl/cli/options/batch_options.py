@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from protocol.errors import UsageError
 from protocol.text.lazy_pattern import lazy_pattern
+from sflow_ctl.batch.chain import UNTIL_DONE_JOBS
 from sflow_ctl.cli.options.monitor_options import monitor_options
 from sflow_ctl.cli.options.paths import absolute
 from sflow_ctl.cli.options.sections import section
@@ -72,8 +73,48 @@ _JOB = section(
     click.option(
         "--after-ok",
         multiple=True,
-        metavar="JOBID",
-        help="Start only after this job has completed successfully; repeatable.",
+        metavar="JOBID|RUN",
+        help="Start only after this job, or the job of this run, has completed successfully; repeatable.",
+    ),
+    click.option(
+        "--after-any",
+        multiple=True,
+        metavar="JOBID|RUN",
+        help="Start only after this job has ended; repeatable.",
+    ),
+    click.option(
+        "--after-not-ok",
+        multiple=True,
+        metavar="JOBID|RUN",
+        help="Start only after this job has failed; repeatable.",
+    ),
+    click.option(
+        "--after",
+        multiple=True,
+        metavar="JOBID|RUN",
+        help="Start only after this job has started or was cancelled; repeatable.",
+    ),
+    click.option(
+        "--requeue",
+        is_flag=True,
+        help="Let Slurm start the job again when a node fails: at once and first of all with Slurm 25.11 or newer (expedite).",
+    ),
+    click.option(
+        "--chain",
+        type=_POSITIVE,
+        metavar="N",
+        help="Submit a job that resumes the run when this one is cut off, and so on, N jobs at most; stops when nothing moves.",
+    ),
+    click.option(
+        "--until-done", is_flag=True, help=f"As --chain {UNTIL_DONE_JOBS}; --chain gives another number."
+    ),
+    click.option(
+        "--watch-progress",
+        "watched",
+        multiple=True,
+        metavar="PATTERN",
+        help='With --chain: files in the workspace whose change shows that the work moves, as "ckpt/*.pt"; files in the '
+        "tasks' directories always do; repeatable.",
     ),
 )
 _PASSED_ON = section(
@@ -110,6 +151,18 @@ _SCRIPT = section(
         help="Replace expressions with fixed values in the composed workflow.",
     ),
     click.option("--submit", is_flag=True, help="Submit the script with sbatch."),
+    click.option(
+        "--array",
+        "is_array",
+        is_flag=True,
+        help="With -b or -B: job arrays, one for all rows that ask Slurm for the same, not a job for each.",
+    ),
+    click.option(
+        "--at-once",
+        type=_POSITIVE,
+        metavar="N",
+        help="With --array: run at most N jobs of an array at a time.",
+    ),
 )
 
 
@@ -136,7 +189,13 @@ class BatchOptions(Struct, frozen=True, kw_only=True):
     refuses_ignored: bool
     skip_artifact_check: bool
     extra_docker_args: tuple[str, ...]
-    after_ok: tuple[str, ...]
+    dependencies: tuple[tuple[str, tuple[str, ...]], ...]
+    requeue: bool
+    chain: int | None
+    """Most jobs of its chain; None for a job alone."""
+    watched: tuple[str, ...]
+    is_array: bool
+    at_once: int | None
     venv_dir: Path | None
     log_level: str | None
     enable_workflow_monitor: bool
@@ -159,20 +218,30 @@ def batch_options(
     sbatch_error: str | None,
     venv_dir: Path | None,
     after_ok: tuple[str, ...],
+    after_any: tuple[str, ...],
+    after_not_ok: tuple[str, ...],
+    after: tuple[str, ...],
+    chain: int | None,
+    until_done: bool,
     compat: str | None,
     **others: Any,
 ) -> BatchOptions:
     """Return the options with absolute directories and checked job ids, `others` unchanged. Raises: UsageError."""
     from sflow_ctl.batch.directives import literal_path
 
-    jobs = tuple(job for text in after_ok for job in text.split(":"))
-    for job in jobs:
-        if not _JOB_ID.fullmatch(job):
-            hint = "write a number, as sbatch and squeue print it"
-            raise UsageError.of("job-id", f'"{job}" is not a job id', f"--after-ok {job}", hint)
+    if others["watched"] and chain is None and not until_done:
+        raise UsageError.of(
+            "options", "--watch-progress is for a chain", hint="add --chain N or --until-done"
+        )
     layers = settings_layers(cli_settings(others, output_dir), os.environ)
     output = output_directory(layers.without_workflow(), absolute(workspace_dir / OUTPUT_DIRECTORY))
     log = f"{literal_path(str(output))}/%j-sflow-submit"
+    after_options = {
+        "after-ok": after_ok,
+        "after-any": after_any,
+        "after-not-ok": after_not_ok,
+        "after": after,
+    }
     return BatchOptions(
         workspace_dir=absolute(workspace_dir),
         output_dir=output,
@@ -180,10 +249,42 @@ def batch_options(
         stdout=_pattern(sbatch_output) or f"{log}.out",
         stderr=_pattern(sbatch_error) or f"{log}.err",
         venv_dir=None if venv_dir is None else absolute(venv_dir),
-        after_ok=jobs,
+        dependencies=_dependencies(after_options, output),
+        chain=chain or (UNTIL_DONE_JOBS if until_done else None),
         compat=COMPAT.get(compat or "", "ours"),
         **others,
     )
+
+
+def _dependencies(
+    given: Mapping[str, tuple[str, ...]], output_dir: Path
+) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """Return Slurm's words with the jobs that the options name by number, or by a run in them. Raises: UsageError."""
+    found = []
+    for option, texts in given.items():
+        jobs = [_job_of(word, option, output_dir) for text in texts for word in text.split(":")]
+        if jobs:
+            found.append((option.replace("-", ""), tuple(dict.fromkeys(jobs))))
+    return tuple(found)
+
+
+def _job_of(word: str, option: str, output_dir: Path) -> str:
+    if _JOB_ID.fullmatch(word):
+        return word
+    from sflow_ctl.runtime.record import layout
+    from sflow_ctl.runtime.record.claim import read_claim
+    from sflow_ctl.runtime.record.reader import find_run
+
+    hint = "write a job's number, as sbatch and squeue print it, or a run's id"
+    try:
+        run = find_run(word, output_dir)
+    except UsageError as error:
+        what = f'"{word}" is neither a job id nor a run: {error.findings[0].what}'
+        raise UsageError.of("job-id", what, f"--{option} {word}", hint) from error
+    claim = read_claim(run / layout.CLAIM)
+    if claim is None or not claim.job_id:
+        raise UsageError.of("job-id", f"run {run.name} is in no Slurm job", f"--{option} {word}", hint)
+    return claim.job_id
 
 
 def _pattern(given: str | None) -> str | None:

@@ -1,7 +1,6 @@
 """One job of `batch`: loads its workflow, plans it as the job will, writes its script, submits it."""
 
 import os
-import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +9,8 @@ from typing import NoReturn
 from msgspec import Struct
 from msgspec.structs import replace
 
-from protocol.errors import Finding, RunDirectoryError, UsageError
+from protocol.errors import Finding, UsageError
+from sflow_ctl.batch.chain import Chain
 from sflow_ctl.batch.memory import MEMORY_VARIABLES
 from sflow_ctl.batch.script import BatchJob, batch_script
 from sflow_ctl.batch.sheet import NODE_COLUMNS
@@ -18,7 +18,6 @@ from sflow_ctl.batch.slurm_request import SlurmRequest, completed, largest, slur
 from sflow_ctl.batch.slurm_time import slurm_time
 from sflow_ctl.cli.options.batch_options import BatchOptions
 from sflow_ctl.cli.options.paths import absolute
-from sflow_ctl.cli.terminal.lines import print_warning
 from sflow_ctl.format.compose import compose
 from sflow_ctl.format.expressions.templates import evaluate_any
 from sflow_ctl.format.loader import LoadedDocument, load_documents
@@ -30,14 +29,13 @@ from sflow_ctl.planner.numbers import NumberError, as_int
 from sflow_ctl.planner.phases.node_filter import NodeFilter
 from sflow_ctl.planner.phases.nodes import OWN_JOBS, WRAPPER
 from sflow_ctl.planner.pipeline import PlanContext, build_plan
-from sflow_ctl.runtime.files.documents import write_document
 from sflow_ctl.runtime.files.settings_files import job_fields, preamble
-from sflow_ctl.runtime.slurm.commands import default_account, default_partition, submit
+from sflow_ctl.runtime.slurm.commands import default_account, default_partition, requeue_word
 from sflow_ctl.settings import Effective
 from sflow_ctl.version import VERSION
 
 DEFAULT_NAME = "sflow"
-_MADE_BY = f"sflow-ctl {VERSION}"
+MADE_BY = f"sflow-ctl {VERSION}"
 
 
 class JobChoice(Struct, frozen=True, kw_only=True):
@@ -65,11 +63,13 @@ class PreparedJob(Struct, frozen=True):
     """Options of the run, beside its workflow files and their changes."""
     composed: str
     warnings: tuple[Finding, ...]
+    chain: Chain | None = None
+    """The chain that it begins; its script is not known yet."""
 
     @property
     def script(self) -> str:
         """Return the script that reads the workflow files themselves. Raises: UsageError."""
-        return batch_script(self.job, _MADE_BY)
+        return batch_script(self.job, MADE_BY)
 
     @property
     def stdout(self) -> str:
@@ -81,10 +81,15 @@ class PreparedJob(Struct, frozen=True):
         """The file for the run's errors; may hold `%j`."""
         return self.job.stderr
 
-    def stored_script(self, composed_path: Path) -> str:
+    def stored_script(self, composed_path: Path, chain_path: Path | None = None) -> str:
         """Return the script that reads the composed file: a later edit does not change a queued job. Raises: UsageError."""
-        argv = (*self.program, "--file", str(absolute(composed_path)), *self.options)
-        return batch_script(replace(self.job, argv=argv), _MADE_BY)
+        return batch_script(self.stored_job(composed_path, chain_path), MADE_BY)
+
+    def stored_job(self, composed_path: Path, chain_path: Path | None = None) -> BatchJob:
+        """Return the job that reads the composed file."""
+        chain = () if chain_path is None else ("--chain", str(absolute(chain_path)))
+        argv = (*self.program, "--file", str(absolute(composed_path)), *chain, *self.options)
+        return replace(self.job, argv=argv)
 
 
 def prepare(options: BatchOptions, choice: JobChoice) -> PreparedJob:
@@ -130,59 +135,17 @@ def prepare(options: BatchOptions, choice: JobChoice) -> PreparedJob:
         nodes=nodes,
         time=request.time if options.time is None else _time(options.time),
         gpus_per_node=None if options.gpus_per_node is None else gpus or request.gpus_per_node,
-        after_ok=options.after_ok,
+        dependencies=options.dependencies,
+        requeue=requeue_word() if options.requeue else "",
         allocation_args=without_replaced(request.extra_args, split_arguments(said)),
         extra_args=said,
         variables={OWN_JOBS: "1", WRAPPER: request.backend or ""} if has_own_jobs else {},
         has_memory_default=any(os.environ.get(name) for name in MEMORY_VARIABLES),
     )
-    batch_script(job, _MADE_BY)  # a value that a script cannot hold is refused before anything is written
+    batch_script(job, MADE_BY)  # a value that a script cannot hold is refused before anything is written
     composed = compose(loaded, options.resolve)
-    return PreparedJob(job, program, rest, composed, (*plan.warnings, *warnings))
-
-
-def write_job(job: PreparedJob, path: Path, composed_path: Path) -> None:
-    """Write the executable script, and the workflow beside it.
-
-    Makes the directories of its logs, without which Slurm would let the job die without a message.
-
-    Raises: RunDirectoryError.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_document(composed_path, job.composed, is_private=True)
-        write_document(path, job.stored_script(composed_path), is_private=True, is_program=True)
-    except OSError as error:
-        raise _not_writable(error, path) from error
-
-
-def make_log_directories(job: PreparedJob) -> None:
-    """Make the directories in which Slurm opens the logs. Raises: RunDirectoryError."""
-    for pattern in (job.stdout, job.stderr):
-        directory = Path(pattern).parent
-        literal = str(directory).replace("%%", "%")
-        if "%" in str(directory).replace("%%", ""):
-            print_warning(f"make the directory of {pattern} yourself: Slurm does not make it")
-            continue
-        try:
-            Path(literal).mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise _not_writable(error, directory) from error
-
-
-def submit_job(script: Path) -> str:
-    """Submit a written script; return its job id. Raises: LaunchError."""
-    return submit(absolute(script))
-
-
-def log_of(job: PreparedJob, job_id: str) -> str:
-    """Return the path of a job's output."""
-    return "%".join(part.replace("%j", job_id) for part in job.stdout.split("%%"))
-
-
-def attach_command(output_dir: Path, job_id: str) -> str:
-    """Return the command that follows the job's run."""
-    return f"sflow-ctl attach {shlex.quote(str(output_dir))}/{job_id}-*"
+    chain = None if options.chain is None else Chain(cap=options.chain, script="", watched=options.watched)
+    return PreparedJob(job, program, rest, composed, (*plan.warnings, *warnings), chain)
 
 
 def _plan(
@@ -380,9 +343,3 @@ def _extra_options(options: BatchOptions, said: tuple[str, ...]) -> tuple[str, .
     argv += [f"--extra-salloc-args={text}" for text in said]
     argv += [f"--extra-docker-args={text}" for text in options.extra_docker_args]
     return tuple(argv)
-
-
-def _not_writable(error: OSError, path: Path) -> RunDirectoryError:
-    where = str(error.filename or path)
-    what = f"{where} cannot be written: {error.strerror or error}"
-    return RunDirectoryError((Finding("file-not-writable", what, where, "choose another directory"),))

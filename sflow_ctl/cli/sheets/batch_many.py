@@ -12,13 +12,16 @@ from sflow_ctl.batch.results_table import JobResult, result_cells, results_table
 from sflow_ctl.batch.row_options import row_nodes
 from sflow_ctl.batch.sheet import FILES, JOB_NAME, Row
 from sflow_ctl.cli.options.batch_options import BatchOptions
+from sflow_ctl.cli.sheets.batch_array import PreparedRow, refuse_with_chain, write_arrays
 from sflow_ctl.cli.sheets.batch_job import (
     DEFAULT_NAME,
     JobChoice,
     PreparedJob,
+    prepare,
+)
+from sflow_ctl.cli.sheets.job_files import (
     attach_command,
     make_log_directories,
-    prepare,
     submit_job,
     write_job,
 )
@@ -153,12 +156,15 @@ def _write_all(
     candidates: Sequence[_Candidate],
     as_json: bool,
 ) -> int:
+    refuse_with_chain(options)
     directory = stamped_directory(options.output_dir, prefix)
     results: list[JobResult] = []
     try:
-        for candidate in candidates:
-            result = _write(options, directory, candidate, is_quiet=as_json)
-            results.append(result)
+        if options.is_array:
+            results += _write_arrays(options, directory, candidates, is_quiet=as_json)
+        else:
+            for candidate in candidates:
+                results.append(_write(options, directory, candidate, is_quiet=as_json))
     finally:  # an interrupted call has submitted jobs as well
         lines = [
             {
@@ -172,7 +178,12 @@ def _write_all(
     failed = sum(result.status == "failed" for result in results)
     if as_json:
         jobs = [
-            batch_entry(one.name, directory / f"{one.name}.sh", result.composed, result.job_id or None)
+            batch_entry(
+                one.name,
+                Path(result.script or directory / f"{one.name}.sh"),
+                result.composed,
+                result.job_id or None,
+            )
             for one, result in zip(candidates, results, strict=True)
         ]
         print_json(BatchReport(table=str((directory / "results.csv").absolute()), jobs=tuple(jobs)))
@@ -183,6 +194,24 @@ def _write_all(
         f"{'✗' if failed else '✓'} {done} of {len(results)} {verb}: {display_path(directory)}/results.csv"
     )
     return int(ExitStatus.RUN_FAILED if failed else ExitStatus.OK)
+
+
+def _write_arrays(
+    options: BatchOptions, directory: Path, candidates: Sequence[_Candidate], *, is_quiet: bool
+) -> list[JobResult]:
+    """Make arrays of the jobs that can be made; return the result of each candidate."""
+    rows = []
+    for number, candidate in enumerate(candidates, 1):
+        try:
+            job = candidate.prepare()
+        except FleetError as error:
+            print_line(f"✗ {candidate.name}: {candidate.where}", err=True)
+            print_findings(error)
+            continue
+        print_warnings(replace(one, what=f"{candidate.where}: {one.what}") for one in job.warnings)
+        rows.append(PreparedRow(number, candidate.name, job))
+    done = write_arrays(options, directory, rows, is_quiet=is_quiet)
+    return [done.get(number, JobResult("failed")) for number in range(1, len(candidates) + 1)]
 
 
 def _write(options: BatchOptions, directory: Path, candidate: _Candidate, *, is_quiet: bool) -> JobResult:

@@ -20,7 +20,7 @@ from sflow_ctl.core.model.run import Run
 from sflow_ctl.core.model.steps import BranchStep, FinalStep, Step, StopStep
 from sflow_ctl.core.model.task import Task
 from sflow_ctl.core.model.timers import FinalsOver, RetryDue, StopOverdue, StopTimeout
-from sflow_ctl.core.policy import branches, dependencies, exit_policy, restart_policy
+from sflow_ctl.core.policy import branches, dependencies, exit_policy, restart_policy, timeouts
 from sflow_ctl.core.policy.restart_policy import NextAttempt
 from sflow_ctl.core.policy.shutdown_steps import ending_steps
 from sflow_ctl.core.states import LIVE, FirstCause, Outcome, Reason, TaskState
@@ -74,7 +74,7 @@ def send_stop(run: Run, out: Effects, task: Task) -> None:
     attempt = task.attempt
     attempt.is_stop_sent = True
     is_forced = run.shutdown.is_forced or attempt.is_killed
-    grace_s = 0.0 if is_forced else task.plan.stopping.grace_s
+    grace_s = 0.0 if is_forced else timeouts.grace_s(run.plan, run.cause, task)
     order = Stop(attempt=task.attempt_id, grace_s=grace_s, is_forced=is_forced, is_hang=attempt.has_hung)
     parts = attempt.parts_left
     for node in attempt.nodes_left:
@@ -99,15 +99,16 @@ def end_step_parts(run: Run, out: Effects, task: Task) -> None:
                 part=RankId(task.attempt_id, part),
                 mark_of=RankId(task.attempt_id, 0),
                 signal=stopping.signal,
-                patience_s=task.stop_limit_s - stopping.grace_s if has_srun and not is_forced else 0.0,
-                grace_s=0.0 if is_forced else stopping.grace_s,
+                patience_s=task.stop_commands_s if has_srun and not is_forced else 0.0,
+                grace_s=0.0 if is_forced else timeouts.grace_s(run.plan, run.cause, task),
             )
             out.send(node, order)
 
 
 def expect_stop(run: Run, task: Task, now: float) -> None:
     """Give up the agents of an attempt if they do not stop it in time."""
-    limit_s = 0.0 if run.shutdown.is_forced or task.attempt.is_killed else task.stop_limit_s
+    limit_s = task.stop_commands_s + timeouts.grace_s(run.plan, run.cause, task)
+    limit_s = 0.0 if run.shutdown.is_forced or task.attempt.is_killed else limit_s
     run.timers.set(now + limit_s + STOP_OVERDUE_S, StopOverdue(task.index, task.attempt.number))
 
 

@@ -185,7 +185,7 @@ class Run(Struct):
             stream_logs=stream_logs,
             gone_at=gone_at,
             fence_s=fence_s,
-            headroom_s=headroom_s,
+            headroom_s=max(headroom_s, plan.stop_before_end_s or 0.0),
         )
 
     def enter(self, phase: RunPhase) -> None:

@@ -135,13 +135,12 @@ class Task(Struct):
         return not self.plan.is_service
 
     @property
-    def stop_limit_s(self) -> float:
-        """Return the seconds that stopping it may take, without the agent's own verification."""
+    def stop_commands_s(self) -> float:
+        """Return the seconds that the commands before its stop signal may take."""
         commands = [self.plan.stopping.command]
         if self.attempt.has_hung and self.plan.hang is not None:
             commands.append(self.plan.hang.command)
-        timeouts = (command.timeout_s for command in commands if command is not None)
-        return sum(timeouts, self.plan.stopping.grace_s)
+        return sum(command.timeout_s for command in commands if command is not None)
 
     def places(self, attempt: int) -> Sequence[int]:
         """Return the nodes of an attempt's ranks and of the parts of its job step; empty for one that never began."""

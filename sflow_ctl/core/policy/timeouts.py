@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from sflow_ctl.core.model.attempt import AttemptVerdict
 from sflow_ctl.core.model.task import Task
 from sflow_ctl.core.policy.explanations import waits_for
-from sflow_ctl.core.states import Reason, TaskState
+from sflow_ctl.core.states import FirstCause, Reason, TaskState
 from sflow_ctl.plan.log_paths import side_log_path
+from sflow_ctl.plan.model import Plan
 
 
 def timed_out(task: Task, names: Sequence[str]) -> AttemptVerdict:
@@ -62,3 +63,16 @@ def hang(task: Task) -> AttemptVerdict | None:
             where = f"; see {side_log_path(task.plan.name, 'hang')}" if watch.command is not None else ""
             return AttemptVerdict(TaskState.TIMEOUT, Reason("hang", f"hangs: {text}{where}"), may_retry=True)
     return None
+
+
+REST_S = 30.0
+"""Of the time before the job's end that a workflow keeps for saving: services, final tasks and agents still have to end."""
+
+
+def grace_s(plan: Plan, cause: FirstCause | None, task: Task) -> float:
+    """Return the seconds that a task has after its stop signal; at the end of the job's time as long as its workflow says."""
+    own = task.plan.stopping.grace_s
+    is_job_end = cause is not None and cause.reason is not None and cause.reason.word == "time_limit"
+    if plan.stop_before_end_s is None or not is_job_end or task.plan.is_service or task.plan.finally_when:
+        return own
+    return max(own, plan.stop_before_end_s - REST_S)

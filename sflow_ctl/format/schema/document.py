@@ -39,6 +39,13 @@ class WorkflowSettings(Part, frozen=True, kw_only=True):
     """Copy the run directory to a storage target at the end of the run."""
     stop_timeout: Time | None = None
     """Time limit for stopping the whole run, with its `finally` tasks. Default: no limit."""
+    labels: dict[str, str] = {}
+    """Words about the run for `sflow-ctl ps --query label.NAME=VALUE`, for example `{team: vision}`; values may hold
+    expressions on variables. `run --label` adds others."""
+    stop_before_end: Time | None = None
+    """In a Slurm job: stop the run this long before the end of the job's time, for example `10m`. Tasks get their stop signal
+    (`stop: {signal}`) then, and all of this time but half a minute to save. Default: the setting `headroom`, with the tasks' own
+    grace."""
     monitor: Monitor | None = None
     """Measure all nodes of the run, and report on them at its end."""
     notify: Annotated[list[Notify], ONE] = []

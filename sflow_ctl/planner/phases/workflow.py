@@ -25,6 +25,7 @@ class WorkflowPolicy(Struct, frozen=True):
     signatures: tuple[Signature, ...]
     max_running: int | None = None
     """How many tasks may run at once; None for no limit."""
+    stop_before_end_s: float | None = None
 
 
 def plan_workflow(source: PlanInput, scope: Scope, findings: Findings) -> WorkflowPolicy:
@@ -36,6 +37,10 @@ def plan_workflow(source: PlanInput, scope: Scope, findings: Findings) -> Workfl
     if workflow.stop_timeout is not None:
         with findings.collecting("workflow", "stop_timeout", subject="workflow.stop_timeout"):
             stop_timeout_s = as_seconds(scope.value(workflow.stop_timeout))
+    stop_before_end_s = None
+    if workflow.stop_before_end is not None:
+        with findings.collecting("workflow", "stop_before_end", subject="workflow.stop_before_end"):
+            stop_before_end_s = as_seconds(scope.value(workflow.stop_before_end))
     if workflow.timeout is not None and rules.has_time_limits:
         with findings.collecting("workflow", "timeout", subject="workflow.timeout"):
             timeout_s = as_seconds(scope.value(workflow.timeout)) or None  # 0 means no limit, as in Slurm
@@ -53,7 +58,9 @@ def plan_workflow(source: PlanInput, scope: Scope, findings: Findings) -> Workfl
             )
     signatures = plan_signatures(source.document.signatures, scope.names, findings)
     max_running = _max_running(source, scope, findings)
-    return WorkflowPolicy(stopping, timeout_s, stop_timeout_s, keep_alive, success, signatures, max_running)
+    return WorkflowPolicy(
+        stopping, timeout_s, stop_timeout_s, keep_alive, success, signatures, max_running, stop_before_end_s
+    )
 
 
 def _max_running(source: PlanInput, scope: Scope, findings: Findings) -> int | None:

@@ -35,6 +35,10 @@ def plan_text(plan: Plan) -> str:
         lines.append(f"Time limit: {plan.timeout_s:g} s")
     if plan.success is not None:
         lines += [f"Success: {condition}" for condition in conditions(plan.success)]
+    if plan.stop_before_end_s is not None:
+        lines.append(
+            f"Stops {plan.stop_before_end_s:g} s before the end of its Slurm job's time: tasks can save"
+        )
     if plan.stop_timeout_s is not None:
         lines.append(f"Limit for its end: {plan.stop_timeout_s:g} s, then all remaining processes are killed")
     lines += ["", "Order (a task starts when what it depends on is completed, or ready):", *_graph(plan)]

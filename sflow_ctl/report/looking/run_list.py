@@ -48,6 +48,8 @@ class RunEntry(msgspec.Struct, frozen=True, kw_only=True):
     """When it ended or died; null while it may run."""
     counts: dict[str, int] = {}
     """The number of tasks in each state."""
+    labels: dict[str, str] = {}
+    """The words about it: `workflow.labels`, and those of `run --label`."""
 
     @property
     def is_live(self) -> bool:

@@ -63,7 +63,7 @@ def _condition(part: str, text: str, keys: Mapping[str, str]) -> Term:
         raise UsageError.of(
             "query", f'"{part}" is not a condition', f"--query {text}", f"write key=value, as in {meanings}"
         )
-    if key.split(".")[0] not in keys:
+    if key not in keys and not (key.startswith("label.") and "label" in keys):
         raise UsageError.of("query", f'there is no key "{key}"', f"--query {text}", meanings)
     return Term(key, value)
 

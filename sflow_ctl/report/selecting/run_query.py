@@ -14,6 +14,7 @@ KEYS = {
     "run": "the id",
     "host": "the host of its controller",
     "job": "the number of its Slurm job",
+    "label": "label.NAME=VALUE, or label=NAME for any value",
 }
 _STATES = (*LIVE_STATES, LIVE, "died", "unreadable", *(one.value for one in Outcome))
 
@@ -30,7 +31,12 @@ def _all(key: str, runs: Sequence[RunEntry]) -> set[str]:
 
 
 def _values(key: str, run: RunEntry) -> tuple[str, ...]:
+    if key.startswith("label."):
+        name = key.removeprefix("label.")
+        return (run.labels[name],) if name in run.labels else ()
     match key:
+        case "label":
+            return tuple(run.labels)
         case "state":
             return (run.state, LIVE) if run.is_live else (run.state,)
         case "workflow":

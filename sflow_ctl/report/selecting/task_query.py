@@ -16,7 +16,7 @@ KEYS = {
     "state": f"a state, or {UNFINISHED}",
     "reason": "the word for why it ended, as cuda_oom",
     "task": "a name, of one task or of all its replicas",
-    "cell": "swept values, as lr=0.1",
+    "cell": "the label, case or id of a cell, or swept values, as lr=0.1",
     "node": "the node of its last attempt",
 }
 
@@ -49,9 +49,11 @@ def reason_of(record: TaskRecord) -> str:
 
 
 def cell_words(task: PlannedTask) -> list[str]:
-    """Return how the cell of a task may be called: all of its swept values, one of them, or a value alone."""
+    """Return how the cell of a task may be called: label, case and id, all of its swept values, one of them, or a value alone."""
     pairs = [f"{name}={value}" for name, value in task.sweep]
-    return [" ".join(pairs), *pairs, *(value for _, value in task.sweep)] if pairs else []
+    words = [" ".join(pairs), *pairs, *(value for _, value in task.sweep)] if pairs else []
+    cell = task.cell
+    return words if cell is None else [word for word in (cell.label, cell.case, cell.id) if word] + words
 
 
 def _values(key: str, record: TaskRecord, task: PlannedTask, plan: Plan) -> Sequence[str]:

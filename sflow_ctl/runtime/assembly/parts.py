@@ -91,7 +91,7 @@ def open_record(planned: PlannedRun, options: RunOptions, fleet: Fleet) -> Recor
     facts = run_facts(
         planned.run_id, plan.workflow, options, fleet.common.marker, directory.path.absolute(), before
     )
-    facts = msgspec.structs.replace(facts, sources=planned.sources)
+    facts = msgspec.structs.replace(facts, sources=planned.sources, labels=planned.labels)
     record = Record(directory, facts)
     if earlier is None:
         directory.create(plan, planned.workflow_yaml, facts, fleet.nonce)

@@ -73,6 +73,7 @@ def _entry(directory: Path) -> RunEntry:
         started_wall_ns=end.started_wall_ns,
         ended_wall_ns=end.ended_wall_ns,
         counts=end.counts,
+        labels={} if facts is None else facts.labels,
     )
 
 
@@ -98,6 +99,7 @@ def _unended(directory: Path) -> RunEntry:
         started_wall_ns=reader.facts.started_wall_ns,
         ended_wall_ns=reader.last_wall_ns if is_dead else None,
         counts={word.value: count for word, count in reader.state.counts().items()},
+        labels=reader.facts.labels,
     )
 
 

@@ -65,6 +65,8 @@ class RunFacts(msgspec.Struct, frozen=True, kw_only=True):
     """The marker in the environment of all processes that its agents start."""
     earlier_markers: tuple[str, ...] = ()
     """Those of earlier controllers, oldest first."""
+    labels: dict[str, str] = {}
+    """Words about the run: `workflow.labels`, and those of `--label`."""
     derived_from: Lineage | None = None
     """The run that it is a replay of, or that it was copied from; null for a run of its own."""
 

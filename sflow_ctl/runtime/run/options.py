@@ -36,6 +36,8 @@ class WorkflowOptions(Struct, frozen=True, kw_only=True):
     overrides: tuple[str, ...] = ()
     artifacts: tuple[str, ...] = ()
     missable: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
+    """Labels of the run, each `NAME=VALUE`."""
     workspace_dir: Path
     compat: Compat = "ours"
     refuses_ignored: bool = False

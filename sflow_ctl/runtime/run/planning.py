@@ -93,6 +93,8 @@ class PlannedRun(Struct, frozen=True):
     """The run to resume."""
     sources: tuple[SourceFile, ...] = ()
     """The workflow files that the plan is made from; of a resume without any, those of the run."""
+    labels: dict[str, str] = {}
+    """Words about the run."""
     here: tuple[str, str] = ("", "")
     """This host's name and address as the nodes of its jobs see it; empty outside of jobs."""
 
@@ -206,6 +208,7 @@ def plan_run(read: ReadRun, options: RunOptions, is_dry: bool) -> PlannedRun:
         plan = msgspec.structs.replace(plan, warnings=(*plan.warnings, *upload_warnings(plan)))
     if not any(node.backend_type == "slurm" for node in plan.nodes):
         nodes = NodeSource()
+    labels = _labels(loaded, options, plan)
     salloc = _salloc_commands(read, options, name, nodes.asked) if nodes.asked else ()
     recorded, is_own_copy = (
         loaded.recorded_yaml(),
@@ -224,7 +227,18 @@ def plan_run(read: ReadRun, options: RunOptions, is_dry: bool) -> PlannedRun:
         replan,
         earlier,
         sources,
+        labels,
     )
+
+
+def _labels(loaded: LoadedDocument, options: RunOptions, plan: Plan) -> dict[str, str]:
+    """Return the labels of the run. Raises: PlanError."""
+    written, said = loaded.document.workflow.labels, options.workflow.labels
+    if not written and not said:
+        return {}
+    from sflow_ctl.planner.phases.labels import run_labels  # few runs have some
+
+    return run_labels(written, said, plan.variables)
 
 
 def _earlier(options: RunOptions, *, is_dry: bool) -> "PriorRun | None":

@@ -18,12 +18,13 @@ _NOT_KEPT = {"files", "are_files_given", "job_id", "workspace_dir", "settings"}
 
 The Slurm job is that of each controller.
 """
-_ADDED = {"overrides", "artifacts", "missable"}
+_ADDED = {"overrides", "artifacts", "missable", "labels"}
 """For these, options of a resume are added after the remembered ones, and win."""
 _FLAGS = {
     "overrides": "--set",
     "artifacts": "--artifact",
     "missable": "--missable-tasks",
+    "labels": "--label",
     "tasks": "--task",
     "refuses_ignored": "--strict",
     "ignored_backends": "--ignore-backend",

@@ -4,7 +4,7 @@ import getpass
 import os
 import shlex
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from protocol.errors import LaunchError
@@ -16,6 +16,7 @@ _SUBMIT_WITHIN_S = 120.0
 """A busy slurmctld keeps sbatch waiting, and a job submitted twice is worse than one that waited."""
 _CLIENT_VARIABLES = frozenset(("SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_CLUSTERS", "SLURM_JWT"))
 """How Slurm's programs find their cluster: not facts of a job."""
+_VERSION = lazy_pattern(r"(\d+)\.(\d+)")
 _JOB_ID = lazy_pattern(r"(\d+)(?:;.*)?$")
 
 
@@ -32,9 +33,12 @@ def default_account() -> str | None:
     return accounts[0] if accounts else None
 
 
-def submit(script: Path) -> str:
-    """Submit a batch script; return the job's id. Raises: LaunchError with the message of sbatch."""
-    options = _directives(script)
+def submit(script: Path, more: Sequence[str] = ()) -> str:
+    """Submit a batch script, with `more` options that win over its own; return the job's id.
+
+    Raises: LaunchError with the message of sbatch.
+    """
+    options = [*_directives(script), *more]
     command = ["sbatch", "--parsable", *options, str(script)]
     try:
         done = subprocess.run(
@@ -83,6 +87,15 @@ def submit_environment(environ: Mapping[str, str], *, has_memory: bool) -> dict[
         if name in _CLIENT_VARIABLES
         or not (name.startswith(("SLURM_", "SLURMD_")) or (has_memory and name in MEMORY_VARIABLES))
     }
+
+
+def requeue_word() -> str:
+    """Return the best way that Slurm's sbatch here can requeue a job: `expedite` since Slurm 25.11, else `requeue`.
+
+    Source: release notes of Slurm 25.11, expedited requeue.
+    """
+    match = _VERSION.search(" ".join(_answer("sbatch", "--version")))
+    return "expedite" if match is not None and (int(match[1]), int(match[2])) >= (25, 11) else "requeue"
 
 
 def _directives(script: Path) -> list[str]:

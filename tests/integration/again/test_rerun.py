@@ -12,6 +12,7 @@ WORKFLOW = """version: "0.1"
 variables: {SIZE: {value: 1}}
 workflow:
   name: w
+  labels: {team: vision, size: "${{ variables.SIZE }}"}
   tasks:
     - {name: prep, script: ["echo prep"]}
     - name: train
@@ -29,7 +30,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where a run has failed whose trainings would succeed now."""
     place = tmp_path_factory.mktemp("again")
     (place / "w.yaml").write_text(WORKFLOW)
-    assert sflow_ctl("run", "w.yaml", "--run-id", "r", cwd=place).returncode == 1
+    assert sflow_ctl("run", "w.yaml", "--run-id", "r", "--label", "team=text", cwd=place).returncode == 1
     (place / "go").touch()
     return place
 
@@ -66,6 +67,13 @@ def test_a_query_shows_tasks_and_refuses_unknown_words(place: Path) -> None:
     assert sflow_ctl("logs", "--run", "r", "--query", "node=n9", cwd=place).returncode == 2
 
 
+def test_labels_are_kept_and_found(place: Path) -> None:
+    assert facts(place, "r")["labels"] == {"team": "text", "size": "1"}
+    done = sflow_ctl("ps", "--query", "label.team=te*,run=r", "--json", cwd=place)
+    (entry,) = [run for run in json.loads(done.stdout)["runs"] if run["directory"].startswith(str(place))]
+    assert (entry["run_id"], entry["labels"]["size"]) == ("r", "1")
+
+
 def test_a_copy_is_made_only_for_what_can_run_and_says_where_it_is_from(place: Path) -> None:
     refused = sflow_ctl("rerun", "r", "last", "--new", "--run-id", "c", cwd=place)
     assert refused.returncode == 2
@@ -90,6 +98,7 @@ def test_a_replay_is_a_new_run_of_the_same_plan_and_changes_nothing_of_the_old(p
     assert tasks(place, "p") == {"prep": ("completed", 1), "train_0": ("completed", 1)}
     assert facts(place, "p")["derived_from"]["how"] == "replay"
     assert tasks(place, "r") == before
+    assert facts(place, "p")["labels"] == {"team": "text", "size": "1"}
     for words, said in (
         (["--id", "nothing*"], "no task of r is meant by --id nothing*"),
         (["--index", "9"], "there is no task number 9: r has 5"),

@@ -195,6 +195,7 @@ def test_options_win_over_the_backend(tmp_path: Path) -> None:
         "--time=0-01:30:00",
         "--gpus-per-node=8",
         "--dependency=afterok:7:8",
+        "--kill-on-invalid-dep=yes",
         "--qos=high",
         "--exclusive",
     ]
@@ -245,7 +246,7 @@ def test_no_script_for_a_workflow_that_cannot_be_planned(tmp_path: Path) -> None
         (("-b", "x.csv", "-o", "x.sh"), "-o is for one script"),
         (("-b", "x.csv"), "x.csv cannot be read"),
         (("--sflow-version", "v1"), "installs nothing"),
-        ((*OPTIONS, "--after-ok", "soon"), '"soon" is not a job id'),
+        ((*OPTIONS, "--after-ok", "soon"), '"soon" is neither a job id nor a run'),
         ((*OPTIONS, "--time", "soon"), "must be a time limit"),
         ((*OPTIONS, "-J", "a\nb"), "cannot hold"),
         ((*OPTIONS, "-e", "--x\ny"), "cannot hold"),

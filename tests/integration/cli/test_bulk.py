@@ -1,6 +1,9 @@
 """`batch -b`, `batch -B` and `compose -b`: many at once, and reports of those that fail."""
 
 import csv
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -58,6 +61,40 @@ def test_each_row_is_a_job_and_a_bad_one_does_not_stop_the_others(tmp_path: Path
     assert {"--job-name=tasks_b_4_003", "--nodes=4"} <= set(directives(script))
     assert f"--file {directory}/tasks_b_4_003.yaml \\\n" in script
     assert "--set" not in script
+
+
+def test_rows_that_ask_for_the_same_are_one_array(tmp_path: Path) -> None:
+    first, second = "base.yaml tasks/a.yaml", "base.yaml tasks/b.yaml"
+    rows = f"{first},2,one\n{first},1,small\n{second},4,big\n{second},2,two\n"
+    sheet(tmp_path, f"sflow_config_file,NODES,job_name\n{rows}")
+    env = stand_in(tmp_path / "bin", "sbatch", 'echo "$2" >> "$0.log"; echo $((70 + $(wc -l < "$0.log")))')
+    words = ("batch", "-b", "in/s.csv", "--submit", "--array", "--at-once", "2", "-J", "sweep")
+    done = sflow_ctl(*words, cwd=tmp_path, env=env)
+    assert done.returncode == 1  # the second row fits nowhere
+    assert "✗ small_002: in/s.csv:3  row 2\nerror[gpus-do-not-fit]" in done.stderr
+    (directory,) = (tmp_path / "sflow_output").glob("bulk_input_*")
+    output = f"{tmp_path}/sflow_output"
+    assert [(row["slurm_job_id"], row["sflow_output_dir"]) for row in results(directory)] == [
+        ("71_1", f"{output}/71_1-*"), ("FAILED", ""), ("72_3", f"{output}/72_3-*"), ("71_4", f"{output}/71_4-*")
+    ]  # fmt: skip
+    script = directory / "array_1.sh"
+    assert {"--job-name=sweep", "--nodes=2", "--array=1,4%2"} <= set(directives(script.read_text()))
+    assert "--array=3%2" in directives((directory / "array_2.sh").read_text())
+    python = tmp_path / "python"  # in place of the program that runs the row
+    python.write_text('#!/bin/sh\necho "$SFLOW_RUN_ID_PREFIX $*"\n')
+    python.chmod(0o755)
+    script.write_text(script.read_text().replace(f"exec {sys.executable}", f"exec {python}"))
+    job = {**os.environ, "SLURM_ARRAY_JOB_ID": "71", "SLURM_ARRAY_TASK_ID": "4"}
+    ran = subprocess.run(["bash", script], env=job, capture_output=True, text=True, timeout=60, check=True)
+    assert ran.stdout.startswith("71_4 ")
+    assert f"--file {directory}/two_004.yaml" in ran.stdout
+    for more, said in (
+        (("-b", "in/s.csv", "--array", "--chain", "2"), "--array has no chains"),
+        (("-b", "in/s.csv", "--at-once", "2"), "--at-once is for arrays"),
+        (("in/base.yaml", "--array"), "--array is for many rows or files"),
+    ):
+        refused = sflow_ctl("batch", *more, cwd=tmp_path, env=env)
+        assert (refused.returncode, said in refused.stderr) == (2, True), refused.stderr
 
 
 @pytest.mark.parametrize("command", ["batch -b in/s.csv --output-dir out", "compose -b in/s.csv -o out"])

@@ -47,7 +47,8 @@ def test_the_whole_script() -> None:
     whole = job(
         time="0-01:30:00",
         gpus_per_node=4,
-        after_ok=("12", "13"),
+        dependencies=(("afterok", ("12", "13")), ("afterany", ("14",))),
+        requeue="expedite",
         allocation_args=("--qos", "high prio"),
         extra_args=("--comment=x",),
     )
@@ -64,7 +65,9 @@ def test_the_whole_script() -> None:
         "#SBATCH --nodes=2\n"
         "#SBATCH --time=0-01:30:00\n"
         "#SBATCH --gpus-per-node=4\n"
-        "#SBATCH --dependency=afterok:12:13\n"
+        "#SBATCH --dependency=afterok:12:13,afterany:14\n"
+        "#SBATCH --kill-on-invalid-dep=yes\n"
+        "#SBATCH --requeue=expedite\n"
         '#SBATCH --qos "high prio"\n'
         "#SBATCH --comment=x\n"
         "\n"

@@ -1,5 +1,6 @@
 """The end of the Slurm job's time: Slurm is asked again before the run stops, and the run follows a changed limit."""
 
+import msgspec
 import pytest
 
 from protocol.messages.orders import Stop
@@ -11,6 +12,8 @@ from sflow_ctl.core.invariants import check_invariants
 from sflow_ctl.core.model.run import Margins
 from sflow_ctl.core.scheduler import Scheduler
 from sflow_ctl.core.states import Outcome, TaskState
+from sflow_ctl.plan.model import Plan, PlannedTask
+from tests.unit.core.driver import Driver
 from tests.unit.core.plans import a_plan, a_task, exited, hello, started
 
 GONE_AT, HEADROOM_S = 180.0, 60.0
@@ -166,3 +169,35 @@ def test_an_outcome_is_not_changed_by_an_answer(run: Run) -> None:
     run.tell(StopRequested(signal="SIGINT"), 10.0)
     assert not [c for c in run.know(12.0, 11.0) if isinstance(c, RecordTransition)]
     assert run.scheduler.run.outcome is Outcome.INTERRUPTED
+
+
+def saving(*tasks: PlannedTask) -> Plan:
+    """A plan whose tasks have time to save."""
+    return msgspec.structs.replace(a_plan(*tasks), stop_before_end_s=100.0)
+
+
+def test_tasks_have_time_to_save_before_the_end_of_the_job() -> None:
+    server = a_task("server", service=True, stopping=SLOW)
+    plan = saving(a_task("a", "server", stopping=Stopping(signal=10)), server)
+    driver = Driver(plan, gone_at=GONE_AT, headroom_s=HEADROOM_S)
+    driver(hello())
+    driver.serve("server")
+    driver.start("a")
+    assert driver.scheduler.next_wakeup() == GONE_AT - 100.0
+    driver(WakeUp(), now=GONE_AT - 100.0).of(AskJobEnd)
+    (order,) = driver(WakeUp(), now=GONE_AT - 95.0).orders(Stop)
+    assert (order.attempt.task, order.grace_s) == ("a", 70.0)
+    (order,) = driver(exited("a", 0), now=GONE_AT - 40.0).orders(Stop)
+    assert (order.attempt.task, order.grace_s) == ("server", 20.0)
+    assert driver.state("a") == "timeout"  # saved, not done: a resume runs it again
+    driver.end("server", 0)
+    assert driver.leave().outcome is Outcome.TIMEOUT
+
+
+def test_a_job_that_is_cancelled_gives_tasks_their_own_grace() -> None:
+    plan = saving(a_task("a", stopping=SLOW))
+    driver = Driver(plan, gone_at=GONE_AT, headroom_s=HEADROOM_S)
+    driver(hello())
+    driver.start("a")
+    (order,) = driver(StopRequested(signal="SIGTERM"), now=10.0).orders(Stop)
+    assert order.grace_s == 20.0

@@ -26,9 +26,10 @@ def test_public_03_days_and_hours_are_as_slurm_reads_them(written: str, seconds:
 
 
 def test_public_03_every_field_of_time_reads_days(tmp_path: Path) -> None:
-    limits = "workflow:\n  timeout: 3-00:00\n  stop_timeout: 0-01\n"
+    limits = "workflow:\n  timeout: 3-00:00\n  stop_timeout: 0-01\n  stop_before_end: 10m\n"
     plan = plan_of(tmp_path, ONE.replace("workflow:\n", limits) + "timeout: 1-12:30\n")
     assert (plan.timeout_s, plan.stop_timeout_s, plan.tasks[0].timeout_s) == (259200, 3600, 131400)
+    assert plan.stop_before_end_s == 600
 
 
 ROUTER = """variables: {N: %d}

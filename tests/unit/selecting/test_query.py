@@ -6,6 +6,7 @@ import pytest
 from protocol.errors import UsageError
 from sflow_ctl.core.states import Reason, TaskState
 from sflow_ctl.plan.model import Plan
+from sflow_ctl.plan.parts.cells import Cell
 from sflow_ctl.report.run_view import RunView, TaskRecord
 from sflow_ctl.report.selecting.task_query import fitting_tasks, task_query
 from tests.unit.core.plans import a_plan, a_task
@@ -20,6 +21,7 @@ def a_run() -> RunView:
             is_replicated=True,
             replica_index=index,
             sweep=(("size", size), ("seed", seed)),
+            cell=Cell(index=index, id=f"c{index}", label=f"{size}-{seed}", case=size),
         )
         for index, (size, seed) in enumerate(cells)
     ]
@@ -46,6 +48,8 @@ def a_run() -> RunView:
         (["task=train[1]"], ["train_1"]),
         (["cell=large"], ["train_0", "train_1"]),
         (["cell=size=large seed=2"], ["train_1"]),
+        (["cell=large-*"], ["train_0", "train_1"]),
+        (["cell=c2"], ["train_2"]),
         (["cell=seed=1,state=waiting"], ["train_2"]),
         (["state=running"], []),
         (["node=localhost-0,state=completed"], ["train_1"]),
