@@ -1,4 +1,4 @@
-"""The cells of sweeps while a run goes on: how many may run at once, which are done, and how many GPUs they have.
+"""The cells of sweeps while a run continues: how many may run at once, which are done, and how many GPUs they have.
 
 A cell runs from the start of its first task until all of its tasks have ended. Cells that have to wait begin in their order. Data
 and queries only: `transitions` reports every change of a task, `dispatch` asks before it starts one.

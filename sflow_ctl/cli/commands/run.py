@@ -5,6 +5,7 @@ Imports little before that: the agent's interpreter starts while this one import
 
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -242,14 +243,7 @@ def run(
         from sflow_ctl.cli.looking.run_lines import run_as_lines  # for programs
 
         return run_as_lines()
-    if others["skip_dependencies"] and not others["tasks"]:
-        from protocol.errors import UsageError
-
-        raise UsageError.of("options", "--skip-dependencies needs --task", hint="name the tasks with --task")
-    if others["quiet"] and others["only"]:
-        from protocol.errors import UsageError
-
-        raise UsageError.of("options", "--quiet prints no output, --only that of some tasks", hint="use one")
+    _refuse_contradictions(others)
     options = run_options(argv=tuple(sys.argv), **others)
     if bulk_input is not None or rows:
         from sflow_ctl.cli.sheets.one_row import with_row  # few runs are of a sheet
@@ -268,6 +262,18 @@ def run(
 
         return show_plan(options, as_json)
     return _begun(options)
+
+
+def _refuse_contradictions(others: Mapping[str, Any]) -> None:
+    """Raises: UsageError for options that say the opposite of each other."""
+    if others["skip_dependencies"] and not others["tasks"]:
+        from protocol.errors import UsageError
+
+        raise UsageError.of("options", "--skip-dependencies needs --task", hint="name the tasks with --task")
+    if others["quiet"] and others["only"]:
+        from protocol.errors import UsageError
+
+        raise UsageError.of("options", "--quiet prints no output, --only that of some tasks", hint="use one")
 
 
 def _begun(options: RunOptions) -> int:
