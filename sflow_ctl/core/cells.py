@@ -142,9 +142,9 @@ class Cells(Struct):
         state.held.append(task.index)
 
     def may_take(self, tasks: Sequence[Task], task: Task, placement: Placement, *, jobs: int) -> bool:
-        """Return whether a task may have GPUs now, as far as its sweep's budget and the task that waits first go.
+        """Return whether a task may have GPUs now: its sweep's budget and the task that waits first decide.
 
-        `jobs` run and are no services: while there are any, some GPUs will come free.
+        `jobs`, which are not services, run: while there are any, some GPUs will come free.
         """
         found = self._of(task)
         wanted = gpus_of(placement)

@@ -16,7 +16,7 @@ from sflow_ctl.format.yaml_source import PathKey
 PATH_ROOTS = (
     "workflow", "tasks", "sweep", "settings", "artifacts", "backends", "operators", "storage", "signatures",
 )  # fmt: skip
-"""First parts of the paths of fields that are no variables."""
+"""First parts of the paths of fields, which are not variables."""
 _TRUE, _FALSE = frozenset(("true", "yes", "on")), frozenset(("false", "no", "off"))
 
 

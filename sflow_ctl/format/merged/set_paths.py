@@ -1,7 +1,7 @@
 """`--set PATH=VALUE` for any field of the document: finds the entry that has it, and checks that the format knows the path.
 
 Variables are in `overrides`, which calls this for paths such as `workflow.timeout`, `tasks.train.resources.gpus.count`,
-`backends.pool.nodes` and `sweep.max_runs`. A misspelled key is refused, not created.
+`backends.main.nodes` and `sweep.max_runs`. A misspelled key is refused, not created.
 """
 
 from collections.abc import Iterator
@@ -123,7 +123,9 @@ def _put(kind: Any, data: Any, path: list[str], whole: list[str], value: Any) ->
     inner = _type_at(kind, key, whole)
     if isinstance(data, list):
         if not key.isdigit() or int(key) >= len(data):
-            raise PathError(f'"{key}" is no entry of this list', f"a number from 0 to {len(data) - 1}")
+            raise PathError(
+                f'"{key}" does not name an entry of this list', f"a number from 0 to {len(data) - 1}"
+            )
         place: Any = int(key)
     else:
         place = key
