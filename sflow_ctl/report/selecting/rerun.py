@@ -93,9 +93,9 @@ class _Selecting:
         }
         resting = self._resting_services(kept | self._left.keys())
         notes = (*self._changed_notes(kept), *self._older_notes(kept))
-        left = {name: why for name, why in self._left.items() if name not in resting}
-        missed = frozenset(filter(self._is_missed, left))
-        return Rerun(self._again, frozenset(kept | resting), left, self._refused, missed, notes)
+        missed = frozenset(filter(self._is_missed, self._left.keys() - resting))
+        kept |= resting - self._left.keys()
+        return Rerun(self._again, frozenset(kept), self._left, self._refused, missed, notes)
 
     def _judge(self, task: PlannedTask) -> None:
         name, is_chosen = task.name, task.name in (self._choice.tasks or ())
