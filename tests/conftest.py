@@ -6,11 +6,17 @@ Tests of real GPUs set `SFLOW_SIMULATE_GPUS=0`.
 import os
 from collections.abc import Iterator
 
+import hypothesis
 import pytest
 
 from sflow_ctl.plan.secrets import SECRETS
 
 os.environ.setdefault("SFLOW_SIMULATE_GPUS", "1")
+hypothesis.settings.register_profile("fixed", derandomize=True)
+if os.environ.get("CI") == "true":
+    hypothesis.settings.load_profile(
+        "fixed"
+    )  # a change is judged by its own faults; new examples are looked for by hand
 
 
 @pytest.fixture(autouse=True, scope="session")

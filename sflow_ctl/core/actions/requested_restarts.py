@@ -89,6 +89,8 @@ def _begin_anew(run: Run, out: Effects, task: Task, reason: Reason) -> list[Effe
     _forgive(run, task)
     effects = [Effect(task=task.plan.name, text=f"starts again; it was {old}")]
     for other in _held_back(run, task):
+        if other.state not in TERMINAL:
+            continue  # it has begun anew because of another of these
         why = Reason(reason.word, f"{task.plan.name}, which it needs, starts again")
         effects += _begin_anew(run, out, other, why)
     return effects

@@ -78,6 +78,20 @@ def test_a_failed_task_starts_again_with_what_was_skipped_because_of_it() -> Non
     assert driver.run.outcome is Outcome.COMPLETED
 
 
+def test_a_task_that_needs_two_of_those_that_start_again_does_so_once() -> None:
+    failing = a_task("a", on_failure="isolate")
+    driver = Driver.joined(a_plan(failing, a_task("b", "a"), a_task("c", "a", "b"), a_task("rest")))
+    driver.start("a", "rest")
+    driver.end("a", 1)
+    assert driver.states("a", "b", "c") == ["failed", "skipped", "skipped"]
+    assert restart(driver, "a") == [
+        "a starts again; it was failed",
+        "b starts again; it was skipped",
+        "c starts again; it was skipped",
+    ]
+    assert driver.states("a", "b", "c") == ["starting", "waiting", "waiting"]
+
+
 def test_the_failure_of_another_task_stays_that_of_the_run() -> None:
     driver = Driver.joined(
         a_plan(*(a_task(name, on_failure="isolate") for name in ("a", "b")), a_task("rest"))
