@@ -62,13 +62,16 @@ def test_a_loop_that_works_for_a_moment_is_not_spoken_for() -> None:
 
 
 def test_p5_a_process_that_does_not_run_finds_the_gap_whichever_thread_is_first() -> None:
-    speaker = SpeakerThread(LoopWatch(), 1.0, lambda *_: None)
+    speaker = SpeakerThread(LoopWatch(), 100.0, lambda *_: None)
+    assert speaker.take_gap(5.0) == 0.0, "its thread has not begun"
+    speaker.start()  # its own first look is after 100 s
     assert speaker.take_gap(10.0) == 0.0
     assert speaker.take_gap(13.0) == 0.0, "a busy machine"
-    assert speaker.take_gap(113.0) == 99.0
-    assert speaker.take_gap(114.0) == 0.0
-    speaker._note_look(214.0)  # its own look
-    assert speaker.take_gap(214.1) == 99.0
+    assert speaker.take_gap(1113.0) == 1000.0
+    assert speaker.take_gap(1114.0) == 0.0
+    speaker._note_look(2214.0)  # its own look
+    assert speaker.take_gap(2214.1) == 1000.0
+    speaker.end()
 
 
 def test_a_loop_that_stands_still_is_no_gap(tmp_path: Path) -> None:
