@@ -63,8 +63,16 @@ def read_status(pid: int) -> ProcessStatus | None:
 
 def start_ticks(pid: int) -> int | None:
     """Return when a process started, in clock ticks after boot; None for one that is gone or in the middle of execve."""
-    fields = b"" if is_in_exec(pid) else _file(f"/proc/{pid}/stat").rpartition(b")")[2]
-    return int(fields.split()[19]) if fields else None
+    fields = _stat_fields(pid)
+    return int(fields[19]) if fields else None
+
+
+def is_same_process(pid: int, started: int) -> bool:
+    """Return whether the process with this pid and start time exists and has not ended.
+
+    In the middle of execve only its pid is compared.
+    """
+    return start_ticks(pid) in (started, None) and is_living(pid)
 
 
 def is_in_exec(pid: int) -> bool:
@@ -89,8 +97,8 @@ def is_being_killed(pid: int) -> bool:
     pending = _PENDING.findall(_file(f"/proc/{pid}/status"))
     if any(int(signals, 16) >> (signal.SIGKILL - 1) & 1 for signals in pending):
         return True
-    fields = b"" if is_in_exec(pid) else _file(f"/proc/{pid}/stat").rpartition(b")")[2]
-    return bool(fields) and bool(int(fields.split()[6]) & _PF_EXITING)
+    fields = _stat_fields(pid)
+    return bool(fields) and bool(int(fields[6]) & _PF_EXITING)
 
 
 def parent_of(pid: int) -> int:
@@ -108,7 +116,7 @@ def session_of(pid: int) -> int:
 
 
 def oldest_first(pids: Collection[int]) -> list[int]:
-    """Return processes in the order in which they started: no child comes before its parent."""
+    """Return processes in the order in which they started, no child before its parent; those in the middle of execve last."""
     if len(pids) < 2:
         return list(pids)
     return sorted(pids, key=lambda pid: (start_ticks(pid) or math.inf, pid))
@@ -183,7 +191,7 @@ def environment(pid: int) -> list[bytes]:
 
 def command_line(pid: int) -> list[bytes]:
     """Return a process's arguments; empty for one that is gone."""
-    return _content(pid, "cmdline").split(b"\0")
+    return (_file(f"/proc/{pid}/cmdline") or _content(pid, "cmdline")).split(b"\0")
 
 
 def settled_environment(pid: int) -> list[bytes]:
@@ -201,21 +209,13 @@ def queue_limit(pid: int) -> int | None:
 
     None if unlimited or gone.
     """
-    try:
-        with open(f"/proc/{pid}/limits", "rb") as file:  # noqa: PTH123
-            found = _QUEUES.search(file.read())
-    except OSError:
-        return None
+    found = _QUEUES.search(_file(f"/proc/{pid}/limits"))
     return int(found[1]) if found is not None else None
 
 
 def lock_limit(pid: int) -> int | None:
     """Return a process's soft limit of file locks, the mark of its job step (`limits.step_mark`); None if it has none."""
-    try:
-        with open(f"/proc/{pid}/limits", "rb") as file:  # noqa: PTH123
-            found = _LOCKS.search(file.read())
-    except OSError:
-        return None
+    found = _LOCKS.search(_file(f"/proc/{pid}/limits"))
     return int(found[1]) if found is not None else None
 
 
@@ -268,6 +268,11 @@ def _content(pid: int, name: str) -> bytes:
         if content:
             return content
     return b""
+
+
+def _stat_fields(pid: int) -> list[bytes]:
+    """Return the fields of `/proc/PID/stat` from the state on; empty for a process that is gone or in the middle of execve."""
+    return [] if is_in_exec(pid) else _file(f"/proc/{pid}/stat").rpartition(b")")[2].split()
 
 
 def _file(path: str) -> bytes:
@@ -323,7 +328,7 @@ def sockets_of(pid: int) -> set[int] | None:
 
 def users_of(pid: int) -> set[int]:
     """Return the real, effective and saved users of a process; empty for one that is gone. Source: proc(5), status."""
-    for line in _content(pid, "status").splitlines():
+    for line in _file(f"/proc/{pid}/status").splitlines():
         if line.startswith(b"Uid:"):
             return {int(word) for word in line.split()[1:]}
     return set()

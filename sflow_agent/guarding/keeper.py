@@ -10,7 +10,7 @@ import select
 import signal
 from collections.abc import Callable
 
-from protocol.machine.procfs import is_living, start_ticks
+from protocol.machine.procfs import is_same_process, start_ticks
 from sflow_agent.processes.syscalls import hide_name, open_pidfd
 
 NAME = "task-keeper"
@@ -63,17 +63,13 @@ def _keep(lifeline: int, clean_up: Callable[[], object]) -> None:
     if not said:
         return  # the agent had no task yet
     controller, started, marker = said.decode().split(" ", 2)
-    if _is_same(int(controller), int(started)):
+    if is_same_process(int(controller), int(started)):
         clean_up()  # the containers are this agent's alone; a controller does not know them
         _await_end(int(controller), int(started))
     from sflow_agent.processes.predecessors import end_predecessors
 
     end_predecessors([marker], has_containers=False, spares_agents=True)
     clean_up()
-
-
-def _is_same(pid: int, started: int) -> bool:
-    return is_living(pid) and start_ticks(pid) in (started, None)
 
 
 def _await_end(pid: int, started: int) -> None:
@@ -84,5 +80,5 @@ def _await_end(pid: int, started: int) -> None:
         if descriptor is not None:
             poller.register(descriptor, select.POLLIN)
             is_watched = True
-    while _is_same(pid, started):
+    while is_same_process(pid, started):
         poller.poll(None if is_watched else _LOOK_EVERY_MS)

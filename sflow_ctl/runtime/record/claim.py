@@ -22,6 +22,7 @@ from typing import NamedTuple
 import msgspec
 
 from protocol.errors import UsageError
+from protocol.machine.procfs import is_same_process
 from sflow_ctl.runtime.record import layout
 from sflow_ctl.runtime.record.disk import unwritable
 from sflow_ctl.runtime.record.durable import (
@@ -32,7 +33,7 @@ from sflow_ctl.runtime.record.durable import (
     write_durably,
     write_whole,
 )
-from sflow_ctl.runtime.record.processes import is_same_process, process_start_ticks, process_world
+from sflow_ctl.runtime.record.processes import process_start_ticks, process_world
 from sflow_ctl.runtime.supervision.lifeline import lifeline
 
 HEARTBEAT_S = 5.0

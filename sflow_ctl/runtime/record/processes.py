@@ -1,20 +1,15 @@
-"""Whether a process of a record is still the same one, and which other processes can see it."""
+"""What a record says of a process, so that others can tell whether it is still the same, and which of them can see it."""
 
 import contextlib
 from functools import cache
 from pathlib import Path
 
-from protocol.machine.procfs import is_living, start_ticks
+from protocol.machine.procfs import start_ticks
 
 
 def process_start_ticks(pid: int) -> int:
     """Return when a process started, in clock ticks after boot; 0 when there is none."""
     return start_ticks(pid) or 0
-
-
-def is_same_process(pid: int, started: int) -> bool:
-    """True when the process with this pid and start time exists and has not ended."""
-    return is_living(pid) and start_ticks(pid) in (started, None)
 
 
 @cache

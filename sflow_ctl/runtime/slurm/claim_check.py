@@ -10,8 +10,9 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
+from protocol.machine.procfs import is_same_process
 from sflow_ctl.runtime.record.claim import Claim
-from sflow_ctl.runtime.record.processes import is_same_process, process_world
+from sflow_ctl.runtime.record.processes import process_world
 from sflow_ctl.slurm.step_command import StepPart, step_argv, step_environment
 
 ANSWER_WITHIN_S = 20.0
