@@ -14,6 +14,7 @@ from sflow_ctl.core.events import AgentJoined, MessageReceived, SchedulerEvent, 
 from sflow_ctl.core.model.run import Run
 from sflow_ctl.core.scheduler import Scheduler
 from sflow_ctl.report.resumed import Takeover
+from sflow_ctl.runtime.journal.pace import Pace
 from sflow_ctl.runtime.journal.writer import Journal
 
 if TYPE_CHECKING:
@@ -81,13 +82,10 @@ class Checkpointing:
 
         `begun_with` are the bytes of the present file that the scheduler began with; 0 begins another one.
         """
-        self._directory, self._journal, self._scheduler = directory, journal, scheduler
+        self._directory, self._scheduler, self._pace = directory, scheduler, Pace(journal)
         self._lineage, self._begun_with = lineage, begun_with
         self.notes, self.takeovers = notes, takeovers
         self._file: CheckpointFile | None = None
-        self._written = 0
-        """Bytes of the journal at the last checkpoint."""
-        self._rest_until = 0.0
 
     def close(self) -> None:
         """Close the file."""
@@ -96,9 +94,7 @@ class Checkpointing:
 
     def write_if_due(self, now: float) -> None:
         """Write what has changed if the journal has grown enough, which must have everything so far."""
-        if self._journal.written_bytes - self._written < EVERY_BYTES or now < self._rest_until:
-            return
-        place = self._journal.place()
+        place = self._pace.place_if_due(EVERY_BYTES, now)
         if place is None:
             return
         started = time.monotonic()
@@ -109,5 +105,4 @@ class Checkpointing:
                 self._directory, self._scheduler.run, self._lineage, self.notes, self._begun_with
             )
         self._file.write(place, now, self.takeovers)
-        self._written = self._journal.written_bytes
-        self._rest_until = now + (time.monotonic() - started) * REST_FACTOR
+        self._pace.wrote(now, (time.monotonic() - started) * REST_FACTOR)

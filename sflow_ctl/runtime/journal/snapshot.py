@@ -16,6 +16,7 @@ from sflow_ctl.plan.secrets import SECRETS
 from sflow_ctl.report.resumed import Takeover
 from sflow_ctl.report.run_view import RunView, TaskRecord
 from sflow_ctl.report.timeline import SavedTimeline, Timeline
+from sflow_ctl.runtime.journal.pace import Pace
 from sflow_ctl.runtime.journal.reader import JournalReader, Place
 from sflow_ctl.runtime.journal.writer import Journal
 from sflow_ctl.runtime.record import layout
@@ -55,22 +56,17 @@ class SnapshotWriter:
         self._path = directory / layout.STATE
         self._journal, self._state, self._timeline = journal, state, timeline
         self.takeovers: Sequence[Takeover] = ()
-        self._written = 0
-        """Bytes of the journal at the last snapshot."""
-        self._rest_until = 0.0
+        self._pace = Pace(journal)
 
     def write_if_due(self, now: float) -> None:
         """Write the state if the journal has grown enough; it must be that of all lines of the journal."""
-        if self._journal.written_bytes - self._written < EVERY_BYTES or now < self._rest_until:
-            return
-        place = self._journal.place()
+        place = self._pace.place_if_due(EVERY_BYTES, now)
         if place is None:
             return
         started = time.monotonic()
         with contextlib.suppress(OSError):  # the journal has it all
             write_for_now(self._path, self._content(place))
-        self._written = self._journal.written_bytes
-        self._rest_until = now + (time.monotonic() - started) * REST_FACTOR
+        self._pace.wrote(now, (time.monotonic() - started) * REST_FACTOR)
 
     def _content(self, place: Place) -> Iterator[bytes]:
         head = Snapshot(
