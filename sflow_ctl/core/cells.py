@@ -92,10 +92,9 @@ class Cells(Struct):
             key = key_of(task)
             if key is not None and key[0] in cells.sweeps:
                 state = cells.states.setdefault(key, CellState())
-                state.tasks += 1
-                state.jobs_left += not task.plan.is_service
                 if task.plan.is_service:
                     state.services.append(task.index)
+        cells._count(tasks)
         return cells
 
     def saved(self) -> SavedCells:
@@ -116,13 +115,17 @@ class Cells(Struct):
             sweep.running, sweep.waiting, sweep.gpus = running, waiting, gpus
         for state in self.states.values():
             state.tasks = state.jobs_left = 0
+        self._count(tasks)
+        for key, held in saved.held:
+            self.states[key].held = held
+
+    def _count(self, tasks: Iterable[Task]) -> None:
+        """Count what has not ended."""
         for task in tasks if self.states else ():
             key = key_of(task)
             if key in self.states and task.state not in TERMINAL:
                 self.states[key].tasks += 1
                 self.states[key].jobs_left += not task.plan.is_service
-        for key, held in saved.held:
-            self.states[key].held = held
 
     def admits(self, task: Task) -> bool:
         """Return whether the cell of a task runs, or may begin now; a task without a cell always may."""
@@ -196,7 +199,7 @@ class Cells(Struct):
         state.tasks += by
         state.jobs_left += by * (not task.plan.is_service)
         if is_end and state.jobs_left == 0 and state.services and not task.plan.is_service:
-            self.done.append(key_of(task) or ("", index))
+            self.done.append((sweep.planned.owner, index))
         if is_end and state.tasks == 0:
             sweep.running.discard(index)
         return self._admitted(sweep) if is_end else []

@@ -1,6 +1,6 @@
 """The copies of tasks in the cells of a sweep, and what each waits for. Called by the phase that expands tasks."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from sflow_ctl.format import schema
@@ -11,9 +11,6 @@ from sflow_ctl.planner.sweeping.variants import CellNames, changed
 if TYPE_CHECKING:
     from sflow_ctl.planner.phases.graph import Expanded, Replica
     from sflow_ctl.planner.placement.placed import PlacedTask
-
-Inner = Callable[[SweptCell], "Expanded"]
-"""Returns the copies that a task has in one cell."""
 
 
 def offsets_of(sizes: Sequence[int]) -> tuple[int, ...]:
