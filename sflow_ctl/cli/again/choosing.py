@@ -6,8 +6,7 @@ from typing import Any, TypeVar
 
 import click
 
-from sflow_ctl.cli.commands.run import CONSOLE, GPUS, SLURM
-from sflow_ctl.cli.importing import uncollected
+from sflow_ctl.cli.commands.run import CONSOLE, GPUS, SLURM, begin_run
 from sflow_ctl.cli.one_of_many import stands_by
 from sflow_ctl.cli.options.completing import complete_words
 from sflow_ctl.cli.options.query_option import query_option
@@ -15,7 +14,6 @@ from sflow_ctl.cli.options.run_option import chosen_tasks
 from sflow_ctl.cli.options.setting_options import run_setting_options
 from sflow_ctl.cli.options.workflow_options import again_options, run_options, skip_artifact_check
 from sflow_ctl.cli.resuming import output_dir_of
-from sflow_ctl.runtime.fleet.local import LocalLauncher
 from sflow_ctl.runtime.record.reader import RunReader, find_run
 from sflow_ctl.runtime.run.options import RunOptions
 from sflow_ctl.runtime.supervision.lifeline import lifeline
@@ -77,11 +75,4 @@ def begin(options: RunOptions, *, is_dry: bool) -> int:
         from sflow_ctl.cli.execution import show_plan
 
         return show_plan(options)
-    launcher = LocalLauncher()
-    launcher.prestart()
-    try:
-        with uncollected():
-            from sflow_ctl.cli.execution import execute
-        return execute(options, launcher)
-    finally:
-        launcher.discard_spares()
+    return begin_run(options)

@@ -252,7 +252,7 @@ def run(
     if chain is not None and not dry_run:
         from sflow_ctl.cli.chained import run_link  # few runs are of chains
 
-        return run_link(options, chain, _begun)
+        return run_link(options, chain, begin_run)
     if resume is not None or "SLURM_RESTART_COUNT" in os.environ:
         from sflow_ctl.cli.resuming import resumed  # few runs are resumed
 
@@ -261,7 +261,7 @@ def run(
         from sflow_ctl.cli.execution import show_plan
 
         return show_plan(options, as_json)
-    return _begun(options)
+    return begin_run(options)
 
 
 def _refuse_contradictions(others: Mapping[str, Any]) -> None:
@@ -276,7 +276,7 @@ def _refuse_contradictions(others: Mapping[str, Any]) -> None:
         raise UsageError.of("options", "--quiet prints no output, --only that of some tasks", hint="use one")
 
 
-def _begun(options: RunOptions) -> int:
+def begin_run(options: RunOptions) -> int:
     """Run a workflow; return the exit status. Raises: FleetError."""
     launcher = LocalLauncher()
     launcher.prestart()

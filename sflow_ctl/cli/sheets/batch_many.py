@@ -205,13 +205,17 @@ def _write_arrays(
         try:
             job = candidate.prepare()
         except FleetError as error:
-            print_line(f"✗ {candidate.name}: {candidate.where}", err=True)
-            print_findings(error)
+            _say_failed(candidate, error)
             continue
         print_warnings(replace(one, what=f"{candidate.where}: {one.what}") for one in job.warnings)
         rows.append(PreparedRow(number, candidate.name, job))
     done = write_arrays(options, directory, rows, is_quiet=is_quiet)
     return [done.get(number, JobResult("failed")) for number in range(1, len(candidates) + 1)]
+
+
+def _say_failed(candidate: _Candidate, error: FleetError) -> None:
+    print_line(f"✗ {candidate.name}: {candidate.where}", err=True)
+    print_findings(error)
 
 
 def _write(options: BatchOptions, directory: Path, candidate: _Candidate, *, is_quiet: bool) -> JobResult:
@@ -228,8 +232,7 @@ def _write(options: BatchOptions, directory: Path, candidate: _Candidate, *, is_
             return JobResult("not submitted", composed=str(composed))
         job_id = submit_job(script)
     except FleetError as error:
-        print_line(f"✗ {candidate.name}: {candidate.where}", err=True)
-        print_findings(error)
+        _say_failed(candidate, error)
         return JobResult("failed")
     if not is_quiet:
         print_line(f"✓ {candidate.name}: job {job_id}, {attach_command(options.output_dir, job_id)}")
