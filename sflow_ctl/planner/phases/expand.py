@@ -5,7 +5,7 @@ import math
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
@@ -22,9 +22,9 @@ from sflow_ctl.planner.numbers import as_int
 from sflow_ctl.planner.phases.graph import Counted, Expanded, Graph, Replica, dependencies, with_replicas
 from sflow_ctl.planner.phases.variables import environment_text, swept_names
 from sflow_ctl.planner.source import PlanInput, Scope
-from sflow_ctl.planner.sweeping.cells import CellSet, cells_of, with_room
-from sflow_ctl.planner.sweeping.copies import Variants, check_task, offsets_of, refuse_waiting_for_all
-from sflow_ctl.planner.sweeping.which import swept_tasks
+
+if TYPE_CHECKING:
+    from sflow_ctl.planner.sweeping.cells import CellSet  # most workflows have no sweep
 
 _UNSAFE = lazy_pattern(r"[^A-Za-z0-9_+=,@%^~]")
 MAX_REPLICAS = 1_000_000
@@ -142,7 +142,6 @@ def expand_tasks(source: PlanInput, scope: Scope, findings: Findings) -> Graph:
     for task in source.tasks:
         with findings.collecting("tasks", task.name, "replicas", subject=f'task "{task.name}"'):
             if task.name in cells:
-                check_task(task)
                 expanded.append(_in_cells(source, task, cells[task.name], scope, domains, findings))
             else:
                 expanded.append(_copies(task, scope.value, domains))
@@ -163,7 +162,10 @@ def expand_tasks(source: PlanInput, scope: Scope, findings: Findings) -> Graph:
                 with_replicas(one.task, by_base)
     findings.stop_if_any()
     find_impossible(source.tasks, findings)
-    refuse_waiting_for_all(expanded, findings)
+    if cells:
+        from sflow_ctl.planner.sweeping.copies import refuse_waiting_for_all
+
+        refuse_waiting_for_all(expanded, findings)
     findings.stop_if_any()
     names = {one.task.name: one.names for one in expanded}
     return Graph(tuple(expanded), dependencies(expanded), names, source.rules.chain_until)
@@ -182,10 +184,15 @@ def _copies(
     return expand(task, count, policy, domains)
 
 
-def _cells_by_task(source: PlanInput, scope: Scope, findings: Findings) -> dict[str, CellSet]:
+def _cells_by_task(source: PlanInput, scope: Scope, findings: Findings) -> dict[str, "CellSet"]:
     """Return the cells of each task that has some."""
     result: dict[str, CellSet] = {}
     sweep = source.document.sweep
+    if sweep is None and not any(isinstance(task.sweep, schema.Sweep) for task in source.tasks):
+        return result
+    from sflow_ctl.planner.sweeping.cells import cells_of, with_room
+    from sflow_ctl.planner.sweeping.which import swept_tasks
+
     if sweep is not None:
         shared = cells_of(source, sweep, "", scope, findings)
         if shared is not None:
@@ -203,12 +210,15 @@ def _cells_by_task(source: PlanInput, scope: Scope, findings: Findings) -> dict[
 def _in_cells(
     source: PlanInput,
     task: schema.Task,
-    cells: CellSet,
+    cells: "CellSet",
     scope: Scope,
     domains: Mapping[str, Sequence[Any] | None],
     findings: Findings,
 ) -> Expanded:
     """Return the copies of a task in all cells. Raises: UnplannableError, NumberError, ExpressionError."""
+    from sflow_ctl.planner.sweeping.copies import check_task, offsets_of
+
+    check_task(task)
     depends_on_cell = task.replicas is not None and EXPRESSION_START in repr(task.replicas)
     inner = None
     replicas: list[Replica] = []
@@ -239,6 +249,8 @@ def _in_cells(
 
 def _with_variants(expanded: list[Expanded], findings: Findings) -> list[Expanded]:
     """Return the tasks with each copy's task as its cell has it. Problems are findings."""
+    from sflow_ctl.planner.sweeping.copies import Variants
+
     variants = Variants({one.task.name: one for one in expanded})
     result = []
     for one in expanded:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
 from msgspec import Struct
 
@@ -11,8 +11,9 @@ from sflow_ctl.plan.copies.names import CopyNames
 from sflow_ctl.plan.model import Dependency
 from sflow_ctl.plan.words import Until
 from sflow_ctl.planner.findings import UnplannableError
-from sflow_ctl.planner.sweeping.cells import CellSet, SweptCell
-from sflow_ctl.planner.sweeping.copies import needed_in_cell
+
+if TYPE_CHECKING:
+    from sflow_ctl.planner.sweeping.cells import CellSet, SweptCell  # most workflows have no sweep
 
 
 class Replica(Struct, frozen=True):
@@ -22,7 +23,7 @@ class Replica(Struct, frozen=True):
     index: int
     """Its position among the copies of its task, of a swept task among those of its cell."""
     sweep: tuple[tuple[str, Any], ...] = ()
-    cell: SweptCell | None = None
+    cell: "SweptCell | None" = None
     task: schema.Task | None = None
     """The task as its cell has it; None as it is written."""
 
@@ -59,7 +60,7 @@ class Expanded(Struct, frozen=True):
     replicas: Sequence[Replica]
     is_replicated: bool
     is_sequential: bool
-    cells: CellSet | None = None
+    cells: "CellSet | None" = None
     """The cells in which it has copies, one cell after the other."""
     offsets: Sequence[int] = ()
     """Where the copies of each cell begin, and the end of the last ones."""
@@ -160,6 +161,8 @@ class Graph(Struct, frozen=True, dict=True):
         if one.is_chain_in_cell and replica.index > 0:
             before = one.replicas_in(cell)[replica.index - 1]
             return (Dependency(task=before.name, until=self.chain_until),)
+        from sflow_ctl.planner.sweeping.copies import needed_in_cell
+
         name = one.task.name
         if name not in self._beside_cells:
             joined = {wanted.task for wanted in one.task.dependencies if wanted.cells == "same"}

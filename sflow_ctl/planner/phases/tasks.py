@@ -26,10 +26,9 @@ from sflow_ctl.planner.phases.graph import Graph
 from sflow_ctl.planner.phases.nodes import job_of
 from sflow_ctl.planner.phases.workflow import WorkflowPolicy
 from sflow_ctl.planner.placement.moves import of_launch, settled
-from sflow_ctl.planner.placement.placed import PlacedTask
+from sflow_ctl.planner.placement.placed import PlacedTask, in_order
 from sflow_ctl.planner.placement.requests import keeps_gpus, lends_gpus, port_counts
 from sflow_ctl.planner.source import PlanInput, Scope
-from sflow_ctl.planner.sweeping.copies import in_order
 from sflow_ctl.planner.tasks.copies import EqualCopies, cell_of, swept_texts
 from sflow_ctl.planner.tasks.environment import reserved, shared_environment, task_environment
 from sflow_ctl.planner.tasks.outputs import plan_outputs

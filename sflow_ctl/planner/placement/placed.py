@@ -63,3 +63,21 @@ class PlacedTask(Struct, frozen=True):
         else:
             for replica in self.expanded.replicas[first:]:
                 yield msgspec.structs.replace(self, replica=replica, count=1)
+
+
+def in_order(placed: Sequence[PlacedTask]) -> list[PlacedTask]:
+    """Return placed tasks in the order of the plan: of a sweep all tasks of a cell before those of the next one."""
+    if not any(one.replica.cell is not None for one in placed):
+        return list(placed)
+    groups: dict[int, list[list[PlacedTask]]] = {}
+    order: list[list[list[PlacedTask]]] = []
+    for one in placed:
+        cells = one.expanded.cells
+        if cells is None or one.replica.cell is None:
+            order.append([[one]])
+            continue
+        if id(cells) not in groups:
+            groups[id(cells)] = [[] for _ in cells.cells]
+            order.append(groups[id(cells)])
+        groups[id(cells)][one.replica.cell.cell.index].append(one)
+    return [one for group in order for cell in group for one in cell]

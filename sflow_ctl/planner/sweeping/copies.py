@@ -10,7 +10,6 @@ from sflow_ctl.planner.sweeping.variants import CellNames, changed
 
 if TYPE_CHECKING:
     from sflow_ctl.planner.phases.graph import Expanded, Replica
-    from sflow_ctl.planner.placement.placed import PlacedTask
 
 
 def offsets_of(sizes: Sequence[int]) -> tuple[int, ...]:
@@ -96,24 +95,6 @@ def needed_in_cell(
         elif wanted.task not in seen:
             seen.add(wanted.task)
             pending += reversed(other.task.dependencies)
-
-
-def in_order(placed: Sequence["PlacedTask"]) -> list["PlacedTask"]:
-    """Return placed tasks in the order of the plan: of a sweep all tasks of a cell before those of the next one."""
-    if not any(one.replica.cell is not None for one in placed):
-        return list(placed)
-    groups: dict[int, list[list[PlacedTask]]] = {}
-    order: list[list[list[PlacedTask]]] = []
-    for one in placed:
-        cells = one.expanded.cells
-        if cells is None or one.replica.cell is None:
-            order.append([[one]])
-            continue
-        if id(cells) not in groups:
-            groups[id(cells)] = [[] for _ in cells.cells]
-            order.append(groups[id(cells)])
-        groups[id(cells)][one.replica.cell.cell.index].append(one)
-    return [one for group in order for cell in group for one in cell]
 
 
 def refuse_waiting_for_all(tasks: Sequence["Expanded"], findings: Findings) -> None:

@@ -6,12 +6,14 @@ durations are seconds.
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from msgspec import Struct, field
 
 from sflow_ctl.plan.words import Compat
-from sflow_ctl.report.selecting.rerun import RerunChoice
+
+if TYPE_CHECKING:
+    from sflow_ctl.report.selecting.rerun import RerunChoice  # few runs are reruns
 
 
 class Lineage(Struct, frozen=True, kw_only=True):
@@ -101,7 +103,7 @@ class RunOptions(Struct, frozen=True, kw_only=True):
     run_id: str | None = None
     resume: Path | None = None
     """The directory of the run to resume."""
-    rerun: RerunChoice | None = None
+    rerun: "RerunChoice | None" = None
     """Of `rerun`: the tasks of the run to resume that run again."""
     derived_from: Lineage | None = None
     """The run whose plan or results the new run has."""
