@@ -73,13 +73,13 @@ class AgentEnds:
         recent = [at for at in self._replaced.get(node, ()) if at > now - RESTARTS_WITHIN_S]
         if len(recent) >= self._common.restarts or not self._scheduler.may_replace(node):
             return False
-        order = ReplacementOrder(node, self._common.marker, end, partial(self._next_config, node))
+        order = ReplacementOrder(node, self._common.marker, end, partial(self._next_config, node, end))
         if not self._launcher.replace(order):
             return False
         self._replaced[node] = [*recent, now]
         return True
 
-    def _next_config(self, node: int) -> AgentConfig:
+    def _next_config(self, node: int, end: AgentEnd | None) -> AgentConfig:
         pair = self._link.admission.renew(node)
         return replace(
             self._common,
@@ -88,7 +88,7 @@ class AgentEnds:
             public_key=pair.public,
             secret_key=pair.secret,
             must_enrol=True,
-            follows=FOLLOWS,
+            follows=FOLLOWS if end is None else f"{FOLLOWS}: {end.how}",
         )
 
 
