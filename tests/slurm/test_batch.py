@@ -93,13 +93,14 @@ workflow:
   name: long
   tasks:
     - {name: first, script: ["echo first"]}
-    - {name: second, depends_on: [first], script: ["[ -e $SFLOW_WORKSPACE_DIR/go ] || sleep 600"]}
+    - {name: second, depends_on: [first], script: ["[ -e $SFLOW_WORKSPACE_DIR/may-end ] || sleep 600"]}
 """
 
 
 def test_a_chain_of_jobs_continues_a_run_that_was_cut_off_and_ends_with_it(cluster: Cluster) -> None:
     words = (cluster.shared / "long.yaml", "-o", cluster.shared / "long.sh", "--submit", "--chain", "4")
     (cluster.shared / "long.yaml").write_text(LONG)
+    (cluster.shared / "may-end").unlink(missing_ok=True)
     first = submitted(batch(cluster, *words))
     run = cluster.shared / "out" / f"{first}-long"
 
@@ -112,7 +113,7 @@ def test_a_chain_of_jobs_continues_a_run_that_was_cut_off_and_ends_with_it(clust
         return reader.state.tasks[task].state.value
 
     wait_until(lambda: state_of("second") == "running", "the second task runs")
-    (cluster.shared / "go").touch()
+    (cluster.shared / "may-end").touch()
     cluster.scancel(first)
     assert cluster.wait_job(first).state in ("CANCELLED", "FAILED")
     (file,) = cluster.shared.glob("long.*.chain.json")

@@ -49,7 +49,8 @@ def test_a_run_is_changed_by_files_where_its_controller_cannot_be_reached(cluste
     assert change("signal", "srv", "USR1") == "srv gets SIGUSR1\n"
     wait_until(lambda: "usr1\n" in (run / "srv/srv.log").read_text(), "the program has got it", 30)
     assert change("pause").startswith("the run is paused: nothing new starts; 3 live")
-    assert change("restart", "rest") == "rest is being stopped, and starts again\n"
+    waits = "the run is paused: what starts again waits for `sflow-ctl unpause`\n"
+    assert change("restart", "rest") == f"{waits}rest is being stopped, and starts again\n"
     wait_until(lambda: states(run)["rest"] == "queued", "it waits", 30)
     assert change("unpause") == "tasks start again\n"
     wait_until(lambda: states(run)["rest"] == "running", "it runs again", 30)
