@@ -39,6 +39,7 @@ START = """        - 'mkdir -p PLACE/$SLURMD_NODENAME'
         - 'sed "s|PLACE|PLACE/$SLURMD_NODENAME|g" PLACE/nginx.conf > PLACE/$SLURMD_NODENAME/nginx.conf'
         - 'nginx -c PLACE/$SLURMD_NODENAME/nginx.conf'
         - 'redis-server --port 24481 --save "" --daemonize yes --dir PLACE/$SLURMD_NODENAME > /dev/null'
+        - 'until redis-cli -p 24481 ping > /dev/null 2>&1; do sleep 0.05; done'
 """
 ASK = "curl -s http://127.0.0.1:24480/; redis-cli -p 24481 ping 2>&1"
 WORKFLOW = """version: "0.1"

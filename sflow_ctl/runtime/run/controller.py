@@ -133,7 +133,7 @@ class Controller:
         self._signals, self._desk, self._job_end = SignalInbox(), desk, JobEndNotice(self._log, job_clock)
         self._finish: FinishRun | None = None
         self._abandoned = set[int]()
-        self._agents = AgentEnds(launcher, scheduler, self._abandoned, link, common)
+        self._agents = AgentEnds(launcher, scheduler, self._abandoned, link, common, log)
         self._stops_requested = self._foreign_messages = 0  # facts about ranks of other nodes
         parts = (directory.path, self._signals, link, launcher, output, self._warn)
         self.standstill = standstill_of(*parts)

@@ -38,10 +38,11 @@ class AgentEnds:
         abandoned: set[int],
         link: FleetLink,
         common: AgentConfig,
+        log: RunLog,
     ) -> None:
         """Nodes that are lost by an end are added to `abandoned`."""
         self._launcher, self._scheduler, self._abandoned = launcher, scheduler, abandoned
-        self._link, self._common = link, common
+        self._link, self._common, self._log = link, common, log
         self._next_look = 0.0
         self._replaced: dict[int, list[float]] = {}
         """When a node of a job was to get another agent."""
@@ -54,6 +55,7 @@ class AgentEnds:
         events: list[SchedulerEvent] = []
         for end in self._launcher.ended():
             if end.may_be_replaced and self._replace(end.node, end, now):
+                self._log.warning(f"node {self._scheduler.plan.nodes[end.node].name}: {end.how}")
                 continue
             if self._scheduler.is_expected(end.node):
                 events.append(AgentLost(node=end.node, reason=end.how, is_cleared=end.is_cleared))
@@ -73,13 +75,13 @@ class AgentEnds:
         recent = [at for at in self._replaced.get(node, ()) if at > now - RESTARTS_WITHIN_S]
         if len(recent) >= self._common.restarts or not self._scheduler.may_replace(node):
             return False
-        order = ReplacementOrder(node, self._common.marker, end, partial(self._next_config, node, end))
+        order = ReplacementOrder(node, self._common.marker, end, partial(self._next_config, node))
         if not self._launcher.replace(order):
             return False
         self._replaced[node] = [*recent, now]
         return True
 
-    def _next_config(self, node: int, end: AgentEnd | None) -> AgentConfig:
+    def _next_config(self, node: int) -> AgentConfig:
         pair = self._link.admission.renew(node)
         return replace(
             self._common,
@@ -88,7 +90,7 @@ class AgentEnds:
             public_key=pair.public,
             secret_key=pair.secret,
             must_enrol=True,
-            follows=FOLLOWS if end is None else f"{FOLLOWS}: {end.how}",
+            follows=FOLLOWS,
         )
 
 
