@@ -17,6 +17,7 @@ def main() -> None:
         os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
     prefer_installation()
     open_standard_descriptors()
+    use_code_cache()
     gc.disable()  # until the command is imported: cli/importing.py has the reason
     try:
         if "--detach" in sys.argv:
@@ -34,6 +35,13 @@ def main() -> None:
         sys.exit(128 + 2)  # nothing has begun: no traceback for an early Ctrl-C
 
     run_command()
+
+
+def use_code_cache() -> None:
+    """Take the code of what is imported from here on from one file, where there is one."""
+    from protocol.machine.code_cache import install
+
+    install()
 
 
 def begin_supervised() -> bool:

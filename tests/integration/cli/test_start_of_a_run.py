@@ -19,6 +19,8 @@ WORKFLOW = 'version: "0.1"\nworkflow: {name: w, tasks: [{name: a, script: ["true
 OURS = ("protocol", "sflow_agent", "sflow_ctl")
 MOST_CONTROLLER, MOST_AGENT = 408, 112
 """Modules of ours. A run that needs more of them needs a reason: each costs about 0.3 ms. 27 make the report, after the tasks."""
+MOST_SINGLE_FILES = 20
+"""Modules whose code is read before, or in order to read, the file with the code of all."""
 HEAVY = (
     "asyncio", "concurrent.futures", "ctypes.util", "dataclasses", "difflib", "email", "h11", "http", "huggingface_hub",
     "jinja2", "logging", "multiprocessing", "parse", "psutil", "pydantic", "pynvml", "re2", "rich", "shutil", "sqlite3",
@@ -27,6 +29,8 @@ HEAVY = (
 FOR_CONTROLLERS_ONLY = ("click", "yaml")
 LIST_AT_EXIT = """
 import atexit, json, sys
+single = []
+sys.addaudithook(lambda event, given: event == "open" and str(given[0]).endswith(".pyc") and single.append(given[0]))
 def write():
     import yaml
     is_compiled = True
@@ -35,7 +39,7 @@ def write():
     except AttributeError:
         is_compiled = False
     with open("modules.json", "w") as file:
-        json.dump([sorted(sys.modules), is_compiled], file)
+        json.dump([sorted(sys.modules), is_compiled, single], file)
 atexit.register(write)
 sys.argv = ["sflow-ctl", "run", "wf.yaml", "--quiet"]
 from sflow_ctl.__main__ import main
@@ -58,7 +62,7 @@ def test_a_run_of_one_task_imports_nothing_heavy(folder: Path) -> None:
         [sys.executable, "-I", "-c", LIST_AT_EXIT], cwd=folder, capture_output=True, text=True, timeout=60
     )
     assert done.returncode == 0, done.stderr
-    modules, is_compiled = json.loads((folder / "modules.json").read_text())
+    modules, is_compiled, _ = json.loads((folder / "modules.json").read_text())
     assert [name for name in HEAVY if name in modules] == []
     assert len(ours(modules)) <= MOST_CONTROLLER
     assert not is_compiled, "PyYAML's pattern of characters was compiled, or is not ours any more"
@@ -72,6 +76,16 @@ def test_an_agent_imports_nothing_heavy(tmp_path: Path) -> None:
     modules = json.loads(done.stdout)
     assert [name for name in (*HEAVY, *FOR_CONTROLLERS_ONLY) if name in modules] == []
     assert len(ours(modules)) <= MOST_AGENT
+
+
+def test_the_second_run_opens_one_file_for_the_code_of_all_modules(folder: Path) -> None:
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    for _ in range(2):
+        subprocess.run(
+            [sys.executable, "-c", LIST_AT_EXIT], cwd=folder, env=environ, capture_output=True, check=True
+        )
+    _, _, single = json.loads((folder / "modules.json").read_text())
+    assert len(single) <= MOST_SINGLE_FILES, single
 
 
 @pytest.mark.parametrize(
