@@ -17,9 +17,11 @@ def main() -> None:
         os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
     prefer_installation()
     open_standard_descriptors()
-    use_code_cache()
     gc.disable()  # until the command is imported: cli/importing.py has the reason
     try:
+        from protocol.machine.code_cache import install
+
+        install()
         if "--detach" in sys.argv:
             from sflow_ctl.runtime.supervision.detaching import detach, detaches
 
@@ -30,18 +32,14 @@ def main() -> None:
             from sflow_ctl.runtime.agent_process import start_early
 
             start_early(sys.argv[1:], os.environ)
-        from sflow_ctl.cli.app import main as run_command
+        from protocol.machine.lean_msgspec import import_msgspec
+
+        import_msgspec()
+        from sflow_ctl.cli.program import main as run_command
     except KeyboardInterrupt:
         sys.exit(128 + 2)  # nothing has begun: no traceback for an early Ctrl-C
 
     run_command()
-
-
-def use_code_cache() -> None:
-    """Take the code of what is imported from here on from one file, where there is one."""
-    from protocol.machine.code_cache import install
-
-    install()
 
 
 def begin_supervised() -> bool:
