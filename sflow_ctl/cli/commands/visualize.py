@@ -8,8 +8,9 @@ from typing import Any
 import click
 
 from protocol.errors import UsageError
+from sflow_ctl.cli.options.given import run_options
 from sflow_ctl.cli.options.sections import SectionedCommand
-from sflow_ctl.cli.options.workflow_options import run_options, workflow_options
+from sflow_ctl.cli.options.workflow_options import workflow_options
 from sflow_ctl.cli.terminal.lines import print_document, print_line, print_warning
 from sflow_ctl.plan.secrets import SECRETS
 
