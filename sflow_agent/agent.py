@@ -183,7 +183,9 @@ class Agent:
         self._speaker = SpeakerThread(watch, SPEAKS_EVERY_S, link.speak_for_loop)
         loop = Loop(self._core, performer.perform, link.wait, link.flush, watch)
         gate = StartGate(link.poll, link.next_wakeup, parts.workers, link.report, parts.warn)
-        loop.sources.append(Suspensions(self._speaker.has_gap, self._speaker.take_gap))  # first: nothing is judged late before it
+        loop.sources.append(
+            Suspensions(self._speaker.has_gap, self._speaker.take_gap)
+        )  # first: nothing is judged late before it
         loop.sources += [parts.descriptors, gate, self._signals, parts.processes, self._outputs, parts.logs]
         loop.sources += [parts.probes, self._introduction, self._gpus]
         loop.sources.append(parts.processes.trees)  # last: it serves the orders of all others in one scan

@@ -272,7 +272,7 @@ class LogFollower:
 
     def _stream(self, rank: RankId, log: Log, budget: int) -> int:
         stream = log.stream
-        if stream is None:
+        if stream is None or stream.is_delivered:  # an empty log, mostly
             return budget
         try:
             descriptor = os.open(log.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)

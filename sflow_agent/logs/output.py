@@ -256,7 +256,7 @@ class Outputs:
         """Move up to `limit` bytes; return whether the pipe is at its end. Output that is not written is reported."""
         if output.keeps_path and not is_at_path(output.file, output.path):
             self._put_back(output)
-        if os.fstat(output.file).st_size < output.end:
+        if output.end and os.fstat(output.file).st_size < output.end:
             self._truncations[output.rank] = self.truncations(output.rank) + 1
         if self.mask is None:
             moved, is_at_end, unwritten = move(output.pipe, output.file, limit)
