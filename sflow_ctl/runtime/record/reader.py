@@ -136,7 +136,7 @@ def _no_runs(output_dir: Path) -> UsageError:
     elsewhere = [str(run) for run in _registered()]
     hint = "name the directory with --output-dir"
     if elsewhere:
-        hint = f"name a run, as {elsewhere[-1]}; sflow-ctl ps -a lists yours"
+        hint = f"name a run, e.g. {elsewhere[-1]}; sflow-ctl ps -a lists yours"
     return UsageError.of("no-runs", f"there are no runs in {output_dir}", hint=hint)
 
 

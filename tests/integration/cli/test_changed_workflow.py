@@ -82,6 +82,8 @@ def test_ux_09_the_next_step_names_the_file_to_edit(failed: Path) -> None:
     (failed / "go").unlink()
     ended = sflow_ctl("run", "--resume", "r", cwd=failed)
     assert (ended.returncode, wanted in ended.stdout) == (1, True)
-    words = command("run", "/dev/stdin", "--run-id", "p")
-    piped = subprocess.run(words, cwd=failed, input=TEXT % "piped", capture_output=True, text=True, check=False)
+    piping = command("run", "/dev/stdin", "--run-id", "p")
+    piped = subprocess.run(
+        piping, cwd=failed, input=TEXT % "piped", capture_output=True, text=True, check=False
+    )
     assert "sflow-ctl run FILE --resume sflow_output/p" in piped.stdout

@@ -157,7 +157,9 @@ def test_the_first_cause_names_task_node_exit_log_and_what_to_type() -> None:
 
 
 def test_a_resume_names_the_files_that_may_be_edited() -> None:
-    assert resume_commands("R", ["wf.yaml"])[1] == "sflow-ctl run wf.yaml --resume R  (after editing the file)"
+    assert (
+        resume_commands("R", ["wf.yaml"])[1] == "sflow-ctl run wf.yaml --resume R  (after editing the file)"
+    )
     several = resume_commands("R", ["my wf.yaml", "b.yaml"])[1]
     assert several == "sflow-ctl run 'my wf.yaml' b.yaml --resume R  (after editing the files)"
 
