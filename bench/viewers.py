@@ -75,14 +75,15 @@ class Figures:
         )
         directory = inside / "sflow_output/r"
         _wait_for(lambda: (directory / ".sflow/connection.json").exists(), "the run")
-        started = [_viewer(directory) for _ in range(viewers)]
+        started = [_viewer(directory, inside / f"viewer-{number}") for number in range(viewers)]
+        shown = [inside / f"viewer-{number}" for number in range(viewers)]
         try:
-            _wait_for(lambda: all(_written(one.pid) for one in started), "viewers that show something")
+            _wait_for(lambda: all(b"hose" in one.read_bytes() for one in shown), "viewers that show the task")
             for one in started[:1]:
                 one.send_signal(signal.SIGSTOP)
             go.touch()
             _wait_for(took.exists, "the task")
-            self.shown += [_written(one.pid) / 1e6 for one in started[1:]]
+            self.shown += [one.stat().st_size / 1e6 for one in shown[1:]]
             if process.wait(WITHIN_S) != 0:
                 raise SystemExit("the run failed")
             used = _children_s() - before  # viewers count when they have been waited for
@@ -101,22 +102,15 @@ class Figures:
         return MEGABYTES / float(took.read_text())
 
 
-def _viewer(directory: Path) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        [*SFLOW_CTL, "attach", directory],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        preexec_fn=partial(os.nice, NICER),
-    )
-
-
-def _written(pid: int) -> int:
-    """Bytes that a process has written, 0 for one that has ended."""
-    try:
-        return int(Path(f"/proc/{pid}/io").read_text().partition("wchar: ")[2].split()[0])
-    except (OSError, IndexError):
-        return 0
+def _viewer(directory: Path, shown: Path) -> subprocess.Popen[bytes]:
+    with shown.open("wb") as file:
+        return subprocess.Popen(
+            [*SFLOW_CTL, "attach", directory],
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=subprocess.DEVNULL,
+            preexec_fn=partial(os.nice, NICER),
+        )
 
 
 def _children_s() -> float:
