@@ -16,6 +16,8 @@ from typing import NoReturn
 
 CONSOLE = ".sflow/console.log"
 """In the run directory: what a run prints that has no terminal."""
+FOR_VIEW = "SFLOW_DETACHED_FOR_VIEW"
+"""Variable with which `run --tui` starts a run: it is answered with the run directory and nothing else. Tasks do not get it."""
 _LOOK_S = 0.2
 _announcing: int | None = None
 """In a detached run that has not begun: where the caller's process waits for its name."""
@@ -35,10 +37,11 @@ def detach() -> None:
     reading, writing = os.pipe()
     early = os.memfd_create("sflow-early-output", os.MFD_CLOEXEC)
     given = _standard_input() if "-" in sys.argv else os.open(os.devnull, os.O_RDONLY)
+    is_for_view = bool(os.environ.pop(FOR_VIEW, ""))
     run = os.fork()
     if run:
         os.close(writing)
-        _Caller(run, reading, early).wait()
+        _Caller(run, reading, early, is_for_view).wait()
     os.close(reading)
     os.setsid()
     os.dup2(given, 0)
@@ -84,8 +87,8 @@ def begin_in(directory: Path) -> None:
 class _Caller:
     """The caller's process: shows what the run says before it begins."""
 
-    def __init__(self, run: int, reading: int, early: int) -> None:
-        self._run, self._reading, self._early = run, reading, early
+    def __init__(self, run: int, reading: int, early: int, is_for_view: bool) -> None:
+        self._run, self._reading, self._early, self._is_for_view = run, reading, early, is_for_view
         self._shown = 0
 
     def wait(self) -> NoReturn:
@@ -102,6 +105,9 @@ class _Caller:
             code = os.waitstatus_to_exitcode(status)
             os._exit(code if code >= 0 else 128 - code)
         directory = os.fsdecode(said)
+        if self._is_for_view:
+            _write(1, os.path.abspath(directory))  # noqa: PTH100 - pathlib is for larger programs
+            os._exit(0)
         _write(2, f"Detached; its output is in {directory}/{CONSOLE}, and `sflow-ctl attach` follows it.\n")
         name = os.path.basename(directory)  # noqa: PTH119 - pathlib is for larger programs
         if "--json" in sys.argv:
