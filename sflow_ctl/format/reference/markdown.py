@@ -41,7 +41,7 @@ Generated from the schema (`sflow_ctl/format/schema`); do not edit. How the part
 * **duration**: seconds (`5`, `1.5`), a text with units (`250ms`, `90s`, `10m`, `2h`, `1d`, `1h30m`), a clock time (`01:30:00`,
   `1-12:00:00`), or an expression.
 * **true/false**: a boolean, its text, or an expression.
-* Named sections (`variables`, `artifacts`, `backends`, `operators`, `storage`, `signatures`, `tasks`) are lists of entries with
+* Named sections (`variables`, `artifacts`, `backends`, `operators`, `environments`, `storage`, `signatures`, `tasks`) are lists of entries with
   a `name`, or mappings from names to bodies.
 """
 
