@@ -144,6 +144,7 @@ elif ! __sflow_load; then
             __sflow_shown "failed with status $1: $__sflow_line"
             exit 121
         }
+        trap '__sflow_fail $?' EXIT
         for __sflow_one in $__sflow_hidden "${!SFLOW_@}" "${!PET_@}"; do
             case " $__sflow_kept " in *" $__sflow_one "*) continue ;; esac
             case $__sflow_one in *_MARKER|SFLOW_ATTEMPT_ID) continue ;; esac
@@ -192,6 +193,7 @@ elif ! __sflow_load; then
 fi
 exec 3>&- 4>&-
 """
+_STEP = "__sflow_step "
 _END = r"""
 trap - EXIT
 exec "${__sflow_command[@]}"
@@ -220,6 +222,12 @@ def bash_text(steps: Steps, hidden: tuple[str, ...], *, is_shared: bool) -> str:
     kept, unseen = " ".join(CONSTANT), " ".join((*OWN, *hidden))
     known = f"__sflow_kept='{kept}' __sflow_hidden='{unseen}' __sflow_shared={shlex.quote(steps.shared)}"
     return f"{name}{_START}{known}{_SHARED}{steps.own}{_END}"
+
+
+def shown_steps(*texts: str) -> list[str]:
+    """Return the steps of a set-up as a log names them."""
+    lines = (line for text in texts for line in text.splitlines() if line.startswith(_STEP))
+    return [shlex.split(line.removeprefix(_STEP))[0] for line in lines]
 
 
 class BootstrapFailure(NamedTuple):

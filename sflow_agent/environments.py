@@ -33,7 +33,11 @@ class Environments:
         """Return the rank as a bash that sets up its environment first, and the files that it shares with others."""
         steps = Steps(bootstrap.name, bootstrap.shared, f"{bootstrap.variables}{bootstrap.before}")
         is_here = spec.launch_kind == "process" and spec.container is None
-        files = () if bootstrap.is_each_time or not (bootstrap.shared and is_here) else self._files(spec, bootstrap)
+        files = (
+            ()
+            if bootstrap.is_each_time or not (bootstrap.shared and is_here)
+            else self._files(spec, bootstrap)
+        )
         text = bash_text(steps, bootstrap.hidden, is_shared=bool(files))
         argv = spec.argv if bootstrap.is_inside else (*_BASH, *spec.argv)
         return msgspec.structs.replace(spec, argv=argv, env={**spec.env, SCRIPT: text}), files
@@ -41,8 +45,9 @@ class Environments:
     def prepare_check(
         self, spec: RankSpec, bootstrap: Bootstrap, argv: tuple[str, ...]
     ) -> tuple[RankSpec, tuple[str, ...], tuple[int, ...]]:
-        """Return what a program beside a rank needs to have its environment, but for lines of `before`: the rank whose variables
-        it has, its command line and the files. On this node, so it has nothing of a container's or another machine's.
+        """Return what a program beside a rank needs to have its environment, without `before`: variables, command line, files.
+
+        It runs on this node, so it gets nothing of the environment of a container or another machine.
         """
         if spec.container is not None or spec.launch_kind == "ssh":
             return spec, argv, ()
@@ -63,7 +68,10 @@ class Environments:
         if key not in self._kept:
             if len(self._kept) >= MOST_SHARED:
                 return ()
-            self._kept[key] = (os.memfd_create("sflow-environment"), os.memfd_create("sflow-environment-output"))
+            self._kept[key] = (
+                os.memfd_create("sflow-environment"),
+                os.memfd_create("sflow-environment-output"),
+            )
         return self._kept[key]
 
 
@@ -79,4 +87,6 @@ def bootstrap_cause(bootstrap: Bootstrap, exit_code: int, pieces: Sequence[LogEx
     if found.output:
         text += f": {found.output[:SHOWN_CHARACTERS]}"
     hint = "the script did not begin; try the line on that node, and correct it in the environment"
-    return ExitCause(word="bootstrap", text=text, hint=hint, line=found.line, offset=end.start_of(found.number))
+    return ExitCause(
+        word="bootstrap", text=text, hint=hint, line=found.line, offset=end.start_of(found.number)
+    )

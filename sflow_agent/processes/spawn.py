@@ -305,7 +305,8 @@ def _spawn(
 def _as_third_and_on(files: tuple[int, ...]) -> Iterator[tuple[int, int, str, int, int]]:
     """Return the file actions that open files of this process as descriptors from 3 on of the new one."""
     return (
-        (os.POSIX_SPAWN_OPEN, number, f"/proc/self/fd/{one}", os.O_RDWR, 0) for number, one in enumerate(files, 3)
+        (os.POSIX_SPAWN_OPEN, number, f"/proc/self/fd/{one}", os.O_RDWR, 0)
+        for number, one in enumerate(files, 3)
     )
 
 

@@ -12,8 +12,9 @@ import msgspec
 from protocol.diagnosis.signatures import Signature
 from protocol.errors import Finding
 from protocol.ids import ProbeKey
+from protocol.messages import rank_spec
 from protocol.messages.checks import Probe
-from protocol.messages.rank_spec import Bootstrap, Container, HangPolicy, LaunchKind, PortBlock, Stopping, Success
+from protocol.messages.rank_spec import Container, HangPolicy, LaunchKind, PortBlock, Stopping, Success
 from protocol.messages.uploads import FileUpload, StorageTarget
 from protocol.text.process_labels import Labels, has_label_option
 from sflow_ctl.plan.fetches import Fetch
@@ -200,7 +201,7 @@ class PlannedTask(_Part, frozen=True, kw_only=True):
     cwd: str | None = None
     container: Container | None = None
     """The container in which `argv` runs; None is the node itself."""
-    bootstrap: Bootstrap | None = None
+    bootstrap: rank_spec.Bootstrap | None = None
     """The environment that is set up before `argv`."""
     depends_on: tuple[Dependency, ...] = ()
     placement: Placement

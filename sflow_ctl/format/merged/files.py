@@ -16,6 +16,7 @@ from sflow_ctl.format.merged.items import Item
 from sflow_ctl.format.merged.script_lines import restore_lines
 from sflow_ctl.format.merged.short_forms import (
     expand_short_forms,
+    with_long_backend,
     with_long_environment,
     with_long_monitor,
     with_long_notify,
@@ -27,19 +28,9 @@ from sflow_ctl.format.yaml_source import PathKey, Source
 from sflow_ctl.format.yaml_values import members_of, unquoted
 
 ROOT_KEYS = (
-    "version",
-    "sweep",
-    "settings",
-    "variables",
-    "artifacts",
-    "backends",
-    "operators",
-    "environments",
-    "storage",
-    "signatures",
-    "secrets",
-    "workflow",
-)
+    "version", "sweep", "settings", "variables", "artifacts", "backends", "operators", "environments", "storage",
+    "signatures", "secrets", "workflow",
+)  # fmt: skip
 SETTINGS = WorkflowSettings.__struct_encode_fields__
 WORKFLOW_KEYS = ("name", "tasks", "variables", *SETTINGS)
 USES, WITH = "uses", "with"
@@ -102,6 +93,8 @@ def merge(sources: Sequence[Source]) -> Merged:
         for section in TOP_SECTIONS:
             read = variable_items if section == "variables" else named_items
             items = read(source, (section,), source.data.get(section), merged.findings)
+            for item in items if section == "backends" else ():
+                item.body = with_long_backend(item.body)
             if section == "environments":
                 for item in items:
                     item.body = with_long_environment(item.body)

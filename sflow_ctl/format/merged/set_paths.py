@@ -27,7 +27,17 @@ _SECTIONS: dict[str, type[schema.Part]] = {
     "storage": schema.Storage,
     "signatures": schema.Signature,
 }
-_SHORT = ("resources", "retries", "replicas", "script", "depends_on", "required_by", "outputs", "result", "environment")
+_SHORT = (
+    "resources",
+    "retries",
+    "replicas",
+    "script",
+    "depends_on",
+    "required_by",
+    "outputs",
+    "result",
+    "environment",
+)
 
 
 class PathError(Exception):

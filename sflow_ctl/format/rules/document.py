@@ -40,7 +40,11 @@ def check_rules(document: schema.Document, where: Callable[..., str]) -> list[Fi
         from sflow_ctl.format.rules.monitors import window_findings
 
         findings += window_findings(document, where)
-    if document.environments or document.workflow.environment or any(task.environment for task in document.workflow.tasks):
+    if (
+        document.environments
+        or document.workflow.environment
+        or any(task.environment for task in document.workflow.tasks)
+    ):
         from sflow_ctl.format.rules.environments import environment_findings  # most documents have none
 
         findings += environment_findings(document, where)

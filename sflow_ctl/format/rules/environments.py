@@ -10,11 +10,22 @@ from sflow_ctl.format.checking import guess_hint
 Where = Callable[..., str]
 NONE = "none"
 """What a task writes that needs no environment although the workflow has one."""
-MODULE_COMMANDS = ("load", "unload", "purge", "use", "swap", "switch", "restore", "add", "rm", "try-load", "unuse")
+MODULE_COMMANDS = (
+    "load",
+    "unload",
+    "purge",
+    "use",
+    "swap",
+    "switch",
+    "restore",
+    "add",
+    "rm",
+    "try-load",
+    "unuse",
+)
 """Words of `module` with which an entry of `modules` may begin. Source: module(1), Environment Modules 5 and Lmod 8."""
 _NAME = lazy_pattern(r"[A-Za-z_][A-Za-z0-9_]*")
 _UNPRINTABLE = lazy_pattern(r"[\x00-\x1f\x7f\[\]]")
-_DOLLAR = lazy_pattern(r"\$(?:[A-Za-z_]\w*|\{[A-Za-z_]\w*\})")
 
 
 def is_variable_name(name: str) -> bool:
@@ -68,10 +79,3 @@ def _step_findings(
             problem = "is reserved" if is_variable_name(name) else "is not a name that a shell can export"
             what = f'the variable "{name}" of {subject} {problem}'
             yield Finding("wrong-variable-name", what, where(*path, "env", name), "rename it")
-
-
-def literal_dollars(steps: schema.EnvironmentSteps) -> Iterator[str]:
-    """Yield the variables of `env` whose values look as if a shell were to expand them."""
-    for name, value in steps.env.items():
-        if isinstance(value, str) and _DOLLAR.search(value):
-            yield name

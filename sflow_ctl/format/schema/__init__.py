@@ -4,7 +4,7 @@ One module per subject; other packages write `from sflow_ctl.format import schem
 here: the loader brings the mapping forms into this shape.
 """
 
-from sflow_ctl.format.schema.backends import BACKEND_FIELDS, Backend, DockerHost
+from sflow_ctl.format.schema.backends import BACKEND_FIELDS, Backend, DockerHost, Mail
 from sflow_ctl.format.schema.definitions import (
     ARTIFACT_FIELDS,
     Artifact,
@@ -59,8 +59,10 @@ from sflow_ctl.format.schema.values import VERSION, Flag, IntExpr, Part, Time
 
 __all__ = [
     "ARTIFACT_FIELDS", "BACKEND_FIELDS", "CHOICES", "CONTAINER_ENGINES", "OPERATOR_FIELDS", "VERSION", "Artifact",
-    "Backend", "Condition", "CustomScope", "Dependency", "DockerHost", "Document", "Environment", "EnvironmentSteps", "Exec", "File", "Flag", "GpuChoice",
-    "GpuScope", "Gpus", "Hang", "Http", "IntExpr", "Launcher", "LogWatch", "Metric", "Monitor", "MonitorGpus", "MonitorNodes",
+    "Backend", "Condition", "CustomScope", "Dependency", "DockerHost", "Document", "Environment", "EnvironmentSteps",
+    "Exec", "File", "Flag", "GpuChoice",
+    "GpuScope", "Gpus", "Hang", "Http", "IntExpr", "Launcher", "LogWatch", "Mail", "Metric", "Monitor", "MonitorGpus",
+    "MonitorNodes",
     "MonitorReport", "MonitorResources", "MonitorScope", "MonitorScopes", "MonitorWindow", "NamedWindow", "Nodes", "Notify",
     "Operator",
     "Output", "Part", "Ports", "Probe", "Probes", "Replicas", "Resources", "Restart", "Result", "ResultPattern",

@@ -35,7 +35,10 @@ def environment_of(
 
 
 def plan_environment(
-    document: schema.Document, placed: PlacedTask, value: Callable[[Any], Any], operator: schema.Operator | None
+    document: schema.Document,
+    placed: PlacedTask,
+    value: Callable[[Any], Any],
+    operator: schema.Operator | None,
 ) -> tuple[Bootstrap | None, dict[str, str]]:
     """Return what sets up the environment of a placed task, and the variables that it needs; None and nothing without one.
 
@@ -87,7 +90,9 @@ def calling(script: str) -> str:
 def _step(shown: str, *commands: str) -> str:
     text = "; ".join(shown.split("\n"))
     text = text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}..."
-    return "\n".join((f"__sflow_step {shlex.quote(text)}", *(f"{one}; __sflow_check" for one in commands), ""))
+    return "\n".join(
+        (f"__sflow_step {shlex.quote(text)}", *(f"{one}; __sflow_check" for one in commands), "")
+    )
 
 
 def _module(entry: str) -> str:
@@ -107,7 +112,9 @@ def _source(given: str | schema.SourceFile, value: Callable[[Any], Any]) -> str:
 def _activations(steps: schema.EnvironmentSteps, value: Callable[[Any], Any]) -> Iterator[str]:
     if steps.conda is not None:
         name = str(value(steps.conda))
-        yield _step(f"conda activate {name}", f"__sflow_activate {_path(name) if '/' in name else shlex.quote(name)}")
+        yield _step(
+            f"conda activate {name}", f"__sflow_activate {_path(name) if '/' in name else shlex.quote(name)}"
+        )
     if steps.venv is not None:
         path = str(value(steps.venv)).rstrip("/")
         word = _path(path)
@@ -116,7 +123,7 @@ def _activations(steps: schema.EnvironmentSteps, value: Callable[[Any], Any]) ->
 
 def _variable(name: str) -> str:
     missing = "it was not passed"
-    lines = f"export {name}=\"${{{VALUE}{name}?{missing}}}\" && unset {VALUE}{name}"
+    lines = f'export {name}="${{{VALUE}{name}?{missing}}}" && unset {VALUE}{name}'
     return f"__sflow_line={shlex.quote(f'env {name}')}\n{lines}; __sflow_check\n"
 
 

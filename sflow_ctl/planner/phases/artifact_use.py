@@ -72,7 +72,14 @@ def _artifacts_used(document: schema.Document) -> dict[str, tuple[str, ...]]:
     result = {}
     for task in document.workflow.tasks:
         name = task.operator if isinstance(task.operator, str) else (task.operator or {}).get("name")
-        parts = (task.script, task.operator, operators.get(str(name)), task.probes, task.variables, environment(task))
+        parts = (
+            task.script,
+            task.operator,
+            operators.get(str(name)),
+            task.probes,
+            task.variables,
+            environment(task),
+        )
         used = _mentioned(msgspec.to_builtins(parts, enc_hook=str), artifacts, in_shell | through, through)
         result[task.name] = tuple(one for one in artifacts if one in used)
     return result

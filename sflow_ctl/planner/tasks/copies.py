@@ -39,8 +39,7 @@ class EqualCopies(Struct):
     @classmethod
     def of(cls, document: schema.Document, *, has_computed: bool) -> "EqualCopies":
         """Return none yet."""
-        operators, environments = map(_are_plain, (document.operators, document.environments))
-        return cls(operators, environments, has_computed)
+        return cls(_are_plain(document.operators), _are_plain(document.environments), has_computed)
 
     def fields_of(
         self, launch: LaunchPlan, shared: Mapping[str, str], task: schema.Task, replica: Replica
@@ -77,9 +76,11 @@ class EqualCopies(Struct):
         """Return whether other copies of a planned one differ from it only in name, index and dependencies."""
         task, kind = placed.task, _kind(placed)
         if kind not in self._is_plain:
-            self._is_plain[kind] = not _has_expressions(task) and (
-                self.has_plain_operators or task.operator is None
-            ) and self.has_plain_environments
+            self._is_plain[kind] = (
+                not _has_expressions(task)
+                and (self.has_plain_operators or task.operator is None)
+                and self.has_plain_environments
+            )
         return (
             self._is_plain[kind]
             and _depends_on_its_place_only(planned, placed.replica)
