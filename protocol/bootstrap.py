@@ -39,6 +39,7 @@ __sflow_shown() { printf '[environment %s] %s\n' "$__sflow_name" "$1"; }
 __sflow_step() { __sflow_line=$1; __sflow_shown "$1"; }
 __sflow_fail() {
     trap - EXIT
+    set +e
     __sflow_shown "failed with status $1: $__sflow_line"
     exit 121
 }
@@ -137,6 +138,7 @@ elif ! __sflow_load; then
         }
         __sflow_fail() {
             trap - EXIT
+            set +e
             exec >&5 2>&6
             __sflow_now __sflow_end
             printf '%s\n#failed %s %s' "$__sflow_line" "$__sflow_end" "$1" >/proc/self/fd/3

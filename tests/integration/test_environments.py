@@ -104,7 +104,7 @@ variables: {N: {value: 1, domain: [1, 2, 3, 4, 5, 6, 7, 8]}, M: m}
     assert lines(tmp_path, "other")[-1] == "m"
     assert lines(tmp_path, "changed")[-1] == "new"
     assert "seen: hidden hidden m" in done.stdout
-    assert "seen: again_0 hidden m" in done.stdout
+    assert "seen: again_0 1 m" in done.stdout
 
 
 @needs_modules
