@@ -50,7 +50,7 @@ def test_no_mixture_of_requests_and_faults_breaks_a_promise(plan: Plan, seed: in
         assert fleet.finish is not None
 
 
-def test_a_process_outlives_sigkill_and_its_agent_is_heard_of_again_in_another_session() -> None:
+def test_a_process_outlives_sigkill_while_connections_break() -> None:
     """A shrunk example: its rank was open and without a process tree."""
     plan = a_plan(a_task("a"), a_task("b"), nodes=3)
     for seed in range(60):
