@@ -12,13 +12,13 @@ from sflow_ctl.format.loader import load_documents
 TASKS = "workflow: {name: w, tasks: [{name: a, script: ['true']}]}\n"
 
 
-def options(folder: Path, keys: str, more: str = "", **settings: str) -> tuple[str, ...]:
+def options(folder: Path, keys: str, more: str = "", qos: str | None = None) -> tuple[str, ...]:
     """Return the options that a backend with these keys asks Slurm for."""
     path = folder / "w.yaml"
     fields = "nodes: 1, gpus_per_node: 0, time: 5"
     path.write_text(f'version: "0.1"\n{more}backends: {{pool: {{type: slurm, {fields}, {keys}}}}}\n{TASKS}')
     (request,) = slurm_requests(load_documents([path]))
-    return completed(request, {}, schema.Settings(**settings)).extra_args
+    return completed(request, {}, schema.Settings(qos=qos)).extra_args
 
 
 def test_each_key_is_an_option(tmp_path: Path) -> None:
@@ -59,7 +59,9 @@ def test_both_names_of_excluded_nodes_count(tmp_path: Path) -> None:
 
 def test_expressions_are_evaluated_and_checked_then(tmp_path: Path) -> None:
     more = "variables: {M: 2, WHO: me}\n"
-    asked = options(tmp_path, "mem: '${{ M * 4 }}G', mail: {user: '${{ WHO }}', type: ['${{ \"end\" }}']}", more)
+    asked = options(
+        tmp_path, "mem: '${{ M * 4 }}G', mail: {user: '${{ WHO }}', type: ['${{ \"end\" }}']}", more
+    )
     assert asked == ("--mem=8G", "--mail-user=me", "--mail-type=END")
     with pytest.raises(PlanError) as caught:
         options(tmp_path, "mem: '${{ WHO }}'", more)
