@@ -329,6 +329,8 @@ class Plan(_Part, frozen=True, kw_only=True):
     version: int = PLAN_VERSION
     revision: int = 1
     """Counts the plans that a run has had: each `apply` and `scale` makes another one."""
+    source: str = ""
+    """The name of the file that a revision was made from; empty for the first plan."""
     workflow: str
     nodes: tuple[PlannedNode, ...]
     tasks: Sequence[PlannedTask]

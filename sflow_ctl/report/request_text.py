@@ -52,4 +52,6 @@ def request_text(request: AnswerRequest) -> str:
     asked = f"{request.by} asks to {action_text(request.action)}"
     if request.answer.error:
         return f"{asked}: refused, {request.answer.error}"
+    if isinstance(request.action, Apply):  # a line for each task says the rest
+        return f"{asked}: {request.answer.text}"
     return f"{asked}: {listed(answer_lines(request.answer), SHOWN, '; ')}"

@@ -18,8 +18,13 @@ _PLACED_VARIABLES = (
 """Variables of a planned task that name its place."""
 
 
-def merged(old: Plan, new: Plan, changes: Mapping[str, Change], placed: Collection[str]) -> Plan:
-    """Return the plan after a revision. `placed` are the tasks that have a place now: those that continue keep it."""
+def merged(
+    old: Plan, new: Plan, changes: Mapping[str, Change], placed: Collection[str], source: str = ""
+) -> Plan:
+    """Return the plan after a revision, made from the file `source`.
+
+    `placed` are the tasks that have a place now: those that continue keep it.
+    """
     revision = old.revision + 1
     wanted = {task.name: task for task in new.tasks}
     kept = {name for name in placed if name in changes and changes[name].kind in ("unchanged", "updated")}
@@ -42,6 +47,7 @@ def merged(old: Plan, new: Plan, changes: Mapping[str, Change], placed: Collecti
     return replace(
         new,
         revision=revision,
+        source=source,
         nodes=old.nodes,
         job_id=old.job_id,
         tasks=tuple(tasks),

@@ -45,7 +45,7 @@ def apply_plan(run: Run, out: Effects, action: Apply, by: str, now: float) -> Re
     if is_same(run.plan, new, changes):
         return RequestAnswer(text=f"nothing changes: revision {run.plan.revision} stays")
     placed = {task.plan.name for task in run.tasks if task.attempt.placement is not None}
-    plan = merged(run.plan, new, changes, placed)
+    plan = merged(run.plan, new, changes, placed, action.source)
     text = revision_text(plan.revision, changes)
     out.perform(ReviseRun(by=by, source=action.source, plan=plan, text=text))
     revision = _Revision(run, out, plan, changes)
