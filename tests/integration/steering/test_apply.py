@@ -63,7 +63,7 @@ def resume(place: Path) -> Run:
     quiet = subprocess.DEVNULL
     words = command("run", "--resume", "live")
     process = subprocess.Popen(
-        words, cwd=place, stdin=quiet, stdout=quiet, stderr=quiet, start_new_session=True
+        words, cwd=place, stdin=quiet, stdout=quiet, stderr=quiet, text=True, start_new_session=True
     )
     run = Run(process, place / "sflow_output/live")
     wait_until(lambda: [*(run.directory / ".sflow").glob("plan.*.json")], "the resume has begun")
