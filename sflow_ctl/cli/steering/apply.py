@@ -8,8 +8,9 @@ import msgspec
 
 from protocol.errors import ExitStatus, UsageError
 from sflow_ctl.cli.options.completing import complete_words
+from sflow_ctl.cli.options.given import run_options
 from sflow_ctl.cli.options.sections import SectionedCommand
-from sflow_ctl.cli.options.workflow_options import again_options, run_options
+from sflow_ctl.cli.options.workflow_options import again_options
 from sflow_ctl.cli.steering.target import target_run
 from sflow_ctl.cli.terminal.fetch_lines import FetchLines
 from sflow_ctl.cli.terminal.findings import print_warnings

@@ -9,7 +9,16 @@ from typing import assert_never
 import msgspec
 
 from sflow_ctl.core.actions.stop_orders import expect_stop, send_stop
-from sflow_ctl.core.actions.transitions import cancel_waiting, change, enqueue, release, reserve, send_leases
+from sflow_ctl.core.actions.transitions import (
+    cancel_waiting,
+    change,
+    enqueue,
+    free_places_waiting_for,
+    may_keep_place,
+    release,
+    reserve,
+    send_leases,
+)
 from sflow_ctl.core.effects import Effects
 from sflow_ctl.core.model import moves
 from sflow_ctl.core.model.attempt import AttemptVerdict
@@ -167,10 +176,12 @@ def _begin_again(
     assert attempt.placement is not None
     is_there = not run.has_lost(attempt.placement)
     why = run.revising.why[task.index] if next_one.is_revised and run.revising is not None else None
-    if (next_one.in_place or task.plan.keeps_gpus) and is_there and not next_one.is_revised:
+    keeps_place = task.plan.keeps_gpus or (next_one.in_place and may_keep_place(run, task))
+    if is_there and keeps_place and not next_one.is_revised:
         reserve(run, task)
     else:
         release(run, task)
+        free_places_waiting_for(run, task)
     word = "restart" if next_one.in_place else "retry"
     reason = why or exit_policy.again(verdict, word, next_one.text)
     change(run, out, task, TaskState.WAITING, reason, runtime_s)
@@ -348,16 +359,3 @@ def finals_limit(run: Run) -> float | None:
         return None
     limit = run.shutdown.step_began_at + step.limit_s(run.tasks)
     return limit if run.gone_at is None else min(limit, run.gone_at - run.margins.finals_s)
-
-
-def main_that_did_not_run(run: Run) -> FirstCause | None:
-    """Return the cause of a run whose main task was skipped or cancelled; such a run did not succeed."""
-    for task in run.tasks:
-        if task.plan.is_main and task.state in _DID_NOT_RUN and not task.plan.removed_in:
-            assert task.last_reason is not None
-            text = f"main task {task.plan.name} did not run: {task.last_reason.text}"
-            return FirstCause(text=text, task=task.plan.name, reason=task.last_reason)
-    return None
-
-
-_DID_NOT_RUN = frozenset({TaskState.SKIPPED, TaskState.CANCELLED})

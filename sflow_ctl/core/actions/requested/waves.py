@@ -1,7 +1,13 @@
 """Stops the tasks that a revision has changed or removed, dependants first; starts again what had ended. Called by `reactor`."""
 
 from sflow_ctl.core.actions.stopping import stop_task
-from sflow_ctl.core.actions.transitions import change, enqueue, release_kept, send_leases
+from sflow_ctl.core.actions.transitions import (
+    change,
+    enqueue,
+    free_places_waiting_for,
+    release_kept,
+    send_leases,
+)
 from sflow_ctl.core.effects import Effects
 from sflow_ctl.core.model.attempt import AttemptVerdict
 from sflow_ctl.core.model.run import Run
@@ -62,3 +68,4 @@ def wait_anew(run: Run, out: Effects, task: Task, reason: Reason) -> None:
     run.tally.remove(task)
     task.is_delayed = False
     run.tally.add(task)
+    free_places_waiting_for(run, task)
