@@ -169,7 +169,10 @@ def leave(found: Proposal, open_display: "Callable[[], FetchDisplay]") -> Apply:
     head = PlanHead(
         plan="",
         workflow=found.read.loaded.recorded_yaml(),
-        options=remember(found.options, reader.directory.absolute()),
+        # The run's own copy has the number of replicas in it: a file that is applied later says its own.
+        options=remember(found.options, reader.directory.absolute())
+        if source.are_files_given
+        else reader.facts.options,
         sources=source_files(source.files) if source.are_files_given else reader.facts.sources,
         labels=reader.facts.labels,
         argv=tuple(sys.argv),

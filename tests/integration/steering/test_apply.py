@@ -169,6 +169,48 @@ def test_values_of_the_command_line_hold_until_others_are_given(live: Run, tmp_p
     assert set(kinds(report).values()) == {"unchanged"}  # as with a resume
 
 
+SCALED = """version: "0.1"
+workflow:
+  name: w
+  keep_alive: true
+  tasks:
+    - name: srv
+      replicas: {count: 2}
+      ports: {http: 1}
+      script: ["echo up; exec sleep 600"]
+      probes: {readiness: {log_watch: {regex_pattern: "re:^up$"}}}
+    - {name: cli, depends_on: [srv], script: ["exec sleep 600"]}
+    - name: router
+      depends_on: [srv]
+      script: ["echo ${{ task.srv.endpoints.http }}; exec sleep 600"]
+"""
+
+
+def test_replicas_are_added_and_taken_away(tmp_path: Path, started: list[Run]) -> None:
+    run = Run.start(SCALED, tmp_path, run_id="scaled")
+    started.append(run)
+    run.wait_for("router", "running")
+    pids = {task: run.pid_of(task) for task in ("srv_0", "cli")}
+
+    def scale(*words: str) -> str:
+        done = sflow_ctl("scale", *words, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    assert "revision 2 applied: changed router; new srv_2" in scale("scaled", "srv", "3")
+    wait_until(lambda: log(run, "router").count("127.0.0.1") == 3, "the router knows the third")
+    assert "revision 3 applied: changed router; removed srv_1, srv_2" in scale("srv", "1")
+    run.wait_for("srv_2", "cancelled")
+    wait_until(lambda: log(run, "router").count("127.0.0.1") == 1, "the router knows one")
+    assert pids == {task: run.pid_of(task) for task in pids}
+    assert "new srv_1" in scale("srv", "2")  # it comes back
+    run.wait_for("srv_1", "ready")
+    for words, text in ((("cli", "2"), "cli is not replicated"), (("srv", "0"), "not a number"), (("x", "1"), "no task")):
+        done = sflow_ctl("scale", *words, cwd=tmp_path)
+        assert (done.returncode, text in done.stderr) == (2, True), done.stderr
+    assert "nothing changes" in sflow_ctl("apply", "scaled.yaml", cwd=tmp_path).stdout  # its own number is 2 as well
+
+
 def test_of_a_run_that_has_ended_no_plan_changes(live: Run, tmp_path: Path) -> None:
     assert sflow_ctl("stop", "live", "--kill", cwd=tmp_path).returncode == 0
     done = sflow_ctl("apply", "live", "other.yaml", cwd=tmp_path)
