@@ -83,6 +83,9 @@ MEANINGS: tuple[Meaning, ...] = (
     Meaning("cancelled", "run", "the Slurm job was cancelled", may_retry=False),
     Meaning("interrupted", "run", "the run was stopped by a signal", may_retry=False),
     Meaning("stopped", "run", "an operator stopped it: `sflow-ctl stop`", may_retry=False),
+    Meaning(
+        "removed", "run", "another plan was applied that does not have it: `sflow-ctl apply`", may_retry=False
+    ),
     Meaning("fail_fast", "run", "another failure ended the run", may_retry=False),
     Meaning(
         "upstream",

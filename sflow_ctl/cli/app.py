@@ -33,6 +33,8 @@ _COMMANDS = {
     "cancel": ("sflow_ctl.cli.steering.cancel", "cancel", "End a live run, or a Slurm job that waits."),
     "exec": ("sflow_ctl.cli.steering.execute", "exec_", "Run a command or a shell beside a task."),
     "restart": ("sflow_ctl.cli.steering.restart", "restart", "Start tasks of a live run again."),
+    "apply": ("sflow_ctl.cli.steering.apply", "apply", "Continue a live run with another workflow."),
+    "scale": ("sflow_ctl.cli.steering.scale", "scale", "Give a task of a live run more or fewer replicas."),
     "signal": ("sflow_ctl.cli.steering.signals", "signal_", "Send a signal to tasks of a live run."),
     "pause": ("sflow_ctl.cli.steering.pausing", "pause", "Start nothing new in a live run."),
     "unpause": ("sflow_ctl.cli.steering.pausing", "unpause", "Start tasks of a paused run again."),

@@ -57,10 +57,17 @@ class DeferredValues:
         """
         self._evaluator = evaluator
         self._outputs = outputs
+        self._ports_of, self._place_of = ports_of, place_of
         self._problems = {} if problems is None else problems
         self._nodes = plan.nodes
         names = {task.name: [block.name for block in task.ports] for task in plan.tasks if task.ports}
         self._views = TaskViews(plan.task_views, outputs, names, ports_of, place_of=place_of)
+
+    def of_plan(self, plan: Plan) -> "DeferredValues":
+        """Return what fills in the tasks of another plan of the same run."""
+        return DeferredValues(
+            plan, self._outputs, self._ports_of, self._evaluator, self._place_of, self._problems
+        )
 
     def filled_in(self, task: PlannedTask) -> tuple[PlannedTask, tuple[TaskFile, ...]]:
         """Return the task with its deferred expressions replaced, and its files.

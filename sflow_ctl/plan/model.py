@@ -22,6 +22,7 @@ from sflow_ctl.plan.log_paths import own_variables
 from sflow_ctl.plan.monitors import PlannedMonitor, TaskWindows
 from sflow_ctl.plan.parts.cells import Cell, PlannedSweep
 from sflow_ctl.plan.parts.engine_host import EngineHost
+from sflow_ctl.plan.parts.launcher import Launcher
 from sflow_ctl.plan.parts.needs import HostNeeds
 from sflow_ctl.plan.parts.notices import PlannedNotice
 from sflow_ctl.plan.results import PlannedOutput, PlannedResult
@@ -123,14 +124,6 @@ class AssignedArgument(_Part, frozen=True, kw_only=True):
     value: AssignedValue
     at_most: int | None = None
     """How many of the nodes are named; None for all."""
-
-
-class Launcher(_Part, frozen=True, kw_only=True):
-    """The program that a task's script calls to start its processes on each node."""
-
-    kind: Literal["torchrun", "mpirun"]
-    processes: int
-    """The number of processes on each node."""
 
 
 class Retries(_Part, frozen=True, kw_only=True):
@@ -269,6 +262,8 @@ class PlannedTask(_Part, frozen=True, kw_only=True):
     """(artifact, path) pairs that only the nodes can check."""
     uploads: tuple[FileUpload, ...] = ()
     """Uploaded once it has ended with success, before it counts as completed."""
+    removed_in: int = 0
+    """The revision of the plan that has removed it, with what it needed; 0 for a task that is wanted."""
 
     @property
     def environment(self) -> dict[str, str]:
@@ -334,6 +329,10 @@ class Plan(_Part, frozen=True, kw_only=True):
     """Everything that is decided before the first process starts. Tasks are in file and replica order."""
 
     version: int = PLAN_VERSION
+    revision: int = 1
+    """Counts the plans that a run has had: each `apply` and `scale` makes another one."""
+    source: str = ""
+    """The name of the file that a revision was made from; empty for the first plan."""
     workflow: str
     nodes: tuple[PlannedNode, ...]
     tasks: Sequence[PlannedTask]

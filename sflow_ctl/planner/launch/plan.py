@@ -12,7 +12,8 @@ from msgspec import Struct
 
 from protocol.messages.rank_spec import Bootstrap, Container, LaunchKind
 from sflow_ctl.format import schema
-from sflow_ctl.plan.model import AssignedArgument, Launcher, PlannedNode
+from sflow_ctl.plan.model import AssignedArgument, PlannedNode
+from sflow_ctl.plan.parts.launcher import Launcher
 from sflow_ctl.planner.findings import UnplannableError
 from sflow_ctl.planner.hidden_values import SCRIPT_VARIABLE, without_secrets
 from sflow_ctl.planner.launch.arguments import replaced_arguments

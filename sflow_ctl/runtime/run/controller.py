@@ -36,6 +36,7 @@ from sflow_ctl.core.commands import (
     RecordTransition,
     RecordUploads,
     RecordWaiting,
+    ReviseRun,
     SendToAgent,
     Warn,
 )
@@ -293,7 +294,7 @@ class Controller:
                 self._send(node, message)
             case RecordTransition(transition=transition):
                 self._record(transition, now)
-            case RecordWaiting() | RecordUploads() | AnswerRequest():
+            case RecordWaiting() | RecordUploads() | AnswerRequest() | ReviseRun():
                 self.progress.show(command, now)
             case AwaitLog(rank=rank):
                 self._logs.awaited.add(rank)

@@ -33,6 +33,7 @@ from sflow_ctl.core.commands import (
     RecordTransition,
     RecordUploads,
     RecordWaiting,
+    ReviseRun,
     SendToAgent,
     Warn,
 )
@@ -296,6 +297,7 @@ class Fleet:
                 | Warn()
                 | AskJobEnd()
                 | AnswerRequest()
+                | ReviseRun()
             ):
                 pass  # for people
             case FinishRun():
