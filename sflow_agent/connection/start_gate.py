@@ -67,13 +67,15 @@ class StartGate:
         """Return when `poll` is due."""
         if self._later:
             return 0.0
+        if not self._held:
+            return self._link_wakeup()
         times = (self._link_wakeup(), *(one.said_at for one in self._held.values()))
         return min((at for at in times if at is not None), default=None)
 
     def poll(self, now: float, /) -> Sequence[AgentEvent]:
         """Return the link's events; orders to start come once their paths have answered."""
         events = self._poll_link(now)
-        if not (self._held or self._later) and not any(_is_about_ranks(event) for event in events):
+        if not (events or self._held or self._later):
             return events
         passed: list[AgentEvent] = []
         for event in events:
@@ -166,7 +168,3 @@ class StartGate:
 
 def _ask(path: str) -> None:
     os.stat(path)  # noqa: PTH116 - an error is an answer, which the start itself finds again
-
-
-def _is_about_ranks(event: AgentEvent) -> bool:
-    return isinstance(event, Ordered) and isinstance(event.message, Spawn)

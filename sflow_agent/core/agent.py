@@ -145,8 +145,11 @@ class AgentCore:
 
     def next_wakeup(self) -> float | None:
         """Return when `handle(WakeUp(), ...)` is due, or None."""
-        times = (self._timers.next_at(), self._logs_by, self._news.next_wakeup(), self._parts.next_wakeup())
-        return min((time for time in times if time is not None), default=None)
+        due = self._timers.next_at()
+        for at in (self._logs_by, self._news.next_wakeup(), self._parts.next_wakeup()):
+            if at is not None and (due is None or at < due):
+                due = at
+        return due
 
     @property
     def ending_because(self) -> str | None:

@@ -207,7 +207,7 @@ def _on_started(run: Run, out: Effects, node: int, message: RankStarted, now: fl
         if attempt.early_readiness is not None:
             change(run, out, task, TaskState.READY, Reason("ready", attempt.early_readiness))
         elif task.plan.is_service and not task.plan.has_readiness:
-            change(run, out, task, TaskState.READY, Reason("ready", "its process runs"))
+            change(run, out, task, TaskState.READY, Reason("ready", "its process is running"))
         stop_if_hung(run, out, task, now)
 
 
@@ -267,7 +267,7 @@ def on_timer(run: Run, out: Effects, timer: Timer, now: float) -> None:
     match timer:
         case WorkflowTimeout():
             still = explanations.not_ready(run.tasks, run.node_names)
-            text = f"the workflow's time limit of {run.plan.timeout_s:g} s is over{still}"
+            text = f"the workflow's timeout of {run.plan.timeout_s:g} s has passed{still}"
             _time_is_over(run, out, FirstCause(text=text), now)
         case JobEndNear(gone_at=gone_at):
             on_job_end_near(run, out, gone_at, now)

@@ -45,7 +45,8 @@ def _one_of_several_exited(run: Run, out: Effects, task: Task, message: RankExit
         return
     attempt, rank = task.attempt, message.rank.rank
     is_never_ready = attempt.readiness.rank_gone(rank) and task.state is TaskState.RUNNING
-    ends_all = task.plan.kill_on_bad_exit or is_never_ready or message.port_conflict
+    has_begun = message.cause is None or message.cause.word != exit_policy.BOOTSTRAP
+    ends_all = task.plan.kill_on_bad_exit or is_never_ready or message.port_conflict or not has_begun
     if exit_policy.is_bad(task, message) and ends_all:
         because = f", and its readiness waits for rank {rank}" if is_never_ready else ""
         stop_task(run, out, task, exit_policy.judge_rank(task, because), now)

@@ -38,8 +38,8 @@ def not_ready(tasks: Sequence[Task], names: Sequence[str]) -> str:
     parts = []
     for task in waiting:
         missing = waits_for(task, names)
-        parts.append(f"{task.plan.name}: {missing}" if missing else task.plan.name)
-    return f", and not ready are {listed(parts, SHOWN, '; ')}" if parts else ""
+        parts.append(f"{task.plan.name} ({missing})" if missing else task.plan.name)
+    return f"; not ready: {listed(parts, SHOWN)}" if parts else ""
 
 
 def lost_its_place(lost: Sequence[str], why: str) -> Reason:
