@@ -175,7 +175,8 @@ def on_rendered(run: Run, out: Effects, event: TextsRendered, now: float) -> Non
             return
     problem = rendering.filled(run, task, event)
     if problem:
-        stop_task(run, out, task, AttemptVerdict(TaskState.FAILED, Reason("expression", problem)), now)
+        text = f"{problem}; in {task.plan.where}" if task.plan.where else problem
+        stop_task(run, out, task, AttemptVerdict(TaskState.FAILED, Reason("expression", text)), now)
     else:
         _spawn(run, out, task)
 
