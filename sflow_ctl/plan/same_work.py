@@ -17,7 +17,7 @@ from sflow_ctl.plan.model import Plan, PlannedTask
 
 _NOT_WORK: dict[str, Any] = {
     # identity: a task is compared with the one of its name
-    "name": "", "base": "", "replica_index": 0, "is_replicated": False, "operator": "", "cell": None,
+    "name": "", "base": "", "replica_index": 0, "is_replicated": False, "operator": "", "cell": None, "where": "",
     # place
     "backend": "", "assigned_arguments": (), "has_step_variables": False, "required_paths": (),
     "chooses_step_nodes": False,

@@ -282,8 +282,11 @@ def _plan_task(setting: _Setting, placed: PlacedTask, findings: Findings) -> Pla
             success=success,
             uploads=uploads,
             required_paths=_required_paths(setting, task, launch),
-            deferred=_distinct((*scope.own.deferred, *deferred, *more, *in_uploads, *probes.deferred)),
-            files=_files(setting, scope),
+            deferred=(
+                late := _distinct((*scope.own.deferred, *deferred, *more, *in_uploads, *probes.deferred))
+            ),
+            files=(files := _files(setting, scope)),
+            where=findings.loaded.where("tasks", task.name) if late or files else "",
         )
     return None
 
