@@ -12,11 +12,11 @@ from functools import partial
 
 from protocol.errors import FleetError
 from protocol.machine.loop_watch import LoopWatch, SpeakerThread
-from protocol.machine.pattern_process import install as install_pattern_process
 from protocol.messages.config import AgentConfig
 from protocol.messages.facts import Hello, Notice
 from protocol.session.codec import encode, prepare_decoders
 from protocol.session.version import PROTOCOL_VERSION
+from protocol.text.line_pattern import Groups, use_slow_engine
 from sflow_agent.configuration import left_config, read_config
 from sflow_agent.connection.legacy import Legacy
 from sflow_agent.connection.start_gate import StartGate
@@ -72,7 +72,7 @@ def run_agent(
     become_subreaper()
     hide_memory()
     allow_many()
-    install_pattern_process()
+    use_slow_engine(_search_in_a_process)
     prepare_decoders()  # a local agent is started early, and waits for its configuration
     try:
         config = left_config(legacy) if legacy.follows else read_config(encoded_config)
@@ -265,6 +265,13 @@ def _step_marks(config: AgentConfig, cleanups: CleanupList) -> StepMarks:
     if "SLURM_JOB_ID" in os.environ:
         cleanups.note_steps(run_mark(config.marker))
     return StepMarks(config.marker)
+
+
+def _search_in_a_process(pattern: str, line: str, limit: int) -> list[Groups] | None:
+    """Search a line that RE2 cannot search."""
+    from protocol.machine.pattern_process import search  # few patterns need it
+
+    return search(pattern, line, limit)
 
 
 def _end_predecessors(config: AgentConfig) -> list[str]:

@@ -76,7 +76,7 @@ from sflow_agent.core.events import (
     UploadProgressed,
     WakeUp,
 )
-from sflow_agent.core.exit_cause import launch_failed
+from sflow_agent.core.exit_cause import launch_failed, withdrawn
 from sflow_agent.core.memory_kills import MemoryKills
 from sflow_agent.core.port_choice import LeasingTasks
 from sflow_agent.core.probes import ProbeNews, ProbeState
@@ -217,6 +217,9 @@ class AgentCore:
         for spec in order.ranks:
             if spec.rank not in self._known and self._ending is None:
                 self._known.add(spec.rank)
+                if order.is_withdrawn:
+                    self._out.append(Report(withdrawn(spec.rank)))
+                    continue
                 self.ranks[spec.rank] = Rank(spec)
                 self._open.add(spec.rank)
                 self._out.append(StartProcess(spec))

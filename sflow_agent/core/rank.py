@@ -351,7 +351,7 @@ class Rank(Struct):
 
     def _unwatch(self) -> list[AgentCommand]:
         """Stop the probes of an ending rank; triggered probes stay triggered."""
-        if self.phase is RankPhase.STOPPING:
+        if self.phase in (RankPhase.STOPPING, RankPhase.GONE):
             return []  # done when the stop began
         out: list[AgentCommand] = [UnwatchActivity(self.id)] if self.spec.hang is not None else []
         for state in self.probes.values():
