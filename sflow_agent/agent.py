@@ -10,8 +10,6 @@ import time
 from collections.abc import Callable
 from functools import partial
 
-import zmq
-
 from protocol.errors import FleetError
 from protocol.machine.loop_watch import LoopWatch, SpeakerThread
 from protocol.messages.config import AgentConfig
@@ -121,7 +119,7 @@ class Agent:
         self._processes = processes = Processes(
             spawner, containers, Cleanups(cleanups), descriptors, self._signals, memory, outputs, steps
         )
-        self._link = link = ControllerLink(config, self._hello, time.monotonic())
+        self._link = link = ControllerLink(config, self._hello, time.monotonic(), descriptors)
         self._logs = logs = LogFollower(link.send_log, outputs, self._warn_once, place.index)
         logs.hand_over(place.left)
         self._probes = probes = ProbeWatcher(
@@ -185,11 +183,12 @@ class Agent:
         self._speaker = SpeakerThread(watch, SPEAKS_EVERY_S, link.speak_for_loop)
         loop = Loop(self._core, performer.perform, link.wait, link.flush, watch)
         gate = StartGate(link.poll, link.next_wakeup, parts.workers, link.report, parts.warn)
-        loop.sources.append(Suspensions(self._speaker.take_gap))  # first: nothing is judged late before it
-        loop.sources += [gate, self._signals, parts.descriptors, parts.processes, self._outputs, parts.logs]
+        loop.sources.append(
+            Suspensions(self._speaker.has_gap, self._speaker.take_gap)
+        )  # first: nothing is judged late before it
+        loop.sources += [parts.descriptors, gate, self._signals, parts.processes, self._outputs, parts.logs]
         loop.sources += [parts.probes, self._introduction, self._gpus]
         loop.sources.append(parts.processes.trees)  # last: it serves the orders of all others in one scan
-        link.poller.register(parts.descriptors.fileno, zmq.POLLIN)
         return loop
 
     def _add_source(self, source: EventSource) -> None:

@@ -89,6 +89,12 @@ def test_an_origin_is_the_line_of_the_value(tmp_path: Path) -> None:
     assert effective.place("preamble", 1) == f"{tmp_path}/site.yaml:5:5  preamble[1]"
 
 
+def test_a_wrong_option_is_named_as_it_is_typed(tmp_path: Path) -> None:
+    with pytest.raises(FleetError) as caught:
+        found(tmp_path, None, None, None, {"lost_after": "soon", "launch_flags": ["--ntasks=3"]})
+    assert [one.where for one in caught.value.findings] == ["--lost-after", "--launch-flag"]
+
+
 def test_several_workflow_files_are_one_layer(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text(WORKFLOW + "settings: {headroom: 1, interface: a}\n")
     (tmp_path / "b.yaml").write_text("settings:\n  headroom: 2\n")
