@@ -5,9 +5,10 @@ one of runs). The scheduler calls this once for each attempt.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NoReturn
 
 import msgspec
+from msgspec import Struct
 
 from protocol.messages.checks import Probe
 from protocol.messages.rank_spec import RequiredFile, RequiredJson, Success, TaskFile
@@ -22,7 +23,7 @@ Render = Callable[[str, Mapping[str, Any]], str]
 """Replaces the expressions of a text by their values, given the names that they use. Raises: ExpressionError."""
 
 
-class Evaluator(NamedTuple):
+class Evaluator(Struct, frozen=True):
     """How deferred texts are evaluated."""
 
     text: Render
