@@ -10,6 +10,7 @@ from copy import copy
 from typing import Any, NamedTuple, NoReturn
 
 import msgspec
+from msgspec import Struct
 
 from protocol.messages.checks import Probe
 from protocol.messages.rank_spec import RequiredFile, RequiredJson, Success, TaskFile
@@ -24,7 +25,7 @@ Render = Callable[[str, Mapping[str, Any]], str]
 """Replaces the expressions of a text by their values, given the names that they use. Raises: ExpressionError."""
 
 
-class Evaluator(NamedTuple):
+class Evaluator(Struct, frozen=True):
     """How deferred texts are evaluated."""
 
     text: Render

@@ -6,7 +6,9 @@ takes time.
 
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any
+
+from msgspec import Struct
 
 from sflow_ctl.format import schema
 from sflow_ctl.format.casting import cast
@@ -20,7 +22,7 @@ from sflow_ctl.planner.source import PlanInput, Scope, namespace
 from sflow_ctl.planner.tasks.scripts import Scripts, own_ports
 
 
-class OwnVariables(NamedTuple):
+class OwnVariables(Struct, frozen=True):
     """Swept values and a replica's own variables, and the deferred expressions in them."""
 
     values: dict[str, Any]
