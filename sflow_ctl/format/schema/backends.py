@@ -66,7 +66,7 @@ class Backend(Part, frozen=True, kw_only=True):
     mem: IntExpr | None = None
     """Memory of each node of the Slurm job, for example `64G`. Default: of a script by `batch` all of it, else the site's."""
     cpus_per_task: IntExpr | None = None
-    """CPUs of each node of the Slurm job. Default: the site's, usually all of a node that nobody shares."""
+    """CPUs of each node of the Slurm job. Default: the site's, usually all of a node that no other job shares."""
     reservation: str | None = None
     """Reservation that the Slurm job uses. Default: the setting `reservation`."""
     exclude: Annotated[list[str], ONE] = []
