@@ -90,7 +90,7 @@ def task_environment(inherited: dict[str, str], marker: str) -> dict[str, str]:
 
 def marks_path(log: str, rank: RankId) -> str:
     """Return the path of the file in which a rank marks its windows: beside its log, which containers can write, too."""
-    return f"{os.path.dirname(log)}/.sflow_marks.{rank}"  # noqa: PTH120 - for every rank
+    return f"{log.rpartition('/')[0]}/.sflow_marks.{rank}"
 
 
 class Spawner:
@@ -221,8 +221,9 @@ class Spawner:
     def _environment_of(self, spec: RankSpec) -> dict[str, str]:
         environment = {**self._environment, **spec.env}
         environment.update(self._interfaces.environment(environment))
-        environment[ATTEMPT_MARKER] = str(spec.rank.attempt)
-        environment[RANK_MARKER] = str(spec.rank)
+        environment[ATTEMPT_MARKER] = environment[RANK_MARKER] = str(spec.rank.attempt)
+        if spec.rank.rank:
+            environment[RANK_MARKER] = str(spec.rank)
         try:
             environment.update(self._gpus.environment(spec.gpus, environment))
             if spec.gpus and CUDA in environment and spec.container is None:

@@ -28,10 +28,10 @@ def stop_whole_run(run: Run, out: Effects, by: str, is_killed: bool, now: float)
     stop_run(run, out, exit_policy.stopped_on_request(by), is_forced=is_killed, now=now)
     tasks = f"{live} live task" if live == 1 else f"{live} live tasks"
     if is_killed:
-        return RequestAnswer(text=f"the run is being killed, {tasks} of it")
+        return RequestAnswer(text=f"killing the run: {tasks}")
     if was_ending:
         return RequestAnswer(text=f"the run is ending already, with {tasks}; stop --kill ends it at once")
-    return RequestAnswer(text=f"the run is being stopped, {tasks} of it")
+    return RequestAnswer(text=f"stopping the run: {tasks}")
 
 
 def stop_tasks(

@@ -22,7 +22,7 @@ from sflow_ctl.format.merged.short_forms import (
     with_long_notify,
 )
 from sflow_ctl.format.other_words import entry_example, example_of
-from sflow_ctl.format.schema import WorkflowSettings
+from sflow_ctl.format.schema import Task, WorkflowSettings
 from sflow_ctl.format.written import variable_value
 from sflow_ctl.format.yaml_source import PathKey, Source
 from sflow_ctl.format.yaml_values import members_of, unquoted
@@ -33,6 +33,7 @@ ROOT_KEYS = (
 )  # fmt: skip
 SETTINGS = WorkflowSettings.__struct_encode_fields__
 WORKFLOW_KEYS = ("name", "tasks", "variables", *SETTINGS)
+TASK_KEYS = Task.__struct_encode_fields__
 USES, WITH = "uses", "with"
 """Keys of a task that is made from a preset."""
 TOP_SECTIONS = ("variables", "artifacts", "backends", "operators", "environments", "storage", "signatures")
@@ -384,6 +385,10 @@ def _unknown_keys(
 def _hint_of_key(key: str, path: tuple[PathKey, ...], allowed: tuple[str, ...]) -> str | None:
     if not path and key in WORKFLOW_KEYS:
         return f"it belongs below workflow: indent it, as in workflow: {{name: ..., {key}: ...}}"
+    if path and key in ROOT_KEYS:
+        return "it belongs at the beginning of a line, beside workflow"
+    if key in TASK_KEYS:
+        return f"it is a field of a task, as in tasks: [{{name: ..., {key}: ...}}]"
     meant = meant_key(key, allowed)
     return f'did you mean "{meant}"?' if meant else f"allowed here: {', '.join(allowed)}"
 

@@ -57,7 +57,7 @@ def plan_text(plan: Plan) -> str:
     if plan.monitors:
         lines += ["", "Monitors:", *(f"  - {monitor_text(one)}" for one in plan.monitors)]
     if plan.warnings:
-        lines += ["", "Warnings:", *(f"  - {warning.line()}" for warning in plan.warnings)]
+        lines += ["", *(warning.text("warning") for warning in plan.warnings)]
     return "\n".join([*lines, "", "✓ Configuration is valid"])
 
 

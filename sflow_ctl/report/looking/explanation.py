@@ -225,7 +225,7 @@ def _running(run: RunFactsNow, task: PlannedTask, record: TaskRecord) -> Iterato
             text = f"it {what} within {duration_text(limit_s)}: {duration_text(max(0.0, left_s))} are left"
             yield Because(kind="process", text=text)
     if not task.has_readiness:
-        yield Because(kind="process", text="its process runs; nothing is waited for but its end")
+        yield Because(kind="process", text="its process is running; it is done when that ends")
 
 
 def _stopping(task: PlannedTask, record: TaskRecord) -> Iterator[Because]:
