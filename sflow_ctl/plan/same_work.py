@@ -123,6 +123,7 @@ def _core(work: Work) -> PlannedTask:
         node_count=task.placement.node_count if task.placement.is_flexible else len(task.placement.nodes),
         gpus_per_node=task.placement.gpus_per_node or len(task.placement.gpus),
         is_shared=False,
+        gpu_bytes=0,
         pack="none",
         near="none",
     )

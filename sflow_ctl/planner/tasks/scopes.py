@@ -36,7 +36,7 @@ class TaskScopes:
         self, source: PlanInput, scope: Scope, scripts: Scripts, views: Mapping[str, Any], findings: Findings
     ) -> None:
         self.scope, self.scripts, self.views = scope, scripts, views
-        self.rules = source.rules
+        self.rules, self.gpu_memory_here = source.rules, source.context.gpu_memory_here
         self._source, self._findings = source, findings
         self._of_cells: dict[tuple[str, int], dict[str, Any]] = {}
         self._types = {variable.name: variable.type for variable in source.variables}
