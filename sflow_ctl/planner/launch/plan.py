@@ -40,7 +40,7 @@ MAX_TOTAL_BYTES = 6 << 20
 
 Source: execve(2), "Limits on size of arguments and environment"; Linux's _STK_LIM.
 """
-_MASTER_PORT = "SFLOW_MASTER_PORT"
+MASTER_PORT = "SFLOWMASTER_PORT"
 """A task of one process leases a rendezvous port only if its script names this variable: leasing costs a
 message.
 """
@@ -234,9 +234,7 @@ def _has_master_port(how: Command, ranks: Sequence[int], launcher: Launcher | No
     """Return whether the first node leases a port at which the task's processes meet."""
     if launcher is not None and launcher.kind == "torchrun":
         return True
-    return (
-        sum(ranks) > 1 or how.launch_kind == "step" or (how.launch_kind != "ssh" and _MASTER_PORT in script)
-    )
+    return sum(ranks) > 1 or how.launch_kind == "step" or (how.launch_kind != "ssh" and MASTER_PORT in script)
 
 
 def _step(

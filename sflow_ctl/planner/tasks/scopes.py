@@ -40,7 +40,7 @@ class TaskScopes:
         self._source, self._findings = source, findings
         self._of_cells: dict[tuple[str, int], dict[str, Any]] = {}
         self._types = {variable.name: variable.type for variable in source.variables}
-        self.has_computed = any(has_expression(variable.value) for variable in source.variables)
+        self.has_computed = any(EXPRESSION_START in str(variable.value) for variable in source.variables)
 
     def of(self, task: schema.Task, replica: Replica) -> "TaskScope":
         """Return what the expressions of one replica see."""
