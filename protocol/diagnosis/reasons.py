@@ -35,6 +35,12 @@ MEANINGS: tuple[Meaning, ...] = (
         "task",
         "a program could not be started: missing, not executable, bad `#!` line, wrong directory, command too long",
     ),
+    Meaning(
+        "bootstrap",
+        "task",
+        "its `environment` could not be set up: a module, a file, an activation or a line of `before` failed; it is retried "
+        "only where `retries.reasons` names it",
+    ),
     Meaning("port_in_use", "log", "an address that it needs was in use; the sentence names port and owner"),
     Meaning("cuda_oom", "log", "a GPU had too little memory"),
     Meaning("cuda", "log", "CUDA failed: no device, an illegal access, a lost GPU, a driver too old"),

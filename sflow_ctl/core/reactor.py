@@ -43,7 +43,7 @@ from sflow_ctl.core.actions.shutdown import (
     send_leave,
     stop_run,
 )
-from sflow_ctl.core.actions.stopping import begin_stop, lift_fence, main_that_did_not_run, stop_task
+from sflow_ctl.core.actions.stopping import begin_stop, lift_fence, stop_task
 from sflow_ctl.core.actions.transitions import change, end_delay, send_leases, skip_unsatisfiable
 from sflow_ctl.core.cell_ends import stop_services
 from sflow_ctl.core.commands import AbandonNode, RecordWaiting
@@ -349,7 +349,9 @@ def settle(run: Run, out: Effects, now: float) -> None:
             run.timers.set(now + run.plan.timeout_s, WorkflowTimeout())
         if run.outcome is None and _is_over(run):
             run.shutdown.is_done = True
-            failure = run.failure or _job_that_was_stopped(run) or main_that_did_not_run(run)
+            failure = (
+                run.failure or _job_that_was_stopped(run) or exit_policy.main_that_did_not_run(run.tasks)
+            )
             outcome = Outcome.FAILED if failure else Outcome.COMPLETED
             begin_stop(run, out, outcome, failure, now, failed=_failed_mains(run) if failure else ())
     out.send_spawns()

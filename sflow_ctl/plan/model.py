@@ -1,7 +1,7 @@
 """The types of a plan, shared by planner, scheduler and reports.
 
-All are immutable `msgspec` structs because `plan.json` is exactly this, and a viewer or a restarted controller
-reads it back. Task names here are concrete ones (`decode_3`); `base` is the name written in the file.
+All are immutable `msgspec` structs because `plan.json` is exactly this, and a viewer or a restarted controller reads it
+back. Task names here are concrete ones (`decode_3`); `base` is the name written in the file.
 """
 
 from collections.abc import Sequence
@@ -12,6 +12,7 @@ import msgspec
 from protocol.diagnosis.signatures import Signature
 from protocol.errors import Finding
 from protocol.ids import ProbeKey
+from protocol.messages import rank_spec
 from protocol.messages.checks import Probe
 from protocol.messages.rank_spec import Container, HangPolicy, LaunchKind, PortBlock, Stopping, Success
 from protocol.messages.uploads import FileUpload, StorageTarget
@@ -94,9 +95,8 @@ class Dependency(_Part, frozen=True, kw_only=True):
 class Placement(_Part, frozen=True, kw_only=True):
     """Where a task runs.
 
-    Fixed: `nodes` are run-wide node indices and `gpus` the indices used on each of them. Flexible: `nodes`
-    are the candidates, the scheduler picks `node_count` of them with `gpus_per_node` free GPUs each when the
-    task is ready.
+    Fixed: `nodes` are run-wide node indices and `gpus` the indices used on each of them. Flexible: `nodes` are the
+    candidates, the scheduler picks `node_count` of them with `gpus_per_node` free GPUs each when the task is ready.
     """
 
     nodes: tuple[int, ...]
@@ -201,6 +201,8 @@ class PlannedTask(_Part, frozen=True, kw_only=True):
     cwd: str | None = None
     container: Container | None = None
     """The container in which `argv` runs; None is the node itself."""
+    bootstrap: rank_spec.Bootstrap | None = None
+    """The environment that is set up before `argv`."""
     depends_on: tuple[Dependency, ...] = ()
     placement: Placement
     elsewhere: Placement | None = None
@@ -363,9 +365,7 @@ class Plan(_Part, frozen=True, kw_only=True):
     contents: dict[str, str] = {}
     """What was in the artifacts when the run began, as `runtime/artifacts/contents.py` describes it."""
     files: tuple[tuple[str, str], ...] = ()
-    """Inline artifacts to write before the first task: (path, content); relative paths are in the run
-    directory.
-    """
+    """Inline artifacts to write before the first task: (path, content); relative paths are in the run directory."""
     fetches: tuple[Fetch, ...] = ()
     directories: tuple[str, ...] = ()
     """Directories of artifacts, made if they are missing."""

@@ -45,6 +45,7 @@ _SHOWN_CHARACTERS = 60
 """Of a value in a reason."""
 _NOUNS = {
     "container": "container",
+    "bootstrap": "environment",
     "argv": "command line",
     "operator_kind": "kind of operator",
     "launch_kind": "way of being started",

@@ -2,7 +2,13 @@
 
 from protocol.messages.facts import Leased
 from sflow_ctl.core.actions.stopping import cannot_start, stop_task, stopped_verdict
-from sflow_ctl.core.actions.transitions import change, occupy, send_leases, skip_unsatisfiable
+from sflow_ctl.core.actions.transitions import (
+    change,
+    free_waiting_place,
+    occupy,
+    send_leases,
+    skip_unsatisfiable,
+)
 from sflow_ctl.core.effects import Effects
 from sflow_ctl.core.model import moves
 from sflow_ctl.core.model.attempt import AttemptVerdict
@@ -92,7 +98,8 @@ def _start_in_reserved_places(run: Run, out: Effects, now: float) -> None:
 
 
 def _wait_again(run: Run, out: Effects, task: Task) -> None:
-    change(run, out, task, TaskState.WAITING, Reason("dependencies", "a service it needs is restarting"))
+    change(run, out, task, TaskState.WAITING, Reason("dependencies", "what it needs is starting again"))
+    free_waiting_place(run, task)
 
 
 def lost_nodes(run: Run, task: Task) -> list[str]:

@@ -10,7 +10,16 @@ import msgspec
 
 from protocol.ids import RankId
 from protocol.messages.orders import EndStep, Stop
-from sflow_ctl.core.actions.transitions import cancel_waiting, change, enqueue, release, reserve, send_leases
+from sflow_ctl.core.actions.transitions import (
+    cancel_waiting,
+    change,
+    enqueue,
+    free_places_waiting_for,
+    may_keep_place,
+    release,
+    reserve,
+    send_leases,
+)
 from sflow_ctl.core.effects import Effects
 from sflow_ctl.core.model import moves
 from sflow_ctl.core.model.attempt import AttemptVerdict
@@ -203,10 +212,11 @@ def _begin_again(
         run.leases.renew(task, node)
     assert attempt.placement is not None
     is_there = not run.has_lost(attempt.placement)
-    if (next_one.in_place or task.plan.keeps_gpus) and is_there:
+    if is_there and (task.plan.keeps_gpus or (next_one.in_place and may_keep_place(run, task))):
         reserve(run, task)
     else:
         release(run, task)
+        free_places_waiting_for(run, task)
     word = "restart" if next_one.in_place else "retry"
     reason = exit_policy.again(verdict, word, next_one.text)
     change(run, out, task, TaskState.WAITING, reason, runtime_s)
@@ -384,16 +394,3 @@ def finals_limit(run: Run) -> float | None:
         return None
     limit = run.shutdown.step_began_at + step.limit_s(run.tasks)
     return limit if run.gone_at is None else min(limit, run.gone_at - run.margins.finals_s)
-
-
-def main_that_did_not_run(run: Run) -> FirstCause | None:
-    """Return the cause of a run whose main task was skipped or cancelled; such a run did not succeed."""
-    for task in run.tasks:
-        if task.plan.is_main and task.state in _DID_NOT_RUN:
-            assert task.last_reason is not None
-            text = f"main task {task.plan.name} did not run: {task.last_reason.text}"
-            return FirstCause(text=text, task=task.plan.name, reason=task.last_reason)
-    return None
-
-
-_DID_NOT_RUN = frozenset({TaskState.SKIPPED, TaskState.CANCELLED})

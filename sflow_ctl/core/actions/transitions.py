@@ -91,6 +91,38 @@ def end_delay(run: Run, out: Effects, task: Task) -> None:
     run.tally.add(task)
     if task.unmet == 0:
         enqueue(run, out, task)
+    else:
+        free_waiting_place(run, task)
+
+
+def free_waiting_place(run: Run, task: Task) -> None:
+    """Free the place that a task keeps for its next attempt, if it waits for a task that still has to find one.
+
+    That task may need this very place, or the last one that `max_running` allows: both would wait for ever.
+    """
+    if not task.is_reserved or task.plan.keeps_gpus or may_keep_place(run, task):
+        return
+    release(run, task)
+    free_places_waiting_for(run, task)
+
+
+def free_places_waiting_for(run: Run, task: Task) -> None:
+    """Free the places of the tasks that wait for one which is to start again, and has no place itself."""
+    for requirement in task.requirements:
+        for index in requirement.dependants:
+            if run.tasks[index].state is TaskState.WAITING:
+                free_waiting_place(run, run.tasks[index])
+
+
+def may_keep_place(run: Run, task: Task) -> bool:
+    """Return whether all that a task waits for has a place."""
+    if task.unmet == 0:
+        return True
+    members = ((one.until, run.tasks[index]) for one in task.needs if not one.is_met for index in one.members)
+    return all(
+        until in member.met or member.state in TERMINAL or member.attempt.placement is not None
+        for until, member in members
+    )
 
 
 def occupy(run: Run, task: Task, placement: Placement, now: float) -> None:

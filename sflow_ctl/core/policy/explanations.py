@@ -100,6 +100,15 @@ def stopped_leftovers(task: Task, left: Sequence[str], count: int) -> str:
     )
 
 
+def could_not_be_ended(task: Task, survivors: Sequence[str]) -> str:
+    """Say that a task ends although its main process is in a system call that not even SIGKILL ends."""
+    which = ", ".join(survivors) or "its main process"
+    return (
+        f"stuck-process: SIGKILL has not ended {which} of {task.attempt_id}, which waits in the kernel (a device, or a "
+        "file system that does not answer); the task is counted as ended, and its node is used as before"
+    )
+
+
 def finds_no_room(task: Task, tasks: Sequence[Task]) -> str:
     """Explain that only ready services run, and that they hold the resources that `task` needs."""
     nodes = set(task.plan.placement.nodes)

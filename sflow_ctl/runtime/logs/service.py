@@ -308,8 +308,8 @@ class OutputService:
                 self._viewers.change(command)
             elif isinstance(command, _Expect):
                 now = time.monotonic()
-                self._intake.ended(command.rank, command.log_bytes, command.is_spooled, now)
-                self._pump(now)  # its last lines, before the line that says how it ended
+                if self._intake.ended(command.rank, command.log_bytes, command.is_spooled, now):
+                    self._pump(now)  # its last lines, before the line that says how it ended
             elif isinstance(command, _Waiting):
                 if self._console is not None:
                     self._console.waiting(command.task, command.text)

@@ -36,6 +36,7 @@ def detach() -> None:
     global _announcing, _is_detached
     reading, writing = os.pipe()
     early = os.memfd_create("sflow-early-output", os.MFD_CLOEXEC)
+    given = _standard_input() if "-" in sys.argv else os.open(os.devnull, os.O_RDONLY)
     is_for_view = bool(os.environ.pop(FOR_VIEW, ""))
     run = os.fork()
     if run:
@@ -43,13 +44,22 @@ def detach() -> None:
         _Caller(run, reading, early, is_for_view).wait()
     os.close(reading)
     os.setsid()
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(nothing, 0)
+    os.dup2(given, 0)
     for number in (1, 2):
         os.dup2(early, number)
-    os.close(nothing)
+    os.close(given)
     os.close(early)
     _announcing, _is_detached = writing, True
+
+
+def _standard_input() -> int:
+    """Return a copy of what comes on standard input, read to its end: a workflow file. Raises: OSError."""
+    copy = os.memfd_create("sflow-standard-input", os.MFD_CLOEXEC)
+    while block := os.read(0, 1 << 20):
+        while block:
+            block = block[os.write(copy, block) :]
+    os.lseek(copy, 0, os.SEEK_SET)
+    return copy
 
 
 def begin_in(directory: Path) -> None:

@@ -110,8 +110,8 @@ def full_line(command: Command) -> str:
 
 def _order(message: ToAgent) -> str:
     match message:
-        case Spawn(ranks=ranks):
-            return f"spawn {' '.join(str(spec.rank) for spec in ranks)}"
+        case Spawn(ranks=ranks, is_withdrawn=is_withdrawn):
+            return f"{'withdraw' if is_withdrawn else 'spawn'} {' '.join(str(spec.rank) for spec in ranks)}"
         case Stop(attempt=attempt, grace_s=grace_s, is_hang=is_hang):
             return f"stop {attempt} {grace_s:g}" + (" hang" if is_hang else "")
         case SignalAttempt(attempt=attempt, signal=number):

@@ -196,7 +196,7 @@ def test_an_order_to_start_is_never_the_last_that_an_agent_has_of_a_stopped_atte
     assert [line for line in lines if "cli" in line] == [
         "cli#1 starting->stopping upstream",
         "0: stop cli#1 5",
-        "0: spawn cli#1",
+        "0: withdraw cli#1",
         "0: stop cli#1 5",
     ]
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from protocol.errors import Finding, FleetError
 from sflow_ctl.cli.options import setting_options
+from sflow_ctl.cli.options.given import NAMES
 from sflow_ctl.format import schema
 from sflow_ctl.format.loader import load_documents
 from sflow_ctl.format.yaml_source import dump
@@ -203,7 +204,7 @@ def test_fields_of_a_job_that_a_layer_has_need_not_be_in_a_backend(tmp_path: Pat
 
 def test_options_are_settings_and_offer_what_they_take() -> None:
     kinds = typing.get_type_hints(schema.SiteFile)
-    assert set(setting_options.NAMES) <= kinds.keys()
+    assert set(NAMES) <= kinds.keys()
     assert typing.get_args(kinds["container_engine"]) == setting_options.ENGINES
     assert schema.CHOICES["engine"] == setting_options.ENGINES
 
