@@ -38,7 +38,7 @@ from sflow_ctl.runtime.logs.cursor import Cursor
 from sflow_ctl.runtime.logs.store import RankLog
 from sflow_ctl.runtime.record import layout
 from sflow_ctl.runtime.record.claim import HolderState, holder_of, read_claim
-from sflow_ctl.runtime.record.directory import ConnectionFacts, RunFacts
+from sflow_ctl.runtime.record.directory import ConnectionFacts, RunFacts, facts_of
 from sflow_ctl.runtime.record.durable import UNREADABLE, read_regular
 from sflow_ctl.runtime.record.plan_file import PlanFile
 from sflow_ctl.runtime.viewing.messages import Change
@@ -367,14 +367,6 @@ class RunReader:
     def _version(self) -> str:
         facts = facts_of(self.directory)
         return "another version" if facts is None else f"sflow-ctl {facts.version}"
-
-
-def facts_of(directory: Path) -> RunFacts | None:
-    """Return the facts of a run; None where they cannot be read."""
-    try:
-        return msgspec.json.decode(read_regular(directory / layout.RUN), type=RunFacts)
-    except (OSError, *UNREADABLE):
-        return None
 
 
 def file_log(path: Path, task: str, attempt: int = 1) -> RankLog:
