@@ -7,14 +7,15 @@ from typing import Any, assert_never
 
 import click
 
-from protocol.errors import ExitStatus
+from protocol.errors import ExitStatus, UsageError
 from protocol.ids import AttemptId, RankId
 from protocol.text.counted import counted
 from protocol.text.line_pattern import LinePattern
 from sflow_ctl.cli.looking.chosen_lines import Choice, ChosenLines, attempt, moment, pattern
-from sflow_ctl.cli.options.completing import complete_runs, complete_tasks
+from sflow_ctl.cli.options.completing import complete_runs, complete_words
 from sflow_ctl.cli.options.query_option import query_option, tasks_of_query
 from sflow_ctl.cli.options.run_option import chosen_tasks, output_dir_option, watch_run
+from sflow_ctl.cli.options.run_words import run_and_tasks
 from sflow_ctl.cli.options.workflow_options import only_option
 from sflow_ctl.cli.terminal.line_prefix import LinePrefixer, prefix_width
 from sflow_ctl.cli.terminal.lines import OutputLostError, discard_stdout, print_line
@@ -101,7 +102,7 @@ MAX_NOTES = 20
 @query_option
 @only_option
 @output_dir_option
-@click.argument("tasks", nargs=-1, metavar="[TASK]...", shell_complete=complete_tasks)
+@click.argument("tasks", nargs=-1, metavar="[RUN] [TASK]...", shell_complete=complete_words)
 def logs(
     run: str | None,
     is_following: bool,
@@ -115,20 +116,21 @@ def logs(
 ) -> int:
     """Print the logs of tasks, during a run or after it. Default: all tasks.
 
-    TASK is a task's name, or a pattern such as "decode_*"; the name of a replicated task selects all its replicas. Lines of
-    several tasks are prefixed with the task's name, and come in the order of their times where these are known: a log is what
-    a program prints, so the time of a line is the one that it begins with, else that of the line before it, else the start of
-    its attempt. On a terminal, escape sequences other than colours are left out; a pipe or file gets the bytes of the log.
+    RUN is a run id or the beginning of one, and may be left out: see --run. TASK is a task's name, or a pattern such as
+    "decode_*"; the name of a replicated task selects all its replicas. Lines of several tasks are prefixed with the task's
+    name, and come in the order of their times where these are known: a log is what a program prints, so the time of a line is
+    the one that it begins with, else that of the line before it, else the start of its attempt. On a terminal, escape
+    sequences other than colours are left out; a pipe or file gets the bytes of the log.
     """
-    reader = RunReader(find_run(run, output_dir, prefers_live=True))
+    reader, named = _run_and_tasks(run, tasks, output_dir)
     changes = reader.refresh()
-    tasks = (*tasks, *only)
-    names = chosen_tasks(reader, tasks) or [task.name for task in reader.plan.tasks]
+    named = [*named, *chosen_tasks(reader, only)]
+    names = list(dict.fromkeys(named)) or [task.name for task in reader.plan.tasks]
     if queries:
         names = tasks_of_query(reader, queries, names)
         if not names:
             return int(ExitStatus.OK)
-    if tasks:
+    if named:
         _say_what_has_not_started(reader, names)
     choice = _choice(**chosen)
     try:
@@ -142,6 +144,18 @@ def logs(
         if not is_following:
             raise
     return int(ExitStatus.OK)
+
+
+def _run_and_tasks(run: str | None, words: tuple[str, ...], output_dir: Path) -> tuple[RunReader, list[str]]:
+    """Return the run, which `--run` or the first word names, and the tasks that the words name. Raises: UsageError."""
+    if run is None and words:
+        try:
+            return run_and_tasks(words, output_dir)
+        except UsageError as error:
+            if error.findings[0].code != "no-such-run":
+                raise
+    reader = RunReader(find_run(run, output_dir, prefers_live=True))
+    return reader, chosen_tasks(reader, words)
 
 
 def _choice(

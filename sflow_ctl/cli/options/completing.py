@@ -23,6 +23,8 @@ def complete_tasks(context: click.Context, _parameter: click.Parameter, incomple
 
 def complete_words(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
     """Return what may come next of `[RUN] [TASK]...`: runs and tasks first, then the tasks of the run."""
+    if context.params.get("run") is not None:  # `logs --run RUN`
+        return complete_tasks(context, parameter, incomplete)
     words = context.params.get(parameter.name or "") or ()
     first = [] if words else complete_runs(context, parameter, incomplete)
     return [*first, *_tasks(context, words[0] if words else None, incomplete)]

@@ -152,3 +152,19 @@ def test_r17_a_pattern_of_grep_takes_long_for_no_line() -> None:
     assert [choice.takes(TimedLine(0, 0, False, 0, "t", line)) for line in lines] == [False, False, True]
     assert time.monotonic() - began < 20
     assert "takes too long on a line" in wanted.problem
+
+
+def test_logs_take_the_run_as_a_word_as_other_commands_do(tmp_path: Path) -> None:
+    (tmp_path / "w.yaml").write_text(
+        'version: "0.1"\nworkflow: {name: w, tasks: [{name: a, script: [echo $W]}, {name: b, script: [echo b]}]}\n'
+    )
+    for name in ("first", "second"):
+        done = sflow_ctl("run", "w.yaml", "-q", "--run-id", name, cwd=tmp_path, env={"W": name})
+        assert done.returncode == 0, done.stderr
+    assert sflow_ctl("logs", "first", "a", cwd=tmp_path).stdout == "first\n"
+    assert sflow_ctl("logs", "a", cwd=tmp_path).stdout == "second\n"
+    assert sorted(sflow_ctl("logs", "first", cwd=tmp_path).stdout.split()) == ["[a]", "[b]", "b", "first"]
+    wrong = sflow_ctl("logs", "frist", cwd=tmp_path)
+    assert (wrong.returncode, "error[unknown-task]" in wrong.stderr) == (2, True)
+    wrong = sflow_ctl("logs", "--run", "first", "second", cwd=tmp_path)
+    assert (wrong.returncode, "error[unknown-task]" in wrong.stderr) == (2, True)
