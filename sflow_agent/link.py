@@ -9,6 +9,7 @@ import os
 import threading
 from collections import Counter
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import msgspec
 import zmq
@@ -18,16 +19,17 @@ from protocol.ids import RankId
 from protocol.machine.loop_watch import MOVES, Standstill
 from protocol.messages.config import AgentConfig
 from protocol.messages.facts import FromAgent, Hello
-from protocol.messages.logs import LogChunk
 from protocol.messages.orders import Enrolled, Refused, Reintroduce, ToAgent, Welcome
-from protocol.messages.packets import FromAgentPacket
+from protocol.messages.packets import FromAgentPacket, LogChunk
 from protocol.session.channel import Channel, Numbered
 from protocol.session.codec import decode_to_agent, encode
 from protocol.session.packing import parts_of
 from sflow_agent.connection.connections import Connections, Dialled, is_refused
-from sflow_agent.connection.successor import SuccessorSearch
 from sflow_agent.core.events import AgentEvent, EndRequested, FactsAcknowledged, Ordered
 from sflow_agent.node.controller_watch import ControllerWatch
+
+if TYPE_CHECKING:
+    from sflow_agent.connection.successor import SuccessorSearch
 
 HELLO_EVERY_S = 1.0
 SILENT_HEARTBEATS = 3
@@ -62,7 +64,7 @@ class ControllerLink:
         """(public, secret), not in use yet: the controller has to know them first."""
         self._make_hello = make_hello
         self._connections = Connections(config, self.counters)
-        self._successor = SuccessorSearch(config.run_directory, self._connections)
+        self._successor: SuccessorSearch | None = None
         self._lock = threading.RLock()
         """Around every use of the sockets and of what is known of the session, the wait for events included: while the loop
         does something else, a thread may speak for it."""
@@ -201,7 +203,7 @@ class ControllerLink:
         self._watch_controller(now)
         silence = now - self._last_heard
         is_silent = silence > SILENT_HEARTBEATS * self._heartbeat_s
-        if is_silent and not self._is_given_up and self._successor.found(now, self._incarnation):
+        if is_silent and not self._is_given_up and self._has_successor(now):
             self._begin_session(now)
         # An agent that has given up is ending its tasks, and gets the time for that.
         self.on_look(now if self._is_given_up else self._last_heard, self._orphan_grace_s)
@@ -220,6 +222,14 @@ class ControllerLink:
         if now - self._last_sent >= self._heartbeat_s:
             self._put(self._channel.heartbeat(), now)
         return None
+
+    def _has_successor(self, now: float) -> bool:
+        """Return whether another controller has taken the run over, whose addresses are the ones to dial now."""
+        if self._successor is None:
+            from sflow_agent.connection.successor import SuccessorSearch  # few controllers are ever silent
+
+            self._successor = SuccessorSearch(self._config.run_directory, self._connections)
+        return self._successor.found(now, self._incarnation)
 
     def _watch_controller(self, now: float) -> None:
         """Forgive a silence that is due to a stopped controller: Ctrl-Z or a suspended job, here or elsewhere."""

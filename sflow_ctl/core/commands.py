@@ -8,6 +8,7 @@ from typing import Literal
 import msgspec
 
 from protocol.ids import RankId
+from protocol.messages.checkpoints import CheckpointChoice
 from protocol.messages.orders import ToAgent
 from protocol.messages.uploads import UploadOutcome
 from sflow_ctl.core.requests import AnyAction, RequestAnswer
@@ -86,6 +87,22 @@ class RecordUploads(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     outcome: UploadOutcome
 
 
+class RecordCheckpoint(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """What an attempt continues from is decided; for people and the summary."""
+
+    task: str
+    """The concrete task."""
+    attempt: int
+    """The number of its attempt."""
+    choice: CheckpointChoice
+    """What was found, and why it was chosen."""
+
+    @property
+    def told(self) -> tuple[str, int, CheckpointChoice]:
+        """All of it, in order."""
+        return self.task, self.attempt, self.choice
+
+
 class AnswerRequest(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """Answer an operator's request, once everything that it has led to is recorded."""
 
@@ -121,6 +138,7 @@ Command = (
     | RecordTransition
     | RecordWaiting
     | RecordUploads
+    | RecordCheckpoint
     | Warn
     | AnswerRequest
     | FinishRun

@@ -4,6 +4,7 @@ from typing import assert_never
 
 from protocol.messages.facts import (
     AgentSuspended,
+    CheckpointFound,
     Ending,
     FromAgent,
     Goodbye,
@@ -92,6 +93,10 @@ def on_joined(run: Run, out: Effects, event: AgentJoined, now: float) -> None:
     send_leases(run, out, run.leases.node_joined(hello.node, is_restarted))
     reconcile_node(run, out, hello, is_restarted=is_restarted, now=now)
     uploads.repeat(run, out, hello.node, now)
+    if run.seeking:
+        from sflow_ctl.core.actions.checkpoints import repeat_searches  # few tasks have any
+
+        repeat_searches(run, out, hello.node)
     if run.phase is RunPhase.LEAVING:
         send_leave(run, out, hello.node)
     if run.awaited:  # of 1,000 tasks on 1,000 nodes each is tried once, not at each join
@@ -124,6 +129,10 @@ def on_message(run: Run, out: Effects, node: int, message: FromAgent, now: float
             _on_probe(run, out, node, message, now)
         case Leased():
             on_leased(run, out, node, message, now)
+        case CheckpointFound():
+            from sflow_ctl.core.actions.checkpoints import on_found  # few tasks have any
+
+            on_found(run, out, node, message, now)
         case Uploading() | Uploaded():
             uploads.on_fact(run, out, node, message, now)
         case RankIdle() | GpuLost() | AgentSuspended():

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, NoReturn
 
 import msgspec
 
+from protocol.messages.checkpoints import CheckpointChoice
 from protocol.messages.checks import Probe
 from protocol.messages.rank_spec import RequiredFile, RequiredJson, Success, TaskFile
 from sflow_ctl.plan.errors import ExpressionError
@@ -62,14 +63,20 @@ class DeferredValues:
         names = {task.name: [block.name for block in task.ports] for task in plan.tasks if task.ports}
         self._views = TaskViews(plan.task_views, outputs, names, ports_of, place_of=place_of)
 
-    def filled_in(self, task: PlannedTask) -> tuple[PlannedTask, tuple[TaskFile, ...]]:
-        """Return the task with its deferred expressions replaced, and its files.
+    def filled_in(
+        self, task: PlannedTask, checkpoint: CheckpointChoice | None = None
+    ) -> tuple[PlannedTask, tuple[TaskFile, ...]]:
+        """Return the task with its deferred expressions replaced, and its files; `checkpoint` is what it continues from.
 
         Raises: ExpressionError with the real cause.
         """
         if not task.deferred and not task.files:
             return task, ()
-        own = {name: self._views.ports(task.name, name) for name in OWN} if task.ports else {}
+        own: dict[str, Any] = {name: self._views.ports(task.name, name) for name in OWN} if task.ports else {}
+        if task.checkpoint is not None:
+            from sflow_ctl.plan.parts.checkpoint_view import checkpoint_view  # few tasks have any
+
+            own["checkpoint"] = checkpoint_view(task.checkpoint, checkpoint, task.environment)
         fill = self._filler(task, own)
         filled = task
         if task.deferred:

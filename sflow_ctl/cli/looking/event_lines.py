@@ -42,6 +42,11 @@ def event_of(entry: Entry, plan: Plan) -> ShownEvent:
         return ShownEvent(
             "uploads", uploads.task, f"{uploads.task}#{uploads.attempt} {said or 'nothing to upload'}"
         )
+    if entry.checkpoint is not None:
+        from sflow_ctl.report.checkpoint_text import choice_text  # few tasks have any
+
+        task, attempt, choice = entry.checkpoint.told
+        return ShownEvent("checkpoint", task, choice_text(task, attempt, choice))
     if entry.takeover is not None:
         return ShownEvent("run", None, takeover_text(entry.takeover))
     if entry.request is not None:
@@ -136,7 +141,11 @@ def _of_message(message: facts.FromAgent, node: str) -> ShownEvent:
 
 def _task_of(message: facts.FromAgent) -> str | None:
     match message:
-        case facts.Uploading(attempt=attempt) | facts.Uploaded(attempt=attempt):
+        case (
+            facts.Uploading(attempt=attempt)
+            | facts.Uploaded(attempt=attempt)
+            | facts.CheckpointFound(attempt=attempt)
+        ):
             return attempt.task
         case facts.RankIdle(rank=rank) | facts.SideCommandEnded(rank=rank) | facts.LogSearch(rank=rank):
             return rank.attempt.task

@@ -119,12 +119,21 @@ def _begin_attempt(run: Run, out: Effects, task: Task, placement: Placement, now
         give_up_leases(
             run, out, {node for node in run.leases.nodes_lacking(task) if run.nodes[node].is_gone}, now
         )
-    if task.attempt.is_unsent and not run.leases.is_waiting(task):
-        _spawn(run, out, task, now)
+    if task.plan.checkpoint is not None and task.attempt.is_unsent:
+        from sflow_ctl.core.actions.checkpoints import begin_search  # few tasks have any
+
+        begin_search(run, out, task)
+    _spawn_if_ready(run, out, task, now)
 
 
-def _spawn(run: Run, out: Effects, task: Task, now: float) -> None:
-    """Order the ranks of an attempt whose ports are all known."""
+def _spawn_if_ready(run: Run, out: Effects, task: Task, now: float) -> None:
+    attempt = task.attempt
+    if attempt.is_unsent and not attempt.is_seeking and not run.leases.is_waiting(task):
+        spawn(run, out, task, now)
+
+
+def spawn(run: Run, out: Effects, task: Task, now: float) -> None:
+    """Order the ranks of an attempt whose ports and checkpoint are known."""
     try:
         task.attempt.fill_in(task.plan, run.deferred, run.leases.own_of(task))
     except ExpressionError as error:
@@ -165,7 +174,7 @@ def on_leased(run: Run, out: Effects, node: int, message: Leased, now: float) ->
                 run, out, task, AttemptVerdict(TaskState.FAILED, Reason("ports", text), may_retry=True), now
             )
         else:
-            _spawn(run, out, task, now)
+            _spawn_if_ready(run, out, task, now)
 
 
 def give_up_leases(run: Run, out: Effects, gone: set[int], now: float) -> None:

@@ -295,7 +295,7 @@ def begin_stop(
     run.outcome, run.cause = outcome, cause
     cancel_waiting(run, out, exit_policy.never_started(outcome))
     _lift_all_fences(run, out, now)
-    for task in run.leases.all_waiting():
+    for task in (*run.leases.all_waiting(), *run.seekers()):
         if task.index not in run.shutdown.branch:
             stop_task(run, out, task, stopped_verdict(run, task), now)
     spared_names = {run.tasks[index].plan.name for index in spared}

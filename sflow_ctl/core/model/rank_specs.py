@@ -23,6 +23,10 @@ def rank_specs(task: Task, plan: Plan, stream: bool) -> list[tuple[int, RankSpec
     assert attempt.filled is not None
     planned, name = attempt.filled, task.plan.name
     env = {**planned.environment, "SFLOW_ATTEMPT": str(attempt.number), **task.run_env}
+    if planned.checkpoint is not None:
+        from sflow_ctl.plan.parts.checkpoint_view import checkpoint_variables  # few tasks have any
+
+        env |= checkpoint_variables(planned.checkpoint, attempt.checkpoint, env)
     nodes = [plan.nodes[index] for index in attempt.placement.nodes]
     argv = planned.argv
     if attempt.placement != task.plan.placement:  # chosen at the start, or another one than planned

@@ -95,6 +95,8 @@ class Run(Struct):
     timers: Timers
     tally: Tally
     shutdown: Shutdown
+    seeking: set[int] = field(default_factory=set)
+    """Tasks whose attempt looks for its checkpoint, and some that do not any more: see `seekers`."""
     cells: Cells = field(default_factory=Cells)
     """The cells of sweeps."""
     windows: StartWindows = field(default_factory=StartWindows)
@@ -240,6 +242,11 @@ class Run(Struct):
     def task_named(self, name: str) -> Task:
         """Return the record of a task of the plan. Raises: KeyError; peers' names go through `current`."""
         return self.tasks[self.index_of[name]]
+
+    def seekers(self) -> list[Task]:
+        """Return the tasks whose attempt looks for its checkpoint."""
+        self.seeking = {index for index in self.seeking if self.tasks[index].attempt.is_seeking}
+        return [self.tasks[index] for index in sorted(self.seeking)]
 
     def is_current(self, attempt: AttemptId) -> bool:
         """Return whether this is the live attempt of a task; false for an unknown name."""

@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from sflow_ctl.format.schema.checkpoints import Checkpoint
 from sflow_ctl.format.schema.definitions import Variable
 from sflow_ctl.format.schema.monitor import Monitor, NamedWindow
 from sflow_ctl.format.schema.policies import Hang, Restart, Retries, Stop
@@ -218,6 +219,8 @@ class Task(Part, frozen=True, kw_only=True, rename={"finally_": "finally", "with
     `${{ task.NAME.service.url }}`."""
     files: dict[str, str | File] = {}
     """Files to write before the task starts: path in the task's directory to content."""
+    checkpoint: Checkpoint | None = None
+    """Checkpoints that the task's program writes: its next attempts continue from the newest. `{}` means all defaults."""
     outputs: Annotated[list[Output], ONE] = []
     """Values to read from the log and files of the completed task. Later tasks use `${{ task.NAME.outputs.KEY }}`."""
     result: Annotated[Result, REGEXES] | None = None

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from protocol.messages.checkpoints import CheckpointRules
 from protocol.messages.rank_spec import Success
 from protocol.messages.uploads import StorageTarget
 from protocol.text.counted import counted
@@ -277,6 +278,7 @@ def _plan_task(setting: _Setting, placed: PlacedTask, findings: Findings) -> Pla
             **setting.copies.fields_of(launch, setting.environment, task, replica),
             **msgspec.structs.asdict(policy),
             **msgspec.structs.asdict(watch),
+            checkpoint=_checkpoint(setting, task, scope),
             outputs=plan_outputs(task, scope.value, findings),
             result=plan_result(task, scope.value, findings) if task.result is not None else None,
             success=success,
@@ -364,6 +366,14 @@ def _success(
     return plan_success(task.success, directory, rendered, scope.value, ("success",)), deferred
 
 
+def _checkpoint(setting: _Setting, task: schema.Task, scope: TaskScope) -> CheckpointRules | None:
+    if task.checkpoint is None:
+        return None
+    from sflow_ctl.planner.handover.checkpoints import plan_checkpoint  # few tasks have any
+
+    return plan_checkpoint(task.name, task.checkpoint, scope.value, setting.source.context.workspace_dir)
+
+
 def _files(setting: _Setting, scope: TaskScope) -> tuple[PlannedFile, ...]:
     task, name = scope.task, scope.replica.name
     if not task.files:
@@ -391,7 +401,7 @@ def _read(setting: _Setting, source: str) -> str:
 
 def _refuse_elsewhere(task: schema.Task) -> None:
     """Refuse fields that only the agent of a node can honour. Raises: UnplannableError."""
-    for name, what in (("ports", "leased"), ("files", "written")):
+    for name, what in (("ports", "leased"), ("files", "written"), ("checkpoint", "looked for")):
         if getattr(task, name):
-            text = f'task "{task.name}": {name} are {what} by the agent of a node, and ssh runs it elsewhere'
+            text = f'task "{task.name}": its {name} would be {what} by the agent of a node, and ssh runs it elsewhere'
             raise UnplannableError("needs-agent", text, f"drop {name}, or the ssh operator", (name,))

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO
 
 from protocol.messages.facts import RankExited
-from sflow_ctl.core.commands import AnswerRequest, RecordUploads, RecordWaiting
+from sflow_ctl.core.commands import AnswerRequest, RecordCheckpoint, RecordUploads, RecordWaiting
 from sflow_ctl.core.events import AgentJoined, MessageReceived, OperatorRequest, SchedulerEvent
 from sflow_ctl.core.states import TERMINAL, Transition
 from sflow_ctl.report.resumed import Takeover
@@ -88,6 +88,10 @@ class Journal:
     def uploads(self, uploads: RecordUploads, now: float) -> None:
         """Add what became of the uploads of a task."""
         self._append(self._entry(now, "uploads", uploads=uploads))
+
+    def checkpoint(self, checkpoint: RecordCheckpoint, now: float) -> None:
+        """Add what an attempt continues from."""
+        self._append(self._entry(now, "checkpoint", checkpoint=checkpoint))
 
     def request(self, request: AnswerRequest, now: float) -> None:
         """Add what an operator has asked for, and what it has led to."""
@@ -168,6 +172,7 @@ class Journal:
         transition: Transition | None = None,
         waiting: RecordWaiting | None = None,
         uploads: RecordUploads | None = None,
+        checkpoint: RecordCheckpoint | None = None,
         takeover: Takeover | None = None,
         request: AnswerRequest | None = None,
         begin: Begin | None = None,
@@ -184,6 +189,7 @@ class Journal:
             transition=transition,
             waiting=waiting,
             uploads=uploads,
+            checkpoint=checkpoint,
             takeover=takeover,
             request=request,
         )

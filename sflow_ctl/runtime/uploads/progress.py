@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, assert_never
 import msgspec
 
 from protocol.messages.uploads import UploadOutcome
-from sflow_ctl.core.commands import AnswerRequest, RecordUploads, RecordWaiting
+from sflow_ctl.core.commands import AnswerRequest, RecordCheckpoint, RecordUploads, RecordWaiting
 from sflow_ctl.core.events import OutputsCollected, SchedulerEvent
 from sflow_ctl.core.states import Transition
 from sflow_ctl.plan.secrets import SECRETS
@@ -66,8 +66,10 @@ class RunProgress:
         self._log.warning(text)
         self._output.say(f"warning: {text}")
 
-    def show(self, command: RecordWaiting | RecordUploads | AnswerRequest, now: float) -> None:
-        """Show and record what running tasks wait for, what has been uploaded, or what an operator has asked for."""
+    def show(
+        self, command: RecordWaiting | RecordUploads | RecordCheckpoint | AnswerRequest, now: float
+    ) -> None:
+        """Show and record what tasks wait for, what has been uploaded, what attempts continue from, or what an operator asks."""
         self.tell()
         match command:
             case RecordWaiting():
@@ -77,6 +79,15 @@ class RunProgress:
                 self._state.note_uploaded(task, command.attempt, outcome)
                 for line in lines_about(task, outcome, self._log):
                     self._output.say(line)
+            case RecordCheckpoint(task=task, attempt=attempt, choice=choice):
+                from sflow_ctl.report.checkpoint_text import choice_text  # few tasks have any
+
+                self._journal.checkpoint(command, now)
+                self._state.note_checkpoint(task, attempt, choice)
+                text = SECRETS.mask.text(choice_text(task, attempt, choice))
+                self._log.info(text, f"sflow.task.{task}")
+                if choice.path:
+                    self._output.say(text)
             case AnswerRequest():
                 self._desk.answer(command)
                 if not command.is_repeated:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from protocol.messages.logs import LogChunk
+from protocol.messages.packets import LogChunk
 from protocol.session.codec import MAX_LOG_BODY_BYTES, encode
 from sflow_ctl.core.states import TaskState
 from sflow_ctl.runtime.fleet.keys import KeyPair
