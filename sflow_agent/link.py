@@ -41,6 +41,22 @@ ENDING_GRACE_S = 6.0
 """Silence of the controller after Slurm's SIGTERM; sites kill after 30 s (KillWait), and tasks have their own grace."""
 
 
+class _Successors:
+    """Looks for a controller that has taken the run over; imports what that takes when the known one is silent."""
+
+    def __init__(self, run_directory: str, connections: Connections) -> None:
+        self._run_directory, self._connections = run_directory, connections
+        self._search: SuccessorSearch | None = None
+
+    def found(self, now: float, incarnation: int) -> bool:
+        """Return whether there is a newer one, whose addresses are the ones to dial now."""
+        if self._search is None:
+            from sflow_agent.connection.successor import SuccessorSearch
+
+            self._search = SuccessorSearch(self._run_directory, self._connections)
+        return self._search.found(now, incarnation)
+
+
 class ControllerLink:
     """The connection to the controller."""
 
@@ -64,7 +80,7 @@ class ControllerLink:
         """(public, secret), not in use yet: the controller has to know them first."""
         self._make_hello = make_hello
         self._connections = Connections(config, self.counters)
-        self._successor: SuccessorSearch | None = None
+        self._successors = _Successors(config.run_directory, self._connections)
         self._lock = threading.RLock()
         """Around every use of the sockets and of what is known of the session, the wait for events included: while the loop
         does something else, a thread may speak for it."""
@@ -203,7 +219,7 @@ class ControllerLink:
         self._watch_controller(now)
         silence = now - self._last_heard
         is_silent = silence > SILENT_HEARTBEATS * self._heartbeat_s
-        if is_silent and not self._is_given_up and self._has_successor(now):
+        if is_silent and not self._is_given_up and self._successors.found(now, self._incarnation):
             self._begin_session(now)
         # An agent that has given up is ending its tasks, and gets the time for that.
         self.on_look(now if self._is_given_up else self._last_heard, self._orphan_grace_s)
@@ -222,14 +238,6 @@ class ControllerLink:
         if now - self._last_sent >= self._heartbeat_s:
             self._put(self._channel.heartbeat(), now)
         return None
-
-    def _has_successor(self, now: float) -> bool:
-        """Return whether another controller has taken the run over, whose addresses are the ones to dial now."""
-        if self._successor is None:
-            from sflow_agent.connection.successor import SuccessorSearch  # few controllers are ever silent
-
-            self._successor = SuccessorSearch(self._config.run_directory, self._connections)
-        return self._successor.found(now, self._incarnation)
 
     def _watch_controller(self, now: float) -> None:
         """Forgive a silence that is due to a stopped controller: Ctrl-Z or a suspended job, here or elsewhere."""

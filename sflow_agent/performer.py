@@ -47,7 +47,7 @@ from sflow_agent.core.commands import (
 )
 from sflow_agent.core.events import AgentEvent, ListenerSeen
 from sflow_agent.loop import EventSource
-from sflow_agent.starting import Parts, Starter
+from sflow_agent.starting import Parts, RankStarter
 
 if TYPE_CHECKING:
     from sflow_agent.activity_watch import ActivityWatch
@@ -84,7 +84,7 @@ class Performer:
         self._telemetry: NodeTelemetry | None = None
         self._watchers: list[Monitoring | NodeTelemetry] = []
         """What must know when ranks start and end."""
-        self._starter = Starter(parts, self._watchers)
+        self._starter = RankStarter(parts, self._watchers)
 
     def perform(self, command: AgentCommand, now: float) -> Sequence[AgentEvent]:
         """Carry out a command; return its immediate events."""

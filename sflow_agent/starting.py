@@ -54,8 +54,8 @@ class Parts(Struct, frozen=True, kw_only=True):
     """Warns the user, once for each text."""
 
 
-class Starter:
-    """Starts ranks. `watchers` are told of each."""
+class RankStarter:
+    """Starts ranks. `watchers` hear of each."""
 
     def __init__(self, parts: Parts, watchers: "Sequence[Monitoring | NodeTelemetry]") -> None:
         self._parts, self._watchers = parts, watchers

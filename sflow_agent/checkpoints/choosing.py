@@ -16,7 +16,7 @@ SHOWN = 8
 """Candidates that a choice names."""
 
 
-class Entry(NamedTuple):
+class FoundEntry(NamedTuple):
     """A file, or a directory that a pattern means."""
 
     path: str
@@ -30,7 +30,7 @@ class Entry(NamedTuple):
 class Listing(NamedTuple):
     """What is in a directory, as far as it can matter."""
 
-    candidates: tuple[Entry, ...]
+    candidates: tuple[FoundEntry, ...]
     """What the patterns mean, without links that lead to another one of them."""
     names: frozenset[str]
     """All files below the directory, for markers."""
@@ -38,7 +38,7 @@ class Listing(NamedTuple):
     """What was passed over, and why."""
 
 
-class Chosen(NamedTuple):
+class ChosenFiles(NamedTuple):
     """One of the files, several that belong together, or why there is none."""
 
     rule: ChoiceRule
@@ -46,7 +46,7 @@ class Chosen(NamedTuple):
     path: str = ""
     """Relative; of several files their directory."""
     step: int | None = None
-    files: tuple[Entry, ...] = ()
+    files: tuple[FoundEntry, ...] = ()
     """What it consists of."""
     others: tuple[str, ...] = ()
     other_count: int = 0
@@ -57,7 +57,7 @@ class _Group(NamedTuple):
     """Files of one step in one place: one checkpoint."""
 
     path: str
-    entries: tuple[Entry, ...]
+    entries: tuple[FoundEntry, ...]
     number: Number | None
     is_mixed: bool = False
     """They are beside those of other steps, and not all of one kind: which of them is meant is not known."""
@@ -65,12 +65,15 @@ class _Group(NamedTuple):
     @property
     def shown(self) -> str:
         """The path for people."""
-        if len(self.entries) > 1 and self.number is not None and self.path == _parent(self.entries[0].path):
-            return f"{counted(len(self.entries), 'file')} of {self.number.kind} {self.number.value} in {self.path or '.'}"
+        number = self.number
+        if len(self.entries) > 1 and number is not None and number.depth == self.entries[0].path.count("/"):
+            return (
+                f"{counted(len(self.entries), 'file')} of {number.kind} {number.value} in {self.path or '.'}"
+            )
         return self.path
 
 
-def choose(listing: Listing, selection: FileSelection, newer_than_ns: int | None = None) -> Chosen:
+def choose(listing: Listing, selection: FileSelection, newer_than_ns: int | None = None) -> ChosenFiles:
     """Return the candidate that the selection means. Those not modified after `newer_than_ns` do not count.
 
     Raises: re.error.
@@ -101,17 +104,17 @@ def choose(listing: Listing, selection: FileSelection, newer_than_ns: int | None
     return _latest(entries, number_in, notes)
 
 
-def _said(chosen: Chosen) -> str:
+def _said(chosen: ChosenFiles) -> str:
     return chosen.why.removeprefix("it has ")
 
 
 def _whole(
-    entries: Sequence[Entry],
+    entries: Sequence[FoundEntry],
     names: frozenset[str],
     selection: FileSelection,
     number_in: NumberIn,
     notes: list[str],
-) -> list[Entry]:
+) -> list[FoundEntry]:
     """Return the candidates that are complete, as far as can be known; say which are not."""
     marker = selection.done_marker
     if marker is None:
@@ -148,7 +151,7 @@ def marker_of(template: str, path: str) -> str:
     return "/".join(parts)
 
 
-def _numbered(entry: Entry, number_in: NumberIn) -> str:
+def _numbered(entry: FoundEntry, number_in: NumberIn) -> str:
     """Return the folder of a file that has its number, else its own path."""
     number = number_in(entry.path)
     parts = entry.path.split("/")
@@ -162,7 +165,7 @@ def _parent(path: str) -> str:
 # ---------------------------------------------------------------------- one of several
 
 
-def _given(entries: Sequence[Entry], select: str, number_in: NumberIn, notes: list[str]) -> Chosen:
+def _given(entries: Sequence[FoundEntry], select: str, number_in: NumberIn, notes: list[str]) -> ChosenFiles:
     """Return what a path or pattern means."""
     regex = glob_regex(select)
     wanted = [one for one in entries if regex.fullmatch(one.path)]
@@ -170,9 +173,9 @@ def _given(entries: Sequence[Entry], select: str, number_in: NumberIn, notes: li
         inside = [one for one in entries if one.path.startswith(f"{select.rstrip('/')}/")]
         wanted = wanted or inside
         if not wanted:
-            return Chosen("none", f"there is no {select}", notes=tuple(notes))
+            return ChosenFiles("none", f"there is no {select}", notes=tuple(notes))
         others = _others(entries, wanted)
-        return Chosen(
+        return ChosenFiles(
             "path",
             f"`select` names {select}",
             select.rstrip("/"),
@@ -186,10 +189,10 @@ def _given(entries: Sequence[Entry], select: str, number_in: NumberIn, notes: li
     return chosen if wanted else chosen._replace(why=f"no file matches {select}")
 
 
-def _latest(entries: Sequence[Entry], number_in: NumberIn, notes: list[str]) -> Chosen:
+def _latest(entries: Sequence[FoundEntry], number_in: NumberIn, notes: list[str]) -> ChosenFiles:
     """Return the candidate of the highest step, else of the highest epoch, else the only one."""
     if not entries:
-        return Chosen("none", "there is no checkpoint", notes=tuple(notes))
+        return ChosenFiles("none", "there is no checkpoint", notes=tuple(notes))
     groups = _groups(entries, number_in)
     for kind in ("step", "epoch"):
         numbered = [one for one in groups if one.number is not None and one.number.kind == kind]
@@ -205,32 +208,34 @@ def _latest(entries: Sequence[Entry], number_in: NumberIn, notes: list[str]) -> 
             return _ambiguous(best, f"of {kind} {highest}", notes)
         others = [one.shown for one in numbered if one is not best[0]]
         why = f"it has the highest {kind}" if others else f"it is the only one with {_article(kind)}"
-        return Chosen(
+        return ChosenFiles(
             kind, why, best[0].path, highest, best[0].entries, (*others[:SHOWN],), len(others), tuple(notes)
         )
     if len(groups) > 1:
         return _ambiguous(groups, "without a step in their names", notes)
-    return Chosen("only", "it is the only one", groups[0].path, None, groups[0].entries, notes=tuple(notes))
+    return ChosenFiles(
+        "only", "it is the only one", groups[0].path, None, groups[0].entries, notes=tuple(notes)
+    )
 
 
 def _article(kind: str) -> str:
     return "an epoch" if kind == "epoch" else f"a {kind}"
 
 
-def _ambiguous(groups: Sequence[_Group], what: str, notes: Sequence[str]) -> Chosen:
+def _ambiguous(groups: Sequence[_Group], what: str, notes: Sequence[str]) -> ChosenFiles:
     paths = [entry.path for one in groups for entry in one.entries] if len(groups) == 1 else []
     paths = paths or [one.shown for one in groups]
     why = f"{len(paths)} candidates {what}: {listed(paths, SHOWN)}"
-    return Chosen("ambiguous", why, others=(*paths[:SHOWN],), other_count=len(paths), notes=tuple(notes))
+    return ChosenFiles("ambiguous", why, others=(*paths[:SHOWN],), other_count=len(paths), notes=tuple(notes))
 
 
-def _others(entries: Iterable[Entry], chosen: Sequence[Entry]) -> tuple[str, ...]:
+def _others(entries: Iterable[FoundEntry], chosen: Sequence[FoundEntry]) -> tuple[str, ...]:
     return tuple(one.path for one in entries if one not in chosen)
 
 
-def _groups(entries: Sequence[Entry], number_in: NumberIn) -> list[_Group]:
+def _groups(entries: Sequence[FoundEntry], number_in: NumberIn) -> list[_Group]:
     """Return the candidates, those that belong together as one: files of a numbered folder, or of one step in a folder."""
-    found: dict[tuple[str, int | None], list[tuple[Entry, Number | None]]] = {}
+    found: dict[tuple[str, int | None], list[tuple[FoundEntry, Number | None]]] = {}
     for entry in entries:
         number = number_in(entry.path)
         parts = entry.path.split("/")
@@ -244,7 +249,7 @@ def _groups(entries: Sequence[Entry], number_in: NumberIn) -> list[_Group]:
     return [_group(place, members) for place, members in found.items()]
 
 
-def _group(place: tuple[str, int | None], members: Sequence[tuple[Entry, Number | None]]) -> _Group:
+def _group(place: tuple[str, int | None], members: Sequence[tuple[FoundEntry, Number | None]]) -> _Group:
     entries, number = tuple(one for one, _ in members), members[0][1]
     if len(entries) == 1:
         return _Group(entries[0].path, entries, number)

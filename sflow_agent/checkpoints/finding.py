@@ -11,12 +11,12 @@ import msgspec
 from protocol.messages.checkpoints import CheckpointBase, CheckpointChoice, CheckpointRules, FileSelection
 from protocol.text.counted import counted
 from protocol.text.listing import listed
-from sflow_agent.checkpoints.choosing import SHOWN, Chosen, Entry, Listing, choose
+from sflow_agent.checkpoints.choosing import SHOWN, ChosenFiles, FoundEntry, Listing, choose
 from sflow_agent.checkpoints.globs import glob_regex
 from sflow_agent.checkpoints.steps import numbers_of
 
 MOST_ENTRIES = 200_000
-"""Files and folders below one directory; more are no checkpoints."""
+"""Files and folders below one directory; more cannot be checkpoints alone."""
 POINTER_BYTES = 64 * 1024
 FRESH_S = 5.0
 """A file that was modified so shortly before may still be growing: what has written it may live on another node."""
@@ -65,7 +65,7 @@ def _found(root: str, rules: CheckpointRules, base: CheckpointBase | None) -> Ch
     return _choice(chosen, directory, rules, newest_ns)
 
 
-def _choice(chosen: Chosen, directory: str, rules: CheckpointRules, newest_ns: int) -> CheckpointChoice:
+def _choice(chosen: ChosenFiles, directory: str, rules: CheckpointRules, newest_ns: int) -> CheckpointChoice:
     why, problem, hint = chosen.why, "", ""
     if chosen.rule == "ambiguous":
         problem = (
@@ -112,7 +112,7 @@ def _begin_from(
 # ---------------------------------------------------------------------- the program's pointer
 
 
-def _by_pointer(directory: str, rules: CheckpointRules, ignored_until_ns: int | None) -> Chosen | None:
+def _by_pointer(directory: str, rules: CheckpointRules, ignored_until_ns: int | None) -> ChosenFiles | None:
     """Return what the program's own pointer says; None without one. Raises: RefusedError."""
     if rules.state_file is None:
         return None
@@ -127,7 +127,7 @@ def _by_pointer(directory: str, rules: CheckpointRules, ignored_until_ns: int | 
         return None
     target, step = _pointed_to(path, content)
     if target is None:
-        return Chosen("none", f"{rules.state_file} says that there is no checkpoint")
+        return ChosenFiles("none", f"{rules.state_file} says that there is no checkpoint")
     absolute = _inside(os.path.realpath(directory), os.path.realpath(directory), target, f"{path} points to")
     entry = _entry(absolute, os.path.normpath(target))
     if entry is None or not entry.bytes:
@@ -139,7 +139,7 @@ def _by_pointer(directory: str, rules: CheckpointRules, ignored_until_ns: int | 
     if step is None:
         number = numbers_of(rules.selection.step_regex)(entry.path)
         step = None if number is None else number.value
-    return Chosen("state_file", f"{rules.state_file} points to it", entry.path, step, (entry,))
+    return ChosenFiles("state_file", f"{rules.state_file} points to it", entry.path, step, (entry,))
 
 
 def _pointed_to(path: str, content: bytes) -> tuple[str | None, int | None]:
@@ -147,7 +147,7 @@ def _pointed_to(path: str, content: bytes) -> tuple[str | None, int | None]:
     hint = 'it holds {"checkpoint": "PATH", "step": N}, or just the path; write it to another name first, and rename it'
     if len(content) > POINTER_BYTES:
         raise RefusedError(
-            f"{path} is larger than {POINTER_BYTES >> 10} KiB: it is no pointer to a checkpoint", hint
+            f"{path} is larger than {POINTER_BYTES >> 10} KiB: a pointer to a checkpoint is short", hint
         )
     text = content.decode(errors="replace").strip()
     if not text.startswith(("{", '"')):
@@ -185,7 +185,7 @@ def _is_below(path: str, directory: str) -> bool:
 
 def _settled(
     directory: str, listing: Listing, selection: FileSelection, ignored_until_ns: int | None
-) -> Chosen:
+) -> ChosenFiles:
     """Return the choice among files that do not grow any more."""
     growing: list[str] = []
     while True:
@@ -287,7 +287,7 @@ def _parents(path: str) -> Iterator[str]:
 
 def _without_links(directory: str, real: str, paths: Sequence[str], notes: list[str]) -> Iterator[str]:
     """Yield the paths without links to others of them, and without those that lead out of the directory."""
-    known, outside = set(paths), []
+    known, outside = {".", *paths}, []
     known |= {parent for path in paths for parent in _parents(path)}
     for path in paths:
         whole = f"{directory}/{path}"
@@ -304,14 +304,14 @@ def _without_links(directory: str, real: str, paths: Sequence[str], notes: list[
         notes.append(f"{are} out of the directory: {listed(outside, SHOWN)}")
 
 
-def _entry(path: str, relative: str) -> Entry | None:
+def _entry(path: str, relative: str) -> FoundEntry | None:
     """Return what is known of a file or directory; None if it is not there, or neither. Raises: OSError."""
     try:
         status = os.stat(path)  # noqa: PTH116
     except (FileNotFoundError, NotADirectoryError):
         return None
     if stat.S_ISREG(status.st_mode):
-        return Entry(relative, status.st_size, status.st_mtime_ns)
+        return FoundEntry(relative, status.st_size, status.st_mtime_ns)
     if not stat.S_ISDIR(status.st_mode):
         return None
     size, newest_ns = 0, status.st_mtime_ns
@@ -324,7 +324,7 @@ def _entry(path: str, relative: str) -> Entry | None:
             continue
         if stat.S_ISREG(one.st_mode):
             size, newest_ns = size + one.st_size, max(newest_ns, one.st_mtime_ns)
-    return Entry(relative, size, newest_ns, is_directory=True)
+    return FoundEntry(relative, size, newest_ns, is_directory=True)
 
 
 def _mtime_ns(path: str) -> int:

@@ -5,7 +5,6 @@ here: the loader brings the mapping forms into this shape.
 """
 
 from sflow_ctl.format.schema.backends import BACKEND_FIELDS, Backend, DockerHost
-from sflow_ctl.format.schema.checkpoints import Checkpoint, CheckpointInjection, ResumeChoice
 from sflow_ctl.format.schema.definitions import ARTIFACT_FIELDS, Artifact, Signature, Variable
 from sflow_ctl.format.schema.document import (
     Document,
@@ -30,7 +29,16 @@ from sflow_ctl.format.schema.monitor import (
     WindowMark,
 )
 from sflow_ctl.format.schema.operators import CHOICES, CONTAINER_ENGINES, OPERATOR_FIELDS, Operator
-from sflow_ctl.format.schema.policies import Hang, Notify, Restart, Retries, Stop
+from sflow_ctl.format.schema.policies import (
+    Checkpoint,
+    CheckpointInjection,
+    Hang,
+    Notify,
+    Restart,
+    ResumeChoice,
+    Retries,
+    Stop,
+)
 from sflow_ctl.format.schema.probes import Condition, Exec, Http, LogWatch, Probe, Probes, TcpPort
 from sflow_ctl.format.schema.results import Metric, Output, Success, SuccessFile, SuccessJson
 from sflow_ctl.format.schema.sweep import Sweep, SweepCase

@@ -4,10 +4,9 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from sflow_ctl.format.schema.checkpoints import Checkpoint
 from sflow_ctl.format.schema.definitions import Variable
 from sflow_ctl.format.schema.monitor import Monitor, NamedWindow
-from sflow_ctl.format.schema.policies import Hang, Restart, Retries, Stop
+from sflow_ctl.format.schema.policies import Checkpoint, Hang, Restart, Retries, Stop
 from sflow_ctl.format.schema.probes import Probe, Probes
 from sflow_ctl.format.schema.results import Output, Success
 from sflow_ctl.format.schema.sweep import Sweep

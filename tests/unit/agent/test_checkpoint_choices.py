@@ -42,7 +42,7 @@ class Directory:
         return find_checkpoint(str(self.root), whole, base)
 
     def chosen(self, **rules: object) -> str:
-        choice = self.choice(**rules)
+        choice = self.choice(None, **rules)
         assert not choice.problem, choice.problem
         return os.path.relpath(choice.path, self.path) if choice.path else ""
 
@@ -84,7 +84,10 @@ def test_two_without_numbers_are_refused(there: Directory) -> None:
 def test_a_single_one_without_a_number_is_taken(there: Directory) -> None:
     there.write("last.pt")
     assert there.choice() == CheckpointChoice(
-        rule="only", why="it is the only one", path=str(there.path / "last.pt"), newest_ns=there.choice().newest_ns
+        rule="only",
+        why="it is the only one",
+        path=str(there.path / "last.pt"),
+        newest_ns=there.choice().newest_ns,
     )
 
 
@@ -225,7 +228,7 @@ def test_a_file_that_still_grows_does_not_count(there: Directory, monkeypatch: p
             growing.write("more")
             growing.flush()
 
-        monkeypatch.setattr(finding.time, "sleep", grow)
+        monkeypatch.setattr("time.sleep", grow)
         choice = there.choice()
     assert (choice.step, choice.notes) == (1, ("is still being written: step_2.pt",))
 
