@@ -8,7 +8,7 @@ from typing import Literal
 import msgspec
 
 from protocol.ids import RankId
-from protocol.messages.checkpoints import CheckpointChoice
+from protocol.messages.checkpoints import CheckpointBase, CheckpointChoice
 from protocol.messages.orders import ToAgent
 from protocol.messages.uploads import UploadOutcome
 from sflow_ctl.core.requests import AnyAction, RequestAnswer
@@ -96,11 +96,8 @@ class RecordCheckpoint(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """The number of its attempt."""
     choice: CheckpointChoice
     """What was found, and why it was chosen."""
-
-    @property
-    def told(self) -> tuple[str, int, CheckpointChoice]:
-        """All of it, in order."""
-        return self.task, self.attempt, self.choice
+    base: CheckpointBase | None = None
+    """What a person has said about checkpoints, which later attempts and runs heed; null for nothing."""
 
 
 class AnswerRequest(msgspec.Struct, frozen=True, kw_only=True, tag=True):

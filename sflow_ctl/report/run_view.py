@@ -9,10 +9,10 @@ from typing import Literal
 
 from msgspec import Struct, field
 
-from protocol.messages.checkpoints import CheckpointChoice
+from protocol.messages.checkpoints import CheckpointBase, CheckpointChoice
 from protocol.messages.telemetry import RankUse
 from protocol.messages.uploads import UploadOutcome
-from sflow_ctl.core.commands import AnswerRequest
+from sflow_ctl.core.commands import AnswerRequest, RecordCheckpoint
 from sflow_ctl.core.requests import Pause, Unpause
 from sflow_ctl.core.states import LIVE, TERMINAL, Reason, TaskState, Transition, is_again
 from sflow_ctl.plan.model import Plan
@@ -51,6 +51,8 @@ class TaskRecord(Struct, omit_defaults=True):
     """What became of the uploads of the last attempt that had some."""
     checkpoints: tuple[tuple[int, CheckpointChoice], ...] = ()
     """What attempts continue from, by their numbers; the last `MOST_CHOICES` of them."""
+    checkpoint_base: CheckpointBase | None = None
+    """What a person has said about its checkpoints."""
     incarnation: int = 0
     """The controller that recorded the last change; 0 where that is not known."""
 
@@ -110,12 +112,13 @@ class RunView(Struct):
         if record is not None and record.attempts == attempt:
             record.uploaded = outcome
 
-    def note_checkpoint(self, task: str, attempt: int, choice: CheckpointChoice) -> None:
+    def note_checkpoint(self, told: RecordCheckpoint) -> None:
         """Record what an attempt continues from; a later word on the same attempt replaces the earlier one."""
-        record = self.tasks.get(task)
+        record = self.tasks.get(told.task)
         if record is not None:
-            kept = [one for one in record.checkpoints if one[0] != attempt]
-            record.checkpoints = (*kept, (attempt, choice))[-MOST_CHOICES:]
+            kept = [one for one in record.checkpoints if one[0] != told.attempt]
+            record.checkpoints = (*kept, (told.attempt, told.choice))[-MOST_CHOICES:]
+            record.checkpoint_base = told.base
 
     def note_request(self, request: AnswerRequest) -> None:
         """Record what an operator's request has changed for the run as a whole."""

@@ -219,8 +219,7 @@ def _ask_controller(reader: RunReader) -> bool:
                         state.note_waiting(record.name, record.attempts, record.waits_for)
                         if record.uploaded is not None:
                             state.note_uploaded(record.name, record.attempts, record.uploaded)
-                        for attempt, choice in record.checkpoints:
-                            state.note_checkpoint(record.name, attempt, choice)
+                        state.tasks[record.name].checkpoints = record.checkpoints
                         if record.uploads:
                             state.note_waiting(record.name, record.attempts, record.uploads, "uploads")
                     reader.state = state

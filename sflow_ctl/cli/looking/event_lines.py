@@ -13,9 +13,9 @@ from sflow_ctl.report.upload_text import outcome_text, problem_texts
 from sflow_ctl.report.words import exit_text, node_name
 from sflow_ctl.runtime.journal.entry import Entry
 
-TYPES = ("state", "waiting", "uploads", "node", "run", "notice", "probe", "process", "other")
+TYPES = ("state", "waiting", "uploads", "checkpoint", "node", "run", "notice", "probe", "process", "other")
 """All types of events."""
-USUAL = ("state", "waiting", "uploads", "node", "run", "notice")
+USUAL = ("state", "waiting", "uploads", "checkpoint", "node", "run", "notice")
 """Those that are shown unless others are asked for: the rest follows from them, or is of use in a bug report only."""
 
 
@@ -45,8 +45,8 @@ def event_of(entry: Entry, plan: Plan) -> ShownEvent:
     if entry.checkpoint is not None:
         from sflow_ctl.report.checkpoint_text import choice_text  # few tasks have any
 
-        task, attempt, choice = entry.checkpoint.told
-        return ShownEvent("checkpoint", task, choice_text(task, attempt, choice))
+        told = entry.checkpoint
+        return ShownEvent("checkpoint", told.task, choice_text(told.task, told.attempt, told.choice))
     if entry.takeover is not None:
         return ShownEvent("run", None, takeover_text(entry.takeover))
     if entry.request is not None:

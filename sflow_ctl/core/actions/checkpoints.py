@@ -86,7 +86,8 @@ def on_found(run: Run, out: Effects, node: int, message: CheckpointFound, now: f
 
 
 def _record(out: Effects, task: Task, choice: CheckpointChoice) -> None:
-    out.perform(RecordCheckpoint(task=task.plan.name, attempt=task.attempt.number, choice=choice))
+    number, base = task.attempt.number, task.checkpoint_base
+    out.perform(RecordCheckpoint(task=task.plan.name, attempt=number, choice=choice, base=base))
 
 
 def _warn(run: Run, out: Effects, task: Task, choice: CheckpointChoice) -> None:

@@ -311,7 +311,7 @@ class RunReader:
         if entry.uploads is not None:
             self.state.note_uploaded(entry.uploads.task, entry.uploads.attempt, entry.uploads.outcome)
         if entry.checkpoint is not None:
-            self.state.note_checkpoint(*entry.checkpoint.told)
+            self.state.note_checkpoint(entry.checkpoint)
         if isinstance(entry.event, NodeStandsStill):
             self._note_standstill(entry.event)
         if entry.request is not None:

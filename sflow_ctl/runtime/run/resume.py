@@ -240,7 +240,7 @@ def prior_results(
             why_left=left.get(name, ""),
             is_missed=name in missed,
             is_rerun=choice is not None,
-            checkpoint_base=None if choice is None else choice.checkpoint,
+            checkpoint_base=(choice and choice.checkpoint) or record.checkpoint_base,
         )
         for name, record in records.items()
     }

@@ -83,7 +83,7 @@ class RunProgress:
                 from sflow_ctl.report.checkpoint_text import choice_text  # few tasks have any
 
                 self._journal.checkpoint(command, now)
-                self._state.note_checkpoint(task, attempt, choice)
+                self._state.note_checkpoint(command)
                 text = SECRETS.mask.text(choice_text(task, attempt, choice))
                 self._log.info(text, f"sflow.task.{task}")
                 if choice.path:

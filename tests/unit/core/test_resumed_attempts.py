@@ -3,6 +3,7 @@
 from typing import Any
 
 import msgspec
+import pytest
 
 from protocol.messages.checkpoints import CheckpointBase, CheckpointChoice, CheckpointRules
 from protocol.messages.facts import CheckpointFound
@@ -32,7 +33,9 @@ def task(rules: CheckpointRules = RULES, **more: Any) -> PlannedTask:
 
 
 def found(number: int, choice: CheckpointChoice = FOUND, node: int = 0) -> MessageReceived:
-    return MessageReceived(node=node, message=CheckpointFound(attempt=rank("t", number).attempt, choice=choice))
+    return MessageReceived(
+        node=node, message=CheckpointFound(attempt=rank("t", number).attempt, choice=choice)
+    )
 
 
 def failed_once(plan: Plan) -> Driver:
@@ -149,17 +152,18 @@ def test_a_task_that_had_ended_and_is_started_again_is_a_rerun() -> None:
     assert list(lines)
 
 
-def test_ports_and_checkpoint_are_both_awaited() -> None:
-    for leases_first in (True, False):
-        run = Driver(a_plan(task(ports=(HTTP,))))
-        run(hello(0))
-        run(leased("t", 1, http=7))
-        run(started("t"))
-        run(exited("t", 1), WakeUp(), now=1.0)
-        assert run.task("t").attempt.is_unsent
-        lines = run(found(2), now=2.0)
-        assert lines.of(RecordCheckpoint)
-        assert lines.orders(Spawn), leases_first
+@pytest.mark.parametrize("is_port_first", [True, False])
+def test_ports_and_checkpoint_are_both_awaited(is_port_first: bool) -> None:
+    run = Driver(a_plan(task(msgspec.structs.replace(RULES, start="/base.pt"), ports=(HTTP,))))
+    assert len(run(hello(0)).orders(FindCheckpoint)) == 1
+    answers = [leased("t", 1, http=7), found(1)]
+    first, second = answers if is_port_first else reversed(answers)
+    lines = run(first, now=1.0)
+    assert len(lines.of(RecordCheckpoint)) == (not is_port_first)
+    assert not lines.orders(Spawn)
+    lines = run(second, now=2.0)
+    assert len(lines.of(RecordCheckpoint)) == is_port_first
+    assert env_of(lines)["SFLOW_PORT_HTTP"] == "7"
 
 
 def test_a_stopped_run_waits_for_no_search() -> None:
