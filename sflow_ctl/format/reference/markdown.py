@@ -23,7 +23,8 @@ _FOUND_BY = {"task": "its end", "log": "its log", "rule": "the file", "run": "th
 _PARTS: tuple[type[schema.Part], ...] = (
     schema.Document, schema.Variable, schema.Artifact, schema.Backend, schema.DockerHost, schema.Operator,
     schema.Workflow, schema.Task, schema.Dependency, schema.Restart, schema.Stop, schema.Hang, schema.Resources,
-    schema.Nodes, schema.Gpus, schema.GpuChoice, schema.Replicas, schema.Retries, schema.Probes, schema.Probe, schema.Condition,
+    schema.Nodes, schema.Gpus, schema.GpuChoice, schema.Replicas, schema.Retries, schema.Checkpoint, schema.ResumeChoice,
+    schema.CheckpointInjection, schema.Probes, schema.Probe, schema.Condition,
     schema.TcpPort, schema.Http, schema.LogWatch, schema.Exec, schema.Launcher, schema.Ports, schema.File,
     schema.Sweep, schema.SweepCase,
     schema.Output, schema.Metric, schema.Success, schema.SuccessFile, schema.SuccessJson, schema.ServedPort,
