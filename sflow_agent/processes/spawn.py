@@ -86,7 +86,7 @@ def task_environment(inherited: dict[str, str], marker: str) -> dict[str, str]:
 
 def marks_path(log: str, rank: RankId) -> str:
     """Return the path of the file in which a rank marks its windows: beside its log, which containers can write, too."""
-    return f"{os.path.dirname(log)}/.sflow_marks.{rank}"  # noqa: PTH120 - for every rank
+    return f"{log.rpartition('/')[0]}/.sflow_marks.{rank}"
 
 
 class Spawner:
@@ -106,12 +106,16 @@ class Spawner:
         """Tasks get a file in which they can mark windows of their time."""
 
     def spawn(
-        self, spec: RankSpec, open_output: Callable[[str], int | None], mark: int | None = None
+        self,
+        spec: RankSpec,
+        open_output: Callable[[str], int | None],
+        mark: int | None = None,
+        files: tuple[int, ...] = (),
     ) -> tuple[int, int]:
         """Return (pid, wall time in ns) of the new process. Raises: SpawnError.
 
         `open_output` returns the descriptor that it prints to, given its log's path; None lets it print to
-        the file. All processes that it starts inherit `mark`.
+        the file. All processes that it starts inherit `mark`. It gets `files` of the agent as its descriptors from 3 on.
         """
         environment = self._environment_of(spec)
         program = self.find(spec.argv[0], environment.get("PATH"))
@@ -124,7 +128,7 @@ class Spawner:
             raise SpawnError(error.errno or 0, _explain_log(error, spec)) from error
         try:
             with self._in_directory(spec.cwd), as_inherited(), marked(mark):
-                pid = _spawn(program, spec.argv, environment, log, output)
+                pid = _spawn(program, spec.argv, environment, log, output, files)
         except OSError as error:
             raise SpawnError(error.errno or 0, _explain(error, program, spec)) from error
         except ValueError as error:  # a NUL in an argument or variable
@@ -145,7 +149,14 @@ class Spawner:
                 reason = f'artifact "{artifact}": {path} {what} on node {self._node}'
                 raise SpawnError(error.errno or 0, reason) from error
 
-    def spawn_check(self, spec: RankSpec, argv: tuple[str, ...], output: int, main: int | None) -> int:
+    def spawn_check(
+        self,
+        spec: RankSpec,
+        argv: tuple[str, ...],
+        output: int,
+        main: int | None,
+        files: tuple[int, ...] = (),
+    ) -> int:
         """Start a program beside a rank: with its environment, directory and markers, in its own session; return the pid.
 
         Its output goes to the descriptor `output`; `main` is the rank's first process.
@@ -166,6 +177,7 @@ class Spawner:
                         (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
                         _to(output),
                         (os.POSIX_SPAWN_DUP2, 1, 2),
+                        *_as_third_and_on(files),
                     ),
                     setsid=True,
                     setsigdef=_ALL_SIGNALS,
@@ -199,8 +211,9 @@ class Spawner:
     def _environment_of(self, spec: RankSpec) -> dict[str, str]:
         environment = {**self._environment, **spec.env}
         environment.update(self._interfaces.environment(environment))
-        environment[ATTEMPT_MARKER] = str(spec.rank.attempt)
-        environment[RANK_MARKER] = str(spec.rank)
+        environment[ATTEMPT_MARKER] = environment[RANK_MARKER] = str(spec.rank.attempt)
+        if spec.rank.rank:
+            environment[RANK_MARKER] = str(spec.rank)
         try:
             environment.update(self._gpus.environment(spec.gpus, environment))
             if spec.gpus and CUDA in environment and spec.container is None:
@@ -266,7 +279,12 @@ class Spawner:
 
 
 def _spawn(
-    program: str, argv: tuple[str, ...], environment: dict[str, str], log: str, output: int | None
+    program: str,
+    argv: tuple[str, ...],
+    environment: dict[str, str],
+    log: str,
+    output: int | None,
+    files: tuple[int, ...],
 ) -> int:
     to_log = (os.POSIX_SPAWN_OPEN, 1, log, _LOG_FLAGS, 0o600)
     return os.posix_spawn(
@@ -277,10 +295,19 @@ def _spawn(
             (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
             to_log if output is None else _to(output),
             (os.POSIX_SPAWN_DUP2, 1, 2),
+            *_as_third_and_on(files),
         ),
         setsid=True,
         setsigdef=_ALL_SIGNALS,
         setsigmask=(),
+    )
+
+
+def _as_third_and_on(files: tuple[int, ...]) -> Iterator[tuple[int, int, str, int, int]]:
+    """Return the file actions that open files of this process as descriptors from 3 on of the new one."""
+    return (
+        (os.POSIX_SPAWN_OPEN, number, f"/proc/self/fd/{one}", os.O_RDWR, 0)
+        for number, one in enumerate(files, 3)
     )
 
 

@@ -11,6 +11,7 @@ import signal
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -44,6 +45,9 @@ from sflow_agent.processes.signals import Signals
 from sflow_agent.processes.spawn import Spawner, SpawnError
 from sflow_agent.processes.tree import StepMarks
 from sflow_agent.processes.tree_killer import TreeKiller
+
+if TYPE_CHECKING:
+    from sflow_agent.environments import Environments
 
 LAST_ACT_S = 5.0
 _MARKER_PREFIX = f"{RANK_MARKER}=".encode()
@@ -81,6 +85,7 @@ class Processes:
         """Main process by the limit that all its processes inherit."""
         self._mark_of_main: dict[int, int] = {}
         self._number = self._parts = 0
+        self._environments: Environments | None = None
         self._logs: dict[RankId, str] = {}
         self._owner_of_orphan: dict[int, RankId] = {}
         """A cache: the environment of an orphan is read once, not at every exit."""
@@ -108,8 +113,11 @@ class Processes:
     def start(self, spec: RankSpec) -> AgentEvent:
         """Start the rank's process."""
         ordered, kills = spec, self._memory.kills()
+        files: tuple[int, ...] = ()
         try:
             self._spawner.require(spec)
+            if spec.bootstrap is not None:
+                spec, files = self._kept_environments().prepare(spec, spec.bootstrap)
             # The engine ends the processes in a container: a signal to its monitor would lose the exit
             # status.
             mark = self._next_mark() if spec.container is None else None
@@ -123,7 +131,7 @@ class Processes:
                 spec = self._marked_step(spec)
             if spec.earlier_log is not None:
                 self._outputs.superseded(self._spawner.log_path(spec.log))
-            pid, started_at_ns = self._spawner.spawn(spec, partial(self._open_output, spec), mark)
+            pid, started_at_ns = self._spawner.spawn(spec, partial(self._open_output, spec), mark, files)
         except SpawnError as error:
             self._steps.forget(spec.rank)
             self._cleanups.forget(spec.rank)
@@ -136,6 +144,13 @@ class Processes:
             self._main_of_mark[mark], self._mark_of_main[pid] = pid, mark
         self._logs[spec.rank] = self._spawner.log_path(spec.log)
         return ProcessStarted(spec.rank, pid, started_at_ns, ordered, kills)
+
+    def _kept_environments(self) -> "Environments":
+        if self._environments is None:
+            from sflow_agent.environments import Environments  # few runs have some
+
+            self._environments = Environments()
+        return self._environments
 
     def _marked_step(self, spec: RankSpec) -> RankSpec:
         """Return a step whose script, the last argument of its `srun`, marks its processes."""
@@ -186,7 +201,10 @@ class Processes:
         main = self._main_of.get(spec.rank)
         if spec.rank in self._steps:  # `srun` is not what a command should signal
             main = self._steps.first_process(spec.rank) or main
-        pid = self._spawner.spawn_check(spec, argv, output, main)
+        files: tuple[int, ...] = ()
+        if spec.bootstrap is not None:
+            spec, argv, files = self._kept_environments().prepare_check(spec, spec.bootstrap, argv)
+        pid = self._spawner.spawn_check(spec, argv, output, main, files)
         self._checks[pid] = spec.rank, ended
         self._checks_of.setdefault(spec.rank, set()).add(pid)
         return pid
@@ -255,7 +273,7 @@ class Processes:
                     self.trees.look_at(cleaned)
         if not ended:
             return []
-        owners = self._owners_of_orphans() if has_children else set()
+        owners = self._owners_of_orphans() if has_children else None
         return [self._exited(*end, owners) for end in ended]
 
     def end_everything(self) -> list[str]:
@@ -281,21 +299,21 @@ class Processes:
         exit_code: int | None,
         number: int | None,
         use: RankUse | None,
-        owners: set[RankId],
+        owners: set[RankId] | None,
     ) -> ProcessExited:
+        """Return the exit of a rank. `owners` are the ranks whose processes this agent has as children; None if it has none."""
         lost_output = self._outputs.drain(rank)
         try:
             size = os.stat(self._logs[rank]).st_size  # noqa: PTH116 - hot path
         except OSError:
             size = 0
         main = self._main_of[rank]
+        # As subreaper the agent is above everything that its ranks have started: without children there is nothing left.
         has_leftovers = (
-            rank in owners
-            or rank in self._checks_of
-            or _group_exists(main)
+            (owners is not None and (rank in owners or rank in self._checks_of or _group_exists(main)))
             or self.trees.has_living_members(rank, main)
             or self._cleanups.is_unfinished(rank)
-            or bool(self._steps.members([rank]).get(rank))
+            or (rank in self._steps and bool(self._steps.members([rank]).get(rank)))
         )
         if not has_leftovers:
             self.trees.drop(rank)

@@ -34,6 +34,25 @@ from sflow_ctl.plan.errors import ExpressionError
 from sflow_ctl.plan.secrets import SECRETS
 from sflow_ctl.plan.words import Compat
 
+_OF_PLACEHOLDERS = (
+    *("E_ME", "L_ME", "T_ME", "GEME", "LLME", "CEME", "ITME", "YOUR_", "TODO", "TBD", "FIXME", "XXX"),
+    *(
+        "<fill",
+        "<Fill",
+        "<FILL",
+        "<change",
+        "<Change",
+        "<CHANGE",
+        "<your",
+        "<Your",
+        "<YOUR",
+        "<todo",
+        "<replace",
+        "<REPLACE",
+    ),
+    *("<edit", "<EDIT", "<insert", "<INSERT"),
+)
+"""Parts of texts, one of which every placeholder has."""
 _first_key = lazy_pattern(r"[.\[]")
 
 
@@ -146,6 +165,10 @@ def load_documents(
             assembled.document, lambda section, name, *path: items[section, name].where(*path)
         )
         merged.findings += [one for one in found if not _follows(one, assembled)]
+    if any(part in source.text for source in merged.sources for part in _OF_PLACEHOLDERS):
+        from sflow_ctl.format.rules.placeholders import placeholder_findings  # few files have such words
+
+        merged.findings += placeholder_findings(merged)
     if merged.findings:
         raise _document_error(merged, assembled)
     assert assembled.document is not None

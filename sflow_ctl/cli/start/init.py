@@ -4,10 +4,17 @@ from pathlib import Path
 
 import click
 
-from protocol.errors import ExitStatus
+from protocol.errors import ExitStatus, Finding, SpecError, UsageError
 from sflow_ctl.cli.terminal.columns import display_path
 from sflow_ctl.cli.terminal.lines import print_line
-from sflow_ctl.runtime.files.templates import DEFAULT, SCHEMA_FILE, template_text, templates, write_new_file
+from sflow_ctl.runtime.files.templates import (
+    DEFAULT,
+    SCHEMA_FILE,
+    SCHEMA_LINE,
+    template_text,
+    templates,
+    write_new_file,
+)
 
 
 @click.command()
@@ -23,7 +30,16 @@ from sflow_ctl.runtime.files.templates import DEFAULT, SCHEMA_FILE, template_tex
 @click.option("--no-schema", is_flag=True, help="Do not write the schema for editors.")
 @click.option("--force", is_flag=True, help="Overwrite existing files.")
 @click.option("--list", "is_list", is_flag=True, help="List the templates.")
-def init(template: str | None, output: Path, no_schema: bool, force: bool, is_list: bool) -> int:
+@click.option(
+    "--from-slurmforge",
+    "old",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Write the workflow of this experiment of slurmforge instead (0.x or 1.x).",
+)
+def init(
+    template: str | None, output: Path, no_schema: bool, force: bool, is_list: bool, old: Path | None
+) -> int:
     """Write a small commented workflow to begin with: sflow.yaml.
 
     TEMPLATE is serve-and-bench (default), train-eval or sweep. Each runs on a laptop as it is. The JSON Schema is written
@@ -35,11 +51,46 @@ def init(template: str | None, output: Path, no_schema: bool, force: bool, is_li
             print_line(f"{name:<{max(map(len, templates()))}}  {about}")
         return int(ExitStatus.OK)
     path = output / "sflow.yaml" if output.is_dir() else output
-    write_new_file(path, template_text(template or DEFAULT, has_schema=not no_schema), is_forced=force)
+    if old is not None:
+        if template is not None:
+            hint = f"drop {template}, or --from-slurmforge"
+            raise UsageError.of(
+                "conflicting-options", "a template and --from-slurmforge are given", hint=hint
+            )
+        text, command = _from_slurmforge(old), "validate"
+    else:
+        text, command = template_text(template or DEFAULT), "run"
+    write_new_file(path, text if no_schema else f"{SCHEMA_LINE}{text}", is_forced=force)
     if not no_schema:
         from sflow_ctl.format.reference.jsonschema import schema_text
 
         write_new_file(path.parent / SCHEMA_FILE, schema_text(), is_forced=True)
     file = "" if path == Path("sflow.yaml") else f" {display_path(path)}"
-    print_line(f"✓ Saved to {display_path(path)}. Try it: sflow-ctl run{file}")
+    print_line(f"✓ Saved to {display_path(path)}. Try it: sflow-ctl {command}{file}")
     return int(ExitStatus.OK)
+
+
+def _from_slurmforge(old: Path) -> str:
+    """Return the workflow of an experiment of slurmforge, and print what is otherwise in it. Raises: SpecError."""
+    from sflow_ctl.cli.terminal.findings import print_warnings
+    from sflow_ctl.format.slurmforge.convert import convert
+    from sflow_ctl.format.yaml_source import read_source
+
+    source, problems = read_source(old, "experiment")
+    if source is None or problems:
+        raise SpecError(problems)
+
+    def read(script: str) -> str | None:
+        try:
+            return (old.parent / script).read_text(encoding="utf-8")
+        except (
+            OSError,
+            ValueError,
+        ):  # not there, a directory, or no text: the flags of a script are a nicety
+            return None
+
+    converted = convert(source, read)
+    print_warnings(
+        [Finding("not-as-it-was", f"{one.key}: {one.reason}", one.where) for one in converted.left]
+    )
+    return converted.text

@@ -7,7 +7,7 @@ what was found there.
 from protocol.messages.checkpoints import CheckpointBase, CheckpointChoice, ResumeKind
 from protocol.messages.facts import CheckpointFound
 from protocol.messages.orders import FindCheckpoint
-from sflow_ctl.core.actions.dispatch import spawn
+from sflow_ctl.core.actions.dispatch import prepare_if_ready
 from sflow_ctl.core.actions.stopping import stop_task, stopped_verdict
 from sflow_ctl.core.commands import RecordCheckpoint
 from sflow_ctl.core.effects import Effects
@@ -81,8 +81,7 @@ def on_found(run: Run, out: Effects, node: int, message: CheckpointFound, now: f
         stop_task(run, out, task, AttemptVerdict(TaskState.FAILED, reason, is_final=True), now)
         return
     _warn(run, out, task, choice)
-    if attempt.is_unsent and not run.leases.is_waiting(task):
-        spawn(run, out, task, now)
+    prepare_if_ready(run, out, task)
 
 
 def _record(out: Effects, task: Task, choice: CheckpointChoice) -> None:

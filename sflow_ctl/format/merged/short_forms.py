@@ -38,6 +38,8 @@ def expand_short_forms(body: dict[str, Any]) -> None:
         }
     if isinstance(body.get("checkpoint"), dict):
         body["checkpoint"] = _long_checkpoint(body["checkpoint"])
+    if isinstance(body.get("environment"), dict):
+        body["environment"] = with_long_environment(body["environment"])
     if isinstance(body.get("monitor"), dict):
         body["monitor"] = with_long_monitor(body["monitor"])
     if isinstance(body.get("windows"), list):
@@ -53,6 +55,23 @@ def _long_checkpoint(checkpoint: dict[str, Any]) -> dict[str, Any]:
     if isinstance(resume, dict) and isinstance(resume.get("after"), str):
         long["resume"] = {**resume, "after": [resume["after"]]}
     return long
+
+
+def with_long_backend(body: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields of a backend, with those that are given as their only entry as lists."""
+    body = {**body, "exclude": [body["exclude"]]} if isinstance(body.get("exclude"), str) else body
+    mail = body.get("mail")
+    if isinstance(mail, dict) and isinstance(mail.get("type"), str):
+        return {**body, "mail": {**mail, "type": [mail["type"]]}}
+    return body
+
+
+def with_long_environment(body: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields of an environment, with those that are given as their only entry as lists."""
+    return {
+        key: [value] if key in ("modules", "source", "before") and isinstance(value, str | dict) else value
+        for key, value in body.items()
+    }
 
 
 def _long_window(window: Any) -> Any:

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from sflow_ctl.format.schema.definitions import Variable
+from sflow_ctl.format.schema.definitions import EnvironmentSteps, Variable
 from sflow_ctl.format.schema.monitor import Monitor, NamedWindow
 from sflow_ctl.format.schema.policies import Checkpoint, Hang, Restart, Retries, Stop
 from sflow_ctl.format.schema.probes import Probe, Probes
@@ -152,6 +152,9 @@ class Task(Part, frozen=True, kw_only=True, rename={"finally_": "finally", "with
     operator: str | dict[str, Any] | None = None
     """Operator that starts the script: its name, or a mapping with its name and changed fields. Default: bash, once on each of
     the task's nodes."""
+    environment: str | EnvironmentSteps | None = None
+    """What is set up on the node before the script: the name of an entry of `environments`, or its fields. Default: the
+    workflow's `environment`, else nothing; `none` is nothing in any case."""
     backend: str | dict[str, Any] | None = None
     """Backend whose nodes the task uses: its name, or a mapping with changed fields. Default: the default backend."""
     depends_on: Annotated[list[str | Dependency], ONE] = []

@@ -10,10 +10,11 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from protocol.messages.rank_spec import Container, LaunchKind
+from protocol.messages.rank_spec import Bootstrap, Container, LaunchKind
 from protocol.text.counted import counted
 from sflow_ctl.format import schema
-from sflow_ctl.plan.model import AssignedArgument, Launcher, PlannedNode
+from sflow_ctl.plan.model import AssignedArgument, PlannedNode
+from sflow_ctl.plan.parts.launcher import Launcher
 from sflow_ctl.planner.findings import Findings, UnplannableError
 from sflow_ctl.planner.hidden_values import SCRIPT_VARIABLE, without_secrets
 from sflow_ctl.planner.launch.arguments import replaced_arguments
@@ -62,6 +63,7 @@ class LaunchPlan(msgspec.Struct, frozen=True, kw_only=True):
     env: dict[str, str]
     cwd: str | None
     container: Container | None
+    bootstrap: Bootstrap | None
     has_step_variables: bool
     ranks_per_node: tuple[int, ...]
     launcher: Launcher | None
@@ -114,6 +116,12 @@ def plan_launch(
     if operator is None and is_on_docker:
         operator = operator_of_backend(placed.backend, value)
     docker_args = replaced_arguments(context.extra_args if is_on_docker else (), context.docker_args)
+    bootstrap, inside = None, None
+    if task.environment is not None or setting.source.document.workflow.environment is not None:
+        from sflow_ctl.planner.launch.environments import calling, plan_environment  # many files have none
+
+        bootstrap, more = plan_environment(setting.source.document, placed, value, operator)
+        env, inside = {**env, **more}, None if bootstrap is None else calling
     how = command(
         task,
         operator,
@@ -125,7 +133,10 @@ def plan_launch(
         context.container_engine,
         docker_args,
         is_strict=context.is_strict,
+        inside=inside,
     )
+    if bootstrap is not None and how.launch_kind != "process":
+        bootstrap = msgspec.structs.replace(bootstrap, is_inside=True)
     is_step_like = how.operator_kind == "srun" and how.launch_kind == "process"
     is_on_slurm = placed.backend.type == "slurm"
     is_contained = is_on_docker and how.container is not None
@@ -150,6 +161,7 @@ def plan_launch(
         env={**env, **how.env, **hidden},
         cwd=how.cwd,
         container=how.container,
+        bootstrap=bootstrap,
         has_step_variables=is_step_like or (how.launch_kind == "ssh" and is_on_slurm),
         ranks_per_node=ranks,
         launcher=launcher,

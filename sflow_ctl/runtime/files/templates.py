@@ -8,7 +8,7 @@ from sflow_ctl.format.checking import guess_hint
 _HOME = Path(__file__).resolve().parents[2] / "templates"
 DEFAULT = "serve-and-bench"
 SCHEMA_FILE = ".sflow.schema.json"
-_SCHEMA_LINE = f"# yaml-language-server: $schema={SCHEMA_FILE}\n"
+SCHEMA_LINE = f"# yaml-language-server: $schema={SCHEMA_FILE}\n"
 """For editors with the YAML language server: hints, completion and checks while one types."""
 
 
@@ -20,14 +20,13 @@ def templates() -> dict[str, str]:
     }
 
 
-def template_text(name: str, *, has_schema: bool) -> str:
+def template_text(name: str) -> str:
     """Return a template's text. Raises: UsageError."""
     known = templates()
     if name not in known:
         hint = guess_hint(name, list(known), f"templates are {', '.join(known)}")
         raise UsageError.of("unknown-template", f'there is no template "{name}"', hint=hint)
-    text = (_HOME / f"{name}.yaml").read_text(encoding="utf-8")
-    return f"{_SCHEMA_LINE}{text}" if has_schema else text
+    return (_HOME / f"{name}.yaml").read_text(encoding="utf-8")
 
 
 def write_new_file(path: Path, text: str, *, is_forced: bool) -> None:

@@ -17,7 +17,7 @@ SKIP_BEYOND_BYTES = 4 * 1024 * 1024
 KEEP_BYTES = 64 * 1024
 """How much of the end is shown after a skip."""
 COUNT_BYTES = 2 * 1024 * 1024
-"""Skipped bytes whose lines are counted in one step: about a millisecond."""
+"""Skipped bytes whose lines are counted in one step, about a millisecond: a block of the file, once for all of its readers."""
 TAIL_BLOCK_BYTES = 64 * 1024
 MAX_TAIL_BYTES = 4 * 1024 * 1024
 """How far back the last lines are looked for."""
@@ -112,12 +112,7 @@ class Cursor(Struct, eq=False):
         self._is_skipping = True
         target = self.log.position - KEEP_BYTES
         if self.offset < target:
-            data = self._read_at(self.offset, min(COUNT_BYTES, target - self.offset))
-            if not data:
-                return None
-            self._skipped_lines += data.count(b"\n")
-            self.offset += len(data)
-            return LogSlice(self.offset, b"")
+            return self._skip_block(target)
         data = self._read_at(self.offset, KEEP_BYTES * 2)
         if not data:
             return None
@@ -126,6 +121,22 @@ class Cursor(Struct, eq=False):
         self.offset += len(data)
         self._is_skipping, self._skipped_lines = False, 0
         return piece
+
+    def _skip_block(self, target: int) -> LogSlice | None:
+        """Move to the end of a block, or to the target in it, and count the lines."""
+        block, begin = divmod(self.offset, COUNT_BYTES)
+        wanted = min(COUNT_BYTES - begin, target - self.offset)
+        lines = self.log.newlines.get(block) if wanted == COUNT_BYTES else None
+        if lines is None:
+            data = self._read_at(self.offset, wanted)
+            if not data:
+                return None
+            lines, wanted = data.count(b"\n"), len(data)
+            if wanted == COUNT_BYTES:
+                self.log.newlines[block] = lines
+        self._skipped_lines += lines
+        self.offset += wanted
+        return LogSlice(self.offset, b"")
 
     def _read_at(self, offset: int, size: int) -> bytes:
         if self._descriptor < 0:

@@ -1,6 +1,6 @@
-"""Makes an environment with a released sflow, finds the samples it carries, and lets it plan.
+"""Makes an environment with a released package; finds the samples that sflow carries, and lets it plan.
 
-The environment is kept in the user's cache, by version. Used by `test_reference.py` and `bench/reference.py`.
+Environments are kept in the user's cache, by version. Used by `test_reference.py`, `test_slurmforge.py` and `bench/reference.py`.
 """
 
 import csv
@@ -23,32 +23,32 @@ class NotInstalledError(Exception):
     """No environment with that version can be made here; the text says why."""
 
 
-def environment(version: str = VERSION) -> Path:
-    """Return the interpreter of an environment with that version. Raises: NotInstalledError."""
+def environment(version: str = VERSION, package: str = "nv-sflow") -> Path:
+    """Return the interpreter of an environment with that version of a package. Raises: NotInstalledError."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    place = cache / "sflow-ctl" / f"nv-sflow-{version}"
+    place = cache / "sflow-ctl" / f"{package}-{version}"
     python = place / "bin" / "python"
     place.mkdir(parents=True, exist_ok=True)
     with (place / "lock").open("w") as lock:  # tests in several processes want it at the same time
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (place / "complete").exists():
-            _install(version, place, python)
+            _install(f"{package}=={version}", place, python)
     return python
 
 
-def _install(version: str, place: Path, python: Path) -> None:
+def _install(package: str, place: Path, python: Path) -> None:
     """Make the environment. Raises: NotInstalledError."""
     try:
         subprocess.run(
             [sys.executable, "-m", "venv", str(place)], check=True, capture_output=True, timeout=_SLOW_S
         )
-        command = [str(python), "-m", "pip", "install", "-q", "--retries", "1", f"nv-sflow=={version}"]
+        command = [str(python), "-m", "pip", "install", "-q", "--retries", "1", package]
         subprocess.run(command, check=True, capture_output=True, timeout=_SLOW_S)
     except subprocess.CalledProcessError as error:
         last = error.stderr.decode(errors="replace").strip().splitlines()[-1:]
-        raise NotInstalledError(f"nv-sflow {version} cannot be installed: {' '.join(last)}") from error
+        raise NotInstalledError(f"{package} cannot be installed: {' '.join(last)}") from error
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise NotInstalledError(f"nv-sflow {version} cannot be installed: {error}") from error
+        raise NotInstalledError(f"{package} cannot be installed: {error}") from error
     (place / "complete").touch()
 
 

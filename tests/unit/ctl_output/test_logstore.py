@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from protocol.ids import AttemptId, RankId
-from sflow_ctl.runtime.logs.cursor import KEEP_BYTES, SKIP_BEYOND_BYTES, Cursor
+from sflow_ctl.runtime.logs.cursor import COUNT_BYTES, KEEP_BYTES, SKIP_BEYOND_BYTES, Cursor
 from sflow_ctl.runtime.logs.store import RankLog, SpoolFiles, current_path, log_file, new_part
 
 pytest.importorskip("hypothesis")
@@ -96,6 +96,25 @@ def test_a_cursor_may_take_a_chunk_or_read_the_file(tmp_path: Path) -> None:
     assert overlap is not None
     assert bytes(overlap) == b"789"
     assert cursor.is_at_end
+
+
+def test_slow_readers_of_one_log_count_its_lines_once(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    lines = [b"%07d\n" % number for number in range(5 * SKIP_BEYOND_BYTES // 8)]
+    path.write_bytes(b"".join(lines))
+    log = RankLog(RANK, path, position=path.stat().st_size)
+    missed = []
+    for begin in (0, 8, 3 * COUNT_BYTES):
+        cursor = Cursor(log, offset=begin, may_skip=True)
+        skipped = sum(piece.skipped_lines for piece in iter(lambda: cursor.read(64 * 1024), None))  # noqa: B023
+        missed.append(skipped + begin // 8)
+        if begin == 0:
+            assert sum(log.newlines.values()) * 8 == len(log.newlines) * COUNT_BYTES
+            log.newlines[4] += 1000  # what is counted already is not read again
+    assert missed == [missed[0], missed[0] + 1000, missed[0] + 1000]
+    assert missed[0] == len(lines) - KEEP_BYTES // 8 + 1, (
+        "the line at the beginning of what is kept may be cut"
+    )
 
 
 def test_a_slow_reader_learns_how_many_lines_it_missed(tmp_path: Path) -> None:

@@ -315,6 +315,7 @@ TO_AGENT: tuple[ToAgent, ...] = (
     Enrolled(key="k" * 40),
     Reintroduce(),
     Spawn(ranks=(SPEC,)),
+    Spawn(ranks=(SPEC,), is_withdrawn=True),
     Stop(attempt=ATTEMPT, grace_s=5.0, is_forced=True, is_hang=True),
     SignalAttempt(attempt=ATTEMPT, signal=10),
     EndStep(part=RANK, mark_of=RANK, signal=15, patience_s=2.0, grace_s=5.0),
