@@ -125,6 +125,6 @@ def _with_files(spec: RankSpec, log: str) -> RankSpec:
     """Return the rank with its files written. Raises: SpawnError."""
     if not spec.files:
         return spec
-    from sflow_agent.task_files import with_files  # few tasks have any
+    from sflow_agent.files.task_files import with_files  # few tasks have any
 
     return with_files(spec, log)

@@ -358,7 +358,7 @@ def settle(run: Run, out: Effects, now: float) -> None:
         if run.has_started and run.plan.timeout_s is not None and not run.is_time_armed:
             run.is_time_armed = True
             run.timers.set(now + run.plan.timeout_s, WorkflowTimeout())
-        if run.outcome is None and _is_over(run):
+        if run.outcome is None and run.is_work_done():
             run.shutdown.is_done = True
             failure = (
                 run.failure or _job_that_was_stopped(run) or exit_policy.main_that_did_not_run(run.tasks)
@@ -396,13 +396,3 @@ def _job_that_was_stopped(run: Run) -> FirstCause | None:
 def _failed_mains(run: Run) -> list[Task]:
     """Return the main tasks that have failed: the run ends with them, but not before what waits for their failure."""
     return [task for task in run.tasks if task.plan.is_main and "failed" in task.met]
-
-
-def _is_over(run: Run) -> bool:
-    """Return whether all work is done."""
-    tally = run.tally
-    if tally.has_mains and tally.mains_left == 0:
-        return True
-    if run.phase is RunPhase.DRAINING:
-        return tally.jobs == 0 and not any(run.tasks[index].is_delayed for index in run.shutdown.branch)
-    return tally.unsettled == 0 and (not run.plan.keep_alive or tally.live == 0)

@@ -314,6 +314,15 @@ class Run(Struct):
         tasks = [self.tasks[index] for index in self.nodes[node].live]
         return any(self.may_start(task) and task.has_attempts_left for task in tasks)
 
+    def is_work_done(self) -> bool:
+        """Return whether nothing is left to run but what belongs to the run's end."""
+        tally = self.tally
+        if tally.has_mains and tally.mains_left == 0:
+            return True
+        if self.phase is RunPhase.DRAINING:
+            return tally.jobs == 0 and not any(self.tasks[index].is_delayed for index in self.shutdown.branch)
+        return tally.unsettled == 0 and (not self.plan.keep_alive or tally.live == 0)
+
     def is_ending_for(self, task: Task) -> bool:
         """Return True once the run stops, except for tasks that run at its end."""
         if task.index in self.shutdown.branch:

@@ -252,10 +252,7 @@ def _plan_task(setting: _Setting, placed: PlacedTask, findings: Findings) -> Pla
         launch = plan_launch(setting.launch, placed, scope.value, nodes, env, script)
         refuse_elsewhere(task, launch)
         warn_of_idle_gpus(placed, launch, findings)
-        if placed.backend.hosts:
-            from sflow_ctl.planner.launch.docker_hosts import check_on_hosts  # few backends have some
-
-            check_on_hosts(task, placed.backend, launch.container, launch.operator, findings)
+        _check_on_hosts(placed, launch, findings)
         probes = DeferredProbes(setting.scripts, task, replica.name, scope.names)
         watch = plan_watch(task, scope.value, probes, setting.graph.replicas_of, setting.source.rules)
         policy = _end_policy(setting, placed, scope)
@@ -295,6 +292,13 @@ def _plan_task(setting: _Setting, placed: PlacedTask, findings: Findings) -> Pla
             where=findings.loaded.where("tasks", task.name) if late or files else "",
         )
     return None
+
+
+def _check_on_hosts(placed: PlacedTask, launch: LaunchPlan, findings: Findings) -> None:
+    if placed.backend.hosts:
+        from sflow_ctl.planner.launch.docker_hosts import check_on_hosts  # few backends have some
+
+        check_on_hosts(placed.task, placed.backend, launch.container, launch.operator, findings)
 
 
 def _distinct(deferred: Sequence[DeferredExpression]) -> tuple[DeferredExpression, ...]:
