@@ -19,7 +19,7 @@ from sflow_ctl.planner.findings import Findings, UnplannableError
 from sflow_ctl.planner.phases.graph import Replica
 from sflow_ctl.planner.phases.variables import recomputed
 from sflow_ctl.planner.source import PlanInput, Scope, namespace
-from sflow_ctl.planner.tasks.scripts import Scripts, own_ports
+from sflow_ctl.planner.tasks.scripts import Scripts, own_values
 
 
 class OwnVariables(Struct, frozen=True):
@@ -92,7 +92,7 @@ class TaskScope:
         for index, variable in enumerate(task.variables):
             if variable.name not in swept:
                 names = namespace({**scopes.scope.values, **own, **swept}, scopes.scope.namespaces)
-                names = {**self._views, **own_ports(task), **names, "task": scopes.views}
+                names = {**self._views, **own_values(task), **names, "task": scopes.views}
                 try:
                     own[variable.name], more = scopes.scripts.variable(
                         task, self.replica.name, variable, names
@@ -115,7 +115,7 @@ class TaskScope:
         scopes = self._scopes
         others = {**scopes.scope.namespaces, "task": scopes.views}
         names = namespace({**scopes.scope.values, **self.own.values}, others)
-        for name, value in {**self._views, **own_ports(self.task)}.items():
+        for name, value in {**self._views, **own_values(self.task)}.items():
             names.setdefault(name, value)
         return names
 

@@ -306,11 +306,12 @@ class RunReader:
         return fresh
 
     def _apply(self, entry: Entry, fresh: list[Change]) -> None:
-        if entry.waiting is not None:
-            told = entry.waiting
+        if (told := entry.waiting) is not None:
             self.state.note_waiting(told.task, told.attempt, told.text, told.what)
         if entry.uploads is not None:
             self.state.note_uploaded(entry.uploads.task, entry.uploads.attempt, entry.uploads.outcome)
+        if entry.checkpoint is not None:
+            self.state.note_checkpoint(entry.checkpoint)
         if isinstance(entry.event, NodeStandsStill):
             self._note_standstill(entry.event)
         if entry.request is not None:
