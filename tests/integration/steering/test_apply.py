@@ -205,10 +205,16 @@ def test_replicas_are_added_and_taken_away(tmp_path: Path, started: list[Run]) -
     assert pids == {task: run.pid_of(task) for task in pids}
     assert "new srv_1" in scale("srv", "2")  # it comes back
     run.wait_for("srv_1", "ready")
-    for words, text in ((("cli", "2"), "cli is not replicated"), (("srv", "0"), "not a number"), (("x", "1"), "no task")):
+    for words, text in (
+        (("cli", "2"), "cli is not replicated"),
+        (("srv", "0"), "not a number"),
+        (("x", "1"), "no task"),
+    ):
         done = sflow_ctl("scale", *words, cwd=tmp_path)
         assert (done.returncode, text in done.stderr) == (2, True), done.stderr
-    assert "nothing changes" in sflow_ctl("apply", "scaled.yaml", cwd=tmp_path).stdout  # its own number is 2 as well
+    assert (
+        "nothing changes" in sflow_ctl("apply", "scaled.yaml", cwd=tmp_path).stdout
+    )  # its own number is 2 as well
 
 
 def test_of_a_run_that_has_ended_no_plan_changes(live: Run, tmp_path: Path) -> None:
