@@ -39,6 +39,11 @@ _COMMANDS = {
     "pause": ("sflow_ctl.cli.steering.pausing", "pause", "Start nothing new in a live run."),
     "unpause": ("sflow_ctl.cli.steering.pausing", "unpause", "Start tasks of a paused run again."),
     "report": ("sflow_ctl.cli.looking.report", "report", "Make one HTML file about a run, or about two."),
+    "export": (
+        "sflow_ctl.cli.looking.export",
+        "export",
+        "Write results of runs for other tools: CSV, MLflow, ...",
+    ),
     "clean": ("sflow_ctl.cli.looking.clean", "clean", "Delete runs that have ended."),
     "bundle": ("sflow_ctl.cli.looking.bundle", "bundle", "Pack a run for a bug report."),
     "doctor": (

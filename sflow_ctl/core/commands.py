@@ -50,6 +50,13 @@ class CollectOutputs(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     attempt: int
 
 
+class RenderTexts(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Evaluate the deferred values of a task's attempt; answer with `TextsRendered`."""
+
+    task: str
+    attempt: int
+
+
 class AskJobEnd(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """Ask Slurm when the job's time is over; answer with `JobEndKnown` if Slurm does."""
 
@@ -130,6 +137,7 @@ Command = (
     | AbandonNode
     | AwaitLog
     | CollectOutputs
+    | RenderTexts
     | AskJobEnd
     | RecordTransition
     | RecordWaiting

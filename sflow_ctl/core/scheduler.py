@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from protocol.ids import RankId
 from sflow_ctl.core import reactor
+from sflow_ctl.core.actions.dispatch import on_rendered
 from sflow_ctl.core.actions.exit_gate import on_log_arrived, on_outputs_collected
 from sflow_ctl.core.actions.job_time import is_same_end, on_job_news, watch_job_end
 from sflow_ctl.core.actions.reconciliation import on_agent_lost, on_node_cleared, use_spares_for_missing
@@ -32,6 +33,7 @@ from sflow_ctl.core.events import (
     SchedulerEvent,
     StopRequested,
     Suspended,
+    TextsRendered,
     WakeUp,
 )
 from sflow_ctl.core.model.phase import RunPhase
@@ -186,10 +188,8 @@ class Scheduler:
                 on_node_cleared(run, out, node, survivors, now)
             case StopRequested() | OperatorRequest():
                 reactor.on_asked(run, out, event, now)
-            case LogArrived():
-                on_log_arrived(run, out, event, now)
-            case OutputsCollected():
-                on_outputs_collected(run, out, event, now)
+            case LogArrived() | OutputsCollected() | TextsRendered():
+                self._take_outcome(event, now)
             case JobEndKnown() | JobEnding():
                 on_job_news(run, out, event, now)
             case RecordUnwritable():
@@ -200,6 +200,15 @@ class Scheduler:
                 self._take_time(event, now)
             case _:
                 assert_never(event)
+
+    def _take_outcome(self, event: LogArrived | OutputsCollected | TextsRendered, now: float) -> None:
+        match event:
+            case LogArrived():
+                on_log_arrived(self.run, self._out, event, now)
+            case OutputsCollected():
+                on_outputs_collected(self.run, self._out, event, now)
+            case _:
+                on_rendered(self.run, self._out, event, now)
 
     def _take_time(self, event: WakeUp | Suspended, now: float) -> None:
         if isinstance(event, Suspended):

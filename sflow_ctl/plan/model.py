@@ -109,6 +109,8 @@ class Placement(_Part, frozen=True, kw_only=True):
     """Of a flexible one: take GPUs that have this in common, if any are free."""
     near: Near = "none"
     """Of a flexible one: take GPUs that have a network card near, if any are free."""
+    gpu_bytes: int = 0
+    """Memory that each of its GPUs must have; 0 where the file does not say."""
     is_shared: bool = False
     """Uses GPUs without taking them: other tasks may use them at the same time, on purpose."""
 
@@ -254,6 +256,8 @@ class PlannedTask(_Part, frozen=True, kw_only=True):
     deferred_tcp_ports: tuple[DeferredPort, ...] = ()
     """Ports of `TcpCheck`s, which are 0 until the task starts."""
     files: tuple[PlannedFile, ...] = ()
+    where: str = ""
+    """The place of a task that has deferred expressions or files in the workflow's file, for messages about them."""
     ports: tuple[PortBlock, ...] = ()
     """Leased on each of its nodes."""
     has_master_port: bool = False
@@ -351,7 +355,6 @@ class Plan(_Part, frozen=True, kw_only=True):
     success: Success | None = None
     """Conditions on a run that completed. Paths are absolute, patterns are for all logs."""
     signatures: tuple[Signature, ...] = ()
-    """The workflow's own failure signatures."""
     max_running: int | None = None
     """Attempts that may run at once over all nodes; None for no limit."""
     variables: dict[str, object] = {}
@@ -360,7 +363,6 @@ class Plan(_Part, frozen=True, kw_only=True):
     job_id: str | None = None
     """The Slurm job it is planned for."""
     artifacts: dict[str, str] = {}
-    """Maps names to paths."""
     contents: dict[str, str] = {}
     """What was in the artifacts when the run began, as `runtime/artifacts/contents.py` describes it."""
     files: tuple[tuple[str, str], ...] = ()

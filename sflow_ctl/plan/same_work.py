@@ -17,7 +17,7 @@ from sflow_ctl.plan.model import Plan, PlannedTask
 
 _NOT_WORK: dict[str, Any] = {
     # identity: a task is compared with the one of its name
-    "name": "", "base": "", "replica_index": 0, "is_replicated": False, "operator": "", "cell": None,
+    "name": "", "base": "", "replica_index": 0, "is_replicated": False, "operator": "", "cell": None, "where": "",
     # place
     "backend": "", "assigned_arguments": (), "has_step_variables": False, "required_paths": (),
     "chooses_step_nodes": False,
@@ -123,6 +123,7 @@ def _core(work: Work) -> PlannedTask:
         node_count=task.placement.node_count if task.placement.is_flexible else len(task.placement.nodes),
         gpus_per_node=task.placement.gpus_per_node or len(task.placement.gpus),
         is_shared=False,
+        gpu_bytes=0,
         pack="none",
         near="none",
     )

@@ -50,6 +50,7 @@ def stop_task(run: Run, out: Effects, task: Task, verdict: AttemptVerdict, now: 
     attempt = task.attempt
     if attempt.is_unsent:  # no agent knows of it
         run.leases.withdraw(task)
+        run.rendering.discard(task.index)
         attempt.withdraw()
         conclude(run, out, task, verdict, now)
         return
@@ -270,8 +271,8 @@ def begin_stop(
     run.outcome, run.cause = outcome, cause
     cancel_waiting(run, out, exit_policy.never_started(outcome))
     _lift_all_fences(run, out, now)
-    for task in run.leases.all_waiting():
-        if task.index not in run.shutdown.branch:
+    for task in [*run.leases.all_waiting(), *(run.tasks[index] for index in sorted(run.rendering))]:
+        if task.index not in run.shutdown.branch and task.attempt.is_unsent:
             stop_task(run, out, task, stopped_verdict(run, task), now)
     spared_names = {run.tasks[index].plan.name for index in spared}
     for rank in out.withdraw_spawns(spared_names):  # decided in this very event, and never sent to an agent

@@ -129,6 +129,10 @@ class Run(Struct):
     """Tasks that may start again in their reserved place."""
     awaiting_places: list[int] = field(default_factory=list)
     """Queued tasks that use the address of a task that has lost its node and has no other yet."""
+    rendering: set[int] = field(default_factory=set)
+    """Tasks whose deferred values are being evaluated."""
+    awaiting_rendering: list[int] = field(default_factory=list)
+    """Queued tasks that start once fewer are."""
     stuck_at: tuple[int, int] | None = None
     """The task of the last warning about missing room."""
     leaving_processes: set[str] = field(default_factory=set)

@@ -2,7 +2,8 @@
 
 from collections.abc import Collection, Iterator
 from functools import cache
-from typing import NamedTuple
+
+from msgspec import Struct
 
 from sflow_ctl.core.model.task import NEEDS_IT_ALIVE, Task
 from sflow_ctl.core.states import LIVE, TERMINAL, TaskState
@@ -21,7 +22,7 @@ _UNHAPPY: frozenset[Until] = frozenset({"finished", "failed"})
 _NEVER_RAN: frozenset[Until] = frozenset({"finished"})
 
 
-class Changes(NamedTuple):
+class Changes(Struct, frozen=True):
     """Tasks that are affected by another task's change of state, in plan order."""
 
     startable: list[Task]

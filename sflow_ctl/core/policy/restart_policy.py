@@ -1,6 +1,6 @@
 """Decides whether another attempt follows one that has ended, when, and where. Pure."""
 
-from typing import NamedTuple
+from msgspec import Struct
 
 from sflow_ctl.core.model.attempt import AttemptVerdict
 from sflow_ctl.core.model.task import Task
@@ -18,7 +18,7 @@ NODES_FAULT = ("node_lost", "agent_died")
 """Reasons that are not the task's doing. A policy that names one of them means both: the processes are gone in both cases."""
 
 
-class NextAttempt(NamedTuple):
+class NextAttempt(Struct, frozen=True):
     """The next attempt."""
 
     delay_s: float

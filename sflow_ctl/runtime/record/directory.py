@@ -25,7 +25,14 @@ from sflow_ctl.runtime.catalog.registry import remember_run
 from sflow_ctl.runtime.record import layout
 from sflow_ctl.runtime.record.claim import Claim, encode_claim, supervisor_pid
 from sflow_ctl.runtime.record.disk import unwritable
-from sflow_ctl.runtime.record.durable import Content, sync_directory, write_durably, write_for_now, write_new
+from sflow_ctl.runtime.record.durable import (
+    Content,
+    sync_directory,
+    sync_together,
+    write_durably,
+    write_for_now,
+    write_new,
+)
 from sflow_ctl.runtime.record.plan_file import encode_plan
 from sflow_ctl.runtime.record.processes import process_start_ticks, process_world
 from sflow_ctl.runtime.record.sources import SourceFile
@@ -150,10 +157,15 @@ class RunDirectory:
         except OSError as error:
             raise self._not_writable(error) from error
         try:
-            self._fill(self._building, plan, workflow_yaml, facts, nonce, write_new)
-            write_new(self._building / layout.CLAIM, encode_claim(_claim_of(facts)))
-            for directory in (self._building / layout.OURS, self._building):
-                sync_directory(directory)
+            written: list[Path] = []
+
+            def write(path: Path, content: Content) -> None:
+                write_new(path, content)
+                written.append(path)
+
+            self._fill(self._building, plan, workflow_yaml, facts, nonce, write)
+            write(self._building / layout.CLAIM, encode_claim(_claim_of(facts)))
+            sync_together(written, (self._building / layout.OURS, self._building))
             self._building.rename(self.path)
             sync_directory(self.path.parent)
         except OSError as error:

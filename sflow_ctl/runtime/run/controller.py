@@ -36,6 +36,7 @@ from sflow_ctl.core.commands import (
     RecordTransition,
     RecordUploads,
     RecordWaiting,
+    RenderTexts,
     ReviseRun,
     SendToAgent,
     Warn,
@@ -298,8 +299,8 @@ class Controller:
                 self.progress.show(command, now)
             case AwaitLog(rank=rank):
                 self._logs.awaited.add(rank)
-            case CollectOutputs(task=task, attempt=attempt):
-                self.outputs.collect(self._scheduler.run.task_named(task).plan, attempt)
+            case CollectOutputs() | RenderTexts():
+                self.outputs.work_on(command, self._scheduler.run)
             case AskJobEnd():
                 if self._job_clock is not None:
                     self._job_clock.ask_now()

@@ -315,8 +315,16 @@ def plan_context(
         skips_artifact_check=options.workflow.skip_artifact_check,
         monitors_workflow=options.tasks.enable_workflow_monitor,
         monitored_tasks=options.tasks.enable_task_monitor,
+        gpu_memory_here=gpu_memory_here,
         allow_placeholder_nodes=is_dry or bool(nodes.asked),
     )
+
+
+def gpu_memory_here() -> int:
+    """Return the memory of this machine's smallest GPU in bytes; 0 if the driver reports none."""
+    from sflow_ctl.runtime.idle_gpus import gpus_now  # asked for few files
+
+    return min((gpu.memory_bytes for gpu in gpus_now() if gpu.memory_bytes), default=0)
 
 
 def _salloc_commands(

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from protocol.messages.facts import RankExited
 from protocol.text.lazy_pattern import lazy_pattern
 from sflow_ctl.core.checkpoint.saved_state import UnusableCheckpointError, restore
-from sflow_ctl.core.events import JobEndKnown, OutputsCollected, SchedulerEvent
+from sflow_ctl.core.events import JobEndKnown, OutputsCollected, SchedulerEvent, TextsRendered
 from sflow_ctl.core.scheduler import Scheduler
 from sflow_ctl.core.states import LIVE
 from sflow_ctl.core.takeover import Rebuilt, Recorded, rebuild
@@ -165,6 +165,8 @@ def _events(
             index = run.index_of.get(event.task)
             whole = None if index is None else recorded_values(directory, run.tasks[index].plan)
             event = replace(event, values=event.values if whole is None else whole)
+        if isinstance(event, TextsRendered) and (entry.is_cut or SECRETS.mask):
+            event = replace(event, texts=None)
         known.note(event)
         yield entry.at + shift_s, event
 

@@ -98,7 +98,7 @@ class RunProgress:
             for shown in shown_problems(problems):
                 self._output.say(f"warning: outputs of {task}: {shown}")
             events.append(OutputsCollected(task=task, attempt=attempt, values=values, problems=(*problems,)))
-        return events
+        return [*events, *outputs.rendered()]
 
     def _show_request(self, command: AnswerRequest, now: float) -> None:
         from sflow_ctl.report.request_text import request_text  # few runs have operators

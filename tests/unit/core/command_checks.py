@@ -29,6 +29,7 @@ from sflow_ctl.core.commands import (
     RecordTransition,
     RecordUploads,
     RecordWaiting,
+    RenderTexts,
     ReviseRun,
     SendToAgent,
     Warn,
@@ -39,6 +40,7 @@ from sflow_ctl.core.model.run import Run
 from sflow_ctl.core.model.task import Task
 from sflow_ctl.core.requests import RequestAnswer
 from sflow_ctl.core.states import LIVE, TERMINAL, TRANSITIONS, TaskState, Transition
+from sflow_ctl.plan.deferred import needs_rendering
 
 
 class CommandChecks:
@@ -94,6 +96,9 @@ class CommandChecks:
             case CollectOutputs(task=name, attempt=attempt):
                 assert self._task(name).plan.outputs, f"{name} has no outputs"
                 assert self._task(name).attempt.number == attempt
+            case RenderTexts(task=name, attempt=attempt):
+                assert self._task(name).attempt.number == attempt
+                assert needs_rendering(self._task(name).plan), f"{name} has nothing to render"
             case RecordWaiting(task=name, text=text, what=what):
                 uploads = (TaskState.READY,) if what == "uploads" else ()
                 assert self._states[name] in (TaskState.RUNNING, *uploads)

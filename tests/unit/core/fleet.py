@@ -33,6 +33,7 @@ from sflow_ctl.core.commands import (
     RecordTransition,
     RecordUploads,
     RecordWaiting,
+    RenderTexts,
     ReviseRun,
     SendToAgent,
     Warn,
@@ -54,7 +55,7 @@ from sflow_ctl.core.requests import AnyAction, Pause, RestartTasks, SignalTasks,
 from sflow_ctl.core.takeover import Recorded
 from sflow_ctl.plan.model import Plan
 from tests.unit.agent.driver import CheckedCore
-from tests.unit.core.driver import Driver
+from tests.unit.core.driver import Driver, rendered
 from tests.unit.core.plans import hello as hello_event
 
 
@@ -276,10 +277,15 @@ class Fleet:
         for command in self.driver.handle(event, self._now):
             self._perform(command)
 
-    def _tell_later(self, delay: float, event: SchedulerEvent) -> None:
+    def _tell_later(self, delay: float, event: SchedulerEvent | Callable[[], SchedulerEvent]) -> None:
         """Report an outcome to the present controller: with it, what it waits for is lost."""
         number = self._number
-        self._at(delay, lambda: self._tell(event) if number == self._number else None)
+
+        def tell() -> None:
+            if number == self._number:
+                self._tell(event() if callable(event) else event)
+
+        self._at(delay, tell)
 
     def _perform(self, command: Command) -> None:
         match command:
@@ -297,6 +303,8 @@ class Fleet:
             case CollectOutputs(task=task, attempt=attempt):
                 found = OutputsCollected(task=task, attempt=attempt, values={"rate": 1.5})
                 self._tell_later(self._random.random() * 3, found)
+            case RenderTexts():
+                self._tell_later(self._random.random() * 2, lambda: rendered(self.scheduler, command))
             case (
                 RecordTransition()
                 | RecordWaiting()

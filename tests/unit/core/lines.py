@@ -40,6 +40,7 @@ from sflow_ctl.core.commands import (
     RecordTransition,
     RecordUploads,
     RecordWaiting,
+    RenderTexts,
     ReviseRun,
     SendToAgent,
     Warn,
@@ -59,6 +60,7 @@ from sflow_ctl.core.events import (
     SchedulerEvent,
     StopRequested,
     Suspended,
+    TextsRendered,
     WakeUp,
 )
 
@@ -78,6 +80,8 @@ def command_line(command: Command) -> str:
             return f"await log of {rank}"
         case CollectOutputs(task=task, attempt=attempt):
             return f"collect outputs of {task}#{attempt}"
+        case RenderTexts(task=task, attempt=attempt):
+            return f"render texts of {task}#{attempt}"
         case RecordWaiting(task=task, attempt=attempt, text=text):
             return f"{task}#{attempt} waits: {text}"
         case RecordUploads(task=task, attempt=attempt, outcome=outcome):
@@ -160,6 +164,8 @@ def event_line(event: SchedulerEvent) -> str:
             return f"log of {rank} arrived"
         case OutputsCollected(task=task, attempt=attempt):
             return f"outputs of {task}#{attempt} collected"
+        case TextsRendered(task=task, attempt=attempt):
+            return f"texts of {task}#{attempt} rendered"
         case JobEndKnown(gone_at=gone_at):
             return f"job ends at {gone_at}"
         case RecordUnwritable(reason=reason):
