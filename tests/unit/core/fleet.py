@@ -135,8 +135,14 @@ class Fleet:
         self, plan: Plan, seed: int, behaviour: Behaviour, earlier: Mapping[str, PriorResult] | None = None
     ) -> None:
         self._earlier = earlier
+        self.plans: dict[str, Plan] = {}
+        """Those that may be applied, by the names of their files."""
         self.driver = Driver(
-            plan, fence_s=behaviour.fence_s, max_unanswered=behaviour.window, earlier=earlier
+            plan,
+            fence_s=behaviour.fence_s,
+            max_unanswered=behaviour.window,
+            earlier=earlier,
+            plans=self.plans.__getitem__,
         )
         self.scheduler = self.driver.scheduler
         self.plan = plan
@@ -212,6 +218,7 @@ class Fleet:
             fence_s=self._behaviour.fence_s,
             max_unanswered=self._behaviour.window,
             earlier=self._earlier,
+            plans=self.plans.__getitem__,
         )
         self.scheduler = self.driver.scheduler
         self._sessions = ["" for _ in self.plan.nodes]
