@@ -1,6 +1,6 @@
 """Starts ranks through the bash that sets up their environment, and keeps what ranks of this node share of it.
 
-That is in files which have only a descriptor, no name: nobody else can read them, and nothing is left of them when the agent
+That is in files which have only a descriptor, no name: no other user can read them, and nothing is left of them when the agent
 is gone. Imported for the first rank that has an environment.
 """
 

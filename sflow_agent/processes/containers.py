@@ -83,11 +83,7 @@ class Containers:
                 run_id=spec.env.get("SFLOW_RUN_ID", environment[RUN_MARKER]),
                 marker=environment[RUN_MARKER],
                 variables=variables,
-                always=(
-                    RUN_MARKER,
-                    *[_SCRIPT][: _SCRIPT in spec.env],
-                    *((name for name in spec.env if name.startswith(_ENVIRONMENT)) if spec.bootstrap else ()),
-                ),
+                always=(RUN_MARKER, *_always_passed(spec)),
                 gpus=gpus,
                 count=len(spec.gpus) if gpus or self._gpus.is_simulated else 0,
                 home=environment.get("HOME"),
@@ -120,3 +116,10 @@ class Containers:
         names = " or ".join(wanted)
         reason = f"it runs in a container, and this node has no {names} on PATH ({path or os.defpath})"
         raise SpawnError(errno.ENOENT, reason)
+
+
+def _always_passed(spec: RankSpec) -> list[str]:
+    """Return the variables that the container's command needs, whatever else of the environment it gets."""
+    return [
+        name for name in spec.env if name == _SCRIPT or (spec.bootstrap and name.startswith(_ENVIRONMENT))
+    ]

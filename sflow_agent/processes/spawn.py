@@ -7,6 +7,7 @@ import resource
 import signal
 import time
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 from protocol.ids import RankId
 from protocol.machine.marks import ATTEMPT_MARKER, RANK_MARKER, RUN_MARKER
@@ -15,6 +16,9 @@ from protocol.messages.telemetry import MARKS_FILE
 from sflow_agent.limits import as_inherited, inherited_limit, marked
 from sflow_agent.node.gpu_view import CUDA, NVIDIA, GpuView, SliceError
 from sflow_agent.node.interfaces import Interfaces
+
+if TYPE_CHECKING:
+    from sflow_agent.environments import Environments
 
 _ALL_SIGNALS = tuple(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})
 _HERE = contextlib.nullcontext()
@@ -102,8 +106,18 @@ class Spawner:
         self._environment = environment
         self._home = os.getcwd()  # noqa: PTH109
         self._programs: dict[tuple[str, str | None], str] = {}
+        self._environments: Environments | None = None
         self.has_marks = False
         """Tasks get a file in which they can mark windows of their time."""
+
+    @property
+    def environments(self) -> "Environments":
+        """What ranks share of the environments that are set up before their commands."""
+        if self._environments is None:
+            from sflow_agent.environments import Environments  # few runs have some
+
+            self._environments = Environments()
+        return self._environments
 
     def spawn(
         self,
@@ -149,20 +163,16 @@ class Spawner:
                 reason = f'artifact "{artifact}": {path} {what} on node {self._node}'
                 raise SpawnError(error.errno or 0, reason) from error
 
-    def spawn_check(
-        self,
-        spec: RankSpec,
-        argv: tuple[str, ...],
-        output: int,
-        main: int | None,
-        files: tuple[int, ...] = (),
-    ) -> int:
+    def spawn_check(self, spec: RankSpec, argv: tuple[str, ...], output: int, main: int | None) -> int:
         """Start a program beside a rank: with its environment, directory and markers, in its own session; return the pid.
 
         Its output goes to the descriptor `output`; `main` is the rank's first process.
 
         Raises: SpawnError.
         """
+        files: tuple[int, ...] = ()
+        if spec.bootstrap is not None:
+            spec, argv, files = self.environments.prepare_check(spec, spec.bootstrap, argv)
         environment = self._environment_of(spec)
         if main is not None:
             environment["SFLOW_TASK_PID"] = str(main)

@@ -11,7 +11,6 @@ import signal
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -45,9 +44,6 @@ from sflow_agent.processes.signals import Signals
 from sflow_agent.processes.spawn import Spawner, SpawnError
 from sflow_agent.processes.tree import StepMarks
 from sflow_agent.processes.tree_killer import TreeKiller
-
-if TYPE_CHECKING:
-    from sflow_agent.environments import Environments
 
 LAST_ACT_S = 5.0
 _MARKER_PREFIX = f"{RANK_MARKER}=".encode()
@@ -85,7 +81,6 @@ class Processes:
         """Main process by the limit that all its processes inherit."""
         self._mark_of_main: dict[int, int] = {}
         self._number = self._parts = 0
-        self._environments: Environments | None = None
         self._logs: dict[RankId, str] = {}
         self._owner_of_orphan: dict[int, RankId] = {}
         """A cache: the environment of an orphan is read once, not at every exit."""
@@ -117,7 +112,7 @@ class Processes:
         try:
             self._spawner.require(spec)
             if spec.bootstrap is not None:
-                spec, files = self._kept_environments().prepare(spec, spec.bootstrap)
+                spec, files = self._spawner.environments.prepare(spec, spec.bootstrap)
             # The engine ends the processes in a container: a signal to its monitor would lose the exit
             # status.
             mark = self._next_mark() if spec.container is None else None
@@ -144,13 +139,6 @@ class Processes:
             self._main_of_mark[mark], self._mark_of_main[pid] = pid, mark
         self._logs[spec.rank] = self._spawner.log_path(spec.log)
         return ProcessStarted(spec.rank, pid, started_at_ns, ordered, kills)
-
-    def _kept_environments(self) -> "Environments":
-        if self._environments is None:
-            from sflow_agent.environments import Environments  # few runs have some
-
-            self._environments = Environments()
-        return self._environments
 
     def _marked_step(self, spec: RankSpec) -> RankSpec:
         """Return a step whose script, the last argument of its `srun`, marks its processes."""
@@ -201,10 +189,7 @@ class Processes:
         main = self._main_of.get(spec.rank)
         if spec.rank in self._steps:  # `srun` is not what a command should signal
             main = self._steps.first_process(spec.rank) or main
-        files: tuple[int, ...] = ()
-        if spec.bootstrap is not None:
-            spec, argv, files = self._kept_environments().prepare_check(spec, spec.bootstrap, argv)
-        pid = self._spawner.spawn_check(spec, argv, output, main, files)
+        pid = self._spawner.spawn_check(spec, argv, output, main)
         self._checks[pid] = spec.rank, ended
         self._checks_of.setdefault(spec.rank, set()).add(pid)
         return pid

@@ -149,7 +149,7 @@ def on_message(run: Run, out: Effects, node: int, message: FromAgent, now: float
 def on_asked(run: Run, out: Effects, event: StopRequested | OperatorRequest, now: float) -> None:
     """Do what a person asks for: by a signal, or as an operator of the run."""
     if isinstance(event, OperatorRequest):
-        from sflow_ctl.core.actions.requests import on_request  # few runs have operators
+        from sflow_ctl.core.actions.requested.requests import on_request  # few runs have operators
 
         on_request(run, out, event, now)
     else:
@@ -338,6 +338,8 @@ def _give_up_nodes_of(run: Run, out: Effects, task: Task, now: float) -> None:
 
 def settle(run: Run, out: Effects, now: float) -> None:
     """Start the tasks that may start, and stop the run when all work is done. Called after each event."""
+    if run.revising is not None:
+        _revise_further(run, out, now)
     if run.outcome is None:
         skip_unsatisfiable(run, out)
         if run.cells.done:
@@ -368,10 +370,16 @@ def _start(run: Run, out: Effects, now: float) -> None:
     fail_if_kept_out(run, out, now)
 
 
+def _revise_further(run: Run, out: Effects, now: float) -> None:
+    from sflow_ctl.core.actions.requested.waves import revise_further  # few runs have another plan
+
+    revise_further(run, out, now)
+
+
 def _job_that_was_stopped(run: Run) -> FirstCause | None:
     if not run.requests.stopped:
         return None
-    from sflow_ctl.core.actions.requested_stops import job_that_was_stopped  # few runs have operators
+    from sflow_ctl.core.actions.requested.stops import job_that_was_stopped  # few runs have operators
 
     return job_that_was_stopped(run)
 

@@ -39,6 +39,7 @@ from sflow_ctl.core.events import (
 from sflow_ctl.core.model.phase import RunPhase
 from sflow_ctl.core.model.resources import MAX_RANKS
 from sflow_ctl.core.model.run import Run
+from sflow_ctl.core.requests import Plans, no_plans
 from sflow_ctl.core.states import Transition
 from sflow_ctl.plan.deferred import NO_EXPRESSIONS, Evaluator
 from sflow_ctl.plan.model import Placement, Plan
@@ -70,15 +71,16 @@ class Scheduler:
         earlier: "Mapping[str, PriorResult] | None" = None,
         evaluator: Evaluator = NO_EXPRESSIONS,
         max_unanswered: int = MAX_RANKS,
+        plans: Plans = no_plans,
     ) -> None:
         """Prepare the run of a plan.
 
         `gone_at` is when the nodes are taken away, in monotonic seconds; the run begins to stop `headroom_s` before
         that. `fence_s` is how long an agent that was given up may still have processes. `missing` are nodes that the
         run begins without, `earlier` what a resumed run has done before. An agent has at most `max_unanswered` orders
-        to start ranks that it has not answered.
+        to start ranks that it has not answered. `plans` has those of revisions.
         """
-        plan = self.plan = replace(plan, tasks=tuple(plan.tasks))  # copies become tasks of their own
+        plan = replace(plan, tasks=tuple(plan.tasks))  # copies become tasks of their own
         self.run = Run.of(
             plan,
             evaluator,
@@ -87,6 +89,7 @@ class Scheduler:
             headroom_s=headroom_s,
             fence_s=fence_s,
             missing=missing,
+            plans=plans,
         )
         self.run.windows.max_ranks = max_unanswered
         self._out = Effects()
@@ -98,6 +101,11 @@ class Scheduler:
             self._out.record(transition)
         use_spares_for_missing(self.run, self._out)
         self.run.changed.clear()
+
+    @property
+    def plan(self) -> Plan:
+        """The plan in force."""
+        return self.run.plan
 
     @property
     def is_finished(self) -> bool:

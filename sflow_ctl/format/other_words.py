@@ -16,6 +16,8 @@ _WORDS = {
     "timeout": ("time", "time_limit", "timelimit", "walltime", "deadline", "timeout_minutes"),
     "finally": ("always", "cleanup", "on_exit", "teardown"),
     "resources": ("gpus", "gpu", "nodes", "num_gpus", "n_gpus", "ngpus", "requests", "limits"),
+    "memory": ("memory_gb", "target_memory_gb", "mem", "target_mem_per_gpu_gb"),
+    "round_to": ("multiple_of",),
     "environment": ("venv", "conda", "modules", "conda_env", "virtualenv", "module", "bootstrap"),
     "modules": ("module", "module_load"),
     "conda": ("conda_env", "conda_activate", "conda_environment"),

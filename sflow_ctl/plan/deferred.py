@@ -10,6 +10,7 @@ from copy import copy
 from typing import Any, NamedTuple, NoReturn
 
 import msgspec
+from msgspec import Struct
 
 from protocol.messages.checks import Probe
 from protocol.messages.rank_spec import RequiredFile, RequiredJson, Success, TaskFile
@@ -24,7 +25,7 @@ Render = Callable[[str, Mapping[str, Any]], str]
 """Replaces the expressions of a text by their values, given the names that they use. Raises: ExpressionError."""
 
 
-class Evaluator(NamedTuple):
+class Evaluator(Struct, frozen=True):
     """How deferred texts are evaluated."""
 
     text: Render
@@ -150,10 +151,17 @@ class DeferredValues:
         """
         self._evaluator = evaluator
         self._outputs = outputs
+        self._ports_of, self._place_of = ports_of, place_of
         self._problems = {} if problems is None else problems
         self._nodes = plan.nodes
         names = {task.name: [block.name for block in task.ports] for task in plan.tasks if task.ports}
         self._views = TaskViews(plan.task_views, outputs, names, ports_of, place_of=place_of)
+
+    def of_plan(self, plan: Plan) -> "DeferredValues":
+        """Return what fills in the tasks of another plan of the same run."""
+        return DeferredValues(
+            plan, self._outputs, self._ports_of, self._evaluator, self._place_of, self._problems
+        )
 
     def limited(self, change: Callable[[Evaluator], Evaluator]) -> "DeferredValues":
         """Return the same with a changed evaluator."""

@@ -9,7 +9,7 @@ from protocol.messages.uploads import UploadOutcome, UploadProblem
 from protocol.text.counted import counted
 from sflow_ctl.core import rendering
 from sflow_ctl.core.actions.attempt_ends import count_exit
-from sflow_ctl.core.actions.stopping import send_stop
+from sflow_ctl.core.actions.stop_orders import send_stop
 from sflow_ctl.core.commands import RecordUploads, RecordWaiting
 from sflow_ctl.core.effects import Effects
 from sflow_ctl.core.model.attempt import HeldExit

@@ -22,7 +22,7 @@ PAGE = Path("reference/format.md")
 _FOUND_BY = {"task": "its end", "log": "its log", "rule": "the file", "run": "the run"}
 _PARTS: tuple[type[schema.Part], ...] = (
     schema.Document, schema.Variable, schema.Artifact, schema.Backend, schema.DockerHost, schema.Mail, schema.Operator,
-    schema.Environment, schema.EnvironmentSteps, schema.SourceFile, schema.Workflow,
+    schema.Environment, schema.EnvironmentSteps, schema.SourcedFile, schema.Workflow,
     schema.Task, schema.Dependency, schema.Restart, schema.Stop, schema.Hang, schema.Resources,
     schema.Nodes, schema.Gpus, schema.GpuChoice, schema.Replicas, schema.Retries, schema.Probes, schema.Probe, schema.Condition,
     schema.TcpPort, schema.Http, schema.LogWatch, schema.Exec, schema.Launcher, schema.Ports, schema.File,

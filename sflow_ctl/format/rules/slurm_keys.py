@@ -26,15 +26,15 @@ _DEPENDENCY = lazy_pattern(
     r"(?:(?:after|afterany|afterok|afternotok|aftercorr|afterburstbuffer)(?::\d+(?:_(?:\d+|\*))?(?:\+\d+)?)+|singleton)"
 )
 _CHECKS = {
-    "qos": (_WORD, "is no name of a quality of service", "e.g. qos: high"),
-    "constraint": (_LINE, "is no list of node features", 'without blanks, e.g. constraint: "a100&ib"'),
+    "qos": (_WORD, "is not the name of a quality of service", "e.g. qos: high"),
+    "constraint": (_LINE, "is not a list of node features", 'without blanks, e.g. constraint: "a100&ib"'),
     "mem": (
         _MEMORY,
-        "is no amount of memory",
+        "is not an amount of memory",
         "memory of each node with a unit, e.g. mem: 64G; 0 is all of it",
     ),
-    "cpus_per_task": (_COUNT, "is no number of CPUs", "a whole number from 1"),
-    "reservation": (_LINE, "is no name of a reservation", "e.g. reservation: maintenance"),
+    "cpus_per_task": (_COUNT, "is not a number of CPUs", "a whole number from 1"),
+    "reservation": (_LINE, "is not the name of a reservation", "e.g. reservation: maintenance"),
 }
 
 
@@ -51,7 +51,7 @@ def problem_of(field: str, value: Any) -> tuple[str, str] | None:
         hint = (
             "e.g. dependency: afterok:1234 or singleton; several with commas (all of them) or ? (any of them)"
         )
-        return f'"{text}" is no condition of Slurm on other jobs', hint
+        return f'"{text}" is not a condition of Slurm on other jobs', hint
     pattern, what, hint = _CHECKS[field]
     is_fine = not isinstance(value, bool) and pattern.fullmatch(text) is not None
     return None if is_fine else (f'"{text}" {what}', hint)
@@ -60,10 +60,10 @@ def problem_of(field: str, value: Any) -> tuple[str, str] | None:
 def _mail_problem(value: Any) -> tuple[str, str] | None:
     user, types = _mail(value)
     if not _WORD.fullmatch(user) or user.startswith("-"):
-        return f'"{user}" is no address for mail', "e.g. mail: {user: me@example.org, type: [end, fail]}"
+        return f'"{user}" is not an address for mail', "e.g. mail: {user: me@example.org, type: [end, fail]}"
     wrong = next((one for one in types if one not in MAIL_TYPES), None)
     if wrong is not None:
-        return f'"{wrong.lower()}" is no kind of mail', f"one of {', '.join(MAIL_TYPES).lower()}"
+        return f'"{wrong.lower()}" is not a kind of mail', f"one of {', '.join(MAIL_TYPES).lower()}"
     return None
 
 

@@ -11,7 +11,7 @@ from sflow_ctl.format.schema.definitions import (
     Environment,
     EnvironmentSteps,
     Signature,
-    SourceFile,
+    SourcedFile,
     Variable,
 )
 from sflow_ctl.format.schema.document import (
@@ -66,7 +66,7 @@ __all__ = [
     "MonitorReport", "MonitorResources", "MonitorScope", "MonitorScopes", "MonitorWindow", "NamedWindow", "Nodes", "Notify",
     "Operator",
     "Output", "Part", "Ports", "Probe", "Probes", "Replicas", "Resources", "Restart", "Result", "ResultPattern",
-    "Retries", "ServedPort", "Settings", "Signature", "SiteFile", "SourceFile", "Stop", "Storage", "Success", "SuccessFile",
+    "Retries", "ServedPort", "Settings", "Signature", "SiteFile", "SourcedFile", "Stop", "Storage", "Success", "SuccessFile",
     "SuccessJson", "Sweep", "SweepCase",
     "Task", "TcpPort", "TelemetryChoices", "Time", "Upload", "UploadAll", "Variable", "WindowMark", "Workflow",
     "WorkflowSettings",

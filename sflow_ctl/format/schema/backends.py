@@ -48,6 +48,9 @@ class Backend(Part, frozen=True, kw_only=True):
     required (slurm)."""
     gpus_per_node: IntExpr | None = None
     """GPUs of each node; 0 for nodes without GPUs. Default: those of the machine (local, docker); required (slurm)."""
+    gpu_memory: str | None = None
+    """Memory of each GPU for tasks with `gpus: {count: auto}`, for example `80G`. Default: that of this machine's GPUs. The
+    nodes' agents check it before the first task."""
     spares: IntExpr | None = None
     """Number of `nodes` that are held back: no task starts there until another node is lost, in whose place the spare node then
     comes. Default: none."""
@@ -66,7 +69,7 @@ class Backend(Part, frozen=True, kw_only=True):
     mem: IntExpr | None = None
     """Memory of each node of the Slurm job, for example `64G`. Default: of a script by `batch` all of it, else the site's."""
     cpus_per_task: IntExpr | None = None
-    """CPUs of each node of the Slurm job. Default: the site's, usually all of a node that nobody shares."""
+    """CPUs of each node of the Slurm job. Default: the site's, usually all of a node that no other job shares."""
     reservation: str | None = None
     """Reservation that the Slurm job uses. Default: the setting `reservation`."""
     exclude: Annotated[list[str], ONE] = []
@@ -101,7 +104,7 @@ class Backend(Part, frozen=True, kw_only=True):
 
 
 _COMMON = frozenset(
-    {"default", "nodes", "gpus_per_node", "include_nodes", "exclude_nodes", "offload_task_logs"}
+    {"default", "nodes", "gpus_per_node", "gpu_memory", "include_nodes", "exclude_nodes", "offload_task_logs"}
 )
 BACKEND_FIELDS: dict[str, frozenset[str]] = {
     "local": _COMMON | {"spares"},

@@ -39,7 +39,7 @@ class Artifact(Part, frozen=True, kw_only=True):
     """Text for readers; it has no effect."""
 
 
-class SourceFile(Part, frozen=True, kw_only=True):
+class SourcedFile(Part, frozen=True, kw_only=True):
     """A file that bash reads to set up an environment, with arguments."""
 
     path: str
@@ -57,7 +57,7 @@ class EnvironmentSteps(Part, frozen=True, kw_only=True):
     modules: Annotated[list[str], ONE] = []
     """Modules to load with `module load`, in order, for example `[cuda/12.4, openmpi]`. An entry may be another command of
     `module`: `purge`, `use DIRECTORY`, `unload NAME`, `swap OLD NEW`, `restore NAME`."""
-    source: Annotated[list[str | SourceFile], ONE] = []
+    source: Annotated[list[str | SourcedFile], ONE] = []
     """Files for bash to read, in order. A status other than 0 is a failure."""
     conda: str | None = None
     """Conda environment to activate, its name or its directory, with the `conda`, `mamba` or `micromamba` of the node."""

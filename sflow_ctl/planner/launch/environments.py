@@ -101,7 +101,7 @@ def _module(entry: str) -> str:
     return _step(f"module {' '.join(command)}", f"__sflow_modules && module {shlex.join(command)}")
 
 
-def _source(given: str | schema.SourceFile, value: Callable[[Any], Any]) -> str:
+def _source(given: str | schema.SourcedFile, value: Callable[[Any], Any]) -> str:
     path = str(value(given if isinstance(given, str) else given.path))
     args = [] if isinstance(given, str) else [str(value(one)) for one in given.args]
     word = _path(path)

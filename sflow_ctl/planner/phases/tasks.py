@@ -109,7 +109,7 @@ def plan_tasks(
         LaunchSetting.of(source, backends, artifacts),
         environment,
         storage,
-        EqualCopies.of(source.document, has_computed=scopes.has_computed),
+        EqualCopies.of(source.document, has_computed=scopes.has_computed, hidden=scope.namespaces.keys()),
     )
     planned = [part for one in in_order(placed) for part in _plan_copies(setting, one, findings)]
     parts = [part for one in planned for part in _settled(one, views)]

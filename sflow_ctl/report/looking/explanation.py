@@ -98,6 +98,8 @@ def explain(run: RunFactsNow, name: str) -> Explanation:
 def needs_a_word(run: RunFactsNow, task: PlannedTask) -> bool:
     """Return whether a task is worth a word where all are asked about: it waits, is not ready, or did not complete."""
     record = run.state.tasks[task.name]
+    if task.removed_in:
+        return False
     if record.state is S.RUNNING:
         return task.has_readiness
     return record.state not in (S.COMPLETED, S.READY)

@@ -37,6 +37,7 @@ from sflow_ctl.core.commands import (
     RecordUploads,
     RecordWaiting,
     RenderTexts,
+    ReviseRun,
     SendToAgent,
     Warn,
 )
@@ -294,7 +295,7 @@ class Controller:
                 self._send(node, message)
             case RecordTransition(transition=transition):
                 self._record(transition, now)
-            case RecordWaiting() | RecordUploads() | AnswerRequest():
+            case RecordWaiting() | RecordUploads() | AnswerRequest() | ReviseRun():
                 self.progress.show(command, now)
             case AwaitLog(rank=rank):
                 self._logs.awaited.add(rank)

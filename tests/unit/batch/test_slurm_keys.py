@@ -65,25 +65,25 @@ def test_expressions_are_evaluated_and_checked_then(tmp_path: Path) -> None:
     assert asked == ("--mem=8G", "--mail-user=me", "--mail-type=END")
     with pytest.raises(PlanError) as caught:
         options(tmp_path, "mem: '${{ WHO }}'", more)
-    assert caught.value.findings[0].what == 'mem of backend "pool": "me" is no amount of memory'
+    assert caught.value.findings[0].what == 'mem of backend "pool": "me" is not an amount of memory'
 
 
 @pytest.mark.parametrize(
     ("keys", "what"),
     [
-        ("qos: a b", '"a b" is no name of a quality of service'),
-        ("constraint: a b", '"a b" is no list of node features'),
-        ("mem: much", '"much" is no amount of memory'),
-        ("mem: 1.5G", '"1.5G" is no amount of memory'),
-        ("cpus_per_task: 0", '"0" is no number of CPUs'),
-        ("cpus_per_task: 1.5", '"1.5" is no number of CPUs'),
-        ("reservation: ''", '"" is no name of a reservation'),
+        ("qos: a b", '"a b" is not the name of a quality of service'),
+        ("constraint: a b", '"a b" is not a list of node features'),
+        ("mem: much", '"much" is not an amount of memory'),
+        ("mem: 1.5G", '"1.5G" is not an amount of memory'),
+        ("cpus_per_task: 0", '"0" is not a number of CPUs'),
+        ("cpus_per_task: 1.5", '"1.5" is not a number of CPUs'),
+        ("reservation: ''", '"" is not the name of a reservation'),
         ("dependency: 12", "expected text"),
-        ("dependency: '12'", '"12" is no condition of Slurm on other jobs'),
-        ("dependency: 'afterok:1,afterany:2?singleton'", "is no condition of Slurm on other jobs"),
-        ("dependency: 'afterok:x'", '"afterok:x" is no condition'),
-        ("mail: a b", '"a b" is no address for mail'),
-        ("mail: {user: a, type: [often]}", '"often" is no kind of mail'),
+        ("dependency: '12'", '"12" is not a condition of Slurm on other jobs'),
+        ("dependency: 'afterok:1,afterany:2?singleton'", "is not a condition of Slurm on other jobs"),
+        ("dependency: 'afterok:x'", '"afterok:x" is not a condition'),
+        ("mail: a b", '"a b" is not an address for mail'),
+        ("mail: {user: a, type: [often]}", '"often" is not a kind of mail'),
     ],
 )
 def test_what_slurm_would_refuse_is_refused_before(tmp_path: Path, keys: str, what: str) -> None:

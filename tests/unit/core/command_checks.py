@@ -30,6 +30,7 @@ from sflow_ctl.core.commands import (
     RecordUploads,
     RecordWaiting,
     RenderTexts,
+    ReviseRun,
     SendToAgent,
     Warn,
 )
@@ -115,6 +116,11 @@ class CommandChecks:
                 assert is_repeated == (request_id in self._answers), f"request {request_id} is done twice"
                 assert self._answers.setdefault(request_id, answer) == answer
                 assert bool(answer.error) != bool(answer.text or answer.effects), answer
+            case ReviseRun(plan=plan, text=text):
+                assert plan is run.plan
+                assert text
+                for task in plan.tasks:
+                    self._states.setdefault(task.name, TaskState.WAITING)
             case FinishRun(outcome=outcome):
                 assert run.phase is RunPhase.FINISHED
                 assert outcome is run.outcome
@@ -181,7 +187,8 @@ class CommandChecks:
                 assert all(state in TERMINAL for state in self._states.values()), "told to leave too early"
             case Lease(task=name) | Release(task=name):
                 plan = self._task(name).plan
-                assert plan.ports or plan.has_master_port, f"{name} has no ports"
+                has_ports = plan.ports or plan.has_master_port or self._run.plan.revision > 1
+                assert has_ports, f"{name} has no ports"
             case UploadFiles(attempt=attempt):
                 task = self._task(attempt.task)
                 assert attempt.number == task.attempt.number, "an order to upload for an old attempt"

@@ -20,6 +20,7 @@ from sflow_ctl.core.commands import (
     RecordUploads,
     RecordWaiting,
     RenderTexts,
+    ReviseRun,
     SendToAgent,
     Warn,
 )
@@ -45,6 +46,7 @@ EXCEPTIONAL = (
     CollectOutputs,
     RecordUploads,
     RecordWaiting,
+    ReviseRun,
     Warn,
     FinishRun,
 )
@@ -126,7 +128,10 @@ class Driver:
     """`conftest` looks at them when the test is over."""
 
     def __init__(self, plan: Plan, **options: Any) -> None:
-        self.scheduler = Scheduler(plan, **{"evaluator": EVALUATOR, **options})
+        self.plans: dict[str, Plan] = {}
+        """Those that may be applied, by the names of their files."""
+        options = {"evaluator": EVALUATOR, "plans": self.plans.__getitem__, **options}
+        self.scheduler = Scheduler(plan, **options)
         self.now = 0.0
         self.renders = True
         """Whether calls evaluate deferred values."""

@@ -34,6 +34,7 @@ from sflow_ctl.core.commands import (
     RecordUploads,
     RecordWaiting,
     RenderTexts,
+    ReviseRun,
     SendToAgent,
     Warn,
 )
@@ -304,6 +305,7 @@ class Fleet:
                 | Warn()
                 | AskJobEnd()
                 | AnswerRequest()
+                | ReviseRun()
             ):
                 pass  # for people
             case FinishRun():

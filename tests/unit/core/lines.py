@@ -41,6 +41,7 @@ from sflow_ctl.core.commands import (
     RecordUploads,
     RecordWaiting,
     RenderTexts,
+    ReviseRun,
     SendToAgent,
     Warn,
 )
@@ -89,6 +90,8 @@ def command_line(command: Command) -> str:
             return "ask for the job's end"
         case Warn(text=text):
             return f"warn: {text}"
+        case ReviseRun(plan=plan):
+            return f"revision {plan.revision}"
         case AnswerRequest(id=request_id, answer=answer, is_repeated=is_repeated):
             how = "again" if is_repeated else "refused" if answer.error else "done"
             return f"answer {request_id}: {how}"
