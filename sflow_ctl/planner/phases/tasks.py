@@ -366,7 +366,7 @@ def _success(
 
 def _files(setting: _Setting, scope: TaskScope) -> tuple[PlannedFile, ...]:
     task, name = scope.task, scope.replica.name
-    if not task.files:
+    if not (task.files or task.args_json):
         return ()
     written = plan_files(task, scope.value, partial(_read, setting))
     files = tuple(
@@ -391,7 +391,7 @@ def _read(setting: _Setting, source: str) -> str:
 
 def _refuse_elsewhere(task: schema.Task) -> None:
     """Refuse fields that only the agent of a node can honour. Raises: UnplannableError."""
-    for name, what in (("ports", "leased"), ("files", "written")):
+    for name, what in (("ports", "leased"), ("files", "written"), ("args_json", "written")):
         if getattr(task, name):
             text = f'task "{task.name}": {name} are {what} by the agent of a node, and ssh runs it elsewhere'
             raise UnplannableError("needs-agent", text, f"drop {name}, or the ssh operator", (name,))
