@@ -139,8 +139,7 @@ def plan_launch(
     launcher = plan_launcher(task, value, placed.placement, how, script)
     if launcher is not None:
         ranks = once_per_node(task, launcher, placed.node_count, ranks)
-    if task.requires is not None:
-        _require_several(task, ranks if is_gang else _of_step(operator, placed, how), launcher)
+    _check_required(placed, operator, how, ranks, launcher)
     of_gang = operator if is_gang else None
     argv, hidden = without_secrets(how.argv, script, how.operator_kind)
     _refuse_too_large(task, argv, {**env, **how.env, **hidden})
@@ -168,16 +167,20 @@ def plan_launch(
     )
 
 
-def _of_step(operator: schema.Operator | None, placed: PlacedTask, how: Command) -> tuple[int, ...]:
-    """Return the processes that Slurm starts on each node of a job step; one where it is not a step."""
-    return ranks_per_node(operator, placed.node_count) if how.launch_kind == "step" else (1,)
-
-
-def _require_several(task: schema.Task, ranks: Sequence[int], launcher: Launcher | None) -> None:
-    """Refuse a task that must be distributed, and is not. Raises: UnplannableError."""
-    if sum(ranks) * (1 if launcher is None else launcher.processes) > 1:
+def _check_required(
+    placed: PlacedTask,
+    operator: schema.Operator | None,
+    how: Command,
+    ranks: Sequence[int],
+    launcher: Launcher | None,
+) -> None:
+    """Refuse a task that must be distributed, and is not. Raises: UnplannableError, NumberError."""
+    if placed.task.requires is None:
         return
-    what = f'task "{task.name}" requires several processes, and one would start'
+    started = ranks_per_node(operator, placed.node_count) if how.launch_kind == "step" else ranks
+    if sum(started) * (1 if launcher is None else launcher.processes) > 1:
+        return
+    what = f'task "{placed.task.name}" requires several processes, and one would start'
     hint = "give it more GPUs or nodes with a launcher, or an srun operator with ntasks_per_node"
     raise UnplannableError("not-distributed", what, hint, ("requires",))
 
