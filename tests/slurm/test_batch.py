@@ -179,7 +179,7 @@ backends:
     time: 5m
     mem: 200M
     cpus_per_task: 2
-    exclude: NODE
+    exclude: EXCLUDED
     reservation: kept
     dependency: singleton
     mail: {user: me@example.org, type: [end, fail]}
@@ -199,7 +199,7 @@ def test_slurm_gets_what_a_backend_asks_for_and_tasks_their_environments(cluster
         "create", "reservation", "reservationname=kept", "starttime=now", "duration=60", "users=root",
         f"nodes={','.join(others)}", "flags=ignore_jobs",
     )  # fmt: skip
-    (cluster.shared / "asking.yaml").write_text(ASKING.replace("NODE", first))
+    (cluster.shared / "asking.yaml").write_text(ASKING.replace("EXCLUDED", first))
     (cluster.shared / "env.sh").write_text("export A=a\n")
     try:
         words = (cluster.shared / "asking.yaml", "-o", cluster.shared / "job.sh", "--submit")
