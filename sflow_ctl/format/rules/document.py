@@ -12,6 +12,7 @@ from sflow_ctl.format.rules.files import file_findings, output_findings, port_fi
 from sflow_ctl.format.rules.operators import all_operator_findings, backend_findings
 from sflow_ctl.format.rules.probes import probe_findings
 from sflow_ctl.format.rules.tasks import (
+    argument_findings,
     hang_findings,
     name_findings,
     policy_findings,
@@ -63,6 +64,7 @@ def check_rules(document: schema.Document, where: Callable[..., str]) -> list[Fi
         findings += [
             *reference_findings(document, task, known, where),
             *resource_findings(task, where),
+            *(argument_findings(task, where) if task.args or task.args_json else ()),
             *upload_findings(document, task, where),
             *result_findings(task, where),
             *policy_findings(task, finals, where),

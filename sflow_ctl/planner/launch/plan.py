@@ -141,6 +141,7 @@ def plan_launch(
     launcher = plan_launcher(task, value, placed.placement, how, script)
     if launcher is not None:
         ranks = once_per_node(task, launcher, placed.node_count, ranks)
+    _check_required(placed, operator, how, ranks, launcher)
     of_gang = operator if is_gang else None
     argv, hidden = without_secrets(how.argv, script, how.operator_kind)
     _refuse_too_large(task, argv, {**env, **how.env, **hidden})
@@ -166,6 +167,24 @@ def plan_launch(
         else None,
         has_master_port=_has_master_port(how, ranks, launcher, script),
     )
+
+
+def _check_required(
+    placed: PlacedTask,
+    operator: schema.Operator | None,
+    how: Command,
+    ranks: Sequence[int],
+    launcher: Launcher | None,
+) -> None:
+    """Refuse a task that must be distributed, and is not. Raises: UnplannableError, NumberError."""
+    if placed.task.requires is None:
+        return
+    started = ranks_per_node(operator, placed.node_count) if how.launch_kind == "step" else ranks
+    if sum(started) * (1 if launcher is None else launcher.processes) > 1:
+        return
+    what = f'task "{placed.task.name}" requires several processes, and one would start'
+    hint = "give it more GPUs or nodes with a launcher, or an srun operator with ntasks_per_node"
+    raise UnplannableError("not-distributed", what, hint, ("requires",))
 
 
 def _kills_on_bad_exit(launcher: Launcher | None, operator: schema.Operator | None) -> bool:
@@ -282,7 +301,12 @@ def refuse_elsewhere(task: schema.Task, launch: LaunchPlan) -> None:
     """Refuse fields that only the agent of a node can honour. Raises: UnplannableError."""
     if launch.launch_kind != "ssh":
         return
-    for name, what in (("ports", "leased"), ("files", "written"), ("checkpoint", "looked for")):
+    for name, what in (
+        ("ports", "leased"),
+        ("files", "written"),
+        ("args_json", "written"),
+        ("checkpoint", "looked for"),
+    ):
         if getattr(task, name):
             text = f'task "{task.name}": its {name} would be {what} by the agent of a node, and ssh runs it elsewhere'
             raise UnplannableError("needs-agent", text, f"drop {name}, or the ssh operator", (name,))

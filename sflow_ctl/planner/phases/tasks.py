@@ -370,7 +370,7 @@ def _checkpoint(setting: _Setting, task: schema.Task, scope: TaskScope) -> Check
 
 def _files(setting: _Setting, scope: TaskScope) -> tuple[PlannedFile, ...]:
     task, name = scope.task, scope.replica.name
-    if not task.files:
+    if not (task.files or task.args_json):
         return ()
     written = plan_files(task, scope.value, partial(_read, setting))
     files = tuple(

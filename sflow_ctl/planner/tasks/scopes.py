@@ -117,7 +117,19 @@ class TaskScope:
         names = namespace({**scopes.scope.values, **self.own.values}, others)
         for name, value in {**self._views, **own_values(self.task)}.items():
             names.setdefault(name, value)
+        if self.task.args:
+            names.update(self._arguments(names))
         return names
+
+    def _arguments(self, names: dict[str, Any]) -> dict[str, str]:
+        """Return `args` and `args_json` for the task's script. Raises: ExpressionError."""
+        from sflow_ctl.planner.launch.flags import FILES, flags  # few tasks have some
+
+        given = evaluate_any(self.task.args, names)
+        found = {"args": flags(given, self.task.args_lists)}
+        if self.task.args_json is not None:
+            found["args_json"] = f"{FILES}/{self.task.args_json}"
+        return {name: text for name, text in found.items() if name not in names}
 
     def value(self, field: Any) -> Any:
         """Evaluate a field of the task. Raises: UnplannableError, ExpressionError."""
