@@ -68,9 +68,6 @@ class Experiment(Struct, kw_only=True):
 
     def _notices(self) -> list[dict[str, Any]]:
         assert self.mail is not None
-        condition = {
-            "afterok": '[ "$SFLOW_RUN_EXIT_STATUS" != 0 ] || ',
-            "afternotok": '[ "$SFLOW_RUN_EXIT_STATUS" = 0 ] || ',
-        }
-        send = f'echo "$SFLOW_NOTICE_TEXT" | mail -s "$SFLOW_RUN_ID: $SFLOW_RUN_OUTCOME" {" ".join(self.mail.to)}'
-        return [{"when": "end", "command": condition.get(self.mail.when, "") + send}]
+        return [
+            {"mail": list(self.mail.to), "when": self.mail.when if self.mail.when != "after" else "afterany"}
+        ]

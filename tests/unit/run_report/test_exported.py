@@ -33,7 +33,7 @@ def exported(folder: Path, states: dict[str, TaskState], outputs: dict[str, dict
 
 
 DONE = dict.fromkeys(["a_lr-1", "b_lr-1", "a_lr-2", "c", "d"], TaskState.COMPLETED)
-OUTPUTS = {
+OUTPUTS: dict[str, dict[str, Any]] = {
     "a_lr-1": {"loss": [3, 2.5], "kind": "k"},
     "b_lr-1": {"loss": 9, "flag": True, "bad": float("nan"), "none": None},
     "c": {"total": 4},
