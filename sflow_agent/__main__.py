@@ -15,6 +15,9 @@ def main() -> None:
         options = [sys.executable, "-I", "-X", "utf8", "-m", "sflow_agent"]
         os.execv(sys.executable, [*options, *sys.argv[1:]])
     gc.disable()  # until the agent has imported everything: looking for garbage among modules costs a tenth
+    from protocol.machine.code_cache import install
+
+    install()
     from sflow_agent.guarding.guardian import guard
 
     status = guard()

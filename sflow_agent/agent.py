@@ -10,15 +10,13 @@ import time
 from collections.abc import Callable
 from functools import partial
 
-import zmq
-
 from protocol.errors import FleetError
 from protocol.machine.loop_watch import LoopWatch, SpeakerThread
-from protocol.machine.pattern_process import install as install_pattern_process
 from protocol.messages.config import AgentConfig
 from protocol.messages.facts import Hello, Notice
 from protocol.session.codec import encode, prepare_decoders
 from protocol.session.version import PROTOCOL_VERSION
+from protocol.text.line_pattern import Groups, use_slow_engine
 from sflow_agent.configuration import left_config, read_config
 from sflow_agent.connection.legacy import Legacy
 from sflow_agent.connection.start_gate import StartGate
@@ -74,7 +72,7 @@ def run_agent(
     become_subreaper()
     hide_memory()
     allow_many()
-    install_pattern_process()
+    use_slow_engine(_search_in_a_process)
     prepare_decoders()  # a local agent is started early, and waits for its configuration
     try:
         config = left_config(legacy) if legacy.follows else read_config(encoded_config)
@@ -121,7 +119,7 @@ class Agent:
         self._processes = processes = Processes(
             spawner, containers, Cleanups(cleanups), descriptors, self._signals, memory, outputs, steps
         )
-        self._link = link = ControllerLink(config, self._hello, time.monotonic())
+        self._link = link = ControllerLink(config, self._hello, time.monotonic(), descriptors)
         self._logs = logs = LogFollower(link.send_log, outputs, self._warn_once, place.index)
         logs.hand_over(place.left)
         self._probes = probes = ProbeWatcher(
@@ -185,11 +183,12 @@ class Agent:
         self._speaker = SpeakerThread(watch, SPEAKS_EVERY_S, link.speak_for_loop)
         loop = Loop(self._core, performer.perform, link.wait, link.flush, watch)
         gate = StartGate(link.poll, link.next_wakeup, parts.workers, link.report, parts.warn)
-        loop.sources.append(Suspensions(self._speaker.take_gap))  # first: nothing is judged late before it
-        loop.sources += [gate, self._signals, parts.descriptors, parts.processes, self._outputs, parts.logs]
+        loop.sources.append(
+            Suspensions(self._speaker.has_gap, self._speaker.take_gap)
+        )  # first: nothing is judged late before it
+        loop.sources += [parts.descriptors, gate, self._signals, parts.processes, self._outputs, parts.logs]
         loop.sources += [parts.probes, self._introduction, self._gpus]
         loop.sources.append(parts.processes.trees)  # last: it serves the orders of all others in one scan
-        link.poller.register(parts.descriptors.fileno, zmq.POLLIN)
         return loop
 
     def _add_source(self, source: EventSource) -> None:
@@ -266,6 +265,13 @@ def _step_marks(config: AgentConfig, cleanups: CleanupList) -> StepMarks:
     if "SLURM_JOB_ID" in os.environ:
         cleanups.note_steps(run_mark(config.marker))
     return StepMarks(config.marker)
+
+
+def _search_in_a_process(pattern: str, line: str, limit: int) -> list[Groups] | None:
+    """Search a line that RE2 cannot search."""
+    from protocol.machine.pattern_process import search  # few patterns need it
+
+    return search(pattern, line, limit)
 
 
 def _end_predecessors(config: AgentConfig) -> list[str]:

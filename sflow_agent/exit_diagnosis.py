@@ -108,6 +108,12 @@ class ExitDiagnosis:
 
     def _explain(self, end: EndedRank) -> ExitCause | None:
         pieces = _pieces(end.log, end.spec.labels)
+        if end.spec.bootstrap is not None and end.exit_code is not None:
+            from sflow_agent.environments import bootstrap_cause  # few tasks have an environment
+
+            failed = bootstrap_cause(end.spec.bootstrap, end.exit_code, pieces)
+            if failed is not None:
+                return failed
         asks = is_asked_for_tracebacks(end.exit_code)
         is_step = end.spec.launch_kind == "step"
         found = self._log_reader().explanation(pieces, with_tracebacks=asks, is_step=is_step)

@@ -33,9 +33,9 @@ class Introduction:
 
     def next_wakeup(self) -> float | None:
         """Return when `poll` is due."""
-        return min(
-            (time for time in (self._describe_at, self._complain_at) if time is not None), default=None
-        )
+        if self._describe_at is None or self._complain_at is None:
+            return self._describe_at if self._complain_at is None else self._complain_at
+        return min(self._describe_at, self._complain_at)
 
     def poll(self, now: float) -> Sequence[AgentEvent]:
         """Do what is due."""

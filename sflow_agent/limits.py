@@ -14,6 +14,8 @@ MOST = 1 << 20
 """Some hard limits are a thousand million, and some libraries size tables by the soft one."""
 
 _inherited = resource.getrlimit(resource.RLIMIT_NOFILE)
+_own = _inherited
+"""This process's own limit of open files."""
 _inherited_queues = resource.getrlimit(resource.RLIMIT_MSGQUEUE)
 
 
@@ -26,8 +28,10 @@ def allow_many() -> None:
     """Raise this process's own limit as far as possible."""
     soft, hard = _inherited
     wanted = MOST if hard == resource.RLIM_INFINITY else min(hard, MOST)
+    global _own
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    _own = resource.getrlimit(resource.RLIMIT_NOFILE)
 
 
 def mark_of(number: int) -> int | None:
@@ -65,13 +69,12 @@ class as_inherited:  # noqa: N801 - as above
     """
 
     def __enter__(self) -> None:
-        self._own = resource.getrlimit(resource.RLIMIT_NOFILE)
-        if self._own != _inherited:
+        if _own != _inherited:
             resource.setrlimit(resource.RLIMIT_NOFILE, _inherited)
 
     def __exit__(self, *_: object) -> None:
-        if self._own != _inherited:
-            resource.setrlimit(resource.RLIMIT_NOFILE, self._own)
+        if _own != _inherited:
+            resource.setrlimit(resource.RLIMIT_NOFILE, _own)
 
 
 # ---------------------------------------------------------------------- runs and job steps

@@ -6,6 +6,7 @@ repeated in the new session. A source of the loop.
 """
 
 import os
+import select
 import threading
 from collections import Counter
 from collections.abc import Callable
@@ -27,12 +28,11 @@ from protocol.session.packing import parts_of
 from sflow_agent.connection.connections import Connections, Dialled, is_refused
 from sflow_agent.connection.successor import SuccessorSearch
 from sflow_agent.core.events import AgentEvent, EndRequested, FactsAcknowledged, Ordered
+from sflow_agent.descriptors import Descriptors
 from sflow_agent.node.controller_watch import ControllerWatch
 
 HELLO_EVERY_S = 1.0
 SILENT_HEARTBEATS = 3
-LOOK_EVERY_S = 0.05
-"""A busy loop looks at the time no more often than that, unless something is due."""
 SPOKEN_WITHIN_S = 0.5
 """How long the thread that speaks for the loop waits for the sockets: the loop has them for a moment only."""
 ENDING_GRACE_S = 6.0
@@ -42,7 +42,14 @@ ENDING_GRACE_S = 6.0
 class ControllerLink:
     """The connection to the controller."""
 
-    def __init__(self, config: AgentConfig, make_hello: Callable[[str, int, int], Hello], now: float) -> None:
+    def __init__(
+        self,
+        config: AgentConfig,
+        make_hello: Callable[[str, int, int], Hello],
+        now: float,
+        descriptors: Descriptors | None = None,
+    ) -> None:
+        """`descriptors` are what the loop waits for beside the link."""
         self.counters: Counter[str] = Counter()
         self.on_new_session: Callable[[], None] = lambda: None
         self.controller_lives: Callable[[], bool] = lambda: False
@@ -61,7 +68,7 @@ class ControllerLink:
         self._own_keys = zmq.curve_keypair() if config.must_enrol else None
         """(public, secret), not in use yet: the controller has to know them first."""
         self._make_hello = make_hello
-        self._connections = Connections(config, self.counters)
+        self._connections = Connections(config, self.counters, descriptors or Descriptors(select.epoll()))
         self._successor = SuccessorSearch(config.run_directory, self._connections)
         self._lock = threading.RLock()
         """Around every use of the sockets and of what is known of the session, the wait for events included: while the loop
@@ -82,13 +89,8 @@ class ControllerLink:
 
     # ------------------------------------------------------------------ the loop's side
 
-    @property
-    def poller(self) -> zmq.Poller:
-        """The poller of the loop, which adds its own descriptors."""
-        return self._connections.poller
-
     def wait(self, timeout_ms: int) -> None:
-        """Wait for a packet, or for what was added to the poller."""
+        """Wait for a packet, or for another descriptor of the loop."""
         with self._lock:
             self._connections.wait(timeout_ms)
 
@@ -100,8 +102,7 @@ class ControllerLink:
             self.on_new_session()
         for ack in self._connections.log_acks():
             self.on_log_ack(ack.rank, ack.offset)
-        is_due = now >= min(self._last_look + LOOK_EVERY_S, self.next_wakeup())
-        if is_due and (reason := self.tick(now)) is not None:
+        if now >= self._next_tick() and (reason := self.tick(now)) is not None:
             events.append(EndRequested(reason))
         if self._has_unacknowledged and self.is_idle:
             self._has_unacknowledged = False
@@ -176,12 +177,16 @@ class ControllerLink:
         return not self.is_idle and not self._is_given_up
 
     def next_wakeup(self) -> float:
-        """Return when `tick` is due."""
+        """Return when `poll` is due: 0 while there are packets to read."""
+        return 0.0 if self._connections.has_arrivals else self._next_tick()
+
+    def _next_tick(self) -> float:
+        look_at = self._last_look + self._heartbeat_s  # facts may be sent all the time
         if self._is_given_up:
-            return self._last_look + self._heartbeat_s
+            return look_at
         if not self.is_welcome:
             return min(self._next_hello, self._last_heard + self._orphan_grace_s)
-        due = self._last_sent + self._heartbeat_s
+        due = min(self._last_sent + self._heartbeat_s, look_at)
         overdue = self._channel.next_wakeup()
         return due if overdue is None else min(due, overdue)
 

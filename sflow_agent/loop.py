@@ -19,10 +19,13 @@ class EventSource(Protocol):
     """A source of events. `now` is monotonic seconds."""
 
     def next_wakeup(self) -> float | None:
-        """Return when `poll` is due although no descriptor is ready; None when it need not be called."""
+        """Return when `poll` is due: 0 while there is news, None while only time or a call of others could bring any.
+
+        Asked before each wait and after it, so that a turn costs by what has happened, not by how many sources there are.
+        """
 
     def poll(self, now: float, /) -> Sequence[AgentEvent]:
-        """Return the events since the last call; never block."""
+        """Return the events since the last call; never block. Called only when due."""
 
 
 class Loop:
@@ -62,9 +65,9 @@ class Loop:
         now = time.monotonic()
         self._watch.works(now)
         for source in self.sources:
-            events = source.poll(now)
-            if events:
-                self.handle(events, now)
+            due = source.next_wakeup()
+            if due is not None and due <= now:
+                self.handle(source.poll(now), now)
         wakeup = self._core.next_wakeup()
         if wakeup is not None and wakeup <= now:
             self.handle((WakeUp(),), now)
@@ -82,6 +85,8 @@ class Loop:
         for source in self.sources:
             due = source.next_wakeup()
             if due is not None and (earliest is None or due < earliest):
+                if not due:
+                    return 0
                 earliest = due
         if earliest is None:
             return -1

@@ -19,6 +19,9 @@ def main() -> None:
     open_standard_descriptors()
     gc.disable()  # until the command is imported: cli/importing.py has the reason
     try:
+        from protocol.machine.code_cache import install
+
+        install()
         if "--detach" in sys.argv:
             from sflow_ctl.runtime.supervision.detaching import detach, detaches
 
@@ -29,7 +32,10 @@ def main() -> None:
             from sflow_ctl.runtime.agent_process import start_early
 
             start_early(sys.argv[1:], os.environ)
-        from sflow_ctl.cli.app import main as run_command
+        from protocol.machine.lean_msgspec import import_msgspec
+
+        import_msgspec()
+        from sflow_ctl.cli.program import main as run_command
     except KeyboardInterrupt:
         sys.exit(128 + 2)  # nothing has begun: no traceback for an early Ctrl-C
 

@@ -35,8 +35,11 @@ class Layer(msgspec.Struct, frozen=True):
     """The path of the section that holds the settings in its file."""
 
     def place(self, *path: PathKey) -> str:
-        """Return `file:line:column field`, for a message."""
+        """Return `file:line:column field`, or the option, for a message."""
         found = self.where(path)
+        if found == COMMAND_LINE:
+            key = "launch_flag" if path[0] == "launch_flags" else str(path[0])
+            return f"--{key.replace('_', '-')}"
         field = dotted((*self.section, *path))
         return f"{found}  {field}" if found else field
 

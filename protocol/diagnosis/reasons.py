@@ -1,12 +1,14 @@
 """The words for why an attempt or a task ended: one table, for checks of a file, for people and for `docs/format.md`."""
 
-from typing import Literal, NamedTuple
+from typing import Literal
+
+from msgspec import Struct
 
 By = Literal["task", "log", "rule", "run"]
 """The source of a reason: the end of its process, its log (`signatures.toml`), a rule of the file, the run."""
 
 
-class Meaning(NamedTuple):
+class Meaning(Struct, frozen=True):
     """One word, and its meaning as the reason of an end."""
 
     word: str
@@ -34,6 +36,12 @@ MEANINGS: tuple[Meaning, ...] = (
         "launch",
         "task",
         "a program could not be started: missing, not executable, bad `#!` line, wrong directory, command too long",
+    ),
+    Meaning(
+        "bootstrap",
+        "task",
+        "its `environment` could not be set up: a module, a file, an activation or a line of `before` failed; it is retried "
+        "only where `retries.reasons` names it",
     ),
     Meaning("port_in_use", "log", "an address that it needs was in use; the sentence names port and owner"),
     Meaning("cuda_oom", "log", "a GPU had too little memory"),
@@ -77,6 +85,9 @@ MEANINGS: tuple[Meaning, ...] = (
     Meaning("cancelled", "run", "the Slurm job was cancelled", may_retry=False),
     Meaning("interrupted", "run", "the run was stopped by a signal", may_retry=False),
     Meaning("stopped", "run", "an operator stopped it: `sflow-ctl stop`", may_retry=False),
+    Meaning(
+        "removed", "run", "another plan was applied that does not have it: `sflow-ctl apply`", may_retry=False
+    ),
     Meaning("fail_fast", "run", "another failure ended the run", may_retry=False),
     Meaning(
         "upstream",

@@ -84,11 +84,17 @@ class SpeakerThread:
     def start(self) -> None:
         """Begin; a second call does nothing."""
         if self._thread.ident is None:
+            self._looked_at = time.monotonic()  # a suspension may begin before the first look
             self._thread.start()
 
     def end(self) -> None:
         """Speak no more. Waits for nothing."""
         self._ended.set()
+
+    def has_gap(self, now: float) -> bool:
+        """Return whether `take_gap` would return more than 0: for each turn of a loop, without a lock."""
+        looked_at = self._looked_at  # before the gap, which is written before it
+        return self._gap_s > 0 or (looked_at is not None and now - looked_at - self._every_s > SUSPENDED_S)
 
     def take_gap(self, now: float) -> float:
         """Return for how long the process did not run, by the looks of this thread, since the last call.
@@ -105,10 +111,10 @@ class SpeakerThread:
     def _note_look(self, now: float) -> None:
         """Note that the process runs: whichever thread comes first after a suspension finds the gap."""
         with self._looks:
-            before, self._looked_at = self._looked_at, now
-            gap_s = 0.0 if before is None else now - before - self._every_s
+            gap_s = 0.0 if self._looked_at is None else now - self._looked_at - self._every_s
             if gap_s > SUSPENDED_S:
                 self._gap_s += gap_s
+            self._looked_at = now
 
     def _run(self) -> None:
         with contextlib.suppress(OSError, ValueError):

@@ -109,6 +109,11 @@ class PatternProcess:
 _PROCESS = PatternProcess()
 
 
+def search(pattern: str, line: str, limit: int) -> list[Groups] | None:
+    """Return a pattern's matches in a line, by the one such process of this one, as `PatternProcess.matches` does."""
+    return _PROCESS.matches(pattern, line, limit)
+
+
 def install() -> None:
     """Have lines that RE2 cannot search searched in such a process."""
-    use_slow_engine(_PROCESS.matches)
+    use_slow_engine(search)

@@ -1,28 +1,84 @@
-"""Which sockets of ZeroMQ have something to read, as the loops of both sides find it out.
+"""How the loops of both sides wait: one epoll for sockets of ZeroMQ and for plain descriptors.
 
-To read in vain raises an error, which takes longer than to read a packet; so nothing is read that is not known to have one.
+`zmq_poll` asks every socket before and after it waits, by two system calls each. Here a socket is asked only if it was
+used since the last wait. To read in vain raises an error, which takes longer than to read a packet; so nothing is read
+that is not known to have one.
 """
+
+import select
 
 import zmq
 
 _EVENTS, _POLLIN = int(zmq.EVENTS), int(zmq.POLLIN)
 
 
-class Ready:
-    """What the last wait has found readable: sockets and descriptors. Before the first wait anything may be."""
+class Waiting:
+    """What a loop waits for, and what its last wait has found readable. Before the first wait anything may be.
 
-    def __init__(self) -> None:
+    A socket's own descriptor becomes readable once, when something comes, and what comes is noticed with any other use
+    of the socket as well: each use must be noted with `take` or `note_use`. Source: zmq_getsockopt(3), ZMQ_FD.
+    """
+
+    def __init__(self, epoll: select.epoll | None = None) -> None:
+        """Wait with this epoll, to which its owner may add descriptors, or with one of its own."""
+        self._epoll = select.epoll() if epoll is None else epoll
+        self._sockets: dict[int, zmq.Socket[bytes]] = {}
+        """By descriptor."""
+        self._descriptors: dict[zmq.Socket[bytes], int] = {}
+        self._used: set[zmq.Socket[bytes]] = set()
+        """Used since the last wait."""
         self._found: set[object] | None = None
+        self.descriptors: list[int] = []
+        """The plain descriptors that the last wait has found ready."""
 
-    def wait(self, poller: zmq.Poller, timeout_ms: int) -> bool:
-        """Wait for so many ms, or until something is readable; return whether anything is."""
-        self._found = {source for source, _ in poller.poll(timeout_ms)}
-        return bool(self._found)
+    def add(self, source: "zmq.Socket[bytes] | int") -> None:
+        """Wait for a socket, or a descriptor, from now on."""
+        if isinstance(source, int):
+            self._epoll.register(source, select.EPOLLIN)
+            return
+        descriptor = int(source.get(zmq.FD))
+        self._sockets[descriptor], self._descriptors[source] = source, descriptor
+        self._epoll.register(descriptor, select.EPOLLIN)
+        self._used.add(source)
+
+    def remove(self, source: "zmq.Socket[bytes]") -> None:
+        """Wait for a socket no more, if it is waited for; must come before it is closed."""
+        descriptor = self._descriptors.pop(source, None)
+        if descriptor is not None:
+            del self._sockets[descriptor]
+            self._epoll.unregister(descriptor)
+        self._used.discard(source)
+
+    def note_use(self, source: "zmq.Socket[bytes]") -> None:
+        """Note that a socket was read from or written to."""
+        self._used.add(source)
+
+    def take(self, source: "zmq.Socket[bytes]") -> bool:
+        """Return whether a socket may have something; its owner reads it now, and is told so once."""
+        if self._found is not None:
+            if source not in self._found:
+                return False
+            self._found.remove(source)
+        self._used.add(source)
+        return True
+
+    def wait(self, timeout_ms: int) -> bool:
+        """Wait for so many ms, -1 for ever, or until something is readable; return whether anything is."""
+        found: set[object] = {source for source in self._used if has_waiting(source)}
+        self._used &= found
+        descriptors = []
+        for descriptor, _ in self._epoll.poll(0 if found else timeout_ms / 1000 if timeout_ms >= 0 else -1):
+            source = self._sockets.get(descriptor)
+            if source is None:
+                descriptors.append(descriptor)
+            found.add(descriptor if source is None else source)
+        self._found, self.descriptors = found, descriptors
+        return bool(found)
 
     def __contains__(self, source: object) -> bool:
         return self._found is None or source in self._found
 
 
 def has_waiting(source: "zmq.Socket[bytes]") -> bool:
-    """Return whether a socket from which a message was read has another one."""
+    """Return whether a socket has a message to read."""
     return bool(int(source.get(_EVENTS)) & _POLLIN)

@@ -60,6 +60,8 @@ class Spawn(ToAgentMessage, frozen=True, kw_only=True):
     """Start these ranks. A rank already known to the agent, live or ended, is not started again."""
 
     ranks: tuple[RankSpec, ...]
+    is_withdrawn: bool = False
+    """Their attempt is being stopped: those that are not known are reported as failed starts, and never start."""
 
 
 class Stop(ToAgentMessage, frozen=True, kw_only=True):

@@ -50,6 +50,24 @@ class Container(msgspec.Struct, frozen=True, kw_only=True):
         return self.docker_host is not None or self.context is not None
 
 
+class Bootstrap(msgspec.Struct, frozen=True, kw_only=True):
+    """The environment that is set up before a rank's command, as text for bash (`protocol.bootstrap`)."""
+
+    name: str
+    """The name of the environment, for people."""
+    shared: str = ""
+    """Modules, files and activations, which the ranks of a node share unless `is_each_time`."""
+    variables: str = ""
+    """Variables of each attempt, also for the programs that are run beside it."""
+    before: str = ""
+    """Lines of each attempt."""
+    hidden: tuple[str, ...] = ()
+    """Variables that differ between the task's replicas: not a part of what is shared."""
+    is_each_time: bool = False
+    is_inside: bool = False
+    """The rank's script calls for it, in a job step or on another machine; else the agent does."""
+
+
 class PortBlock(msgspec.Struct, frozen=True, kw_only=True):
     """Ports that a task needs on a node, under one name."""
 
@@ -148,6 +166,8 @@ class RankSpec(msgspec.Struct, frozen=True, kw_only=True):
     """
     container: Container | None = None
     """The container in which `argv` runs; None is the node itself."""
+    bootstrap: Bootstrap | None = None
+    """Set up before `argv`, in the container if there is one."""
     required_paths: tuple[tuple[str, str], ...] = ()
     """(artifact, absolute path) of paths that must exist on the node, else it is a `LaunchFailed`."""
     files: tuple[TaskFile, ...] = ()

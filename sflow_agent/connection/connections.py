@@ -12,10 +12,11 @@ from msgspec import Struct
 from zmq.utils import z85
 
 from protocol.errors import MalformedMessageError
-from protocol.machine.waiting import Ready, has_waiting
+from protocol.machine.waiting import Waiting, has_waiting
 from protocol.messages.config import AgentConfig
 from protocol.messages.logs import LogAck, LogChunk
 from protocol.session.codec import MAX_FRAME_BYTES, decode_log_ack, encode, is_numbered
+from sflow_agent.descriptors import Descriptors
 
 REFUSED_WITHIN_S = 0.2
 CONNECT_MS = 5000
@@ -43,10 +44,9 @@ class Dialled(Struct):
 
 
 class Connections:
-    """All sockets of an agent, and the poller that its loop waits with."""
+    """All sockets of an agent, with which its loop waits for its other descriptors, too."""
 
-    def __init__(self, config: AgentConfig, counters: "Counter[str]") -> None:
-        self.poller = zmq.Poller()
+    def __init__(self, config: AgentConfig, counters: "Counter[str]", descriptors: Descriptors) -> None:
         self.dialled: list[Dialled] = []
         """The first is the one in use once there is a session."""
         self._config = config
@@ -57,11 +57,21 @@ class Connections:
         self._logs: zmq.Socket[bytes] | None = None
         self._held: list[tuple[bytes, Dialled]] = []
         self._held_bytes = 0
-        self._ready = Ready()
+        self._descriptors = descriptors
+        self._waiting = Waiting(descriptors.epoll)
 
     def wait(self, timeout_ms: int) -> None:
-        """Wait for so many ms, or until a socket, or what was added to the poller, is readable."""
-        self._ready.wait(self.poller, timeout_ms)
+        """Wait for so many ms, or until a socket or another descriptor is ready."""
+        self._waiting.wait(timeout_ms)
+        self._descriptors.note_ready(self._waiting.descriptors)
+
+    @property
+    def has_arrivals(self) -> bool:
+        """Return whether something can be read, as far as is known."""
+        for dialled in self.dialled:
+            if dialled.control in self._waiting:
+                return True
+        return self._logs in self._waiting or bool(self._held)
 
     def as_session(
         self, config: AgentConfig, keys: Keys, incarnation: int, controller_pid: int | None
@@ -84,36 +94,38 @@ class Connections:
         """Connect to every address that the controller has published."""
         for endpoint, log_endpoint in self.addresses:
             control = self._dealer(keys, endpoint)
-            self.poller.register(control, zmq.POLLIN)
+            self._waiting.add(control)
             self.dialled.append(Dialled(control, endpoint, log_endpoint, own_address(endpoint)))
 
     def keep(self, kept: Dialled, keys: Keys) -> None:
         """Keep this address, which works: close the others, and send logs the same way."""
         for other in self.dialled:
             if other is not kept:
-                self.poller.unregister(other.control)
+                self._waiting.remove(other.control)
                 other.control.close(linger=0)
         self.dialled = [kept]
         self._logs = self._dealer(keys, kept.log_endpoint)
-        self.poller.register(self._logs, zmq.POLLIN)
+        self._waiting.add(self._logs)
 
     def drop(self) -> None:
         """Close all sockets, to dial anew. What they have not sent is lost."""
         for dialled in self.dialled:
-            self.poller.unregister(dialled.control)
+            self._waiting.remove(dialled.control)
             dialled.control.close(linger=0)
         self.dialled.clear()
         if self._logs is not None:
-            self.poller.unregister(self._logs)
+            self._waiting.remove(self._logs)
             self._logs.close(linger=0)
             self._logs = None
 
     def close(self, linger_ms: int) -> None:
         """Close all sockets once everything is sent, or after `linger_ms`."""
         for dialled in self.dialled:
+            self._waiting.remove(dialled.control)
             dialled.control.close(linger=linger_ms)
         self.dialled.clear()
         if self._logs is not None:
+            self._waiting.remove(self._logs)
             self._logs.close(linger=linger_ms)
 
     def end(self) -> None:
@@ -126,7 +138,7 @@ class Connections:
         """Return the packets that have come since the last call, up to a bounded number, and which way."""
         packets, self._held, self._held_bytes = self._held, [], 0
         for dialled in self.dialled:
-            if dialled.control not in self._ready:
+            if not self._waiting.take(dialled.control):
                 continue
             for _ in range(MAX_PACKETS_PER_PASS):
                 try:
@@ -142,6 +154,7 @@ class Connections:
         has_any = False
         while self.dialled and self._held_bytes < HELD_BYTES:
             used = self.dialled[0]
+            self._waiting.note_use(used.control)
             try:
                 frame = used.control.recv(zmq.NOBLOCK)
             except zmq.Again:
@@ -154,6 +167,7 @@ class Connections:
 
     def send(self, target: Dialled, frame: bytes) -> None:
         """Send a packet, unless the socket accepts no more: the channel repeats it then."""
+        self._waiting.note_use(target.control)
         try:
             target.control.send(frame, zmq.NOBLOCK)
         except zmq.Again:
@@ -163,6 +177,7 @@ class Connections:
         """Send one chunk; return False when the socket accepts no more now."""
         if self._logs is None:
             return False
+        self._waiting.note_use(self._logs)
         try:
             self._logs.send_multipart((encode(header), body), zmq.NOBLOCK)
         except zmq.Again:
@@ -172,7 +187,7 @@ class Connections:
     def log_acks(self) -> list[LogAck]:
         """Return how much the controller has of each log."""
         acks: list[LogAck] = []
-        if self._logs is None or self._logs not in self._ready:
+        if self._logs is None or not self._waiting.take(self._logs):
             return acks
         while True:
             try:

@@ -8,7 +8,6 @@ Of many ranks it passes on some in each turn of the loop: their starts are repor
 still to be started.
 """
 
-import errno
 import os
 import time
 from collections import deque
@@ -16,12 +15,14 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from protocol.ids import RankId
-from protocol.messages.facts import FromAgent, LaunchFailed
+from protocol.messages.facts import FromAgent
 from protocol.messages.orders import Leave, Refused, Spawn, Stop, Welcome
 from protocol.messages.rank_spec import RankSpec
 from sflow_agent.core.events import AgentEvent, EndRequested, Ordered
+from sflow_agent.core.exit_cause import withdrawn
 from sflow_agent.worker import Lane, Workers
 
 ANSWERS_FOR_S = 2.0
@@ -66,13 +67,15 @@ class StartGate:
         """Return when `poll` is due."""
         if self._later:
             return 0.0
+        if not self._held:
+            return self._link_wakeup()
         times = (self._link_wakeup(), *(one.said_at for one in self._held.values()))
         return min((at for at in times if at is not None), default=None)
 
     def poll(self, now: float, /) -> Sequence[AgentEvent]:
         """Return the link's events; orders to start come once their paths have answered."""
         events = self._poll_link(now)
-        if not (self._held or self._later) and not any(_is_about_ranks(event) for event in events):
+        if not (events or self._held or self._later):
             return events
         passed: list[AgentEvent] = []
         for event in events:
@@ -94,17 +97,20 @@ class StartGate:
         while self._later and left > 0:
             event = self._later.popleft()
             if isinstance(event, Ordered) and isinstance(event.message, Spawn):
-                now, later = event.message.ranks[:left], event.message.ranks[left:]
+                order = event.message
+                now, later = order.ranks[:left], order.ranks[left:]
                 left -= len(now)
                 if later:
-                    self._later.appendleft(Ordered(Spawn(ranks=later)))
-                event = Ordered(Spawn(ranks=now))
+                    self._later.appendleft(Ordered(replace(order, ranks=later)))
+                event = Ordered(replace(order, ranks=now))
             some.append(event)
         return some
 
     def _pass(self, event: AgentEvent, now: float) -> list[AgentEvent]:
         """Return what is left of an event for the core."""
         match event:
+            case Ordered(message=Spawn(ranks=ranks, is_withdrawn=True)):
+                self._drop([spec.rank for spec in ranks if spec.rank in self._held])
             case Ordered(message=Spawn(ranks=ranks)):
                 free = tuple(spec for spec in ranks if not self._holds(spec, now))
                 return [Ordered(Spawn(ranks=free))] if free else []
@@ -150,8 +156,7 @@ class StartGate:
         """Report that ranks which wait are not started any more."""
         for rank in ranks:
             path = min(self._held.pop(rank).missing, default="")
-            reason = f"it was stopped before it began: {path} had not answered"
-            self._report(LaunchFailed(rank=rank, errno=errno.EINTR, reason=reason))
+            self._report(withdrawn(rank, f": {path} had not answered"))
 
     def _say_who_waits(self, now: float) -> None:
         for rank, held in self._held.items():
@@ -163,7 +168,3 @@ class StartGate:
 
 def _ask(path: str) -> None:
     os.stat(path)  # noqa: PTH116 - an error is an answer, which the start itself finds again
-
-
-def _is_about_ranks(event: AgentEvent) -> bool:
-    return isinstance(event, Ordered) and isinstance(event.message, Spawn)

@@ -76,7 +76,7 @@ from sflow_agent.core.events import (
     UploadProgressed,
     WakeUp,
 )
-from sflow_agent.core.exit_cause import launch_failed
+from sflow_agent.core.exit_cause import launch_failed, withdrawn
 from sflow_agent.core.memory_kills import MemoryKills
 from sflow_agent.core.port_choice import LeasingTasks
 from sflow_agent.core.probes import ProbeNews, ProbeState
@@ -145,8 +145,11 @@ class AgentCore:
 
     def next_wakeup(self) -> float | None:
         """Return when `handle(WakeUp(), ...)` is due, or None."""
-        times = (self._timers.next_at(), self._logs_by, self._news.next_wakeup(), self._parts.next_wakeup())
-        return min((time for time in times if time is not None), default=None)
+        due = self._timers.next_at()
+        for at in (self._logs_by, self._news.next_wakeup(), self._parts.next_wakeup()):
+            if at is not None and (due is None or at < due):
+                due = at
+        return due
 
     @property
     def ending_because(self) -> str | None:
@@ -214,6 +217,9 @@ class AgentCore:
         for spec in order.ranks:
             if spec.rank not in self._known and self._ending is None:
                 self._known.add(spec.rank)
+                if order.is_withdrawn:
+                    self._out.append(Report(withdrawn(spec.rank)))
+                    continue
                 self.ranks[spec.rank] = Rank(spec)
                 self._open.add(spec.rank)
                 self._out.append(StartProcess(spec))

@@ -1,9 +1,11 @@
 """Picks the most specific cause of a rank's failure from the evidence on its node. Pure."""
 
+import errno
 from collections.abc import Sequence
 
 from msgspec import Struct
 
+from protocol.ids import RankId
 from protocol.messages.facts import ExitCause, LaunchFailed, Notice
 from protocol.text.lazy_pattern import lazy_pattern
 from protocol.text.signal_names import signal_name
@@ -121,6 +123,11 @@ def lost_processes(end: ProcessExited, kills: int) -> Notice:
         "node's tasks for want of memory: what it has written may not be complete"
     )
     return Notice(level="warning", text=text)
+
+
+def withdrawn(rank: RankId, why: str = "") -> LaunchFailed:
+    """Return the report of a rank that was stopped before its process was made."""
+    return LaunchFailed(rank=rank, errno=errno.EINTR, reason=f"it was stopped before it began{why}")
 
 
 def launch_failed(event: ProcessFailed) -> LaunchFailed:

@@ -33,6 +33,8 @@ class MemoryKills(Struct):
         kills = {}
         for end in sorted(exits, key=lambda end: not was_killed(end)):
             start = self._at_start.pop(end.rank, count)
+            if start == count:
+                continue
             unexplained = set(range(start + 1, count + 1)) - self._explained
             if unexplained:
                 self._explained |= {min(unexplained)} if was_killed(end) else unexplained

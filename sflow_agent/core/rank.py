@@ -4,7 +4,7 @@ Methods take events of the rank and return commands. The state of all ranks of a
 the controller has acknowledged, the agent's own end) is in `agent`.
 """
 
-from enum import Enum
+from enum import StrEnum
 
 import msgspec
 from msgspec import Struct, field
@@ -46,7 +46,7 @@ LAST_LOOK_MARGIN_S = 5.0
 """Beyond the timeout of a check: a log is read by the loop, and a file system may hang."""
 
 
-class RankPhase(Enum):
+class RankPhase(StrEnum):  # of text: its hash, for each step of each rank, is not computed by Python code
     """The phase of a rank. The reason and the progress of its stop are in its `StopSequence`."""
 
     STARTING = "starting"
@@ -351,7 +351,7 @@ class Rank(Struct):
 
     def _unwatch(self) -> list[AgentCommand]:
         """Stop the probes of an ending rank; triggered probes stay triggered."""
-        if self.phase is RankPhase.STOPPING:
+        if self.phase in (RankPhase.STOPPING, RankPhase.GONE):
             return []  # done when the stop began
         out: list[AgentCommand] = [UnwatchActivity(self.id)] if self.spec.hang is not None else []
         for state in self.probes.values():

@@ -198,6 +198,8 @@ class StepParts:
 
     def next_wakeup(self) -> float | None:
         """Return when `wake` is due, or None."""
+        if not self._sequences:
+            return None
         times = (one.due for one in self._sequences.values())
         return min((time for time in times if time is not None), default=None)
 

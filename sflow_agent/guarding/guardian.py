@@ -160,6 +160,9 @@ class Guardian:
         for number in (signal.SIGTERM, signal.SIGALRM, LAST_AGENT):
             signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, (LAST_AGENT,))  # tasks would inherit that
+        from protocol.machine.lean_msgspec import import_msgspec
+
+        import_msgspec()
         from sflow_agent.agent import run_agent
 
         keep = None if self._keeper is None else self._keeper.expect

@@ -159,18 +159,18 @@ class LogFollower:
         """Return when `poll` is due: a source of the loop."""
         if self._grown or (self._is_finishing and self.is_delivered):
             return 0.0
-        times = [
-            self._to_arm[0][0] if self._to_arm else None,
-            self._next_foreign_look if self._foreign else None,
-            self._next_direct_look if self._direct else None,
-            self._repeat_at,
-        ]
-        return min((at for at in times if at is not None), default=None)
+        due = self._repeat_at
+        if self._to_arm and self._next_to_arm() is not None:
+            due = _earlier(due, self._to_arm[0][0])
+        if self._foreign:
+            due = _earlier(due, self._next_foreign_look)
+        return _earlier(due, self._next_direct_look) if self._direct else due
 
     def poll(self, now: float) -> list[AgentEvent]:
         """Read what grew and send what the window allows; return the patterns seen, and once that all is delivered."""
         self._work_due(now)
         events: list[AgentEvent] = list(self._pump())
+        self._repeat_if_silent(now)
         if self._is_finishing and self.is_delivered:
             self._is_finishing = False
             events.append(LogsDelivered())
@@ -194,12 +194,18 @@ class LogFollower:
                 if size != direct_log.size:
                     direct_log.size = size
                     self._grown[direct] = None
-        while self._to_arm and self._to_arm[0][0] <= now:
-            _, rank = self._to_arm.popleft()
-            log = self._logs.get(rank)
-            if log is not None and log.stream is not None and log.stream.end is None:
-                self._arm(rank, log)
+        while (log := self._next_to_arm()) is not None and self._to_arm[0][0] <= now:
+            self._arm(self._to_arm.popleft()[1], log)
         self._repeat_if_silent(now)
+
+    def _next_to_arm(self) -> Log | None:
+        """Return the next log to watch, the first in `_to_arm`; of a task that has ended none is watched."""
+        while self._to_arm:
+            log = self._logs.get(self._to_arm[0][1])
+            if log is not None and log.stream is not None and log.stream.end is None:
+                return log
+            self._to_arm.popleft()
+        return None
 
     def _repeat_if_silent(self, now: float) -> None:
         if self._in_flight <= 0:
@@ -266,7 +272,7 @@ class LogFollower:
 
     def _stream(self, rank: RankId, log: Log, budget: int) -> int:
         stream = log.stream
-        if stream is None:
+        if stream is None or stream.is_delivered:  # an empty log, mostly
             return budget
         try:
             descriptor = os.open(log.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -331,3 +337,7 @@ class LogFollower:
                 logs.pop(rank, None)
             for waiting in (self._grown, self._parked):
                 waiting.pop(rank, None)
+
+
+def _earlier(at: float | None, other: float) -> float:
+    return other if at is None or other < at else at

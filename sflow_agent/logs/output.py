@@ -38,6 +38,7 @@ SPARED_DESCRIPTORS = 256
 _DIRECT = "those beyond print straight to their logs"
 RETRY_S = 0.5
 """After so long without other output, logs whose disk is full are tried again."""
+HAND_OVER_AGAIN_S = 0.05
 TELL_EVERY_S = 0.005
 """How often the loop hears of the growth of flooding outputs: each time it competes with the thread for the interpreter."""
 LOCK_WITHIN_S = 1.0
@@ -91,6 +92,8 @@ class Outputs:
         self._by_rank: dict[RankId, RankOutput] = {}
         self._by_pipe: dict[int, RankOutput] = {}
         self._to_arm: deque[tuple[float, RankOutput]] = deque()
+        self._hand_over_at: float | None = None
+        """When the guardian, which was behind with its reading, is given the rest."""
         self._number = 0
         self._large = 0
         soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -204,14 +207,21 @@ class Outputs:
 
     def next_wakeup(self) -> float | None:
         """Return when `poll` is due."""
-        return self._to_arm[0][0] if self._to_arm else None
+        to_arm = self._to_arm
+        while to_arm and to_arm[0][1].is_closed:
+            to_arm.popleft()  # a rank that has ended wakes nobody
+        if self._guardian is not None and self._guardian.has_news:
+            return 0.0
+        if self._hand_over_at is None:
+            return to_arm[0][0] if to_arm else None
+        return min(to_arm[0][0], self._hand_over_at) if to_arm else self._hand_over_at
 
     def poll(self, now: float) -> tuple[()]:
         """Arm the outputs of ranks that live longer than a moment, and hand them to the guardian."""
         while self._to_arm and (self._to_arm[0][0] <= now or self._to_arm[0][1].is_closed):
             self._arm(self._to_arm.popleft()[1])
         if self._guardian is not None:
-            self._guardian.flush()
+            self._hand_over_at = None if self._guardian.flush() else now + HAND_OVER_AGAIN_S
         return ()
 
     def _arm(self, output: RankOutput) -> None:
@@ -246,7 +256,7 @@ class Outputs:
         """Move up to `limit` bytes; return whether the pipe is at its end. Output that is not written is reported."""
         if output.keeps_path and not is_at_path(output.file, output.path):
             self._put_back(output)
-        if os.fstat(output.file).st_size < output.end:
+        if output.end and os.fstat(output.file).st_size < output.end:
             self._truncations[output.rank] = self.truncations(output.rank) + 1
         if self.mask is None:
             moved, is_at_end, unwritten = move(output.pipe, output.file, limit)

@@ -38,6 +38,8 @@ class OutputSender:
         self._sent: set[int] = set()
         """What the guardian has; one of them is added again when its log is another file."""
         self._removed: list[int] = []
+        self.has_news = False
+        """There are changes since the last `flush`."""
         self._lock = threading.Lock()
         """Removals come from the thread that moves output."""
 
@@ -45,6 +47,7 @@ class OutputSender:
         """Have the guardian hold a pipe and its log, with the next `flush`."""
         with self._lock:
             self._added[number] = pipe, file
+            self.has_news = True
 
     def remove(self, number: int) -> None:
         """Have the guardian close them again; must come before they are closed here."""
@@ -53,12 +56,14 @@ class OutputSender:
             if number in self._sent and len(self._removed) < MAX_BACKLOG:
                 self._sent.discard(number)
                 self._removed.append(number)
+                self.has_news = True
 
-    def flush(self) -> None:
-        """Send the changes. An agent whose guardian has died ends by itself, so that is not reported here."""
-        if self._added or self._removed:
-            with self._lock:
-                self._flush()
+    def flush(self) -> bool:
+        """Send the changes; return whether all are sent. An agent whose guardian has died ends by itself: not reported here."""
+        with self._lock:
+            self.has_news = False
+            self._flush()
+            return not self._added and not self._removed
 
     def _flush(self) -> None:
         while self._added:

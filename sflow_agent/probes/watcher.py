@@ -150,8 +150,10 @@ class ProbeWatcher:
 
     def next_wakeup(self) -> float | None:
         """Return when `seen` is due."""
-        times = [time for time in (self._ports.next_wakeup(), self._polls.next_wakeup()) if time is not None]
-        return min(times, default=None)
+        ports, polls = self._ports.next_wakeup(), self._polls.next_wakeup()
+        if ports is None or polls is None:
+            return polls if ports is None else ports
+        return min(ports, polls)
 
     def seen(self, now: float) -> list[CheckObserved]:
         """Return the changes and results, except those of logs."""

@@ -13,6 +13,8 @@ from sflow_agent.node.interfaces import Interfaces
 from sflow_agent.processes.cleanup import Cleanup
 from sflow_agent.processes.spawn import UNBUFFERED, SpawnError
 
+_ENVIRONMENT = "SFLOW_ENVIRONMENT_"
+"""Begins the names of variables that set up an environment in a container (`protocol.bootstrap`)."""
 _SCRIPT = "SFLOW_TASK_SCRIPT"
 """Has a script that must not be on a command line; its interpreter in the container takes it from there."""
 
@@ -81,7 +83,7 @@ class Containers:
                 run_id=spec.env.get("SFLOW_RUN_ID", environment[RUN_MARKER]),
                 marker=environment[RUN_MARKER],
                 variables=variables,
-                always=(RUN_MARKER, *[_SCRIPT][: _SCRIPT in spec.env]),
+                always=(RUN_MARKER, *_always_passed(spec)),
                 gpus=gpus,
                 count=len(spec.gpus) if gpus or self._gpus.is_simulated else 0,
                 home=environment.get("HOME"),
@@ -114,3 +116,10 @@ class Containers:
         names = " or ".join(wanted)
         reason = f"it runs in a container, and this node has no {names} on PATH ({path or os.defpath})"
         raise SpawnError(errno.ENOENT, reason)
+
+
+def _always_passed(spec: RankSpec) -> list[str]:
+    """Return the variables that the container's command needs, whatever else of the environment it gets."""
+    return [
+        name for name in spec.env if name == _SCRIPT or (spec.bootstrap and name.startswith(_ENVIRONMENT))
+    ]

@@ -7,6 +7,7 @@ import resource
 import signal
 import time
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 from protocol.ids import RankId
 from protocol.machine.marks import ATTEMPT_MARKER, RANK_MARKER, RUN_MARKER
@@ -15,6 +16,9 @@ from protocol.messages.telemetry import MARKS_FILE
 from sflow_agent.limits import as_inherited, inherited_limit, marked
 from sflow_agent.node.gpu_view import CUDA, NVIDIA, GpuView, SliceError
 from sflow_agent.node.interfaces import Interfaces
+
+if TYPE_CHECKING:
+    from sflow_agent.environments import Environments
 
 _ALL_SIGNALS = tuple(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})
 _HERE = contextlib.nullcontext()
@@ -86,7 +90,7 @@ def task_environment(inherited: dict[str, str], marker: str) -> dict[str, str]:
 
 def marks_path(log: str, rank: RankId) -> str:
     """Return the path of the file in which a rank marks its windows: beside its log, which containers can write, too."""
-    return f"{os.path.dirname(log)}/.sflow_marks.{rank}"  # noqa: PTH120 - for every rank
+    return f"{log.rpartition('/')[0]}/.sflow_marks.{rank}"
 
 
 class Spawner:
@@ -102,16 +106,30 @@ class Spawner:
         self._environment = environment
         self._home = os.getcwd()  # noqa: PTH109
         self._programs: dict[tuple[str, str | None], str] = {}
+        self._environments: Environments | None = None
         self.has_marks = False
         """Tasks get a file in which they can mark windows of their time."""
 
+    @property
+    def environments(self) -> "Environments":
+        """What ranks share of the environments that are set up before their commands."""
+        if self._environments is None:
+            from sflow_agent.environments import Environments  # few runs have some
+
+            self._environments = Environments()
+        return self._environments
+
     def spawn(
-        self, spec: RankSpec, open_output: Callable[[str], int | None], mark: int | None = None
+        self,
+        spec: RankSpec,
+        open_output: Callable[[str], int | None],
+        mark: int | None = None,
+        files: tuple[int, ...] = (),
     ) -> tuple[int, int]:
         """Return (pid, wall time in ns) of the new process. Raises: SpawnError.
 
         `open_output` returns the descriptor that it prints to, given its log's path; None lets it print to
-        the file. All processes that it starts inherit `mark`.
+        the file. All processes that it starts inherit `mark`. It gets `files` of the agent as its descriptors from 3 on.
         """
         environment = self._environment_of(spec)
         program = self.find(spec.argv[0], environment.get("PATH"))
@@ -124,7 +142,7 @@ class Spawner:
             raise SpawnError(error.errno or 0, _explain_log(error, spec)) from error
         try:
             with self._in_directory(spec.cwd), as_inherited(), marked(mark):
-                pid = _spawn(program, spec.argv, environment, log, output)
+                pid = _spawn(program, spec.argv, environment, log, output, files)
         except OSError as error:
             raise SpawnError(error.errno or 0, _explain(error, program, spec)) from error
         except ValueError as error:  # a NUL in an argument or variable
@@ -152,6 +170,9 @@ class Spawner:
 
         Raises: SpawnError.
         """
+        files: tuple[int, ...] = ()
+        if spec.bootstrap is not None:
+            spec, argv, files = self.environments.prepare_check(spec, spec.bootstrap, argv)
         environment = self._environment_of(spec)
         if main is not None:
             environment["SFLOW_TASK_PID"] = str(main)
@@ -166,6 +187,7 @@ class Spawner:
                         (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
                         _to(output),
                         (os.POSIX_SPAWN_DUP2, 1, 2),
+                        *_as_third_and_on(files),
                     ),
                     setsid=True,
                     setsigdef=_ALL_SIGNALS,
@@ -199,8 +221,9 @@ class Spawner:
     def _environment_of(self, spec: RankSpec) -> dict[str, str]:
         environment = {**self._environment, **spec.env}
         environment.update(self._interfaces.environment(environment))
-        environment[ATTEMPT_MARKER] = str(spec.rank.attempt)
-        environment[RANK_MARKER] = str(spec.rank)
+        environment[ATTEMPT_MARKER] = environment[RANK_MARKER] = str(spec.rank.attempt)
+        if spec.rank.rank:
+            environment[RANK_MARKER] = str(spec.rank)
         try:
             environment.update(self._gpus.environment(spec.gpus, environment))
             if spec.gpus and CUDA in environment and spec.container is None:
@@ -266,7 +289,12 @@ class Spawner:
 
 
 def _spawn(
-    program: str, argv: tuple[str, ...], environment: dict[str, str], log: str, output: int | None
+    program: str,
+    argv: tuple[str, ...],
+    environment: dict[str, str],
+    log: str,
+    output: int | None,
+    files: tuple[int, ...],
 ) -> int:
     to_log = (os.POSIX_SPAWN_OPEN, 1, log, _LOG_FLAGS, 0o600)
     return os.posix_spawn(
@@ -277,10 +305,19 @@ def _spawn(
             (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
             to_log if output is None else _to(output),
             (os.POSIX_SPAWN_DUP2, 1, 2),
+            *_as_third_and_on(files),
         ),
         setsid=True,
         setsigdef=_ALL_SIGNALS,
         setsigmask=(),
+    )
+
+
+def _as_third_and_on(files: tuple[int, ...]) -> Iterator[tuple[int, int, str, int, int]]:
+    """Return the file actions that open files of this process as descriptors from 3 on of the new one."""
+    return (
+        (os.POSIX_SPAWN_OPEN, number, f"/proc/self/fd/{one}", os.O_RDWR, 0)
+        for number, one in enumerate(files, 3)
     )
 
 

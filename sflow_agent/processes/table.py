@@ -108,8 +108,11 @@ class Processes:
     def start(self, spec: RankSpec) -> AgentEvent:
         """Start the rank's process."""
         ordered, kills = spec, self._memory.kills()
+        files: tuple[int, ...] = ()
         try:
             self._spawner.require(spec)
+            if spec.bootstrap is not None:
+                spec, files = self._spawner.environments.prepare(spec, spec.bootstrap)
             # The engine ends the processes in a container: a signal to its monitor would lose the exit
             # status.
             mark = self._next_mark() if spec.container is None else None
@@ -123,7 +126,7 @@ class Processes:
                 spec = self._marked_step(spec)
             if spec.earlier_log is not None:
                 self._outputs.superseded(self._spawner.log_path(spec.log))
-            pid, started_at_ns = self._spawner.spawn(spec, partial(self._open_output, spec), mark)
+            pid, started_at_ns = self._spawner.spawn(spec, partial(self._open_output, spec), mark, files)
         except SpawnError as error:
             self._steps.forget(spec.rank)
             self._cleanups.forget(spec.rank)
@@ -255,7 +258,7 @@ class Processes:
                     self.trees.look_at(cleaned)
         if not ended:
             return []
-        owners = self._owners_of_orphans() if has_children else set()
+        owners = self._owners_of_orphans() if has_children else None
         return [self._exited(*end, owners) for end in ended]
 
     def end_everything(self) -> list[str]:
@@ -281,21 +284,21 @@ class Processes:
         exit_code: int | None,
         number: int | None,
         use: RankUse | None,
-        owners: set[RankId],
+        owners: set[RankId] | None,
     ) -> ProcessExited:
+        """Return the exit of a rank. `owners` are the ranks whose processes this agent has as children; None if it has none."""
         lost_output = self._outputs.drain(rank)
         try:
             size = os.stat(self._logs[rank]).st_size  # noqa: PTH116 - hot path
         except OSError:
             size = 0
         main = self._main_of[rank]
+        # As subreaper the agent is above everything that its ranks have started: without children there is nothing left.
         has_leftovers = (
-            rank in owners
-            or rank in self._checks_of
-            or _group_exists(main)
+            (owners is not None and (rank in owners or rank in self._checks_of or _group_exists(main)))
             or self.trees.has_living_members(rank, main)
             or self._cleanups.is_unfinished(rank)
-            or bool(self._steps.members([rank]).get(rank))
+            or (rank in self._steps and bool(self._steps.members([rank]).get(rank)))
         )
         if not has_leftovers:
             self.trees.drop(rank)

@@ -131,6 +131,8 @@ class TreeKiller:
         """Return when `poll` is due."""
         if self._pending:
             return 0.0
+        if not self._endings:
+            return None
         times = (self._srun_kills.next_at(), self._next_rescan if self._unsettled else None)
         return min((time for time in times if time is not None), default=None)
 

@@ -144,8 +144,8 @@ class NodeTelemetry:
 
     def next_wakeup(self) -> float | None:
         """Return when `poll` is due."""
-        if self._is_finished:
-            return None
+        if self._is_finished or not self._windows:
+            return None if self._is_finished else self._due
         times = [self._due, *(watch.next_wakeup() for watch in self._windows)]
         return min((at for at in times if at is not None), default=None)
 

@@ -10,7 +10,7 @@ from sflow_ctl.batch.slurm_time import slurm_time
 from sflow_ctl.format import schema
 from sflow_ctl.format.expressions.templates import evaluate_any
 from sflow_ctl.format.loader import LoadedDocument
-from sflow_ctl.planner.findings import Findings
+from sflow_ctl.planner.findings import Findings, UnplannableError
 from sflow_ctl.planner.launch.arguments import split_arguments
 from sflow_ctl.planner.numbers import as_int
 from sflow_ctl.planner.phases.backends import BackendChoice, choose_backends
@@ -18,6 +18,8 @@ from sflow_ctl.planner.phases.late_variables import split_late
 from sflow_ctl.planner.phases.node_filter import NodeFilter
 from sflow_ctl.planner.phases.variables import resolve
 from sflow_ctl.planner.source import domains_of, namespace
+
+_KEYS = ("qos", "constraint", "mem", "cpus_per_task", "reservation", "dependency", "mail")
 
 
 class SlurmRequest(Struct, frozen=True, kw_only=True):
@@ -72,10 +74,33 @@ def slurm_requests(loaded: LoadedDocument, more: NodeFilter = NodeFilter()) -> t
             hosts = NodeFilter.of(backend, namespace(values, domains), more)
             request["hosts"] = hosts.included
             no_kill = ("--no-kill",) if survives_lost_nodes(document, backend) else ()
-            request["extra_args"] = (*no_kill, *hosts.options(), *request.get("extra_args", ()))
+            keys = _keys(backend, namespace(values, domains))
+            request["extra_args"] = (*no_kill, *hosts.options(), *keys, *request.get("extra_args", ()))
         requests.append(SlurmRequest(backend=backend.name, **request))
     findings.stop_if_any()
     return tuple(requests)
+
+
+def _keys(backend: schema.Backend, names: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return what a backend asks for in keys of its own as options. Raises: UnplannableError, ExpressionError."""
+    given = {name: getattr(backend, name) for name in _KEYS}
+    if not any(value is not None for value in given.values()):
+        return ()
+    from sflow_ctl.format.rules.slurm_keys import key_options, problem_of  # few backends have some
+
+    values = {name: _evaluated(value, names) for name, value in given.items() if value is not None}
+    for name, value in values.items():
+        if (found := problem_of(name, value)) is not None:
+            what = f'{name} of backend "{backend.name}": {found[0]}'
+            raise UnplannableError("wrong-value", what, found[1], (name,))
+    return key_options(values)
+
+
+def _evaluated(value: Any, names: Mapping[str, Any]) -> Any:
+    if not isinstance(value, schema.Mail):
+        return evaluate_any(value, names)
+    types = [str(evaluate_any(one, names)) for one in value.type]
+    return replace(value, user=str(evaluate_any(value.user, names)), type=types)
 
 
 def survives_lost_nodes(document: schema.Document, backend: schema.Backend) -> bool:

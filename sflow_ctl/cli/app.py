@@ -1,19 +1,15 @@
-"""The command group: names, lazy loading, and errors as messages and exit statuses."""
+"""The command group: names, lazy loading, and click's own errors. `program.py` handles all others."""
 
-import errno
 import importlib
 import io
-import os
 import sys
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import click
 
-from protocol.errors import ExitStatus, FleetError, UsageError
+from protocol.errors import ExitStatus, UsageError
 from sflow_ctl.cli.importing import uncollected
-from sflow_ctl.cli.leaving import leave
-from sflow_ctl.cli.terminal.lines import OutputLostError, discard_stdout, print_line, print_traceback
+from sflow_ctl.cli.terminal.lines import print_line
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -37,6 +33,8 @@ _COMMANDS = {
     "cancel": ("sflow_ctl.cli.steering.cancel", "cancel", "End a live run, or a Slurm job that waits."),
     "exec": ("sflow_ctl.cli.steering.execute", "exec_", "Run a command or a shell beside a task."),
     "restart": ("sflow_ctl.cli.steering.restart", "restart", "Start tasks of a live run again."),
+    "apply": ("sflow_ctl.cli.steering.apply", "apply", "Continue a live run with another workflow."),
+    "scale": ("sflow_ctl.cli.steering.scale", "scale", "Give a task of a live run more or fewer replicas."),
     "signal": ("sflow_ctl.cli.steering.signals", "signal_", "Send a signal to tasks of a live run."),
     "pause": ("sflow_ctl.cli.steering.pausing", "pause", "Start nothing new in a live run."),
     "unpause": ("sflow_ctl.cli.steering.pausing", "unpause", "Start tasks of a paused run again."),
@@ -66,12 +64,6 @@ _COMMANDS = {
     "help": ("sflow_ctl.cli.app", "help_", "Show the options of a command."),
 }
 """Name: module, attribute, help line. A command's module is imported when it is invoked."""
-
-
-_HINTS = dict.fromkeys(
-    (errno.EMFILE, errno.ENFILE), "\n  hint:  raise the limit of open files: ulimit -n, and ulimit -Hn"
-)
-"""What to do about errors of the operating system, by number."""
 
 
 class LazyGroup(click.Group):
@@ -173,77 +165,17 @@ def help_(ctx: click.Context, names: tuple[str, ...]) -> int:
     return 0
 
 
-def main() -> None:
-    """Run the command line and exit. Never returns."""
-    debug = "--debug" in sys.argv[1:]
-    try:
-        status = _status_of_command(debug)
-    except (click.Abort, KeyboardInterrupt):
-        status = int(ExitStatus.INTERRUPTED)
-    except Exception as error:  # noqa: BLE001 - the edge of the program
-        status = int(_explained(error, debug))
-    leave(status)
-
-
-def _explained(error: Exception, debug: bool) -> ExitStatus:
-    """Print an error of the machine (a full disk, too few descriptors, a file of another user), or our bug, said so."""
-    if debug:
-        print_traceback()
-    if isinstance(
-        error, UnicodeEncodeError
-    ):  # a path or argument in another encoding, which no file of ours can hold
-        shown = os.fsencode(error.object[max(0, error.start - 60) : error.end + 20]).decode(
-            errors="backslashreplace"
-        )
-        hint = "rename it, or choose other directories with --workspace-dir and --output-dir"
-        print_line(f"error[not-utf-8]: a path or argument is not UTF-8: {shown}\n  hint:  {hint}", err=True)
-        return ExitStatus.USAGE
-    if (
-        isinstance(error, OSError) or getattr(error, "errno", None) in _HINTS
-    ):  # of ZeroMQ, which is no OSError
-        number, name = getattr(error, "errno", None) or 0, getattr(error, "filename", None)
-        what = getattr(error, "strerror", None) or error
-        shown = f"{name}: {what}" if name else f"{what}"
-        print_line(f"error[operating-system]: {shown}{_HINTS.get(number, '')}", err=True)
-        return ExitStatus.INFRASTRUCTURE
-    if not debug:
-        import traceback
-
-        where = traceback.extract_tb(error.__traceback__)[-1]
-        print_line(
-            f"error[internal]: {type(error).__name__}: {error}\n"
-            f"  where: {where.filename}:{where.lineno}\n"
-            "  hint:  this is a bug in sflow-ctl; `sflow-ctl --debug ...` shows the traceback",
-            err=True,
-        )
-    return ExitStatus.OUR_BUG
-
-
-def _status_of_command(debug: bool) -> int:
-    """Run the command line; return its exit status, also where it ended with an error of the user's or a lost output."""
+def run_command_line() -> int:
+    """Run the command that the words of the command line name; return its exit status. Raises: what commands raise."""
     try:
         status = group.main(standalone_mode=False)
-    except FleetError as error:
-        from sflow_ctl.cli.terminal.findings import print_findings
-
-        print_findings(error)
-        if debug:
-            print_traceback()
-        return int(error.exit_status)
+    except click.Abort:
+        return int(ExitStatus.INTERRUPTED)
     except click.ClickException as error:
         said = io.StringIO()
         error.show(said)  # it quotes what was typed, or what a script had put there
         print_line(said.getvalue().rstrip("\n"), err=True)
         return int(ExitStatus.USAGE)
-    except OutputLostError as error:
-        if error.has_reader_left:
-            return int(ExitStatus.OK)
-        with suppress(OutputLostError):
-            print_line(f"error[output-not-written]: cannot write the output: {error}", err=True)
-        return int(ExitStatus.INFRASTRUCTURE)
-    except BrokenPipeError:
-        discard_stdout()
-        return int(ExitStatus.OK)
     except SystemExit:
         if not type(sys.stdout).__name__.endswith("PacifyFlushWrapper"):
             raise

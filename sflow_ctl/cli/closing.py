@@ -111,19 +111,22 @@ def print_cause(state: RunView, ended: Summary, directory: Path) -> None:
     cause = ended.cause
     if cause is None or is_kept_alive_end(state, ended):
         return
+    from sflow_ctl.cli.options.run_option import workflow_files
     from sflow_ctl.report.cause import LOG_LINES, first_cause  # a run that completes needs neither
-    from sflow_ctl.runtime.record.reader import last_lines
+    from sflow_ctl.runtime.record.reader import facts_of, last_lines
 
     log = None
     if cause.task is not None:
         rank = cause.reason.rank if cause.reason is not None else None
         log = directory / (log_path(cause.task) if rank is None else rank_log_path(cause.task, rank))
         log = log if log.exists() else None
+    facts = facts_of(directory)
     first, *rest = first_cause(
         state,
         ended.outcome,
         cause,
-        run=display_path(directory) if (directory / layout.RUN).exists() else None,
+        run=None if facts is None else display_path(directory),
+        files=() if facts is None else workflow_files(facts),
         log=display_path(log) if log is not None else None,
         log_tail=last_lines(log, LOG_LINES) if log is not None else (),
     )

@@ -133,7 +133,7 @@ def _reruns_nothing(planned: "PlannedRun", choice: "RerunChoice", run: str) -> b
     if runs_nothing(planned, choice):
         if planned.earlier.claim is not None:
             planned.earlier.claim.release()
-        print_line(f"Nothing of {run} runs again: its tasks have completed, and nothing of them has changed")
+        print_line(f"Nothing to rerun in {run}: its tasks have completed, and nothing has changed since")
         return True
     print_line(f"Running again in {run}: {planned.earlier.progress()}")
     return False

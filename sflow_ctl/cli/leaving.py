@@ -7,6 +7,7 @@ import sys
 import threading
 
 from protocol.errors import ExitStatus
+from protocol.machine.code_cache import update as update_code_cache
 from sflow_ctl.runtime.agent_process import end_unused, take_early
 
 _WITHIN_S = 5.0
@@ -35,4 +36,5 @@ def leave(status: int) -> None:
                 status = int(ExitStatus.INFRASTRUCTURE)
                 with contextlib.suppress(OSError, OutputLostError):
                     print_line(f"error[output-not-written]: cannot write the output: {error}", err=True)
+    update_code_cache()
     os._exit(status)

@@ -12,6 +12,7 @@ from protocol.messages.orders import ToAgent
 from protocol.messages.uploads import UploadOutcome
 from sflow_ctl.core.requests import AnyAction, RequestAnswer
 from sflow_ctl.core.states import FirstCause, Outcome, Transition
+from sflow_ctl.plan.model import Plan
 
 
 class AcceptAgent(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -44,6 +45,13 @@ class AwaitLog(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 class CollectOutputs(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """Read the outputs of a task that exited with success; answer with `OutputsCollected`."""
+
+    task: str
+    attempt: int
+
+
+class RenderTexts(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Evaluate the deferred values of a task's attempt; answer with `TextsRendered`."""
 
     task: str
     attempt: int
@@ -101,6 +109,18 @@ class AnswerRequest(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """The request had been answered before, and nothing was done this time."""
 
 
+class ReviseRun(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Another plan is in force from now on. Record it, and write its files, before anything that follows from it leaves."""
+
+    by: str
+    """Who has asked for it."""
+    source: str
+    """The name of the files that it was made from."""
+    plan: Plan
+    text: str
+    """What it changes, as a sentence."""
+
+
 class FinishRun(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """The run has finished; the last command."""
 
@@ -117,11 +137,13 @@ Command = (
     | AbandonNode
     | AwaitLog
     | CollectOutputs
+    | RenderTexts
     | AskJobEnd
     | RecordTransition
     | RecordWaiting
     | RecordUploads
     | Warn
     | AnswerRequest
+    | ReviseRun
     | FinishRun
 )

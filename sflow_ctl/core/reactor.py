@@ -43,7 +43,7 @@ from sflow_ctl.core.actions.shutdown import (
     send_leave,
     stop_run,
 )
-from sflow_ctl.core.actions.stopping import begin_stop, lift_fence, main_that_did_not_run, stop_task
+from sflow_ctl.core.actions.stopping import begin_stop, lift_fence, stop_task
 from sflow_ctl.core.actions.transitions import change, end_delay, send_leases, skip_unsatisfiable
 from sflow_ctl.core.cell_ends import stop_services
 from sflow_ctl.core.commands import AbandonNode, RecordWaiting
@@ -149,7 +149,7 @@ def on_message(run: Run, out: Effects, node: int, message: FromAgent, now: float
 def on_asked(run: Run, out: Effects, event: StopRequested | OperatorRequest, now: float) -> None:
     """Do what a person asks for: by a signal, or as an operator of the run."""
     if isinstance(event, OperatorRequest):
-        from sflow_ctl.core.actions.requests import on_request  # few runs have operators
+        from sflow_ctl.core.actions.requested.requests import on_request  # few runs have operators
 
         on_request(run, out, event, now)
     else:
@@ -207,7 +207,7 @@ def _on_started(run: Run, out: Effects, node: int, message: RankStarted, now: fl
         if attempt.early_readiness is not None:
             change(run, out, task, TaskState.READY, Reason("ready", attempt.early_readiness))
         elif task.plan.is_service and not task.plan.has_readiness:
-            change(run, out, task, TaskState.READY, Reason("ready", "its process runs"))
+            change(run, out, task, TaskState.READY, Reason("ready", "its process is running"))
         stop_if_hung(run, out, task, now)
 
 
@@ -267,7 +267,7 @@ def on_timer(run: Run, out: Effects, timer: Timer, now: float) -> None:
     match timer:
         case WorkflowTimeout():
             still = explanations.not_ready(run.tasks, run.node_names)
-            text = f"the workflow's time limit of {run.plan.timeout_s:g} s is over{still}"
+            text = f"the workflow's timeout of {run.plan.timeout_s:g} s has passed{still}"
             _time_is_over(run, out, FirstCause(text=text), now)
         case JobEndNear(gone_at=gone_at):
             on_job_end_near(run, out, gone_at, now)
@@ -338,6 +338,8 @@ def _give_up_nodes_of(run: Run, out: Effects, task: Task, now: float) -> None:
 
 def settle(run: Run, out: Effects, now: float) -> None:
     """Start the tasks that may start, and stop the run when all work is done. Called after each event."""
+    if run.revising is not None:
+        _revise_further(run, out, now)
     if run.outcome is None:
         skip_unsatisfiable(run, out)
         if run.cells.done:
@@ -349,7 +351,9 @@ def settle(run: Run, out: Effects, now: float) -> None:
             run.timers.set(now + run.plan.timeout_s, WorkflowTimeout())
         if run.outcome is None and _is_over(run):
             run.shutdown.is_done = True
-            failure = run.failure or _job_that_was_stopped(run) or main_that_did_not_run(run)
+            failure = (
+                run.failure or _job_that_was_stopped(run) or exit_policy.main_that_did_not_run(run.tasks)
+            )
             outcome = Outcome.FAILED if failure else Outcome.COMPLETED
             begin_stop(run, out, outcome, failure, now, failed=_failed_mains(run) if failure else ())
     out.send_spawns()
@@ -366,10 +370,16 @@ def _start(run: Run, out: Effects, now: float) -> None:
     fail_if_kept_out(run, out, now)
 
 
+def _revise_further(run: Run, out: Effects, now: float) -> None:
+    from sflow_ctl.core.actions.requested.waves import revise_further  # few runs have another plan
+
+    revise_further(run, out, now)
+
+
 def _job_that_was_stopped(run: Run) -> FirstCause | None:
     if not run.requests.stopped:
         return None
-    from sflow_ctl.core.actions.requested_stops import job_that_was_stopped  # few runs have operators
+    from sflow_ctl.core.actions.requested.stops import job_that_was_stopped  # few runs have operators
 
     return job_that_was_stopped(run)
 

@@ -17,6 +17,7 @@ from sflow_ctl.core.commands import (
     FinishRun,
     RecordTransition,
     RecordUploads,
+    RenderTexts,
 )
 from sflow_ctl.core.events import SchedulerEvent, StopRequested
 from sflow_ctl.core.scheduler import Scheduler
@@ -84,6 +85,9 @@ def _outstanding(scheduler: Scheduler) -> list[Command]:
         for index, node in enumerate(run.nodes)
         if node.is_gone
     ]
+    for index in sorted(run.rendering):
+        task = run.tasks[index]
+        commands.append(RenderTexts(task=task.plan.name, attempt=task.attempt.number))
     for task in run.tasks:
         if not task.attempt.held:
             continue

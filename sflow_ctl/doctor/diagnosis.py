@@ -74,7 +74,7 @@ def text(diagnosis: Diagnosis, shows_all: bool, colours: bool) -> str:
     bad, worrying = diagnosis.count(Severity.FAIL), diagnosis.count(Severity.WARN)
     lines.append("")
     if not bad and not worrying:
-        lines.append("all is well")
+        lines.append("No problems found.")
     else:
         lines.append(f"{_number(bad, 'failure')}, {_number(worrying, 'warning')}")
     return "\n".join(lines)

@@ -32,9 +32,7 @@ def agent_topic(examination: Examination) -> Topic:
             verdicts += [warn(node.name, f"{what}: {why}", fix) for what, why in node.report.unanswered]
         verdicts.append(ok(node.name, f"connects from {node.address or 'an unknown address'}"))
     total = len(examination.nodes) + len(examination.missing)
-    summary = (
-        f"{len(examination.nodes)} of {total} have connected after {seconds(examination.called_after_s)}"
-    )
+    summary = f"{len(examination.nodes)}/{total} agents connected in {seconds(examination.called_after_s)}"
     return topic("agents", summary, verdicts)
 
 

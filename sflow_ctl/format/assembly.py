@@ -86,6 +86,7 @@ def _sections(merged: Merged, result: Assembly) -> dict[str, list[Any]]:
         "operators": _convert(
             merged, "operators", extended(of["operators"], merged.findings), schema.Operator, result
         ),
+        "environments": _convert(merged, "environments", of["environments"], schema.Environment, result),
         "storage": _convert(merged, "storage", of["storage"], schema.Storage, result),
         "signatures": _convert(merged, "signatures", of["signatures"], schema.Signature, result),
         "workflow.variables": _convert(

@@ -47,7 +47,7 @@ def resolve_document(data: Mapping[str, Any]) -> dict[str, Any]:
     levels = [*result.get("variables", []), *workflow.get("variables", [])]
     open_names = _open_names(levels, tasks) | _swept_names(result.get("sweep"), tasks)
     values = _known_values(levels, open_names)
-    for section in ("variables", "backends", "operators", "artifacts", "signatures"):
+    for section in ("variables", "backends", "operators", "environments", "artifacts", "signatures"):
         if section in result:
             result[section] = [_resolved(item, values) for item in result[section]]
     if "variables" in workflow:

@@ -18,6 +18,7 @@ FIXED = {
     "backends": "nodes are given to the whole run",
     "artifacts": "artifacts are fetched once for the whole run; sweep a variable that chooses one",
     "operators": "operators are the same for all cells",
+    "environments": "environments are the same for all cells; sweep a variable that one of them uses",
     "storage": "targets of uploads are the same for all cells",
     "signatures": "signatures are the same for all cells",
     "secrets": "secrets are the same for all cells",

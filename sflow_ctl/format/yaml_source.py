@@ -190,13 +190,15 @@ def _read_text(path: Path, kind: str) -> str | Finding:
     except FileNotFoundError:
         is_default = str(path) == "sflow.yaml"
         hint = (
-            "name a workflow file, or run this in a directory with a sflow.yaml"
+            "name a workflow file, run this in a directory with a sflow.yaml, or write one: sflow-ctl init"
             if is_default
-            else "correct the path"
+            else _like(path)
         )
         return Finding("file-not-found", f"the {kind} {path} does not exist", str(path), hint)
     except IsADirectoryError:
-        return Finding("file-not-found", f"{path} is a directory, not a {kind}", str(path))
+        inside = path / "sflow.yaml"
+        hint = f"did you mean {inside}?" if inside.is_file() else "name a file in it"
+        return Finding("file-not-found", f"{path} is a directory, not a {kind}", str(path), hint)
     except UnicodeDecodeError as error:
         line, column, why = not_utf_8(error)
         shown = STANDARD_INPUT if str(path) == "-" else path
@@ -204,6 +206,19 @@ def _read_text(path: Path, kind: str) -> str | Finding:
         return Finding("file-not-readable", f"the {kind} {shown} {why}", where, "save it as UTF-8")
     except OSError as error:
         return Finding("file-not-readable", f"the {kind} {path} cannot be read: {error}", str(path))
+
+
+def _like(path: Path) -> str:
+    """Return a hint about a file that does not exist: one with a similar name beside it, if there is one."""
+    import difflib  # only when something is wrong
+
+    try:
+        names = {one.stem: one for one in path.parent.iterdir() if one.suffix in (".yaml", ".yml")}
+    except OSError:
+        names = {}
+    wanted = path.stem if path.suffix in (".yaml", ".yml") else path.name
+    found = difflib.get_close_matches(wanted, sorted(names), n=1)
+    return f"did you mean {names[found[0]]}?" if found else "correct the path"
 
 
 def not_utf_8(error: UnicodeDecodeError) -> tuple[int, int, str]:

@@ -9,6 +9,7 @@ from protocol.errors import Finding
 from protocol.messages.node import Gpu, GpuUser, Inventory
 from protocol.text.counted import counted
 from protocol.text.listing import listed
+from sflow_ctl.plan.copies.task_list import kinds_of
 from sflow_ctl.plan.model import Plan, PlannedNode
 
 _SMALL_BYTES = 100 << 20
@@ -33,6 +34,29 @@ def missing_gpus(plan: Plan, inventories: Mapping[int, Inventory]) -> list[Findi
         findings.append(
             Finding("gpus-missing", what, where=", ".join(names[:_SHOWN_NODES]), hint=_hint(plan, names[0]))
         )
+    return findings
+
+
+def small_gpus(plan: Plan, inventories: Mapping[int, Inventory]) -> list[Finding]:
+    """Report nodes whose GPUs have less memory than tasks with `count: auto` were planned for."""
+    alike: dict[tuple[str, int, int], list[str]] = {}
+    for task in kinds_of(plan.tasks):
+        wanted = task.placement.gpu_bytes
+        for index in task.placement.nodes if wanted else ():
+            inventory = inventories.get(index)
+            sizes = (
+                [gpu.memory_bytes for gpu in inventory.gpus if gpu.memory_bytes]
+                if inventory is not None
+                else []
+            )
+            if sizes and min(sizes) < wanted:
+                names = alike.setdefault((task.base, wanted, min(sizes)), [])
+                names += [name for name in [plan.nodes[index].name] if name not in names]
+    findings = []
+    for (task_name, wanted, least), names in alike.items():
+        what = f"{_nodes(names, 'has a GPU', 'have GPUs')} with {_gib(least)}; task {task_name} needs {_gib(wanted)} on each"
+        hint = f"plan for it: gpu_memory: {least >> 20}M in the backend; or ask for other nodes"
+        findings.append(Finding("gpus-too-small", what, where=", ".join(names[:_SHOWN_NODES]), hint=hint))
     return findings
 
 

@@ -1,7 +1,7 @@
 """The types of a plan, shared by planner, scheduler and reports.
 
-All are immutable `msgspec` structs because `plan.json` is exactly this, and a viewer or a restarted controller
-reads it back. Task names here are concrete ones (`decode_3`); `base` is the name written in the file.
+All are immutable `msgspec` structs because `plan.json` is exactly this, and a viewer or a restarted controller reads it
+back. Task names here are concrete ones (`decode_3`); `base` is the name written in the file.
 """
 
 from collections.abc import Sequence
@@ -12,6 +12,7 @@ import msgspec
 from protocol.diagnosis.signatures import Signature
 from protocol.errors import Finding
 from protocol.ids import ProbeKey
+from protocol.messages import rank_spec
 from protocol.messages.checks import Probe
 from protocol.messages.rank_spec import Container, HangPolicy, LaunchKind, PortBlock, Stopping, Success
 from protocol.messages.uploads import FileUpload, StorageTarget
@@ -21,6 +22,7 @@ from sflow_ctl.plan.log_paths import own_variables
 from sflow_ctl.plan.monitors import PlannedMonitor, TaskWindows
 from sflow_ctl.plan.parts.cells import Cell, PlannedSweep
 from sflow_ctl.plan.parts.engine_host import EngineHost
+from sflow_ctl.plan.parts.launcher import Launcher
 from sflow_ctl.plan.parts.needs import HostNeeds
 from sflow_ctl.plan.parts.notices import PlannedNotice
 from sflow_ctl.plan.results import PlannedOutput, PlannedResult
@@ -94,9 +96,8 @@ class Dependency(_Part, frozen=True, kw_only=True):
 class Placement(_Part, frozen=True, kw_only=True):
     """Where a task runs.
 
-    Fixed: `nodes` are run-wide node indices and `gpus` the indices used on each of them. Flexible: `nodes`
-    are the candidates, the scheduler picks `node_count` of them with `gpus_per_node` free GPUs each when the
-    task is ready.
+    Fixed: `nodes` are run-wide node indices and `gpus` the indices used on each of them. Flexible: `nodes` are the
+    candidates, the scheduler picks `node_count` of them with `gpus_per_node` free GPUs each when the task is ready.
     """
 
     nodes: tuple[int, ...]
@@ -108,6 +109,8 @@ class Placement(_Part, frozen=True, kw_only=True):
     """Of a flexible one: take GPUs that have this in common, if any are free."""
     near: Near = "none"
     """Of a flexible one: take GPUs that have a network card near, if any are free."""
+    gpu_bytes: int = 0
+    """Memory that each of its GPUs must have; 0 where the file does not say."""
     is_shared: bool = False
     """Uses GPUs without taking them: other tasks may use them at the same time, on purpose."""
 
@@ -123,14 +126,6 @@ class AssignedArgument(_Part, frozen=True, kw_only=True):
     value: AssignedValue
     at_most: int | None = None
     """How many of the nodes are named; None for all."""
-
-
-class Launcher(_Part, frozen=True, kw_only=True):
-    """The program that a task's script calls to start its processes on each node."""
-
-    kind: Literal["torchrun", "mpirun"]
-    processes: int
-    """The number of processes on each node."""
 
 
 class Retries(_Part, frozen=True, kw_only=True):
@@ -201,6 +196,8 @@ class PlannedTask(_Part, frozen=True, kw_only=True):
     cwd: str | None = None
     container: Container | None = None
     """The container in which `argv` runs; None is the node itself."""
+    bootstrap: rank_spec.Bootstrap | None = None
+    """The environment that is set up before `argv`."""
     depends_on: tuple[Dependency, ...] = ()
     placement: Placement
     elsewhere: Placement | None = None
@@ -259,6 +256,8 @@ class PlannedTask(_Part, frozen=True, kw_only=True):
     deferred_tcp_ports: tuple[DeferredPort, ...] = ()
     """Ports of `TcpCheck`s, which are 0 until the task starts."""
     files: tuple[PlannedFile, ...] = ()
+    where: str = ""
+    """The place of a task that has deferred expressions or files in the workflow's file, for messages about them."""
     ports: tuple[PortBlock, ...] = ()
     """Leased on each of its nodes."""
     has_master_port: bool = False
@@ -267,6 +266,8 @@ class PlannedTask(_Part, frozen=True, kw_only=True):
     """(artifact, path) pairs that only the nodes can check."""
     uploads: tuple[FileUpload, ...] = ()
     """Uploaded once it has ended with success, before it counts as completed."""
+    removed_in: int = 0
+    """The revision of the plan that has removed it, with what it needed; 0 for a task that is wanted."""
 
     @property
     def environment(self) -> dict[str, str]:
@@ -332,6 +333,10 @@ class Plan(_Part, frozen=True, kw_only=True):
     """Everything that is decided before the first process starts. Tasks are in file and replica order."""
 
     version: int = PLAN_VERSION
+    revision: int = 1
+    """Counts the plans that a run has had: each `apply` and `scale` makes another one."""
+    source: str = ""
+    """The name of the file that a revision was made from; empty for the first plan."""
     workflow: str
     nodes: tuple[PlannedNode, ...]
     tasks: Sequence[PlannedTask]
@@ -350,7 +355,6 @@ class Plan(_Part, frozen=True, kw_only=True):
     success: Success | None = None
     """Conditions on a run that completed. Paths are absolute, patterns are for all logs."""
     signatures: tuple[Signature, ...] = ()
-    """The workflow's own failure signatures."""
     max_running: int | None = None
     """Attempts that may run at once over all nodes; None for no limit."""
     variables: dict[str, object] = {}
@@ -359,13 +363,10 @@ class Plan(_Part, frozen=True, kw_only=True):
     job_id: str | None = None
     """The Slurm job it is planned for."""
     artifacts: dict[str, str] = {}
-    """Maps names to paths."""
     contents: dict[str, str] = {}
     """What was in the artifacts when the run began, as `runtime/artifacts/contents.py` describes it."""
     files: tuple[tuple[str, str], ...] = ()
-    """Inline artifacts to write before the first task: (path, content); relative paths are in the run
-    directory.
-    """
+    """Inline artifacts to write before the first task: (path, content); relative paths are in the run directory."""
     fetches: tuple[Fetch, ...] = ()
     directories: tuple[str, ...] = ()
     """Directories of artifacts, made if they are missing."""

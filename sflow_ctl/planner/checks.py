@@ -144,6 +144,7 @@ def _texts(source: PlanInput) -> Iterator[tuple[str, str, Path, str]]:
         ("artifacts", document.artifacts),
         ("backends", document.backends),
         ("operators", document.operators),
+        ("environments", document.environments),
         ("tasks", document.workflow.tasks),
     ):
         for item in items:

@@ -26,6 +26,10 @@ def _no_file(path: str) -> str:
     raise FileNotFoundError(2, "No such file or directory", path)
 
 
+def _no_gpus() -> int:
+    return 0
+
+
 class PlanContext(Struct, frozen=True, kw_only=True):
     """Facts from outside the file that a plan needs. Paths are absolute."""
 
@@ -76,5 +80,7 @@ class PlanContext(Struct, frozen=True, kw_only=True):
     """`--enable-workflow-monitor`: the workflow gets a default monitor, unless it has one."""
     monitored_tasks: tuple[str, ...] = ()
     """`--enable-task-monitor`: these tasks get one."""
+    gpu_memory_here: Callable[[], int] = _no_gpus
+    """Returns the bytes of memory of this machine's smallest GPU, 0 without GPUs; asked for tasks with `count: auto`."""
     allow_placeholder_nodes: bool = False
     """Plan Slurm backends without an allocation, to show a plan."""

@@ -7,7 +7,9 @@ is flexible: then its node must be chosen first.
 
 from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
 from re import Pattern
-from typing import Any, NamedTuple
+from typing import Any
+
+from msgspec import Struct
 
 from protocol.text.lazy_pattern import lazy_pattern
 from sflow_ctl.format import schema
@@ -90,7 +92,7 @@ class TaskNamespace(dict[str, Any]):
         return self.is_place_used(base) or any(name in copies for name in self._used)
 
 
-class Known(NamedTuple):
+class Known(Struct, frozen=True):
     """Facts of the document that decide whether an expression is deferred."""
 
     tasks: Mapping[str, schema.Task]

@@ -23,12 +23,14 @@ def first_cause(
     cause: FirstCause,
     *,
     run: str | None,
+    files: Sequence[str] = (),
     log: str | None = None,
     log_tail: Sequence[str] = (),
 ) -> list[str]:
     """Return the lines of the block; the first is the sentence that the others explain.
 
-    `run` is what to type to name this run, None when its record is gone; `log` is the path as the reader can open it.
+    `run` is what to type to name this run, None when its record is gone; `files` are its workflow files, `log` is the path as
+    the reader can open it.
     """
     is_of_task = outcome is Outcome.FAILED and cause.text.startswith("task ")  # says itself what failed
     is_of_record = cause.reason is not None and cause.reason.word in ("record", "disk_full")
@@ -55,14 +57,16 @@ def first_cause(
             lines.extend(f"    | {line[:LINE_CHARACTERS]}" for line in log_tail[-LOG_LINES:])
     if run is not None:
         logs = [] if record is None else [logs_command(run, record.name)]
-        lines += next_lines([*logs, *resume_commands(run)], "  next:  ")
+        lines += next_lines([*logs, *resume_commands(run, files)], "  next:  ")
     return lines
 
 
-def resume_commands(run: str) -> list[str]:
-    """Return the commands that resume a run, as a shell takes them."""
+def resume_commands(run: str, files: Sequence[str] = ()) -> list[str]:
+    """Return the commands that resume a run, as a shell takes them; `FILE` is for a workflow that was not a file."""
     word = shlex.quote(run)
-    return [f"sflow-ctl run --resume {word}", f"sflow-ctl run FILE --resume {word}  (after editing the file)"]
+    names = shlex.join(files) or "FILE"
+    after = "after editing the files" if len(files) > 1 else "after editing the file"
+    return [f"sflow-ctl run --resume {word}", f"sflow-ctl run {names} --resume {word}  ({after})"]
 
 
 def logs_command(run: str, task: str) -> str:

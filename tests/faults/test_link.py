@@ -406,6 +406,10 @@ class Untouched:
         self.reads += 1
         raise zmq.Again
 
+    def get(self, _option: int) -> int:
+        """Have nothing that could be read."""
+        return 0
+
 
 def test_an_agent_reads_only_what_its_wait_has_found_ready(make_fleet: Callable[..., Fleet]) -> None:
     fleet = make_fleet()

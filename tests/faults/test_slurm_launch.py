@@ -22,7 +22,7 @@ for assignment in sys.argv.pop(1).split():
     name, value = assignment.split("=")
     module, constant = name.rsplit(".", 1)
     setattr(importlib.import_module("sflow_ctl.runtime." + module), constant, float(value))
-from sflow_ctl.cli.app import main
+from sflow_ctl.cli.program import main
 main()
 """
 

@@ -66,7 +66,7 @@ def test_public_17_an_extended_job_goes_on_and_a_shortened_one_ends_in_order(
     often = cluster.shared / "often.py"
     often.write_text(
         "from sflow_ctl.runtime.slurm import job_clock\njob_clock.ASK_EVERY_S = 1.0\n"
-        "from sflow_ctl.cli.app import main\nmain()\n"
+        "from sflow_ctl.cli.program import main\nmain()\n"
     )
     path = workflow(cluster, waiting(go) + LAST, nodes=2)
     program = SFLOW_CTL.replace("-m sflow_ctl", str(often))

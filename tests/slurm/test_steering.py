@@ -56,7 +56,7 @@ def test_a_run_is_changed_by_files_where_its_controller_cannot_be_reached(cluste
     wait_until(lambda: states(run)["rest"] == "running", "it runs again", 30)
     assert change("stop", "srv") == "srv is being stopped\n"
     wait_until(lambda: states(run)["cli"] == "cancelled", "its client is stopped", 30)
-    assert change("cancel") == "the run is being stopped, 1 live task of it\n"
+    assert change("cancel") == "stopping the run: 1 live task\n"
     assert cluster.wait_job(number, within_s=60).state == "FAILED"  # as of a run that was interrupted
     assert summary(cluster)["outcome"] == "interrupted"
     assert "asks to stop srv" in (run / "sflow.log").read_text()

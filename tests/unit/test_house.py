@@ -7,6 +7,7 @@ import ast
 import tomllib
 from collections import Counter, defaultdict
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -28,11 +29,13 @@ SHARED_NAMES: dict[str, str] = {
     "Probe": "a probe of the file, and the one of an agent that is made from it",
     "Restart": "the file's `restart`, and what the plan has of it",
     "Retries": "the file's `retries`, and what the plan has of it",
+    "Run": "the scheduler's data of a run, and a run for programs",
     "Signature": "a signature of the file, and the one of an agent that is made from it",
     "Stop": "the file's `stop`, and the order that carries it out: each a heading of its own reference",
     "Success": "the file's `success`, and what an agent checks of it",
     "Task": "a task of the file, and the scheduler's record of it",
     "WakeUp": "the same event of the two cores, which never import each other",
+    "Workflow": "the file's section, and a workflow that a program builds",
 }
 """Public class names that several modules define, each with the reason."""
 
@@ -43,10 +46,12 @@ def modules() -> Iterator[Path]:
         yield from sorted((ROOT / package).rglob("*.py"))
 
 
-def trees() -> Iterator[tuple[str, ast.Module]]:
-    """Yield the path and syntax tree of every module."""
-    for path in modules():
-        yield str(path.relative_to(ROOT)), ast.parse(path.read_text(encoding="utf-8"))
+@cache
+def trees() -> tuple[tuple[str, ast.Module], ...]:
+    """Return the path and syntax tree of every module."""
+    return tuple(
+        (str(path.relative_to(ROOT)), ast.parse(path.read_text(encoding="utf-8"))) for path in modules()
+    )
 
 
 def body_lines(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:

@@ -6,13 +6,15 @@ from typing import Any, TypeVar
 
 import click
 
-from sflow_ctl.cli.commands.run import CONSOLE, GPUS, SLURM, begin_run
+from sflow_ctl.cli.beginning import begin_run
+from sflow_ctl.cli.commands.run import CONSOLE, GPUS, SLURM
 from sflow_ctl.cli.one_of_many import stands_by
 from sflow_ctl.cli.options.completing import complete_words
+from sflow_ctl.cli.options.given import run_options
 from sflow_ctl.cli.options.query_option import query_option
 from sflow_ctl.cli.options.run_option import chosen_tasks
 from sflow_ctl.cli.options.setting_options import run_setting_options
-from sflow_ctl.cli.options.workflow_options import again_options, run_options, skip_artifact_check
+from sflow_ctl.cli.options.workflow_options import again_options, skip_artifact_check
 from sflow_ctl.cli.resuming import output_dir_of
 from sflow_ctl.runtime.record.reader import RunReader, find_run
 from sflow_ctl.runtime.run.options import RunOptions

@@ -14,6 +14,7 @@ from sflow_ctl.cli.options.run_option import (
     changed_lines,
     ended_text,
     output_dir_option,
+    resume_lines,
     state_text,
     watch_run,
 )
@@ -24,7 +25,6 @@ from sflow_ctl.cli.terminal.lines import print_line
 from sflow_ctl.cli.terminal.tables import print_table
 from sflow_ctl.core.states import LIVE, TaskState
 from sflow_ctl.planner.prune import showing_only
-from sflow_ctl.report.cause import next_lines, resume_commands
 from sflow_ctl.report.tables import closing_table, status_table
 from sflow_ctl.runtime.record.reader import Liveness, RunReader, find_run
 from sflow_ctl.runtime.viewing.client import Current, Ended, LogOutput, OutputEnded, ViewerLink, ViewEvent
@@ -108,7 +108,7 @@ def say_end(reader: RunReader) -> int:
     if ended is None:
         print_line(state_text(reader, None))
         if reader.status().liveness is Liveness.DEAD:
-            print_line("\n".join(next_lines(resume_commands(display_path(reader.directory)))))
+            print_line("\n".join(resume_lines(reader)))
         return int(ExitStatus.INFRASTRUCTURE)
     print_cause(reader.state, ended, reader.directory)
     print_line(ended_text(reader, ended))

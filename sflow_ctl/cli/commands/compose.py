@@ -6,8 +6,9 @@ from typing import Any
 import click
 
 from protocol.errors import ExitStatus, FleetError, UsageError
+from sflow_ctl.cli.options.given import run_options
 from sflow_ctl.cli.options.sections import SectionedCommand
-from sflow_ctl.cli.options.workflow_options import row_option, run_options, workflow_options
+from sflow_ctl.cli.options.workflow_options import row_option, workflow_options
 from sflow_ctl.cli.terminal.findings import print_warnings
 from sflow_ctl.cli.terminal.lines import print_document, print_line
 from sflow_ctl.runtime.files.documents import write_document

@@ -6,9 +6,10 @@ from typing import Any
 import click
 import msgspec
 
+from sflow_ctl.cli.options.given import run_options
 from sflow_ctl.cli.options.sections import SectionedCommand
 from sflow_ctl.cli.options.setting_options import job_setting_options, run_setting_options
-from sflow_ctl.cli.options.workflow_options import file_options, run_options
+from sflow_ctl.cli.options.workflow_options import file_options
 from sflow_ctl.cli.terminal.lines import print_document, print_json
 
 JSON_VERSION = 1

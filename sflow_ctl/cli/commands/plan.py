@@ -4,9 +4,10 @@ from typing import Any
 
 import click
 
+from sflow_ctl.cli.options.given import run_options
 from sflow_ctl.cli.options.monitor_options import monitor_options
 from sflow_ctl.cli.options.sections import SectionedCommand
-from sflow_ctl.cli.options.workflow_options import run_options, workflow_options
+from sflow_ctl.cli.options.workflow_options import workflow_options
 
 
 @click.command(cls=SectionedCommand)

@@ -1,7 +1,4 @@
-"""`sflow-ctl run`: its options, and the first agent, which `__main__` has started in most cases.
-
-Imports little before that: the agent's interpreter starts while this one imports the rest.
-"""
+"""`sflow-ctl run`: its options. Where they are few and plain, `plain_run.py` has read them, and this is not imported."""
 
 import os
 import sys
@@ -11,21 +8,19 @@ from typing import Any
 
 import click
 
-from sflow_ctl.cli.importing import uncollected
+from sflow_ctl.cli.beginning import begin_run
 from sflow_ctl.cli.one_of_many import stands_by
+from sflow_ctl.cli.options.given import run_options
 from sflow_ctl.cli.options.monitor_options import monitor_options
 from sflow_ctl.cli.options.sections import SectionedCommand, section
 from sflow_ctl.cli.options.setting_options import job_setting_options, run_setting_options
 from sflow_ctl.cli.options.workflow_options import (
     only_option,
-    run_options,
     skip_artifact_check,
     task_log_options,
     workflow_options,
 )
-from sflow_ctl.runtime.fleet.local import LocalLauncher
 from sflow_ctl.runtime.record.run_log import LEVELS
-from sflow_ctl.runtime.run.options import RunOptions
 from sflow_ctl.runtime.supervision.lifeline import lifeline
 
 _POSITIVE = click.IntRange(min=1)
@@ -274,18 +269,6 @@ def _refuse_contradictions(others: Mapping[str, Any]) -> None:
         from protocol.errors import UsageError
 
         raise UsageError.of("options", "--quiet prints no output, --only that of some tasks", hint="use one")
-
-
-def begin_run(options: RunOptions) -> int:
-    """Run a workflow; return the exit status. Raises: FleetError."""
-    launcher = LocalLauncher()
-    launcher.prestart()
-    try:
-        with uncollected():
-            from sflow_ctl.cli.execution import execute
-        return execute(options, launcher)
-    finally:
-        launcher.discard_spares()
 
 
 def _shown_on_screen() -> int:

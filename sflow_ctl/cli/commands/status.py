@@ -12,12 +12,11 @@ from protocol.errors import ExitStatus
 from sflow_ctl.cli.closing import print_cause
 from sflow_ctl.cli.options.completing import complete_runs
 from sflow_ctl.cli.options.query_option import query_option
-from sflow_ctl.cli.options.run_option import changed_lines, output_dir_option, state_text
+from sflow_ctl.cli.options.run_option import changed_lines, output_dir_option, resume_lines, state_text
 from sflow_ctl.cli.terminal.columns import display_path
 from sflow_ctl.cli.terminal.lines import json_line, print_json, print_line
 from sflow_ctl.cli.terminal.tables import print_table
 from sflow_ctl.core.states import Outcome
-from sflow_ctl.report.cause import next_lines, resume_commands
 from sflow_ctl.report.resumed import agent_restart_text, takeover_text
 from sflow_ctl.report.run_view import RunView
 from sflow_ctl.report.summary import Summary, TaskSummary, task_summaries, view_of
@@ -166,7 +165,7 @@ def _print_for_people(reader: RunReader, ended: Summary | None, *, is_live: bool
     else:
         print_table(status_table(reader.state, reader.last_wall_ns if is_dead else time.time_ns()))
         if is_dead:
-            print_line("\n".join(next_lines(resume_commands(display_path(reader.directory)))))
+            print_line("\n".join(resume_lines(reader)))
         for node, doing in () if is_dead else reader.standing_still.items():
             print_line(f"node {node}: its agent stands still in {doing}; its tasks run on")
 

@@ -1,6 +1,7 @@
 """`sflow-ctl visualize`: the graph as Mermaid or dot text, or as a picture that Graphviz draws."""
 
 import shutil
+import signal
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -8,8 +9,9 @@ from typing import Any
 import click
 
 from protocol.errors import UsageError
+from sflow_ctl.cli.options.given import run_options
 from sflow_ctl.cli.options.sections import SectionedCommand
-from sflow_ctl.cli.options.workflow_options import run_options, workflow_options
+from sflow_ctl.cli.options.workflow_options import workflow_options
 from sflow_ctl.cli.terminal.lines import print_document, print_line, print_warning
 from sflow_ctl.plan.secrets import SECRETS
 
@@ -38,7 +40,7 @@ _OF_SUFFIX = {
     "-o",
     "--output",
     type=click.Path(path_type=Path),
-    help="File to write. Default: standard output, for mermaid and dot.",
+    help="File to write; - is standard output, the default for mermaid and dot.",
 )
 @click.option("--show-variables", is_flag=True, help="Include variables and their values.")
 def visualize(kind: str | None, output: Path | None, show_variables: bool, **options: Any) -> int:
@@ -50,6 +52,7 @@ def visualize(kind: str | None, output: Path | None, show_variables: bool, **opt
     from sflow_ctl.runtime.run.planning import plan_run, read_run
 
     kind = kind or _kind_of(output)
+    is_printed = output is None or str(output) == "-"
     if kind in _PICTURES:
         if output is None:
             raise UsageError.of("output-missing", f"{kind} is a picture", hint="name a file with -o FILE")
@@ -63,24 +66,25 @@ def visualize(kind: str | None, output: Path | None, show_variables: bool, **opt
     plan = plan_run(read_run(chosen), chosen, is_dry=True).plan
     text = SECRETS.mask.text((mermaid if kind == "mermaid" else dot)(plan, show_variables))
     if kind in _PICTURES:
-        _draw(text, kind, str(output))
+        _draw(text, kind, None if is_printed else str(output))
+    elif is_printed:
+        print_document(text)
     elif output is not None:
         output.write_text(text)
-    else:
-        print_document(text)
-    if output is not None:
+    if not is_printed:
         print_line(f"✓ Saved to {output}")
     return 0
 
 
-def _draw(text: str, kind: str, output: str) -> None:
-    """Have Graphviz draw a picture. Raises: UsageError with what it said."""
-    done = subprocess.run(
-        ["dot", f"-T{kind}", "-o", output], input=text.encode(), stderr=subprocess.PIPE, check=False
-    )
+def _draw(text: str, kind: str, output: str | None) -> None:
+    """Have Graphviz draw a picture, on standard output without a file. Raises: UsageError with what it said."""
+    command = ["dot", f"-T{kind}", *(() if output is None else ("-o", output))]
+    done = subprocess.run(command, input=text.encode(), stderr=subprocess.PIPE, check=False)
     said = done.stderr.decode(errors="replace").strip()
-    if done.returncode != 0:
-        what = f"Graphviz's `dot` cannot write {output}: {said or f'exit status {done.returncode}'}"
+    is_unread = output is None and done.returncode == -signal.SIGPIPE  # as of `| head`
+    if done.returncode != 0 and not is_unread:
+        said = said or f"exit status {done.returncode}"
+        what = f"Graphviz's `dot` cannot write {output or 'the picture'}: {said}"
         raise UsageError.of("output-not-drawn", what, output)
     if said:
         print_warning(said)

@@ -10,7 +10,7 @@ from protocol.errors import ExitStatus
 from sflow_ctl.cli.closing import print_cause
 from sflow_ctl.cli.options.completing import complete_words
 from sflow_ctl.cli.options.query_option import query_option, tasks_of_query
-from sflow_ctl.cli.options.run_option import output_dir_option, state_text
+from sflow_ctl.cli.options.run_option import output_dir_option, state_text, workflow_files
 from sflow_ctl.cli.options.run_words import run_and_tasks
 from sflow_ctl.cli.terminal.columns import display_path
 from sflow_ctl.cli.terminal.field_text import field_text, is_field_path
@@ -177,4 +177,4 @@ def _next(reader: RunReader, run: RunFactsNow, ended: Summary | None, chosen: li
     started = [name for name in chosen if run.state.tasks[name].attempts]
     logs = [logs_command(where, started[0])] if len(started) == 1 else []
     is_unfinished = not run.is_live and (ended is None or ended.exit_status != 0)
-    return [*logs, *(resume_commands(where) if is_unfinished else [])]
+    return [*logs, *(resume_commands(where, workflow_files(reader.facts)) if is_unfinished else [])]

@@ -9,12 +9,10 @@ import msgspec
 from protocol.errors import ExitStatus, UsageError
 from protocol.text.listing import listed
 from sflow_ctl.cli.options.completing import complete_words
-from sflow_ctl.cli.options.run_option import ended_text, output_dir_option, watch_run
+from sflow_ctl.cli.options.run_option import ended_text, output_dir_option, resume_lines, watch_run
 from sflow_ctl.cli.options.run_words import run_and_tasks, seconds
-from sflow_ctl.cli.terminal.columns import display_path
 from sflow_ctl.cli.terminal.lines import print_json, print_line
 from sflow_ctl.core.states import Outcome, TaskState
-from sflow_ctl.report.cause import next_lines, resume_commands
 from sflow_ctl.report.looking.task_ends import Goal, can_no_longer_come, has_come, task_exit_status
 from sflow_ctl.report.run_view import RunView
 from sflow_ctl.report.summary import Summary, view_of
@@ -222,8 +220,7 @@ class _Waiter:
             return None
         self.reader.refresh()
         self.reader.state.lose_live_tasks()
-        lines = next_lines(resume_commands(display_path(self.reader.directory)))
-        text = "\n".join([f"{self.reader.facts.run_id} died: {status.text}", *lines])
+        text = "\n".join([f"{self.reader.facts.run_id} died: {status.text}", *resume_lines(self.reader)])
         return _Answer(False, int(ExitStatus.INFRASTRUCTURE), text)
 
     def _timed_out(self, timeout_s: float) -> _Answer:

@@ -12,11 +12,12 @@ from msgspec import Struct
 from protocol.errors import UsageError
 from protocol.text.lazy_pattern import lazy_pattern
 from sflow_ctl.batch.chain import UNTIL_DONE_JOBS
+from sflow_ctl.cli.options.given import COMPAT, cli_settings
 from sflow_ctl.cli.options.monitor_options import monitor_options
 from sflow_ctl.cli.options.paths import absolute
 from sflow_ctl.cli.options.sections import section
-from sflow_ctl.cli.options.setting_options import cli_settings, job_setting_options
-from sflow_ctl.cli.options.workflow_options import COMPAT, skip_artifact_check, task_log_options
+from sflow_ctl.cli.options.setting_options import job_setting_options
+from sflow_ctl.cli.options.workflow_options import skip_artifact_check, task_log_options
 from sflow_ctl.plan.words import Compat
 from sflow_ctl.runtime.files.settings_files import (
     OUTPUT_DIRECTORY,

@@ -12,6 +12,7 @@ import click
 from protocol.errors import UsageError
 from sflow_ctl.cli.terminal.columns import display_path
 from sflow_ctl.format.checking import nearest
+from sflow_ctl.report.cause import next_lines, resume_commands
 from sflow_ctl.report.summary import Summary
 from sflow_ctl.report.words import duration_text, outcome_text
 from sflow_ctl.runtime.record.directory import RunFacts
@@ -77,11 +78,20 @@ def changed_lines(facts: RunFacts, run: str) -> list[str]:
     if not changed:
         return []
     have = "has" if len(changed) == 1 else "have"
-    files = [display_path(Path(one.path)) for one in facts.sources]
-    command = f"sflow-ctl run {shlex.join(files)} --resume {shlex.quote(run)}"
+    command = f"sflow-ctl run {shlex.join(workflow_files(facts))} --resume {shlex.quote(run)}"
     return [
         f"{', '.join(changed)} {have} changed since the run; the run's own copy is used (to use the files: {command})"
     ]
+
+
+def workflow_files(facts: RunFacts) -> list[str]:
+    """Return the workflow files of a run as they are typed here; none if it was not made from files."""
+    return [display_path(Path(one.path)) for one in facts.sources]
+
+
+def resume_lines(reader: RunReader) -> list[str]:
+    """Return lines with the commands that resume a run."""
+    return next_lines(resume_commands(display_path(reader.directory), workflow_files(reader.facts)))
 
 
 def chosen_tasks(reader: RunReader, names: tuple[str, ...]) -> list[str]:

@@ -2,11 +2,10 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import click
 
-from sflow_ctl.cli.options.paths import absolute
 from sflow_ctl.cli.options.sections import section
 
 F = TypeVar("F", bound=Callable[..., object])
@@ -81,11 +80,6 @@ _REPORT_OPTION = section(
         help="Write report.html into the run directory at the end. Default: yes.",
     ),
 )
-NAMES = (
-    *("partition", "account", "qos", "reservation", "launch_flags", "interface", "container_engine"),
-    *("log_spool", "join_within", "headroom", "lost_after", "orphan_grace", "agent_restarts", "report"),
-)
-"""Settings that options override, besides `output_dir`."""
 
 
 def job_setting_options(command: F) -> F:
@@ -96,16 +90,3 @@ def job_setting_options(command: F) -> F:
 def run_setting_options(command: F) -> F:
     """Add the options about agents, about running inside a Slurm job, and about the report."""
     return _AGENT_OPTIONS(_JOB_RUN_OPTIONS(_REPORT_OPTION(command)))
-
-
-def cli_settings(options: dict[str, Any], output_dir: Path | None) -> dict[str, Any]:
-    """Remove the settings from a command's options and return those that were given."""
-    said: dict[str, Any] = {}
-    for name in NAMES:
-        value = options.pop(name, None)
-        if value not in (None, ()):
-            said[name] = list(value) if isinstance(value, tuple) else value
-    for name, path in (("output_dir", output_dir), ("log_spool", said.get("log_spool"))):
-        if path is not None:
-            said[name] = str(absolute(path))
-    return said

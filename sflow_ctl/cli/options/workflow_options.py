@@ -1,21 +1,17 @@
-"""The options of every command that reads workflow files, and how they become `RunOptions`."""
+"""The options of every command that reads workflow files. `given.py` makes `RunOptions` of them."""
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import click
 
-from sflow_ctl.cli.options.paths import absolute
+from sflow_ctl.cli.options.given import COMPAT
 from sflow_ctl.cli.options.sections import section
-from sflow_ctl.cli.options.setting_options import cli_settings
-from sflow_ctl.plan.words import Compat
-from sflow_ctl.runtime.run.options import RunOptions
 
 F = TypeVar("F", bound=Callable[..., object])
 _PATH = click.Path(path_type=Path)
 _POSITIVE = click.IntRange(min=1)
-COMPAT: dict[str, Compat] = {"strict": "0.3.1", "0.2": "0.2"}
 _FILES = section(
     "Workflow",
     click.option(
@@ -144,26 +140,6 @@ def file_options(command: F) -> F:
 def host_options(command: F) -> F:
     """Add the options about hosts, for commands that ask for nodes."""
     return _HOSTS(command)
-
-
-def run_options(
-    *,
-    workflow: tuple[Path, ...],
-    files: tuple[Path, ...],
-    workspace_dir: Path,
-    output_dir: Path | None,
-    compat: str | None,
-    **others: Any,
-) -> RunOptions:
-    """Return the options as the runtime takes them: files in order, directories absolute, `others` unchanged."""
-    return RunOptions.of(
-        files=(*workflow, *files) or (Path("sflow.yaml"),),
-        are_files_given=bool(workflow or files),
-        workspace_dir=absolute(workspace_dir),
-        settings=cli_settings(others, output_dir),
-        compat=COMPAT.get(compat or "", "ours"),
-        **others,
-    )
 
 
 only_option = click.option(

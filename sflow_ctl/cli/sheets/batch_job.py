@@ -137,7 +137,7 @@ def prepare(options: BatchOptions, choice: JobChoice) -> PreparedJob:
         gpus_per_node=None if options.gpus_per_node is None else gpus or request.gpus_per_node,
         dependencies=options.dependencies,
         requeue=requeue_word() if options.requeue else "",
-        allocation_args=without_replaced(request.extra_args, split_arguments(said)),
+        allocation_args=without_replaced(_asked(request, options), split_arguments(said)),
         extra_args=said,
         variables={OWN_JOBS: "1", WRAPPER: request.backend or ""} if has_own_jobs else {},
         has_memory_default=any(os.environ.get(name) for name in MEMORY_VARIABLES),
@@ -146,6 +146,19 @@ def prepare(options: BatchOptions, choice: JobChoice) -> PreparedJob:
     composed = compose(loaded, options.resolve)
     chain = None if options.chain is None else Chain(cap=options.chain, script="", watched=options.watched)
     return PreparedJob(job, program, rest, composed, (*plan.warnings, *warnings), chain)
+
+
+def _asked(request: SlurmRequest, options: BatchOptions) -> tuple[str, ...]:
+    """Return the options of the file's backend; what the command line waits for replaces the jobs that those name.
+
+    A job whose condition can no longer hold is ended: it would wait for ever.
+    """
+    given = request.extra_args
+    if options.dependencies:
+        return tuple(one for one in given if not one.startswith(("--dependency=", "--kill-on-invalid-dep=")))
+    waits = any(one.startswith("--dependency=") for one in given)
+    says_more = any(one.startswith("--kill-on-invalid-dep") for one in given)
+    return (*given, "--kill-on-invalid-dep=yes") if waits and not says_more else given
 
 
 def _plan(

@@ -8,8 +8,9 @@ import msgspec
 
 from protocol.errors import ExitStatus, Finding, FleetError, SpecError
 from protocol.text.lazy_pattern import lazy_pattern
+from sflow_ctl.cli.options.given import run_options
 from sflow_ctl.cli.options.sections import SectionedCommand
-from sflow_ctl.cli.options.workflow_options import run_options, workflow_options
+from sflow_ctl.cli.options.workflow_options import workflow_options
 from sflow_ctl.cli.terminal.findings import Level, print_findings, print_warnings
 from sflow_ctl.cli.terminal.lines import print_json, print_line
 

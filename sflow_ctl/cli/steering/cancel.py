@@ -46,7 +46,9 @@ def cancel(run: str | None, verbose: bool, output_dir: Path) -> int:
         reader = target_run(run, output_dir)
     except UsageError as error:
         if problem and error.findings[0].code in ("no-such-run", "no-runs"):
-            raise UsageError.of(error.findings[0].code, error.findings[0].what, hint=problem) from error
+            first = error.findings[0]
+            hint = f"{first.hint}; if it is a Slurm job: Slurm cannot be asked here ({problem})"
+            raise UsageError.of(first.code, first.what, hint=hint) from error
         raise
     try:
         request(reader, StopRun(), as_json=False, verbose=verbose)

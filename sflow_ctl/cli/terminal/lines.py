@@ -10,7 +10,6 @@ import sys
 from contextlib import suppress
 from typing import Any
 
-import click
 import msgspec
 
 from protocol.text.ansi import printable
@@ -28,8 +27,12 @@ class OutputLostError(Exception):
 
 def write(text: str, *, err: bool = False, nl: bool = True, keeps_secrets: bool = False) -> None:
     """Write a text that is safe for a terminal, without values of secrets. Raises: OutputLostError."""
+    stream = sys.stderr if err else sys.stdout
+    if stream is None:
+        return  # closed by the caller
+    shown = text if keeps_secrets else SECRETS.mask.text(text)
     try:
-        click.echo(text if keeps_secrets else SECRETS.mask.text(text), err=err, nl=nl, color=True)
+        print(shown, end="\n" if nl else "", file=stream, flush=True)
     except OSError as error:
         if not err:
             discard_stdout()

@@ -71,24 +71,27 @@ class StateLines:
     def progress(self, width: int, activity: str = "", running: str = "") -> str:
         """Return `12/40 done · 8 running · 1 failed · 00:12 · waiting for ...`, cut to `width` columns.
 
-        Without an activity that is said, the `running` tasks are named.
+        Without an activity that is said, the `running` tasks are named. A narrow terminal gets fewer counts: why something is
+        awaited matters more.
         """
         bad = sum(self._ended[state] for state in (TaskState.FAILED, TaskState.TIMEOUT, TaskState.LOST))
-        parts = [f"{self._ended[TaskState.COMPLETED]}/{self._total} done"]
+        done = f"{self._ended[TaskState.COMPLETED]}/{self._total} done"
+        failed = [f"{bad} failed"] if bad else []
+        parts = [done]
         if self._live - self._ready > 0:
             names = f": {running}" if running and not activity else ""
             parts.append(f"{self._live - self._ready} running{names}")
         if self._ready:
             parts.append(f"{self._ready} ready")
-        if bad:
-            parts.append(f"{bad} failed")
+        parts += failed
         stopped = self._ended[TaskState.CANCELLED] + self._ended[TaskState.SKIPPED]
         if stopped:
             parts.append(f"{stopped} cancelled")
         parts.append(clock(self._now() - self._started_at))
-        if activity:
-            parts.append(activity)
-        return self._paint(self._dot.join(parts)[:width], "dim")
+        text = self._dot.join([*parts, activity] if activity else parts)
+        if activity and len(text) > width:
+            text = self._dot.join([done, *failed, activity])
+        return self._paint(text if len(text) <= width else f"{text[: width - 3]}..."[:width], "dim")
 
     def _line(self, transition: Transition) -> str | None:
         is_again, new = transition.is_again, transition.new

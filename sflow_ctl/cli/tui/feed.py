@@ -13,7 +13,7 @@ from msgspec import Struct
 from protocol.errors import FleetError
 from protocol.ids import AttemptId, RankId
 from protocol.text.ansi import printable_line, text_without_escapes
-from sflow_ctl.cli.options.run_option import state_text, watch_run
+from sflow_ctl.cli.options.run_option import state_text, watch_run, workflow_files
 from sflow_ctl.core.states import TaskState, Transition
 from sflow_ctl.plan.model import Plan
 from sflow_ctl.plan.secrets import SECRETS
@@ -154,11 +154,12 @@ class Feed:
         if not self.is_over:
             return []
         run = self._reader.directory.name  # short, and known to all commands of this user
+        files = workflow_files(self._reader.facts)
         if self.summary is None:
-            return [self.text, *next_lines(resume_commands(run), "  next:  ")]
+            return [self.text, *next_lines(resume_commands(run, files), "  next:  ")]
         if self.summary.cause is None:
             return [self.text]
-        return first_cause(self.state, self.summary.outcome, self.summary.cause, run=run)
+        return first_cause(self.state, self.summary.outcome, self.summary.cause, run=run, files=files)
 
     def details(self, name: str) -> list[Section]:
         """Return all that is known of a task."""

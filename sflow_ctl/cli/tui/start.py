@@ -9,17 +9,19 @@ import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from pathlib import Path
 from types import FrameType
 
 from protocol.errors import ExitStatus, FleetError, UsageError
-from sflow_ctl.cli.options.run_option import output_directory_of_settings
+from sflow_ctl.cli.terminal.columns import display_path
 from sflow_ctl.cli.terminal.lines import print_line
 from sflow_ctl.cli.tui.steering import RunSteering
 from sflow_ctl.core.requests import StopRun
 from sflow_ctl.runtime.operating.client import ask
-from sflow_ctl.runtime.record.reader import RunReader, find_run
+from sflow_ctl.runtime.record.reader import RunReader
+from sflow_ctl.runtime.supervision.detaching import FOR_VIEW
 
 SNAPSHOT_FROM = 2_000
 """Of a run with more tasks only the changes since its last snapshot are read."""
@@ -69,10 +71,13 @@ def run_with_view(arguments: Sequence[str]) -> RunReader | int:
     """
     check_screen()
     words = ["--detach" if word == "--tui" else word for word in arguments]
-    asked, code, name = start_detached([sys.executable, *words])
-    if code != 0 or not name:
+    asked, code, said = start_detached([sys.executable, *words], env={**os.environ, FOR_VIEW: "1"})
+    if code != 0 or not said:
         return code if code >= 0 else 128 - code
-    directory = find_run(name, output_directory_of_settings())
+    directory = Path(said)
+    if not directory.is_absolute():  # a resumed run of which nothing is left: a sentence
+        print_line(said)
+        return code
 
     def hang_up(number: int, _frame: FrameType | None) -> None:
         with suppress(FleetError):
@@ -92,13 +97,14 @@ def run_with_view(arguments: Sequence[str]) -> RunReader | int:
         replied = ask(reader, StopRun())
         print_line(replied.answer.error or replied.answer.text)
     elif reader.summary() is None:
-        print_line(f"{name} keeps running: sflow-ctl attach --tui {shlex.quote(name)}")
+        shown = shlex.quote(display_path(directory))
+        print_line(f"{directory.name} keeps running: sflow-ctl attach --tui {shown}")
         return int(ExitStatus.OK)
     return reader
 
 
 def start_detached(
-    command: Sequence[str], stdin: int | None = subprocess.DEVNULL
+    command: Sequence[str], stdin: int | None = subprocess.DEVNULL, env: Mapping[str, str] | None = None
 ) -> tuple[list[int], int, str]:
     """Start a detached run; return signals that came since, the exit status of the command, and what it says.
 
@@ -118,6 +124,7 @@ def start_detached(
         command,
         stdin=stdin,
         stdout=subprocess.PIPE,
+        env=env,
         start_new_session=True,  # signals reach it through this process alone
     )
     if asked:

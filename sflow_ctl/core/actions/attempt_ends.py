@@ -6,7 +6,8 @@
 import msgspec
 
 from protocol.messages.facts import LaunchFailed, RankCleared, RankExited
-from sflow_ctl.core.actions.stopping import conclude, end_step_parts, following, note_down, stop_task
+from sflow_ctl.core.actions.stop_orders import end_step_parts
+from sflow_ctl.core.actions.stopping import conclude, following, note_down, stop_task
 from sflow_ctl.core.actions.transitions import change, release
 from sflow_ctl.core.effects import Effects
 from sflow_ctl.core.model.attempt import AttemptVerdict
@@ -45,7 +46,8 @@ def _one_of_several_exited(run: Run, out: Effects, task: Task, message: RankExit
         return
     attempt, rank = task.attempt, message.rank.rank
     is_never_ready = attempt.readiness.rank_gone(rank) and task.state is TaskState.RUNNING
-    ends_all = task.plan.kill_on_bad_exit or is_never_ready or message.port_conflict
+    has_begun = message.cause is None or message.cause.word != exit_policy.BOOTSTRAP
+    ends_all = task.plan.kill_on_bad_exit or is_never_ready or message.port_conflict or not has_begun
     if exit_policy.is_bad(task, message) and ends_all:
         because = f", and its readiness waits for rank {rank}" if is_never_ready else ""
         stop_task(run, out, task, exit_policy.judge_rank(task, because), now)
@@ -74,13 +76,37 @@ def on_cleared(run: Run, out: Effects, node: int, message: RankCleared, now: flo
     task = run.current_on(node, *message.rank)
     if task is None or message.rank.rank not in task.attempt.uncleared:
         return
+    attempt, rank = task.attempt, message.rank.rank
     run.survivors.extend(message.survivors)
     if message.left and task.state is TaskState.COMPLETED and task.plan.base not in run.leaving_processes:
         run.leaving_processes.add(task.plan.base)
         out.warn(explanations.stopped_leftovers(task, message.left, message.ended))
-    task.attempt.uncleared.discard(message.rank.rank)
+    attempt.uncleared.discard(rank)
+    if rank in attempt.open_ranks - attempt.held.keys():
+        _could_not_be_ended(run, out, task, message, now)
+        return
     if not task.attempt.open_ranks and not _awaited_trees(run, task, now):
         all_cleared(run, out, task, now)
+
+
+def _could_not_be_ended(run: Run, out: Effects, task: Task, message: RankCleared, now: float) -> None:
+    """Take in that a rank's main process outlives SIGKILL, in a system call: its exit may never be reported.
+
+    It executes nothing of its program any more, so the attempt is concluded without it; its node has other tasks.
+    """
+    attempt = task.attempt
+    out.warn(explanations.could_not_be_ended(task, message.survivors))
+    attempt.open_ranks.discard(message.rank.rank)
+    attempt.unstarted.discard(message.rank.rank)
+    if attempt.verdict is None:  # its agent ended it by itself
+        text = f"its agent could not end it: {', '.join(message.survivors)}"
+        attempt.verdict = AttemptVerdict(TaskState.LOST, Reason("agent_died", text), may_retry=True)
+    if not attempt.open_ranks:
+        if attempt.parts_left:
+            end_step_parts(run, out, task)
+        attempt_exited(run, out, task, now)
+    elif task.state is not TaskState.STOPPING:
+        stop_task(run, out, task, attempt.verdict, now)
 
 
 def _awaited_trees(run: Run, task: Task, now: float) -> set[int]:

@@ -2,10 +2,12 @@
 
 from protocol.ids import AttemptId
 from protocol.messages.facts import Hello
+from protocol.messages.orders import Spawn
 from sflow_ctl.core.actions.attempt_ends import all_cleared, ranks_vanished
 from sflow_ctl.core.actions.dispatch import give_up_leases
 from sflow_ctl.core.actions.exit_gate import give_up_node
-from sflow_ctl.core.actions.stopping import begin_stop, end_step_parts, lift_fence, send_stop, stop_task
+from sflow_ctl.core.actions.stop_orders import end_step_parts, send_stop
+from sflow_ctl.core.actions.stopping import begin_stop, lift_fence, stop_task
 from sflow_ctl.core.actions.transitions import release
 from sflow_ctl.core.commands import AbandonNode, AcceptAgent
 from sflow_ctl.core.effects import Effects
@@ -77,7 +79,12 @@ def _reconcile(
             for node, spec in rank_specs(task, run.plan, run.streams(task)):
                 if node == hello.node and spec.rank.rank == rank:
                     run.windows.ordered(node, spec)
-                    out.spawn(node, spec)
+                    if (
+                        task.state is TaskState.STOPPING
+                    ):  # the order may have come after the hello was written
+                        out.send(node, Spawn(ranks=(spec,), is_withdrawn=True))
+                    else:
+                        out.spawn(node, spec)
         elif task.state in LIVE:
             sentence = explanations.agent_died(run.node_names[hello.node], hello.follows)
             ranks_vanished(run, out, task, hello.node, Reason("agent_died", sentence), now)

@@ -17,7 +17,7 @@ from protocol.messages.uploads import UploadOutcome
 from sflow_ctl.core.model.ranks import node_positions
 from sflow_ctl.core.model.readiness import Readiness
 from sflow_ctl.core.states import Reason, TaskState
-from sflow_ctl.plan.deferred import DeferredValues
+from sflow_ctl.plan.deferred import RenderedTexts, filled_in
 from sflow_ctl.plan.model import Placement, PlannedTask
 
 
@@ -162,14 +162,9 @@ class Attempt(Struct, omit_defaults=True):
             open_ranks={0},
         )
 
-    def fill_in(
-        self, plan: PlannedTask, deferred: DeferredValues, ports: Mapping[int, Mapping[str, tuple[int, ...]]]
-    ) -> None:
-        """Fill in the deferred values. `ports` are the task's own, by node. Raises: ExpressionError."""
-        self.ports = ports
-        self.filled, self.files = deferred.filled_in(plan)
-        if plan.deferred and any(part.on_node == "each" for probe in plan.probes for part in probe.parts):
-            self.probes_on = {node: deferred.probes_on(plan, node, own) for node, own in ports.items()}
+    def fill_in(self, plan: PlannedTask, texts: RenderedTexts) -> None:
+        """Put the deferred values in their places; the processes may be ordered then. Raises: ExpressionError."""
+        self.filled, self.files, self.probes_on = filled_in(plan, texts)
         self.is_unsent = False
 
     def withdraw(self) -> None:

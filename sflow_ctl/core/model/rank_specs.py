@@ -65,6 +65,7 @@ def rank_specs(task: Task, plan: Plan, stream: bool) -> list[tuple[int, RankSpec
                     stream=stream or is_gang,
                     gpus=attempt.gpus,
                     container=container_on(planned.container, plan.nodes[node]),
+                    bootstrap=planned.bootstrap,
                     required_paths=planned.required_paths,
                     files=attempt.files if is_first_on_node else (),
                     success=success_of_rank(planned.success, rank),

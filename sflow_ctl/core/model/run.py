@@ -16,10 +16,11 @@ from sflow_ctl.core.model.phase import RUN_TRANSITIONS, RunPhase, Shutdown
 from sflow_ctl.core.model.port_leases import Leases
 from sflow_ctl.core.model.ready_queue import ReadyQueue
 from sflow_ctl.core.model.resources import ClaimLedger, GpuLedger, HostLedger, PlacesNow, StartWindows
+from sflow_ctl.core.model.stop_order import Revising
 from sflow_ctl.core.model.tally import Tally
 from sflow_ctl.core.model.task import Task, build_graph
 from sflow_ctl.core.model.timers import AttemptTimer, Timers
-from sflow_ctl.core.requests import RequestBook
+from sflow_ctl.core.requests import Plans, RequestBook, no_plans
 from sflow_ctl.core.states import TERMINAL, FirstCause, Outcome
 from sflow_ctl.plan.deferred import DeferredValues, Evaluator
 from sflow_ctl.plan.model import Placement, Plan
@@ -128,6 +129,10 @@ class Run(Struct):
     """Tasks that may start again in their reserved place."""
     awaiting_places: list[int] = field(default_factory=list)
     """Queued tasks that use the address of a task that has lost its node and has no other yet."""
+    rendering: set[int] = field(default_factory=set)
+    """Tasks whose deferred values are being evaluated."""
+    awaiting_rendering: list[int] = field(default_factory=list)
+    """Queued tasks that start once fewer are."""
     stuck_at: tuple[int, int] | None = None
     """The task of the last warning about missing room."""
     leaving_processes: set[str] = field(default_factory=set)
@@ -139,6 +144,10 @@ class Run(Struct):
     """Tasks that have changed since the last checkpoint, and may not be open any more: see `core.checkpoint`."""
     foreign_messages: int = 0
     """Facts about ranks that were not placed on the node of the agent that sent them."""
+    plans: Plans = no_plans
+    """Where the plans of revisions are."""
+    revising: Revising | None = None
+    """A revision that still has tasks to stop."""
 
     @classmethod
     def of(
@@ -151,6 +160,7 @@ class Run(Struct):
         fence_s: float,
         headroom_s: float,
         missing: frozenset[int],
+        plans: Plans = no_plans,
     ) -> "Run":
         """Return the state of a run that has not begun; `missing` are nodes that it begins without."""
         tasks = build_graph(plan)
@@ -186,6 +196,7 @@ class Run(Struct):
             gone_at=gone_at,
             fence_s=fence_s,
             headroom_s=max(headroom_s, plan.stop_before_end_s or 0.0),
+            plans=plans,
         )
 
     def enter(self, phase: RunPhase) -> None:

@@ -19,6 +19,8 @@ from sflow_ctl.core.states import FirstCause, Outcome, Reason, TaskState
 
 SHOWN = 3
 """Tasks named in one sentence."""
+BOOTSTRAP = "bootstrap"
+"""The reason of a rank whose environment could not be set up: its command never began."""
 _ENDING_SIGNALS = frozenset({Signals.SIGTERM, Signals.SIGKILL, Signals.SIGINT, Signals.SIGHUP})
 """What ends processes from outside: after one of these a program has not failed by itself."""
 _LAUNCH_WORDS = {28: "disk_full", 122: "disk_full", 98: "port_in_use"}
@@ -89,7 +91,10 @@ def judge(task: Task) -> AttemptVerdict:
             may_retry=True,
         )
     if task.attempt.failed_first is not None:
-        return AttemptVerdict(TaskState.FAILED, _why(task.attempt.failed_first, who), may_retry=True)
+        reason = _why(task.attempt.failed_first, who)
+        if reason.word == BOOTSTRAP:  # the same line would fail again: only `retries` that name it cover it
+            return AttemptVerdict(TaskState.FAILED, reason, is_final=task.plan.restart is not None)
+        return AttemptVerdict(TaskState.FAILED, reason, may_retry=True)
     if task.attempt.upload_failure:
         return AttemptVerdict(TaskState.FAILED, Reason("upload", task.attempt.upload_failure))
     return _completed(task.attempt.exit_code)
@@ -105,7 +110,7 @@ def judge_rank(task: Task, because: str = "") -> AttemptVerdict:
     """Judge an attempt whose other ranks are stopped because one has failed."""
     end = judge(task)
     reason = msgspec.structs.replace(end.reason, text=f"{end.reason.text}{because}")
-    return AttemptVerdict(end.state, reason, end.may_retry, is_of_rank=True)
+    return AttemptVerdict(end.state, reason, end.may_retry, is_of_rank=True, is_final=end.is_final)
 
 
 def _how(message: RankExited) -> str:
@@ -204,6 +209,8 @@ def cause_text(task: Task, end: AttemptVerdict) -> str:
             return f"Failure probe triggered for task {name}: {end.reason.text}"
         case _ if task.attempt.launch_error is not None and task.attempt.failed_first is None:
             return f"task {name} could not be started: {end.reason.text}"
+        case "bootstrap":
+            return f"task {name} did not begin: {end.reason.text}"
         case "expression" | "ports":
             return f"task {name} cannot start: {end.reason.text}"
         case "no_output" | "success":
@@ -293,3 +300,16 @@ def run_end(task: Task, outcome: Outcome | None, cause: FirstCause | None, is_do
             return AttemptVerdict(TaskState.CANCELLED, Reason("interrupted", text))
         case _:
             return AttemptVerdict(TaskState.CANCELLED, Reason("fail_fast", text))
+
+
+_DID_NOT_RUN = frozenset({TaskState.SKIPPED, TaskState.CANCELLED})
+
+
+def main_that_did_not_run(tasks: Sequence[Task]) -> FirstCause | None:
+    """Return the cause of a run whose main task was skipped or cancelled; such a run did not succeed."""
+    for task in tasks:
+        if task.plan.is_main and task.state in _DID_NOT_RUN and not task.plan.removed_in:
+            assert task.last_reason is not None
+            text = f"main task {task.plan.name} did not run: {task.last_reason.text}"
+            return FirstCause(text=text, task=task.plan.name, reason=task.last_reason)
+    return None

@@ -38,8 +38,8 @@ def not_ready(tasks: Sequence[Task], names: Sequence[str]) -> str:
     parts = []
     for task in waiting:
         missing = waits_for(task, names)
-        parts.append(f"{task.plan.name}: {missing}" if missing else task.plan.name)
-    return f", and not ready are {listed(parts, SHOWN, '; ')}" if parts else ""
+        parts.append(f"{task.plan.name} ({missing})" if missing else task.plan.name)
+    return f"; not ready: {listed(parts, SHOWN)}" if parts else ""
 
 
 def lost_its_place(lost: Sequence[str], why: str) -> Reason:
@@ -97,6 +97,15 @@ def stopped_leftovers(task: Task, left: Sequence[str], count: int) -> str:
     return (
         f"{task.plan.name} has ended with its first process; stopped then: {', '.join(left)}{more} "
         "(to keep the task running until they end, let its script `wait` for them)"
+    )
+
+
+def could_not_be_ended(task: Task, survivors: Sequence[str]) -> str:
+    """Say that a task ends although its main process is in a system call that not even SIGKILL ends."""
+    which = ", ".join(survivors) or "its main process"
+    return (
+        f"stuck-process: SIGKILL has not ended {which} of {task.attempt_id}, which waits in the kernel (a device, or a "
+        "file system that does not answer); the task is counted as ended, and its node is used as before"
     )
 
 

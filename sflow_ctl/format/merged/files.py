@@ -14,31 +14,29 @@ from sflow_ctl.format.field_lookup import dotted
 from sflow_ctl.format.merged.deep_merge import MergedLeaf, merge_item, settle_variable
 from sflow_ctl.format.merged.items import Item
 from sflow_ctl.format.merged.script_lines import restore_lines
-from sflow_ctl.format.merged.short_forms import expand_short_forms, with_long_monitor, with_long_notify
+from sflow_ctl.format.merged.short_forms import (
+    expand_short_forms,
+    with_long_backend,
+    with_long_environment,
+    with_long_monitor,
+    with_long_notify,
+)
 from sflow_ctl.format.other_words import entry_example, example_of
-from sflow_ctl.format.schema import WorkflowSettings
+from sflow_ctl.format.schema import Task, WorkflowSettings
 from sflow_ctl.format.written import variable_value
 from sflow_ctl.format.yaml_source import PathKey, Source
 from sflow_ctl.format.yaml_values import members_of, unquoted
 
 ROOT_KEYS = (
-    "version",
-    "sweep",
-    "settings",
-    "variables",
-    "artifacts",
-    "backends",
-    "operators",
-    "storage",
-    "signatures",
-    "secrets",
-    "workflow",
-)
+    "version", "sweep", "settings", "variables", "artifacts", "backends", "operators", "environments", "storage",
+    "signatures", "secrets", "workflow",
+)  # fmt: skip
 SETTINGS = WorkflowSettings.__struct_encode_fields__
 WORKFLOW_KEYS = ("name", "tasks", "variables", *SETTINGS)
+TASK_KEYS = Task.__struct_encode_fields__
 USES, WITH = "uses", "with"
 """Keys of a task that is made from a preset."""
-TOP_SECTIONS = ("variables", "artifacts", "backends", "operators", "storage", "signatures")
+TOP_SECTIONS = ("variables", "artifacts", "backends", "operators", "environments", "storage", "signatures")
 
 
 class Merged(Struct):
@@ -96,6 +94,12 @@ def merge(sources: Sequence[Source]) -> Merged:
         for section in TOP_SECTIONS:
             read = variable_items if section == "variables" else named_items
             items = read(source, (section,), source.data.get(section), merged.findings)
+            for item in items if section == "backends" else ():
+                item.body = with_long_backend(item.body)
+            if section == "environments":
+                for item in items:
+                    item.body = with_long_environment(item.body)
+                    _take_variables(item, ())
             _merge_named(merged, merged.sections[section], items, (section,))
         _take_workflow(merged, source)
     for item in (*merged.sections["variables"], *merged.workflow_variables):
@@ -248,6 +252,8 @@ def _merge_tasks(merged: Merged, tasks: Sequence[Item]) -> None:
 def _take_values(task: Item, findings: list[Finding]) -> None:
     """Give a task's variables, and the parameters of its preset, the text they were written as."""
     listed, given = task.body.get("variables"), task.body.get(WITH)
+    if isinstance(task.body.get("environment"), dict):
+        _take_variables(task, ("environment",))
     if isinstance(task.body.get("sweep"), dict):
         node = task.source.node((*task.path, "sweep"))
         task.body["sweep"] = variable_value(task.body["sweep"], node, None)
@@ -263,6 +269,13 @@ def _take_values(task: Item, findings: list[Finding]) -> None:
             key: variable_value(value, task.source.node((*task.path, WITH, key)), None)
             for key, value in given.items()
         }
+
+
+def _take_variables(item: Item, path: tuple[str, ...]) -> None:
+    """Give the variables of an environment at `path` in an entry the text they were written as."""
+    steps = item.body[path[0]] if path else item.body
+    if isinstance(steps.get("env"), dict):
+        steps["env"] = variable_value(steps["env"], item.source.node((*item.path, *path, "env")), None)
 
 
 def _merge_named(merged: Merged, existing: list[Item], items: list[Item], section: tuple[str, ...]) -> None:
@@ -372,6 +385,10 @@ def _unknown_keys(
 def _hint_of_key(key: str, path: tuple[PathKey, ...], allowed: tuple[str, ...]) -> str | None:
     if not path and key in WORKFLOW_KEYS:
         return f"it belongs below workflow: indent it, as in workflow: {{name: ..., {key}: ...}}"
+    if path and key in ROOT_KEYS:
+        return "it belongs at the beginning of a line, beside workflow"
+    if key in TASK_KEYS:
+        return f"it is a field of a task, as in tasks: [{{name: ..., {key}: ...}}]"
     meant = meant_key(key, allowed)
     return f'did you mean "{meant}"?' if meant else f"allowed here: {', '.join(allowed)}"
 

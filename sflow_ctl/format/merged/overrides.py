@@ -14,7 +14,7 @@ from sflow_ctl.format.written import json_value, number_or_text, plain
 from sflow_ctl.format.yaml_source import PathKey
 
 PATH_ROOTS = (
-    "workflow", "tasks", "sweep", "settings", "artifacts", "backends", "operators", "storage", "signatures",
+    "workflow", "tasks", "sweep", "settings", "artifacts", "backends", "operators", "environments", "storage", "signatures",
 )  # fmt: skip
 """First parts of the paths of fields, which are not variables."""
 _TRUE, _FALSE = frozenset(("true", "yes", "on")), frozenset(("false", "no", "off"))

@@ -23,10 +23,21 @@ _SECTIONS: dict[str, type[schema.Part]] = {
     "artifacts": schema.Artifact,
     "backends": schema.Backend,
     "operators": schema.Operator,
+    "environments": schema.Environment,
     "storage": schema.Storage,
     "signatures": schema.Signature,
 }
-_SHORT = ("resources", "retries", "replicas", "script", "depends_on", "required_by", "outputs", "result")
+_SHORT = (
+    "resources",
+    "retries",
+    "replicas",
+    "script",
+    "depends_on",
+    "required_by",
+    "outputs",
+    "result",
+    "environment",
+)
 
 
 class PathError(Exception):

@@ -36,10 +36,29 @@ def expand_short_forms(body: dict[str, Any]) -> None:
             key: {"count": value} if key in ("gpus", "nodes") and _is_count(value) else value
             for key, value in resources.items()
         }
+    if isinstance(body.get("environment"), dict):
+        body["environment"] = with_long_environment(body["environment"])
     if isinstance(body.get("monitor"), dict):
         body["monitor"] = with_long_monitor(body["monitor"])
     if isinstance(body.get("windows"), list):
         body["windows"] = [_long_window(one) for one in body["windows"]]
+
+
+def with_long_backend(body: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields of a backend, with those that are given as their only entry as lists."""
+    body = {**body, "exclude": [body["exclude"]]} if isinstance(body.get("exclude"), str) else body
+    mail = body.get("mail")
+    if isinstance(mail, dict) and isinstance(mail.get("type"), str):
+        return {**body, "mail": {**mail, "type": [mail["type"]]}}
+    return body
+
+
+def with_long_environment(body: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields of an environment, with those that are given as their only entry as lists."""
+    return {
+        key: [value] if key in ("modules", "source", "before") and isinstance(value, str | dict) else value
+        for key, value in body.items()
+    }
 
 
 def _long_window(window: Any) -> Any:

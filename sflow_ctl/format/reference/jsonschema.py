@@ -20,6 +20,7 @@ _NAMED = {
     "artifacts": "Artifact",
     "backends": "Backend",
     "operators": "Operator",
+    "environments": "Environment",
     "storage": "Storage",
     "signatures": "Signature",
     "tasks": "Task",

@@ -21,8 +21,9 @@ PAGE = Path("reference/format.md")
 """The generated page, below the folder of documents."""
 _FOUND_BY = {"task": "its end", "log": "its log", "rule": "the file", "run": "the run"}
 _PARTS: tuple[type[schema.Part], ...] = (
-    schema.Document, schema.Variable, schema.Artifact, schema.Backend, schema.DockerHost, schema.Operator,
-    schema.Workflow, schema.Task, schema.Dependency, schema.Restart, schema.Stop, schema.Hang, schema.Resources,
+    schema.Document, schema.Variable, schema.Artifact, schema.Backend, schema.DockerHost, schema.Mail, schema.Operator,
+    schema.Environment, schema.EnvironmentSteps, schema.SourcedFile, schema.Workflow,
+    schema.Task, schema.Dependency, schema.Restart, schema.Stop, schema.Hang, schema.Resources,
     schema.Nodes, schema.Gpus, schema.GpuChoice, schema.Replicas, schema.Retries, schema.Probes, schema.Probe, schema.Condition,
     schema.TcpPort, schema.Http, schema.LogWatch, schema.Exec, schema.Launcher, schema.Ports, schema.File,
     schema.Sweep, schema.SweepCase,
@@ -41,8 +42,8 @@ Generated from the schema (`sflow_ctl/format/schema`); do not edit. How the part
 * **duration**: seconds (`5`, `1.5`), a text with units (`250ms`, `90s`, `10m`, `2h`, `1d`, `1h30m`), a clock time (`01:30:00`,
   `1-12:00:00`), or an expression.
 * **true/false**: a boolean, its text, or an expression.
-* Named sections (`variables`, `artifacts`, `backends`, `operators`, `storage`, `signatures`, `tasks`) are lists of entries with
-  a `name`, or mappings from names to bodies.
+* Named sections (`variables`, `artifacts`, `backends`, `operators`, `environments`, `storage`, `signatures`, `tasks`) are lists
+  of entries with a `name`, or mappings from names to bodies.
 """
 
 

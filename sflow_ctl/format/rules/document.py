@@ -40,6 +40,14 @@ def check_rules(document: schema.Document, where: Callable[..., str]) -> list[Fi
         from sflow_ctl.format.rules.monitors import window_findings
 
         findings += window_findings(document, where)
+    if (
+        document.environments
+        or document.workflow.environment
+        or any(task.environment for task in document.workflow.tasks)
+    ):
+        from sflow_ctl.format.rules.environments import environment_findings  # most documents have none
+
+        findings += environment_findings(document, where)
     if document.sweep is not None or any(task.sweep is not None for task in document.workflow.tasks):
         from sflow_ctl.format.rules.sweeps import sweep_findings  # most documents have none
 

@@ -12,6 +12,7 @@ from sflow_ctl.format.expressions.templates import has_expression
 Where = Callable[..., str]
 _SLURM_NEEDS = ("time", "nodes", "gpus_per_node")
 """Fields of a Slurm backend that a site's settings cannot give."""
+_KEYS = ("qos", "constraint", "mem", "cpus_per_task", "reservation", "dependency", "mail")
 _REQUIRED = (("docker", "image"), ("docker_run", "image"), ("container", "image"), ("ssh", "host"))
 
 
@@ -49,7 +50,14 @@ def backend_findings(document: schema.Document, where: Where) -> Iterator[Findin
                     yield Finding("missing-key", what, where("backends", backend.name), f'add "{name}:"')
         yield from _docker_findings(backend, lambda *path, name=backend.name: where("backends", name, *path))
         yield from _key_findings(backend, lambda *path, name=backend.name: where("backends", name, *path))
-        both = sorted(set(host_names(backend.include_nodes)) & set(host_names(backend.exclude_nodes)))
+        if backend.type == "slurm" and any(getattr(backend, name) is not None for name in _KEYS):
+            from sflow_ctl.format.rules.slurm_keys import slurm_key_problems  # few backends have some
+
+            for name, what, hint in slurm_key_problems(backend):
+                text = f'{name} of backend "{backend.name}": {what}'
+                yield Finding("wrong-value", text, where("backends", backend.name, name), hint)
+        excluded = (*backend.exclude_nodes, *backend.exclude)
+        both = sorted(set(host_names(backend.include_nodes)) & set(host_names(excluded)))
         if both:
             what = f'{", ".join(both)} of backend "{backend.name}" appear in both include_nodes and exclude_nodes'
             place = where("backends", backend.name, "exclude_nodes")

@@ -71,6 +71,7 @@ def resource_findings(task: schema.Task, where: Where) -> Iterator[Finding]:
     if gpus.count is None and gpus.indices is None:
         what = f'resources.gpus of task "{task.name}" needs count or indices'
         yield Finding("missing-key", what, where(*place), "e.g. count: 2")
+    yield from _sizing_findings(task, gpus, where)
     if isinstance(gpus.indices, list):
         numbers = [index for index in gpus.indices if isinstance(index, int | float)]
         wrong = [index for index in numbers if index < 0 or int(index) != index]
@@ -78,6 +79,23 @@ def resource_findings(task: schema.Task, where: Where) -> Iterator[Finding]:
             problem = "is empty" if not gpus.indices else f"has {wrong[0]}" if wrong else "names a GPU twice"
             what = f'resources.gpus.indices of task "{task.name}" {problem}'
             yield Finding("wrong-value", what, where(*place, "indices"), "numbers from 0, each once")
+
+
+def _sizing_findings(task: schema.Task, gpus: schema.Gpus, where: Where) -> Iterator[Finding]:
+    """Check that memory decides the number of GPUs, or nothing of it is given."""
+    place = ("tasks", task.name, "resources", "gpus")
+    is_auto = gpus.count == "auto"
+    if is_auto and gpus.memory is None:
+        what = f'resources.gpus of task "{task.name}" has count: auto, and no memory to compute it from'
+        yield Finding("missing-key", what, where(*place), "e.g. memory: 120G")
+    if is_auto and gpus.indices is not None:
+        what = f'resources.gpus of task "{task.name}" has count: auto and indices'
+        yield Finding("conflicting-keys", what, where(*place, "indices"), "keep one of them")
+    given = (("memory", None), ("max", None), ("min", 1), ("safety", 1), ("round_to", 1))
+    unused = [name for name, default in given if getattr(gpus, name) != default]
+    if unused and not is_auto:
+        what = f'resources.gpus of task "{task.name}" has {unused[0]}, which is for count: auto'
+        yield Finding("conflicting-keys", what, where(*place, unused[0]), "write count: auto, or drop it")
 
 
 def policy_findings(task: schema.Task, finals: Set[str], where: Where) -> Iterator[Finding]:

@@ -12,6 +12,7 @@ from sflow_ctl.format.expressions.templates import has_expression, is_template
 
 _REGEX = lazy_pattern(r"[\\^$*+?|(){}\[\]]")
 _MARK = "re:"
+_IN_SHELL = lazy_pattern(r"\$(?:[A-Za-z_]\w*|\{[A-Za-z_]\w*[^{}]*\})")
 PROBE_KINDS: tuple[ProbeKind, ...] = ("readiness", "failure")
 _LOOP = r"\{%[-+]?\s*for\s+(\w+)"
 _BARE_BRACES = r"(?<!\$)\{\{\s*(\w+)[^}]*\}\}"
@@ -26,7 +27,22 @@ def document_warnings(
         *_files(document, where),
         *_secrets(document, secret_where),
         *_results(document, where),
+        *_environments(document, where),
     ]
+
+
+def _environments(document: schema.Document, where: Callable[..., str]) -> Iterator[Finding]:
+    """Find values of environments that look as if a shell were to expand them."""
+    own = ((("tasks", task.name, "environment"), task.environment) for task in document.workflow.tasks)
+    named = ((("environments", one.name), one) for one in document.environments)
+    for path, steps in (*named, *own):
+        if not isinstance(steps, schema.EnvironmentSteps):
+            continue
+        for name, value in steps.env.items():
+            if isinstance(value, str) and (found := _IN_SHELL.search(value)) is not None:
+                what = f'{found[0]} in the variable "{name}" of an environment stays as it is'
+                hint = f"a shell expands it in `before`: 'export {name}=\"{value}\"'"
+                yield Finding("literal-dollar", what, where(*path, "env", name), hint)
 
 
 def _results(document: schema.Document, where: Callable[..., str]) -> Iterator[Finding]:

@@ -4,8 +4,16 @@ One module per subject; other packages write `from sflow_ctl.format import schem
 here: the loader brings the mapping forms into this shape.
 """
 
-from sflow_ctl.format.schema.backends import BACKEND_FIELDS, Backend, DockerHost
-from sflow_ctl.format.schema.definitions import ARTIFACT_FIELDS, Artifact, Signature, Variable
+from sflow_ctl.format.schema.backends import BACKEND_FIELDS, Backend, DockerHost, Mail
+from sflow_ctl.format.schema.definitions import (
+    ARTIFACT_FIELDS,
+    Artifact,
+    Environment,
+    EnvironmentSteps,
+    Signature,
+    SourcedFile,
+    Variable,
+)
 from sflow_ctl.format.schema.document import (
     Document,
     Settings,
@@ -51,12 +59,14 @@ from sflow_ctl.format.schema.values import VERSION, Flag, IntExpr, Part, Time
 
 __all__ = [
     "ARTIFACT_FIELDS", "BACKEND_FIELDS", "CHOICES", "CONTAINER_ENGINES", "OPERATOR_FIELDS", "VERSION", "Artifact",
-    "Backend", "Condition", "CustomScope", "Dependency", "DockerHost", "Document", "Exec", "File", "Flag", "GpuChoice",
-    "GpuScope", "Gpus", "Hang", "Http", "IntExpr", "Launcher", "LogWatch", "Metric", "Monitor", "MonitorGpus", "MonitorNodes",
+    "Backend", "Condition", "CustomScope", "Dependency", "DockerHost", "Document", "Environment", "EnvironmentSteps",
+    "Exec", "File", "Flag", "GpuChoice",
+    "GpuScope", "Gpus", "Hang", "Http", "IntExpr", "Launcher", "LogWatch", "Mail", "Metric", "Monitor", "MonitorGpus",
+    "MonitorNodes",
     "MonitorReport", "MonitorResources", "MonitorScope", "MonitorScopes", "MonitorWindow", "NamedWindow", "Nodes", "Notify",
     "Operator",
     "Output", "Part", "Ports", "Probe", "Probes", "Replicas", "Resources", "Restart", "Result", "ResultPattern",
-    "Retries", "ServedPort", "Settings", "Signature", "SiteFile", "Stop", "Storage", "Success", "SuccessFile",
+    "Retries", "ServedPort", "Settings", "Signature", "SiteFile", "SourcedFile", "Stop", "Storage", "Success", "SuccessFile",
     "SuccessJson", "Sweep", "SweepCase",
     "Task", "TcpPort", "TelemetryChoices", "Time", "Upload", "UploadAll", "Variable", "WindowMark", "Workflow",
     "WorkflowSettings",

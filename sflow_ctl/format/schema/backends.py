@@ -1,8 +1,8 @@
 """Where tasks run."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from sflow_ctl.format.schema.values import Flag, IntExpr, Part, Time
+from sflow_ctl.format.schema.values import ONE, Flag, IntExpr, Part, Time
 
 
 class DockerHost(Part, frozen=True, kw_only=True):
@@ -24,6 +24,15 @@ class DockerHost(Part, frozen=True, kw_only=True):
     """Further options of `docker run` on this machine."""
 
 
+class Mail(Part, frozen=True, kw_only=True):
+    """Mail that Slurm sends about a job."""
+
+    user: str
+    """Address, or a user's name."""
+    type: Annotated[list[str], ONE] = []
+    """What for: `begin`, `end`, `fail`, `requeue`, `all`, `time_limit`, `time_limit_90`, ... Default: `end` and `fail`."""
+
+
 class Backend(Part, frozen=True, kw_only=True):
     """A group of nodes. The `type` decides which of the other fields are allowed."""
 
@@ -39,6 +48,9 @@ class Backend(Part, frozen=True, kw_only=True):
     required (slurm)."""
     gpus_per_node: IntExpr | None = None
     """GPUs of each node; 0 for nodes without GPUs. Default: those of the machine (local, docker); required (slurm)."""
+    gpu_memory: str | None = None
+    """Memory of each GPU for tasks with `gpus: {count: auto}`, for example `80G`. Default: that of this machine's GPUs. The
+    nodes' agents check it before the first task."""
     spares: IntExpr | None = None
     """Number of `nodes` that are held back: no task starts there until another node is lost, in whose place the spare node then
     comes. Default: none."""
@@ -50,6 +62,23 @@ class Backend(Part, frozen=True, kw_only=True):
     """Slurm account of the job. Default: the setting `account`."""
     partition: str | None = None
     """Slurm partition of the job. Default: the setting `partition`."""
+    qos: str | None = None
+    """Quality of service of the Slurm job. Default: the setting `qos`."""
+    constraint: str | None = None
+    """Features that the nodes of the Slurm job must have, for example `"a100&ib"`."""
+    mem: IntExpr | None = None
+    """Memory of each node of the Slurm job, for example `64G`. Default: of a script by `batch` all of it, else the site's."""
+    cpus_per_task: IntExpr | None = None
+    """CPUs of each node of the Slurm job. Default: the site's, usually all of a node that no other job shares."""
+    reservation: str | None = None
+    """Reservation that the Slurm job uses. Default: the setting `reservation`."""
+    exclude: Annotated[list[str], ONE] = []
+    """As `exclude_nodes`, by Slurm's name for it."""
+    dependency: str | None = None
+    """Jobs that the Slurm job waits for, in Slurm's words, for example `afterok:1234`. Options of the command line such as
+    `batch --after-ok` replace it."""
+    mail: str | Mail | None = None
+    """Who gets mail about the Slurm job: an address, or a mapping that also says what for."""
     time: Time | None = None
     """Time limit of the Slurm job, for example `01:30:00`. Required for slurm backends."""
     job_name: str | None = None
@@ -75,11 +104,24 @@ class Backend(Part, frozen=True, kw_only=True):
 
 
 _COMMON = frozenset(
-    {"default", "nodes", "gpus_per_node", "include_nodes", "exclude_nodes", "offload_task_logs"}
+    {"default", "nodes", "gpus_per_node", "gpu_memory", "include_nodes", "exclude_nodes", "offload_task_logs"}
 )
 BACKEND_FIELDS: dict[str, frozenset[str]] = {
     "local": _COMMON | {"spares"},
-    "slurm": _COMMON | {"spares", "account", "partition", "time", "job_name", "extra_args"},
+    "slurm": _COMMON
+    | {
+        "spares",
+        "account",
+        "partition",
+        "time",
+        "job_name",
+        "extra_args",
+        "qos",
+        "constraint",
+        "mem",
+        "cpus_per_task",
+    }
+    | {"reservation", "exclude", "dependency", "mail"},
     "docker": _COMMON | {"image", "runtime", "hosts", "mounts", "workdir", "extra_args", "wait_for_gpus"},
 }
 """Fields that each type of backend takes, beside `name` and `type`; those of `kubernetes` are not read."""

@@ -1,8 +1,8 @@
-"""Named things that a file defines for its tasks: variables, artifacts, failure signatures."""
+"""Named things that a file defines for its tasks: variables, artifacts, environments, failure signatures."""
 
-from typing import Any
+from typing import Annotated, Any
 
-from sflow_ctl.format.schema.values import Part
+from sflow_ctl.format.schema.values import ONE, Flag, Part
 
 
 class Variable(Part, frozen=True, kw_only=True):
@@ -37,6 +37,47 @@ class Artifact(Part, frozen=True, kw_only=True):
     """Create a missing directory instead of refusing to start. Only for `fs://`."""
     description: str | None = None
     """Text for readers; it has no effect."""
+
+
+class SourcedFile(Part, frozen=True, kw_only=True):
+    """A file that bash reads to set up an environment, with arguments."""
+
+    path: str
+    """Path of the file; a relative one is below the working directory of the tasks."""
+    args: list[str] = []
+    """Arguments that the file finds in `$1`, `$2`, ..."""
+
+
+class EnvironmentSteps(Part, frozen=True, kw_only=True):
+    """What is done on a task's node before its script, in this order: modules, source, conda or venv, env, before.
+
+    A step that fails is the failure `bootstrap` of the task, which is retried only where `retries.reasons` names it.
+    """
+
+    modules: Annotated[list[str], ONE] = []
+    """Modules to load with `module load`, in order, for example `[cuda/12.4, openmpi]`. An entry may be another command of
+    `module`: `purge`, `use DIRECTORY`, `unload NAME`, `swap OLD NEW`, `restore NAME`."""
+    source: Annotated[list[str | SourcedFile], ONE] = []
+    """Files for bash to read, in order. A status other than 0 is a failure."""
+    conda: str | None = None
+    """Conda environment to activate, its name or its directory, with the `conda`, `mamba` or `micromamba` of the node."""
+    venv: str | None = None
+    """Directory of a Python virtual environment to activate."""
+    env: dict[str, Any] = {}
+    """Variables to set: values may hold expressions, and are taken as they are, without `$NAME` of a shell."""
+    before: Annotated[list[str], ONE] = []
+    """Lines for bash to run before each attempt, for example `ulimit -s unlimited`. The first one that fails ends the attempt."""
+    each_time: Flag = False
+    """Load modules, read files and activate anew for each attempt. Default: once on each node for all tasks with the same
+    variables, and the others take over the variables and functions that this has exported. `env` and `before` are done
+    for each attempt in any case."""
+
+
+class Environment(EnvironmentSteps, frozen=True, kw_only=True):
+    """A named environment for tasks: modules, files to source, a conda or virtual environment, variables, lines for bash."""
+
+    name: str
+    """Name that tasks use in `environment:`. In the mapping form the key is the name."""
 
 
 class Signature(Part, frozen=True, kw_only=True):

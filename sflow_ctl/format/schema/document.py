@@ -3,7 +3,7 @@
 from typing import Annotated, Literal
 
 from sflow_ctl.format.schema.backends import Backend
-from sflow_ctl.format.schema.definitions import Artifact, Signature, Variable
+from sflow_ctl.format.schema.definitions import Artifact, Environment, Signature, Variable
 from sflow_ctl.format.schema.monitor import Monitor
 from sflow_ctl.format.schema.operators import Operator
 from sflow_ctl.format.schema.policies import Notify, Stop
@@ -50,6 +50,8 @@ class WorkflowSettings(Part, frozen=True, kw_only=True):
     """Measure all nodes of the run, and report on them at its end."""
     notify: Annotated[list[Notify], ONE] = []
     """Notified when the run is ready, has its first failure, or ends: commands and webhooks. A single one needs no list."""
+    environment: str | None = None
+    """Default of the tasks' `environment`: the name of an entry of `environments`."""
     max_running: IntExpr | None = None
     """Run at most so many tasks at once over all nodes, services included. `--max-running` wins. Default: that of the settings,
     else no limit."""
@@ -156,6 +158,8 @@ class Document(Part, frozen=True, kw_only=True):
     """Groups of nodes. Default: one local backend."""
     operators: list[Operator] = []
     """Ways to start scripts. Default: bash on the task's node."""
+    environments: list[Environment] = []
+    """What tasks may have set up on their nodes before their scripts: modules, conda or virtual environments, variables."""
     storage: list[Storage] = []
     """Places outside the run directory that files are uploaded to."""
     signatures: list[Signature] = []

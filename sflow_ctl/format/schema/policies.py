@@ -17,7 +17,7 @@ class Retries(Part, frozen=True, kw_only=True):
     """Factor by which the pause grows with each retry; 1 keeps it constant."""
     reasons: list[str] = []
     """Retry only after failures with one of these reason words, for example `[node_lost, port_in_use]`. Default: after every
-    failure but a failure probe's."""
+    failure but a failure probe's and `bootstrap`."""
 
 
 class Restart(Part, frozen=True, kw_only=True):

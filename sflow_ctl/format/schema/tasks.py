@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from sflow_ctl.format.schema.definitions import Variable
+from sflow_ctl.format.schema.definitions import EnvironmentSteps, Variable
 from sflow_ctl.format.schema.monitor import Monitor, NamedWindow
 from sflow_ctl.format.schema.policies import Hang, Restart, Retries, Stop
 from sflow_ctl.format.schema.probes import Probe, Probes
@@ -35,7 +35,18 @@ class Gpus(Part, frozen=True, kw_only=True):
     """Which GPUs a task takes. At least one of `count` and `indices` is needed."""
 
     count: IntExpr | None = None
-    """Number of GPUs over all of the task's nodes, the same on each. Default: as many as `indices` name on each node."""
+    """Number of GPUs over all of the task's nodes, the same on each; `auto` is as many as `memory` needs. Default: as many as
+    `indices` name on each node."""
+    memory: str | None = None
+    """With `count: auto`: memory that the task needs on its GPUs together, for example `120G`."""
+    safety: IntExpr = 1
+    """With `count: auto`: factor for `memory`, at least 1, for example `1.2`."""
+    round_to: IntExpr = 1
+    """With `count: auto`: the number is rounded up to a multiple of this."""
+    min: IntExpr = 1
+    """With `count: auto`: the least number of GPUs."""
+    max: IntExpr | None = None
+    """With `count: auto`: more GPUs than this are an error. Default: no limit but the nodes."""
     indices: list[IntExpr] | str | None = None
     """These GPUs of each node, by number from 0; an expression may give the whole list."""
     release_after: ReleaseAfter | None = None
@@ -152,6 +163,9 @@ class Task(Part, frozen=True, kw_only=True, rename={"finally_": "finally", "with
     operator: str | dict[str, Any] | None = None
     """Operator that starts the script: its name, or a mapping with its name and changed fields. Default: bash, once on each of
     the task's nodes."""
+    environment: str | EnvironmentSteps | None = None
+    """What is set up on the node before the script: the name of an entry of `environments`, or its fields. Default: the
+    workflow's `environment`, else nothing; `none` is nothing in any case."""
     backend: str | dict[str, Any] | None = None
     """Backend whose nodes the task uses: its name, or a mapping with changed fields. Default: the default backend."""
     depends_on: Annotated[list[str | Dependency], ONE] = []

@@ -148,11 +148,13 @@ def command(
     docker_args: Sequence[str] = (),
     *,
     is_strict: bool = False,
+    inside: Callable[[str], str] | None = None,
 ) -> Command:
     """Return the command line of one concrete task on an agent; `step` is None away from Slurm.
 
     `directories` are those that a container sees at the same path as its node; `engine` is that of operators
     that name none, and `docker_args` are more options for `docker run`. `is_strict` is the setting `strict`.
+    `inside` makes of the script one that sets up the task's environment, where the agent cannot do that.
 
     Raises: UnplannableError, NumberError.
     """
@@ -184,9 +186,9 @@ def command(
             argv, container = ("bash", "-lc", script), any_container(operator, directories, engine)
         case "ssh":
             more = STEP_VARIABLES if backend.type == "slurm" else ()
-            argv, own_env = ssh_command(task.name, operator, script, env, more)
+            argv, own_env = ssh_command(task.name, operator, inside(script) if inside else script, env, more)
         case "srun":
-            real_step = _real_step(task, operator, step, script)
+            real_step = _real_step(task, operator, step, inside(script) if inside else script)
             if real_step is not None:
                 return real_step
             argv, cwd = ("bash", "-c", script), operator.chdir

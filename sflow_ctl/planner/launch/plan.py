@@ -10,9 +10,10 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from protocol.messages.rank_spec import Container, LaunchKind
+from protocol.messages.rank_spec import Bootstrap, Container, LaunchKind
 from sflow_ctl.format import schema
-from sflow_ctl.plan.model import AssignedArgument, Launcher, PlannedNode
+from sflow_ctl.plan.model import AssignedArgument, PlannedNode
+from sflow_ctl.plan.parts.launcher import Launcher
 from sflow_ctl.planner.findings import UnplannableError
 from sflow_ctl.planner.hidden_values import SCRIPT_VARIABLE, without_secrets
 from sflow_ctl.planner.launch.arguments import replaced_arguments
@@ -61,6 +62,7 @@ class LaunchPlan(msgspec.Struct, frozen=True, kw_only=True):
     env: dict[str, str]
     cwd: str | None
     container: Container | None
+    bootstrap: Bootstrap | None
     has_step_variables: bool
     ranks_per_node: tuple[int, ...]
     launcher: Launcher | None
@@ -113,6 +115,7 @@ def plan_launch(
     if operator is None and is_on_docker:
         operator = operator_of_backend(placed.backend, value)
     docker_args = replaced_arguments(context.extra_args if is_on_docker else (), context.docker_args)
+    bootstrap, env, inside = _environment(setting, placed, value, operator, env)
     how = command(
         task,
         operator,
@@ -124,6 +127,7 @@ def plan_launch(
         context.container_engine,
         docker_args,
         is_strict=context.is_strict,
+        inside=inside,
     )
     is_step_like = how.operator_kind == "srun" and how.launch_kind == "process"
     is_on_slurm = placed.backend.type == "slurm"
@@ -149,20 +153,45 @@ def plan_launch(
         env={**env, **how.env, **hidden},
         cwd=how.cwd,
         container=how.container,
+        bootstrap=bootstrap
+        if bootstrap is None or how.launch_kind == "process"
+        else msgspec.structs.replace(bootstrap, is_inside=True),
         has_step_variables=is_step_like or (how.launch_kind == "ssh" and is_on_slurm),
         ranks_per_node=ranks,
         launcher=launcher,
-        # A launcher's other processes would wait for a failed one until their own timeout, half an hour.
-        kill_on_bad_exit=launcher is not None
-        or (
-            of_gang is not None
-            and at(("operator", "kill_on_bad_exit"), as_flag, of_gang.kill_on_bad_exit or False)
-        ),
+        kill_on_bad_exit=_kills_on_bad_exit(launcher, of_gang),
         wait_s=at(("operator", "wait"), as_seconds, of_gang.wait)
         if of_gang is not None and of_gang.wait
         else None,
         has_master_port=_has_master_port(how, ranks, launcher, script),
     )
+
+
+def _kills_on_bad_exit(launcher: Launcher | None, operator: schema.Operator | None) -> bool:
+    """Return whether one failed process ends the others; those of a launcher would wait for it until their own timeout."""
+    if launcher is not None or operator is None:
+        return launcher is not None
+    return at(("operator", "kill_on_bad_exit"), as_flag, operator.kill_on_bad_exit or False)
+
+
+def _environment(
+    setting: LaunchSetting,
+    placed: PlacedTask,
+    value: Callable[[Any], Any],
+    operator: schema.Operator | None,
+    env: Mapping[str, str],
+) -> tuple[Bootstrap | None, Mapping[str, str], Callable[[str], str] | None]:
+    """Return what sets up the task's environment, its variables with those that this needs, and what a script calls it with.
+
+    Raises: UnplannableError, NumberError, ExpressionError.
+    """
+    document = setting.source.document
+    if placed.task.environment is None and document.workflow.environment is None:
+        return None, env, None
+    from sflow_ctl.planner.launch.environments import calling, plan_environment  # many files have none
+
+    bootstrap, more = plan_environment(document, placed, value, operator)
+    return (None, env, None) if bootstrap is None else (bootstrap, {**env, **more}, calling)
 
 
 def _refuse_too_large(task: schema.Task, argv: Sequence[str], env: Mapping[str, str]) -> None:

@@ -63,10 +63,23 @@ def _artifacts_used(document: schema.Document) -> dict[str, tuple[str, ...]]:
                 through[variable.name] = found
                 is_growing = True
     operators = {operator.name: operator for operator in document.operators}
+    environments = {one.name: one for one in document.environments}
+
+    def environment(task: schema.Task) -> schema.EnvironmentSteps | None:
+        given = task.environment if task.environment is not None else document.workflow.environment
+        return environments.get(given) if isinstance(given, str) else given
+
     result = {}
     for task in document.workflow.tasks:
         name = task.operator if isinstance(task.operator, str) else (task.operator or {}).get("name")
-        parts = (task.script, task.operator, operators.get(str(name)), task.probes, task.variables)
+        parts = (
+            task.script,
+            task.operator,
+            operators.get(str(name)),
+            task.probes,
+            task.variables,
+            environment(task),
+        )
         used = _mentioned(msgspec.to_builtins(parts, enc_hook=str), artifacts, in_shell | through, through)
         result[task.name] = tuple(one for one in artifacts if one in used)
     return result

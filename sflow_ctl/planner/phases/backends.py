@@ -94,7 +94,7 @@ def plan_backends(source: PlanInput, values: Mapping[str, Any], findings: Findin
                 spares_of[backend.name] = tuple(nodes[len(working) :])
                 numbered += nodes
         is_here = backend.type == "local" or (backend.type == "docker" and not backend.hosts)
-        if is_used and is_here and (backend.include_nodes or backend.exclude_nodes):
+        if is_used and is_here and (backend.include_nodes or backend.exclude_nodes or backend.exclude):
             where = findings.loaded.where("backends", backend.name)
             what = f'backend "{backend.name}" is this machine: include_nodes and exclude_nodes have no effect'
             findings.warn("no-effect", what, where)

@@ -25,7 +25,7 @@ class NodeFilter(Struct, frozen=True):
         """Return the filter of a backend with that of the command line. Raises: UnplannableError, ExpressionError."""
         made = cls(
             _hosts((*backend.include_nodes, *more.included), names),
-            _hosts((*backend.exclude_nodes, *more.excluded), names),
+            _hosts((*backend.exclude_nodes, *backend.exclude, *more.excluded), names),
         )
         both = [host for host in made.included if host in made.excluded]
         if both:

@@ -109,9 +109,7 @@ def plan_tasks(
         LaunchSetting.of(source, backends, artifacts),
         environment,
         storage,
-        EqualCopies.of(
-            source.document.operators, has_computed=scopes.has_computed, hidden=scope.namespaces.keys()
-        ),
+        EqualCopies.of(source.document, has_computed=scopes.has_computed, hidden=scope.namespaces.keys()),
     )
     planned = [part for one in in_order(placed) for part in _plan_copies(setting, one, findings)]
     parts = [part for one in planned for part in _settled(one, views)]
@@ -284,8 +282,11 @@ def _plan_task(setting: _Setting, placed: PlacedTask, findings: Findings) -> Pla
             success=success,
             uploads=uploads,
             required_paths=_required_paths(setting, task, launch),
-            deferred=_distinct((*scope.own.deferred, *deferred, *more, *in_uploads, *probes.deferred)),
-            files=_files(setting, scope),
+            deferred=(
+                late := _distinct((*scope.own.deferred, *deferred, *more, *in_uploads, *probes.deferred))
+            ),
+            files=(files := _files(setting, scope)),
+            where=findings.loaded.where("tasks", task.name) if late or files else "",
         )
     return None
 

@@ -22,6 +22,8 @@ class PlacementRequest(Struct, frozen=True, kw_only=True):
     node_count: int | None = None
     exclude: tuple[int, ...] = ()
     gpus: int | None = None
+    gpu_bytes: int = 0
+    """Memory that each of its GPUs must have; 0 where the file does not say."""
     is_shared: bool = False
     """Use GPUs without taking them; ignored without `gpus`."""
     is_fixed: bool = False

@@ -6,8 +6,9 @@ Reads what each task asks for; the placement itself is in `place.py`, the check 
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from sflow_ctl.format import schema
@@ -30,6 +31,9 @@ from sflow_ctl.planner.source import PlanInput, Scope
 from sflow_ctl.planner.tasks.ports import plan_ports, served_port
 from sflow_ctl.planner.tasks.scopes import TaskScopes
 from sflow_ctl.planner.tasks.scripts import Scripts
+
+if TYPE_CHECKING:
+    from sflow_ctl.planner.placement.sizing import SizedGpus
 
 
 def place_tasks(
@@ -58,7 +62,8 @@ def place_tasks(
         capacities = tuple(node.gpus for node in nodes)
         spares = tuple(node.gpus for node in backends.spares_of[name])
         available = BackendNodes(nodes[0].index, capacities, source.context.compat, spares)
-        placements |= _place_members(available, of_backend, scopes, ancestry, findings)
+        backend = backends.of(of_backend[0][0].task)
+        placements |= _place_members(available, backend, of_backend, scopes, ancestry, findings)
     findings.stop_if_any()
     placed = [task for one in graph.tasks for task in _placed(one, backends.of(one.task), placements)]
     if source.rules.queues_for_room:
@@ -94,6 +99,7 @@ def _is_one(places: Sequence[_Place]) -> bool:
 
 def _place_members(
     available: BackendNodes,
+    backend: schema.Backend,
     members: Sequence[_Members],
     scopes: TaskScopes,
     ancestry: Ancestry,
@@ -112,7 +118,12 @@ def _place_members(
             resources = id(task.resources)  # cells of a sweep may have others
             request = of_copies.get((task.name, resources))
             if request is None:
-                request = _request(one, replica, scopes.of(task, replica).value)
+                sized = None
+                if (gpus := _gpus_of(task)) is not None and gpus.count == "auto":
+                    from sflow_ctl.planner.placement.sizing import size_copy  # few files have some
+
+                    sized = size_copy(task, replica, scopes, backend, findings)
+                request = _request(one, replica, scopes.of(task, replica).value, sized)
                 if EXPRESSION_START not in repr(task.resources):
                     of_copies[task.name, resources] = request
             else:
@@ -129,6 +140,8 @@ def _place_members(
             findings.add_problem(placed, "tasks", one.task.name)
         else:
             claim = _late_claim(one.task_of(replica), request, findings) if has_late_claims else NodeClaim()
+            if request.gpu_bytes:
+                placed = replace(placed, gpu_bytes=request.gpu_bytes)
             result[replica.name] = placed, alternative(available, request, placed), claim
     for what in available.notes:
         findings.note("claimed-nodes", what)
@@ -202,7 +215,9 @@ def _frees(task: schema.Task, release_after: str | None) -> bool:
     return release_after != "workflow_completion" and not may_stay
 
 
-def _request(one: Expanded, replica: Replica, value: Callable[[Any], Any]) -> PlacementRequest:
+def _request(
+    one: Expanded, replica: Replica, value: Callable[[Any], Any], sized: "SizedGpus | None"
+) -> PlacementRequest:
     """Return what one copy asks for. Raises: UnplannableError, NumberError, ExpressionError."""
     task = one.task_of(replica)
     resources = task.resources
@@ -227,7 +242,8 @@ def _request(one: Expanded, replica: Replica, value: Callable[[Any], Any]) -> Pl
     indices = numbers.listed(("nodes", "indices"), nodes.indices)
     gpu_indices = None if gpus is None else numbers.listed(("gpus", "indices"), gpus.indices, 0)
     # None, and not 0, means a task without GPUs.
-    count = None if gpus is None or gpus.count is None else read(("gpus", "count"), gpus.count, 0) or None
+    written = None if gpus is None else gpus.count if sized is None else sized.number
+    count = None if written is None else read(("gpus", "count"), written, 0) or None
     return PlacementRequest(
         task=replica.name,
         replica_index=replica.index,
@@ -238,6 +254,7 @@ def _request(one: Expanded, replica: Replica, value: Callable[[Any], Any]) -> Pl
         exclude=numbers.listed(("nodes", "exclude"), nodes.exclude) or (),
         gpus=count,
         gpu_indices=gpu_indices,
+        gpu_bytes=0 if sized is None else sized.gpu_bytes,
         claims_nodes=nodes.release_after is not None,
         pack=pack,
         near=near,
@@ -252,8 +269,7 @@ def _choice(task: schema.Task, name: Literal["pack", "near"]) -> Any:
     """Return a word of the task's `placement`. Raises: UnplannableError for a task that has no GPUs to choose."""
     if task.placement is None or (word := getattr(task.placement, name)) == "none":
         return "none"
-    gpus = task.resources.gpus if task.resources is not None else None
-    path = ("placement", name)
+    gpus, path = _gpus_of(task), ("placement", name)
     if gpus is None:
         what = f'task "{task.name}": placement.{name} says which GPUs it should have, and it asks for none'
         raise UnplannableError("no-gpus-to-choose", what, "add resources.gpus, or remove placement", path)
@@ -264,7 +280,7 @@ def _choice(task: schema.Task, name: Literal["pack", "near"]) -> Any:
     return word
 
 
-class Numbers(NamedTuple):
+class Numbers(Struct, frozen=True):
     """Reads lists of numbers of one task's resources."""
 
     subject: str
@@ -361,15 +377,19 @@ def _copy_with_ports(one: PlacedTask, scopes: TaskScopes, findings: Findings) ->
     return replace(one, ports=ports)
 
 
+def _gpus_of(task: schema.Task) -> schema.Gpus | None:
+    return task.resources.gpus if task.resources is not None else None
+
+
 def lends_gpus(task: schema.Task) -> bool:
     """Return whether others may use the GPUs of a task once it is ready."""
-    gpus = task.resources.gpus if task.resources is not None else None
+    gpus = _gpus_of(task)
     return gpus is not None and gpus.release_after == "task_ready"
 
 
 def keeps_gpus(task: schema.Task) -> bool:
     """Return whether the GPUs of a task stay its own when it has ended."""
-    gpus = task.resources.gpus if task.resources is not None else None
+    gpus = _gpus_of(task)
     return gpus is not None and gpus.release_after == "workflow_completion"
 
 

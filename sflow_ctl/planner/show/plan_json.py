@@ -65,6 +65,7 @@ def _task(plan: Plan, task: PlannedTask, members: Mapping[str, Sequence[PlannedT
         "outputs": msgspec.to_builtins(task.outputs),
         "argv": list(task.argv),
         "container": msgspec.to_builtins(task.container),
+        "environment": None if task.bootstrap is None else task.bootstrap.name,
     }
 
 

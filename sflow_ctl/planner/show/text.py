@@ -57,7 +57,7 @@ def plan_text(plan: Plan) -> str:
     if plan.monitors:
         lines += ["", "Monitors:", *(f"  - {monitor_text(one)}" for one in plan.monitors)]
     if plan.warnings:
-        lines += ["", "Warnings:", *(f"  - {warning.line()}" for warning in plan.warnings)]
+        lines += ["", *(warning.text("warning") for warning in plan.warnings)]
     return "\n".join([*lines, "", "✓ Configuration is valid"])
 
 
@@ -187,7 +187,12 @@ def _repeats(task: PlannedTask) -> Iterator[tuple[str, str]]:
 
 
 def _surroundings(task: PlannedTask, common: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    """Return the lines about a task's conditions, probes, ports, files and variables."""
+    """Return the lines about a task's environment, conditions, probes, ports, files and variables."""
+    if task.bootstrap is not None:
+        from protocol.bootstrap import shown_steps  # few tasks have one
+
+        steps = shown_steps(task.bootstrap.shared, task.bootstrap.before)
+        yield "before", f"environment {task.bootstrap.name}: {'; '.join(steps) or 'variables only'}"
     for condition in conditions(task.success) if task.success is not None else ():
         yield "success", condition
     for probe in task.probes:

@@ -68,7 +68,9 @@ def _words(names: Set[str]) -> re.Pattern[str]:
 
 
 def _uses(source: PlanInput, task: schema.Task, words: re.Pattern[str]) -> bool:
-    """Return whether a task, or the operator that starts it, names a swept value."""
+    """Return whether a task, the operator that starts it, or its environment names a swept value."""
     name = task.operator if isinstance(task.operator, str) else (task.operator or {}).get("name")
     operators = [one for one in source.document.operators if one.name == name]
-    return any(words.search(repr(part)) for part in (task, *operators))
+    given = task.environment if task.environment is not None else source.document.workflow.environment
+    environments = [one for one in source.document.environments if one.name == given]
+    return any(words.search(repr(part)) for part in (task, *operators, *environments))

@@ -33,6 +33,8 @@ class EqualCopies(Struct):
 
     has_plain_operators: bool
     """No operator of the document has an expression, which could name the replica."""
+    has_plain_environments: bool = True
+    """Likewise the environments of tasks."""
     has_computed: bool = False
     """Variables are computed from others, which a sweep may change."""
     hidden: Collection[str] = ()
@@ -46,11 +48,9 @@ class EqualCopies(Struct):
     """The last one of each task."""
 
     @classmethod
-    def of(
-        cls, operators: Sequence[schema.Operator], *, has_computed: bool, hidden: Collection[str]
-    ) -> "EqualCopies":
-        """Return none yet. `operators` are those of the document."""
-        return cls(not any(map(_has_expressions, operators)), has_computed, hidden)
+    def of(cls, document: schema.Document, *, has_computed: bool, hidden: Collection[str]) -> "EqualCopies":
+        """Return none yet."""
+        return cls(_are_plain(document.operators), _are_plain(document.environments), has_computed, hidden)
 
     def fields_of(
         self, launch: LaunchPlan, shared: Mapping[str, str], task: schema.Task, replica: Replica
@@ -94,8 +94,10 @@ class EqualCopies(Struct):
         """Return whether other copies of a planned one differ from it only in name, index and dependencies."""
         task, kind = placed.task, _kind(placed)
         if kind not in self._is_plain:
-            self._is_plain[kind] = not _has_expressions(task) and (
-                self.has_plain_operators or task.operator is None
+            self._is_plain[kind] = (
+                not _has_expressions(task)
+                and (self.has_plain_operators or task.operator is None)
+                and self.has_plain_environments
             )
         return (
             self._is_plain[kind]
@@ -131,7 +133,11 @@ def _with_script(first: PlannedTask, script: str | None) -> dict[str, Any] | Non
     return {"script": script, "argv": (*first.argv[:-1], f"{head}{script}")}
 
 
-def _has_expressions(part: schema.Task | schema.Operator) -> bool:
+def _are_plain(parts: Sequence[schema.Operator] | Sequence[schema.Environment]) -> bool:
+    return not any(map(_has_expressions, parts))
+
+
+def _has_expressions(part: schema.Task | schema.Operator | schema.Environment) -> bool:
     return EXPRESSION_START in repr(part)
 
 

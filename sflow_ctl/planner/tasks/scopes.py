@@ -6,7 +6,9 @@ takes time.
 
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any
+
+from msgspec import Struct
 
 from sflow_ctl.format import schema
 from sflow_ctl.format.casting import cast
@@ -20,7 +22,7 @@ from sflow_ctl.planner.source import PlanInput, Scope, namespace
 from sflow_ctl.planner.tasks.scripts import Scripts, own_ports
 
 
-class OwnVariables(NamedTuple):
+class OwnVariables(Struct, frozen=True):
     """Swept values and a replica's own variables, and the deferred expressions in them."""
 
     values: dict[str, Any]
@@ -34,7 +36,7 @@ class TaskScopes:
         self, source: PlanInput, scope: Scope, scripts: Scripts, views: Mapping[str, Any], findings: Findings
     ) -> None:
         self.scope, self.scripts, self.views = scope, scripts, views
-        self.rules = source.rules
+        self.rules, self.gpu_memory_here = source.rules, source.context.gpu_memory_here
         self._source, self._findings = source, findings
         self._of_cells: dict[tuple[str, int], dict[str, Any]] = {}
         self._types = {variable.name: variable.type for variable in source.variables}

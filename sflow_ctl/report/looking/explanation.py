@@ -98,6 +98,8 @@ def explain(run: RunFactsNow, name: str) -> Explanation:
 def needs_a_word(run: RunFactsNow, task: PlannedTask) -> bool:
     """Return whether a task is worth a word where all are asked about: it waits, is not ready, or did not complete."""
     record = run.state.tasks[task.name]
+    if task.removed_in:
+        return False
     if record.state is S.RUNNING:
         return task.has_readiness
     return record.state not in (S.COMPLETED, S.READY)
@@ -225,7 +227,7 @@ def _running(run: RunFactsNow, task: PlannedTask, record: TaskRecord) -> Iterato
             text = f"it {what} within {duration_text(limit_s)}: {duration_text(max(0.0, left_s))} are left"
             yield Because(kind="process", text=text)
     if not task.has_readiness:
-        yield Because(kind="process", text="its process runs; nothing is waited for but its end")
+        yield Because(kind="process", text="its process is running; it is done when that ends")
 
 
 def _stopping(task: PlannedTask, record: TaskRecord) -> Iterator[Because]:

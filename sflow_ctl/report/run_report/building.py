@@ -53,6 +53,8 @@ class RunRecord(Struct, frozen=True, kw_only=True):
     """Absolute."""
     shown: str
     """What to type to name it."""
+    files: Sequence[str] = ()
+    """The paths of its workflow files."""
     host: str
     command: tuple[str, ...]
     resumed_by: tuple[tuple[str, ...], ...] = ()
@@ -156,7 +158,7 @@ def _cause(record: RunRecord, cause: FirstCause, summary: Summary) -> CauseRepor
         hint="" if reason is None else reason.hint,
         log=log,
         log_tail=tuple(record.log_tail),
-        next=(*commands, *resume_commands(record.shown)),
+        next=(*commands, *resume_commands(record.shown, record.files)),
     )
 
 

@@ -45,12 +45,6 @@ class Series(Struct, eq=False):
         is_task = self.kind == "task" and mark and number.isdecimal()
         return AttemptId(task, int(number)) if is_task else None
 
-    @property
-    def gpu_index(self) -> int | None:
-        """Return a GPU's number on its node, as plans count; None for others."""
-        index = self.labels.get("index", "")
-        return int(index) if self.kind == "gpu" and index.isdecimal() else None
-
     def points(self, column: str) -> list[tuple[int, int]]:
         """Return the known values of a column, each with its time."""
         values = self.columns.get(column, ())
@@ -140,15 +134,6 @@ def peak_between(series: Series, column: str, begin_ms: float, end_ms: float) ->
     times = [time for time, _ in points]
     first, last = bisect_left(times, begin_ms), bisect_right(times, end_ms)
     return max((value for _, value in points[first : max(last, first + 1)]), default=None)
-
-
-def mean_between(series: Series, column: str, begin_ms: float, end_ms: float) -> float | None:
-    """Return the mean of a value's rows between two times; of a short time, that of the next row."""
-    points = series.points(column)
-    times = [time for time, _ in points]
-    first, last = bisect_left(times, begin_ms), bisect_right(times, end_ms)
-    found = [value for _, value in points[first : max(last, first + 1)]]
-    return sum(found) / len(found) if found else None
 
 
 def thinned(series: Series, step_ms: int) -> Series:

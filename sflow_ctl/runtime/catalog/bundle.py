@@ -28,7 +28,7 @@ LOG_BYTES = 64 * 1024
 """Of the end of each task's log."""
 MAX_LOGS = 300
 PRIVATE = 0o600
-_LEFT_OUT = frozenset({layout.CONNECTION, layout.NONCE})
+_LEFT_OUT = frozenset({layout.CONNECTION, layout.OPERATOR, layout.NONCE})
 """Keys, and what a process needs to show that it belongs to the run."""
 
 
@@ -89,11 +89,11 @@ class Bundle(Struct):
 
 
 def add_record(bundle: Bundle, directory: Path) -> None:
-    """Add the run's own files, and its whole journal."""
+    """Add the run's own files, and its whole journal; requests and measurements, which are in directories, help nobody."""
     names = [f"{layout.OURS}/{name}" for name in _names(directory / layout.OURS)]
     for name in [*names, layout.RUN_LOG, layout.SUMMARY_LOG]:
         is_journal = name.startswith(f"{layout.OURS}/events.")
-        if name not in _LEFT_OUT and not is_journal:
+        if name not in _LEFT_OUT and not is_journal and not (directory / name).is_dir():
             bundle.add_file(directory, name)
     try:
         lines = _last_lines(lines_of(directory), MAX_FILE_BYTES)

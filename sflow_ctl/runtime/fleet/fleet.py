@@ -8,7 +8,7 @@ import contextlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 from msgspec import Struct, field
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 NVIDIA_CONTROL = Path("/dev/nvidiactl")
 
 
-class Generation(NamedTuple):
+class Generation(Struct, frozen=True):
     """The number of this controller within the run, and the markers of earlier ones."""
 
     incarnation: int = 1
@@ -175,9 +175,14 @@ def local_configs(
 
 def check_gpus(plan: Plan, inventories: dict[int, Inventory], options: FleetOptions) -> tuple[str, ...]:
     """Return warnings about GPUs. Raises: LaunchError when a node has fewer than its tasks may be given."""
-    from sflow_ctl.plan.gpu_checks import gpu_warnings, gpus_in_use, missing_gpus  # only for real GPUs
+    from sflow_ctl.plan.gpu_checks import (
+        gpu_warnings,
+        gpus_in_use,
+        missing_gpus,
+        small_gpus,
+    )  # only for real GPUs
 
-    findings = missing_gpus(plan, inventories)
+    findings = [*missing_gpus(plan, inventories), *small_gpus(plan, inventories)]
     if findings:
         raise LaunchError(findings)
     used = gpus_in_use(plan, inventories)

@@ -18,7 +18,7 @@ from protocol.diagnosis.signatures import Signature
 from protocol.errors import LaunchError, MalformedMessageError
 from protocol.ids import RankId
 from protocol.machine.loop_watch import Standstill
-from protocol.machine.waiting import Ready
+from protocol.machine.waiting import Waiting
 from protocol.messages.facts import Goodbye, Hello
 from protocol.messages.monitor import MonitorOrders
 from protocol.messages.orders import Refused, Reintroduce, ToAgent, Welcome, before_spawns
@@ -87,8 +87,9 @@ class FleetLink:
         self.silences = Silences(self.peers, times, now)
         self._lock = threading.RLock()
         """Around every use of the control socket and of sessions, the wait for events included."""
-        self._control = ControlSocket(self.control, incarnation, self.counters)
-        self._is_closed, self.ready = False, Ready()
+        self._is_closed, self.waiting = False, Waiting()
+        self.waiting.add(self._auth.socket)
+        self._control = ControlSocket(self.control, incarnation, self.counters, self.waiting)
         self._next_round = now + ROUND_S
         self._dirty: set[int] = set()
         self._unacknowledging: set[int] = set()
@@ -97,22 +98,22 @@ class FleetLink:
     # ------------------------------------------------------------------ the loop's side
 
     def register(self, poller: zmq.Poller) -> None:
-        """Register this link's descriptors with the loop's poller."""
+        """Register this link's sockets with the poller of a loop that does not `wait` here."""
         poller.register(self.control, zmq.POLLIN)
         poller.register(self._auth.socket, zmq.POLLIN)
 
-    def wait(self, poller: zmq.Poller, timeout_ms: int) -> bool:
-        """Wait for events on the poller; return whether there are any."""
+    def wait(self, timeout_ms: int) -> bool:
+        """Wait for packets, or for what else was added to `waiting`; return whether anything is here."""
         with self._lock:
-            return self.ready.wait(poller, timeout_ms)
+            return self.waiting.wait(timeout_ms)
 
     def receive(self, now: float) -> list[SchedulerEvent]:
         """Return everything that has arrived, up to a bounded number of packets."""
         events: list[SchedulerEvent] = []
         with self._lock:
-            if self._auth.socket in self.ready:
+            if self.waiting.take(self._auth.socket):
                 self._auth.answer_all()
-            for frames in self._control.receive(len(self.peers), has_more=self.control in self.ready):
+            for frames in self._control.receive(len(self.peers), has_more=self.waiting.take(self.control)):
                 self._take(frames, now, events)
         return events
 
@@ -126,6 +127,7 @@ class FleetLink:
         try:
             if self._is_closed:
                 return
+            self.waiting.note_use(self._auth.socket)
             self._auth.answer_all()
             self._control.hold(standstill)
             for peer in self.peers:
@@ -227,6 +229,8 @@ class FleetLink:
         """Close every socket of the context that is still open."""
         with self._lock:
             self._is_closed = True
+            for socket in (self.control, self._auth.socket):
+                self.waiting.remove(socket)
             for socket in (self.control, self.logs, self.clients):
                 socket.close(linger=200)
             self._auth.close()

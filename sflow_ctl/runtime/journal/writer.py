@@ -25,6 +25,7 @@ from sflow_ctl.runtime.record.durable import open_to_append, sync_directory
 from sflow_ctl.runtime.record.processes import boot
 from sflow_ctl.version import VERSION
 
+Content = SchedulerEvent | Transition | RecordWaiting | RecordUploads | Takeover | AnswerRequest | Begin
 SYNC_EVERY_S = 0.5
 """Half of the second after which an agent repeats what is not acknowledged."""
 
@@ -73,29 +74,29 @@ class Journal:
             self._needs_sync = True
         elif isinstance(event, OperatorRequest):  # its answer promises that it is carried out
             self._must_sync_at_once = True
-        self._append(self._entry(now, "event", event=event))
+        self._append(now, "event", event=event)
 
     def transition(self, transition: Transition, now: float) -> int:
         """Add a change of state; return its wall time in ns since 1970."""
         self._needs_sync = self._needs_sync or transition.new in TERMINAL
         self._must_sync_at_once = self._must_sync_at_once or transition.is_again
-        return self._append(self._entry(now, "transition", transition=transition))
+        return self._append(now, "transition", transition=transition)
 
     def waiting(self, waiting: RecordWaiting, now: float) -> None:
         """Add the unmet conditions of a service."""
-        self._append(self._entry(now, "waiting", waiting=waiting))
+        self._append(now, "waiting", waiting=waiting)
 
     def uploads(self, uploads: RecordUploads, now: float) -> None:
         """Add what became of the uploads of a task."""
-        self._append(self._entry(now, "uploads", uploads=uploads))
+        self._append(now, "uploads", uploads=uploads)
 
     def request(self, request: AnswerRequest, now: float) -> None:
         """Add what an operator has asked for, and what it has led to."""
-        self._append(self._entry(now, "request", request=request))
+        self._append(now, "request", request=request)
 
     def takeover(self, takeover: Takeover, now: float) -> None:
         """Add that this controller has taken the run over."""
-        self._append(self._entry(now, "takeover", takeover=takeover))
+        self._append(now, "takeover", takeover=takeover)
 
     def flush(self, now: float, *, syncs_at_once: bool = False) -> None:
         """Write the lines added since the last call; sync if a task has ended, with pauses unless `syncs_at_once`.
@@ -155,23 +156,13 @@ class Journal:
         begin = Begin(segment=segment, format=FORMAT, version=VERSION, boot=boot())
         return encode_entry(self._entry(now, "begin", begin=begin))
 
-    def _append(self, entry: Entry) -> int:
+    def _append(self, now: float, kind: Kind, **content: Content) -> int:
+        entry = self._entry(now, kind, **content)
         self._pending.append(encode_entry(entry))
         return entry.wall_ns
 
-    def _entry(
-        self,
-        now: float,
-        kind: Kind,
-        *,
-        event: SchedulerEvent | None = None,
-        transition: Transition | None = None,
-        waiting: RecordWaiting | None = None,
-        uploads: RecordUploads | None = None,
-        takeover: Takeover | None = None,
-        request: AnswerRequest | None = None,
-        begin: Begin | None = None,
-    ) -> Entry:
+    def _entry(self, now: float, kind: Kind, **content: Content) -> Entry:
+        """Return the next line; its content is the field that `kind` names."""
         self._next_seq += 1
         return Entry(
             seq=self._next_seq - 1,
@@ -179,11 +170,5 @@ class Journal:
             wall_ns=time.time_ns(),
             at=now,
             kind=kind,
-            begin=begin,
-            event=event,
-            transition=transition,
-            waiting=waiting,
-            uploads=uploads,
-            takeover=takeover,
-            request=request,
+            **content,  # type: ignore[arg-type]  # one field, of the type that its method has checked
         )

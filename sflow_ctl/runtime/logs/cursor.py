@@ -18,6 +18,10 @@ KEEP_BYTES = 64 * 1024
 """How much of the end is shown after a skip."""
 COUNT_BYTES = 2 * 1024 * 1024
 """Skipped bytes whose lines are counted in one step: about a millisecond."""
+BLOCK_BYTES = 64 * 1024
+"""Lines of such a block of the file are counted once for all of its readers."""
+MAX_BLOCKS = 1024
+"""Blocks whose lines are remembered: readers that skip are all near the end."""
 TAIL_BLOCK_BYTES = 64 * 1024
 MAX_TAIL_BYTES = 4 * 1024 * 1024
 """How far back the last lines are looked for."""
@@ -111,13 +115,9 @@ class Cursor(Struct, eq=False):
     def _skip(self) -> LogSlice | None:
         self._is_skipping = True
         target = self.log.position - KEEP_BYTES
+        target -= target % BLOCK_BYTES
         if self.offset < target:
-            data = self._read_at(self.offset, min(COUNT_BYTES, target - self.offset))
-            if not data:
-                return None
-            self._skipped_lines += data.count(b"\n")
-            self.offset += len(data)
-            return LogSlice(self.offset, b"")
+            return self._skip_blocks(target)
         data = self._read_at(self.offset, KEEP_BYTES * 2)
         if not data:
             return None
@@ -126,6 +126,27 @@ class Cursor(Struct, eq=False):
         self.offset += len(data)
         self._is_skipping, self._skipped_lines = False, 0
         return piece
+
+    def _skip_blocks(self, target: int) -> LogSlice | None:
+        """Move towards the end of the block before the target, and count the lines."""
+        last = min(target, self.offset + COUNT_BYTES)
+        known = self.log.newlines
+        while self.offset < last:
+            block, begin = divmod(self.offset, BLOCK_BYTES)
+            wanted = BLOCK_BYTES - begin
+            lines = known.get(block) if not begin else None
+            if lines is None:
+                data = self._read_at(self.offset, wanted)
+                if not data:
+                    return None
+                lines, wanted = data.count(b"\n"), len(data)
+                if wanted == BLOCK_BYTES:
+                    known[block] = lines
+                    if len(known) > MAX_BLOCKS:
+                        del known[next(iter(known))]
+            self._skipped_lines += lines
+            self.offset += wanted
+        return LogSlice(self.offset, b"")
 
     def _read_at(self, offset: int, size: int) -> bytes:
         if self._descriptor < 0:

@@ -99,17 +99,20 @@ class LogIntake:
         if self._to_ack:
             self._acknowledge(now)
 
-    def ended(self, rank: RankId, log_bytes: int, is_spooled: bool, now: float) -> None:
-        """Note that the rank has ended with a log of this size."""
+    def ended(self, rank: RankId, log_bytes: int, is_spooled: bool, now: float) -> bool:
+        """Note that the rank has ended with a log of this size; return whether a consumer may have something to do.
+
+        Of a rank that has printed nothing, as of most short ones, none has; then there is not even a record of its log.
+        """
         is_awaited = is_spooled or any(one.must_finish(rank) for one in self._consumers)
-        is_wanted = any(one.wants(rank) for one in self._consumers)
-        if not is_awaited and not is_wanted and rank not in self._logs:
-            return
+        is_unknown = not is_awaited and rank not in self._logs
+        if is_unknown and (not log_bytes or not any(one.wants(rank) for one in self._consumers)):
+            return False
         log = self._log(rank, log_bytes)
         if log is None:
             if is_awaited:
                 self._owner.log_completed(rank)
-            return
+            return False
         log.final_bytes = max(log_bytes, log.final_bytes or 0)
         if is_awaited:
             self.awaited.add(rank)
@@ -123,6 +126,7 @@ class LogIntake:
         for consumer in self._consumers:
             consumer.grown(log)
         self.settle_log(log)
+        return True
 
     def rotate(self, earlier: RankId, path: str, earlier_path: str) -> None:
         """Move an earlier attempt's log aside."""

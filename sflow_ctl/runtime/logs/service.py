@@ -106,7 +106,7 @@ class OutputService:
         followed: FollowedLogs | None = None,
     ) -> None:
         """`place_of` returns a rank's node, in the thread; `earlier` takes late logs, `followed` is of a killed controller."""
-        self._place_of, self.counters = place_of, Counter[str]()
+        self._place_of, self.counters, self.gang_sizes = place_of, Counter[str](), gang_sizes
         """Numbers of refused, dropped and repeated messages, by kind."""
         self._console = console
         self.say_at_once = console.say if console is not None else (lambda _text: None)  # from any thread
@@ -308,8 +308,8 @@ class OutputService:
                 self._viewers.change(command)
             elif isinstance(command, _Expect):
                 now = time.monotonic()
-                self._intake.ended(command.rank, command.log_bytes, command.is_spooled, now)
-                self._pump(now)  # its last lines, before the line that says how it ended
+                if self._intake.ended(command.rank, command.log_bytes, command.is_spooled, now):
+                    self._pump(now)  # its last lines, before the line that says how it ended
             elif isinstance(command, _Waiting):
                 if self._console is not None:
                     self._console.waiting(command.task, command.text)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from protocol.ids import RankId
 from protocol.machine.log_file import open_log
@@ -44,6 +44,8 @@ class RankLog(Struct, eq=False):
     last_ack: tuple[bytes, int] = (b"", -1)
     """The receiver and the offset of the last acknowledgement."""
     acked_at: float = float("-inf")
+    newlines: dict[int, int] = field(default_factory=dict)
+    """How many there are in blocks of the file that a reader has skipped, by number: other readers need not read them again."""
 
     @property
     def is_complete(self) -> bool:

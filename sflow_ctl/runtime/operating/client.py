@@ -75,7 +75,7 @@ def check_alive(reader: RunReader) -> None:
     run_id = reader.facts.run_id
     word = shlex.quote(run_id)
     if reader.summary() is not None:
-        what = f"{run_id} has ended: nothing of it runs any more"
+        what = f"the run {run_id} has already ended"
         raise UsageError.of("run-has-ended", what, hint=f"sflow-ctl status {word} shows how it ended")
     status = reader.controller_status()
     if status.liveness is Liveness.DEAD:

@@ -9,7 +9,7 @@ import zmq
 from msgspec.structs import replace
 
 from protocol.machine.loop_watch import MOVES, Standstill
-from protocol.machine.waiting import has_waiting
+from protocol.machine.waiting import Waiting, has_waiting
 from protocol.messages.orders import Refused, ToAgent
 from protocol.messages.packets import ToAgentPacket
 from protocol.session.channel import Numbered
@@ -24,8 +24,12 @@ MAX_PACKETS_PER_PASS = 512
 class ControlSocket:
     """Sends packets of this controller, and returns those of agents."""
 
-    def __init__(self, made: "zmq.Socket[bytes]", incarnation: int, counters: "Counter[str]") -> None:
-        self.socket = made
+    def __init__(
+        self, made: "zmq.Socket[bytes]", incarnation: int, counters: "Counter[str]", waiting: Waiting
+    ) -> None:
+        """`waiting` is how the loop waits for the socket."""
+        self.socket, self._waiting = made, waiting
+        waiting.add(made)
         self._incarnation = incarnation
         self._counters = counters
         self._held = HeldPackets()
@@ -36,6 +40,7 @@ class ControlSocket:
         A socket hands out one of each agent in turn, so each that has sent something is heard: silence is judged after that.
         """
         packets = self._held.take()
+        self._waiting.note_use(self.socket)
         most = len(packets) + max(MAX_PACKETS_PER_PASS, 2 * agents)
         while has_more and len(packets) < most and (frames := self._next()):
             packets.append(frames)
@@ -50,6 +55,7 @@ class ControlSocket:
             stalled_s=standstill.seconds,
             stalled_in=standstill.doing,
         )
+        self._waiting.note_use(self.socket)
         while not self._held.is_full and (frames := self._next()):
             session = self._held.add(frames)
             if session is not None:
@@ -102,6 +108,7 @@ class ControlSocket:
         return frames
 
     def _send(self, routing_id: bytes, frame: bytes) -> None:
+        self._waiting.note_use(self.socket)
         try:
             self.socket.send_multipart((routing_id, frame), zmq.NOBLOCK)
         except (zmq.Again, zmq.ZMQError):

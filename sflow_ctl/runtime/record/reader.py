@@ -136,7 +136,7 @@ def _no_runs(output_dir: Path) -> UsageError:
     elsewhere = [str(run) for run in _registered()]
     hint = "name the directory with --output-dir"
     if elsewhere:
-        hint = f"name a run, as {elsewhere[-1]}; sflow-ctl ps -a lists yours"
+        hint = f"name a run, e.g. {elsewhere[-1]}; sflow-ctl ps -a lists yours"
     return UsageError.of("no-runs", f"there are no runs in {output_dir}", hint=hint)
 
 
@@ -365,11 +365,16 @@ class RunReader:
             ) from error
 
     def _version(self) -> str:
-        try:
-            facts = msgspec.json.decode(read_regular(self.directory / layout.RUN), type=RunFacts)
-        except (OSError, *UNREADABLE):
-            return "another version"
-        return f"sflow-ctl {facts.version}"
+        facts = facts_of(self.directory)
+        return "another version" if facts is None else f"sflow-ctl {facts.version}"
+
+
+def facts_of(directory: Path) -> RunFacts | None:
+    """Return the facts of a run; None where they cannot be read."""
+    try:
+        return msgspec.json.decode(read_regular(directory / layout.RUN), type=RunFacts)
+    except (OSError, *UNREADABLE):
+        return None
 
 
 def file_log(path: Path, task: str, attempt: int = 1) -> RankLog:

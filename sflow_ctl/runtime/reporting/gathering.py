@@ -68,6 +68,7 @@ def gathered(
         run_id=facts.run_id,
         directory=str(directory.absolute()),
         shown=shown,
+        files=[one.path for one in facts.sources],
         host=facts.host,
         command=tuple(map(without_forms, facts.argv)),
         resumed_by=tuple(tuple(map(without_forms, one)) for one in facts.resumes),

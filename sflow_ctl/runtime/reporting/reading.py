@@ -84,11 +84,11 @@ def _outputs(reader: RunReader) -> dict[str, dict[str, Any]]:
     return {
         task.name: values
         for task in reader.plan.tasks
-        if task.has_values and (values := _recorded(reader.directory, task)) is not None
+        if task.has_values and (values := values_of_task(reader.directory, task)) is not None
     }
 
 
-def _recorded(directory: Path, task: PlannedTask) -> dict[str, Any] | None:
+def values_of_task(directory: Path, task: PlannedTask) -> dict[str, Any] | None:
     """Return the values of a task as its files have them."""
     values = values_of(_document(directory / task.name / "outputs.json"), task.outputs) or {}
     result = _document(directory / task.name / OF_TASK)

@@ -11,7 +11,6 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import msgspec
-import zmq
 
 from protocol.ids import RankId
 from protocol.messages.config import AgentConfig
@@ -37,6 +36,8 @@ from sflow_ctl.core.commands import (
     RecordTransition,
     RecordUploads,
     RecordWaiting,
+    RenderTexts,
+    ReviseRun,
     SendToAgent,
     Warn,
 )
@@ -145,15 +146,14 @@ class Controller:
 
         Raises: LaunchError when agents cannot be started.
         """
-        poller = zmq.Poller()
-        self._link.register(poller)
+        waiting = self._link.waiting
         for source in (self._launcher, self._output, self.outputs, self._job_clock, self._monitor):
             if source is not None:
-                poller.register(source.fileno, zmq.POLLIN)
-        poller.register(self._desk.fileno, zmq.POLLIN)
+                waiting.add(source.fileno)
+        waiting.add(self._desk.fileno)
         with self._signals, self.standstill:
-            poller.register(self._signals.fileno, zmq.POLLIN)
-            wait = partial(self.standstill.wait, partial(self._link.wait, poller))
+            waiting.add(self._signals.fileno)
+            wait = partial(self.standstill.wait, self._link.wait)
             self._launcher.start(self._configs)
             self._hand_over()
             now = time.monotonic()
@@ -189,7 +189,7 @@ class Controller:
 
     def _events(self, now: float) -> list[SchedulerEvent]:
         events: list[SchedulerEvent] = [*self.standstill.suspensions()]
-        ready = self._link.ready
+        ready = self._link.waiting
         if self._signals.fileno in ready:
             events.extend(self._stop_event(number) for number in self._signals.take())
         events += [*self._desk.arrived(), *self._job_end.with_end(self._link.receive(now))]
@@ -295,12 +295,12 @@ class Controller:
                 self._send(node, message)
             case RecordTransition(transition=transition):
                 self._record(transition, now)
-            case RecordWaiting() | RecordUploads() | AnswerRequest():
+            case RecordWaiting() | RecordUploads() | AnswerRequest() | ReviseRun():
                 self.progress.show(command, now)
             case AwaitLog(rank=rank):
                 self._logs.awaited.add(rank)
-            case CollectOutputs(task=task, attempt=attempt):
-                self.outputs.collect(self._scheduler.run.task_named(task).plan, attempt)
+            case CollectOutputs() | RenderTexts():
+                self.outputs.work_on(command, self._scheduler.run)
             case AskJobEnd():
                 if self._job_clock is not None:
                     self._job_clock.ask_now()

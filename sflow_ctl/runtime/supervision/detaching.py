@@ -16,6 +16,8 @@ from typing import NoReturn
 
 CONSOLE = ".sflow/console.log"
 """In the run directory: what a run prints that has no terminal."""
+FOR_VIEW = "SFLOW_DETACHED_FOR_VIEW"
+"""Variable with which `run --tui` starts a run: it is answered with the run directory and nothing else. Tasks do not get it."""
 _LOOK_S = 0.2
 _announcing: int | None = None
 """In a detached run that has not begun: where the caller's process waits for its name."""
@@ -34,19 +36,30 @@ def detach() -> None:
     global _announcing, _is_detached
     reading, writing = os.pipe()
     early = os.memfd_create("sflow-early-output", os.MFD_CLOEXEC)
+    given = _standard_input() if "-" in sys.argv else os.open(os.devnull, os.O_RDONLY)
+    is_for_view = bool(os.environ.pop(FOR_VIEW, ""))
     run = os.fork()
     if run:
         os.close(writing)
-        _Caller(run, reading, early).wait()
+        _Caller(run, reading, early, is_for_view).wait()
     os.close(reading)
     os.setsid()
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(nothing, 0)
+    os.dup2(given, 0)
     for number in (1, 2):
         os.dup2(early, number)
-    os.close(nothing)
+    os.close(given)
     os.close(early)
     _announcing, _is_detached = writing, True
+
+
+def _standard_input() -> int:
+    """Return a copy of what comes on standard input, read to its end: a workflow file. Raises: OSError."""
+    copy = os.memfd_create("sflow-standard-input", os.MFD_CLOEXEC)
+    while block := os.read(0, 1 << 20):
+        while block:
+            block = block[os.write(copy, block) :]
+    os.lseek(copy, 0, os.SEEK_SET)
+    return copy
 
 
 def begin_in(directory: Path) -> None:
@@ -74,8 +87,8 @@ def begin_in(directory: Path) -> None:
 class _Caller:
     """The caller's process: shows what the run says before it begins."""
 
-    def __init__(self, run: int, reading: int, early: int) -> None:
-        self._run, self._reading, self._early = run, reading, early
+    def __init__(self, run: int, reading: int, early: int, is_for_view: bool) -> None:
+        self._run, self._reading, self._early, self._is_for_view = run, reading, early, is_for_view
         self._shown = 0
 
     def wait(self) -> NoReturn:
@@ -92,6 +105,9 @@ class _Caller:
             code = os.waitstatus_to_exitcode(status)
             os._exit(code if code >= 0 else 128 - code)
         directory = os.fsdecode(said)
+        if self._is_for_view:
+            _write(1, os.path.abspath(directory))  # noqa: PTH100 - pathlib is for larger programs
+            os._exit(0)
         _write(2, f"Detached; its output is in {directory}/{CONSOLE}, and `sflow-ctl attach` follows it.\n")
         name = os.path.basename(directory)  # noqa: PTH119 - pathlib is for larger programs
         if "--json" in sys.argv:

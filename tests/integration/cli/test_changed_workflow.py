@@ -73,3 +73,17 @@ def test_ux_09_attach_says_it_of_a_live_run(tmp_path: Path) -> None:
             attached.terminate()
     finally:
         run.kill()
+
+
+def test_ux_09_the_next_step_names_the_file_to_edit(failed: Path) -> None:
+    wanted = "sflow-ctl run w.yaml --resume sflow_output/r  (after editing the file)"
+    for words in (("status", "r"), ("attach", "r"), ("explain", "r")):
+        assert wanted in sflow_ctl(*words, cwd=failed).stdout
+    (failed / "go").unlink()
+    ended = sflow_ctl("run", "--resume", "r", cwd=failed)
+    assert (ended.returncode, wanted in ended.stdout) == (1, True)
+    piping = command("run", "/dev/stdin", "--run-id", "p")
+    piped = subprocess.run(
+        piping, cwd=failed, input=TEXT % "piped", capture_output=True, text=True, check=False
+    )
+    assert "sflow-ctl run FILE --resume sflow_output/p" in piped.stdout

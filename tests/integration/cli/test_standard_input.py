@@ -27,6 +27,8 @@ def ask(*words: str, cwd: Path, text: str) -> subprocess.CompletedProcess[str]:
         (("compose", "-"), "name: piped"),
         (("compose", "--validate", "-"), "name: piped"),
         (("visualize", "-"), 'task0["t"]'),
+        (("visualize", "-", "-o", "-"), 'task0["t"]'),
+        (("run", "-", "--detach", "--run-id", "far"), "far\n"),
     ],
 )
 def test_public_21_a_hyphen_is_standard_input(tmp_path: Path, words: tuple[str, ...], shown: str) -> None:

@@ -69,7 +69,7 @@ def test_every_variable_of_ours_is_documented() -> None:
     }
     documented = set(_OURS.findall(generated.read(DOCS / "reference" / "environment.md")))
     ports = {name for name in in_source | documented if name.startswith(("SFLOW_PORT_", "SFLOW_PORTS_"))}
-    prefixes = {"SFLOW_PORT", "SFLOW_PORTS", "SFLOW_AGENT"}
+    prefixes = {"SFLOW_PORT", "SFLOW_PORTS", "SFLOW_AGENT", "SFLOW_ENVIRONMENT"}
     assert in_source - ports - prefixes <= documented | _TESTS_ONLY
     assert documented - ports <= in_source, "documented, but nowhere in the source"
 

@@ -1,5 +1,6 @@
 """`bundle`: what is in the archive, and which values are not."""
 
+import signal
 import stat
 import tarfile
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sflow_ctl.runtime.catalog.bundle import MAX_LOGS, Bundle, add_logs, without_secrets
-from tests.support import Run, sflow_ctl
+from tests.support import Run, sflow_ctl, wait_until
 
 SECRET = "correct-horse-battery"
 WORKFLOW = f"""version: "0.1"
@@ -35,7 +36,7 @@ def test_an_ended_run_with_its_causes_and_without_secrets(tmp_path: Path) -> Non
     run = Run.start(WORKFLOW, tmp_path)
     assert run.finish()[0] == 1
     done = sflow_ctl("bundle", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+    assert (done.returncode, done.stderr) == (0, ""), "directories of ours are not said to be missing"
     target = tmp_path / "sflow-bundle-r.tar.gz"
     assert stat.S_IMODE(target.stat().st_mode) == 0o600
     files = contents(target)
@@ -102,3 +103,15 @@ def test_many_logs_are_cut_and_it_is_said(tmp_path: Path) -> None:
     add_logs(packed, tmp_path, names)
     assert len(packed.files) == MAX_LOGS
     assert packed.problems == ["logs of 5 more tasks are left out"]
+
+
+def test_keys_of_a_live_run_are_left_out(tmp_path: Path) -> None:
+    run = Run.start(WORKFLOW.replace("exit 3", "sleep 600"), tmp_path)
+    wait_until((run.directory / ".sflow/operator.json").exists, "the keys are there")
+    done = sflow_ctl("bundle", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    names = set(contents(tmp_path / "sflow-bundle-r.tar.gz"))
+    assert ".sflow/run.json" in names
+    assert not names & {".sflow/operator.json", ".sflow/connection.json", ".sflow/nonce"}
+    run.process.send_signal(signal.SIGTERM)
+    run.finish()

@@ -69,7 +69,7 @@ def test_ux_04_live_and_ended_runs_are_listed_from_any_directory(tmp_path: Path)
         assert "no-such-run" in sflow_ctl("status", "nosuch", cwd=other).stderr
         nowhere = sflow_ctl("status", cwd=tmp_path).stderr
         assert "error[no-runs]" in nowhere
-        assert f"name a run, as {ended.directory}" in nowhere
+        assert f"name a run, e.g. {ended.directory}" in nowhere
     finally:
         live.kill()
 

@@ -371,6 +371,23 @@ def test_run_tui_shows_a_run_of_its_own_and_stops_it_when_asked(tmp_path: Path) 
     assert b"Workflow" in screen.seen or b"interrupted" in screen.seen
 
 
+def test_run_tui_shows_its_own_run_where_another_one_has_its_name(tmp_path: Path) -> None:
+    (tmp_path / "w.yaml").write_text(
+        'version: "0.1"\nvariables: {S: 600}\nworkflow: {name: w, tasks: [{name: t, script: [sleep $S]}]}\n'
+    )
+    assert sflow_ctl("run", "w.yaml", "--run-id", "mine", "--set", "S=0", cwd=tmp_path).returncode == 0
+    words = ("--run-id", "mine", "--output-dir", "elsewhere")
+    screen = Screen("run", "w.yaml", "--tui", *words, cwd=tmp_path)
+    screen.wait_for(b"running")
+    screen.type(b"q")
+    screen.wait_for(b"stop it in order")
+    screen.type(b"s")
+    assert screen.finish() == 130
+    assert b"stopping the run: 1 live task" in screen.seen
+    assert b"Detached" not in screen.seen
+    assert RunReader(tmp_path / "elsewhere/mine").summary() is not None
+
+
 def test_ctrl_c_before_the_view_is_there_leaves_no_run_behind(tmp_path: Path) -> None:
     (tmp_path / "w.yaml").write_text(
         'version: "0.1"\nworkflow: {name: w, tasks: [{name: t, script: [echo begun; sleep 600]}]}\n'

@@ -57,7 +57,7 @@ def test_a_detached_run_outlives_its_terminal_and_is_cancelled(tmp_path: Path) -
         wait_until(lambda: "[t] up\n" in console.read_text(), "its output is in the file")
         assert console.stat().st_mode & 0o777 == 0o600
         done = sflow_ctl("cancel", cwd=tmp_path)
-        assert (done.returncode, done.stdout) == (0, "the run is being stopped, 1 live task of it\n")
+        assert (done.returncode, done.stdout) == (0, "stopping the run: 1 live task\n")
         assert read_json(directory / layout.SUMMARY)["exit_status"] == 130  # type: ignore[index]
         wait_until(lambda: not is_alive(supervisor), "its supervisor has ended")
         assert "interrupted" in console.read_text()
@@ -65,7 +65,7 @@ def test_a_detached_run_outlives_its_terminal_and_is_cancelled(tmp_path: Path) -
         kill_at_once([pid for pid in (supervisor,) if is_alive(pid)])
     done = sflow_ctl("cancel", cwd=tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
-    assert "error[run-has-ended]: far has ended" in done.stderr
+    assert "error[run-has-ended]: the run far has already ended" in done.stderr
 
 
 def test_what_keeps_a_detached_run_from_beginning_is_shown_at_once(tmp_path: Path) -> None:

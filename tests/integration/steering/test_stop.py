@@ -124,7 +124,7 @@ def test_a_run_that_is_stopped_ends_as_by_ctrl_c(place: Path, live: Run) -> None
         assert done.returncode == 2
         assert "error[ambiguous-run]: 2 runs are live: live, other" in done.stderr
         done = sflow_ctl("stop", "other", cwd=place)
-        assert (done.returncode, done.stdout) == (0, "the run is being stopped, 1 live task of it\n")
+        assert (done.returncode, done.stdout) == (0, "stopping the run: 1 live task\n")
         status, output = other.finish()
         assert status == 130
         assert f"{client.asking_person()} asks to stop the run" in output

@@ -57,7 +57,7 @@ class Node:
         deadline = time.monotonic() + WITHIN_S
         while not condition():
             assert time.monotonic() < deadline, f"{what}: {self.sent} {self.warned}"
-            select.select([self.descriptors.fileno], [], [], 0.02)
+            select.select([self.descriptors.epoll], [], [], 0.02)
             now = time.monotonic()
             self.descriptors.poll(now)
             self.telemetry.poll(now)

@@ -1,5 +1,6 @@
 """The agent's core by events: starts, ends of trees, reports, and the agent's own end."""
 
+import errno
 from collections.abc import Sequence
 
 import msgspec
@@ -19,7 +20,7 @@ from protocol.messages.facts import (
     RankStarted,
 )
 from protocol.messages.orders import Leave, Refused, Spawn, Stop, Unwatch, Watch, Welcome
-from protocol.messages.rank_spec import Success
+from protocol.messages.rank_spec import HangPolicy, Success
 from sflow_agent.core.agent import EXIT_OK, EXIT_ORPHANED, LOGS_WITHIN_S, ORPHAN_GRACE_S
 from sflow_agent.core.commands import (
     AgentCommand,
@@ -400,3 +401,28 @@ def test_ux_7_a_failure_whose_output_had_no_room_is_put_down_to_the_disk() -> No
     (exit,) = told(core.handle(ExitDiagnosed(A, None), 1.1))
     assert exit.cause is not None
     assert (exit.exit_code, exit.cause.word, exit.cause.text) == (1, "disk_full", text)
+
+
+def test_a_rank_whose_order_came_too_late_is_reported_and_never_starts() -> None:
+    core = CheckedCore()
+    withdrawn = Ordered(Spawn(ranks=(a_spec(A),), is_withdrawn=True))
+    report = LaunchFailed(rank=A, errno=errno.EINTR, reason="it was stopped before it began")
+    assert core.handle(withdrawn, 0.0) == [Report(report)]
+    assert core.handle(Ordered(Spawn(ranks=(a_spec(A),))), 1.0) == []
+    assert core.live() == ()
+
+
+def test_a_rank_that_runs_is_stopped_and_not_withdrawn() -> None:
+    core = running()
+    assert core.handle(Ordered(Spawn(ranks=(a_spec(A),), is_withdrawn=True)), 0.0) == []
+    assert core.handle(stop(2.0), 1.0) == [SignalTree(A, SIGTERM)]
+
+
+def test_a_process_that_sigkill_did_not_end_may_exit_late() -> None:
+    """Its activity was watched until its stop began, and nothing of it is known any more."""
+    core = running(a_spec(A, hang=HangPolicy(no_output_s=5.0)))
+    core.handle(stop(0.0), 10.0)
+    core.handle(WakeUp(), 10.0 + VERIFY_S)
+    core.handle(TreeSurvived(A, ("7 stuck",)), 16.0)
+    late = core.handle(ProcessesReaped((ProcessExited(A, None, 9, 0, False),)), 60.0)
+    assert [type(command) for command in late] == [Report]

@@ -77,3 +77,12 @@ def test_the_end_of_the_agent_waits_for_no_start() -> None:
     gate.arriving = (end,)
     assert gate.turn()[0] == end, "before the rest: the core starts nothing after it"
     assert gate.gate.next_wakeup() == 5.0
+
+
+def test_a_withdrawn_order_stays_behind_the_one_that_it_withdraws() -> None:
+    gate = Gate(ALL)
+    gate.turn()
+    withdrawn = Spawn(ranks=(a_spec(RANKS[-1]),), is_withdrawn=True)
+    gate.arriving = (Ordered(withdrawn),)
+    orders = [event.message for _ in range(3) for event in gate.turn() if isinstance(event, Ordered)]
+    assert orders[-1] == withdrawn

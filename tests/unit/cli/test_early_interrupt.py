@@ -7,7 +7,7 @@ INTERRUPTED = """
 import builtins
 imported = builtins.__import__
 def interrupt(name, *rest, **more):
-    if name == "sflow_ctl.cli.app":
+    if name == "sflow_ctl.cli.program":
         raise KeyboardInterrupt
     return imported(name, *rest, **more)
 builtins.__import__ = interrupt

@@ -33,6 +33,8 @@ from sflow_ctl.core.commands import (
     RecordTransition,
     RecordUploads,
     RecordWaiting,
+    RenderTexts,
+    ReviseRun,
     SendToAgent,
     Warn,
 )
@@ -53,7 +55,7 @@ from sflow_ctl.core.requests import AnyAction, Pause, RestartTasks, SignalTasks,
 from sflow_ctl.core.takeover import Recorded
 from sflow_ctl.plan.model import Plan
 from tests.unit.agent.driver import CheckedCore
-from tests.unit.core.driver import Driver
+from tests.unit.core.driver import Driver, rendered
 from tests.unit.core.plans import hello as hello_event
 
 
@@ -65,6 +67,8 @@ class Process:
     has_children: bool = False
     is_deaf: bool = False
     """Ends by SIGKILL only."""
+    is_stuck: bool = False
+    """Waits in the kernel: SIGKILL ends it once that has answered."""
 
 
 @dataclass(slots=True)
@@ -100,6 +104,8 @@ class Behaviour:
     """Packets arrive in the order in which they were sent, as on one TCP connection; else they overtake each other."""
     fail: float = 0.0
     leftovers: float = 0.0
+    stuck: float = 0.0
+    """How many processes SIGKILL does not end for a while."""
     steal: float = 0.0
     """How many failures are those of a port_conflict port."""
     silence: float = 0.0
@@ -225,6 +231,8 @@ class Fleet:
         self._agenda = [(at + seconds, order, action) for at, order, action in self._agenda]
         self._last_arrivals = {link: at + seconds for link, at in self._last_arrivals.items()}
         self._tell(Suspended(seconds=seconds))
+        for agent in self.agents:
+            self._feed(agent, agent_events.SuspensionSeen(seconds))
 
     # ---------------------------------------------------------------- time and the link
 
@@ -262,10 +270,15 @@ class Fleet:
         for command in self.driver.handle(event, self._now):
             self._perform(command)
 
-    def _tell_later(self, delay: float, event: SchedulerEvent) -> None:
+    def _tell_later(self, delay: float, event: SchedulerEvent | Callable[[], SchedulerEvent]) -> None:
         """Report an outcome to the present controller: with it, what it waits for is lost."""
         number = self._number
-        self._at(delay, lambda: self._tell(event) if number == self._number else None)
+
+        def tell() -> None:
+            if number == self._number:
+                self._tell(event() if callable(event) else event)
+
+        self._at(delay, tell)
 
     def _perform(self, command: Command) -> None:
         match command:
@@ -283,6 +296,8 @@ class Fleet:
             case CollectOutputs(task=task, attempt=attempt):
                 found = OutputsCollected(task=task, attempt=attempt, values={"rate": 1.5})
                 self._tell_later(self._random.random() * 3, found)
+            case RenderTexts():
+                self._tell_later(self._random.random() * 2, lambda: rendered(self.scheduler, command))
             case (
                 RecordTransition()
                 | RecordWaiting()
@@ -290,6 +305,7 @@ class Fleet:
                 | Warn()
                 | AskJobEnd()
                 | AnswerRequest()
+                | ReviseRun()
             ):
                 pass  # for people
             case FinishRun():
@@ -515,6 +531,7 @@ class Fleet:
         agent.processes[rank] = Process(
             has_children=self._random.random() < self._behaviour.leftovers,
             is_deaf=self._random.random() < self._behaviour.leftovers,
+            is_stuck=self._random.random() < self._behaviour.stuck,
         )
         self._feed(agent, agent_events.ProcessStarted(rank, 1, 0))
         if fails or rank.attempt.task not in self._services:
@@ -527,7 +544,8 @@ class Fleet:
             if agent.is_alive or self._now < agent.orphans_until:
                 for rank, process in agent.processes.items():
                     is_other = rank.attempt.task == new.attempt.task and rank.attempt != new.attempt
-                    assert not (is_other and process.is_running), f"{new} starts beside {rank}"
+                    runs = process.is_running and not process.is_stuck  # else nothing of its program runs
+                    assert not (is_other and runs), f"{new} starts beside {rank}"
 
     def _exit(self, agent: SimulatedAgent, rank: RankId, code: int | None, number: int | None) -> None:
         process = agent.processes.get(rank)
@@ -546,6 +564,9 @@ class Fleet:
             return
         if process is None or (process.is_deaf and number != SIGKILL):
             return
+        if process.is_stuck:
+            self._at(self._random.random() * 60, lambda: self._answer(agent, rank))
+            return
         if process.has_children:
             process.has_children = False
             if process.is_running:
@@ -554,6 +575,11 @@ class Fleet:
                 self._feed(agent, agent_events.TreeGone(rank, 1))
         else:
             self._exit(agent, rank, None, number)
+
+    def _answer(self, agent: SimulatedAgent, rank: RankId) -> None:
+        """Let the kernel answer a process that has been killed meanwhile."""
+        agent.processes[rank].is_stuck = False
+        self._signal_tree(agent, rank, SIGKILL)
 
     def _end_command(self, agent: SimulatedAgent, rank: RankId, purpose: SidePurpose) -> None:
         problem = self._random.choice(["", "exited with 1"])

@@ -40,6 +40,8 @@ from sflow_ctl.core.commands import (
     RecordTransition,
     RecordUploads,
     RecordWaiting,
+    RenderTexts,
+    ReviseRun,
     SendToAgent,
     Warn,
 )
@@ -58,6 +60,7 @@ from sflow_ctl.core.events import (
     SchedulerEvent,
     StopRequested,
     Suspended,
+    TextsRendered,
     WakeUp,
 )
 
@@ -77,6 +80,8 @@ def command_line(command: Command) -> str:
             return f"await log of {rank}"
         case CollectOutputs(task=task, attempt=attempt):
             return f"collect outputs of {task}#{attempt}"
+        case RenderTexts(task=task, attempt=attempt):
+            return f"render texts of {task}#{attempt}"
         case RecordWaiting(task=task, attempt=attempt, text=text):
             return f"{task}#{attempt} waits: {text}"
         case RecordUploads(task=task, attempt=attempt, outcome=outcome):
@@ -85,6 +90,8 @@ def command_line(command: Command) -> str:
             return "ask for the job's end"
         case Warn(text=text):
             return f"warn: {text}"
+        case ReviseRun(plan=plan):
+            return f"revision {plan.revision}"
         case AnswerRequest(id=request_id, answer=answer, is_repeated=is_repeated):
             how = "again" if is_repeated else "refused" if answer.error else "done"
             return f"answer {request_id}: {how}"
@@ -110,8 +117,8 @@ def full_line(command: Command) -> str:
 
 def _order(message: ToAgent) -> str:
     match message:
-        case Spawn(ranks=ranks):
-            return f"spawn {' '.join(str(spec.rank) for spec in ranks)}"
+        case Spawn(ranks=ranks, is_withdrawn=is_withdrawn):
+            return f"{'withdraw' if is_withdrawn else 'spawn'} {' '.join(str(spec.rank) for spec in ranks)}"
         case Stop(attempt=attempt, grace_s=grace_s, is_hang=is_hang):
             return f"stop {attempt} {grace_s:g}" + (" hang" if is_hang else "")
         case SignalAttempt(attempt=attempt, signal=number):
@@ -157,6 +164,8 @@ def event_line(event: SchedulerEvent) -> str:
             return f"log of {rank} arrived"
         case OutputsCollected(task=task, attempt=attempt):
             return f"outputs of {task}#{attempt} collected"
+        case TextsRendered(task=task, attempt=attempt):
+            return f"texts of {task}#{attempt} rendered"
         case JobEndKnown(gone_at=gone_at):
             return f"job ends at {gone_at}"
         case RecordUnwritable(reason=reason):

@@ -175,6 +175,7 @@ behaviours = st.builds(
     max_delay_s=st.sampled_from([0.001, 0.5]),
     fail=st.sampled_from([0.0, 0.0, 0.1, 0.5]),
     leftovers=st.sampled_from([0.0, 0.3]),
+    stuck=st.sampled_from([0.0, 0.0, 0.3]),
     steal=st.sampled_from([0.0, 0.5]),
     silence=st.sampled_from([0.0, 0.5]),
     lost_logs=st.sampled_from([0.0, 0.3]),

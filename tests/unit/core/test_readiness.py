@@ -128,7 +128,7 @@ def test_a_run_at_its_limit_names_who_is_not_ready() -> None:
     assert run(waiting("HTTP 503"), now=1.0).of(RecordWaiting)
     run(WakeUp(), now=60.0)
     assert run.cause() == (
-        "the workflow's time limit of 60 s is over, and not ready are a: HTTP 503; c; d and 1 more"
+        "the workflow's timeout of 60 s has passed; not ready: a (HTTP 503), c, d and 1 more"
     )
 
 

@@ -275,3 +275,66 @@ def test_completed_tasks_that_start_again_together_keep_their_order(order: tuple
     driver.start("a")
     driver.end("a", 0)
     assert driver.state("b") == "starting"
+
+
+# ------------------------------------------------------------------ places that are kept for the next attempt
+
+
+def test_a_task_that_waits_for_a_restarted_one_does_not_keep_the_last_place_from_it() -> None:
+    """Each would wait for the other: one for the other's end, that one for room."""
+    driver = Driver.joined(a_plan(a_task("a"), a_task("b", "a"), max_running=1))
+    driver.start("a")
+    driver.end("a")
+    driver.start("b")
+    assert restart(driver, "a", "b") == [
+        "a starts again; it was completed",
+        "b is being stopped, and starts again",
+    ]
+    driver.end("b", signal=15)
+    driver.wake()
+    assert driver.states("a", "b") == ["starting", "waiting"]
+
+
+LATER = Restart(count=2, backoff_s=5.0)
+
+
+def test_a_task_that_keeps_its_place_during_a_delay_gives_it_up_for_what_it_needs() -> None:
+    driver = Driver.joined(a_plan(a_task("a"), a_task("b", "a", service=True, restart=LATER), max_running=1))
+    driver.start("a")
+    driver.end("a")
+    driver.start("b")
+    driver.end("b", 1)
+    assert driver.task("b").is_reserved
+    assert restart(driver, "a") == ["a starts again; it was completed"]
+    assert driver.states("a", "b") == ["starting", "waiting"]
+    driver.start("a")
+    driver.end("a")
+    driver.wake()
+    assert driver.state("b") == "starting"
+
+
+def test_a_place_is_kept_while_the_task_that_is_waited_for_has_one() -> None:
+    srv = a_task("srv", service=True, restart=msgspec.structs.replace(LATER, restarts_dependents=True))
+    driver = Driver.joined(a_plan(srv, a_task("cli", "srv"), max_running=2))
+    driver.serve("srv")
+    driver.start("cli")
+    driver.end("srv", 1)
+    driver.end("cli", signal=15)
+    assert driver.task("srv").is_reserved
+    assert driver.task("cli").is_reserved
+
+
+def test_a_chain_of_tasks_that_wait_gives_up_all_of_its_places() -> None:
+    services = [a_task(name, after, service=True, restart=LATER) for name, after in (("b", "a"), ("c", "b"))]
+    driver = Driver.joined(a_plan(a_task("a"), a_task("rest"), *services, max_running=3))
+    driver.start("a", "rest")
+    driver.end("a")
+    driver.serve("b")
+    driver.serve("c")
+    driver.end("c", 1)
+    driver.wake()  # its server has not failed in this moment
+    driver.end("b", 1)
+    assert [driver.task(name).is_reserved for name in ("b", "c")] == [True, True]
+    assert restart(driver, "a") == ["a starts again; it was completed"]
+    assert driver.states("a", "b", "c") == ["starting", "waiting", "waiting"]
+    assert [driver.task(name).is_reserved for name in ("b", "c")] == [False, False]

@@ -181,7 +181,7 @@ def test_the_run_is_stopped_as_by_ctrl_c() -> None:
     driver = Driver.joined(a_plan(a_task("a"), a_task("b", "a")))
     driver.start("a")
     lines = driver(request(StopRun()))
-    assert answer(lines).text == "the run is being stopped, 1 live task of it"
+    assert answer(lines).text == "stopping the run: 1 live task"
     assert driver.states("a", "b") == ["stopping", "cancelled"]
     assert driver.run.outcome is Outcome.INTERRUPTED
     assert driver.cause() == "stopped on request of op on here"
@@ -190,7 +190,7 @@ def test_the_run_is_stopped_as_by_ctrl_c() -> None:
     lines = driver(request(StopRun(), "r3"))
     assert "is ending already" in answer(lines).text
     lines = driver(request(StopRun(is_killed=True), "r4"))
-    assert "being killed" in answer(lines).text
+    assert "killing the run" in answer(lines).text
     assert [order.is_forced for order in lines.orders(Stop)] == [True]
     driver.end("a", signal=9)
     assert answer(driver(request(StopRun(), "r5"))).error.startswith("the run has ended")

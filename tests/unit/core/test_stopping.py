@@ -8,7 +8,7 @@ import pytest
 from protocol.messages.facts import ActivityKind, LiveRank, RankCleared, RankExited, RankIdle
 from protocol.messages.orders import Stop
 from protocol.messages.rank_spec import HangPolicy, SideCommand, Stopping
-from sflow_ctl.core.actions.stopping import STOP_OVERDUE_S
+from sflow_ctl.core.actions.stop_orders import STOP_OVERDUE_S
 from sflow_ctl.core.commands import AnswerRequest, AwaitLog
 from sflow_ctl.core.events import LogArrived, MessageReceived, OperatorRequest, StopRequested, WakeUp
 from sflow_ctl.core.model.run import Margins
@@ -196,7 +196,7 @@ def test_an_order_to_start_is_never_the_last_that_an_agent_has_of_a_stopped_atte
     assert [line for line in lines if "cli" in line] == [
         "cli#1 starting->stopping upstream",
         "0: stop cli#1 5",
-        "0: spawn cli#1",
+        "0: withdraw cli#1",
         "0: stop cli#1 5",
     ]
 

@@ -6,7 +6,7 @@ import pytest
 from sflow_ctl.cli.terminal.tables import plain_text, terminal_text
 from sflow_ctl.core.states import FirstCause, Outcome, Reason, TaskState, Transition
 from sflow_ctl.plan.model import Placement, Plan, PlannedNode, PlannedTask, Retries
-from sflow_ctl.report.cause import first_cause
+from sflow_ctl.report.cause import first_cause, resume_commands
 from sflow_ctl.report.run_view import RunView
 from sflow_ctl.report.summary import read_summary, summary, summary_json, task_summaries, view_of
 from sflow_ctl.report.tables import Table, closing_table, ended_table, status_table, totals
@@ -154,6 +154,14 @@ def test_the_first_cause_names_task_node_exit_log_and_what_to_type() -> None:
         "         sflow-ctl run --resume R",
         "         sflow-ctl run FILE --resume R  (after editing the file)",
     ]
+
+
+def test_a_resume_names_the_files_that_may_be_edited() -> None:
+    assert (
+        resume_commands("R", ["wf.yaml"])[1] == "sflow-ctl run wf.yaml --resume R  (after editing the file)"
+    )
+    several = resume_commands("R", ["my wf.yaml", "b.yaml"])[1]
+    assert several == "sflow-ctl run 'my wf.yaml' b.yaml --resume R  (after editing the files)"
 
 
 def test_the_first_cause_shows_what_explains_it() -> None:

@@ -55,6 +55,17 @@ def test_the_progress_line_is_one_line() -> None:
     now[0] = 12.5
     assert lines.progress(80) == "12/40 done \u00b7 1 running \u00b7 1 ready \u00b7 00:12"
     assert len(lines.progress(20)) == 20
+    assert lines.progress(20).endswith("...")
+
+
+def test_a_narrow_terminal_shows_what_is_awaited_rather_than_counts() -> None:
+    lines = StateLines(3, is_brief=False, is_unicode=False, now=lambda: 12.0)
+    lines.add(change("a", S.RUNNING))
+    lines.add(change("b", S.FAILED))
+    wait = "waiting for model (00:07): port 18264 is not listening"
+    assert lines.progress(100, wait).endswith(f"1 failed | 00:00 | {wait}")
+    assert lines.progress(80, wait) == f"0/3 done | 1 failed | {wait}"
+    assert lines.progress(50, wait) == f"0/3 done | 1 failed | {wait}"[:47] + "..."
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(0, "00:00"), (61, "01:01"), (3723, "1:02:03")])

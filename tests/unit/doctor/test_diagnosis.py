@@ -264,7 +264,7 @@ def test_a_healthy_fleet_is_one_line_for_each_topic() -> None:
     diagnosis = diagnose(HEALTHY)
     assert (bad(diagnosis), diagnosis.exit_status) == ([], 0)
     head, empty, *lines, _, last = text(diagnosis, shows_all=False, colours=False).splitlines()
-    assert (head, empty, last) == ("job 7, 4 nodes: n0, n1, n2, n3", "", "all is well")
+    assert (head, empty, last) == ("job 7, 4 nodes: n0, n1, n2, n3", "", "No problems found.")
     assert [line.split()[:2] for line in lines] == [["ok", topic.name] for topic in diagnosis.topics]
     assert "24 of 24 connections between 4 nodes" in lines[1]
     assert len(text(diagnosis, shows_all=True, colours=False).splitlines()) > 40
@@ -305,7 +305,7 @@ def test_an_agent_that_does_not_report_is_named_as_an_infrastructure_failure() -
     ((_, verdict),) = bad(diagnosis)
     assert (verdict.nodes, verdict.text) == (("n7",), "its agent has not connected: no message within 60 s")
     assert diagnosis.exit_status == 3
-    assert "4 of 5 have connected" in diagnosis.topics[0].summary
+    assert "4/5 agents connected" in diagnosis.topics[0].summary
 
 
 @pytest.mark.parametrize("changes", [{"report": None}, {"lost": "silent for 30 s", "report": None}])

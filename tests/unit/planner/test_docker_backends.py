@@ -50,7 +50,9 @@ def orders(planned: Plan) -> list[RankSpec]:
     """Return the orders that start the task as planned."""
     (task,) = build_graph(planned)
     task.begin_attempt(task.plan.placement, 0.0)
-    task.attempt.fill_in(task.plan, DeferredValues(planned, {}, lambda name: None, EVALUATOR), {})
+    task.attempt.fill_in(
+        task.plan, DeferredValues(planned, {}, lambda name: None, EVALUATOR).rendered(task.plan, {})
+    )
     return [spec for _, spec in rank_specs(task, planned, stream=False)]
 
 
@@ -136,6 +138,19 @@ def test_ports_of_a_host_are_asked_from_outside(tmp_path: Path) -> None:
     assert order.probes[0].checks == (TcpCheck(port=80, host="10.0.0.1", owner="any"),)
     (order,) = orders(plan(tmp_path, HOSTS, probe % 1))  # its address is unknown
     assert order.probes[0].checks == (TcpCheck(port=80),)
+
+
+LIKE = "probes: {%s: {%s}}"
+
+
+def test_a_port_that_no_address_is_known_for_is_refused_or_warned_of(tmp_path: Path) -> None:
+    port = LIKE % ("readiness", "tcp_port: {port: 80}")
+    assert "address-unknown" in [one.code for one in plan(tmp_path, HOSTS, port).warnings]
+    nowhere = "\n  far: {type: docker, image: i, hosts: [{name: b, context: there}, {name: c, context: c}]}\n"
+    for task in (port, LIKE % ("failure", "any: [{tcp_port: {port: 80}}, {exec: {command: x}}]")):
+        assert 'b, c of backend "far" have no ip_address' in refused(tmp_path, nowhere, task)
+    plan(tmp_path, nowhere, LIKE % ("readiness", "tcp_port: {port: 80, host: 10.0.0.7}"))
+    plan(tmp_path, nowhere, LIKE % ("readiness", "log_watch: {match_pattern: up}"))
 
 
 OWN = "operators: {o: {type: %s}}\n"

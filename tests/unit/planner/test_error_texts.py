@@ -147,6 +147,9 @@ def test_ux_12_a_mistake_in_the_syntax_is_explained(
         (TASK % ", probes: {readiness: {tcp_port: 80}}", "e.g. tcp_port: {port: 8000}"),
         (TASK % ", probes: {readiness: {http_get: http://x}}", "e.g. http_get: {url:"),
         ("workflow: {name: w}\ntasks: [{name: a, script: [x]}]\n", "it belongs below workflow"),
+        ("workflow: {name: w, finally: [], tasks: [{name: a, script: [x]}]}\n", "it is a field of a task"),
+        ("finally: true\nworkflow: {name: w, tasks: [{name: a, script: [x]}]}\n", "it is a field of a task"),
+        ("workflow: {name: w, secrets: [K], tasks: [{name: a, script: [x]}]}\n", "beside workflow"),
         ("artifacts: {M: fs:///x}\n" + TASK % "", "e.g. artifacts: {MODEL: {uri:"),
         ("workflow: {name: w, tasks: [a]}\n", "- {name: a, script: [echo hello]}"),
     ],
@@ -181,3 +184,25 @@ def test_public_n4_an_output_that_can_find_nothing_is_refused(tmp_path: Path, ou
     assert what in finding.what
     assert "tasks[0].outputs[0]." in str(finding.where)
     assert finding.hint
+
+
+@pytest.mark.parametrize(
+    ("given", "hint"),
+    [
+        ("hello", "did you mean {}/hello.yaml?"),
+        ("helo.yaml", "did you mean {}/hello.yaml?"),
+        ("other.yaml", "correct the path"),
+        ("nowhere/hello.yaml", "correct the path"),
+        ("project", "did you mean {}/project/sflow.yaml?"),
+        ("empty", "name a file in it"),
+    ],
+)
+def test_a_file_that_does_not_exist_is_answered_with_one_like_it(
+    tmp_path: Path, given: str, hint: str
+) -> None:
+    for name in ("hello.yaml", "project/sflow.yaml", "empty/notes.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    with pytest.raises(FleetError) as caught:
+        read_run(RunOptions.of(files=(tmp_path / given,), workspace_dir=tmp_path))
+    assert caught.value.findings[0].hint == hint.format(tmp_path)

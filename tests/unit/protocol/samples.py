@@ -78,6 +78,7 @@ from protocol.messages.orders import (
     Welcome,
 )
 from protocol.messages.rank_spec import (
+    Bootstrap,
     Container,
     HangPolicy,
     PortBlock,
@@ -174,6 +175,15 @@ SPEC = RankSpec(
     launch_kind="step",
     stream=True,
     gpus=(0, 1),
+    bootstrap=Bootstrap(
+        name="train",
+        shared="module load a\n",
+        variables="export B=1\n",
+        before="ulimit -s 9\n",
+        hidden=("N",),
+        is_each_time=True,
+        is_inside=True,
+    ),
     required_paths=(("MODEL", "/models/a"),),
     files=(TaskFile(path="etc/router.yaml", content="port: 1", mode=0o755),),
     success_exit_codes=(0, 3),
@@ -312,6 +322,7 @@ TO_AGENT: tuple[ToAgent, ...] = (
     Enrolled(key="k" * 40),
     Reintroduce(),
     Spawn(ranks=(SPEC,)),
+    Spawn(ranks=(SPEC,), is_withdrawn=True),
     Stop(attempt=ATTEMPT, grace_s=5.0, is_forced=True, is_hang=True),
     SignalAttempt(attempt=ATTEMPT, signal=10),
     EndStep(part=RANK, mark_of=RANK, signal=15, patience_s=2.0, grace_s=5.0),

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from protocol.errors import Finding, FleetError
 from sflow_ctl.cli.options import setting_options
+from sflow_ctl.cli.options.given import NAMES
 from sflow_ctl.format import schema
 from sflow_ctl.format.loader import load_documents
 from sflow_ctl.format.yaml_source import dump
@@ -86,6 +87,12 @@ def test_an_origin_is_the_line_of_the_value(tmp_path: Path) -> None:
     assert effective.origin("interface") == f"{tmp_path}/site.yaml:2:12"
     assert effective.origin("headroom") == f"{tmp_path}/sflow/config.yaml:2:11"
     assert effective.place("preamble", 1) == f"{tmp_path}/site.yaml:5:5  preamble[1]"
+
+
+def test_a_wrong_option_is_named_as_it_is_typed(tmp_path: Path) -> None:
+    with pytest.raises(FleetError) as caught:
+        found(tmp_path, None, None, None, {"lost_after": "soon", "launch_flags": ["--ntasks=3"]})
+    assert [one.where for one in caught.value.findings] == ["--lost-after", "--launch-flag"]
 
 
 def test_several_workflow_files_are_one_layer(tmp_path: Path) -> None:
@@ -197,7 +204,7 @@ def test_fields_of_a_job_that_a_layer_has_need_not_be_in_a_backend(tmp_path: Pat
 
 def test_options_are_settings_and_offer_what_they_take() -> None:
     kinds = typing.get_type_hints(schema.SiteFile)
-    assert set(setting_options.NAMES) <= kinds.keys()
+    assert set(NAMES) <= kinds.keys()
     assert typing.get_args(kinds["container_engine"]) == setting_options.ENGINES
     assert schema.CHOICES["engine"] == setting_options.ENGINES
 

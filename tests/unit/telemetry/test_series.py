@@ -13,7 +13,6 @@ from sflow_ctl.report.telemetry.series import (
     Series,
     counted_between,
     last_rate,
-    mean_between,
     peak_between,
     rates,
     thinned,
@@ -106,7 +105,7 @@ def test_columns_that_begin_or_end_later_have_gaps(tmp_path: Path) -> None:
     _write(tmp_path, [early, late], [])
     (gpu,) = read_telemetry(tmp_path).gpus()
     assert gpu.columns == {"percent": [9, None], "power_mw": [None, 7]}
-    assert (gpu.gpu_index, gpu.attempt, gpu.last("percent"), gpu.peak("power_mw")) == (2, None, 9, 7)
+    assert (gpu.attempt, gpu.last("percent"), gpu.peak("power_mw")) == (None, 9, 7)
 
 
 def test_no_files_are_no_series(tmp_path: Path) -> None:
@@ -147,8 +146,6 @@ def test_values_of_a_window_shorter_than_the_interval_are_those_of_the_next_row(
     one = _series([0, 1000, 2000], [10, 30, 20])
     assert peak_between(one, "rss_kib", 900, 2100) == 30
     assert peak_between(one, "rss_kib", 1100, 1200) == 20
-    assert mean_between(one, "rss_kib", 0, 1000) == 20.0
-    assert mean_between(one, "rss_kib", 5000, 6000) is None
     assert peak_between(one, "pss_kib", 0, 9000) is None
 
 

@@ -7,7 +7,8 @@ What is stopped so has not failed: no failure policy applies. What needs it aliv
 from collections.abc import Iterable, Iterator, Sequence
 
 from sflow_ctl.core.actions.shutdown import stop_run
-from sflow_ctl.core.actions.stopping import expect_stop, following, send_stop, stop_task, stopped_verdict
+from sflow_ctl.core.actions.stop_orders import expect_stop, send_stop
+from sflow_ctl.core.actions.stopping import following, stop_task, stopped_verdict
 from sflow_ctl.core.actions.transitions import change, give_up_reservation, send_leases
 from sflow_ctl.core.effects import Effects
 from sflow_ctl.core.model.attempt import AttemptVerdict
@@ -28,10 +29,10 @@ def stop_whole_run(run: Run, out: Effects, by: str, is_killed: bool, now: float)
     stop_run(run, out, exit_policy.stopped_on_request(by), is_forced=is_killed, now=now)
     tasks = f"{live} live task" if live == 1 else f"{live} live tasks"
     if is_killed:
-        return RequestAnswer(text=f"the run is being killed, {tasks} of it")
+        return RequestAnswer(text=f"killing the run: {tasks}")
     if was_ending:
         return RequestAnswer(text=f"the run is ending already, with {tasks}; stop --kill ends it at once")
-    return RequestAnswer(text=f"the run is being stopped, {tasks} of it")
+    return RequestAnswer(text=f"stopping the run: {tasks}")
 
 
 def stop_tasks(

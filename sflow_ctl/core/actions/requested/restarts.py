@@ -6,7 +6,13 @@ Neither counts as a retry or a restart of the policy, and a task that had ended 
 from collections.abc import Sequence
 
 from sflow_ctl.core.actions.stopping import following, stop_task, why_never
-from sflow_ctl.core.actions.transitions import change, end_delay, enqueue, release_kept
+from sflow_ctl.core.actions.transitions import (
+    change,
+    end_delay,
+    enqueue,
+    free_places_waiting_for,
+    release_kept,
+)
 from sflow_ctl.core.effects import Effects
 from sflow_ctl.core.model.attempt import AttemptVerdict
 from sflow_ctl.core.model.run import Run
@@ -86,7 +92,8 @@ def _begin_anew(run: Run, out: Effects, task: Task, reason: Reason) -> list[Effe
         change(run, out, task, TaskState.WAITING, Reason("requested", reason.text))
         if task.unmet == 0:
             enqueue(run, out, task)
-    _forgive(run, task)
+    free_places_waiting_for(run, task)
+    forgive(run, task)
     effects = [Effect(task=task.plan.name, text=f"starts again; it was {old}")]
     for other in _held_back(run, task):
         if other.state not in TERMINAL:
@@ -111,7 +118,7 @@ def _held_back(run: Run, task: Task) -> list[Task]:
     return list(found.values())
 
 
-def _forgive(run: Run, task: Task) -> None:
+def forgive(run: Run, task: Task) -> None:
     """Take back that this task's failure is that of the run; another one's may be."""
     if run.failure is None or run.failure.task != task.plan.name:
         return
