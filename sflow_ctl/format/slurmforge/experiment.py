@@ -32,7 +32,8 @@ class Experiment(Struct, kw_only=True):
     """GPUs that all runs together may use; None for no limit."""
     has_cluster: bool = True
     """It runs in a Slurm job; False for the machine that it is started on."""
-    preamble: Sequence[str] = ()
+    environments: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """What is set up before stages, by the names that they use."""
     mail: Mail | None = None
 
     def document(self) -> dict[str, Any]:
@@ -40,15 +41,14 @@ class Experiment(Struct, kw_only=True):
         sweep = new_sweep(self.sweep)
         if sweep and self.gpus_at_once and any(stage.request.gpus_per_node for stage in self.stages):
             sweep["gpu_budget"] = self.gpus_at_once
-        settings = {"preamble": list(self.preamble)} if self.preamble else {}
         backends = self._backends()
         named = BACKEND if backends else None
         return {
             "version": "0.1",
-            **({"settings": settings} if settings else {}),
             **({"variables": dict(self.variables)} if self.variables else {}),
             **({"sweep": sweep} if sweep else {}),
             **({"backends": backends} if backends else {}),
+            **({"environments": self.environments} if self.environments else {}),
             "workflow": {
                 "name": safe_name(self.name),
                 **({"labels": self.labels} if self.labels else {}),
