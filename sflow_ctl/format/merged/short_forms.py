@@ -114,14 +114,21 @@ def with_long_monitor(monitor: dict[str, Any]) -> dict[str, Any]:
     return monitor
 
 
+_OF_NOTIFY = ("when", "mail", "task")
+"""Lists of an entry of `notify` that may be given as their only member."""
+
+
 def with_long_notify(notify: Any) -> Any:
-    """Return a workflow's `notify` as a list, each with a list of events."""
+    """Return a workflow's `notify` as a list, each with lists of events, addresses and tasks."""
     entries = [notify] if isinstance(notify, dict) else notify
     if not isinstance(entries, list):
         return notify
     return [
-        {**entry, "when": [entry["when"]]}
-        if isinstance(entry, dict) and isinstance(entry.get("when"), str)
+        {
+            key: [value] if key in _OF_NOTIFY and isinstance(value, str) else value
+            for key, value in entry.items()
+        }
+        if isinstance(entry, dict)
         else entry
         for entry in entries
     ]

@@ -122,17 +122,24 @@ class Hang(Part, frozen=True, kw_only=True):
 
 
 class Notify(Part, frozen=True, kw_only=True):
-    """A command or a webhook that is notified of the course of a run. The run does not wait for them before its end."""
+    """A command, a webhook or a mail that is notified of the course of a run. The run does not wait for them before its end."""
 
     command: str | list[str] | None = None
     """Command to run where the controller runs: text is a line for bash, a list is a program with its arguments. It finds
-    `SFLOW_NOTICE` (the event), `SFLOW_NOTICE_TEXT`, `SFLOW_RUN_ID`, `SFLOW_RUN_OUTCOME` and `SFLOW_RUN_EXIT_STATUS` in its
-    environment, and all facts as JSON on its standard input."""
+    `SFLOW_NOTICE` (the event), `SFLOW_NOTICE_TEXT`, `SFLOW_NOTICE_TASK`, `SFLOW_RUN_ID`, `SFLOW_RUN_OUTCOME`,
+    `SFLOW_RUN_EXIT_STATUS`, `SFLOW_RUN_COUNTS` (JSON: states and numbers of tasks) and `SFLOW_SUMMARY_FILE` in its environment,
+    and all facts as JSON on its standard input."""
     webhook: str | None = None
     """Address to which the same JSON is posted; its `text` is what Slack and Mattermost show. List a variable that holds it in
     `secrets`."""
-    when: Annotated[list[NoticeEvent], ONE] = []
+    mail: Annotated[list[str], ONE] = []
+    """Addresses that the site's `mail` command writes to, from where the controller runs. Example: `you@example.org`."""
+    when: Annotated[list[NoticeEvent | Literal["afterok", "afterany", "afternotok"]], ONE] = []
     """`ready`: all services are ready for the first time; `failure`: the first task has failed for good; `end`: the run has
-    ended, in any way. Default: `end`."""
+    ended, in any way; `run_succeeded`, `run_failed`: it has ended with status 0, or with another one; `task_succeeded`,
+    `task_failed`, `task_finished`: a task has completed, has failed for good, or has ended in any way, at most 100 of them.
+    Slurm's `afterok`, `afternotok` and `afterany` are `run_succeeded`, `run_failed` and `end`. Default: `end`."""
+    task: Annotated[list[str], ONE] = []
+    """Tasks whose events are sent, names or patterns such as `train*`. Default: all."""
     timeout: Time = 10
     """Time limit of the command, or of the webhook's answer; at most one minute."""
