@@ -141,7 +141,7 @@ def test_ux_12_a_mistake_in_the_syntax_is_explained(
     [
         (TASK % ", command: y", 'did you mean "script"?'),
         (TASK % ", needs: [b]", 'did you mean "depends_on"?'),
-        (TASK % ", enviroment: {A: 1}", 'did you mean "variables"?'),
+        (TASK % ", enviroment: x", 'did you mean "environment"?'),
         (TASK % ", gpus: 2", 'did you mean "resources"?'),
         (TASK % ", probes: {ready: {tcp_port: {port: 1}}}", 'did you mean "readiness"?'),
         (TASK % ", probes: {readiness: {tcp_port: 80}}", "e.g. tcp_port: {port: 8000}"),
