@@ -244,9 +244,7 @@ def _plan_task(setting: _Setting, placed: PlacedTask, findings: Findings) -> Pla
         )
         script, deferred = setting.scripts.script(task, replica.name, scope.names)
         launch = plan_launch(setting.launch, placed, scope.value, nodes, env, script)
-        if launch.launch_kind == "ssh":
-            _refuse_elsewhere(task)
-        _warn_of_idle_gpus(placed, launch, findings)
+        _check_launch(placed, launch, findings)
         if placed.backend.hosts:
             from sflow_ctl.planner.launch.docker_hosts import check_on_hosts  # few backends have some
 
@@ -306,6 +304,12 @@ def _warn_of_idle_gpus(placed: PlacedTask, launch: LaunchPlan, findings: Finding
         "or ask for the GPUs of one node"
     )
     findings.warn("idle-gpus", what, findings.loaded.where("tasks", task.name, "resources"), hint)
+
+
+def _check_launch(placed: PlacedTask, launch: LaunchPlan, findings: Findings) -> None:
+    if launch.launch_kind == "ssh":
+        _refuse_elsewhere(placed.task)
+    _warn_of_idle_gpus(placed, launch, findings)
 
 
 def _distinct(deferred: Sequence[DeferredExpression]) -> tuple[DeferredExpression, ...]:
