@@ -289,8 +289,10 @@ def _plan_task(setting: _Setting, placed: PlacedTask, findings: Findings) -> Pla
     return None
 
 
-def _warn_of_idle_gpus(placed: PlacedTask, launch: LaunchPlan, findings: Findings) -> None:
-    """Warn where GPUs are reserved on nodes on which no process of the task starts."""
+def _check_launch(placed: PlacedTask, launch: LaunchPlan, findings: Findings) -> None:
+    """Refuse fields that `ssh` cannot heed; warn where GPUs are reserved on nodes on which no process of the task starts."""
+    if launch.launch_kind == "ssh":
+        _refuse_elsewhere(placed.task)
     used, count = len(launch.ranks_per_node), placed.node_count
     has_gpus = placed.placement.gpus or placed.placement.gpus_per_node
     if launch.launch_kind == "step" or used >= count or not has_gpus:
@@ -304,12 +306,6 @@ def _warn_of_idle_gpus(placed: PlacedTask, launch: LaunchPlan, findings: Finding
         "or ask for the GPUs of one node"
     )
     findings.warn("idle-gpus", what, findings.loaded.where("tasks", task.name, "resources"), hint)
-
-
-def _check_launch(placed: PlacedTask, launch: LaunchPlan, findings: Findings) -> None:
-    if launch.launch_kind == "ssh":
-        _refuse_elsewhere(placed.task)
-    _warn_of_idle_gpus(placed, launch, findings)
 
 
 def _distinct(deferred: Sequence[DeferredExpression]) -> tuple[DeferredExpression, ...]:
