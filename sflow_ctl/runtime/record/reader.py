@@ -35,7 +35,7 @@ from sflow_ctl.runtime.journal.reader import SHOWN, JournalReader
 from sflow_ctl.runtime.journal.snapshot import read_snapshot
 from sflow_ctl.runtime.record import layout
 from sflow_ctl.runtime.record.claim import HolderState, holder_of, read_claim
-from sflow_ctl.runtime.record.directory import ConnectionFacts, RunFacts
+from sflow_ctl.runtime.record.directory import ConnectionFacts, RunFacts, facts_of
 from sflow_ctl.runtime.record.durable import UNREADABLE, read_regular
 from sflow_ctl.runtime.record.plan_file import PlanFile
 from sflow_ctl.runtime.viewing.messages import Change
@@ -323,11 +323,12 @@ class RunReader:
             self.state.tasks.setdefault(task.name, TaskRecord(task.name))
 
     def _apply(self, entry: Entry, fresh: list[Change]) -> None:
-        if entry.waiting is not None:
-            told = entry.waiting
+        if (told := entry.waiting) is not None:
             self.state.note_waiting(told.task, told.attempt, told.text, told.what)
         if entry.uploads is not None:
             self.state.note_uploaded(entry.uploads.task, entry.uploads.attempt, entry.uploads.outcome)
+        if entry.checkpoint is not None:
+            self.state.note_checkpoint(entry.checkpoint)
         if isinstance(entry.event, NodeStandsStill):
             self._note_standstill(entry.event)
         if entry.request is not None:
@@ -384,14 +385,6 @@ class RunReader:
     def _version(self) -> str:
         facts = facts_of(self.directory)
         return "another version" if facts is None else f"sflow-ctl {facts.version}"
-
-
-def facts_of(directory: Path) -> RunFacts | None:
-    """Return the facts of a run; None where they cannot be read."""
-    try:
-        return msgspec.json.decode(read_regular(directory / layout.RUN), type=RunFacts)
-    except (OSError, *UNREADABLE):
-        return None
 
 
 def _clock_text(wall_ns: int) -> str:
