@@ -31,6 +31,7 @@ from sflow_ctl.plan.results import PlannedOutput, PlannedResult
 from sflow_ctl.plan.words import Near, OnFailure, OnNodeLost, Pack, ReleaseAfter, Shown, Until
 
 PLAN_VERSION = 1
+FinallyWhen = Literal["after_stop", "services_up"]
 
 
 class _Part(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
@@ -61,9 +62,6 @@ class PlannedNode(_Part, frozen=True, kw_only=True):
     """For how many seconds a run waits for other processes to leave its GPUs, 0 for ever; None does not wait."""
     is_reachable: bool = True
     """Other tasks reach its tasks at its address. Containers on this machine have networks of their own."""
-
-
-FinallyWhen = Literal["after_stop", "services_up"]
 
 
 class Dependency(_Part, frozen=True, kw_only=True):

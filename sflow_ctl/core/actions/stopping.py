@@ -143,7 +143,7 @@ def conclude(run: Run, out: Effects, task: Task, verdict: AttemptVerdict, now: f
 
 
 def _of_removed(revising: Revising, task: Task, verdict: AttemptVerdict) -> AttemptVerdict:
-    """Return the verdict of a task that is not wanted any more: whatever its end, it is no failure."""
+    """Return the verdict of a task that is not wanted any more: its end does not count as a failure."""
     is_removed = task.wanted.removed_in and verdict.state is not TaskState.COMPLETED
     return AttemptVerdict(TaskState.CANCELLED, revising.why[task.index]) if is_removed else verdict
 

@@ -182,10 +182,12 @@ def make_clock(planned: PlannedRun) -> "JobClock | None":
     return clock_of([job.allocation for job in planned.jobs])
 
 
-def make_scheduler(planned: PlannedRun, options: RunOptions, fleet: Fleet, record: Record) -> Scheduler:
-    """Make the scheduler. A controller that takes over makes the same, and gives it the journal."""
+def make_scheduler(
+    planned: PlannedRun, options: RunOptions, fleet: Fleet, record: Record, plan: "Plan | None" = None
+) -> Scheduler:
+    """Make the scheduler. A controller that takes over makes the same, of the plan that the killed one had, for its journal."""
     return Scheduler(
-        planned.plan,
+        plan or planned.plan,
         stream_logs=not options.quiet,
         gone_at=planned.gone_at,
         headroom_s=planned.settings.headroom_s,

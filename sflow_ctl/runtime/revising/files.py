@@ -7,6 +7,7 @@ was in force as revision N, `plans/start.I.json` the one that controller I began
 
 import hashlib
 import hmac
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -85,8 +86,9 @@ def read_head(directory: Path, source: str) -> PlanHead:
     return head
 
 
+@lru_cache(maxsize=1)
 def read_plan(directory: Path, source: str, key: str = "") -> Plan:
-    """Return a plan that was left to be applied, with the values of this process's secrets.
+    """Return a plan that was left to be applied, with the values of this process's secrets. Of one name it is always the same.
 
     `key` is the operators' one. Raises: UnusablePlanError.
     """

@@ -5,6 +5,7 @@ their orders, only afterwards. A controller that is killed in between has a succ
 """
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,9 @@ from sflow_ctl.report.run_view import RunView, TaskRecord
 from sflow_ctl.runtime.record import layout
 from sflow_ctl.runtime.record.directory import Revision
 from sflow_ctl.runtime.record.disk import disk_reason
-from sflow_ctl.runtime.revising.files import UnusablePlanError, read_head, read_revision
+from sflow_ctl.runtime.record.durable import UNREADABLE
+from sflow_ctl.runtime.record.plan_file import encode_plan
+from sflow_ctl.runtime.revising.files import UnusablePlanError, read_head, read_plan, read_revision
 
 if TYPE_CHECKING:
     from sflow_ctl.runtime.assembly.parts import Record, Shell
@@ -92,6 +95,21 @@ def newest_plan(directory: Path, plan: Plan) -> Plan:
     """Return a plan, or a newer one that is in force by what the run directory says. Raises: OSError; one of `UNREADABLE`."""
     found = read_revision(directory / layout.PLAN)
     return found if found is not None and found.revision > plan.revision else plan
+
+
+def as_in_force(directory: Path, old: Plan, plan: Plan, recorded: Callable[[Plan], Plan]) -> Plan:
+    """Return the plan of a run's last revision, if `plan` is what that was made from; else `plan`, counted as that.
+
+    `old` is what the run directory has; `recorded` returns a plan without the values of secrets.
+    """
+    if old.source:
+        try:
+            applied = read_plan(directory, old.source)
+            if b"".join(encode_plan(recorded(applied))) == b"".join(encode_plan(recorded(plan))):
+                return read_revision(directory / layout.PLAN) or plan
+        except (UnusablePlanError, OSError, *UNREADABLE):
+            pass  # its tasks start again, as for any other workflow
+    return replace(plan, revision=old.revision)
 
 
 def complete(record: "Record", plan: Plan) -> str:

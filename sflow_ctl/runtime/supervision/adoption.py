@@ -10,6 +10,7 @@ import os
 import socket
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -20,7 +21,6 @@ from protocol.messages.config import ControllerPlace
 from protocol.text.counted import counted
 from protocol.text.listing import listed
 from sflow_ctl.core.events import AgentJoined
-from sflow_ctl.core.scheduler import Scheduler
 from sflow_ctl.plan.model import Plan
 from sflow_ctl.runtime.artifacts.contents import with_contents
 from sflow_ctl.runtime.assembly.parts import Record, make_scheduler, publish_connection
@@ -35,7 +35,7 @@ from sflow_ctl.runtime.record.durable import write_durably
 from sflow_ctl.runtime.record.plan_file import decode_plan, encode_plan
 from sflow_ctl.runtime.record.processes import process_start_ticks
 from sflow_ctl.runtime.record.run_log import RunLog
-from sflow_ctl.runtime.revising.in_force import PlansInForce
+from sflow_ctl.runtime.revising.in_force import PlansInForce, as_in_force
 from sflow_ctl.runtime.run.ending import RunEnd
 from sflow_ctl.runtime.run.options import FleetOptions, RunOptions, TaskOptions
 from sflow_ctl.runtime.run.planning import PlannedRun
@@ -109,14 +109,12 @@ def adopt(planned: PlannedRun, options: RunOptions, terminal: Terminal) -> RunEn
         log_level=heir.log_level,
     )
     gc.disable()  # until the run continues: records of 100,000 tasks are made, and none is garbage
-
-    def make(begun: Plan) -> Scheduler:
-        return make_scheduler(replace(planned, plan=begun), own, fleet, record)
-
+    make = partial(make_scheduler, planned, own, fleet, record)
     plans = PlansInForce(directory.path, heir.lineage, plan)
     gone_for_s = (time.time_ns() - wrote_ns) / 1e9
     death = Death(0, wrote_ns, time.monotonic() - gone_for_s, (), ())
     found = taken_over(directory.path, heir.lineage, make, death, plans)
+    planned = replace(planned, plan=found.scheduler.plan)
     directory.take_over(facts)
     publish_connection(directory, facts, fleet)
 
@@ -133,7 +131,8 @@ def _plan(planned: PlannedRun, heir: Succession, earlier: PriorRun) -> Plan:
     nodes = tuple(
         replace(node, address=addresses.get(node.name, "")) for job in planned.jobs for node in job.nodes
     )
-    return with_contents(planned.replan(planned.jobs[0].allocation.job_id, nodes, heir.here))
+    plan = with_contents(planned.replan(planned.jobs[0].allocation.job_id, nodes, heir.here))
+    return as_in_force(earlier.directory, earlier.state.plan, plan, as_recorded)
 
 
 def _why_not(planned: PlannedRun, heir: Succession, earlier: PriorRun, plan: Plan) -> str | None:

@@ -8,12 +8,12 @@ import os
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
 
 from msgspec.structs import replace
 
 from protocol.text.signal_names import signal_name
-from sflow_ctl.core.scheduler import Scheduler
 from sflow_ctl.plan.model import Plan
 from sflow_ctl.plan.secrets import SECRETS
 from sflow_ctl.runtime.assembly.parts import Record, make_scheduler, publish_connection
@@ -78,10 +78,7 @@ def take_over(death: Death, open_terminal: Callable[[Plan, bool], Terminal]) -> 
         before = decoded(heir.resumed, Resumed)
         record.prior, record.resumed = before.prior, before.summary
     fleet = _fleet(legacy, facts.incarnation, plan)
-
-    def make(begun: Plan) -> Scheduler:
-        return make_scheduler(replace(planned, plan=begun), options, fleet, record)
-
+    make = partial(make_scheduler, planned, options, fleet, record)
     plans = PlansInForce(directory.path, heir.lineage, plan)
     left = taken_over(directory.path, heir.lineage, make, death, plans)
     plan = left.scheduler.plan
