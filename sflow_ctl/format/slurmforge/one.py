@@ -38,11 +38,11 @@ class _Reading:
         labels = {key: str(given.peek(key)) for key in ("project", "experiment") if given.peek(key)}
         self._make_swept_variables()
         stages = []
-        for stage in given.mapping("stages"):
-            if given.at("stages", stage, "enabled", default=True) is False:
-                given.leave("the stage is off (enabled)", "stages", stage)
+        for named in given.mapping("stages"):
+            if given.at("stages", named, "enabled", default=True) is False:
+                given.leave("the stage is off (enabled)", "stages", named)
             else:
-                stages.append(self._stage(stage))
+                stages.append(self._stage(named))
         environments = {}
         for stage in stages:
             named = str(given.at("stages", stage.name, "environment", default=""))
