@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sflow_ctl.format.slurmforge.experiment import Mail
+from sflow_ctl.format.slurmforge.experiment import MailOrder
 from sflow_ctl.format.slurmforge.given import Given
 
 _SIZING = "GPUs are asked for by number"
@@ -56,13 +56,13 @@ def environment_of(given: Given) -> dict[str, Any]:
     return {key: value for key, value in found.items() if value}
 
 
-def mail_of(given: Given) -> Mail | None:
-    """Return who is written to, and when; None if nobody is."""
+def mail_of(given: Given) -> MailOrder | None:
+    """Return who is written to, and when; None without one."""
     email, when = given.at("notify", "email"), given.at("notify", "when", default="afterany")
     is_on = given.at("notify", "enabled") is True
     if when == "after":
         given.say("a run has no notice of its begin; this one is sent at its end", "notify", "when")
-    return Mail([str(email)], str(when)) if is_on and email else None
+    return MailOrder([str(email)], str(when)) if is_on and email else None
 
 
 def leave_others(given: Given) -> None:
