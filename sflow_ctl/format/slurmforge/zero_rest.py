@@ -12,10 +12,6 @@ _LEFT: tuple[tuple[str, tuple[str, ...]], ...] = (
         ("output", "base_output_dir"),
     ),
     ("run directories have names of their own; sflow-ctl run --run-id names one", ("output", "batch_name")),
-    (
-        "a run directory keeps all that tasks write in $SFLOW_TASK_OUTPUT_DIR",
-        ("artifacts", "checkpoint_globs"),
-    ),
     ("a run directory keeps all that tasks write in $SFLOW_TASK_OUTPUT_DIR", ("artifacts", "eval_csv_globs")),
     (
         "a run directory keeps all that tasks write in $SFLOW_TASK_OUTPUT_DIR",
@@ -54,6 +50,19 @@ def environment_of(given: Given) -> dict[str, Any]:
         "source": [file] if file and not is_venv else [],
     }
     return {key: value for key, value in found.items() if value}
+
+
+def checkpoint_of(given: Given) -> dict[str, Any]:
+    """Return what an attempt after the first one continues from: the task's own checkpoints alone."""
+    at = ("artifacts", "checkpoint_globs")
+    found: dict[str, Any] = {
+        "inject": {"env": "AI_INFRA_RESUME_FROM_CHECKPOINT", "arg": "--resume_from_checkpoint"}
+    }
+    globs = [one for one in given.texts(*at) if one not in ("checkpoints/**", "checkpoints/**/*")]
+    inside = [one.removeprefix("checkpoints/") for one in globs if one.startswith("checkpoints/")]
+    if len(inside) < len(globs):
+        given.say("only what is in $AI_INFRA_CHECKPOINT_DIR is found: save there", *at)
+    return {**found, "globs": inside} if inside and len(inside) == len(given.texts(*at)) else found
 
 
 def mail_of(given: Given) -> MailOrder | None:
