@@ -216,14 +216,13 @@ class AgentCore:
 
     def _on_spawn(self, order: Spawn) -> None:
         for spec in order.ranks:
-            if spec.rank not in self._known and self._ending is None:
-                self._known.add(spec.rank)
-                if order.is_withdrawn:
-                    self._out.append(Report(withdrawn(spec.rank)))
-                    continue
+            if spec.rank in self._known or self._ending is not None:
+                continue
+            self._known.add(spec.rank)
+            if not order.is_withdrawn:
                 self.ranks[spec.rank] = Rank(spec)
                 self._open.add(spec.rank)
-                self._out.append(StartProcess(spec))
+            self._out.append(Report(withdrawn(spec.rank)) if order.is_withdrawn else StartProcess(spec))
 
     def _on_stop(self, order: Stop, now: float) -> None:
         self._out += self._uploads.stop(order)

@@ -114,7 +114,7 @@ def print_cause(state: RunView, ended: Summary, directory: Path) -> None:
     from sflow_ctl.cli.options.run_option import workflow_files
     from sflow_ctl.report.cause import LOG_LINES, first_cause  # a run that completes needs neither
     from sflow_ctl.runtime.logs.cursor import last_lines
-    from sflow_ctl.runtime.record.reader import facts_of
+    from sflow_ctl.runtime.record.directory import facts_of
 
     log = None
     if cause.task is not None:

@@ -233,8 +233,7 @@ class PlannedTask(_Part, frozen=True, kw_only=True):
     deferred_tcp_ports: tuple[DeferredPort, ...] = ()
     """Ports of `TcpCheck`s, which are 0 until the task starts."""
     files: tuple[PlannedFile, ...] = ()
-    where: str = ""
-    """The place of a task that has deferred expressions or files in the workflow's file, for messages about them."""
+    where: str = ""  # "file:line:column  path" of a task with deferred expressions or files, for messages
     ports: tuple[PortBlock, ...] = ()
     """Leased on each of its nodes."""
     has_master_port: bool = False

@@ -33,7 +33,6 @@ ROOT_KEYS = (
 )  # fmt: skip
 SETTINGS = WorkflowSettings.__struct_encode_fields__
 WORKFLOW_KEYS = ("name", "tasks", "variables", *SETTINGS)
-TASK_KEYS = Task.__struct_encode_fields__
 _LONG_FORMS = {"backends": with_long_backend, "environments": with_long_environment}
 USES, WITH = "uses", "with"
 """Keys of a task that is made from a preset."""
@@ -370,14 +369,8 @@ def _unknown_keys(
     for key in data:
         if key not in allowed:
             full = (*path, str(key))
-            merged.findings.append(
-                Finding(
-                    "unknown-key",
-                    f'unknown key "{key}"',
-                    f"{source.key_where(full)}  {dotted(full)}",
-                    _hint_of_key(str(key), path, allowed),
-                )
-            )
+            where, hint = f"{source.key_where(full)}  {dotted(full)}", _hint_of_key(str(key), path, allowed)
+            merged.findings.append(Finding("unknown-key", f'unknown key "{key}"', where, hint))
 
 
 def _hint_of_key(key: str, path: tuple[PathKey, ...], allowed: tuple[str, ...]) -> str | None:
@@ -385,7 +378,7 @@ def _hint_of_key(key: str, path: tuple[PathKey, ...], allowed: tuple[str, ...]) 
         return f"it belongs below workflow: indent it, as in workflow: {{name: ..., {key}: ...}}"
     if path and key in ROOT_KEYS:
         return "it belongs at the beginning of a line, beside workflow"
-    if key in TASK_KEYS:
+    if key in Task.__struct_encode_fields__:
         return f"it is a field of a task, as in tasks: [{{name: ..., {key}: ...}}]"
     meant = meant_key(key, allowed)
     return f'did you mean "{meant}"?' if meant else f"allowed here: {', '.join(allowed)}"

@@ -35,7 +35,7 @@ from sflow_ctl.runtime.journal.reader import SHOWN, JournalReader
 from sflow_ctl.runtime.journal.snapshot import read_snapshot
 from sflow_ctl.runtime.record import layout
 from sflow_ctl.runtime.record.claim import HolderState, holder_of, read_claim
-from sflow_ctl.runtime.record.directory import ConnectionFacts, RunFacts
+from sflow_ctl.runtime.record.directory import ConnectionFacts, RunFacts, facts_of
 from sflow_ctl.runtime.record.durable import UNREADABLE, read_regular
 from sflow_ctl.runtime.record.plan_file import PlanFile
 from sflow_ctl.runtime.viewing.messages import Change
@@ -385,14 +385,6 @@ class RunReader:
     def _version(self) -> str:
         facts = facts_of(self.directory)
         return "another version" if facts is None else f"sflow-ctl {facts.version}"
-
-
-def facts_of(directory: Path) -> RunFacts | None:
-    """Return the facts of a run; None where they cannot be read."""
-    try:
-        return msgspec.json.decode(read_regular(directory / layout.RUN), type=RunFacts)
-    except (OSError, *UNREADABLE):
-        return None
 
 
 def _clock_text(wall_ns: int) -> str:
