@@ -38,19 +38,11 @@ class _Reading:
         labels = {key: str(given.peek(key)) for key in ("project", "experiment") if given.peek(key)}
         self._make_swept_variables()
         stages = []
-<<<<<<< HEAD
-        for named in given.mapping("stages"):
-            if given.at("stages", named, "enabled", default=True) is False:
-                given.leave("the stage is off (enabled)", "stages", named)
-            else:
-                stages.append(self._stage(named))
-=======
         for name_of_stage in given.mapping("stages"):
             if given.at("stages", name_of_stage, "enabled", default=True) is False:
                 given.leave("the stage is off (enabled)", "stages", name_of_stage)
             else:
                 stages.append(self._stage(name_of_stage))
->>>>>>> main
         environments = {}
         for stage in stages:
             named = str(given.at("stages", stage.name, "environment", default=""))
