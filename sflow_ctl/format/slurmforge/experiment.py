@@ -13,7 +13,7 @@ from sflow_ctl.format.slurmforge.stage import Stage
 BACKEND = "cluster"
 
 
-class Mail(NamedTuple):
+class MailOrder(NamedTuple):
     """Who is written to, and when: slurmforge's `afterany`, `afterok`, `afternotok`."""
 
     to: Sequence[str]
@@ -34,7 +34,7 @@ class Experiment(Struct, kw_only=True):
     """It runs in a Slurm job; False for the machine that it is started on."""
     environments: dict[str, dict[str, Any]] = field(default_factory=dict)
     """What is set up before stages, by the names that they use."""
-    mail: Mail | None = None
+    mail: MailOrder | None = None
 
     def document(self) -> dict[str, Any]:
         """Return the workflow file."""

@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
-from sflow_ctl.format.slurmforge.experiment import Experiment, Mail
+from sflow_ctl.format.slurmforge.experiment import Experiment, MailOrder
 from sflow_ctl.format.slurmforge.flags import Flag, Style
 from sflow_ctl.format.slurmforge.given import Given
 from sflow_ctl.format.slurmforge.job import TO_FILL_IN, Request, longest
@@ -295,11 +295,11 @@ class _Reading:
         found = self.given.at("runtime", "user", runtime, "env", default={})
         return {str(key): shlex.quote(str(value)).strip("'") for key, value in dict(found).items()}
 
-    def _mail(self) -> Mail | None:
+    def _mail(self) -> MailOrder | None:
         given, at = self.given, ("notifications", "email")
         to, when = given.texts(*at, "recipients"), str(given.at(*at, "when", default="afterany"))
         given.at(*at, "events")
-        return Mail(to, when) if given.at(*at, "enabled") is True and to else None
+        return MailOrder(to, when) if given.at(*at, "enabled") is True and to else None
 
     def _leave_others(self) -> None:
         for reason, path in _LEFT:

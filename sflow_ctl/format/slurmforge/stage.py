@@ -17,6 +17,8 @@ RESULT_DIRS = {
     "AI_INFRA_EVAL_IMAGE_DIR": "$SFLOW_TASK_OUTPUT_DIR/eval_images",
 }
 """What programs written for slurmforge 0.x find in their environment."""
+CHECKPOINT_ARGUMENT = "${{ checkpoint.args }}"
+"""The option and the path of the checkpoint in a script; nothing for an attempt that begins anew."""
 IN_WORKSPACE = '"$SFLOW_WORKSPACE_DIR"'
 
 
@@ -45,6 +47,8 @@ class Stage(Struct, kw_only=True):
     """How its processes are started, if not by bash."""
     environment: str | None = None
     """The environment of the new file that is set up before it."""
+    checkpoint: dict[str, Any] = field(default_factory=dict)
+    """What a further attempt continues from."""
     files: dict[str, str] = field(default_factory=dict)
     depends_on: list[str] = field(default_factory=list)
     outputs: list[dict[str, Any]] = field(default_factory=list)
@@ -63,6 +67,7 @@ class Stage(Struct, kw_only=True):
             **({"operator": self.operator} if self.operator else {}),
             **({"environment": self.environment} if self.environment else {}),
             **({"timeout": time} if time else {}),
+            **({"checkpoint": self.checkpoint} if self.checkpoint else {}),
             **({"files": self.files} if self.files else {}),
             "script": "\n".join(self._lines()) + "\n",
             **({"outputs": self.outputs} if self.outputs else {}),

@@ -10,10 +10,10 @@ from sflow_ctl.format.slurmforge.given import Given
 from sflow_ctl.format.slurmforge.job import TO_FILL_IN, Request, longest
 from sflow_ctl.format.slurmforge.names import Variables
 from sflow_ctl.format.slurmforge.registry import models
-from sflow_ctl.format.slurmforge.stage import RESULT_DIRS, Stage, in_workspace, json_file
+from sflow_ctl.format.slurmforge.stage import CHECKPOINT_ARGUMENT, RESULT_DIRS, Stage, in_workspace, json_file
 from sflow_ctl.format.slurmforge.swept import Swept, cases_at, largest
 from sflow_ctl.format.slurmforge.zero_eval import evaluation
-from sflow_ctl.format.slurmforge.zero_rest import environment_of, leave_others, mail_of
+from sflow_ctl.format.slurmforge.zero_rest import checkpoint_of, environment_of, leave_others, mail_of
 
 ReadText = Callable[[str], str | None]
 """Returns the text of a file of the project; None for one that is not there."""
@@ -113,9 +113,11 @@ class OldExperiment:
             "run",
             "resume_from_checkpoint",
         )
+        stage.checkpoint = checkpoint_of(given)
         if self.is_command:
             self.command(stage, "run")
             return stage
+        stage.words.append(CHECKPOINT_ARGUMENT)
         python = str(given.at("launcher", "python_bin", default="python3"))
         if self.is_adapter:
             script = str(given.at("run", "adapter", "script", default=TO_FILL_IN))
@@ -193,6 +195,8 @@ class OldExperiment:
         stage.program = [
             f'bash -c "${swept}"' if swept else text if is_raw else shlex.join(shlex.split(text))
         ]
+        if section == "run" and not is_raw and not swept:
+            stage.words.append(CHECKPOINT_ARGUMENT)
         for key in ("nnodes", "nproc_per_node"):
             given.leave("the command starts its own processes", section, "external_runtime", key)
         if section == "run":

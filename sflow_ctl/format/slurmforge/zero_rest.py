@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sflow_ctl.format.slurmforge.experiment import Mail
+from sflow_ctl.format.slurmforge.experiment import MailOrder
 from sflow_ctl.format.slurmforge.given import Given
 
 _SIZING = "GPUs are asked for by number"
@@ -12,10 +12,6 @@ _LEFT: tuple[tuple[str, tuple[str, ...]], ...] = (
         ("output", "base_output_dir"),
     ),
     ("run directories have names of their own; sflow-ctl run --run-id names one", ("output", "batch_name")),
-    (
-        "a run directory keeps all that tasks write in $SFLOW_TASK_OUTPUT_DIR",
-        ("artifacts", "checkpoint_globs"),
-    ),
     ("a run directory keeps all that tasks write in $SFLOW_TASK_OUTPUT_DIR", ("artifacts", "eval_csv_globs")),
     (
         "a run directory keeps all that tasks write in $SFLOW_TASK_OUTPUT_DIR",
@@ -56,13 +52,26 @@ def environment_of(given: Given) -> dict[str, Any]:
     return {key: value for key, value in found.items() if value}
 
 
-def mail_of(given: Given) -> Mail | None:
-    """Return who is written to, and when; None if nobody is."""
+def checkpoint_of(given: Given) -> dict[str, Any]:
+    """Return what an attempt after the first one continues from: the task's own checkpoints alone."""
+    at = ("artifacts", "checkpoint_globs")
+    found: dict[str, Any] = {
+        "inject": {"env": "AI_INFRA_RESUME_FROM_CHECKPOINT", "arg": "--resume_from_checkpoint"}
+    }
+    globs = [one for one in given.texts(*at) if one not in ("checkpoints/**", "checkpoints/**/*")]
+    inside = [one.removeprefix("checkpoints/") for one in globs if one.startswith("checkpoints/")]
+    if len(inside) < len(globs):
+        given.say("only what is in $AI_INFRA_CHECKPOINT_DIR is found: save there", *at)
+    return {**found, "globs": inside} if inside and len(inside) == len(given.texts(*at)) else found
+
+
+def mail_of(given: Given) -> MailOrder | None:
+    """Return who is written to, and when; None without one."""
     email, when = given.at("notify", "email"), given.at("notify", "when", default="afterany")
     is_on = given.at("notify", "enabled") is True
     if when == "after":
         given.say("a run has no notice of its begin; this one is sent at its end", "notify", "when")
-    return Mail([str(email)], str(when)) if is_on and email else None
+    return MailOrder([str(email)], str(when)) if is_on and email else None
 
 
 def leave_others(given: Given) -> None:

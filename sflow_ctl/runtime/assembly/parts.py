@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from sflow_ctl.report.resumed import ResumedSummary
     from sflow_ctl.runtime.logs.consumers.consumer import FollowedLogs
     from sflow_ctl.runtime.monitor.recorder import MonitorRecorder
+    from sflow_ctl.runtime.notices.sender import Notifier
     from sflow_ctl.runtime.slurm.job_clock import JobClock
     from sflow_ctl.runtime.supervision.history import TakenOver
 
@@ -259,15 +260,7 @@ def make_controller(
         preload=Preload(plan, is_reported=planned.settings.report),
     )
     if plan.notices:
-        from sflow_ctl.plan.parts.notices import OF_TASKS
-        from sflow_ctl.report.notices import Course  # most runs tell no one else
-        from sflow_ctl.runtime.notices.sender import Notifier
-
-        facts = record.facts
-        tells_tasks = any(not OF_TASKS.isdisjoint(notice.on) for notice in plan.notices)
-        directory = str(record.directory.path.absolute())
-        course = Course(state, facts.run_id, directory, facts.host, tells_tasks=tells_tasks)
-        controller.progress.notifier = Notifier(plan.notices, course, shell.output.warn)
+        controller.progress.notifier = _notifier(plan, state, shell)
     controller.progress.revise = partial(_revise, record, shell, controller, hand_over)
     shell.desk.why_not = partial(_why_unusable, record.directory.path, fleet.keys.operator.secret)
     if record.prior:
@@ -275,6 +268,18 @@ def make_controller(
 
         take_over_values(controller.outputs, plan, record.prior)
     return controller
+
+
+def _notifier(plan: "Plan", state: RunView, shell: Shell) -> "Notifier":
+    """Return what sends the notices of a run."""
+    from sflow_ctl.plan.parts.notices import OF_TASKS
+    from sflow_ctl.report.notices import Course  # most runs tell no one else
+    from sflow_ctl.runtime.notices import sender
+
+    facts, directory = shell.record.facts, str(shell.record.directory.path.absolute())
+    tells_tasks = any(not OF_TASKS.isdisjoint(notice.on) for notice in plan.notices)
+    course = Course(state, facts.run_id, directory, facts.host, tells_tasks=tells_tasks)
+    return sender.Notifier(plan.notices, course, shell.output.warn)
 
 
 def _why_unusable(directory: "Path", key: str, action: AnyAction) -> str:

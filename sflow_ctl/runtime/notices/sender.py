@@ -27,7 +27,7 @@ LOOK_S = 0.05
 MARGIN_S = 2.0
 """Beyond the time of a notice: a command that took too long is killed by then, and says so itself."""
 MAX_OF_TASKS = 100
-"""Notices about tasks in one run: each is a process or a request, and nobody reads more."""
+"""Notices about tasks in one run: each is a process or a request."""
 MAX_SAID = 300
 """Characters of what a failed command has printed."""
 

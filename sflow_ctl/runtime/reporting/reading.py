@@ -10,11 +10,11 @@ from typing import Any
 import msgspec
 
 from sflow_ctl.plan.model import PlannedTask
-from sflow_ctl.report.exported import ExportedRun
 from sflow_ctl.report.run_report.comparing import RunComparison
 from sflow_ctl.report.run_report.courses import Courses
 from sflow_ctl.report.run_report.differences import comparison
 from sflow_ctl.report.run_report.model import RunReport
+from sflow_ctl.results.exported import ExportedRun
 from sflow_ctl.results.recorded import values_of
 from sflow_ctl.runtime.files.task_results import OF_TASK
 from sflow_ctl.runtime.record import layout

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sflow_ctl.report.exported import ExportedRun, TrackedRun, tracked_runs
+from sflow_ctl.results.exported import ExportedRun, TrackedRun, tracked_runs
 from sflow_ctl.runtime.tracking.extras import needed
 
 _KEY = "sflow.key"

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from sflow_ctl.report.exported import ExportedRun, rows_of
+from sflow_ctl.results.exported import ExportedRun, rows_of
 from sflow_ctl.results.table import results_csv
 from sflow_ctl.runtime.tracking.extras import needed
 

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from sflow_ctl.report.exported import ExportedRun, tracked_runs
+from sflow_ctl.results.exported import ExportedRun, tracked_runs
 from sflow_ctl.runtime.tracking.extras import needed
 
 

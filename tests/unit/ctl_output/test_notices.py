@@ -58,7 +58,7 @@ def test_there_is_a_notice_of_the_first_failure_that_counts() -> None:
     assert "task job timeout: exit status 1" in message.text
 
 
-def test_the_end_of_each_task_is_told_if_a_notice_asks_for_it() -> None:
+def test_each_end_of_a_task_has_a_notice_if_one_asks_for_it() -> None:
     of = Course(RunView(plan()), "r-1", "/out/r-1", "n0", tells_tasks=True)
     found = told(
         of,

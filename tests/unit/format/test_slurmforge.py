@@ -158,13 +158,26 @@ def test_modules_and_an_environment_are_set_up_before_each_stage(tmp_path: Path)
     assert found["environments"]["default"]["source"] == ["setup.sh"]
 
 
+def test_a_further_attempt_continues_from_a_checkpoint_as_slurmforges_rerun_does(tmp_path: Path) -> None:
+    text = f"{ZERO}artifacts: {{checkpoint_globs: ['checkpoints/**/*.pt']}}\n"
+    (task,) = document(tmp_path, text)["workflow"]["tasks"]
+    assert task["checkpoint"] == {
+        "inject": {"env": "AI_INFRA_RESUME_FROM_CHECKPOINT", "arg": "--resume_from_checkpoint"},
+        "globs": ["**/*.pt"],
+    }
+    assert task["script"].endswith("${{ checkpoint.args }}\n")
+    elsewhere = text.replace("checkpoints/**/*.pt", "saved/*.pt")
+    assert "globs" not in document(tmp_path, elsewhere)["workflow"]["tasks"][0]["checkpoint"]
+    assert "artifacts.checkpoint_globs" in left(tmp_path, elsewhere)
+
+
 def test_a_command_is_run_as_it_is(tmp_path: Path) -> None:
     text = "project: p\nexperiment_name: e\nrun: {command: 'python t.py --x $HOME', command_mode: raw}\n"
     (task,) = document(tmp_path, text)["workflow"]["tasks"]
     assert task["script"].endswith("python t.py --x $HOME\n")
     assert "backend" not in task, "without a cluster it runs here"
     (task,) = document(tmp_path, text.replace("raw", "argv"))["workflow"]["tasks"]
-    assert task["script"].endswith("python t.py --x '$HOME'\n")
+    assert task["script"].endswith("python t.py --x '$HOME' ${{ checkpoint.args }}\n")
     swept = f"{text}sweep: {{enabled: true, shared_axes: {{run.command: [a, b c]}}}}\n"
     found = document(tmp_path, swept)
     assert found["sweep"]["axes"] == {"command": ["a", "b c"]}

@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from sflow_ctl.core.states import TaskState
-from sflow_ctl.report.exported import FACTS, ExportedRun, rows_of, tracked_runs
 from sflow_ctl.report.run_view import RunView
+from sflow_ctl.results.exported import FACTS, ExportedRun, rows_of, tracked_runs
 from tests.unit.planner.planning import plan_of
 
 FILE = """\
