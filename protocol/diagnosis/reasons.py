@@ -66,6 +66,12 @@ MEANINGS: tuple[Meaning, ...] = (
     Meaning("hang", "rule", "it was inactive for longer than its `hang` allows"),
     Meaning("probe", "rule", "its failure probe triggered"),
     Meaning("expression", "rule", "an expression could not be evaluated at its start", may_retry=False),
+    Meaning(
+        "input_error",
+        "rule",
+        "what it needs before it may start is missing, or not clear: the checkpoint that it continues from",
+        may_retry=False,
+    ),
     Meaning("ports", "run", "its node could not lease the ports that it needs"),
     Meaning(
         "kept",

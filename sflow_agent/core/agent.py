@@ -21,6 +21,7 @@ from protocol.messages.facts import (
 from protocol.messages.orders import (
     EndStep,
     Enrolled,
+    FindCheckpoint,
     Inspect,
     Lease,
     Leave,
@@ -202,7 +203,7 @@ class AgentCore:
                 self._out += self._uploads.order(message, is_ending=self._ending is not None)
             case Watch() | Unwatch() | LogMatched():
                 self._on_log_order(message, now)
-            case Inspect() | SamplesStored() | MeasuresTaken():
+            case FindCheckpoint() | Inspect() | SamplesStored() | MeasuresTaken():
                 self._out.append(aside(message))
             case Leave(grace_s=grace_s):
                 self._begin_end("the run is over", grace_s, EXIT_OK, now)
@@ -215,14 +216,13 @@ class AgentCore:
 
     def _on_spawn(self, order: Spawn) -> None:
         for spec in order.ranks:
-            if spec.rank not in self._known and self._ending is None:
-                self._known.add(spec.rank)
-                if order.is_withdrawn:
-                    self._out.append(Report(withdrawn(spec.rank)))
-                    continue
+            if spec.rank in self._known or self._ending is not None:
+                continue
+            self._known.add(spec.rank)
+            if not order.is_withdrawn:
                 self.ranks[spec.rank] = Rank(spec)
                 self._open.add(spec.rank)
-                self._out.append(StartProcess(spec))
+            self._out.append(Report(withdrawn(spec.rank)) if order.is_withdrawn else StartProcess(spec))
 
     def _on_stop(self, order: Stop, now: float) -> None:
         self._out += self._uploads.stop(order)

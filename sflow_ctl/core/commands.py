@@ -8,6 +8,7 @@ from typing import Literal
 import msgspec
 
 from protocol.ids import RankId
+from protocol.messages.checkpoints import CheckpointBase, CheckpointChoice
 from protocol.messages.orders import ToAgent
 from protocol.messages.uploads import UploadOutcome
 from sflow_ctl.core.requests import AnyAction, RequestAnswer
@@ -94,6 +95,19 @@ class RecordUploads(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     outcome: UploadOutcome
 
 
+class RecordCheckpoint(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """What an attempt continues from is decided; for people and the summary."""
+
+    task: str
+    """The concrete task."""
+    attempt: int
+    """The number of its attempt."""
+    choice: CheckpointChoice
+    """What was found, and why it was chosen."""
+    base: CheckpointBase | None = None
+    """What a person has said about checkpoints, which later attempts and runs heed; null for nothing."""
+
+
 class AnswerRequest(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """Answer an operator's request, once everything that it has led to is recorded."""
 
@@ -142,6 +156,7 @@ Command = (
     | RecordTransition
     | RecordWaiting
     | RecordUploads
+    | RecordCheckpoint
     | Warn
     | AnswerRequest
     | ReviseRun

@@ -69,6 +69,9 @@ def _check_task(run: Run, task: Task) -> None:
     assert not task.attempt.is_unsent or task.state is TaskState.STARTING, (
         f"{name} is {task.state} without processes"
     )
+    if task.attempt.is_seeking:
+        assert task.attempt.is_unsent, f"{name} looks for a checkpoint, and has processes"
+        assert task.index in run.seeking, f"{name} looks for a checkpoint unnoticed"
     is_there = task.is_live or task.is_reserved
     assert (task.attempt.placement is not None) == is_there, (
         f"{name} is {task.state} and holds {task.attempt.placement}"

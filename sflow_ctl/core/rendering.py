@@ -45,7 +45,7 @@ def filled(run: Run, task: Task, event: TextsRendered) -> str:
     texts = event.texts
     if texts is None:  # of a journal
         try:
-            texts = run.deferred.rendered(task.plan, task.attempt.ports)
+            texts = run.deferred.rendered(task.plan, task.attempt.ports, task.attempt.checkpoint)
             task.attempt.fill_in(task.plan, texts)
         except ExpressionError:  # it needs a value that is secret: its processes have had it
             task.attempt.filled, task.attempt.is_unsent = task.plan, False

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 _WORDS = {
-    "script": ("command", "commands", "cmd", "run", "exec", "entrypoint", "shell", "args", "program"),
+    "script": ("command", "commands", "cmd", "run", "exec", "entrypoint", "shell", "program"),
     "depends_on": ("needs", "after", "requires", "dependencies", "deps", "depend_on", "wait_for"),
     "variables": ("env", "envs", "environment", "vars", "environ", "parameters", "params"),
     "probes": ("healthcheck", "health_check", "readiness", "readiness_probe", "liveness", "probe", "ready"),
@@ -18,6 +18,8 @@ _WORDS = {
     "resources": ("gpus", "gpu", "nodes", "num_gpus", "n_gpus", "ngpus", "requests", "limits"),
     "memory": ("memory_gb", "target_memory_gb", "mem", "target_mem_per_gpu_gb"),
     "round_to": ("multiple_of",),
+    "args": ("arguments", "flags", "run_args"),
+    "args_json": ("run_args_json",),
     "environment": ("venv", "conda", "modules", "conda_env", "virtualenv", "module", "bootstrap"),
     "modules": ("module", "module_load"),
     "conda": ("conda_env", "conda_activate", "conda_environment"),

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, NoReturn
 import msgspec
 from msgspec import Struct
 
+from protocol.messages.checkpoints import CheckpointChoice
 from protocol.messages.checks import Probe
 from protocol.messages.rank_spec import RequiredFile, RequiredJson, Success, TaskFile
 from sflow_ctl.plan.errors import ExpressionError
@@ -170,18 +171,31 @@ class DeferredValues:
         return other
 
     def rendered(
-        self, task: PlannedTask, ports: Mapping[int, Mapping[str, tuple[int, ...]]]
+        self,
+        task: PlannedTask,
+        ports: Mapping[int, Mapping[str, tuple[int, ...]]],
+        checkpoint: CheckpointChoice | None = None,
     ) -> RenderedTexts:
         """Evaluate the task's deferred expressions and templates; `ports` are its own, by node.
+
+        `checkpoint` is what the attempt continues from.
 
         What it reads of other tasks is never changed in place, so a thread may call this while the run continues.
         Raises: ExpressionError with the real cause.
         """
-        own = {name: self._views.ports(task.name, name) for name in OWN} if task.ports else {}
+        views = self._views
+        own: dict[str, Any] = {name: views.ports(task.name, name) for name in OWN} if task.ports else {}
+        of_checkpoint: dict[str, Any] = {}
+        if task.checkpoint is not None:
+            from sflow_ctl.plan.parts.checkpoint_view import checkpoint_view  # few tasks have any
+
+            of_checkpoint["checkpoint"] = checkpoint_view(task.checkpoint, checkpoint, task.environment)
+        own |= of_checkpoint
         on_nodes: dict[int, tuple[str, ...]] = {}
         if task.deferred and any(part.on_node == "each" for probe in task.probes for part in probe.parts):
             on_nodes = {
-                node: self._values(task, self._own_on(task, node, here)) for node, here in ports.items()
+                node: self._values(task, self._own_on(task, node, here) | of_checkpoint)
+                for node, here in ports.items()
             }
         return RenderedTexts(
             values=self._values(task, own),

@@ -13,6 +13,7 @@ from protocol.diagnosis.signatures import Signature
 from protocol.errors import Finding
 from protocol.ids import ProbeKey
 from protocol.messages import rank_spec
+from protocol.messages.checkpoints import CheckpointRules
 from protocol.messages.checks import Probe
 from protocol.messages.rank_spec import Container, HangPolicy, LaunchKind, PortBlock, Stopping, Success
 from protocol.messages.uploads import FileUpload, StorageTarget
@@ -20,6 +21,7 @@ from protocol.text.process_labels import Labels, has_label_option
 from sflow_ctl.plan.fetches import Fetch
 from sflow_ctl.plan.log_paths import own_variables
 from sflow_ctl.plan.monitors import PlannedMonitor, TaskWindows
+from sflow_ctl.plan.parts.again import Restart, Retries
 from sflow_ctl.plan.parts.cells import Cell, PlannedSweep
 from sflow_ctl.plan.parts.engine_host import EngineHost
 from sflow_ctl.plan.parts.launcher import Launcher
@@ -62,23 +64,6 @@ class PlannedNode(_Part, frozen=True, kw_only=True):
 
 
 FinallyWhen = Literal["after_stop", "services_up"]
-
-
-class Restart(_Part, frozen=True, kw_only=True):
-    """How a service is restarted: on the same nodes and GPUs."""
-
-    policy: Literal["on_failure", "always"] = "on_failure"
-    count: int = 3
-    """Restarts within `window_s`; one more failure is final."""
-    backoff_s: float = 1.0
-    """The delay before the first restart; doubled for each further one in the window, up to `MAX_BACKOFF_S`."""
-    window_s: float | None = None
-    """None means the whole run."""
-    restarts_dependents: bool = False
-    """Whether running dependants are restarted as well."""
-
-
-MAX_BACKOFF_S = 60.0
 
 
 class Dependency(_Part, frozen=True, kw_only=True):
@@ -126,16 +111,6 @@ class AssignedArgument(_Part, frozen=True, kw_only=True):
     value: AssignedValue
     at_most: int | None = None
     """How many of the nodes are named; None for all."""
-
-
-class Retries(_Part, frozen=True, kw_only=True):
-    """After failure k (from 1) wait `interval_s * backoff ** (k - 1)`; at most `count` times."""
-
-    count: int = 0
-    interval_s: float = 0.0
-    backoff: float = 1.0
-    reasons: tuple[str, ...] = ()
-    """Retry only failures with these reasons; empty means all but a failure probe's."""
 
 
 class DeferredExpression(_Part, frozen=True, kw_only=True):
@@ -246,6 +221,8 @@ class PlannedTask(_Part, frozen=True, kw_only=True):
     deadlines_s: tuple[float | None, ...] = ()
     """Seconds from an attempt's start within which each of its readiness probes must have been true; None for no limit."""
     probes: tuple[Probe, ...] = ()
+    checkpoint: CheckpointRules | None = None
+    """How the checkpoint is found that its attempts continue from."""
     outputs: tuple[PlannedOutput, ...] = ()
     result: PlannedResult | None = None
     """Values for `result.json`; they join the outputs."""
@@ -256,8 +233,7 @@ class PlannedTask(_Part, frozen=True, kw_only=True):
     deferred_tcp_ports: tuple[DeferredPort, ...] = ()
     """Ports of `TcpCheck`s, which are 0 until the task starts."""
     files: tuple[PlannedFile, ...] = ()
-    where: str = ""
-    """The place of a task that has deferred expressions or files in the workflow's file, for messages about them."""
+    where: str = ""  # "file:line:column  path" of a task with deferred expressions or files, for messages
     ports: tuple[PortBlock, ...] = ()
     """Leased on each of its nodes."""
     has_master_port: bool = False

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from protocol.messages.checkpoints import CheckpointRules
 from protocol.messages.checks import Probe
 from sflow_ctl.plan.artifact_mentions import PlannedArtifactUse
 from sflow_ctl.plan.graph import needs_text
@@ -131,11 +132,17 @@ def _core(work: Work) -> PlannedTask:
     return msgspec.structs.replace(
         task,
         **_NOT_WORK,
+        checkpoint=_start(task.checkpoint),
         env=env,
         argv=tuple(_without_places(task)),
         placement=msgspec.structs.replace(placement, is_flexible=True),
         probes=probes,
     )
+
+
+def _start(rules: CheckpointRules | None) -> CheckpointRules | None:
+    """Return what the first attempt begins from; how checkpoints are found makes no other work."""
+    return None if rules is None or rules.start is None else CheckpointRules(directory="", start=rules.start)
 
 
 def _without_places(task: PlannedTask) -> Iterator[str]:

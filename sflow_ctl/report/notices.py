@@ -1,11 +1,12 @@
 """What a run tells of its course, and when: ready, the first failure, the end. Pure; `runtime/notices` sends it."""
 
 from collections.abc import Iterator
+from fnmatch import fnmatchcase
 
 import msgspec
 
-from sflow_ctl.core.states import Outcome, TaskState, Transition
-from sflow_ctl.plan.parts.notices import NoticeEvent
+from sflow_ctl.core.states import TERMINAL, Outcome, TaskState, Transition
+from sflow_ctl.plan.parts.notices import OF_TASKS, NoticeEvent, PlannedNotice
 from sflow_ctl.report.run_view import FAILURES, RunView
 from sflow_ctl.report.summary import Summary
 from sflow_ctl.report.words import duration_text, outcome_text
@@ -38,13 +39,30 @@ class RunNotice(msgspec.Struct, frozen=True, kw_only=True):
     """Of `sflow-ctl run`."""
     duration_s: float | None = None
     """How long the run took."""
+    counts: dict[str, int] = {}
+    """At the end: the number of tasks in each state."""
+
+
+def is_wanted(notice: PlannedNotice, message: RunNotice) -> bool:
+    """Return whether a notice is about what has happened."""
+    words = {message.event}
+    if message.event == "end":
+        words.add("run_succeeded" if message.exit_status == 0 else "run_failed")
+    if message.event not in OF_TASKS:
+        return not words.isdisjoint(notice.on)
+    words.add("task_finished")
+    name = message.task or ""
+    return not words.isdisjoint(notice.on) and any(fnmatchcase(name, pattern) for pattern in notice.tasks)
 
 
 class Course:
     """Notes changes of state, and says for which of them notices are sent. Each event happens once in a run."""
 
-    def __init__(self, state: RunView, run_id: str, directory: str, host: str) -> None:
-        """`state` is what a controller before has left: its notices have been sent."""
+    def __init__(
+        self, state: RunView, run_id: str, directory: str, host: str, *, tells_tasks: bool = False
+    ) -> None:
+        """`state` is what a controller before has left: its notices have been sent. `tells_tasks`: also of each task's end."""
+        self._tells_tasks = tells_tasks
         plan = state.plan
         self._base = RunNotice(
             event="end", text="", run_id=run_id, workflow=plan.workflow, directory=directory, host=host
@@ -69,6 +87,17 @@ class Course:
             why = transition.reason.text or transition.reason.word
             text = f"{self._base.workflow}: task {name} {new.value}: {why} ({self._base.run_id})"
             yield msgspec.structs.replace(self._base, event="failure", text=text, task=name)
+        if self._tells_tasks and new in TERMINAL and not transition.is_again:
+            why = transition.reason.text or transition.reason.word
+            text = f"{self._base.workflow}: task {name} {new.value}: {why} ({self._base.run_id})"
+            event: NoticeEvent = (
+                "task_succeeded"
+                if new is TaskState.COMPLETED
+                else "task_failed"
+                if new in FAILURES
+                else "task_finished"
+            )
+            yield msgspec.structs.replace(self._base, event=event, text=text, task=name)
 
     def end(self, ended: Summary) -> RunNotice:
         """Return the notice of the end of the run."""
@@ -84,4 +113,5 @@ class Course:
             outcome=ended.outcome,
             exit_status=ended.exit_status,
             duration_s=ended.duration_s,
+            counts={str(state): count for state, count in ended.counts.items()},
         )

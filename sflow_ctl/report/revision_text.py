@@ -4,14 +4,14 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from protocol.text.counted import counted
 from protocol.text.listing import listed
-from sflow_ctl.plan.revisions.comparing import Change, Kind
+from sflow_ctl.plan.revisions.comparing import Kind, PlanChange
 
 _MARKS: dict[Kind, str] = {"changed": "~", "dependent": "~", "new": "+", "removed": "-", "updated": "*"}
 SHOWN = 8
 
 
 def change_lines(
-    changes: Mapping[str, Change], of_run: Sequence[str], staying: Sequence[str]
+    changes: Mapping[str, PlanChange], of_run: Sequence[str], staying: Sequence[str]
 ) -> Iterator[str]:
     """Yield a line for each task that a plan changes, and those about the rest."""
     shown = [change for change in changes.values() if change.kind != "unchanged"]
@@ -28,7 +28,7 @@ def change_lines(
         yield f"  = {counted(len(same), 'task')} {verb} as before: {listed(same, SHOWN)}"
 
 
-def _text(change: Change) -> str:
+def _text(change: PlanChange) -> str:
     match change.kind:
         case "changed":
             return f"starts again: {'; '.join(change.why)}"

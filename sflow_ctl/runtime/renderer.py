@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 
+from protocol.messages.checkpoints import CheckpointChoice
 from sflow_ctl.core.commands import RenderTexts
 from sflow_ctl.core.events import TextsRendered
 from sflow_ctl.core.model.run import Run
@@ -19,15 +20,18 @@ from sflow_ctl.plan.model import PlannedTask
 LIMIT_S = 10.0
 """Processor time of the thread for one task: ten times what a single expression may take."""
 
+Ports = dict[int, dict[str, tuple[int, ...]]]
+"""By node and name."""
+
 
 class Renderer:
     """Takes orders with `begin`; `wake` is called in the thread when there is something to `take`."""
 
     def __init__(self, run: Run, wake: Callable[[], object], limit_s: float = LIMIT_S) -> None:
         self._run, self._wake, self._limit_s = run, wake, limit_s
-        self._wanted: queue.SimpleQueue[
-            tuple[PlannedTask, RenderTexts, dict[int, dict[str, tuple[int, ...]]]]
-        ] = queue.SimpleQueue()
+        self._wanted: queue.SimpleQueue[tuple[PlannedTask, RenderTexts, Ports, CheckpointChoice | None]] = (
+            queue.SimpleQueue()
+        )
         self._done: queue.SimpleQueue[TextsRendered] = queue.SimpleQueue()
         threading.Thread(target=self._work, name="expressions", daemon=True).start()
 
@@ -35,7 +39,7 @@ class Renderer:
         """Begin to evaluate the values of an attempt."""
         task = self._run.task_named(order.task)
         ports = {node: dict(named) for node, named in task.attempt.ports.items()}
-        self._wanted.put((task.plan, order, ports))
+        self._wanted.put((task.plan, order, ports, task.attempt.checkpoint))
 
     def take(self) -> list[TextsRendered]:
         """Return what has been evaluated since the last call."""
@@ -46,16 +50,16 @@ class Renderer:
 
     def _work(self) -> None:
         while True:
-            task, order, ports = self._wanted.get()
-            self._done.put(self._rendered(task, order, ports))
+            self._done.put(self._rendered(*self._wanted.get()))
             self._wake()
 
     def _rendered(
-        self, task: PlannedTask, order: RenderTexts, ports: dict[int, dict[str, tuple[int, ...]]]
+        self, task: PlannedTask, order: RenderTexts, ports: Ports, checkpoint: CheckpointChoice | None
     ) -> TextsRendered:
         limited = self._run.deferred.limited(_until(time.thread_time() + self._limit_s, self._limit_s))
         try:
-            return TextsRendered(task=order.task, attempt=order.attempt, texts=limited.rendered(task, ports))
+            texts = limited.rendered(task, ports, checkpoint)
+            return TextsRendered(task=order.task, attempt=order.attempt, texts=texts)
         except ExpressionError as error:
             problem = error.text
         except Exception as error:  # noqa: BLE001 - of this task alone, whatever it is

@@ -165,3 +165,60 @@ def test_public_06_and_07_a_job_submitted_inside_another_is_as_from_a_clean_shel
         assert "JobName=sflow" in asked[number]
     assert "MinMemoryNode=300M" in asked[numbers[0]]
     assert "MinMemoryCPU=100M" in asked[numbers[1]]
+
+
+ASKING = """
+version: "0.1"
+backends:
+  pool:
+    type: slurm
+    account: lab
+    partition: main
+    nodes: 1
+    gpus_per_node: 2
+    time: 5m
+    mem: 200M
+    cpus_per_task: 2
+    exclude: EXCLUDED
+    reservation: kept
+    dependency: singleton
+    mail: {user: me@example.org, type: [end, fail]}
+environments:
+  e: {source: env.sh, env: {B: "it's b"}, before: ["export C=$A-$B"]}
+workflow:
+  name: demo
+  tasks:
+    - {name: t, environment: e, script: ['echo "$C on $SLURMD_NODENAME"']}
+    - {name: bad, depends_on: [t], environment: {source: gone.sh}, retries: 2, script: [date]}
+"""
+
+
+def test_slurm_gets_what_a_backend_asks_for_and_tasks_their_environments(cluster: Cluster) -> None:
+    first, *others = cluster.settings.node_names
+    cluster.scontrol(
+        "create", "reservation", "reservationname=kept", "starttime=now", "duration=60", "users=root",
+        f"nodes={','.join(others)}", "flags=ignore_jobs",
+    )  # fmt: skip
+    (cluster.shared / "asking.yaml").write_text(ASKING.replace("EXCLUDED", first))
+    (cluster.shared / "env.sh").write_text("export A=a\n")
+    try:
+        words = (cluster.shared / "asking.yaml", "-o", cluster.shared / "job.sh", "--submit")
+        number = submitted(batch(cluster, *words))
+        job = cluster.wait_job(number)
+        shown = cluster.scontrol("show", "job", "--oneliner", str(number))
+    finally:
+        cluster.scontrol("delete", "reservation=kept")
+    for text in (
+        "MinMemoryNode=200M",
+        "CPUs/Task=2",
+        f"ExcNodeList={first}",
+        "Reservation=kept",
+        "MailUser=me@example.org",
+    ):
+        assert text in shown, shown
+    assert re.search(r"MailType=\S*END,FAIL", shown), shown
+    assert job.state == "FAILED"
+    (run,) = (cluster.shared / "out").glob(f"{number}-demo-*")
+    assert (run / "t" / "t.log").read_text().splitlines()[-1] in {f"a-it's b on {node}" for node in others}
+    tasks = {one["name"]: one for one in json.loads((run / ".sflow/summary.json").read_text())["tasks"]}
+    assert (tasks["bad"]["reason_word"], tasks["bad"]["attempts"]) == ("bootstrap", 1)

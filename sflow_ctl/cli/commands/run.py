@@ -127,7 +127,7 @@ GPUS = section(
         metavar="S",
         callback=_seconds_to_wait,
         envvar="SFLOW_WAIT_FOR_GPUS",
-        help="Wait up to S seconds until no other process uses this machine's GPUs; 0 or an empty word: for ever. "
+        help="Wait up to S seconds until no other process uses this machine's GPUs; 0 or an empty value waits forever. "
         "Default: the backend's wait_for_gpus.",
     ),
 )

@@ -21,6 +21,8 @@ _COLOURS = (36, 32, 33, 34, 35, 96, 92, 93, 94, 95)
 
 MAX_LABELS = 10_000
 """What is kept of labels is bounded, and cheap to make again."""
+MAX_NAME = 48
+"""Characters of a name in the prefix on a terminal. Longer ones lose their middle: names of sweeps differ at their end."""
 MAX_WIDTH = 24
 """Of the column of prefixes: longer names take the room that they need."""
 
@@ -141,6 +143,8 @@ class LinePrefixer:
         prefix = self._prefixes.get(label)
         if prefix is None:
             name = printable_line(label)
+            if self._is_terminal and len(name) > MAX_NAME:
+                name = f"{name[: MAX_NAME - 15]}...{name[-12:]}"
             text = f"[{name}] " if self._is_prefixed else ""
             if self._colours and self._is_prefixed:
                 text = f"\x1b[0;{colour_of(label)}m[{name}]\x1b[0m "

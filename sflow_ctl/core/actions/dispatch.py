@@ -140,7 +140,17 @@ def _begin_attempt(run: Run, out: Effects, task: Task, placement: Placement, now
         give_up_leases(
             run, out, {node for node in run.leases.nodes_lacking(task) if run.nodes[node].is_gone}, now
         )
-    if task.attempt.is_unsent and not run.leases.is_waiting(task):
+    if task.plan.checkpoint is not None and task.attempt.is_unsent:
+        from sflow_ctl.core.actions.checkpoints import begin_search  # few tasks have any
+
+        begin_search(run, out, task)
+    prepare_if_ready(run, out, task)
+
+
+def prepare_if_ready(run: Run, out: Effects, task: Task) -> None:
+    """Order the ranks of an attempt that has begun, once its ports and its checkpoint are known."""
+    attempt = task.attempt
+    if attempt.is_unsent and not attempt.is_seeking and not run.leases.is_waiting(task):
         _prepare(run, out, task)
 
 
@@ -218,7 +228,7 @@ def on_leased(run: Run, out: Effects, node: int, message: Leased, now: float) ->
                 run, out, task, AttemptVerdict(TaskState.FAILED, Reason("ports", text), may_retry=True), now
             )
         else:
-            _prepare(run, out, task)
+            prepare_if_ready(run, out, task)
 
 
 def give_up_leases(run: Run, out: Effects, gone: set[int], now: float) -> None:

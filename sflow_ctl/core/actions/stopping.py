@@ -271,7 +271,8 @@ def begin_stop(
     run.outcome, run.cause = outcome, cause
     cancel_waiting(run, out, exit_policy.never_started(outcome))
     _lift_all_fences(run, out, now)
-    for task in [*run.leases.all_waiting(), *(run.tasks[index] for index in sorted(run.rendering))]:
+    rendered = (run.tasks[index] for index in sorted(run.rendering))
+    for task in [*run.leases.all_waiting(), *run.seekers(), *rendered]:
         if task.index not in run.shutdown.branch and task.attempt.is_unsent:
             stop_task(run, out, task, stopped_verdict(run, task), now)
     spared_names = {run.tasks[index].plan.name for index in spared}

@@ -247,7 +247,7 @@ def _fill_in_again(run: Run, changed: Iterable[int]) -> None:
         if attempt.filled is None or not (task.plan.deferred or task.plan.files):
             continue
         try:
-            attempt.fill_in(task.plan, run.deferred.rendered(task.plan, attempt.ports))
+            attempt.fill_in(task.plan, run.deferred.rendered(task.plan, attempt.ports, attempt.checkpoint))
         except ExpressionError as error:
             raise UnusableCheckpointError(
                 f"the values of {task.plan.name} cannot be made again: {error.text}"

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from msgspec import Struct, field
 
+from protocol.messages.checkpoints import CheckpointChoice
 from protocol.messages.checks import Probe
 from protocol.messages.facts import LaunchFailed, RankExited
 from protocol.messages.rank_spec import TaskFile
@@ -72,7 +73,13 @@ class Attempt(Struct, omit_defaults=True):
     """Exits of open ranks that wait for the log or the outputs."""
     started_at: float | None = None
     is_unsent: bool = False
-    """The attempt has begun, and no agent has an order for it: it waits for ports."""
+    """The attempt has begun, and no agent has an order for it: it waits for ports, or for the search for its checkpoint."""
+    is_seeking: bool = False
+    """The agent of its first node looks for the checkpoint that it continues from."""
+    begins_anew: bool = False
+    """That is not one of its task, but what the file names."""
+    checkpoint: CheckpointChoice | None = None
+    """What it continues from; None for one that does not look for anything."""
     was_ready: bool = False
     has_listened: bool = False
     """A process of it was seen to listen on a TCP port."""
@@ -169,7 +176,7 @@ class Attempt(Struct, omit_defaults=True):
 
     def withdraw(self) -> None:
         """End the attempt before any agent has an order for it."""
-        self.is_unsent = False
+        self.is_unsent = self.is_seeking = False
         self.open_ranks.clear()
         self.unstarted.clear()
         self.uncleared.clear()
@@ -234,7 +241,8 @@ class Attempt(Struct, omit_defaults=True):
 
     def settle(self) -> None:
         """Let go of what only a live attempt needs: its containers are empty, and 100,000 attempts may have ended."""
-        self.filled, self.files, self.use = None, (), None
+        self.filled, self.files, self.use, self.checkpoint = None, (), None, None
+        self.begins_anew = False
         self.started_at_ns = {}
         if not self.readiness.missing:
             self.readiness = _NOT_WAITING

@@ -96,6 +96,8 @@ class Run(Struct):
     timers: Timers
     tally: Tally
     shutdown: Shutdown
+    seeking: set[int] = field(default_factory=set)
+    """Tasks whose attempt looks for its checkpoint, and some that do not any more: see `seekers`."""
     cells: Cells = field(default_factory=Cells)
     """The cells of sweeps."""
     windows: StartWindows = field(default_factory=StartWindows)
@@ -252,6 +254,11 @@ class Run(Struct):
         """Return the record of a task of the plan. Raises: KeyError; peers' names go through `current`."""
         return self.tasks[self.index_of[name]]
 
+    def seekers(self) -> list[Task]:
+        """Return the tasks whose attempt looks for its checkpoint."""
+        self.seeking = {index for index in self.seeking if self.tasks[index].attempt.is_seeking}
+        return [self.tasks[index] for index in sorted(self.seeking)]
+
     def is_current(self, attempt: AttemptId) -> bool:
         """Return whether this is the live attempt of a task; false for an unknown name."""
         index = self.index_of.get(attempt.task)
@@ -306,6 +313,15 @@ class Run(Struct):
         """Return whether a task that is on a node may start again: while a run ends, few may."""
         tasks = [self.tasks[index] for index in self.nodes[node].live]
         return any(self.may_start(task) and task.has_attempts_left for task in tasks)
+
+    def is_work_done(self) -> bool:
+        """Return whether nothing is left to run but what belongs to the run's end."""
+        tally = self.tally
+        if tally.has_mains and tally.mains_left == 0:
+            return True
+        if self.phase is RunPhase.DRAINING:
+            return tally.jobs == 0 and not any(self.tasks[index].is_delayed for index in self.shutdown.branch)
+        return tally.unsettled == 0 and (not self.plan.keep_alive or tally.live == 0)
 
     def is_ending_for(self, task: Task) -> bool:
         """Return True once the run stops, except for tasks that run at its end."""

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from msgspec import Struct, field
 
 from protocol.ids import AttemptId
+from protocol.messages.checkpoints import CheckpointBase, ResumeKind
 from sflow_ctl.core.model.attempt import NOT_STARTED, Attempt
 from sflow_ctl.core.states import LIVE, TERMINAL, Reason, TaskState
 from sflow_ctl.plan.model import Dependency, Placement, Plan, PlannedTask
@@ -94,6 +95,10 @@ class Task(Struct):
     """Attempts made elsewhere because a node was lost; they do not count as retries."""
     address: Address | None = None
     """Where its last attempt was started: the address that tasks which use it have."""
+    follows_by: ResumeKind | None = None
+    """How its next attempt follows the one before, if not as a retry."""
+    checkpoint_base: CheckpointBase | None = None
+    """What was said about checkpoints when it was run again."""
     run_env: Mapping[str, str] = NOTHING
     """Variables about the run, for a task that runs at the run's end."""
     next_plan: PlannedTask | None = None

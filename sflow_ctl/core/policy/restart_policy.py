@@ -5,7 +5,7 @@ from msgspec import Struct
 from sflow_ctl.core.model.attempt import AttemptVerdict
 from sflow_ctl.core.model.task import Task
 from sflow_ctl.core.states import TaskState
-from sflow_ctl.plan.model import MAX_BACKOFF_S, Restart
+from sflow_ctl.plan.parts.again import MAX_BACKOFF_S, Restart
 
 MAX_RENEWALS = 3
 """How often a task gets other ports because a foreign process has its own, without using up a retry."""

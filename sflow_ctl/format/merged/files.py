@@ -33,7 +33,7 @@ ROOT_KEYS = (
 )  # fmt: skip
 SETTINGS = WorkflowSettings.__struct_encode_fields__
 WORKFLOW_KEYS = ("name", "tasks", "variables", *SETTINGS)
-TASK_KEYS = Task.__struct_encode_fields__
+_LONG_FORMS = {"backends": with_long_backend, "environments": with_long_environment}
 USES, WITH = "uses", "with"
 """Keys of a task that is made from a preset."""
 TOP_SECTIONS = ("variables", "artifacts", "backends", "operators", "environments", "storage", "signatures")
@@ -94,12 +94,9 @@ def merge(sources: Sequence[Source]) -> Merged:
         for section in TOP_SECTIONS:
             read = variable_items if section == "variables" else named_items
             items = read(source, (section,), source.data.get(section), merged.findings)
-            for item in items if section == "backends" else ():
-                item.body = with_long_backend(item.body)
-            if section == "environments":
-                for item in items:
-                    item.body = with_long_environment(item.body)
-                    _take_variables(item, ())
+            for item in items if section in _LONG_FORMS else ():
+                item.body = _LONG_FORMS[section](item.body)
+                _take_variables(item, ())
             _merge_named(merged, merged.sections[section], items, (section,))
         _take_workflow(merged, source)
     for item in (*merged.sections["variables"], *merged.workflow_variables):
@@ -254,9 +251,9 @@ def _take_values(task: Item, findings: list[Finding]) -> None:
     listed, given = task.body.get("variables"), task.body.get(WITH)
     if isinstance(task.body.get("environment"), dict):
         _take_variables(task, ("environment",))
-    if isinstance(task.body.get("sweep"), dict):
-        node = task.source.node((*task.path, "sweep"))
-        task.body["sweep"] = variable_value(task.body["sweep"], node, None)
+    for key in ("sweep", "args"):
+        if isinstance(task.body.get(key), dict):
+            task.body[key] = variable_value(task.body[key], task.source.node((*task.path, key)), None)
     if isinstance(listed, list | dict):
         is_whole = isinstance(listed, dict) or all(
             isinstance(one, dict) and isinstance(one.get("name"), str) for one in listed
@@ -372,14 +369,8 @@ def _unknown_keys(
     for key in data:
         if key not in allowed:
             full = (*path, str(key))
-            merged.findings.append(
-                Finding(
-                    "unknown-key",
-                    f'unknown key "{key}"',
-                    f"{source.key_where(full)}  {dotted(full)}",
-                    _hint_of_key(str(key), path, allowed),
-                )
-            )
+            where, hint = f"{source.key_where(full)}  {dotted(full)}", _hint_of_key(str(key), path, allowed)
+            merged.findings.append(Finding("unknown-key", f'unknown key "{key}"', where, hint))
 
 
 def _hint_of_key(key: str, path: tuple[PathKey, ...], allowed: tuple[str, ...]) -> str | None:
@@ -387,7 +378,7 @@ def _hint_of_key(key: str, path: tuple[PathKey, ...], allowed: tuple[str, ...]) 
         return f"it belongs below workflow: indent it, as in workflow: {{name: ..., {key}: ...}}"
     if path and key in ROOT_KEYS:
         return "it belongs at the beginning of a line, beside workflow"
-    if key in TASK_KEYS:
+    if key in Task.__struct_encode_fields__:
         return f"it is a field of a task, as in tasks: [{{name: ..., {key}: ...}}]"
     meant = meant_key(key, allowed)
     return f'did you mean "{meant}"?' if meant else f"allowed here: {', '.join(allowed)}"

@@ -36,12 +36,25 @@ def expand_short_forms(body: dict[str, Any]) -> None:
             key: {"count": value} if key in ("gpus", "nodes") and _is_count(value) else value
             for key, value in resources.items()
         }
+    if isinstance(body.get("checkpoint"), dict):
+        body["checkpoint"] = _long_checkpoint(body["checkpoint"])
     if isinstance(body.get("environment"), dict):
         body["environment"] = with_long_environment(body["environment"])
     if isinstance(body.get("monitor"), dict):
         body["monitor"] = with_long_monitor(body["monitor"])
     if isinstance(body.get("windows"), list):
         body["windows"] = [_long_window(one) for one in body["windows"]]
+
+
+def _long_checkpoint(checkpoint: dict[str, Any]) -> dict[str, Any]:
+    """Return a checkpoint with its single pattern, and the single kind of attempts, as lists."""
+    long = {**checkpoint}
+    if isinstance(long.get("globs"), str):
+        long["globs"] = [long["globs"]]
+    resume = long.get("resume")
+    if isinstance(resume, dict) and isinstance(resume.get("after"), str):
+        long["resume"] = {**resume, "after": [resume["after"]]}
+    return long
 
 
 def with_long_backend(body: dict[str, Any]) -> dict[str, Any]:
@@ -101,14 +114,21 @@ def with_long_monitor(monitor: dict[str, Any]) -> dict[str, Any]:
     return monitor
 
 
+_OF_NOTIFY = ("when", "mail", "task")
+"""Lists of an entry of `notify` that may be given as their only member."""
+
+
 def with_long_notify(notify: Any) -> Any:
-    """Return a workflow's `notify` as a list, each with a list of events."""
+    """Return a workflow's `notify` as a list, each with lists of events, addresses and tasks."""
     entries = [notify] if isinstance(notify, dict) else notify
     if not isinstance(entries, list):
         return notify
     return [
-        {**entry, "when": [entry["when"]]}
-        if isinstance(entry, dict) and isinstance(entry.get("when"), str)
+        {
+            key: [value] if key in _OF_NOTIFY and isinstance(value, str) else value
+            for key, value in entry.items()
+        }
+        if isinstance(entry, dict)
         else entry
         for entry in entries
     ]

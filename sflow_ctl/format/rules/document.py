@@ -12,6 +12,7 @@ from sflow_ctl.format.rules.files import file_findings, output_findings, port_fi
 from sflow_ctl.format.rules.operators import all_operator_findings, backend_findings
 from sflow_ctl.format.rules.probes import probe_findings
 from sflow_ctl.format.rules.tasks import (
+    argument_findings,
     hang_findings,
     name_findings,
     policy_findings,
@@ -52,12 +53,18 @@ def check_rules(document: schema.Document, where: Callable[..., str]) -> list[Fi
         from sflow_ctl.format.rules.sweeps import sweep_findings  # most documents have none
 
         findings += sweep_findings(document, where)
+    if any(task.checkpoint for task in document.workflow.tasks):
+        from sflow_ctl.format.rules.checkpoints import checkpoint_findings  # most documents have none
+
+        for task in document.workflow.tasks:
+            findings += checkpoint_findings(task, where)
     known = {task.name for task in document.workflow.tasks}
     finals = {task.name for task in document.workflow.tasks if task.finally_}
     for task in document.workflow.tasks:
         findings += [
             *reference_findings(document, task, known, where),
             *resource_findings(task, where),
+            *(argument_findings(task, where) if task.args or task.args_json else ()),
             *upload_findings(document, task, where),
             *result_findings(task, where),
             *policy_findings(task, finals, where),

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Set
 
 from protocol.diagnosis.reasons import RETRY_WORDS, WORDS
 from protocol.errors import Finding
+from protocol.text.lazy_pattern import lazy_pattern
 from sflow_ctl.format import schema
 from sflow_ctl.format.checking import guess_hint
 from sflow_ctl.format.expressions.templates import has_expression
@@ -12,6 +13,8 @@ from sflow_ctl.format.rules.definitions import reason_of
 from sflow_ctl.format.rules.names import FILES_OF_RUN, NAME_HINT, unsafe_name
 
 Where = Callable[..., str]
+_FLAG = lazy_pattern(r"-{0,2}[A-Za-z0-9][\w.:/-]*")
+_USES_ARGS = lazy_pattern(r"\$\{\{[^}]*\bargs\b")
 
 
 def name_findings(document: schema.Document, where: Where) -> Iterator[Finding]:
@@ -60,6 +63,27 @@ def reference_findings(
         hint = guess_hint(name, sorted(backends), "define it under backends:")
         what = f'task "{task.name}" references unknown backend "{name}"'
         yield Finding("unknown-backend", what, where("tasks", task.name, "backend"), hint)
+
+
+def argument_findings(task: schema.Task, where: Where) -> Iterator[Finding]:
+    """Check the names of `args`, and that a script uses them."""
+    place = ("tasks", task.name)
+    for name in task.args:
+        if not _FLAG.fullmatch(name):
+            what = f'"{name}" in args of task "{task.name}" is not a name for an option'
+            yield Finding(
+                "wrong-name", what, where(*place, "args", name), "letters, digits, and - _ . between them"
+            )
+    if task.args_json is not None and (
+        task.args_json.startswith("/") or ".." in task.args_json.split("/") or task.args_json in task.files
+    ):
+        what = (
+            f'args_json of task "{task.name}" is not a new file in the task\'s directory: "{task.args_json}"'
+        )
+        yield Finding("wrong-value", what, where(*place, "args_json"), "e.g. args_json: args.json")
+    if task.args and task.args_json is None and not any(_USES_ARGS.search(line) for line in task.script):
+        what = f'task "{task.name}" has args, and its script does not use them'
+        yield Finding("unused-args", what, where(*place, "args"), "e.g. script: python train.py ${{ args }}")
 
 
 def resource_findings(task: schema.Task, where: Where) -> Iterator[Finding]:

@@ -1,4 +1,4 @@
-"""Consequences of failures, stops and inactivity: retries, restarts, stopping, hang detection; and notices of a run."""
+"""Consequences of failures, stops and inactivity: retries, restarts, checkpoints, stopping, hang detection; notices of a run."""
 
 from typing import Annotated, Literal
 
@@ -35,6 +35,62 @@ class Restart(Part, frozen=True, kw_only=True):
     """`keep`: running tasks that depend on the service continue; `restart`: they are restarted as well."""
 
 
+class ResumeChoice(Part, frozen=True, kw_only=True, rename={"start": "from"}):
+    """Which attempts continue from a checkpoint, and what happens where none, or not exactly one, is found."""
+
+    after: Annotated[list[Literal["retry", "rerun", "resume"]], ONE] | None = None
+    """Which attempts get a checkpoint: those after a `retry` (also a restart, or a start on another node), those of a `rerun`,
+    and those of a run that was resumed (`resume`). Default: all of them."""
+    none_found: Literal["fresh", "fail"] = "fresh"
+    """What an attempt does that finds no checkpoint: begin anew, or fail."""
+    ambiguous: Literal["fail", "fresh"] = "fail"
+    """What it does where it is not clear which of several is meant: fail with the reason `input_error`, or begin anew."""
+    start: str | None = None
+    """A file or directory that the first attempt begins from, and later ones while there is no checkpoint of their own. A
+    relative one is in the workspace; it must exist."""
+
+
+class CheckpointInjection(Part, frozen=True, kw_only=True):
+    """How the program gets the path of the checkpoint."""
+
+    env: str = "RESUME_FROM_CHECKPOINT"
+    """Environment variable for the path. It is empty where an attempt begins anew."""
+    arg: str | None = None
+    """Option for `${{ checkpoint.args }}`, which is the option and the path, or nothing where an attempt begins anew: for example
+    `--resume_from_checkpoint`."""
+
+
+class Checkpoint(Part, frozen=True, kw_only=True):
+    """The checkpoints that a task writes, and how the one is found that its next attempt continues from.
+
+    Only the task's own directory is searched, which all of its attempts share.
+    """
+
+    dir: str = "checkpoints"
+    """Directory of the checkpoints, in the task's directory; `.` is that itself. The program finds it in `SFLOW_CHECKPOINT_DIR`,
+    and makes it."""
+    globs: Annotated[list[str], ONE] | None = None
+    """Patterns of the files, or of the directories that are checkpoints as a whole; relative to `dir`. Names that end in `.tmp`,
+    `.part` or `~` never count. Default: all files, `**/*`."""
+    state_file: str | None = None
+    """A file in `dir` by which the program itself says which checkpoint is its newest. What it says counts, whatever else is
+    there: `{"checkpoint": "PATH", "step": N}`, or the path alone."""
+    select: str = "latest"
+    """`latest`: that of the highest step, else of the highest epoch; `best`: the latest whose name has the word best, else the
+    latest; or a path or pattern in `dir`."""
+    done_marker: str | None = None
+    """The file that shows that a checkpoint is complete, for example `"{path}.done"` or `"{path}/COMPLETE"`; also `{dir}` and
+    `{name}`. Default: files that are empty, or still grow, do not count."""
+    step_regex: str | None = None
+    """Regular expression that finds the step in a path, as its group `step` or its first one. Default: digits right after `step`,
+    `global_step`, `iter`, `iteration`, `checkpoint`, `ckpt` or `epoch`, in the name of the file or of a folder."""
+    resume: ResumeChoice | str = "auto"
+    """Which attempts continue; a word is short for it: `auto`, `never`, `require` (an attempt that should continue
+    and finds none fails), or a path as in `from`."""
+    inject: CheckpointInjection | str = "RESUME_FROM_CHECKPOINT"
+    """How the program gets the path; a text is the environment variable."""
+
+
 class Stop(Part, frozen=True, kw_only=True):
     """How a task is stopped: its own command, then a signal, then SIGKILL."""
 
@@ -66,17 +122,24 @@ class Hang(Part, frozen=True, kw_only=True):
 
 
 class Notify(Part, frozen=True, kw_only=True):
-    """A command or a webhook that is notified of the course of a run. The run does not wait for them before its end."""
+    """A command, a webhook or a mail that is notified of the course of a run. The run does not wait for them before its end."""
 
     command: str | list[str] | None = None
     """Command to run where the controller runs: text is a line for bash, a list is a program with its arguments. It finds
-    `SFLOW_NOTICE` (the event), `SFLOW_NOTICE_TEXT`, `SFLOW_RUN_ID`, `SFLOW_RUN_OUTCOME` and `SFLOW_RUN_EXIT_STATUS` in its
-    environment, and all facts as JSON on its standard input."""
+    `SFLOW_NOTICE` (the event), `SFLOW_NOTICE_TEXT`, `SFLOW_NOTICE_TASK`, `SFLOW_RUN_ID`, `SFLOW_RUN_OUTCOME`,
+    `SFLOW_RUN_EXIT_STATUS`, `SFLOW_RUN_COUNTS` (JSON: states and numbers of tasks) and `SFLOW_SUMMARY_FILE` in its environment,
+    and all facts as JSON on its standard input."""
     webhook: str | None = None
     """Address to which the same JSON is posted; its `text` is what Slack and Mattermost show. List a variable that holds it in
     `secrets`."""
-    when: Annotated[list[NoticeEvent], ONE] = []
+    mail: Annotated[list[str], ONE] = []
+    """Addresses that the site's `mail` command writes to, from where the controller runs. Example: `you@example.org`."""
+    when: Annotated[list[NoticeEvent | Literal["afterok", "afterany", "afternotok"]], ONE] = []
     """`ready`: all services are ready for the first time; `failure`: the first task has failed for good; `end`: the run has
-    ended, in any way. Default: `end`."""
+    ended, in any way; `run_succeeded`, `run_failed`: it has ended with status 0, or with another one; `task_succeeded`,
+    `task_failed`, `task_finished`: a task has completed, has failed for good, or has ended in any way, at most 100 of them.
+    Slurm's `afterok`, `afternotok` and `afterany` are `run_succeeded`, `run_failed` and `end`. Default: `end`."""
+    task: Annotated[list[str], ONE] = []
+    """Tasks whose events are sent, names or patterns such as `train*`. Default: all."""
     timeout: Time = 10
     """Time limit of the command, or of the webhook's answer; at most one minute."""

@@ -6,7 +6,7 @@ import msgspec
 
 from sflow_ctl.format.schema.definitions import EnvironmentSteps, Variable
 from sflow_ctl.format.schema.monitor import Monitor, NamedWindow
-from sflow_ctl.format.schema.policies import Hang, Restart, Retries, Stop
+from sflow_ctl.format.schema.policies import Checkpoint, Hang, Restart, Retries, Stop
 from sflow_ctl.format.schema.probes import Probe, Probes
 from sflow_ctl.format.schema.results import Output, Success
 from sflow_ctl.format.schema.sweep import Sweep
@@ -131,7 +131,7 @@ class Launcher(Part, frozen=True, kw_only=True):
     """`torchrun`: the script runs once per node and torchrun finds its options in the environment; `mpirun`: on one node, with
     `$SFLOW_NPROC`; `none`: no launcher."""
     nproc: IntExpr | None = None
-    """Processes on each node. Default: the task's GPUs on a node, else 1."""
+    """Processes on each node. `auto`, the default: the task's GPUs on a node, else 1."""
 
 
 class File(Part, frozen=True, kw_only=True):
@@ -158,8 +158,17 @@ class Task(Part, frozen=True, kw_only=True, rename={"finally_": "finally", "with
     script: Annotated[list[str], ONE]
     """Lines of the script, run by one bash; a text is a whole script. A failing line
     does not end it unless the task, its operator or the settings have `strict: true`."""
+    args: dict[str, Any] = {}
+    """Arguments that a script has as `${{ args }}`, quoted: `{lr: 0.1}` is `--lr 0.1`; true is the flag alone, false and null
+    are left out, a list is its members after the flag, a mapping is JSON. A key with a dash is taken as it is."""
+    args_lists: Literal["joined", "repeated", "commas"] = "joined"
+    """Lists in `args`: `--x 1 2`, `--x 1 --x 2` or `--x 1,2`."""
+    args_json: str | None = None
+    """Name of a file with all `args` as JSON, for example `args.json`: a script has its path as `${{ args_json }}`."""
     launcher: Launcher | Literal["torchrun", "mpirun", "none"] | None = None
     """What starts the script's distributed processes; a word is short for `{type: WORD}`."""
+    requires: Literal["distributed"] | None = None
+    """`distributed`: refuse the plan if only one process of the task would start."""
     operator: str | dict[str, Any] | None = None
     """Operator that starts the script: its name, or a mapping with its name and changed fields. Default: bash, once on each of
     the task's nodes."""
@@ -232,6 +241,8 @@ class Task(Part, frozen=True, kw_only=True, rename={"finally_": "finally", "with
     `${{ task.NAME.service.url }}`."""
     files: dict[str, str | File] = {}
     """Files to write before the task starts: path in the task's directory to content."""
+    checkpoint: Checkpoint | None = None
+    """Checkpoints that the task's program writes: its next attempts continue from the newest. `{}` means all defaults."""
     outputs: Annotated[list[Output], ONE] = []
     """Values to read from the log and files of the completed task. Later tasks use `${{ task.NAME.outputs.KEY }}`."""
     result: Annotated[Result, REGEXES] | None = None

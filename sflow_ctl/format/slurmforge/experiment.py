@@ -32,7 +32,8 @@ class Experiment(Struct, kw_only=True):
     """GPUs that all runs together may use; None for no limit."""
     has_cluster: bool = True
     """It runs in a Slurm job; False for the machine that it is started on."""
-    preamble: Sequence[str] = ()
+    environments: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """What is set up before stages, by the names that they use."""
     mail: Mail | None = None
 
     def document(self) -> dict[str, Any]:
@@ -40,15 +41,14 @@ class Experiment(Struct, kw_only=True):
         sweep = new_sweep(self.sweep)
         if sweep and self.gpus_at_once and any(stage.request.gpus_per_node for stage in self.stages):
             sweep["gpu_budget"] = self.gpus_at_once
-        settings = {"preamble": list(self.preamble)} if self.preamble else {}
         backends = self._backends()
         named = BACKEND if backends else None
         return {
             "version": "0.1",
-            **({"settings": settings} if settings else {}),
             **({"variables": dict(self.variables)} if self.variables else {}),
             **({"sweep": sweep} if sweep else {}),
             **({"backends": backends} if backends else {}),
+            **({"environments": self.environments} if self.environments else {}),
             "workflow": {
                 "name": safe_name(self.name),
                 **({"labels": self.labels} if self.labels else {}),
@@ -68,9 +68,6 @@ class Experiment(Struct, kw_only=True):
 
     def _notices(self) -> list[dict[str, Any]]:
         assert self.mail is not None
-        condition = {
-            "afterok": '[ "$SFLOW_RUN_EXIT_STATUS" != 0 ] || ',
-            "afternotok": '[ "$SFLOW_RUN_EXIT_STATUS" = 0 ] || ',
-        }
-        send = f'echo "$SFLOW_NOTICE_TEXT" | mail -s "$SFLOW_RUN_ID: $SFLOW_RUN_OUTCOME" {" ".join(self.mail.to)}'
-        return [{"when": "end", "command": condition.get(self.mail.when, "") + send}]
+        return [
+            {"mail": list(self.mail.to), "when": self.mail.when if self.mail.when != "after" else "afterany"}
+        ]

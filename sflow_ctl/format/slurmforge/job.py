@@ -53,13 +53,13 @@ def backend(request: Request, fits: Room) -> dict[str, Any]:
     seconds = slurm_seconds(time)
     if seconds is not None and fits.waves > 1:
         time = clock(seconds * fits.waves)
-    options = [
-        *(["--qos=" + request.qos] if request.qos else []),
-        *(["--constraint=" + request.constraint] if request.constraint else []),
-        *([f"--cpus-per-task={request.cpus}"] if request.cpus else []),
-        *(["--mem=" + request.memory] if request.memory else []),
-        *request.extra,
-    ]
+    more = {
+        "qos": request.qos,
+        "constraint": request.constraint,
+        "cpus_per_task": request.cpus,
+        "mem": request.memory,
+        "extra_args": list(request.extra),
+    }
     return {
         "type": "slurm",
         "partition": request.partition or TO_FILL_IN,
@@ -67,7 +67,7 @@ def backend(request: Request, fits: Room) -> dict[str, Any]:
         "time": time or TO_FILL_IN,
         "nodes": request.nodes * fits.at_once,
         "gpus_per_node": request.gpus_per_node,
-        **({"extra_args": options} if options else {}),
+        **{key: value for key, value in more.items() if value},
     }
 
 

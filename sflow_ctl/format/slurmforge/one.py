@@ -2,6 +2,7 @@
 
 import shlex
 from collections.abc import Mapping
+from typing import Any
 
 from sflow_ctl.format.slurmforge.experiment import Experiment, Mail
 from sflow_ctl.format.slurmforge.flags import Flag, Style
@@ -37,15 +38,18 @@ class _Reading:
         labels = {key: str(given.peek(key)) for key in ("project", "experiment") if given.peek(key)}
         self._make_swept_variables()
         stages = []
-        for stage in given.mapping("stages"):
-            if given.at("stages", stage, "enabled", default=True) is False:
-                given.leave("the stage is off (enabled)", "stages", stage)
+        for name_of_stage in given.mapping("stages"):
+            if given.at("stages", name_of_stage, "enabled", default=True) is False:
+                given.leave("the stage is off (enabled)", "stages", name_of_stage)
             else:
-                stages.append(self._stage(stage))
-        environments = list(
-            dict.fromkeys(str(given.peek("stages", one.name, "environment") or "") for one in stages)
-        )
-        preamble = [line for one in environments for line in self._environment(one)]
+                stages.append(self._stage(name_of_stage))
+        environments = {}
+        for stage in stages:
+            named = str(given.at("stages", stage.name, "environment", default=""))
+            body = self._environment(named)
+            if body:
+                environments[named] = body
+                stage.environment = named
         mail = self._mail()
         self._leave_others()
         budget = given.at("dispatch", "max_available_gpus")
@@ -56,7 +60,7 @@ class _Reading:
             stages=stages,
             sweep=self.swept.put(given, self.variables, self._cannot_sweep),
             gpus_at_once=budget if isinstance(budget, int) else _BUDGET,
-            preamble=preamble,
+            environments=environments,
             mail=mail,
         )
 
@@ -275,20 +279,16 @@ class _Reading:
             },
         )
 
-    def _environment(self, name: str) -> list[str]:
-        """Return the lines that load a named environment, and make variables of its own ones."""
+    def _environment(self, name: str) -> dict[str, Any]:
+        """Return a named environment; an empty one if there is nothing to set up."""
         given, at = self.given, ("environments", name)
-        lines = [f"module load {shlex.quote(one)}" for one in given.texts(*at, "modules")]
-        for one in given.at(*at, "source", default=[]):
-            words = (
-                [str(one.get("path")), *map(str, one.get("args") or [])]
-                if isinstance(one, Mapping)
-                else [str(one)]
-            )
-            lines.append(f"source {shlex.join(words)}")
-        for key, value in dict(given.at(*at, "env", default={})).items():
-            self.variables.name((*at, "env", key), str(value), key)
-        return lines
+        listed = given.at(*at, "source", default=[])
+        found = {
+            "modules": given.texts(*at, "modules"),
+            "source": [dict(one) if isinstance(one, Mapping) else str(one) for one in listed],
+            "env": {key: str(value) for key, value in dict(given.at(*at, "env", default={})).items()},
+        }
+        return {key: value for key, value in found.items() if value}
 
     def _runtime_env(self, name: str) -> dict[str, str]:
         runtime = str(self.given.peek("stages", name, "runtime") or "default")

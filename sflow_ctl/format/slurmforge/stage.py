@@ -43,6 +43,8 @@ class Stage(Struct, kw_only=True):
     """Another launcher of ours."""
     operator: dict[str, Any] | None = None
     """How its processes are started, if not by bash."""
+    environment: str | None = None
+    """The environment of the new file that is set up before it."""
     files: dict[str, str] = field(default_factory=dict)
     depends_on: list[str] = field(default_factory=list)
     outputs: list[dict[str, Any]] = field(default_factory=list)
@@ -59,6 +61,7 @@ class Stage(Struct, kw_only=True):
             **({"backend": backend, "resources": resources(self.request)} if backend else {}),
             **({"launcher": launcher} if launcher else {}),
             **({"operator": self.operator} if self.operator else {}),
+            **({"environment": self.environment} if self.environment else {}),
             **({"timeout": time} if time else {}),
             **({"files": self.files} if self.files else {}),
             "script": "\n".join(self._lines()) + "\n",

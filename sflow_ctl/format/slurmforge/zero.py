@@ -13,7 +13,7 @@ from sflow_ctl.format.slurmforge.registry import models
 from sflow_ctl.format.slurmforge.stage import RESULT_DIRS, Stage, in_workspace, json_file
 from sflow_ctl.format.slurmforge.swept import Swept, cases_at, largest
 from sflow_ctl.format.slurmforge.zero_eval import evaluation
-from sflow_ctl.format.slurmforge.zero_rest import leave_others, mail_of, preamble_of
+from sflow_ctl.format.slurmforge.zero_rest import environment_of, leave_others, mail_of
 
 ReadText = Callable[[str], str | None]
 """Returns the text of a file of the project; None for one that is not there."""
@@ -58,7 +58,9 @@ class OldExperiment:
             given.leave("evaluation is off (eval.enabled)", "eval")
         for key, value in dict(given.at("env", "extra_env", default={})).items():
             self.variables.name(("env", "extra_env", key), str(value))
-        preamble, mail = preamble_of(given), mail_of(given)
+        environment, mail = environment_of(given), mail_of(given)
+        for stage in stages:
+            stage.environment = ENVIRONMENT if environment else None
         leave_others(given)
         budget = given.at("resources", "max_available_gpus")
         return Experiment(
@@ -69,7 +71,7 @@ class OldExperiment:
             sweep=self.swept.put(given, self.variables, self._cannot_sweep),
             gpus_at_once=budget if isinstance(budget, int) else _BUDGET,
             has_cluster=given.has("cluster"),
-            preamble=preamble,
+            environments={ENVIRONMENT: environment} if environment else {},
             mail=mail,
         )
 
@@ -271,6 +273,7 @@ class OldExperiment:
         return largest(self.values.get(path, []), own)
 
 
+ENVIRONMENT = "default"
 _BUDGET = 8
 """slurmforge's own, where the file gives none."""
 _SWEPT_REQUESTS = {

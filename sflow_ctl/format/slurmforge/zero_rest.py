@@ -1,6 +1,6 @@
-"""Sections of slurmforge 0.x beside its programs: modules, mail, and what has no counterpart. Called by `zero.py`."""
+"""Sections of slurmforge 0.x beside its programs: environment, mail, and what has no counterpart. Called by `zero.py`."""
 
-import shlex
+from typing import Any
 
 from sflow_ctl.format.slurmforge.experiment import Mail
 from sflow_ctl.format.slurmforge.given import Given
@@ -40,16 +40,20 @@ _LEFT: tuple[tuple[str, tuple[str, ...]], ...] = (
 )
 
 
-def preamble_of(given: Given) -> list[str]:
-    """Return the lines that load modules and activate an environment."""
-    lines = [f"module load {shlex.quote(one)}" for one in given.texts("env", "modules")]
-    conda, venv = given.at("env", "conda_activate"), given.at("env", "venv_activate")
-    if conda:
-        lines += ['eval "$(conda shell.bash hook)"', f"conda activate {shlex.quote(str(conda))}"]
-    if venv:
-        text = str(venv)
-        lines.append(text if text.startswith(("source ", ". ")) else f"source {shlex.quote(text)}")
-    return lines
+def environment_of(given: Given) -> dict[str, Any]:
+    """Return the environment of all stages; an empty one for none."""
+    conda = str(given.at("env", "conda_activate", default="")).removeprefix("conda activate ").strip()
+    file = str(given.at("env", "venv_activate", default="")).strip()
+    for word in ("source ", ". "):
+        file = file.removeprefix(word).strip()
+    is_venv = file.endswith("/bin/activate")
+    found = {
+        "modules": given.texts("env", "modules"),
+        "conda": conda,
+        "venv": file.removesuffix("/bin/activate") if is_venv else "",
+        "source": [file] if file and not is_venv else [],
+    }
+    return {key: value for key, value in found.items() if value}
 
 
 def mail_of(given: Given) -> Mail | None:

@@ -4,8 +4,12 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
-NoticeEvent: TypeAlias = Literal["ready", "failure", "end"]
-"""All services are ready for the first time; the first task has failed for good; the run has ended."""
+NoticeEvent: TypeAlias = Literal[
+    "ready", "failure", "end", "run_succeeded", "run_failed", "task_succeeded", "task_failed", "task_finished"
+]
+"""All services are ready for the first time; the first task has failed for good; the run has ended, in any way, with exit status
+0, or with another one; a task has completed, has failed for good, or has ended in any way."""
+OF_TASKS: frozenset[NoticeEvent] = frozenset(("task_succeeded", "task_failed", "task_finished"))
 
 
 class PlannedNotice(msgspec.Struct, frozen=True, kw_only=True):
@@ -14,4 +18,6 @@ class PlannedNotice(msgspec.Struct, frozen=True, kw_only=True):
     on: tuple[NoticeEvent, ...]
     command: tuple[str, ...] = ()
     webhook: str = ""
+    tasks: tuple[str, ...] = ("*",)
+    """Patterns of tasks, of which the events of tasks are sent."""
     timeout_s: float

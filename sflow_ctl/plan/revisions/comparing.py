@@ -48,7 +48,7 @@ _NEXT_RULES = {"probes": "probes", "hang": "hang", "stopping": "stop"}
 """Fields that an agent has with the attempt: another value counts from the next one on."""
 
 
-class Change(NamedTuple):
+class PlanChange(NamedTuple):
     """What another plan makes of a task."""
 
     task: str
@@ -68,21 +68,21 @@ class TasksNow(NamedTuple):
     """Tasks that an operator has stopped."""
 
 
-def compare(old: Plan, new: Plan, now: TasksNow) -> dict[str, Change]:
+def compare(old: Plan, new: Plan, now: TasksNow) -> dict[str, PlanChange]:
     """Return what the new plan makes of each task, in its order, then of those that it does not have."""
     comparison = _Comparison(old, new, now)
     changes = {task.name: comparison.of(task) for task in new.tasks}
     _follow(changes, new, now)
     wanted = changes.keys()
     changes |= {
-        task.name: Change(task.name, "removed")
+        task.name: PlanChange(task.name, "removed")
         for task in old.tasks
         if task.name not in wanted and not task.removed_in
     }
     return changes
 
 
-def _follow(changes: dict[str, Change], new: Plan, now: TasksNow) -> None:
+def _follow(changes: dict[str, PlanChange], new: Plan, now: TasksNow) -> None:
     """Have the tasks start again that need one which does; not those that an operator has stopped."""
     members = new.members()
     needs = {task.name: list(dependency_names(task, members)) for task in new.tasks}
@@ -106,18 +106,18 @@ class _Comparison:
             new.artifacts, new.contents, new.files, new.variables, self._replicas[1],
         )  # fmt: skip
 
-    def of(self, new: PlannedTask) -> Change:
+    def of(self, new: PlannedTask) -> PlanChange:
         """Return what becomes of a task of the new plan, as far as it is about the task itself."""
         old = self._before.get(new.name)
         if old is None:
-            return Change(new.name, "new")
+            return PlanChange(new.name, "new")
         if self._is_same_around and old == new:
-            return Change(new.name, "unchanged")
+            return PlanChange(new.name, "unchanged")
         why = tuple(dict.fromkeys(self._work(old, new)))
         if why:
-            return Change(new.name, "changed", why)
+            return PlanChange(new.name, "changed", why)
         rules = tuple(_rules(old, new))
-        return Change(new.name, "updated" if rules else "unchanged", rules)
+        return PlanChange(new.name, "updated" if rules else "unchanged", rules)
 
     def _work(self, old: PlannedTask, new: PlannedTask) -> Iterator[str]:
         """Yield why the task starts again."""

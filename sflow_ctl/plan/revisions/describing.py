@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 
 from protocol.text.listing import listed
 from sflow_ctl.plan.model import Plan
-from sflow_ctl.plan.revisions.comparing import Change, Kind
+from sflow_ctl.plan.revisions.comparing import Kind, PlanChange
 
 SHOWN = 8
 _WORDS: dict[Kind, str] = {
@@ -18,7 +18,7 @@ _STAYING = ("signatures", "monitors", "windows", "notices", "stop_before_end_s")
 """What a run keeps as it began with it, until it is resumed."""
 
 
-def revision_text(revision: int, changes: Mapping[str, Change]) -> str:
+def revision_text(revision: int, changes: Mapping[str, PlanChange]) -> str:
     """Return "revision 2 applied: changed bench; new eval; removed warmup"."""
     parts = [
         f"{word} {listed(names, SHOWN)}"
@@ -28,7 +28,7 @@ def revision_text(revision: int, changes: Mapping[str, Change]) -> str:
     return f"revision {revision} applied: {'; '.join(parts) or 'no task changes'}"
 
 
-def counts(changes: Iterable[Change]) -> dict[Kind, int]:
+def counts(changes: Iterable[PlanChange]) -> dict[Kind, int]:
     """Return the number of tasks of each kind, of those that there are."""
     found: dict[Kind, int] = {}
     for change in changes:
@@ -36,7 +36,7 @@ def counts(changes: Iterable[Change]) -> dict[Kind, int]:
     return found
 
 
-def is_same(old: Plan, new: Plan, changes: Mapping[str, Change]) -> bool:
+def is_same(old: Plan, new: Plan, changes: Mapping[str, PlanChange]) -> bool:
     """Return whether the new plan makes no difference at all."""
     return all(change.kind == "unchanged" for change in changes.values()) and not workflow_changes(old, new)
 

@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping
 from msgspec.structs import replace
 
 from sflow_ctl.plan.model import Placement, Plan, PlannedTask
-from sflow_ctl.plan.revisions.comparing import STARTS_AGAIN, Change
+from sflow_ctl.plan.revisions.comparing import STARTS_AGAIN, PlanChange
 
 _PLACED_VARIABLES = (
     "CUDA_VISIBLE_DEVICES", "SFLOW_TASK_GPUS", "SFLOW_GPU_PLAN", "SFLOW_TASK_ASSIGNED_NODE_NAMES",
@@ -19,7 +19,7 @@ _PLACED_VARIABLES = (
 
 
 def merged(
-    old: Plan, new: Plan, changes: Mapping[str, Change], placed: Collection[str], source: str = ""
+    old: Plan, new: Plan, changes: Mapping[str, PlanChange], placed: Collection[str], source: str = ""
 ) -> Plan:
     """Return the plan after a revision, made from the file `source`.
 
@@ -61,7 +61,7 @@ def merged(
     )
 
 
-def starting_again(changes: Mapping[str, Change]) -> list[str]:
+def starting_again(changes: Mapping[str, PlanChange]) -> list[str]:
     """Return the tasks that start again."""
     return [change.task for change in changes.values() if change.kind in STARTS_AGAIN]
 

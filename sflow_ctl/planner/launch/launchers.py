@@ -51,7 +51,7 @@ def plan_launcher(
             task, what, "remove --standalone, or give the task one node: resources: {nodes: {count: 1}}"
         )
     processes = placement.gpus_per_node if placement.is_flexible else len(placement.gpus)
-    if launcher.nproc is not None:
+    if launcher.nproc not in (None, "auto"):
         try:
             processes = as_count(value(launcher.nproc), 1)
         except NumberError as error:

@@ -11,10 +11,11 @@ import msgspec
 from msgspec import Struct
 
 from protocol.messages.rank_spec import Bootstrap, Container, LaunchKind
+from protocol.text.counted import counted
 from sflow_ctl.format import schema
 from sflow_ctl.plan.model import AssignedArgument, PlannedNode
 from sflow_ctl.plan.parts.launcher import Launcher
-from sflow_ctl.planner.findings import UnplannableError
+from sflow_ctl.planner.findings import Findings, UnplannableError
 from sflow_ctl.planner.hidden_values import SCRIPT_VARIABLE, without_secrets
 from sflow_ctl.planner.launch.arguments import replaced_arguments
 from sflow_ctl.planner.launch.command import Command, command, merged_operator
@@ -140,6 +141,7 @@ def plan_launch(
     launcher = plan_launcher(task, value, placed.placement, how, script)
     if launcher is not None:
         ranks = once_per_node(task, launcher, placed.node_count, ranks)
+    _check_required(placed, operator, how, ranks, launcher)
     of_gang = operator if is_gang else None
     argv, hidden = without_secrets(how.argv, script, how.operator_kind)
     _refuse_too_large(task, argv, {**env, **how.env, **hidden})
@@ -165,6 +167,24 @@ def plan_launch(
         else None,
         has_master_port=_has_master_port(how, ranks, launcher, script),
     )
+
+
+def _check_required(
+    placed: PlacedTask,
+    operator: schema.Operator | None,
+    how: Command,
+    ranks: Sequence[int],
+    launcher: Launcher | None,
+) -> None:
+    """Refuse a task that must be distributed, and is not. Raises: UnplannableError, NumberError."""
+    if placed.task.requires is None:
+        return
+    started = ranks_per_node(operator, placed.node_count) if how.launch_kind == "step" else ranks
+    if sum(started) * (1 if launcher is None else launcher.processes) > 1:
+        return
+    what = f'task "{placed.task.name}" requires several processes, and one would start'
+    hint = "give it more GPUs or nodes with a launcher, or an srun operator with ntasks_per_node"
+    raise UnplannableError("not-distributed", what, hint, ("requires",))
 
 
 def _kills_on_bad_exit(launcher: Launcher | None, operator: schema.Operator | None) -> bool:
@@ -258,3 +278,35 @@ def _step(
         mounts=tuple(f"{path}:{path}:rw" for path in directories),
         has_gpus=resources is not None and resources.gpus is not None,
     )
+
+
+def warn_of_idle_gpus(placed: PlacedTask, launch: LaunchPlan, findings: Findings) -> None:
+    """Warn where GPUs are reserved on nodes on which no process of the task starts."""
+    used, count = len(launch.ranks_per_node), placed.node_count
+    has_gpus = placed.placement.gpus or placed.placement.gpus_per_node
+    if launch.launch_kind == "step" or used >= count or not has_gpus:
+        return
+    task = placed.task
+    what = (
+        f'task "{task.name}" reserves GPUs on {counted(count, "node")} and starts processes on {used} of them'
+    )
+    hint = (
+        "the backend's own operator, an srun operator or a launcher starts one on each node; "
+        "or ask for the GPUs of one node"
+    )
+    findings.warn("idle-gpus", what, findings.loaded.where("tasks", task.name, "resources"), hint)
+
+
+def refuse_elsewhere(task: schema.Task, launch: LaunchPlan) -> None:
+    """Refuse fields that only the agent of a node can honour. Raises: UnplannableError."""
+    if launch.launch_kind != "ssh":
+        return
+    for name, what in (
+        ("ports", "leased"),
+        ("files", "written"),
+        ("args_json", "written"),
+        ("checkpoint", "looked for"),
+    ):
+        if getattr(task, name):
+            text = f'task "{task.name}": its {name} would be {what} by the agent of a node, and ssh runs it elsewhere'
+            raise UnplannableError("needs-agent", text, f"drop {name}, or the ssh operator", (name,))

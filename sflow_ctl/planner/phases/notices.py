@@ -1,17 +1,23 @@
 """Phase: whom the run tells of its course, from the workflow's `notify`. Problems are findings."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlsplit
 
+from protocol.text.lazy_pattern import lazy_pattern
 from sflow_ctl.format import schema
 from sflow_ctl.plan.copies.task_list import kinds_of
 from sflow_ctl.plan.model import PlannedTask
-from sflow_ctl.plan.parts.notices import PlannedNotice
+from sflow_ctl.plan.parts.notices import OF_TASKS, PlannedNotice
 from sflow_ctl.planner.findings import Findings, UnplannableError
 from sflow_ctl.planner.numbers import NumberError, as_seconds
 from sflow_ctl.planner.source import PlanInput, Scope
 
+_SLURMS = {"afterok": "run_succeeded", "afternotok": "run_failed", "afterany": "end"}
+"""Words of sbatch(1), --dependency, and of mail types of tools around it, for ours."""
+_ADDRESS = lazy_pattern(r"[A-Za-z0-9_][A-Za-z0-9._%+-]*(?:@[A-Za-z0-9.-]+)?")
+"""Characters that bash leaves alone; a local user has no domain."""
+_SEND = 'printf "%s\\n" "$SFLOW_NOTICE_TEXT" "$SFLOW_RUN_COUNTS" "$SFLOW_SUMMARY_FILE" | mail -s "$SFLOW_RUN_ID $SFLOW_NOTICE"'
 MAX_TIMEOUT_S = 60.0
 """A run waits so long at its end for what has not been told."""
 
@@ -33,21 +39,39 @@ def plan_notices(
 
 
 def _notice(written: schema.Notify, scope: Scope, subject: str) -> PlannedNotice:
-    if (written.command is None) == (written.webhook is None):
-        what = f"{subject} needs a command or a webhook, one of them"
-        raise UnplannableError("conflicting-keys", what, "make two entries for both")
+    if sum((written.command is not None, written.webhook is not None, bool(written.mail))) != 1:
+        what = f"{subject} needs a command or a webhook or a mail, one of them"
+        raise UnplannableError("conflicting-keys", what, "make an entry for each")
+    on = tuple(dict.fromkeys(_SLURMS.get(word, word) for word in written.when or ["end"]))
+    if written.task and OF_TASKS.isdisjoint(on):
+        what = f"{subject}: task is given, and no event of tasks"
+        raise UnplannableError("conflicting-keys", what, "add when: [task_failed], or drop task", ("task",))
     command, webhook = scope.value(written.command), scope.value(written.webhook)
+    argv: tuple[str, ...] = ()
     if command is not None:
         argv = tuple(map(str, command)) if isinstance(command, list) else ("bash", "-c", str(command))
         if not argv or not (argv[0] if isinstance(command, list) else str(command)).strip():
             raise UnplannableError("empty-command", f"{subject}: the command is empty", path=("command",))
-        return PlannedNotice(on=_on(written), command=argv, timeout_s=_timeout_s(written, scope, subject))
-    _check_url(str(webhook), subject)
-    return PlannedNotice(on=_on(written), webhook=str(webhook), timeout_s=_timeout_s(written, scope, subject))
+    elif written.mail:
+        argv = _mail(list(map(str, scope.value(written.mail))), subject)
+    else:
+        _check_url(str(webhook), subject)
+    return PlannedNotice(
+        on=cast("Any", on),
+        command=argv,
+        webhook="" if webhook is None else str(webhook),
+        tasks=tuple(map(str, scope.value(written.task))) or ("*",),
+        timeout_s=_timeout_s(written, scope, subject),
+    )
 
 
-def _on(written: schema.Notify) -> Any:
-    return tuple(dict.fromkeys(written.when or ["end"]))
+def _mail(addresses: Sequence[str], subject: str) -> tuple[str, ...]:
+    """Return the command that writes to these addresses; the subject of a mail is the name of the event and the run."""
+    for address in addresses:
+        if not _ADDRESS.fullmatch(address):
+            what = f'{subject}: "{address}" is not an address of a mail'
+            raise UnplannableError("wrong-value", what, "e.g. you@example.org", ("mail",))
+    return ("bash", "-c", f"{_SEND} {' '.join(addresses)}")
 
 
 def _check_url(url: str, subject: str) -> None:

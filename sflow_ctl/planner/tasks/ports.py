@@ -83,6 +83,12 @@ def plan_files(
                 hint = "`from` is the name of an artifact that is a text file, or a path in the workspace"
                 raise UnplannableError("file-missing", what, hint, ("files", path, "from")) from error
         files.append(PlannedFile(path=path, content=content, mode=int(mode, 8) if mode else FILE_MODE))
+    if task.args_json is not None:
+        from sflow_ctl.planner.launch.flags import as_json  # few tasks have one
+
+        files.append(
+            PlannedFile(path=task.args_json, content=f"{as_json(evaluate(task.args))}\n", mode=FILE_MODE)
+        )
     return files
 
 

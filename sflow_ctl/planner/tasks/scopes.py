@@ -19,7 +19,7 @@ from sflow_ctl.planner.findings import Findings, UnplannableError
 from sflow_ctl.planner.phases.graph import Replica
 from sflow_ctl.planner.phases.variables import recomputed
 from sflow_ctl.planner.source import PlanInput, Scope, namespace
-from sflow_ctl.planner.tasks.scripts import Scripts, own_ports
+from sflow_ctl.planner.tasks.scripts import Scripts, own_values
 
 
 class OwnVariables(Struct, frozen=True):
@@ -92,7 +92,7 @@ class TaskScope:
         for index, variable in enumerate(task.variables):
             if variable.name not in swept:
                 names = namespace({**scopes.scope.values, **own, **swept}, scopes.scope.namespaces)
-                names = {**self._views, **own_ports(task), **names, "task": scopes.views}
+                names = {**self._views, **own_values(task), **names, "task": scopes.views}
                 try:
                     own[variable.name], more = scopes.scripts.variable(
                         task, self.replica.name, variable, names
@@ -115,9 +115,21 @@ class TaskScope:
         scopes = self._scopes
         others = {**scopes.scope.namespaces, "task": scopes.views}
         names = namespace({**scopes.scope.values, **self.own.values}, others)
-        for name, value in {**self._views, **own_ports(self.task)}.items():
+        for name, value in {**self._views, **own_values(self.task)}.items():
             names.setdefault(name, value)
+        if self.task.args:
+            names.update(self._arguments(names))
         return names
+
+    def _arguments(self, names: dict[str, Any]) -> dict[str, str]:
+        """Return `args` and `args_json` for the task's script. Raises: ExpressionError."""
+        from sflow_ctl.planner.launch.flags import FILES, flags  # few tasks have some
+
+        given = evaluate_any(self.task.args, names)
+        found = {"args": flags(given, self.task.args_lists)}
+        if self.task.args_json is not None:
+            found["args_json"] = f"{FILES}/{self.task.args_json}"
+        return {name: text for name, text in found.items() if name not in names}
 
     def value(self, field: Any) -> Any:
         """Evaluate a field of the task. Raises: UnplannableError, ExpressionError."""

@@ -257,11 +257,14 @@ def make_controller(
         preload=Preload(plan, is_reported=planned.settings.report),
     )
     if plan.notices:
+        from sflow_ctl.plan.parts.notices import OF_TASKS
         from sflow_ctl.report.notices import Course  # most runs tell no one else
         from sflow_ctl.runtime.notices.sender import Notifier
 
         facts = record.facts
-        course = Course(state, facts.run_id, str(record.directory.path.absolute()), facts.host)
+        tells_tasks = any(not OF_TASKS.isdisjoint(notice.on) for notice in plan.notices)
+        directory = str(record.directory.path.absolute())
+        course = Course(state, facts.run_id, directory, facts.host, tells_tasks=tells_tasks)
         controller.progress.notifier = Notifier(plan.notices, course, shell.output.warn)
     controller.progress.revise = partial(_revise, record, shell, controller, hand_over)
     shell.desk.why_not = partial(_why_unusable, record.directory.path, fleet.keys.operator.secret)

@@ -89,7 +89,7 @@ class Bundle(Struct):
 
 
 def add_record(bundle: Bundle, directory: Path) -> None:
-    """Add the run's own files, and its whole journal; requests and measurements, which are in directories, help nobody."""
+    """Add the run's own files, and its whole journal; not requests and measurements, which are in directories."""
     names = [f"{layout.OURS}/{name}" for name in _names(directory / layout.OURS)]
     for name in [*names, layout.RUN_LOG, layout.SUMMARY_LOG]:
         is_journal = name.startswith(f"{layout.OURS}/events.")

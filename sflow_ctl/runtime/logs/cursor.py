@@ -6,10 +6,13 @@ lines.
 """
 
 import os
+from pathlib import Path
 from typing import NamedTuple
 
 from msgspec import Struct
 
+from protocol.ids import AttemptId, RankId
+from protocol.text.ansi import printable_line
 from sflow_ctl.runtime.logs.store import RankLog
 
 SKIP_BEYOND_BYTES = 4 * 1024 * 1024
@@ -25,6 +28,8 @@ MAX_BLOCKS = 1024
 TAIL_BLOCK_BYTES = 64 * 1024
 MAX_TAIL_BYTES = 4 * 1024 * 1024
 """How far back the last lines are looked for."""
+LINES_BYTES = 1024 * 1024
+"""The limit of the last lines that are shown together."""
 
 
 class LogSlice(NamedTuple):
@@ -160,3 +165,23 @@ class Cursor(Struct, eq=False):
             self._descriptor = fresh
             data = os.pread(self._descriptor, size, offset)
         return data
+
+
+def file_log(path: Path, task: str, attempt: int = 1) -> RankLog:
+    """Return a log known only by its file. `position` is its size now. Raises: OSError if it does not exist."""
+    return RankLog(RankId(AttemptId(task, attempt), 0), path, position=path.stat().st_size)
+
+
+def last_lines(path: Path, count: int) -> list[str]:
+    """Return the last lines of a log, as text that is safe on any terminal; empty when it cannot be read."""
+    try:
+        cursor = Cursor(file_log(path, "log"))
+        cursor.seek_to_last_lines(count)
+        data = b""
+        while len(data) < LINES_BYTES and (piece := cursor.read(LINES_BYTES)) is not None:
+            data += piece.data
+        cursor.close()
+    except OSError:
+        return []
+    lines = data.decode(errors="replace").rstrip("\n").split("\n") if data else []
+    return list(map(printable_line, lines[-count:]))

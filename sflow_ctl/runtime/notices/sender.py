@@ -16,15 +16,18 @@ import msgspec
 from protocol.text.ansi import printable_line
 from protocol.text.signal_names import signal_name
 from sflow_ctl.core.states import Transition
-from sflow_ctl.plan.parts.notices import PlannedNotice
+from sflow_ctl.plan.parts.notices import OF_TASKS, PlannedNotice
 from sflow_ctl.plan.secrets import SECRETS
-from sflow_ctl.report.notices import Course, RunNotice
+from sflow_ctl.report.notices import Course, RunNotice, is_wanted
 from sflow_ctl.report.summary import Summary
+from sflow_ctl.runtime.record import layout
 
 LOOK_S = 0.05
 """How soon a signal ends the waiting at the end of a run."""
 MARGIN_S = 2.0
 """Beyond the time of a notice: a command that took too long is killed by then, and says so itself."""
+MAX_OF_TASKS = 100
+"""Notices about tasks in one run: each is a process or a request, and nobody reads more."""
 MAX_SAID = 300
 """Characters of what a failed command has printed."""
 
@@ -38,6 +41,7 @@ class Notifier:
         self._notices = notices
         self._course = course
         self.warn = warn
+        self._of_tasks = 0
         self._threads: list[tuple[threading.Thread, PlannedNotice, float]] = []
 
     def note(self, transition: Transition) -> None:
@@ -56,11 +60,20 @@ class Notifier:
 
     def _send(self, message: RunNotice) -> None:
         for notice in self._notices:
-            if message.event in notice.on:
+            if is_wanted(notice, message) and not self._is_too_much(message):
                 thread = threading.Thread(target=self._tell, args=(notice, message), daemon=True)
                 until = time.monotonic() + notice.timeout_s + MARGIN_S
                 self._threads.append((thread, notice, until))
                 thread.start()
+
+    def _is_too_much(self, message: RunNotice) -> bool:
+        """Count notices about tasks; say once that no more are sent."""
+        if message.event not in OF_TASKS:
+            return False
+        self._of_tasks += 1
+        if self._of_tasks == MAX_OF_TASKS + 1:
+            self.warn(f"{MAX_OF_TASKS} notices about tasks were sent; no more are")
+        return self._of_tasks > MAX_OF_TASKS
 
     def _tell(self, notice: PlannedNotice, message: RunNotice) -> None:
         body = msgspec.json.encode(SECRETS.mask.data(msgspec.to_builtins(message)))
@@ -89,11 +102,14 @@ def _run(notice: PlannedNotice, message: RunNotice, body: bytes) -> str:
     facts = {
         "SFLOW_NOTICE": message.event,
         "SFLOW_NOTICE_TEXT": SECRETS.mask.text(message.text),
+        "SFLOW_NOTICE_TASK": message.task or "",
         "SFLOW_RUN_ID": message.run_id,
         "SFLOW_WORKFLOW_NAME": message.workflow,
         "SFLOW_WORKFLOW_OUTPUT_DIR": message.directory,
         "SFLOW_RUN_OUTCOME": message.outcome or "",
         "SFLOW_RUN_EXIT_STATUS": "" if message.exit_status is None else str(message.exit_status),
+        "SFLOW_RUN_COUNTS": msgspec.json.encode(message.counts).decode(),
+        "SFLOW_SUMMARY_FILE": f"{message.directory}/{layout.SUMMARY}",
     }
     process = subprocess.Popen(
         notice.command,

@@ -26,7 +26,9 @@ from sflow_ctl.runtime.record import layout
 from sflow_ctl.runtime.record.claim import Claim, encode_claim, supervisor_pid
 from sflow_ctl.runtime.record.disk import unwritable
 from sflow_ctl.runtime.record.durable import (
+    UNREADABLE,
     Content,
+    read_regular,
     sync_directory,
     sync_together,
     write_durably,
@@ -116,6 +118,14 @@ class OperatorFacts(msgspec.Struct, frozen=True, kw_only=True):
 
     public: str
     secret: str
+
+
+def facts_of(directory: Path) -> RunFacts | None:
+    """Return the facts of a run; None where they cannot be read."""
+    try:
+        return msgspec.json.decode(read_regular(directory / layout.RUN), type=RunFacts)
+    except (OSError, *UNREADABLE):
+        return None
 
 
 def make_run_id(workflow: str) -> str:

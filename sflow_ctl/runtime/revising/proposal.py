@@ -13,7 +13,7 @@ from sflow_ctl.core.requests import Apply
 from sflow_ctl.core.states import LIVE, TERMINAL, TaskState
 from sflow_ctl.plan.copies.task_list import kinds_of
 from sflow_ctl.plan.model import Plan
-from sflow_ctl.plan.revisions.comparing import Change, TasksNow, compare
+from sflow_ctl.plan.revisions.comparing import PlanChange, TasksNow, compare
 from sflow_ctl.plan.revisions.describing import is_same, staying, workflow_changes
 from sflow_ctl.plan.revisions.refusals import refusals
 from sflow_ctl.planner.context import JobNode
@@ -51,7 +51,7 @@ class Proposal(Struct, frozen=True):
     read: ReadRun
     options: RunOptions
     plan: Plan
-    changes: Mapping[str, Change]
+    changes: Mapping[str, PlanChange]
 
     @property
     def base(self) -> Plan:

@@ -33,6 +33,7 @@ from sflow_ctl.core.commands import (
     CollectOutputs,
     Command,
     FinishRun,
+    RecordCheckpoint,
     RecordTransition,
     RecordUploads,
     RecordWaiting,
@@ -295,7 +296,7 @@ class Controller:
                 self._send(node, message)
             case RecordTransition(transition=transition):
                 self._record(transition, now)
-            case RecordWaiting() | RecordUploads() | AnswerRequest() | ReviseRun():
+            case RecordWaiting() | RecordUploads() | RecordCheckpoint() | AnswerRequest() | ReviseRun():
                 self.progress.show(command, now)
             case AwaitLog(rank=rank):
                 self._logs.awaited.add(rank)

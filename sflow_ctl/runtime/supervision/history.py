@@ -31,6 +31,8 @@ from sflow_ctl.runtime.resuming.results_there import recorded_values
 from sflow_ctl.runtime.revising.in_force import PlansInForce
 from sflow_ctl.runtime.supervision.supervisor import Death
 
+_COUNTED = (b'"kind":"transition"', b'"kind":"uploads"', b'"kind":"checkpoint"')
+"""Kinds of lines, in the order of the fields of `Recorded`."""
 _INCARNATION = lazy_pattern(rb'^\{"seq":\d+,"incarnation":(\d+),')
 
 
@@ -133,15 +135,13 @@ def _shift_of(record: CheckpointLine) -> float:
 
 def _recorded(directory: Path, lineage: int, start: Place) -> Recorded:
     """Count the changes that are in the journal from a place on; the lines need not be decoded for that."""
-    transitions = uploads = 0
+    counts = dict.fromkeys(_COUNTED, 0)
     for line in lines_of(directory, start):
-        is_transition = b'"kind":"transition"' in line
-        if is_transition or b'"kind":"uploads"' in line:
+        kind = next((one for one in _COUNTED if one in line), None)
+        if kind is not None:
             found = _INCARNATION.match(line)
-            counts = found is not None and int(found[1]) >= lineage
-            transitions += counts and is_transition
-            uploads += counts and not is_transition
-    return Recorded(transitions, uploads)
+            counts[kind] += found is not None and int(found[1]) >= lineage
+    return Recorded(*counts.values())
 
 
 def _events(

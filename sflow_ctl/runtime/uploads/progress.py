@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, assert_never
 import msgspec
 
 from protocol.messages.uploads import UploadOutcome
-from sflow_ctl.core.commands import AnswerRequest, RecordUploads, RecordWaiting, ReviseRun
+from sflow_ctl.core.commands import AnswerRequest, RecordCheckpoint, RecordUploads, RecordWaiting, ReviseRun
 from sflow_ctl.core.events import OutputsCollected, SchedulerEvent
 from sflow_ctl.core.states import Transition
 from sflow_ctl.plan.secrets import SECRETS
@@ -69,8 +69,12 @@ class RunProgress:
         self._log.warning(text)
         self._output.say(f"warning: {text}")
 
-    def show(self, command: RecordWaiting | RecordUploads | AnswerRequest | ReviseRun, now: float) -> None:
-        """Show and record what running tasks wait for, what has been uploaded, or what an operator has led to."""
+    def show(
+        self,
+        command: RecordWaiting | RecordUploads | RecordCheckpoint | AnswerRequest | ReviseRun,
+        now: float,
+    ) -> None:
+        """Show and record what tasks wait for, what was uploaded, what attempts continue from, or what an operator has led to."""
         self.tell()
         match command:
             case RecordWaiting():
@@ -80,6 +84,15 @@ class RunProgress:
                 self._state.note_uploaded(task, command.attempt, outcome)
                 for line in lines_about(task, outcome, self._log):
                     self._output.say(line)
+            case RecordCheckpoint(task=task, attempt=attempt, choice=choice):
+                from sflow_ctl.report.checkpoint_text import choice_text  # few tasks have any
+
+                self._journal.checkpoint(command, now)
+                self._state.note_checkpoint(command)
+                text = SECRETS.mask.text(choice_text(task, attempt, choice))
+                self._log.info(text, f"sflow.task.{task}")
+                if choice.path:
+                    self._output.say(text)
             case AnswerRequest():
                 self._desk.answer(command)
                 if not command.is_repeated:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from protocol.ids import AttemptId, RankId
-from protocol.messages.logs import LogChunk
+from protocol.messages.packets import LogChunk
 from sflow_agent.descriptors import Descriptors
 from sflow_agent.logs import follower as module
 from sflow_agent.logs.follower import LogFollower

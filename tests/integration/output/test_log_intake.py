@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from protocol.messages.logs import LogChunk
+from protocol.messages.packets import LogChunk
 from protocol.session.codec import MAX_LOG_BODY_BYTES, encode
 from sflow_ctl.cli.terminal.console import Console
 from sflow_ctl.core.states import TaskState

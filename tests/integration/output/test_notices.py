@@ -1,6 +1,7 @@
 """Commands and webhooks that are told of a real run, over loopback."""
 
 import json
+import os
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -150,3 +151,35 @@ workflow:
         assert sorted(told.read_text().split()) == ["end", "failure", "ready"]
     finally:
         run.kill()
+
+
+def test_mail_and_notices_of_tasks(tmp_path: Path) -> None:
+    mail = tmp_path / "bin" / "mail"
+    mail.parent.mkdir()
+    mail.write_text('#!/bin/sh\n{ echo "$@"; cat; } > "$MAILBOX"\n')
+    mail.chmod(0o755)
+    (tmp_path / "sflow.yaml").write_text(
+        """version: "0.1"
+workflow:
+  name: w
+  on_failure: continue
+  notify:
+    - {mail: me@example.org, when: [afterok]}
+    - {command: 'echo "$SFLOW_NOTICE $SFLOW_NOTICE_TASK" >> tasks.txt', when: task_finished, task: "t*"}
+    - {command: 'echo wrong > wrong.txt', when: run_failed}
+  tasks:
+    - {name: train, script: "true"}
+    - {name: test, depends_on: train, script: "false"}
+    - {name: other, script: "true"}
+"""
+    )
+    env = {"PATH": f"{mail.parent}:{os.environ['PATH']}", "MAILBOX": str(tmp_path / "box")}
+    done = sflow_ctl("run", "--quiet", "--run-id", "r", cwd=tmp_path, env=env)
+    assert done.returncode == 0, done.stdout + done.stderr
+    options, text, counts, summary = (tmp_path / "box").read_text().splitlines()
+    assert options == "-s r end me@example.org"
+    assert text.startswith("w completed after")
+    assert json.loads(counts) == {"completed": 2, "failed": 1}
+    assert json.loads(Path(summary).read_text())["run_id"] == "r"
+    assert (tmp_path / "tasks.txt").read_text().splitlines() == ["task_succeeded train", "task_failed test"]
+    assert not (tmp_path / "wrong.txt").exists()

@@ -8,6 +8,7 @@ from typing import assert_never
 from protocol.ids import AttemptId, RankId
 from protocol.messages.orders import (
     EndStep,
+    FindCheckpoint,
     Lease,
     Leave,
     Release,
@@ -26,6 +27,7 @@ from sflow_ctl.core.commands import (
     CollectOutputs,
     Command,
     FinishRun,
+    RecordCheckpoint,
     RecordTransition,
     RecordUploads,
     RecordWaiting,
@@ -103,6 +105,9 @@ class CommandChecks:
                 uploads = (TaskState.READY,) if what == "uploads" else ()
                 assert self._states[name] in (TaskState.RUNNING, *uploads)
                 assert text
+            case RecordCheckpoint(task=name, attempt=attempt):
+                assert self._task(name).plan.checkpoint is not None, f"{name} has no checkpoints"
+                assert self._task(name).attempt.number == attempt
             case RecordUploads(task=name, attempt=attempt):
                 assert self._task(name).plan.uploads, f"{name} has no uploads"
                 assert self._task(name).attempt.number == attempt
@@ -189,6 +194,13 @@ class CommandChecks:
                 plan = self._task(name).plan
                 has_ports = plan.ports or plan.has_master_port or self._run.plan.revision > 1
                 assert has_ports, f"{name} has no ports"
+            case FindCheckpoint(attempt=attempt):
+                task = self._task(attempt.task)
+                assert attempt.number == task.attempt.number, (
+                    "an order about the checkpoint of an old attempt"
+                )
+                assert node == task.attempt.node, f"{attempt} does not begin on node {node}"
+                assert task.attempt.is_seeking, f"{attempt} looks for nothing"
             case UploadFiles(attempt=attempt):
                 task = self._task(attempt.task)
                 assert attempt.number == task.attempt.number, "an order to upload for an old attempt"

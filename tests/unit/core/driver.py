@@ -16,6 +16,7 @@ from sflow_ctl.core.commands import (
     CollectOutputs,
     Command,
     FinishRun,
+    RecordCheckpoint,
     RecordTransition,
     RecordUploads,
     RecordWaiting,
@@ -40,6 +41,7 @@ from tests.unit.core.lines import command_line
 from tests.unit.core.plans import exited, goodbye, hello, ready, started
 
 EXCEPTIONAL = (
+    RecordCheckpoint,
     AbandonNode,
     AnswerRequest,
     AwaitLog,

@@ -3,6 +3,7 @@
 from typing import assert_never
 
 from protocol.messages.facts import (
+    CheckpointFound,
     Ending,
     FromAgent,
     Goodbye,
@@ -19,6 +20,7 @@ from protocol.messages.facts import (
 )
 from protocol.messages.orders import (
     EndStep,
+    FindCheckpoint,
     Lease,
     Leave,
     Release,
@@ -37,6 +39,7 @@ from sflow_ctl.core.commands import (
     CollectOutputs,
     Command,
     FinishRun,
+    RecordCheckpoint,
     RecordTransition,
     RecordUploads,
     RecordWaiting,
@@ -80,6 +83,8 @@ def command_line(command: Command) -> str:
             return f"await log of {rank}"
         case CollectOutputs(task=task, attempt=attempt):
             return f"collect outputs of {task}#{attempt}"
+        case RecordCheckpoint(task=task, attempt=attempt, choice=choice):
+            return f"{task}#{attempt} continues from {choice.path or 'nothing'}: {choice.why}"
         case RenderTexts(task=task, attempt=attempt):
             return f"render texts of {task}#{attempt}"
         case RecordWaiting(task=task, attempt=attempt, text=text):
@@ -131,6 +136,8 @@ def _order(message: ToAgent) -> str:
             return f"lease {task} {number}"
         case Release(task=task):
             return f"release {task}"
+        case FindCheckpoint(attempt=attempt):
+            return f"find the checkpoint of {attempt}"
         case UploadFiles(attempt=attempt):
             return f"upload {attempt}"
         case _:
@@ -197,6 +204,8 @@ def _fact(message: FromAgent) -> str:
             return f"{rank} {'shows no' if is_quiet else 'shows'} {kind}"
         case Leased(task=task, number=number):
             return f"leased {task} {number}"
+        case CheckpointFound(attempt=attempt, choice=choice):
+            return f"{attempt} continues from {choice.path or 'nothing'}"
         case Uploading(attempt=attempt, text=text):
             return f"{attempt} uploads {text}"
         case Uploaded(attempt=attempt, outcome=outcome):

@@ -113,7 +113,7 @@ def test_a_successor_has_the_values_evaluated_that_its_journal_does_not_have(is_
 
 def test_a_successor_continues_with_a_task_whose_values_are_secret() -> None:
     """They cannot be evaluated again, and its processes have had them."""
-    secret = "${{ task.nobody.outputs.x }}"
+    secret = "${{ task.gone.outputs.x }}"
     task = msgspec.structs.replace(
         late("a"), env={"X": secret}, deferred=(DeferredExpression(placeholder=secret, names={}),)
     )

@@ -8,7 +8,8 @@ from protocol.messages.orders import Spawn, Stop
 from sflow_ctl.core.commands import ReviseRun
 from sflow_ctl.core.requests import Apply, Pause, RequestAnswer, StopTasks, Unpause
 from sflow_ctl.core.states import Outcome
-from sflow_ctl.plan.model import Placement, Plan, PlannedTask, Retries
+from sflow_ctl.plan.model import Placement, Plan, PlannedTask
+from sflow_ctl.plan.parts.again import Retries
 from tests.unit.core.driver import Driver, Lines
 from tests.unit.core.plans import HTTP, a_plan, a_task, cleared, exited, leased
 from tests.unit.core.test_requests import answer, request, texts

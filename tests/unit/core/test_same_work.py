@@ -17,9 +17,8 @@ from sflow_ctl.plan.model import (
     PlannedFile,
     PlannedNode,
     PlannedTask,
-    Restart,
-    Retries,
 )
+from sflow_ctl.plan.parts.again import Restart, Retries
 from sflow_ctl.plan.parts.cells import Cell
 from sflow_ctl.plan.parts.launcher import Launcher
 from sflow_ctl.plan.parts.needs import HostNeeds

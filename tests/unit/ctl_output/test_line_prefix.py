@@ -86,3 +86,12 @@ def test_a_progress_bar_without_an_end_is_held_small_on_a_terminal() -> None:
 def test_a_task_has_the_same_colour_in_every_run() -> None:
     assert colour_of("decode_3") == colour_of("decode_3")
     assert len({colour_of(f"task_{number}") for number in range(100)}) > 5
+
+
+def test_a_long_name_loses_its_middle_on_a_terminal_only() -> None:
+    name = f"t_{'value_' * 30}8d36d660"
+    terminal, pipe = (LinePrefixer(is_terminal=one, colours=False) for one in (True, False))
+    shown = terminal.add(name, b"x\n").decode()
+    assert shown == f"[{name[:33]}...{name[-12:]}] x\n"
+    assert pipe.add(name, b"x\n").decode() == f"[{name}] x\n"
+    assert terminal.add("short", b"x\n") == b"[short] x\n"

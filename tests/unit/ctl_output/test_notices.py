@@ -1,10 +1,13 @@
 """What a run tells of its course, and when."""
 
+from typing import Any
+
 from msgspec.structs import replace
 
 from sflow_ctl.core.states import FirstCause, Outcome, Reason, TaskState, Transition
 from sflow_ctl.plan.model import Plan
-from sflow_ctl.report.notices import Course, RunNotice
+from sflow_ctl.plan.parts.notices import NoticeEvent, PlannedNotice
+from sflow_ctl.report.notices import Course, RunNotice, is_wanted
 from sflow_ctl.report.run_view import RunView
 from sflow_ctl.report.summary import summary
 from tests.unit.ctl_output.test_report import plan_of
@@ -53,6 +56,37 @@ def test_there_is_a_notice_of_the_first_failure_that_counts() -> None:
     (message,) = told(of, change("job", S.TIMEOUT), change("web", S.FAILED))
     assert (message.event, message.task) == ("failure", "job")
     assert "task job timeout: exit status 1" in message.text
+
+
+def test_the_end_of_each_task_is_told_if_a_notice_asks_for_it() -> None:
+    of = Course(RunView(plan()), "r-1", "/out/r-1", "n0", tells_tasks=True)
+    found = told(
+        of,
+        change("job", S.FAILED),
+        change("extra", S.COMPLETED),
+        change("web", S.CANCELLED),
+        change("db", S.WAITING),
+    )
+    assert [(one.event, one.task) for one in found] == [
+        ("failure", "job"), ("task_failed", "job"), ("task_succeeded", "extra"), ("task_finished", "web"),
+    ]  # fmt: skip
+
+
+def test_a_notice_is_about_its_events_and_tasks() -> None:
+    def wanted(on: NoticeEvent, tasks: tuple[str, ...] = ("*",), **facts: Any) -> bool:
+        message = replace(
+            RunNotice(event="end", text="", run_id="", workflow="", directory="", host=""), **facts
+        )
+        return is_wanted(PlannedNotice(on=(on,), command=("x",), timeout_s=1, tasks=tasks), message)
+
+    assert wanted("end", exit_status=0)
+    assert wanted("run_succeeded", exit_status=0)
+    assert not wanted("run_failed", exit_status=0)
+    assert wanted("run_failed", exit_status=3)
+    assert wanted("task_failed", ("t*",), event="task_failed", task="train_1")
+    assert wanted("task_finished", ("t*",), event="task_failed", task="train_1")
+    assert not wanted("task_finished", ("e*",), event="task_failed", task="train_1")
+    assert not wanted("end", event="task_failed", task="train_1")
 
 
 def test_notices_of_a_controller_before_are_not_sent_again() -> None:

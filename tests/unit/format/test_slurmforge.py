@@ -78,7 +78,7 @@ def test_the_cluster_becomes_a_job_with_room_for_several_runs_at_once(tmp_path: 
     backend = found["backends"]["cluster"]
     assert (backend["nodes"], backend["gpus_per_node"]) == (2, 2), "4 GPUs at once, 2 for each run"
     assert backend["time"] == "04:00:00", "two rounds of two hours"
-    assert backend["extra_args"] == ["--cpus-per-task=4", "--mem=32G"]
+    assert (backend["cpus_per_task"], backend["mem"]) == (4, "32G")
     assert found["sweep"] == {"axes": {"lr": [1e-3, 1e-4, 1e-5]}, "gpu_budget": 4}
     (task,) = found["workflow"]["tasks"]
     assert task["timeout"] == "02:00:00"
@@ -132,10 +132,7 @@ def test_every_key_is_taken_or_left_with_a_reason(tmp_path: Path) -> None:
 
 def test_mail_is_sent_when_slurmforge_would_send_it(tmp_path: Path) -> None:
     text = f"{ZERO}notify: {{enabled: true, email: me@x.org, when: afternotok}}\n"
-    (notice,) = document(tmp_path, text)["workflow"]["notify"]
-    assert notice["when"] == "end"
-    assert notice["command"].startswith('[ "$SFLOW_RUN_EXIT_STATUS" = 0 ] || ')
-    assert "me@x.org" in notice["command"]
+    assert document(tmp_path, text)["workflow"]["notify"] == [{"mail": ["me@x.org"], "when": "afternotok"}]
 
 
 def test_the_evaluation_waits_for_the_training_of_its_cell_and_gets_its_checkpoint(tmp_path: Path) -> None:
@@ -151,13 +148,14 @@ def test_the_evaluation_waits_for_the_training_of_its_cell_and_gets_its_checkpoi
     assert '--run_args_json "$(cat "$SFLOW_TASK_FILES_DIR/run_args.json")"' in task["script"]
 
 
-def test_modules_and_an_environment_are_loaded_once_before_the_run(tmp_path: Path) -> None:
-    text = f"{ZERO}env: {{modules: [cuda/12], venv_activate: /v/bin/activate, conda_activate: c, extra_env: {{A: 1}}}}\n"
+def test_modules_and_an_environment_are_set_up_before_each_stage(tmp_path: Path) -> None:
+    text = f"{ZERO}env: {{modules: [cuda/12], venv_activate: source /v/bin/activate, conda_activate: c, extra_env: {{A: 1}}}}\n"
     found = document(tmp_path, text)
-    assert found["settings"]["preamble"] == [
-        "module load cuda/12", 'eval "$(conda shell.bash hook)"', "conda activate c", "source /v/bin/activate",
-    ]  # fmt: skip
+    assert found["environments"] == {"default": {"modules": ["cuda/12"], "conda": "c", "venv": "/v"}}
+    assert found["workflow"]["tasks"][0]["environment"] == "default"
     assert found["variables"]["A"] == "1"
+    found = document(tmp_path, text.replace("/v/bin/activate", "setup.sh"))
+    assert found["environments"]["default"]["source"] == ["setup.sh"]
 
 
 def test_a_command_is_run_as_it_is(tmp_path: Path) -> None:
@@ -226,10 +224,12 @@ dispatch: {{max_available_gpus: 2}}
     assert 'export R="v"' in evaluation["script"]
     assert evaluation["outputs"] == [{"name": "acc", "json": "a.b", "source": "m.json"}]
     assert evaluation["timeout"] == "00:30:00", "a number is minutes to Slurm"
-    assert found["settings"]["preamble"] == ["module load m", "source s.sh x"]
+    environment = {"modules": ["m"], "source": [{"path": "s.sh", "args": ["x"]}], "env": {"E": "1"}}
+    assert found["environments"] == {"e": environment}
+    assert (evaluation["environment"], "environment" in train) == ("e", False)
     backend = found["backends"]["cluster"]
     assert (backend["gpus_per_node"], backend["time"]) == (2, "01:30:00")
-    assert "--mem=16G" in backend["extra_args"]
+    assert backend["mem"] == "16G"
 
 
 @pytest.mark.parametrize("kind", ["torchrun", "srun", "mpirun"])

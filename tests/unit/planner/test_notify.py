@@ -40,11 +40,30 @@ def test_expressions_words_and_lists(tmp_path: Path) -> None:
     )
 
 
+def test_slurms_words_events_of_tasks_and_mail(tmp_path: Path) -> None:
+    plan = planned(
+        tmp_path,
+        "[{mail: [me@x.org, root], when: [afterok, afterany]}, {command: x, when: task_failed, task: 'a*'},"
+        " {command: y, when: afternotok}]",
+    )
+    mail, task, failed = plan.notices
+    assert mail.on == ("run_succeeded", "end")
+    assert mail.command[-1].endswith('| mail -s "$SFLOW_RUN_ID $SFLOW_NOTICE" me@x.org root')
+    assert (task.on, task.tasks) == (("task_failed",), ("a*",))
+    assert failed.on == ("run_failed",)
+
+
 @pytest.mark.parametrize(
     ("notify", "what"),
     [
         ("[{when: end}]", "workflow.notify[0] needs a command or a webhook"),
         ("[{command: x, webhook: http://h/}]", "workflow.notify[0] needs a command or a webhook"),
+        (
+            "[{command: x, mail: me}]",
+            "workflow.notify[0] needs a command or a webhook or a mail, one of them",
+        ),
+        ("[{mail: [me@x, '$(rm)']}]", '"$(rm)" is not an address'),
+        ("[{command: x, task: a}]", "task is given, and no event of tasks"),
         ("[{command: ' '}]", "the command is empty"),
         ("[{webhook: ftp://h/secret}]", "webhook is not an address that begins with http:// or https://"),
         ("[{webhook: 'http://'}]", "webhook is not an address"),

@@ -105,7 +105,7 @@ def test_wrong_numbers_are_named_with_their_field(tmp_path: Path, gpus: str) -> 
 
 
 def test_a_wrong_gpu_memory_is_named(tmp_path: Path) -> None:
-    (found,) = findings_of(tmp_path, text("count: auto, memory: 1G", "gpus_per_node: 2, gpu_memory: 80"))
+    (found,) = findings_of(tmp_path, text("count: auto, memory: 1G", "gpus_per_node: 2, gpu_memory: '80'"))
     assert found.what.startswith('gpu_memory of backend "here" must be a size with a unit')
 
 

@@ -82,6 +82,7 @@ def _begin_anew(run: Run, out: Effects, task: Task, reason: Reason) -> list[Effe
     """Let a task that has ended start again, and with it those that never ran, or were stopped, because of its end."""
     old = task.state
     release_kept(run, task)
+    task.follows_by = "rerun" if task.plan.checkpoint is not None else None
     task.retries_used, task.restarted_at = 0, ()
     if task.attempt.number:
         run.leases.begin_anew(task)

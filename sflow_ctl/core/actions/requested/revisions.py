@@ -23,7 +23,7 @@ from sflow_ctl.core.policy.restart_policy import begin_without_past
 from sflow_ctl.core.requests import Apply, Effect, RequestAnswer
 from sflow_ctl.core.states import TERMINAL, Reason, TaskState
 from sflow_ctl.plan.model import Plan, PlannedTask
-from sflow_ctl.plan.revisions.comparing import Change, TasksNow, compare
+from sflow_ctl.plan.revisions.comparing import PlanChange, TasksNow, compare
 from sflow_ctl.plan.revisions.describing import is_same, revision_text
 from sflow_ctl.plan.revisions.merging import merged
 from sflow_ctl.plan.revisions.refusals import refusals
@@ -91,7 +91,7 @@ def tasks_now(run: Run) -> TasksNow:
 class _Revision:
     """The change of one run to another plan."""
 
-    def __init__(self, run: Run, out: Effects, plan: Plan, changes: Mapping[str, Change]) -> None:
+    def __init__(self, run: Run, out: Effects, plan: Plan, changes: Mapping[str, PlanChange]) -> None:
         self._run, self._out, self._plan, self._changes = run, out, plan, changes
         self._why: dict[int, Reason] = {}
 
