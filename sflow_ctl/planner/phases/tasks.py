@@ -250,17 +250,9 @@ def _plan_task(setting: _Setting, placed: PlacedTask, findings: Findings) -> Pla
         )
         script, deferred = setting.scripts.script(task, replica.name, scope.names)
         launch = plan_launch(setting.launch, placed, scope.value, nodes, env, script)
-<<<<<<< HEAD
         refuse_elsewhere(task, launch)
         warn_of_idle_gpus(placed, launch, findings)
         _check_on_hosts(placed, launch, findings)
-=======
-        _check_launch(placed, launch, findings)
-        if placed.backend.hosts:
-            from sflow_ctl.planner.launch.docker_hosts import check_on_hosts  # few backends have some
-
-            check_on_hosts(task, placed.backend, launch.container, launch.operator, findings)
->>>>>>> room-rest
         probes = DeferredProbes(setting.scripts, task, replica.name, scope.names)
         watch = plan_watch(task, scope.value, probes, setting.graph.replicas_of, setting.source.rules)
         policy = _end_policy(setting, placed, scope)
@@ -302,31 +294,11 @@ def _plan_task(setting: _Setting, placed: PlacedTask, findings: Findings) -> Pla
     return None
 
 
-<<<<<<< HEAD
 def _check_on_hosts(placed: PlacedTask, launch: LaunchPlan, findings: Findings) -> None:
     if placed.backend.hosts:
         from sflow_ctl.planner.launch.docker_hosts import check_on_hosts  # few backends have some
 
         check_on_hosts(placed.task, placed.backend, launch.container, launch.operator, findings)
-=======
-def _check_launch(placed: PlacedTask, launch: LaunchPlan, findings: Findings) -> None:
-    """Refuse fields that `ssh` cannot heed; warn where GPUs are reserved on nodes on which no process of the task starts."""
-    if launch.launch_kind == "ssh":
-        _refuse_elsewhere(placed.task)
-    used, count = len(launch.ranks_per_node), placed.node_count
-    has_gpus = placed.placement.gpus or placed.placement.gpus_per_node
-    if launch.launch_kind == "step" or used >= count or not has_gpus:
-        return
-    task = placed.task
-    what = (
-        f'task "{task.name}" reserves GPUs on {counted(count, "node")} and starts processes on {used} of them'
-    )
-    hint = (
-        "the backend's own operator, an srun operator or a launcher starts one on each node; "
-        "or ask for the GPUs of one node"
-    )
-    findings.warn("idle-gpus", what, findings.loaded.where("tasks", task.name, "resources"), hint)
->>>>>>> room-rest
 
 
 def _distinct(deferred: Sequence[DeferredExpression]) -> tuple[DeferredExpression, ...]:
