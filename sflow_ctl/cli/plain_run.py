@@ -1,4 +1,4 @@
-"""Reads the command line of a plain `run` without click: importing click and all options takes a tenth of a run of one task.
+"""Reads the command line of a plain `run` without click: importing click and all options takes a while.
 
 Plain are files and the options below. Everything else is left to click: other options, mistakes, short options in one word,
 variables that stand for options, runs that continue. A test compares the two.
