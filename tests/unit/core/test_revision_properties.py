@@ -12,7 +12,8 @@ from sflow_ctl.core.requests import Apply
 from sflow_ctl.core.scheduler import Scheduler
 from sflow_ctl.core.states import TERMINAL
 from sflow_ctl.format.expressions.templates import EVALUATOR
-from sflow_ctl.plan.model import Plan, PlannedTask, Retries
+from sflow_ctl.plan.model import Plan, PlannedTask
+from sflow_ctl.plan.parts.again import Retries
 from tests.unit.core.fleet import Behaviour, Fleet
 from tests.unit.core.plans import a_plan, a_task
 from tests.unit.core.test_fleet_properties import fits, plans
