@@ -35,7 +35,7 @@ from sflow_agent.node.interfaces import Interfaces
 from sflow_agent.node.inventory import gpu_view, take_inventory
 from sflow_agent.node.memory_events import MemoryEvents
 from sflow_agent.node.suspensions import Suspensions
-from sflow_agent.performer import Parts, Performer
+from sflow_agent.performer import Performer
 from sflow_agent.probes.watcher import ProbeWatcher
 from sflow_agent.processes.cleanup import Cleanups
 from sflow_agent.processes.cleanup_list import CleanupList
@@ -45,6 +45,7 @@ from sflow_agent.processes.spawn import Spawner, task_environment
 from sflow_agent.processes.syscalls import become_subreaper, hide_memory
 from sflow_agent.processes.table import Processes
 from sflow_agent.processes.tree import StepMarks
+from sflow_agent.starting import Parts
 from sflow_agent.worker import Workers
 
 EXIT_INFRASTRUCTURE = 3

@@ -10,6 +10,7 @@ import select
 import threading
 from collections import Counter
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import msgspec
 import zmq
@@ -19,17 +20,18 @@ from protocol.ids import RankId
 from protocol.machine.loop_watch import MOVES, Standstill
 from protocol.messages.config import AgentConfig
 from protocol.messages.facts import FromAgent, Hello
-from protocol.messages.logs import LogChunk
 from protocol.messages.orders import Enrolled, Refused, Reintroduce, ToAgent, Welcome
-from protocol.messages.packets import FromAgentPacket
+from protocol.messages.packets import FromAgentPacket, LogChunk
 from protocol.session.channel import Channel, Numbered
 from protocol.session.codec import decode_to_agent, encode
 from protocol.session.packing import parts_of
 from sflow_agent.connection.connections import Connections, Dialled, is_refused
-from sflow_agent.connection.successor import SuccessorSearch
 from sflow_agent.core.events import AgentEvent, EndRequested, FactsAcknowledged, Ordered
 from sflow_agent.descriptors import Descriptors
 from sflow_agent.node.controller_watch import ControllerWatch
+
+if TYPE_CHECKING:
+    from sflow_agent.connection.successor import SuccessorSearch
 
 HELLO_EVERY_S = 1.0
 SILENT_HEARTBEATS = 3
@@ -37,6 +39,22 @@ SPOKEN_WITHIN_S = 0.5
 """How long the thread that speaks for the loop waits for the sockets: the loop has them for a moment only."""
 ENDING_GRACE_S = 6.0
 """Silence of the controller after Slurm's SIGTERM; sites kill after 30 s (KillWait), and tasks have their own grace."""
+
+
+class _Successors:
+    """Looks for a controller that has taken the run over; imports what that takes when the known one is silent."""
+
+    def __init__(self, run_directory: str, connections: Connections) -> None:
+        self._run_directory, self._connections = run_directory, connections
+        self._search: SuccessorSearch | None = None
+
+    def found(self, now: float, incarnation: int) -> bool:
+        """Return whether there is a newer one, whose addresses are the ones to dial now."""
+        if self._search is None:
+            from sflow_agent.connection.successor import SuccessorSearch
+
+            self._search = SuccessorSearch(self._run_directory, self._connections)
+        return self._search.found(now, incarnation)
 
 
 class ControllerLink:
@@ -69,7 +87,7 @@ class ControllerLink:
         """(public, secret), not in use yet: the controller has to know them first."""
         self._make_hello = make_hello
         self._connections = Connections(config, self.counters, descriptors or Descriptors(select.epoll()))
-        self._successor = SuccessorSearch(config.run_directory, self._connections)
+        self._successors = _Successors(config.run_directory, self._connections)
         self._lock = threading.RLock()
         """Around every use of the sockets and of what is known of the session, the wait for events included: while the loop
         does something else, a thread may speak for it."""
@@ -206,7 +224,7 @@ class ControllerLink:
         self._watch_controller(now)
         silence = now - self._last_heard
         is_silent = silence > SILENT_HEARTBEATS * self._heartbeat_s
-        if is_silent and not self._is_given_up and self._successor.found(now, self._incarnation):
+        if is_silent and not self._is_given_up and self._successors.found(now, self._incarnation):
             self._begin_session(now)
         # An agent that has given up is ending its tasks, and gets the time for that.
         self.on_look(now if self._is_given_up else self._last_heard, self._orphan_grace_s)

@@ -3,20 +3,13 @@
 Parts that few runs need are imported and made at the first command for them, and join the loop as sources.
 """
 
-import errno
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TypeVar
-
-from msgspec import Struct
 
 from protocol.diagnosis.signatures import Signature
 from protocol.ids import RankId
-from protocol.messages.config import AgentConfig
-from protocol.messages.facts import FromAgent, Leased
 from protocol.messages.monitor import MonitorOrders
-from protocol.messages.node import Inventory
-from protocol.messages.orders import Inspect, Lease
-from protocol.messages.rank_spec import RankSpec
+from protocol.messages.orders import FindCheckpoint, Inspect
 from sflow_agent.core.commands import (
     AdoptStep,
     AgentCommand,
@@ -40,6 +33,7 @@ from sflow_agent.core.commands import (
     NoteTaken,
     Report,
     RunCommand,
+    SearchCheckpoint,
     SignalTree,
     StartProcess,
     TakeBackPorts,
@@ -51,51 +45,22 @@ from sflow_agent.core.commands import (
     WatchCheck,
     WatchLog,
 )
-from sflow_agent.core.events import AgentEvent, ListenerSeen, PortsTaken, ProcessFailed
-from sflow_agent.core.rank import Rank
-from sflow_agent.descriptors import Descriptors
-from sflow_agent.logs.follower import LogFollower
-from sflow_agent.logs.spool import IndexEntry, SpoolIndex
+from sflow_agent.core.events import AgentEvent, ListenerSeen
 from sflow_agent.loop import EventSource
-from sflow_agent.node.memory_events import MemoryEvents
-from sflow_agent.probes.watcher import ProbeWatcher
-from sflow_agent.processes.spawn import Spawner, SpawnError
-from sflow_agent.processes.table import Processes
-from sflow_agent.worker import Workers
+from sflow_agent.starting import Parts, RankStarter
 
 if TYPE_CHECKING:
     from sflow_agent.activity_watch import ActivityWatch
+    from sflow_agent.checkpoints.search import CheckpointSearch
     from sflow_agent.exit_diagnosis import ExitDiagnosis
     from sflow_agent.inspection.inspector import Inspector
     from sflow_agent.monitor.monitoring import Monitoring
     from sflow_agent.node.gpu_driver import GpuDriver
-    from sflow_agent.port_leases import PortLeases
     from sflow_agent.processes.side_commands import SideCommands
     from sflow_agent.telemetry.telemetry import NodeTelemetry
     from sflow_agent.uploader.runner import UploadRunner
 
 S = TypeVar("S", bound=EventSource)
-
-
-class Parts(Struct, frozen=True, kw_only=True):
-    """The parts of an agent that every run needs, and how it reports."""
-
-    config: AgentConfig
-    inventory: Inventory
-    spool_index: SpoolIndex | None
-    """None where logs are written to the run directory, which the controller shares."""
-    ranks: Mapping[RankId, Rank]
-    """The core's records, read-only."""
-    descriptors: Descriptors
-    workers: Workers
-    spawner: Spawner
-    processes: Processes
-    logs: LogFollower
-    probes: ProbeWatcher
-    memory: MemoryEvents
-    report: Callable[[FromAgent], None]
-    warn: Callable[[str], None]
-    """Warns the user, once for each text."""
 
 
 class Performer:
@@ -108,17 +73,18 @@ class Performer:
         self._add_source = add_source
         self._exit = exit
         self._signatures: tuple[Signature, ...] = ()
-        self._leases: PortLeases | None = None
         self._diagnosis: ExitDiagnosis | None = None
         self._side_commands: SideCommands | None = None
         self._activity: ActivityWatch | None = None
         self._driver: GpuDriver | None = None
         self._inspector: Inspector | None = None
         self._uploads: UploadRunner | None = None
+        self._checkpoints: CheckpointSearch | None = None
         self._monitoring: Monitoring | None = None
         self._telemetry: NodeTelemetry | None = None
         self._watchers: list[Monitoring | NodeTelemetry] = []
         """What must know when ranks start and end."""
+        self._starter = RankStarter(parts, self._watchers)
 
     def perform(self, command: AgentCommand, now: float) -> Sequence[AgentEvent]:
         """Carry out a command; return its immediate events."""
@@ -127,7 +93,7 @@ class Performer:
             case Report(message=message):
                 parts.report(message)
             case StartProcess(spec=spec):
-                return [self._start(spec, now)]
+                return [self._starter.start(spec, now)]
             case SignalTree(rank=rank, signal=number, is_once=is_once):
                 parts.processes.trees.order(rank, number, is_once)
             case GiveUpTree(rank=rank):
@@ -200,69 +166,19 @@ class Performer:
         return ()
 
     def _perform_rarest(self, command: AgentCommand, now: float) -> Sequence[AgentEvent]:
-        """Carry out a command about measurements, leased ports or uploads."""
+        """Carry out a command about measurements, leased ports, uploads or checkpoints."""
         match command:
             case LearnTelemetry() | NoteTaken():
                 self._perform_for_telemetry(command, now)
             case BeginUpload() | EndUpload():
                 self._upload(command)
-            case TakePorts(order=order):
-                return [PortsTaken(self._take_ports(order))]
-            case TakeBackPorts(task=task) if self._leases is not None:
-                self._leases.take_back(task)
-            case DropPorts(task=task) if self._leases is not None:
-                self._leases.drop(task)
+            case TakePorts() | TakeBackPorts() | DropPorts():
+                return self._starter.lease(command)
+            case SearchCheckpoint(order=order):
+                self._search(order, now)
             case _:
-                pass  # ports of a task that never leased any
+                raise AssertionError(f"no part of the agent carries out {command}")
         return ()
-
-    # ------------------------------------------------------------------ starting
-
-    def _start(self, spec: RankSpec, now: float) -> AgentEvent:
-        parts = self._parts
-        path = parts.spawner.log_path(spec.log)
-        if spec.earlier_log is not None:
-            earlier = parts.spawner.log_path(spec.earlier_log)
-            parts.logs.renamed(path, earlier)
-            for watcher in self._watchers:
-                watcher.renamed(path, earlier)
-        try:
-            spec = _with_files(spec, path)
-        except SpawnError as error:
-            return ProcessFailed(spec.rank, error.errno, error.reason)
-        if self._leases is not None:
-            conflict = self._leases.hand_over(spec.rank.attempt.task, str(spec.rank.attempt))
-            if conflict:
-                return ProcessFailed(spec.rank, errno.EADDRINUSE, conflict, port_conflict=conflict)
-        if parts.spool_index is not None:
-            parts.spool_index.note(IndexEntry(spec.rank, spec.log, spec.earlier_log))
-        outcome = parts.processes.start(spec)
-        if self._watchers and not isinstance(outcome, ProcessFailed):
-            for watcher in self._watchers:
-                watcher.started(spec, path, now)
-        is_spool = parts.spool_index is not None
-        is_streamed = spec.stream or is_spool
-        if is_streamed and not isinstance(
-            outcome, ProcessFailed
-        ):  # otherwise it has no log that would ever end
-            is_read_again = spec.success is not None or bool(self._watchers)
-            parts.logs.stream(spec.rank, path, is_spool, now, spec.log, is_read_again=is_read_again)
-        return outcome
-
-    def _take_ports(self, order: Lease) -> Leased:
-        if self._leases is None:
-            from sflow_agent.port_leases import PortLeases
-
-            self._leases = PortLeases(f"{self._parts.config.run_id} {self._parts.config.node}")
-            self._parts.processes.find_port_conflict = self._port_conflict
-        leased = self._leases.take(order)
-        if self._leases.warning:
-            self._parts.warn(self._leases.warning)
-        return leased
-
-    def _port_conflict(self, rank: RankId) -> str:
-        assert self._leases is not None
-        return self._leases.port_conflict(rank.attempt.task, str(rank.attempt))
 
     # ------------------------------------------------------------------ parts that few runs need
 
@@ -379,6 +295,14 @@ class Performer:
             if orders.windows:
                 self._watchers.append(self._telemetry)
 
+    def _search(self, order: FindCheckpoint, now: float) -> None:
+        if self._checkpoints is None:
+            from sflow_agent.checkpoints.search import CheckpointSearch
+
+            parts = self._parts
+            self._checkpoints = self._source(CheckpointSearch(parts.workers, parts.report, parts.warn))
+        self._checkpoints.begin(order, now)
+
     def _inspect(self, order: Inspect, now: float) -> None:
         if self._inspector is None:
             from sflow_agent.inspection.inspector import Inspector
@@ -389,12 +313,3 @@ class Performer:
                 Inspector(parts.descriptors, parts.workers, parts.config, uuids, parts.report)
             )
         self._inspector.begin(order, now)
-
-
-def _with_files(spec: RankSpec, log: str) -> RankSpec:
-    """Return the rank with its files written. Raises: SpawnError."""
-    if not spec.files:
-        return spec
-    from sflow_agent.task_files import with_files  # few tasks have any
-
-    return with_files(spec, log)

@@ -1,12 +1,14 @@
 """The words for why an attempt or a task ended: one table, for checks of a file, for people and for `docs/format.md`."""
 
-from typing import Literal, NamedTuple
+from typing import Literal
+
+from msgspec import Struct
 
 By = Literal["task", "log", "rule", "run"]
 """The source of a reason: the end of its process, its log (`signatures.toml`), a rule of the file, the run."""
 
 
-class Meaning(NamedTuple):
+class Meaning(Struct, frozen=True):
     """One word, and its meaning as the reason of an end."""
 
     word: str
@@ -64,6 +66,12 @@ MEANINGS: tuple[Meaning, ...] = (
     Meaning("hang", "rule", "it was inactive for longer than its `hang` allows"),
     Meaning("probe", "rule", "its failure probe triggered"),
     Meaning("expression", "rule", "an expression could not be evaluated at its start", may_retry=False),
+    Meaning(
+        "input_error",
+        "rule",
+        "what it needs before it may start is missing, or not clear: the checkpoint that it continues from",
+        may_retry=False,
+    ),
     Meaning("ports", "run", "its node could not lease the ports that it needs"),
     Meaning(
         "kept",
@@ -83,6 +91,9 @@ MEANINGS: tuple[Meaning, ...] = (
     Meaning("cancelled", "run", "the Slurm job was cancelled", may_retry=False),
     Meaning("interrupted", "run", "the run was stopped by a signal", may_retry=False),
     Meaning("stopped", "run", "an operator stopped it: `sflow-ctl stop`", may_retry=False),
+    Meaning(
+        "removed", "run", "another plan was applied that does not have it: `sflow-ctl apply`", may_retry=False
+    ),
     Meaning("fail_fast", "run", "another failure ended the run", may_retry=False),
     Meaning(
         "upstream",

@@ -9,16 +9,17 @@ import marshal
 import os
 import sys
 from importlib.machinery import ModuleSpec, SourceFileLoader
-from importlib.util import MAGIC_NUMBER, cache_from_source, spec_from_file_location
+from importlib.util import MAGIC_NUMBER, cache_from_source
 from types import CodeType
 
-FORMAT = 1
+FORMAT = 2
 LENGTH_BYTES = 8
 UNREADABLE = (OSError, EOFError, ValueError, TypeError)
 """What reading a file or code of it raises if there is none, or it is damaged."""
 
-Entry = tuple[str, bool, int, int, int, int]
-"""Path of the source, whether it is a package, time of change (ns) and size of the source, offset and length of the code."""
+Entry = tuple[str, str, bool, int, int, int, int]
+"""Path of the source, that of Python's own cache of it, whether it is a package, time of change (ns) and size of the source,
+offset and length of the code."""
 
 
 class CodeCache:
@@ -46,13 +47,17 @@ class CodeCache:
         entry = self.entries.get(name)
         if entry is None:
             return None
-        source, is_package, changed_ns, size, _, _ = entry
+        source, cached, is_package, changed_ns, size, _, _ = entry
         if state_of(source) != (changed_ns, size):
             self.is_outdated = True
             return None
-        places = [source.rpartition(os.sep)[0]] if is_package else None
-        loader = _Loader(name, source, self)
-        return spec_from_file_location(name, source, loader=loader, submodule_search_locations=places)
+        # As spec_from_file_location makes it, in a tenth of the time: `cached` is known.
+        spec = ModuleSpec(name, _Loader(name, source, self), origin=source)
+        spec.has_location = True
+        spec.cached = cached
+        if is_package:
+            spec.submodule_search_locations = [source.rpartition(os.sep)[0]]
+        return spec
 
     def code(self, name: str) -> CodeType | None:
         """Return the code of a module that has an entry; None if the file is damaged."""

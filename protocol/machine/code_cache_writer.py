@@ -35,7 +35,9 @@ def fill_gaps(cache: CodeCache) -> None:
     lacking = [source for name, (source, _) in imported.items() if _is_old(cache, name)]
     if not any(map(_compiled, lacking)):
         return
-    known: Sources = {name: (source, is_package) for name, (source, is_package, *_) in cache.entries.items()}
+    known: Sources = {
+        name: (source, is_package) for name, (source, _, is_package, *_) in cache.entries.items()
+    }
     with contextlib.suppress(OSError):  # the administrator's directory, or a full disk
         write(cache.path, known | _agents() | imported)
 
@@ -50,7 +52,7 @@ def write(path: str, sources: Sources) -> None:
         code = _compiled(source)
         if state is None or code is None:
             continue
-        entries[name] = (source, is_package, *state, offset, len(code))
+        entries[name] = (source, cache_from_source(source), is_package, *state, offset, len(code))
         codes.append(code)
         offset += len(code)
     index = marshal.dumps((maker(), entries))
@@ -95,7 +97,7 @@ def _modules_in(directory: str, package: str) -> Iterator[tuple[str, tuple[str, 
 def _is_old(cache: CodeCache, name: str) -> bool:
     """Return whether a module has no entry, or one of another source."""
     entry = cache.entries.get(name)
-    return entry is None or state_of(entry[0]) != entry[2:4]
+    return entry is None or state_of(entry[0]) != entry[3:5]
 
 
 def _compiled(source: str) -> bytes | None:

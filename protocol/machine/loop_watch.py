@@ -84,6 +84,7 @@ class SpeakerThread:
     def start(self) -> None:
         """Begin; a second call does nothing."""
         if self._thread.ident is None:
+            self._looked_at = time.monotonic()  # a suspension may begin before the first look
             self._thread.start()
 
     def end(self) -> None:

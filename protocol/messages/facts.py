@@ -6,6 +6,7 @@ import msgspec
 
 from protocol.ids import AttemptId, ProbeKey, ProbeKind, RankId
 from protocol.messages.base import Message, _snake
+from protocol.messages.checkpoints import CheckpointChoice
 from protocol.messages.checks import LogPattern
 from protocol.messages.inspection import MeshResult, NodeReport
 from protocol.messages.monitor import RankWindow, Reading
@@ -142,6 +143,13 @@ class Leased(FromAgentMessage, frozen=True, kw_only=True):
     """By the names of the blocks."""
     problem: str = ""
     """Why there are no ports, for a person; empty on success."""
+
+
+class CheckpointFound(FromAgentMessage, frozen=True, kw_only=True):
+    """The answer to the `FindCheckpoint` of this attempt."""
+
+    attempt: AttemptId
+    choice: CheckpointChoice
 
 
 class Uploading(FromAgentMessage, frozen=True, kw_only=True):
@@ -339,6 +347,7 @@ FromAgent = (
     | ProbeWaiting
     | LogSearch
     | Leased
+    | CheckpointFound
     | Uploading
     | Uploaded
     | RankIdle

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from protocol.diagnosis.signatures import Signature
 from protocol.ids import AttemptId, ProbeKey, RankId
 from protocol.messages.base import Message, _snake
+from protocol.messages.checkpoints import CheckpointBase, CheckpointRules
 from protocol.messages.inspection import MeshTarget
 from protocol.messages.monitor import MonitorOrders
 from protocol.messages.rank_spec import PortBlock, RankSpec
@@ -124,6 +125,20 @@ class Release(ToAgentMessage, frozen=True, kw_only=True):
     task: str
 
 
+class FindCheckpoint(ToAgentMessage, frozen=True, kw_only=True):
+    """Find the checkpoint that an attempt continues from, before it is started; answered by one `CheckpointFound`.
+
+    Repeated in a new session. A search that is in progress continues; the answer is that of the last one.
+    """
+
+    attempt: AttemptId
+    directory: str
+    """The task's directory; absolute. Nothing outside of it counts."""
+    rules: CheckpointRules
+    base: CheckpointBase | None = None
+    """What a person has said about it, or about an earlier attempt; None for nothing."""
+
+
 class UploadFiles(ToAgentMessage, frozen=True, kw_only=True):
     """Upload files that an attempt has written on this node; answered by one `Uploaded`.
 
@@ -206,6 +221,7 @@ ToAgent = (
     | EndStep
     | Lease
     | Release
+    | FindCheckpoint
     | UploadFiles
     | Watch
     | Unwatch

@@ -1,7 +1,12 @@
-"""Packets: numbered batches of messages on the control socket. `session.channel` numbers them, `session.codec` packs them."""
+"""What the two sockets carry: packets, which are numbered batches of messages, and chunks of logs with their acknowledgements.
+
+`session.channel` numbers packets, `session.codec` packs them.
+"""
 
 import msgspec
 
+from protocol.ids import RankId
+from protocol.messages.base import Message
 from protocol.messages.facts import FromAgent
 from protocol.messages.orders import ToAgent
 
@@ -38,3 +43,21 @@ class FromAgentPacket(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
     """For so long the agent's loop has stood still, for which a thread of its process speaks; 0 while it moves."""
     stalled_in: str = ""
     """What holds it up, for people: "stat of /mnt/x (output.py:81)"."""
+
+
+class LogChunk(Message, frozen=True, kw_only=True, tag="log_chunk"):
+    """Bytes of a log at `offset`; they travel as the frame after this header, at most 256 KiB."""
+
+    rank: RankId
+    offset: int
+    is_spool: bool = False
+    """The controller must append them to its own file: the run directory is not shared."""
+    is_end: bool = False
+    """The rank has ended and its log stops here. The body may be empty."""
+
+
+class LogAck(Message, frozen=True, kw_only=True, tag="log_ack"):
+    """All bytes of the rank's log before `offset` are stored; more may be sent."""
+
+    rank: RankId
+    offset: int

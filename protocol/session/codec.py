@@ -12,9 +12,8 @@ import msgspec
 from protocol.errors import MalformedMessageError
 from protocol.messages.config import AgentConfig, StepConfig
 from protocol.messages.facts import FromAgent
-from protocol.messages.logs import LogAck, LogChunk
 from protocol.messages.orders import ToAgent
-from protocol.messages.packets import FromAgentPacket, ToAgentPacket
+from protocol.messages.packets import FromAgentPacket, LogAck, LogChunk, ToAgentPacket
 
 MAX_FRAME_BYTES = 16 * 1024 * 1024
 """Refused by the socket before it reaches us, and ZeroMQ drops the connection. What is sent stays far below."""

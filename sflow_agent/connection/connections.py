@@ -14,7 +14,7 @@ from zmq.utils import z85
 from protocol.errors import MalformedMessageError
 from protocol.machine.waiting import Waiting, has_waiting
 from protocol.messages.config import AgentConfig
-from protocol.messages.logs import LogAck, LogChunk
+from protocol.messages.packets import LogAck, LogChunk
 from protocol.session.codec import MAX_FRAME_BYTES, decode_log_ack, encode, is_numbered
 from sflow_agent.descriptors import Descriptors
 

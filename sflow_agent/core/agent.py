@@ -21,6 +21,7 @@ from protocol.messages.facts import (
 from protocol.messages.orders import (
     EndStep,
     Enrolled,
+    FindCheckpoint,
     Inspect,
     Lease,
     Leave,
@@ -202,7 +203,7 @@ class AgentCore:
                 self._out += self._uploads.order(message, is_ending=self._ending is not None)
             case Watch() | Unwatch() | LogMatched():
                 self._on_log_order(message, now)
-            case Inspect() | SamplesStored() | MeasuresTaken():
+            case FindCheckpoint() | Inspect() | SamplesStored() | MeasuresTaken():
                 self._out.append(aside(message))
             case Leave(grace_s=grace_s):
                 self._begin_end("the run is over", grace_s, EXIT_OK, now)

@@ -6,7 +6,15 @@ from protocol.diagnosis.signatures import Signature
 from protocol.ids import AttemptId, ProbeKey, RankId
 from protocol.messages.facts import FromAgent, SidePurpose
 from protocol.messages.monitor import MonitorOrders
-from protocol.messages.orders import Inspect, Lease, MeasuresTaken, SamplesStored, UploadFiles, Welcome
+from protocol.messages.orders import (
+    FindCheckpoint,
+    Inspect,
+    Lease,
+    MeasuresTaken,
+    SamplesStored,
+    UploadFiles,
+    Welcome,
+)
 from protocol.messages.rank_spec import RankSpec
 from protocol.messages.telemetry import TelemetryOrders
 
@@ -205,6 +213,12 @@ class InspectNode(Struct, frozen=True):
     order: Inspect
 
 
+class SearchCheckpoint(Struct, frozen=True):
+    """Search for the checkpoint that an attempt continues from, and report it; nothing of the attempt is here yet."""
+
+    order: FindCheckpoint
+
+
 class Report(Struct, frozen=True):
     """Send this fact to the controller."""
 
@@ -247,6 +261,7 @@ AgentCommand = (
     | BeginUpload
     | EndUpload
     | InspectNode
+    | SearchCheckpoint
     | Report
     | Exit
 )
@@ -264,8 +279,10 @@ def learnt(order: Welcome) -> list[AgentCommand]:
     return learnt
 
 
-def aside(order: Inspect | SamplesStored | MeasuresTaken) -> AgentCommand:
-    """Return the command of an order that is about the node, not about a rank."""
+def aside(order: FindCheckpoint | Inspect | SamplesStored | MeasuresTaken) -> AgentCommand:
+    """Return the command of an order that is not about a rank."""
+    if isinstance(order, FindCheckpoint):
+        return SearchCheckpoint(order)
     if isinstance(order, Inspect):
         return InspectNode(order)
     return NoteStored(order.number) if isinstance(order, SamplesStored) else NoteTaken(order.number)

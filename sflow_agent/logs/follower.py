@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 
 from protocol.ids import ProbeKey, RankId
 from protocol.messages.checks import LogPattern
-from protocol.messages.logs import LogChunk
+from protocol.messages.packets import LogChunk
 from sflow_agent.core.events import AgentEvent, CheckObserved, LogsDelivered
 from sflow_agent.core.send_window import SendWindow
 from sflow_agent.logs.followed_log import Log

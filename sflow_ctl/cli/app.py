@@ -33,10 +33,17 @@ _COMMANDS = {
     "cancel": ("sflow_ctl.cli.steering.cancel", "cancel", "End a live run, or a Slurm job that waits."),
     "exec": ("sflow_ctl.cli.steering.execute", "exec_", "Run a command or a shell beside a task."),
     "restart": ("sflow_ctl.cli.steering.restart", "restart", "Start tasks of a live run again."),
+    "apply": ("sflow_ctl.cli.steering.apply", "apply", "Continue a live run with another workflow."),
+    "scale": ("sflow_ctl.cli.steering.scale", "scale", "Give a task of a live run more or fewer replicas."),
     "signal": ("sflow_ctl.cli.steering.signals", "signal_", "Send a signal to tasks of a live run."),
     "pause": ("sflow_ctl.cli.steering.pausing", "pause", "Start nothing new in a live run."),
     "unpause": ("sflow_ctl.cli.steering.pausing", "unpause", "Start tasks of a paused run again."),
     "report": ("sflow_ctl.cli.looking.report", "report", "Make one HTML file about a run, or about two."),
+    "export": (
+        "sflow_ctl.cli.looking.export",
+        "export",
+        "Write results of runs for other tools: CSV, MLflow, ...",
+    ),
     "clean": ("sflow_ctl.cli.looking.clean", "clean", "Delete runs that have ended."),
     "bundle": ("sflow_ctl.cli.looking.bundle", "bundle", "Pack a run for a bug report."),
     "doctor": (

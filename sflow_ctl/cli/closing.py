@@ -113,7 +113,8 @@ def print_cause(state: RunView, ended: Summary, directory: Path) -> None:
         return
     from sflow_ctl.cli.options.run_option import workflow_files
     from sflow_ctl.report.cause import LOG_LINES, first_cause  # a run that completes needs neither
-    from sflow_ctl.runtime.record.reader import facts_of, last_lines
+    from sflow_ctl.runtime.logs.cursor import last_lines
+    from sflow_ctl.runtime.record.reader import facts_of
 
     log = None
     if cause.task is not None:

@@ -204,6 +204,14 @@ class Cells(Struct):
             sweep.running.discard(index)
         return self._admitted(sweep) if is_end else []
 
+    def forget_held(self) -> None:
+        """Hold no task any more: all that may start are asked about again."""
+        for state in self.states.values():
+            state.held = []
+        for sweep in self.sweeps.values():
+            sweep.waiting = []
+        self.first, self.overtaken = None, 0
+
     def take_done(self) -> list[int]:
         """Return the services of the cells whose jobs have ended, once."""
         done, self.done = self.done, []

@@ -8,10 +8,12 @@ from typing import Literal
 import msgspec
 
 from protocol.ids import RankId
+from protocol.messages.checkpoints import CheckpointBase, CheckpointChoice
 from protocol.messages.orders import ToAgent
 from protocol.messages.uploads import UploadOutcome
 from sflow_ctl.core.requests import AnyAction, RequestAnswer
 from sflow_ctl.core.states import FirstCause, Outcome, Transition
+from sflow_ctl.plan.model import Plan
 
 
 class AcceptAgent(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -44,6 +46,13 @@ class AwaitLog(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 class CollectOutputs(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """Read the outputs of a task that exited with success; answer with `OutputsCollected`."""
+
+    task: str
+    attempt: int
+
+
+class RenderTexts(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Evaluate the deferred values of a task's attempt; answer with `TextsRendered`."""
 
     task: str
     attempt: int
@@ -86,6 +95,19 @@ class RecordUploads(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     outcome: UploadOutcome
 
 
+class RecordCheckpoint(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """What an attempt continues from is decided; for people and the summary."""
+
+    task: str
+    """The concrete task."""
+    attempt: int
+    """The number of its attempt."""
+    choice: CheckpointChoice
+    """What was found, and why it was chosen."""
+    base: CheckpointBase | None = None
+    """What a person has said about checkpoints, which later attempts and runs heed; null for nothing."""
+
+
 class AnswerRequest(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """Answer an operator's request, once everything that it has led to is recorded."""
 
@@ -99,6 +121,18 @@ class AnswerRequest(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """The effect, or an error."""
     is_repeated: bool = False
     """The request had been answered before, and nothing was done this time."""
+
+
+class ReviseRun(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Another plan is in force from now on. Record it, and write its files, before anything that follows from it leaves."""
+
+    by: str
+    """Who has asked for it."""
+    source: str
+    """The name of the files that it was made from."""
+    plan: Plan
+    text: str
+    """What it changes, as a sentence."""
 
 
 class FinishRun(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -117,11 +151,14 @@ Command = (
     | AbandonNode
     | AwaitLog
     | CollectOutputs
+    | RenderTexts
     | AskJobEnd
     | RecordTransition
     | RecordWaiting
     | RecordUploads
+    | RecordCheckpoint
     | Warn
     | AnswerRequest
+    | ReviseRun
     | FinishRun
 )

@@ -8,6 +8,7 @@ from protocol.ids import AttemptId, RankId
 from protocol.messages.facts import FromAgent, Hello
 from sflow_ctl.core.requests import AnyAction
 from sflow_ctl.core.states import Reason
+from sflow_ctl.plan.deferred import RenderedTexts
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
@@ -117,6 +118,24 @@ class OutputsCollected(Event, frozen=True, kw_only=True, tag="outputs_collected"
         return AttemptId(self.task, self.attempt)
 
 
+class TextsRendered(Event, frozen=True, kw_only=True, tag="texts_rendered"):
+    """The deferred values of a task's attempt are known, or cannot be, as `RenderTexts` asked."""
+
+    task: str
+    """The concrete task."""
+    attempt: int
+    """The number of its attempt."""
+    texts: RenderedTexts | None = None
+    """The values. None in a journal that could not have them, as they are long or secret: a successor evaluates them again."""
+    problem: str = ""
+    """Why there are none, as a sentence."""
+
+    @property
+    def attempt_id(self) -> AttemptId:
+        """The attempt that they are for."""
+        return AttemptId(self.task, self.attempt)
+
+
 class JobEndKnown(Event, frozen=True, kw_only=True, tag="job_end_known"):
     """Slurm has said when the job's time is over: as `AskJobEnd` asked, or because that has changed."""
 
@@ -153,6 +172,7 @@ SchedulerEvent = (
     | JobEnding
     | LogArrived
     | OutputsCollected
+    | TextsRendered
     | JobEndKnown
     | RecordUnwritable
     | Suspended

@@ -22,7 +22,9 @@ def check_invariants(run: Run) -> None:
     working = sum(task.is_working for task in run.tasks)
     assert run.tally.working == working, f"{run.tally.working} counted as working, {working} are"
     limit = run.plan.max_running
-    assert limit is None or len(holders) <= limit, f"{len(holders)} tasks run, {limit} may"
+    assert limit is None or run.plan.revision > 1 or len(holders) <= limit, (
+        f"{len(holders)} tasks run, {limit} may"
+    )
     unsettled = sum(not task.is_settled for task in run.tasks)
     assert run.tally.unsettled == unsettled, f"{run.tally.unsettled} counted as unsettled, {unsettled} are"
     if run.outcome is not None:
@@ -67,6 +69,9 @@ def _check_task(run: Run, task: Task) -> None:
     assert not task.attempt.is_unsent or task.state is TaskState.STARTING, (
         f"{name} is {task.state} without processes"
     )
+    if task.attempt.is_seeking:
+        assert task.attempt.is_unsent, f"{name} looks for a checkpoint, and has processes"
+        assert task.index in run.seeking, f"{name} looks for a checkpoint unnoticed"
     is_there = task.is_live or task.is_reserved
     assert (task.attempt.placement is not None) == is_there, (
         f"{name} is {task.state} and holds {task.attempt.placement}"
@@ -81,9 +86,9 @@ def _check_task(run: Run, task: Task) -> None:
     )
     if task.state is TaskState.STOPPING:
         assert task.attempt.verdict is not None, f"{name} is stopping towards no end"
-    unmet = sum(not is_satisfied(run, dependency) for dependency in task.plan.depends_on)
+    unmet = sum(not is_satisfied(run, dependency) for dependency in task.wanted.depends_on)
     if run.outcome is None:
-        unmet += task.plan.finally_when is not None
+        unmet += task.wanted.finally_when is not None
         assert task.unmet == unmet, f"{name} counts {task.unmet} unmet dependencies, has {unmet}"
     if task.state is TaskState.STARTING and task.attempt.number == 1 and task.state in LIVE:
         assert task.attempt.open_ranks, f"{name} is starting without ranks"
@@ -92,7 +97,9 @@ def _check_task(run: Run, task: Task) -> None:
 def is_satisfied(run: Run, dependency: Dependency) -> bool:
     """Return whether a dependency holds now."""
     if dependency.is_group:
-        members = [task for task in run.tasks if task.plan.base == dependency.task]
+        members = [
+            task for task in run.tasks if task.plan.base == dependency.task and not task.wanted.removed_in
+        ]
     else:
         members = [run.task_named(dependency.task)]
     holding = sum(dependency.until in member.met for member in members)

@@ -4,6 +4,7 @@ from typing import assert_never
 
 from protocol.messages.facts import (
     AgentSuspended,
+    CheckpointFound,
     Ending,
     FromAgent,
     Goodbye,
@@ -92,6 +93,10 @@ def on_joined(run: Run, out: Effects, event: AgentJoined, now: float) -> None:
     send_leases(run, out, run.leases.node_joined(hello.node, is_restarted))
     reconcile_node(run, out, hello, is_restarted=is_restarted, now=now)
     uploads.repeat(run, out, hello.node, now)
+    if run.seeking:
+        from sflow_ctl.core.actions.checkpoints import repeat_searches  # few tasks have any
+
+        repeat_searches(run, out, hello.node)
     if run.phase is RunPhase.LEAVING:
         send_leave(run, out, hello.node)
     if run.awaited:  # of 1,000 tasks on 1,000 nodes each is tried once, not at each join
@@ -124,6 +129,10 @@ def on_message(run: Run, out: Effects, node: int, message: FromAgent, now: float
             _on_probe(run, out, node, message, now)
         case Leased():
             on_leased(run, out, node, message, now)
+        case CheckpointFound():
+            from sflow_ctl.core.actions.checkpoints import on_found  # few tasks have any
+
+            on_found(run, out, node, message, now)
         case Uploading() | Uploaded():
             uploads.on_fact(run, out, node, message, now)
         case RankIdle() | GpuLost() | AgentSuspended():
@@ -149,7 +158,7 @@ def on_message(run: Run, out: Effects, node: int, message: FromAgent, now: float
 def on_asked(run: Run, out: Effects, event: StopRequested | OperatorRequest, now: float) -> None:
     """Do what a person asks for: by a signal, or as an operator of the run."""
     if isinstance(event, OperatorRequest):
-        from sflow_ctl.core.actions.requests import on_request  # few runs have operators
+        from sflow_ctl.core.actions.requested.requests import on_request  # few runs have operators
 
         on_request(run, out, event, now)
     else:
@@ -338,6 +347,8 @@ def _give_up_nodes_of(run: Run, out: Effects, task: Task, now: float) -> None:
 
 def settle(run: Run, out: Effects, now: float) -> None:
     """Start the tasks that may start, and stop the run when all work is done. Called after each event."""
+    if run.revising is not None:
+        _revise_further(run, out, now)
     if run.outcome is None:
         skip_unsatisfiable(run, out)
         if run.cells.done:
@@ -347,7 +358,7 @@ def settle(run: Run, out: Effects, now: float) -> None:
         if run.has_started and run.plan.timeout_s is not None and not run.is_time_armed:
             run.is_time_armed = True
             run.timers.set(now + run.plan.timeout_s, WorkflowTimeout())
-        if run.outcome is None and _is_over(run):
+        if run.outcome is None and run.is_work_done():
             run.shutdown.is_done = True
             failure = (
                 run.failure or _job_that_was_stopped(run) or exit_policy.main_that_did_not_run(run.tasks)
@@ -368,10 +379,16 @@ def _start(run: Run, out: Effects, now: float) -> None:
     fail_if_kept_out(run, out, now)
 
 
+def _revise_further(run: Run, out: Effects, now: float) -> None:
+    from sflow_ctl.core.actions.requested.waves import revise_further  # few runs have another plan
+
+    revise_further(run, out, now)
+
+
 def _job_that_was_stopped(run: Run) -> FirstCause | None:
     if not run.requests.stopped:
         return None
-    from sflow_ctl.core.actions.requested_stops import job_that_was_stopped  # few runs have operators
+    from sflow_ctl.core.actions.requested.stops import job_that_was_stopped  # few runs have operators
 
     return job_that_was_stopped(run)
 
@@ -379,13 +396,3 @@ def _job_that_was_stopped(run: Run) -> FirstCause | None:
 def _failed_mains(run: Run) -> list[Task]:
     """Return the main tasks that have failed: the run ends with them, but not before what waits for their failure."""
     return [task for task in run.tasks if task.plan.is_main and "failed" in task.met]
-
-
-def _is_over(run: Run) -> bool:
-    """Return whether all work is done."""
-    tally = run.tally
-    if tally.has_mains and tally.mains_left == 0:
-        return True
-    if run.phase is RunPhase.DRAINING:
-        return tally.jobs == 0 and not any(run.tasks[index].is_delayed for index in run.shutdown.branch)
-    return tally.unsettled == 0 and (not run.plan.keep_alive or tally.live == 0)

@@ -1,9 +1,14 @@
 """What an operator may ask of a live run, what the run answers, and the scheduler's memory of both. Pure.
 
-Requests come as `OperatorRequest` events and are carried out by `actions.requests`; they travel in `runtime/operating`.
+Requests come as `OperatorRequest` events and are carried out by `actions.requested`; they travel in `runtime/operating`.
 """
 
+from collections.abc import Callable
+from typing import NoReturn
+
 from msgspec import Struct, field
+
+from sflow_ctl.plan.model import Plan
 
 MAX_REMEMBERED = 10_000
 """Answers that are kept: programs repeat a request for half a minute at most."""
@@ -53,7 +58,23 @@ class Unpause(Action, frozen=True, kw_only=True, tag="unpause"):
     """Start tasks again."""
 
 
-AnyAction = StopRun | StopTasks | RestartTasks | SignalTasks | Pause | Unpause
+class Apply(Action, frozen=True, kw_only=True, tag="apply"):
+    """Continue with another plan: what it changes starts again, what is new starts, and what it does not have is stopped."""
+
+    source: str
+    """The name of its files in the run directory, which its digest is a part of."""
+    base: int
+    """The number of the revision that it was compared with: another one has come in between if that is not the newest."""
+
+
+AnyAction = StopRun | StopTasks | RestartTasks | SignalTasks | Pause | Unpause | Apply
+Plans = Callable[[str], Plan]
+"""Returns the plan of an `Apply` by its source. The same name always has the same plan."""
+
+
+def no_plans(source: str) -> NoReturn:
+    """Refuse, in a run that no plan can be applied to."""
+    raise LookupError(source)
 
 
 class Effect(Struct, frozen=True, kw_only=True):

@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from protocol.ids import RankId
 from sflow_ctl.core import reactor
+from sflow_ctl.core.actions.dispatch import on_rendered
 from sflow_ctl.core.actions.exit_gate import on_log_arrived, on_outputs_collected
 from sflow_ctl.core.actions.job_time import is_same_end, on_job_news, watch_job_end
 from sflow_ctl.core.actions.reconciliation import on_agent_lost, on_node_cleared, use_spares_for_missing
@@ -32,11 +33,13 @@ from sflow_ctl.core.events import (
     SchedulerEvent,
     StopRequested,
     Suspended,
+    TextsRendered,
     WakeUp,
 )
 from sflow_ctl.core.model.phase import RunPhase
 from sflow_ctl.core.model.resources import MAX_RANKS
 from sflow_ctl.core.model.run import Run
+from sflow_ctl.core.requests import Plans, no_plans
 from sflow_ctl.core.states import Transition
 from sflow_ctl.plan.deferred import NO_EXPRESSIONS, Evaluator
 from sflow_ctl.plan.model import Placement, Plan
@@ -68,15 +71,16 @@ class Scheduler:
         earlier: "Mapping[str, PriorResult] | None" = None,
         evaluator: Evaluator = NO_EXPRESSIONS,
         max_unanswered: int = MAX_RANKS,
+        plans: Plans = no_plans,
     ) -> None:
         """Prepare the run of a plan.
 
         `gone_at` is when the nodes are taken away, in monotonic seconds; the run begins to stop `headroom_s` before
         that. `fence_s` is how long an agent that was given up may still have processes. `missing` are nodes that the
         run begins without, `earlier` what a resumed run has done before. An agent has at most `max_unanswered` orders
-        to start ranks that it has not answered.
+        to start ranks that it has not answered. `plans` has those of revisions.
         """
-        plan = self.plan = replace(plan, tasks=tuple(plan.tasks))  # copies become tasks of their own
+        plan = replace(plan, tasks=tuple(plan.tasks))  # copies become tasks of their own
         self.run = Run.of(
             plan,
             evaluator,
@@ -85,6 +89,7 @@ class Scheduler:
             headroom_s=headroom_s,
             fence_s=fence_s,
             missing=missing,
+            plans=plans,
         )
         self.run.windows.max_ranks = max_unanswered
         self._out = Effects()
@@ -96,6 +101,11 @@ class Scheduler:
             self._out.record(transition)
         use_spares_for_missing(self.run, self._out)
         self.run.changed.clear()
+
+    @property
+    def plan(self) -> Plan:
+        """The plan in force."""
+        return self.run.plan
 
     @property
     def is_finished(self) -> bool:
@@ -178,10 +188,8 @@ class Scheduler:
                 on_node_cleared(run, out, node, survivors, now)
             case StopRequested() | OperatorRequest():
                 reactor.on_asked(run, out, event, now)
-            case LogArrived():
-                on_log_arrived(run, out, event, now)
-            case OutputsCollected():
-                on_outputs_collected(run, out, event, now)
+            case LogArrived() | OutputsCollected() | TextsRendered():
+                self._take_outcome(event, now)
             case JobEndKnown() | JobEnding():
                 on_job_news(run, out, event, now)
             case RecordUnwritable():
@@ -192,6 +200,15 @@ class Scheduler:
                 self._take_time(event, now)
             case _:
                 assert_never(event)
+
+    def _take_outcome(self, event: LogArrived | OutputsCollected | TextsRendered, now: float) -> None:
+        match event:
+            case LogArrived():
+                on_log_arrived(self.run, self._out, event, now)
+            case OutputsCollected():
+                on_outputs_collected(self.run, self._out, event, now)
+            case _:
+                on_rendered(self.run, self._out, event, now)
 
     def _take_time(self, event: WakeUp | Suspended, now: float) -> None:
         if isinstance(event, Suspended):

@@ -15,8 +15,10 @@ from sflow_ctl.core.commands import (
     CollectOutputs,
     Command,
     FinishRun,
+    RecordCheckpoint,
     RecordTransition,
     RecordUploads,
+    RenderTexts,
 )
 from sflow_ctl.core.events import SchedulerEvent, StopRequested
 from sflow_ctl.core.scheduler import Scheduler
@@ -27,12 +29,13 @@ class Recorded(Struct, frozen=True):
 
     transitions: int = 0
     uploads: int = 0
+    checkpoints: int = 0
 
 
 class Rebuilt(Struct):
     """What a successor does before it takes in anything new."""
 
-    lost: list[RecordTransition | RecordUploads] = field(default_factory=list)
+    lost: list[RecordTransition | RecordUploads | RecordCheckpoint] = field(default_factory=list)
     """Changes that were decided and not recorded, in order."""
     again: list[Command] = field(default_factory=list)
     """Commands whose outcome is still to come, and those whose effect ended with the process that performed them."""
@@ -52,7 +55,7 @@ def rebuild(
     of what followed, and `stops` is of the time before. Its times are those of `history`.
     """
     rebuilt = Rebuilt(stops=stops)
-    transitions = uploads = 0
+    transitions = uploads = checkpoints = 0
     finish: FinishRun | None = None
     for now, event in history:
         rebuilt.stops += isinstance(event, StopRequested)
@@ -65,6 +68,10 @@ def rebuild(
                 case RecordUploads():
                     uploads += 1
                     if uploads > recorded.uploads:
+                        rebuilt.lost.append(command)
+                case RecordCheckpoint():
+                    checkpoints += 1
+                    if checkpoints > recorded.checkpoints:
                         rebuilt.lost.append(command)
                 case FinishRun():
                     finish = command
@@ -84,6 +91,9 @@ def _outstanding(scheduler: Scheduler) -> list[Command]:
         for index, node in enumerate(run.nodes)
         if node.is_gone
     ]
+    for index in sorted(run.rendering):
+        task = run.tasks[index]
+        commands.append(RenderTexts(task=task.plan.name, attempt=task.attempt.number))
     for task in run.tasks:
         if not task.attempt.held:
             continue

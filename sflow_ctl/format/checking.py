@@ -8,9 +8,10 @@ import copy
 import re
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
+from msgspec import Struct
 
 from protocol.errors import Finding
 from protocol.text.lazy_pattern import lazy_pattern
@@ -44,7 +45,7 @@ _WORDS = {
 }
 
 
-class _Scope(NamedTuple):
+class _Scope(Struct, frozen=True):
     """What a message about a value needs: the whole type, the path above the data, and where paths are."""
 
     kind: type
@@ -57,7 +58,7 @@ class _Scope(NamedTuple):
         return "  ".join(part for part in (self.where(full), dotted(full)) if part)
 
 
-class _Problem(NamedTuple):
+class _Problem(Struct, frozen=True):
     """A finding, the path of the value to remove, and the field that a misspelled key was probably meant to be."""
 
     path: Path
@@ -65,7 +66,7 @@ class _Problem(NamedTuple):
     meant: Path | None = None
 
 
-class Remainder(NamedTuple):
+class Remainder(Struct, frozen=True):
     """What is left of wrong data when everything wrong is removed, and the paths of what was removed."""
 
     value: Any

@@ -6,7 +6,9 @@ with the library as it is imported here.
 
 import math
 import re
-from typing import Any, NamedTuple
+from typing import Any
+
+from msgspec import Struct
 
 from protocol.text.lazy_pattern import lazy_pattern
 
@@ -57,7 +59,7 @@ STR_TAG = "tag:yaml.org,2002:str"
 _PLAIN_TAGS = frozenset(f"tag:yaml.org,2002:{kind}" for kind in ("int", "float", "bool", "null"))
 
 
-class Problem(NamedTuple):
+class Problem(Struct, frozen=True):
     """Part of a file that is not valid data, and the node where it is."""
 
     code: str

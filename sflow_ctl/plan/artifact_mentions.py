@@ -58,7 +58,7 @@ class PlannedArtifactUse:
 
     def _mentions(self, task: PlannedTask, artifact: str) -> bool:
         """Return whether the texts of a task name an artifact, or another one whose content names it."""
-        texts = list(_texts(task))
+        texts = list(texts_of(task))
         wanted, seen = [artifact], {artifact}
         while wanted:
             name = wanted.pop()
@@ -75,7 +75,8 @@ class PlannedArtifactUse:
         return False
 
 
-def _texts(task: PlannedTask) -> Iterator[str]:
+def texts_of(task: PlannedTask) -> Iterator[str]:
+    """Yield the texts of a task that may name a variable or a path."""
     container = task.container
     parts = (
         task.script,

@@ -13,6 +13,7 @@ from protocol.diagnosis.signatures import Signature
 from protocol.errors import Finding
 from protocol.ids import ProbeKey
 from protocol.messages import rank_spec
+from protocol.messages.checkpoints import CheckpointRules
 from protocol.messages.checks import Probe
 from protocol.messages.rank_spec import Container, HangPolicy, LaunchKind, PortBlock, Stopping, Success
 from protocol.messages.uploads import FileUpload, StorageTarget
@@ -20,8 +21,10 @@ from protocol.text.process_labels import Labels, has_label_option
 from sflow_ctl.plan.fetches import Fetch
 from sflow_ctl.plan.log_paths import own_variables
 from sflow_ctl.plan.monitors import PlannedMonitor, TaskWindows
+from sflow_ctl.plan.parts.again import Restart, Retries
 from sflow_ctl.plan.parts.cells import Cell, PlannedSweep
 from sflow_ctl.plan.parts.engine_host import EngineHost
+from sflow_ctl.plan.parts.launcher import Launcher
 from sflow_ctl.plan.parts.needs import HostNeeds
 from sflow_ctl.plan.parts.notices import PlannedNotice
 from sflow_ctl.plan.results import PlannedOutput, PlannedResult
@@ -61,23 +64,6 @@ class PlannedNode(_Part, frozen=True, kw_only=True):
 
 
 FinallyWhen = Literal["after_stop", "services_up"]
-
-
-class Restart(_Part, frozen=True, kw_only=True):
-    """How a service is restarted: on the same nodes and GPUs."""
-
-    policy: Literal["on_failure", "always"] = "on_failure"
-    count: int = 3
-    """Restarts within `window_s`; one more failure is final."""
-    backoff_s: float = 1.0
-    """The delay before the first restart; doubled for each further one in the window, up to `MAX_BACKOFF_S`."""
-    window_s: float | None = None
-    """None means the whole run."""
-    restarts_dependents: bool = False
-    """Whether running dependants are restarted as well."""
-
-
-MAX_BACKOFF_S = 60.0
 
 
 class Dependency(_Part, frozen=True, kw_only=True):
@@ -125,24 +111,6 @@ class AssignedArgument(_Part, frozen=True, kw_only=True):
     value: AssignedValue
     at_most: int | None = None
     """How many of the nodes are named; None for all."""
-
-
-class Launcher(_Part, frozen=True, kw_only=True):
-    """The program that a task's script calls to start its processes on each node."""
-
-    kind: Literal["torchrun", "mpirun"]
-    processes: int
-    """The number of processes on each node."""
-
-
-class Retries(_Part, frozen=True, kw_only=True):
-    """After failure k (from 1) wait `interval_s * backoff ** (k - 1)`; at most `count` times."""
-
-    count: int = 0
-    interval_s: float = 0.0
-    backoff: float = 1.0
-    reasons: tuple[str, ...] = ()
-    """Retry only failures with these reasons; empty means all but a failure probe's."""
 
 
 class DeferredExpression(_Part, frozen=True, kw_only=True):
@@ -253,6 +221,8 @@ class PlannedTask(_Part, frozen=True, kw_only=True):
     deadlines_s: tuple[float | None, ...] = ()
     """Seconds from an attempt's start within which each of its readiness probes must have been true; None for no limit."""
     probes: tuple[Probe, ...] = ()
+    checkpoint: CheckpointRules | None = None
+    """How the checkpoint is found that its attempts continue from."""
     outputs: tuple[PlannedOutput, ...] = ()
     result: PlannedResult | None = None
     """Values for `result.json`; they join the outputs."""
@@ -263,6 +233,8 @@ class PlannedTask(_Part, frozen=True, kw_only=True):
     deferred_tcp_ports: tuple[DeferredPort, ...] = ()
     """Ports of `TcpCheck`s, which are 0 until the task starts."""
     files: tuple[PlannedFile, ...] = ()
+    where: str = ""
+    """The place of a task that has deferred expressions or files in the workflow's file, for messages about them."""
     ports: tuple[PortBlock, ...] = ()
     """Leased on each of its nodes."""
     has_master_port: bool = False
@@ -271,6 +243,8 @@ class PlannedTask(_Part, frozen=True, kw_only=True):
     """(artifact, path) pairs that only the nodes can check."""
     uploads: tuple[FileUpload, ...] = ()
     """Uploaded once it has ended with success, before it counts as completed."""
+    removed_in: int = 0
+    """The revision of the plan that has removed it, with what it needed; 0 for a task that is wanted."""
 
     @property
     def environment(self) -> dict[str, str]:
@@ -336,6 +310,10 @@ class Plan(_Part, frozen=True, kw_only=True):
     """Everything that is decided before the first process starts. Tasks are in file and replica order."""
 
     version: int = PLAN_VERSION
+    revision: int = 1
+    """Counts the plans that a run has had: each `apply` and `scale` makes another one."""
+    source: str = ""
+    """The name of the file that a revision was made from; empty for the first plan."""
     workflow: str
     nodes: tuple[PlannedNode, ...]
     tasks: Sequence[PlannedTask]

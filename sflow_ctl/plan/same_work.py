@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from protocol.messages.checkpoints import CheckpointRules
 from protocol.messages.checks import Probe
 from sflow_ctl.plan.artifact_mentions import PlannedArtifactUse
 from sflow_ctl.plan.graph import needs_text
@@ -17,7 +18,7 @@ from sflow_ctl.plan.model import Plan, PlannedTask
 
 _NOT_WORK: dict[str, Any] = {
     # identity: a task is compared with the one of its name
-    "name": "", "base": "", "replica_index": 0, "is_replicated": False, "operator": "", "cell": None,
+    "name": "", "base": "", "replica_index": 0, "is_replicated": False, "operator": "", "cell": None, "where": "",
     # place
     "backend": "", "assigned_arguments": (), "has_step_variables": False, "required_paths": (),
     "chooses_step_nodes": False,
@@ -28,6 +29,8 @@ _NOT_WORK: dict[str, Any] = {
     "restart": None, "on_failure": "cancel", "on_node_lost": None, "min_ready": None, "is_main": False, "finally_when": None,
     # how its output reaches its log, and where its files go: that is done again by itself
     "is_log_direct": False, "console": "all", "uploads": (),
+    # whether it is still wanted
+    "removed_in": 0,
 }  # fmt: skip
 """Fields of `PlannedTask` that do not make other work, and the value that stands for any of theirs."""
 _PLACED_VARIABLES = frozenset(
@@ -78,16 +81,26 @@ class Work(NamedTuple):
 
 def difference(old: Work, new: Work) -> str | None:
     """Say why a task is other work than it was, as "its image changed from x:1 to x:2"; None for the same work."""
+    return next(differences(old, new), None)
+
+
+def differences(old: Work, new: Work) -> Iterator[str]:
+    """Yield every difference of the work, what says most first: of a script, not what it changes in the command line."""
     before, after = _core(old), _core(new)
     if before != after:
         secrets = _Secrets(old, new)
         places = (_Places(old.plan), _Places(new.plan))
         fields = (*_FIRST, *(name for name in PlannedTask.__struct_fields__ if name not in _FIRST))
+        is_said = False
         for name in fields:
             one, other = getattr(before, name), getattr(after, name)
-            if one != other and places[0].without(one) != places[1].without(other):
-                return secrets.masked(_described(name, one, other, secrets))
-    return next(_changed_artifacts(old, new), None)
+            if one == other or places[0].without(one) == places[1].without(other):
+                continue
+            if name == "argv" and is_said:
+                continue
+            is_said = is_said or name in _FIRST
+            yield from map(secrets.masked, _described(name, one, other, secrets))
+    yield from _changed_artifacts(old, new)
 
 
 def _without_times(probe: Probe) -> Probe:
@@ -119,11 +132,17 @@ def _core(work: Work) -> PlannedTask:
     return msgspec.structs.replace(
         task,
         **_NOT_WORK,
+        checkpoint=_start(task.checkpoint),
         env=env,
         argv=tuple(_without_places(task)),
         placement=msgspec.structs.replace(placement, is_flexible=True),
         probes=probes,
     )
+
+
+def _start(rules: CheckpointRules | None) -> CheckpointRules | None:
+    """Return what the first attempt begins from; how checkpoints are found makes no other work."""
+    return None if rules is None or rules.start is None else CheckpointRules(directory="", start=rules.start)
 
 
 def _without_places(task: PlannedTask) -> Iterator[str]:
@@ -169,38 +188,41 @@ class _Secrets:
         return text
 
 
-def _described(name: str, old: Any, new: Any, secrets: _Secrets) -> str:
+def _described(name: str, old: Any, new: Any, secrets: _Secrets) -> Iterator[str]:
     match name:
         case "env":
-            return _variable(old, new, secrets)
+            yield from _variables(old, new, secrets)
         case "container" if old is not None and new is not None:
-            return _of_parts("its container", msgspec.to_builtins(old), msgspec.to_builtins(new))
+            yield _of_parts("its container", msgspec.to_builtins(old), msgspec.to_builtins(new))
         case "argv":
-            return _argument(old, new)
+            yield _argument(old, new)
         case "placement":
-            return f"its resources changed from {needs_text(old)} to {needs_text(new)}"
+            yield f"its resources changed from {needs_text(old)} to {needs_text(new)}"
         case "files":
-            return _named("file", {one.path: one for one in old}, {one.path: one for one in new})
+            yield from _named("file", {one.path: one for one in old}, {one.path: one for one in new})
         case "ports":
-            return _named("port", {one.name: one for one in old}, {one.name: one for one in new})
+            yield from _named("port", {one.name: one for one in old}, {one.name: one for one in new})
         case "operator_kind" | "launch_kind" | "cwd" | "kind" | "ranks_per_node" | "success_exit_codes":
-            return f"its {_NOUNS[name]} changed{_from_to(_plain(old), _plain(new))}"
+            yield f"its {_NOUNS[name]} changed{_from_to(_plain(old), _plain(new))}"
         case _:
-            return f"its {_NOUNS.get(name, name.replace('_', ' '))} changed"
+            yield f"its {_NOUNS.get(name, name.replace('_', ' '))} changed"
 
 
 def _plain(value: Any) -> Any:
     return ", ".join(map(str, value)) if isinstance(value, tuple) else value
 
 
-def _variable(old: Mapping[str, str], new: Mapping[str, str], secrets: _Secrets) -> str:
-    name = next(one for one in (*new, *old) if old.get(one) != new.get(one))
-    noun = f"its environment variable {name}"
-    if name not in old:
-        return f"{noun} is new"
-    if name not in new:
-        return f"{noun} is gone"
-    return f"{noun} changed" + ("" if name in secrets.names else _from_to(old[name], new[name]))
+def _variables(old: Mapping[str, str], new: Mapping[str, str], secrets: _Secrets) -> Iterator[str]:
+    for name in dict.fromkeys((*new, *old)):
+        if old.get(name) == new.get(name):
+            continue
+        noun = f"its environment variable {name}"
+        if name not in old:
+            yield f"{noun} is new"
+        elif name not in new:
+            yield f"{noun} is gone"
+        else:
+            yield f"{noun} changed" + ("" if name in secrets.names else _from_to(old[name], new[name]))
 
 
 def _argument(old: tuple[str, ...], new: tuple[str, ...]) -> str:
@@ -227,13 +249,15 @@ def _of_parts(noun: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
     return f"{noun} changed: {name.replace('_', ' ')}"
 
 
-def _named(noun: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
-    name = next((one for one in (*new, *old) if old.get(one) != new.get(one)), None)
-    if name is None:
-        return f"the order of its {noun}s changed"
-    if name not in old:
-        return f"its {noun} {name} is new"
-    return f"its {noun} {name} {'changed' if name in new else 'is gone'}"
+def _named(noun: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:
+    names = [one for one in dict.fromkeys((*new, *old)) if old.get(one) != new.get(one)]
+    if not names:
+        yield f"the order of its {noun}s changed"
+    for name in names:
+        if name not in old:
+            yield f"its {noun} {name} is new"
+        else:
+            yield f"its {noun} {name} {'changed' if name in new else 'is gone'}"
 
 
 def _from_to(old: Any, new: Any) -> str:

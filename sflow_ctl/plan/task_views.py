@@ -6,13 +6,15 @@ replicas. `task.X.service` has the host, port and URL of the first leased port. 
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, overload
+from typing import Any, overload
+
+from msgspec import Struct
 
 from sflow_ctl.plan.assignment import SERVICE_KEYS, service_view
 from sflow_ctl.plan.errors import ExpressionError
 
 
-class TaskPorts(NamedTuple):
+class TaskPorts(Struct, frozen=True):
     """The ports of a concrete task, on its first node."""
 
     address: str

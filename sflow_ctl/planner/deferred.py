@@ -7,7 +7,9 @@ is flexible: then its node must be chosen first.
 
 from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
 from re import Pattern
-from typing import Any, NamedTuple
+from typing import Any
+
+from msgspec import Struct
 
 from protocol.text.lazy_pattern import lazy_pattern
 from sflow_ctl.format import schema
@@ -22,12 +24,11 @@ from sflow_ctl.format.expressions.templates import (
 )
 from sflow_ctl.format.yaml_source import PathKey
 from sflow_ctl.plan.model import DeferredExpression
-from sflow_ctl.plan.task_views import OWN
 from sflow_ctl.planner.findings import UnplannableError
 from sflow_ctl.planner.tasks.outputs import names_of_values
 
 _OUTPUTS = lazy_pattern(r"\boutputs\b")
-_DEFERRED = lazy_pattern(r"\b(?:outputs|(?<!service\.)ports?|endpoints?)\b")
+_DEFERRED = lazy_pattern(r"\b(?:outputs|(?<!service\.)ports?|endpoints?|checkpoint)\b")
 _VALUE = lazy_pattern(
     r"\btask(?:\.(?P<name>\w+)|\[\s*[\"'](?P<quoted>[^\"']+)[\"']\s*\])(?P<index>\s*\[[^\]]*\])?"
     r"\.outputs(?:\.(?P<value>\w+)|\[\s*[\"'](?P<key>[^\"']+)[\"']\s*\])?(?P<call>\s*\()?"
@@ -38,8 +39,8 @@ _SERVICE = lazy_pattern(r"\bservice\b")
 _NAMED = lazy_pattern(r"\btask(?:\.(\w+)|\[\s*[\"']([^\"']+)[\"']\s*\])")
 
 
-class OwnPorts(dict[str, Any]):
-    """`port` or `ports` of the task being planned; a variable of that name is something else."""
+class OwnValues(dict[str, Any]):
+    """`port`, `ports` or `checkpoint` of the task being planned, known when it starts; a variable of that name is not one."""
 
 
 class TaskNamespace(dict[str, Any]):
@@ -90,7 +91,7 @@ class TaskNamespace(dict[str, Any]):
         return self.is_place_used(base) or any(name in copies for name in self._used)
 
 
-class Known(NamedTuple):
+class Known(Struct, frozen=True):
     """Facts of the document that decide whether an expression is deferred."""
 
     tasks: Mapping[str, schema.Task]
@@ -128,7 +129,7 @@ def _uses_deferred(source: str, names: Mapping[str, Any]) -> bool:
 
 def are_deferred(used: Iterable[str], names: Mapping[str, Any]) -> bool:
     """Return whether one of the names used is known only when its task starts."""
-    return any(name == "task" or (name in OWN and isinstance(names.get(name), OwnPorts)) for name in used)
+    return any(name == "task" or isinstance(names.get(name), OwnValues) for name in used)
 
 
 def note_places(value: Any, names: Mapping[str, Any]) -> None:
@@ -148,7 +149,7 @@ def known_names(used: Iterable[str], names: Mapping[str, Any]) -> dict[str, Any]
     known = {
         name: names[name]
         for name in used
-        if name in names and name != "task" and not isinstance(names[name], OwnPorts)
+        if name in names and name != "task" and not isinstance(names[name], OwnValues)
     }
     domains = names.get(DOMAINS, {})
     used_domains = (

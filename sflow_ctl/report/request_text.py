@@ -7,6 +7,7 @@ from protocol.text.signal_names import signal_name
 from sflow_ctl.core.commands import AnswerRequest
 from sflow_ctl.core.requests import (
     AnyAction,
+    Apply,
     Pause,
     RequestAnswer,
     RestartTasks,
@@ -34,6 +35,8 @@ def action_text(action: AnyAction) -> str:
             return "pause the run"
         case Unpause():
             return "unpause the run"
+        case Apply(base=base):
+            return f"apply revision {base + 1}"
         case _:
             assert_never(action)
 
@@ -49,4 +52,6 @@ def request_text(request: AnswerRequest) -> str:
     asked = f"{request.by} asks to {action_text(request.action)}"
     if request.answer.error:
         return f"{asked}: refused, {request.answer.error}"
+    if isinstance(request.action, Apply):  # a line for each task says the rest
+        return f"{asked}: {request.answer.text}"
     return f"{asked}: {listed(answer_lines(request.answer), SHOWN, '; ')}"

@@ -9,15 +9,18 @@ from typing import Literal
 
 from msgspec import Struct, field
 
+from protocol.messages.checkpoints import CheckpointBase, CheckpointChoice
 from protocol.messages.telemetry import RankUse
 from protocol.messages.uploads import UploadOutcome
-from sflow_ctl.core.commands import AnswerRequest
+from sflow_ctl.core.commands import AnswerRequest, RecordCheckpoint
 from sflow_ctl.core.requests import Pause, Unpause
 from sflow_ctl.core.states import LIVE, TERMINAL, Reason, TaskState, Transition, is_again
 from sflow_ctl.plan.model import Plan
 
 FAILURES = frozenset({TaskState.FAILED, TaskState.TIMEOUT, TaskState.LOST})
 """Ends that are failures: they need a reason, and they count as failed."""
+MOST_CHOICES = 20
+"""Attempts of a task of which a view knows what they continue from."""
 
 
 class TaskRecord(Struct, omit_defaults=True):
@@ -46,6 +49,10 @@ class TaskRecord(Struct, omit_defaults=True):
     """The first node of each attempt that ended with the loss of a node, by its number, if another one followed."""
     uploaded: UploadOutcome | None = None
     """What became of the uploads of the last attempt that had some."""
+    checkpoints: tuple[tuple[int, CheckpointChoice], ...] = ()
+    """What attempts continue from, by their numbers; the last `MOST_CHOICES` of them."""
+    checkpoint_base: CheckpointBase | None = None
+    """What a person has said about its checkpoints."""
     incarnation: int = 0
     """The controller that recorded the last change; 0 where that is not known."""
 
@@ -104,6 +111,14 @@ class RunView(Struct):
         record = self.tasks.get(task)
         if record is not None and record.attempts == attempt:
             record.uploaded = outcome
+
+    def note_checkpoint(self, told: RecordCheckpoint) -> None:
+        """Record what an attempt continues from; a later word on the same attempt replaces the earlier one."""
+        record = self.tasks.get(told.task)
+        if record is not None:
+            kept = [one for one in record.checkpoints if one[0] != told.attempt]
+            record.checkpoints = (*kept, (told.attempt, told.choice))[-MOST_CHOICES:]
+            record.checkpoint_base = told.base
 
     def note_request(self, request: AnswerRequest) -> None:
         """Record what an operator's request has changed for the run as a whole."""

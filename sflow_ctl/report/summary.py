@@ -10,6 +10,7 @@ from typing import cast, overload
 
 import msgspec
 
+from protocol.messages.checkpoints import CheckpointChoice, ChoiceRule
 from protocol.messages.telemetry import RankUse
 from protocol.messages.uploads import UploadedFile, UploadOutcome
 from protocol.text.signal_names import signal_name, signal_number
@@ -42,6 +43,40 @@ class UploadSummary(msgspec.Struct, frozen=True, kw_only=True):
         """Return the summary of an outcome."""
         problems = tuple(problem.text for problem in outcome.problems)
         return cls(count=outcome.count, bytes=outcome.bytes, files=outcome.files, problems=problems)
+
+
+class CheckpointSummary(msgspec.Struct, frozen=True, kw_only=True):
+    """What one attempt continued from, and why."""
+
+    attempt: int
+    """The number of the attempt."""
+    path: str
+    """The absolute path of a file or directory; empty where it began anew."""
+    step: int | None
+    """The step, or the epoch, of the checkpoint; null where its name has none."""
+    rule: ChoiceRule
+    """What has decided: the program's pointer (`state_file`), a `step` or `epoch`, that it was the `only` one, its name (`best`),
+    a `path` of the file, a given `start`; `none` was found, it was `ambiguous`, or what was there was `ignored`."""
+    why: str
+    """The same as a sentence."""
+    others: tuple[str, ...]
+    """Other candidates, the first eight."""
+    other_count: int
+    """How many others there were."""
+    notes: tuple[str, ...]
+    """What was passed over, and why."""
+
+    @classmethod
+    def of(cls, attempt: int, choice: CheckpointChoice) -> "CheckpointSummary":
+        """Return the summary of a choice."""
+        fields = {name: getattr(choice, name) for name in cls.__struct_fields__ if name != "attempt"}
+        return cls(attempt=attempt, **fields)
+
+    @property
+    def choice(self) -> CheckpointChoice:
+        """The choice that it is of."""
+        fields = {name: getattr(self, name) for name in self.__struct_fields__ if name != "attempt"}
+        return CheckpointChoice(**fields)
 
 
 class TaskSummary(msgspec.Struct, frozen=True, kw_only=True):
@@ -91,6 +126,8 @@ class TaskSummary(msgspec.Struct, frozen=True, kw_only=True):
     """How far its uploads are, of a task whose process has exited."""
     uploads: UploadSummary | None = None
     """What was uploaded of its files; null for a task without uploads, or before they are over."""
+    checkpoints: tuple[CheckpointSummary, ...] = ()
+    """What its attempts after the first continued from, oldest first; the last 20."""
     log: str
     """The log of the last attempt."""
 
@@ -252,6 +289,9 @@ def _task_summary(
         output_problems=tuple(output_problems),
         uploading=record.uploads,
         uploads=None if record.uploaded is None else UploadSummary.of(record.uploaded),
+        checkpoints=tuple(CheckpointSummary.of(*one) for one in record.checkpoints)
+        if record.checkpoints
+        else (),
         log=log_path(record.name),
     )
 
@@ -293,6 +333,7 @@ def view_of(whole: Summary, plan: Plan) -> RunView:
             else None,
             waits_for=task.waits_for,
             uploads=task.uploading,
+            checkpoints=tuple((one.attempt, one.choice) for one in task.checkpoints),
         )
         for task in whole.tasks
     }

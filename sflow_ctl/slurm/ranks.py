@@ -1,7 +1,8 @@
 """Recognises that this program was started several times at once, by `srun` with several tasks or by an MPI launcher. Pure."""
 
 from collections.abc import Mapping
-from typing import NamedTuple
+
+from msgspec import Struct
 
 _MPI = (
     ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),
@@ -13,7 +14,7 @@ _MPI = (
 """Variables of Open MPI, MPICH and Intel MPI, MVAPICH, PALS and Flux."""
 
 
-class StartedRank(NamedTuple):
+class StartedRank(Struct, frozen=True):
     """Which of several processes this one is."""
 
     rank: int

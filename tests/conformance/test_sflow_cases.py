@@ -371,7 +371,7 @@ def test_28_hosts_of_docker_are_nodes() -> None:
     assert two.ranks_per_node == (1, 1)
     task = next(one for one in build_graph(plan) if one.plan is two)
     task.begin_attempt(two.placement, 0.0)
-    task.attempt.fill_in(two, DeferredValues(plan, {}, lambda name: None, EVALUATOR), {})
+    task.attempt.fill_in(two, DeferredValues(plan, {}, lambda name: None, EVALUATOR).rendered(two, {}))
     specs = [spec.container for _, spec in rank_specs(task, plan, stream=False)]
     assert [(one.docker_host, one.context) for one in specs if one] == [("ssh://a", None), (None, "b")]
 

@@ -124,7 +124,7 @@ def test_what_is_left_open_in_a_sample_is_named_and_nothing_else_is_wrong(writte
         converted = _converted(file)
         plan = _plan(file.parent, converted.text)
         codes = {one.code for one in plan.findings} if isinstance(plan, FleetError) else set()
-        assert codes == ({"placeholder"} if converted.to_fill_in else set()), (file, plan)
+        assert codes == ({"unfilled-placeholder"} if converted.to_fill_in else set()), (file, plan)
 
 
 def test_every_sample_that_is_filled_in_is_a_workflow_that_can_be_planned(written: Path) -> None:

@@ -27,6 +27,7 @@ from sflow_ctl.cli.looking.top import LiveTaskUse, TopReport
 from sflow_ctl.cli.looking.wait import WaitedTask, WaitReport
 from sflow_ctl.cli.sheets.batch_many import BatchEntry, BatchReport
 from sflow_ctl.cli.start.validate import Diagnostic, Diagnostics
+from sflow_ctl.cli.steering.apply import ApplyReport, TaskChange
 from sflow_ctl.cli.steering.asking import RequestReport
 from sflow_ctl.core.commands import RecordWaiting
 from sflow_ctl.core.events import SchedulerEvent
@@ -303,6 +304,7 @@ JSON_OUTPUTS: tuple[tuple[str, tuple[type[msgspec.Struct], ...]], ...] = (
     ("sflow-ctl status --json", (StatusReport,)),
     ("sflow-ctl wait --json", (WaitReport, WaitedTask)),
     ("sflow-ctl stop, restart, signal, pause, unpause --json", (RequestReport, Effect)),
+    ("sflow-ctl apply, scale --json", (ApplyReport, TaskChange)),
     ("sflow-ctl events --json", (EventLine,)),
     ("sflow-ctl run --json, the first line", (RunStartedLine,)),
     ("sflow-ctl run --json, the last line", (RunEndLine,)),

@@ -18,6 +18,7 @@ from sflow_ctl.runtime.journal import checkpoint, checkpointing
 from sflow_ctl.runtime.journal.checkpointing import Checkpointing, ShellNotes
 from sflow_ctl.runtime.journal.writer import Journal
 from sflow_ctl.runtime.record import layout
+from sflow_ctl.runtime.revising.in_force import PlansInForce
 from sflow_ctl.runtime.supervision.history import TakenOver, taken_over
 from sflow_ctl.runtime.supervision.supervisor import Death
 from tests.unit.core.plans import a_plan, a_task, exited, hello, started
@@ -78,13 +79,12 @@ class Controlled:
         for number in range(COUNT // 2):
             self.take(exited(f"t{number}"), writes=number < COUNT // 2 - 2)
 
-    def replaced(
-        self, lineage: int = 1, make: Callable[[], Scheduler] = lambda: Scheduler(a_run())
-    ) -> TakenOver:
+    def replaced(self, lineage: int = 1, plan: Plan | None = None) -> TakenOver:
         """Return what the next controller has."""
         death = Death(9, time.time_ns(), time.monotonic(), (), ())
-        found = taken_over(self.path, lineage, make, death)
-        if make().plan == a_run() and lineage == 1:
+        plans = PlansInForce(self.path, lineage, plan or a_run())
+        found = taken_over(self.path, lineage, Scheduler, death, plans)
+        if plan is None and lineage == 1:
             before, after = self.scheduler.run.tasks, found.scheduler.run.tasks
             assert [task.state for task in after] == [task.state for task in before]
             assert [task.attempt.pid for task in after] == [task.attempt.pid for task in before]
@@ -170,7 +170,7 @@ def test_a_checkpoint_that_is_ahead_of_the_journal_is_not_used(tmp_path: Path) -
     journal = tmp_path / layout.JOURNAL
     journal.write_bytes(b"".join(journal.read_bytes().splitlines(keepends=True)[:-8]))
     death = Death(9, time.time_ns(), time.monotonic(), (), ())
-    found = taken_over(tmp_path, 1, lambda: Scheduler(a_run()), death)
+    found = taken_over(tmp_path, 1, Scheduler, death, PlansInForce(tmp_path, 1, a_run()))
     assert "does not fit the journal" in found.began_with
 
 
@@ -181,7 +181,7 @@ def test_checkpoints_of_other_controllers_plans_and_versions_are_not_used(
     run.begin()
     assert "is of incarnation 1, not of 2" in run.replaced(lineage=2).began_with
     other = a_plan(a_task("t0"), a_task("other"))
-    assert "is of another plan" in run.replaced(make=lambda: Scheduler(other)).began_with
+    assert "is of another plan" in run.replaced(plan=other).began_with
     monkeypatch.setattr(checkpoint, "VERSION", "9.9")
     assert "is of sflow-ctl " in run.replaced().began_with
 
@@ -221,6 +221,6 @@ def test_changes_that_were_not_recorded_are_found_after_a_checkpoint(tmp_path: P
     run.journal.flush(0.0)
     lost = run.scheduler.handle(event, 0.0)
     death = Death(9, time.time_ns(), time.monotonic(), (), ())
-    found = taken_over(tmp_path, 1, lambda: Scheduler(a_run()), death)
+    found = taken_over(tmp_path, 1, Scheduler, death, PlansInForce(tmp_path, 1, a_run()))
     assert [one for one in lost if hasattr(one, "transition")] == found.rebuilt.lost
     assert isinstance(found.rebuilt.lost[0].transition, Transition)  # type: ignore[union-attr]

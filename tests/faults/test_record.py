@@ -6,12 +6,13 @@ import signal
 import stat
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
 
-from sflow_ctl.runtime.record.durable import create_durably, write_durably
+from sflow_ctl.runtime.record.durable import create_durably, sync_together, write_durably
 from tests.support import Run, sflow_ctl
 
 OURS = ("workflow.yaml", "plan.json", "run.json", "events.jsonl", "summary.json", "results.csv", "nodes.json")
@@ -111,6 +112,41 @@ def test_r8_contents_and_names_are_synced_before_a_file_counts(
     monkeypatch.setattr(Path, "rename", rename)
     write_durably(tmp_path / "file", b"x")
     assert calls == ["file", "rename", "directory"]
+
+
+@pytest.mark.parametrize("has_threads", [True, False])
+def test_r8_a_new_directory_is_synced_with_all_its_files_at_once(
+    has_threads: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[str] = []
+    both_wait = threading.Barrier(2, timeout=20)
+
+    def fsync(descriptor: int) -> None:
+        if has_threads:
+            both_wait.wait()
+        synced.append(Path(f"/proc/self/fd/{descriptor}").readlink().name)
+
+    def refuse(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    (tmp_path / "file").write_bytes(b"x")
+    monkeypatch.setattr(os, "fsync", fsync)
+    if not has_threads:
+        monkeypatch.setattr(threading.Thread, "start", refuse)
+    sync_together([tmp_path / "file"], [tmp_path])
+    assert sorted(synced) == sorted(["file", tmp_path.name])
+
+
+def test_r8_a_file_that_cannot_be_synced_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fsync(_descriptor: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    (tmp_path / "file").write_bytes(b"x")
+    monkeypatch.setattr(os, "fsync", fsync)
+    with pytest.raises(OSError, match="Input/output error") as caught:
+        sync_together([tmp_path / "file"], [tmp_path])
+    assert caught.value.filename == str(tmp_path / "file")
+    sync_together([], [tmp_path])  # some network file systems cannot sync directories
 
 
 def test_only_one_of_two_can_create_a_file(tmp_path: Path) -> None:

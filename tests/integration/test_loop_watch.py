@@ -5,6 +5,8 @@ import threading
 import time
 from pathlib import Path
 
+import pytest
+
 from protocol.machine.loop_watch import LoopWatch, SpeakerThread, Standstill
 from tests.support import wait_until
 
@@ -67,10 +69,24 @@ def test_p5_a_process_that_does_not_run_finds_the_gap_whichever_thread_is_first(
     speaker.start()  # its own first look is after 100 s
     assert speaker.take_gap(10.0) == 0.0
     assert speaker.take_gap(13.0) == 0.0, "a busy machine"
+    assert not speaker.has_gap(115.0), "its thread may be late"
+    assert speaker.has_gap(1113.0)
     assert speaker.take_gap(1113.0) == 1000.0
+    assert not speaker.has_gap(1114.0)
     assert speaker.take_gap(1114.0) == 0.0
     speaker._note_look(2214.0)  # its own look
+    assert speaker.has_gap(2214.1)
     assert speaker.take_gap(2214.1) == 1000.0
+    speaker.end()
+
+
+def test_p5_a_suspension_before_the_first_look_is_found() -> None:
+    speaker = SpeakerThread(LoopWatch(), 100.0, lambda *_: None)
+    assert not speaker.has_gap(time.monotonic() + 1000), "its thread has not begun"
+    began = time.monotonic()
+    speaker.start()
+    assert speaker.has_gap(began + 110)
+    assert speaker.take_gap(began + 110) == pytest.approx(10, abs=5)
     speaker.end()
 
 

@@ -6,6 +6,7 @@ import click
 from msgspec.structs import replace
 
 from protocol.errors import ExitStatus, UsageError
+from protocol.messages.checkpoints import CheckpointBase
 from protocol.text.listing import listed
 from sflow_ctl.cli.again.choosing import (
     begin,
@@ -37,6 +38,17 @@ SHOWN = 8
     "--new", "is_new", is_flag=True, help="Copy the run's directory, and run there; the run stays as it is."
 )
 @click.option("--run-id", metavar="NAME", help="With --new: the name of the copy.")
+@click.option(
+    "--fresh",
+    "is_fresh",
+    is_flag=True,
+    help="Begin anew: no checkpoint that is there by now counts any more.",
+)
+@click.option(
+    "--checkpoint",
+    metavar="PATH",
+    help="Continue from this checkpoint, a path in the task's `checkpoint: dir` or an absolute one, and none that is older.",
+)
 @click.option("--dry-run", is_flag=True, help="Print what would run and why; change nothing.")
 @click.option("--force", is_flag=True, help="Also if the run may still be running elsewhere.")
 def rerun(
@@ -45,6 +57,8 @@ def rerun(
     is_only: bool,
     with_downstream: bool,
     is_new: bool,
+    is_fresh: bool,
+    checkpoint: str | None,
     dry_run: bool,
     **others: Any,
 ) -> int:
@@ -63,10 +77,13 @@ def rerun(
     names = tasks_chosen(reader, words[1:], queries)
     if is_only and names is None:
         raise UsageError.of("options", "--only needs chosen tasks", hint="name tasks, or add --query")
+    base = _base(reader, names, is_fresh=is_fresh, checkpoint=checkpoint)
     is_live = reader.status().liveness in (Liveness.RUNNING, Liveness.UNKNOWN) and not options.force
     if is_live and reader.connection() is not None:
-        return _in_live_run(reader, options, names, is_only=is_only, is_new=is_new, is_dry=dry_run)
-    choice = RerunChoice(None if names is None else tuple(names), is_only)
+        return _in_live_run(
+            reader, options, names, is_only=is_only, is_new=is_new or base is not None, is_dry=dry_run
+        )
+    choice = RerunChoice(None if names is None else tuple(names), is_only, base)
     if is_new and not dry_run:
         reader, options = _copied(reader, options, choice)
     options = resumed(replace(options, run_id=None), str(reader.directory.absolute()))
@@ -92,6 +109,24 @@ def _copied(reader: RunReader, options: RunOptions, choice: RerunChoice) -> tupl
     return RunReader(copy), replace(options, derived_from=source)
 
 
+def _base(
+    reader: RunReader, names: list[str] | None, *, is_fresh: bool, checkpoint: str | None
+) -> CheckpointBase | None:
+    """Return what was said about checkpoints; None for nothing. Raises: UsageError."""
+    if checkpoint is None:
+        return CheckpointBase() if is_fresh else None
+    if is_fresh:
+        raise UsageError.of("options", "--fresh and --checkpoint exclude each other", hint="use one")
+    if names is None:
+        raise UsageError.of("options", "--checkpoint needs chosen tasks", hint="name the task that it is for")
+    by_name = {task.name: task for task in reader.plan.tasks}
+    without = [name for name in names if by_name[name].checkpoint is None]
+    if without or not checkpoint:
+        what = f"task {without[0]} has no `checkpoint`" if without else "--checkpoint is empty"
+        raise UsageError.of("options", what, hint="choose tasks that have one, and name a file or directory")
+    return CheckpointBase(checkpoint)
+
+
 def _check(*, is_only: bool, follows: bool, is_new: bool, run_id: str | None) -> None:
     if is_only and follows:
         raise UsageError.of("options", "--only and --with-downstream exclude each other", hint="use one")
@@ -113,7 +148,9 @@ def _in_live_run(
     if source.are_files_given or source.overrides or source.artifacts or is_new:
         what = f"{run} is running: its plan stays as it is, and it is not copied"
         raise UsageError.of(
-            "still-running", what, hint="leave out --file, --set, --artifact and --new, or stop it first"
+            "still-running",
+            what,
+            hint="leave out --file, --set, --artifact, --new, --fresh and --checkpoint, or stop it first",
         )
     if names is None:
         what = f"{run} is running: what it has not run yet it runs by itself"

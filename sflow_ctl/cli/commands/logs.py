@@ -21,8 +21,8 @@ from sflow_ctl.cli.terminal.lines import OutputLostError, discard_stdout, print_
 from sflow_ctl.core.states import LIVE, TERMINAL, TaskState, Transition
 from sflow_ctl.plan.secrets import SECRETS
 from sflow_ctl.report.not_started import not_started
-from sflow_ctl.runtime.logs.cursor import Cursor
-from sflow_ctl.runtime.record.reader import RunReader, file_log, find_run
+from sflow_ctl.runtime.logs.cursor import Cursor, file_log
+from sflow_ctl.runtime.record.reader import RunReader, find_run
 from sflow_ctl.runtime.viewing.client import Current, Ended, LogOutput, OutputEnded, ViewerLink, ViewEvent
 from sflow_ctl.runtime.viewing.files import FileWatch
 from sflow_ctl.runtime.viewing.log_parts import Wanted

@@ -81,6 +81,13 @@ class StatusReport(msgspec.Struct, frozen=True, kw_only=True):
     is_flag=True,
     help="Show the number of each task, for sflow-ctl replay --index.",
 )
+@click.option(
+    "-v",
+    "--verbose",
+    "is_verbose",
+    is_flag=True,
+    help="Show also what attempts have continued from, and why.",
+)
 @query_option
 @output_dir_option
 def status(
@@ -88,6 +95,7 @@ def status(
     as_json: bool,
     is_watching: bool,
     is_numbered: bool,
+    is_verbose: bool,
     queries: tuple[str, ...],
     output_dir: Path,
 ) -> int:
@@ -101,20 +109,27 @@ def status(
         from sflow_ctl.cli.looking.chosen_status import print_chosen  # all tasks are shown, as a rule
 
         return print_chosen(
-            RunReader(directory), queries, as_json=as_json, is_watching=is_watching, is_numbered=is_numbered
+            RunReader(directory),
+            queries,
+            as_json=as_json,
+            is_watching=is_watching,
+            is_numbered=is_numbered,
+            is_verbose=is_verbose,
         )
     if is_watching:
         from sflow_ctl.cli.looking.watching import ShownState, watch  # the state is shown once, as a rule
 
         watched = ShownState(in_place=not as_json)
-        watch(lambda: _shown(RunReader(directory), as_json, watched))
+        watch(lambda: _shown(RunReader(directory), as_json, watched, is_verbose=is_verbose))
     else:
         gc.disable()  # a short process: of 100,000 tasks each collection would take a tenth of its time
-        _shown(RunReader(directory), as_json)
+        _shown(RunReader(directory), as_json, is_verbose=is_verbose)
     return int(ExitStatus.OK)
 
 
-def _shown(reader: RunReader, as_json: bool, watched: "ShownState | None" = None) -> bool:
+def _shown(
+    reader: RunReader, as_json: bool, watched: "ShownState | None" = None, *, is_verbose: bool = False
+) -> bool:
     """Print the state of a run; return whether it may still change."""
     ended = reader.summary()
     if _is_completed(ended):
@@ -139,6 +154,8 @@ def _shown(reader: RunReader, as_json: bool, watched: "ShownState | None" = None
         _print_json(reader, ended, is_live, is_line=watched is not None)
         return may_change
     _print_for_people(reader, ended, is_live=is_live, is_dead=is_dead)
+    if is_verbose:
+        print_checkpoints(reader.state)
     return may_change
 
 
@@ -170,6 +187,15 @@ def _print_for_people(reader: RunReader, ended: Summary | None, *, is_live: bool
             print_line(f"node {node}: its agent stands still in {doing}; its tasks run on")
 
 
+def print_checkpoints(state: RunView) -> None:
+    """Print what attempts have continued from, and why."""
+    from sflow_ctl.report.checkpoint_text import choice_lines  # few tasks have any
+
+    for record in state.tasks.values():
+        for line in choice_lines(record.name, record.checkpoints):
+            print_line(line)
+
+
 def _is_completed(ended: Summary | None) -> TypeGuard[Summary]:
     return ended is not None and ended.outcome is Outcome.COMPLETED
 
@@ -192,6 +218,7 @@ def _ask_controller(reader: RunReader) -> bool:
                         state.note_waiting(record.name, record.attempts, record.waits_for)
                         if record.uploaded is not None:
                             state.note_uploaded(record.name, record.attempts, record.uploaded)
+                        state.tasks[record.name].checkpoints = record.checkpoints
                         if record.uploads:
                             state.note_waiting(record.name, record.attempts, record.uploads, "uploads")
                     reader.state = state

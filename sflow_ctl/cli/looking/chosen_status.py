@@ -39,7 +39,13 @@ class ChosenStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def print_chosen(
-    reader: RunReader, queries: Sequence[str], *, as_json: bool, is_watching: bool, is_numbered: bool
+    reader: RunReader,
+    queries: Sequence[str],
+    *,
+    as_json: bool,
+    is_watching: bool,
+    is_numbered: bool,
+    is_verbose: bool = False,
 ) -> int:
     """Print the state of the tasks that queries mean; without any, of all. Raises: UsageError."""
     if is_watching:
@@ -74,6 +80,10 @@ def print_chosen(
     is_live = status.liveness in (Liveness.RUNNING, Liveness.UNKNOWN)
     table = all_tasks_table(shown, time.time_ns() if is_live else None)
     print_table(_numbered(table, [numbers[name] for name in chosen]) if is_numbered else table)
+    if is_verbose:
+        from sflow_ctl.cli.commands.status import print_checkpoints
+
+        print_checkpoints(shown)
     return int(ExitStatus.OK)
 
 

@@ -13,9 +13,9 @@ from sflow_ctl.report.upload_text import outcome_text, problem_texts
 from sflow_ctl.report.words import exit_text, node_name
 from sflow_ctl.runtime.journal.entry import Entry
 
-TYPES = ("state", "waiting", "uploads", "node", "run", "notice", "probe", "process", "other")
+TYPES = ("state", "waiting", "uploads", "checkpoint", "node", "run", "notice", "probe", "process", "other")
 """All types of events."""
-USUAL = ("state", "waiting", "uploads", "node", "run", "notice")
+USUAL = ("state", "waiting", "uploads", "checkpoint", "node", "run", "notice")
 """Those that are shown unless others are asked for: the rest follows from them, or is of use in a bug report only."""
 
 
@@ -42,6 +42,11 @@ def event_of(entry: Entry, plan: Plan) -> ShownEvent:
         return ShownEvent(
             "uploads", uploads.task, f"{uploads.task}#{uploads.attempt} {said or 'nothing to upload'}"
         )
+    if entry.checkpoint is not None:
+        from sflow_ctl.report.checkpoint_text import choice_text  # few tasks have any
+
+        told = entry.checkpoint
+        return ShownEvent("checkpoint", told.task, choice_text(told.task, told.attempt, told.choice))
     if entry.takeover is not None:
         return ShownEvent("run", None, takeover_text(entry.takeover))
     if entry.request is not None:
@@ -136,7 +141,11 @@ def _of_message(message: facts.FromAgent, node: str) -> ShownEvent:
 
 def _task_of(message: facts.FromAgent) -> str | None:
     match message:
-        case facts.Uploading(attempt=attempt) | facts.Uploaded(attempt=attempt):
+        case (
+            facts.Uploading(attempt=attempt)
+            | facts.Uploaded(attempt=attempt)
+            | facts.CheckpointFound(attempt=attempt)
+        ):
             return attempt.task
         case facts.RankIdle(rank=rank) | facts.SideCommandEnded(rank=rank) | facts.LogSearch(rank=rank):
             return rank.attempt.task

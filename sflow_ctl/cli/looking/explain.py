@@ -20,7 +20,8 @@ from sflow_ctl.planner.show.text import probe_text
 from sflow_ctl.report.cause import logs_command, next_lines, resume_commands
 from sflow_ctl.report.looking.explanation import Explanation, RunFactsNow, explain, needs_a_word
 from sflow_ctl.report.summary import Summary
-from sflow_ctl.runtime.record.reader import Liveness, RunReader, last_lines
+from sflow_ctl.runtime.logs.cursor import last_lines
+from sflow_ctl.runtime.record.reader import Liveness, RunReader
 from sflow_ctl.runtime.viewing.journal_feed import NodeWatch
 
 MAX_TASKS = 20

@@ -15,7 +15,7 @@ from protocol.ids import AttemptId, RankId
 from protocol.text.ansi import printable_line, text_without_escapes
 from sflow_ctl.cli.options.run_option import state_text, watch_run, workflow_files
 from sflow_ctl.core.states import TaskState, Transition
-from sflow_ctl.plan.model import Plan
+from sflow_ctl.plan.model import Plan, PlannedTask
 from sflow_ctl.plan.secrets import SECRETS
 from sflow_ctl.planner.show.text import probe_text
 from sflow_ctl.report.cause import first_cause, next_lines, resume_commands
@@ -71,7 +71,8 @@ class Feed:
         self._parts: dict[str, bytes] = {}
         self._lines: deque[LogLine] = deque(maxlen=MAX_WAITING_LINES)
         self._status_at = 0.0
-        self._planned = {task.name: task for task in reader.plan.tasks}
+        self._planned: dict[str, PlannedTask] = {}
+        self._planned_in: Plan | None = None
         self._nodes = NodeWatch(reader.directory)
         self._nodes.guard = self._lock
         self.history: dict[str, list[tuple[int, Transition]]] = {}
@@ -93,6 +94,14 @@ class Feed:
     def state(self) -> RunView:
         """The tasks of the run."""
         return self._reader.state
+
+    def _planned_task(self, name: str) -> PlannedTask:
+        """Return a task of the plan in force: that changes while the run lives."""
+        found = self._planned.get(name)
+        if found is None or self._planned_in is not self.plan:
+            self._planned_in = self.plan
+            self._planned = {task.name: task for task in self.plan.tasks}
+        return self._planned[name]
 
     @property
     def plan(self) -> Plan:
@@ -173,7 +182,7 @@ class Feed:
             probe_text=probe_text,
         )
         return task_details(
-            self._planned[name],
+            self._planned_task(name),
             explain(facts, name),
             self.history.get(name, ()),
             probe_text=probe_text,

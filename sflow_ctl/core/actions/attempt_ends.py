@@ -6,7 +6,8 @@
 import msgspec
 
 from protocol.messages.facts import LaunchFailed, RankCleared, RankExited
-from sflow_ctl.core.actions.stopping import conclude, end_step_parts, following, note_down, stop_task
+from sflow_ctl.core.actions.stop_orders import end_step_parts
+from sflow_ctl.core.actions.stopping import conclude, following, note_down, stop_task
 from sflow_ctl.core.actions.transitions import change, release
 from sflow_ctl.core.effects import Effects
 from sflow_ctl.core.model.attempt import AttemptVerdict

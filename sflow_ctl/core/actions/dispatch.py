@@ -1,6 +1,11 @@
-"""Starts tasks: the queue, reserved places, and ports that are leased before an attempt's ranks are ordered."""
+"""Starts tasks: the queue, reserved places, and ports that are leased before an attempt's ranks are ordered.
+
+What an attempt's deferred values need is in `rendering`.
+"""
 
 from protocol.messages.facts import Leased
+from sflow_ctl.core import rendering
+from sflow_ctl.core.actions import uploads
 from sflow_ctl.core.actions.stopping import cannot_start, stop_task, stopped_verdict
 from sflow_ctl.core.actions.transitions import (
     change,
@@ -10,6 +15,7 @@ from sflow_ctl.core.actions.transitions import (
     skip_unsatisfiable,
 )
 from sflow_ctl.core.effects import Effects
+from sflow_ctl.core.events import TextsRendered
 from sflow_ctl.core.model import moves
 from sflow_ctl.core.model.attempt import AttemptVerdict
 from sflow_ctl.core.model.port_leases import needs_leases
@@ -20,7 +26,7 @@ from sflow_ctl.core.model.task import Address, Task
 from sflow_ctl.core.model.timers import DeadlineDue, TimeoutDue
 from sflow_ctl.core.policy import dependencies, explanations
 from sflow_ctl.core.states import PLACED, Reason, TaskState
-from sflow_ctl.plan.errors import ExpressionError
+from sflow_ctl.plan.deferred import NO_TEXTS, needs_rendering
 from sflow_ctl.plan.model import Placement
 
 
@@ -35,6 +41,7 @@ def start_queued(run: Run, out: Effects, now: float) -> None:
 def _start_those_with_room(run: Run, out: Effects, now: float) -> None:
     if run.reserved_ready:
         _start_in_reserved_places(run, out, now)
+    rendering.retry_held(run)
     while run.awaiting_places:
         run.queue.push(run.awaiting_places.pop())
     limit = run.plan.max_running
@@ -58,8 +65,8 @@ def _start_those_with_room(run: Run, out: Effects, now: float) -> None:
             run.cells.hold(task)
             run.queue.retry_like(room)
             continue
-        if run.leases.awaits_place(task):
-            run.awaiting_places.append(index)
+        if (waiting := _waits_among(run, task)) is not None:
+            waiting.append(index)
             run.queue.retry_like(room)
             continue
         is_early = run.outcome is None and run.awaited and _may_be_anywhere(placement)
@@ -78,6 +85,13 @@ def _start_those_with_room(run: Run, out: Effects, now: float) -> None:
             continue
         run.queue.retry_like(room)
         _begin_attempt(run, out, task, taken, now)
+
+
+def _waits_among(run: Run, task: Task) -> list[int] | None:
+    """Return those that a queued task waits with, for another task's place or for fewer tasks that are rendered; else None."""
+    if run.leases.awaits_place(task):
+        return run.awaiting_places
+    return None if rendering.admits(run, task) else run.awaiting_rendering
 
 
 def _start_in_reserved_places(run: Run, out: Effects, now: float) -> None:
@@ -126,17 +140,59 @@ def _begin_attempt(run: Run, out: Effects, task: Task, placement: Placement, now
         give_up_leases(
             run, out, {node for node in run.leases.nodes_lacking(task) if run.nodes[node].is_gone}, now
         )
-    if task.attempt.is_unsent and not run.leases.is_waiting(task):
-        _spawn(run, out, task, now)
+    if task.plan.checkpoint is not None and task.attempt.is_unsent:
+        from sflow_ctl.core.actions.checkpoints import begin_search  # few tasks have any
+
+        begin_search(run, out, task)
+    prepare_if_ready(run, out, task)
 
 
-def _spawn(run: Run, out: Effects, task: Task, now: float) -> None:
-    """Order the ranks of an attempt whose ports are all known."""
-    try:
-        task.attempt.fill_in(task.plan, run.deferred, run.leases.own_of(task))
-    except ExpressionError as error:
-        stop_task(run, out, task, AttemptVerdict(TaskState.FAILED, Reason("expression", error.text)), now)
+def prepare_if_ready(run: Run, out: Effects, task: Task) -> None:
+    """Order the ranks of an attempt that has begun, once its ports and its checkpoint are known."""
+    attempt = task.attempt
+    if attempt.is_unsent and not attempt.is_seeking and not run.leases.is_waiting(task):
+        _prepare(run, out, task)
+
+
+def _prepare(run: Run, out: Effects, task: Task) -> None:
+    """Order the ranks of an attempt whose ports are all known, or first have its deferred values evaluated."""
+    task.attempt.ports = run.leases.own_of(task)
+    if needs_rendering(task.plan):
+        rendering.begin(run, out, task)
         return
+    task.attempt.fill_in(task.plan, NO_TEXTS)
+    _spawn(run, out, task)
+
+
+def on_rendered(run: Run, out: Effects, event: TextsRendered, now: float) -> None:
+    """Take the deferred values of an attempt, and order its ranks, or its uploads."""
+    task = run.current(event.attempt_id)
+    if task is None or task.index not in run.rendering:
+        return
+    run.rendering.discard(task.index)
+    if not task.attempt.is_unsent:
+        uploads.on_rendered(run, out, task, rendering.filled(run, task, event), now)
+        return
+    if run.is_ending_for(task):
+        stop_task(run, out, task, stopped_verdict(run, task), now)
+        return
+    if needs_leases(task.plan):
+        send_leases(run, out, run.leases.begin(task))  # those of an agent that was restarted are void
+        if run.leases.is_waiting(task):
+            return
+        if run.leases.own_of(task) != task.attempt.ports:
+            _prepare(run, out, task)
+            return
+    problem = rendering.filled(run, task, event)
+    if problem:
+        text = f"{problem}; in {task.plan.where}" if task.plan.where else problem
+        stop_task(run, out, task, AttemptVerdict(TaskState.FAILED, Reason("expression", text)), now)
+    else:
+        _spawn(run, out, task)
+
+
+def _spawn(run: Run, out: Effects, task: Task) -> None:
+    """Order the ranks of an attempt that has its deferred values."""
     _note_address(run, out, task)
     specs = rank_specs(task, run.plan, run.streams(task))
     needed = ranks_needed(task.plan.probes, task.plan.world_size)
@@ -172,7 +228,7 @@ def on_leased(run: Run, out: Effects, node: int, message: Leased, now: float) ->
                 run, out, task, AttemptVerdict(TaskState.FAILED, Reason("ports", text), may_retry=True), now
             )
         else:
-            _spawn(run, out, task, now)
+            prepare_if_ready(run, out, task)
 
 
 def give_up_leases(run: Run, out: Effects, gone: set[int], now: float) -> None:

@@ -6,7 +6,8 @@ from protocol.messages.orders import Spawn
 from sflow_ctl.core.actions.attempt_ends import all_cleared, ranks_vanished
 from sflow_ctl.core.actions.dispatch import give_up_leases
 from sflow_ctl.core.actions.exit_gate import give_up_node
-from sflow_ctl.core.actions.stopping import begin_stop, end_step_parts, lift_fence, send_stop, stop_task
+from sflow_ctl.core.actions.stop_orders import end_step_parts, send_stop
+from sflow_ctl.core.actions.stopping import begin_stop, lift_fence, stop_task
 from sflow_ctl.core.actions.transitions import release
 from sflow_ctl.core.commands import AbandonNode, AcceptAgent
 from sflow_ctl.core.effects import Effects

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from protocol.ids import RankId
+from protocol.messages.checkpoints import CheckpointBase
 from protocol.messages.facts import RankExited
 from sflow_ctl.core.actions.transitions import change, occupy_for_uploads
 from sflow_ctl.core.commands import RecordTransition
@@ -41,6 +42,10 @@ class PriorResult(NamedTuple):
     """Of a task that is neither done nor run: a rerun runs others only."""
     is_missed: bool = False
     """Of such a task: the run is not complete without it."""
+    checkpoint_base: CheckpointBase | None = None
+    """Of a task that runs again: what was said about its checkpoint."""
+    is_rerun: bool = False
+    """It runs again because a person has chosen it, or what it depends on."""
 
 
 class Decision(NamedTuple):
@@ -161,6 +166,9 @@ def take_over(run: Run, out: Effects, earlier: Mapping[str, PriorResult]) -> lis
         if before is None:
             continue
         task.attempt = Attempt(number=before.attempt)
+        if task.plan.checkpoint is not None and before.attempt:
+            task.follows_by = "rerun" if before.is_rerun else "resume"
+            task.checkpoint_base = before.checkpoint_base
         if before.is_done:
             run.outputs[task.plan.name] = before.outputs or {}
         if before.is_done and before.has_uploads_left:

@@ -6,14 +6,13 @@
 from protocol.messages.orders import Leave
 from sflow_ctl.core.actions.dispatch import start_queued
 from sflow_ctl.core.actions.exit_gate import release_exits
+from sflow_ctl.core.actions.stop_orders import expect_stop, send_stop
 from sflow_ctl.core.actions.stopping import (
     begin_step,
     begin_stop,
     cancel_branch,
     cancel_finals,
-    expect_stop,
     finals_limit,
-    send_stop,
     stop_limit,
     stop_task,
     stopped_verdict,

@@ -8,8 +8,7 @@ from typing import assert_never
 
 import msgspec
 
-from protocol.ids import RankId
-from protocol.messages.orders import EndStep, Stop
+from sflow_ctl.core.actions.stop_orders import expect_stop, send_stop
 from sflow_ctl.core.actions.transitions import (
     cancel_waiting,
     change,
@@ -27,19 +26,16 @@ from sflow_ctl.core.model.phase import RunPhase
 from sflow_ctl.core.model.port_leases import needs_leases
 from sflow_ctl.core.model.run import Run
 from sflow_ctl.core.model.steps import BranchStep, FinalStep, Step, StopStep
+from sflow_ctl.core.model.stop_order import Revising
 from sflow_ctl.core.model.task import Task
-from sflow_ctl.core.model.timers import FinalsOver, RetryDue, StopOverdue, StopTimeout
-from sflow_ctl.core.policy import branches, dependencies, exit_policy, restart_policy, timeouts
+from sflow_ctl.core.model.timers import FinalsOver, RetryDue, StopTimeout
+from sflow_ctl.core.policy import branches, dependencies, exit_policy, restart_policy
 from sflow_ctl.core.policy.restart_policy import NextAttempt
 from sflow_ctl.core.policy.shutdown_steps import ending_steps
 from sflow_ctl.core.states import LIVE, FirstCause, Outcome, Reason, TaskState
 
-NO_FAILURE = frozenset({"upstream", "stopped"})
+NO_FAILURE = frozenset({"upstream", "stopped", "removed"})
 """Words of ends to which no failure policy applies: they follow from another end, or an operator wanted them."""
-STOP_OVERDUE_S = 15.0
-"""After the task's own stop time: an agent that has not stopped its tasks by then is given up. An agent's own limit
-for verifying that a tree is gone is 5 s.
-"""
 
 
 # ---------------------------------------------------------------------- attempts
@@ -54,6 +50,7 @@ def stop_task(run: Run, out: Effects, task: Task, verdict: AttemptVerdict, now: 
     attempt = task.attempt
     if attempt.is_unsent:  # no agent knows of it
         run.leases.withdraw(task)
+        run.rendering.discard(task.index)
         attempt.withdraw()
         conclude(run, out, task, verdict, now)
         return
@@ -76,49 +73,6 @@ def note_down(task: Task, now: float) -> None:
     if task.plan.is_service and task.attempt.was_ready and not task.attempt.is_down:
         task.attempt.is_down = True
         task.down_since = now
-
-
-def send_stop(run: Run, out: Effects, task: Task) -> None:
-    """Order the agents of an attempt to stop its remaining processes."""
-    attempt = task.attempt
-    attempt.is_stop_sent = True
-    is_forced = run.shutdown.is_forced or attempt.is_killed
-    grace_s = 0.0 if is_forced else timeouts.grace_s(run.plan, run.cause, task)
-    order = Stop(attempt=task.attempt_id, grace_s=grace_s, is_forced=is_forced, is_hang=attempt.has_hung)
-    parts = attempt.parts_left
-    for node in attempt.nodes_left:
-        is_for_part = node in parts.values() and node not in attempt.uploading
-        if run.nodes[node].is_up and not is_for_part:
-            out.send(node, order)
-    end_step_parts(run, out, task)
-
-
-def end_step_parts(run: Run, out: Effects, task: Task) -> None:
-    """Order the agents of other nodes to end what a job step has there; its `srun` has ended, or is being stopped.
-
-    While commands of the task run beside the `srun`, the others wait as long as those may take.
-    """
-    attempt, stopping = task.attempt, task.plan.stopping
-    attempt.has_parts_ended = True
-    is_forced = run.shutdown.is_forced or attempt.is_killed
-    has_srun = bool(attempt.open_ranks - attempt.held.keys())
-    for part, node in attempt.parts_left.items():
-        if run.nodes[node].is_up:
-            order = EndStep(
-                part=RankId(task.attempt_id, part),
-                mark_of=RankId(task.attempt_id, 0),
-                signal=stopping.signal,
-                patience_s=task.stop_commands_s if has_srun and not is_forced else 0.0,
-                grace_s=0.0 if is_forced else timeouts.grace_s(run.plan, run.cause, task),
-            )
-            out.send(node, order)
-
-
-def expect_stop(run: Run, task: Task, now: float) -> None:
-    """Give up the agents of an attempt if they do not stop it in time."""
-    limit_s = task.stop_commands_s + timeouts.grace_s(run.plan, run.cause, task)
-    limit_s = 0.0 if run.shutdown.is_forced or task.attempt.is_killed else limit_s
-    run.timers.set(now + limit_s + STOP_OVERDUE_S, StopOverdue(task.index, task.attempt.number))
 
 
 def lift_fence(run: Run, out: Effects, node: int, now: float) -> None:
@@ -157,7 +111,9 @@ def following(run: Run, task: Task, verdict: AttemptVerdict, now: float) -> Next
     if not run.may_start(task):
         return None
     next_one = restart_policy.following(task, verdict, now)
-    return None if next_one is not None and why_never(run, task) else next_one
+    if next_one is None or next_one.is_revised:
+        return next_one
+    return None if why_never(run, task) else next_one
 
 
 def why_never(run: Run, task: Task, restarted: Collection[int] = ()) -> str:
@@ -169,6 +125,8 @@ def conclude(run: Run, out: Effects, task: Task, verdict: AttemptVerdict, now: f
     """Begin another attempt, or end the task and apply its failure policy."""
     started_at = task.attempt.started_at
     runtime_s = None if started_at is None else now - started_at
+    if task.next_plan is not None and run.revising is not None:
+        verdict = _of_removed(run.revising, task, verdict)
     next_one = following(run, task, verdict, now)
     if next_one is None:
         verdict = _with_why_it_stays(run, task, verdict, now)
@@ -182,6 +140,12 @@ def conclude(run: Run, out: Effects, task: Task, verdict: AttemptVerdict, now: f
         send_leases(run, out, run.leases.ended(task))
     if verdict.state is not TaskState.COMPLETED:
         task_failed(run, out, task, verdict, exit_policy.cause_of(task, verdict), now)
+
+
+def _of_removed(revising: Revising, task: Task, verdict: AttemptVerdict) -> AttemptVerdict:
+    """Return the verdict of a task that is not wanted any more: whatever its end, it is no failure."""
+    is_removed = task.wanted.removed_in and verdict.state is not TaskState.COMPLETED
+    return AttemptVerdict(TaskState.CANCELLED, revising.why[task.index]) if is_removed else verdict
 
 
 def _with_why_it_stays(run: Run, task: Task, verdict: AttemptVerdict, now: float) -> AttemptVerdict:
@@ -212,18 +176,20 @@ def _begin_again(
         run.leases.renew(task, node)
     assert attempt.placement is not None
     is_there = not run.has_lost(attempt.placement)
-    if is_there and (task.plan.keeps_gpus or (next_one.in_place and may_keep_place(run, task))):
+    why = run.revising.why[task.index] if next_one.is_revised and run.revising is not None else None
+    keeps_place = task.plan.keeps_gpus or (next_one.in_place and may_keep_place(run, task))
+    if is_there and keeps_place and not next_one.is_revised:
         reserve(run, task)
     else:
         release(run, task)
         free_places_waiting_for(run, task)
     word = "restart" if next_one.in_place else "retry"
-    reason = exit_policy.again(verdict, word, next_one.text)
+    reason = why or exit_policy.again(verdict, word, next_one.text)
     change(run, out, task, TaskState.WAITING, reason, runtime_s)
     attempt.verdict = None
     run.timers.set(now + next_one.delay_s, RetryDue(task.index, attempt.number))
     restart = task.plan.restart
-    if restart is not None and restart.restarts_dependents and was_ready:
+    if restart is not None and restart.restarts_dependents and was_ready and not next_one.is_revised:
         for other in dependencies.needers(run.tasks, task):
             if other.state in LIVE and other.state is not TaskState.STOPPING:
                 reason = Reason("restart", f"{task.plan.name}, which it needs, is restarted")
@@ -305,8 +271,9 @@ def begin_stop(
     run.outcome, run.cause = outcome, cause
     cancel_waiting(run, out, exit_policy.never_started(outcome))
     _lift_all_fences(run, out, now)
-    for task in run.leases.all_waiting():
-        if task.index not in run.shutdown.branch:
+    rendered = (run.tasks[index] for index in sorted(run.rendering))
+    for task in [*run.leases.all_waiting(), *run.seekers(), *rendered]:
+        if task.index not in run.shutdown.branch and task.attempt.is_unsent:
             stop_task(run, out, task, stopped_verdict(run, task), now)
     spared_names = {run.tasks[index].plan.name for index in spared}
     for rank in out.withdraw_spawns(spared_names):  # decided in this very event, and never sent to an agent

@@ -8,10 +8,11 @@ from sflow_ctl.core.effects import Effects
 from sflow_ctl.core.model.attempt import Attempt
 from sflow_ctl.core.model.port_leases import Orders
 from sflow_ctl.core.model.run import InvalidTransitionError, Run
+from sflow_ctl.core.model.stop_order import Freed
 from sflow_ctl.core.model.task import Task
 from sflow_ctl.core.policy import dependencies
 from sflow_ctl.core.states import NONE_MISSING, TERMINAL, TRANSITIONS, Reason, TaskState, Transition, is_again
-from sflow_ctl.plan.model import Placement
+from sflow_ctl.plan.model import Placement, PlannedTask
 
 
 def change(
@@ -169,7 +170,7 @@ def release(run: Run, task: Task) -> None:
     for node in {*placement.nodes, *task.attempt.nodes}:
         run.nodes[node].live.discard(task.index)
         run.nodes[node].reserved.discard(task.index)
-    if run.outcome is None and task.plan.keeps_gpus and not placement.is_shared:
+    if run.outcome is None and task.plan.keeps_gpus and not placement.is_shared and task.next_plan is None:
         run.kept.append((task.index, placement))
     else:
         run.ledger.release(placement)
@@ -180,7 +181,28 @@ def release(run: Run, task: Task) -> None:
     task.is_reserved = False
     run.tally.release(task)
     run.shutdown.order.gone(task.index)
+    if task.next_plan is not None:
+        _take_on_next_plan(run, task, task.next_plan)
     run.queue.retry_all()
+
+
+def _take_on_next_plan(run: Run, task: Task, plan: PlannedTask) -> None:
+    if run.revising is not None:
+        run.revising.order.gone(task.index)
+        run.revising.pending.discard(task.index)
+        run.revising.freed.append(Freed(task.index, task.plan))
+    take_on(run, task, plan)
+
+
+def take_on(run: Run, task: Task, plan: PlannedTask) -> None:
+    """Give a task another plan."""
+    run.tally.remove(task)
+    if plan.placement != task.plan.placement:
+        task.lent = None
+    task.plan, task.next_plan = plan, None
+    task.retries_used = min(task.retries_used, plan.retries.count)
+    run.tally.add(task)
+    run.changed.add(task.index)
 
 
 def lend(run: Run, task: Task) -> None:

@@ -7,8 +7,9 @@ from protocol.messages.facts import RankExited, Uploaded, Uploading
 from protocol.messages.orders import UploadFiles
 from protocol.messages.uploads import UploadOutcome, UploadProblem
 from protocol.text.counted import counted
+from sflow_ctl.core import rendering
 from sflow_ctl.core.actions.attempt_ends import count_exit
-from sflow_ctl.core.actions.stopping import send_stop
+from sflow_ctl.core.actions.stop_orders import send_stop
 from sflow_ctl.core.commands import RecordUploads, RecordWaiting
 from sflow_ctl.core.effects import Effects
 from sflow_ctl.core.model.attempt import HeldExit
@@ -17,7 +18,7 @@ from sflow_ctl.core.model.task import Task
 from sflow_ctl.core.model.timers import TimeoutDue
 from sflow_ctl.core.policy import dependencies, exit_policy, upload_outcomes
 from sflow_ctl.core.states import TaskState
-from sflow_ctl.plan.errors import ExpressionError
+from sflow_ctl.plan.deferred import needs_rendering
 
 
 def begin(run: Run, out: Effects, task: Task, message: RankExited, now: float) -> bool:
@@ -45,14 +46,28 @@ def repeat(run: Run, out: Effects, node: int, now: float) -> None:
         task = run.tasks[index]
         if node in task.attempt.uploading:
             _limit(run, task, now)
-            try:
-                order = _order(run, task)
-            except ExpressionError as error:  # of a resumed run: ports that it names are not leased again
-                _answered(run, out, task, node, _not_done(task, error.text), now)
+            if task.attempt.filled is None and needs_rendering(task.plan):  # an attempt without processes
+                rendering.begin(run, out, task)
                 continue
-            out.send(node, order)
-            if task.attempt.is_stop_sent:  # it may not have known what to stop
-                send_stop(run, out, task)
+            _send(run, out, task, node)
+
+
+def on_rendered(run: Run, out: Effects, task: Task, problem: str, now: float) -> None:
+    """Order the uploads of an attempt without processes, whose deferred values are known now, or cannot be.
+
+    Ports that they name are not leased again.
+    """
+    for node in sorted(task.attempt.uploading):
+        if problem:
+            _answered(run, out, task, node, _not_done(task, problem), now)
+        elif run.nodes[node].is_up:
+            _send(run, out, task, node)
+
+
+def _send(run: Run, out: Effects, task: Task, node: int) -> None:
+    out.send(node, _order(run, task))
+    if task.attempt.is_stop_sent:  # it may not have known what to stop
+        send_stop(run, out, task)
 
 
 def on_fact(run: Run, out: Effects, node: int, message: Uploading | Uploaded, now: float) -> None:
@@ -117,8 +132,8 @@ def _limit(run: Run, task: Task, now: float) -> None:
 
 
 def _order(run: Run, task: Task) -> UploadFiles:
-    """Return the order for each node. Raises: ExpressionError, only for an attempt without processes."""
-    planned = task.attempt.filled or run.deferred.filled_in(task.plan)[0]
+    """Return the order for each node."""
+    planned = task.attempt.filled or task.plan
     used = {one.target for one in planned.uploads}
     return UploadFiles(
         attempt=task.attempt_id,

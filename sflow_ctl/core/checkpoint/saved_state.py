@@ -64,6 +64,8 @@ class SavedRun(Struct, frozen=True, kw_only=True, omit_defaults=True):
     is_time_armed: bool
     reserved_ready: list[int]
     awaiting_places: list[int]
+    rendering: set[int]
+    awaiting_rendering: list[int]
     stuck_at: tuple[int, int] | None
     leaving_processes: set[str]
     survivors: list[str]
@@ -245,7 +247,7 @@ def _fill_in_again(run: Run, changed: Iterable[int]) -> None:
         if attempt.filled is None or not (task.plan.deferred or task.plan.files):
             continue
         try:
-            attempt.fill_in(task.plan, run.deferred, attempt.ports)
+            attempt.fill_in(task.plan, run.deferred.rendered(task.plan, attempt.ports, attempt.checkpoint))
         except ExpressionError as error:
             raise UnusableCheckpointError(
                 f"the values of {task.plan.name} cannot be made again: {error.text}"

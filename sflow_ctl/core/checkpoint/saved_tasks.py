@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
+from protocol.messages.checkpoints import CheckpointBase, ResumeKind
 from protocol.messages.checks import Probe
 from protocol.messages.rank_spec import Success, TaskFile
 from protocol.messages.uploads import FileUpload
@@ -96,6 +97,8 @@ class WholeTask(Struct, frozen=True, omit_defaults=True, kw_only=True):
     renewals: int = 0
     moves: int = 0
     address: Address | None = None
+    follows_by: ResumeKind | None = None
+    checkpoint_base: CheckpointBase | None = None
     run_env: Mapping[str, str] = NOTHING
     leases: tuple[SavedLease, ...] = ()
     values: dict[str, Any] | None = None
@@ -106,13 +109,14 @@ class WholeTask(Struct, frozen=True, omit_defaults=True, kw_only=True):
 
 _REST = (
     "earlier_places", "is_serving", "down_since", "is_delayed", "is_reserved", "lent", "retries_used",
-    "restarted_at", "renewals", "moves", "address", "run_env",
+    "restarted_at", "renewals", "moves", "address", "follows_by",
+    "checkpoint_base", "run_env",
 )  # fmt: skip
 """Fields of a task that one which has completed as most do has not changed."""
 _COPIED = ("state", "last_reason", "met", "started_after", *_REST)
 _copied = attrgetter(*_COPIED)
 _rest_of_task = attrgetter(*_REST)
-_NO_REST = (NOTHING, False, None, False, False, None, 0, (), 0, 0, None, NOTHING)
+_NO_REST = (NOTHING, False, None, False, False, None, 0, (), 0, 0, None, None, None, NOTHING)
 _OWN = ("number", "place", "node", "gpus", "node_of_rank", "started_at", "exit_code", "pid")
 _rest_of_attempt = attrgetter(*(one for one in Attempt.__struct_fields__ if one not in _OWN))
 _NO_REST_OF_ATTEMPT = _rest_of_attempt(SETTLED)
@@ -207,6 +211,8 @@ def restore_whole(run: Run, task: Task, saved: WholeTask, shift_s: float) -> Non
     if saved.unmet is not None:
         task.unmet = saved.unmet
     task.attempt = NOT_STARTED if saved.attempt is None else saved.attempt
+    if task.attempt.is_seeking:
+        run.seeking.add(task.index)
     run.leases.restore_task(task.index, saved.leases)
     if shift_s:
         _shift(task, shift_s)

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from msgspec import Struct, field
 
+from protocol.messages.checkpoints import CheckpointChoice
 from protocol.messages.checks import Probe
 from protocol.messages.facts import LaunchFailed, RankExited
 from protocol.messages.rank_spec import TaskFile
@@ -17,7 +18,7 @@ from protocol.messages.uploads import UploadOutcome
 from sflow_ctl.core.model.ranks import node_positions
 from sflow_ctl.core.model.readiness import Readiness
 from sflow_ctl.core.states import Reason, TaskState
-from sflow_ctl.plan.deferred import DeferredValues
+from sflow_ctl.plan.deferred import RenderedTexts, filled_in
 from sflow_ctl.plan.model import Placement, PlannedTask
 
 
@@ -72,7 +73,13 @@ class Attempt(Struct, omit_defaults=True):
     """Exits of open ranks that wait for the log or the outputs."""
     started_at: float | None = None
     is_unsent: bool = False
-    """The attempt has begun, and no agent has an order for it: it waits for ports."""
+    """The attempt has begun, and no agent has an order for it: it waits for ports, or for the search for its checkpoint."""
+    is_seeking: bool = False
+    """The agent of its first node looks for the checkpoint that it continues from."""
+    begins_anew: bool = False
+    """That is not one of its task, but what the file names."""
+    checkpoint: CheckpointChoice | None = None
+    """What it continues from; None for one that does not look for anything."""
     was_ready: bool = False
     has_listened: bool = False
     """A process of it was seen to listen on a TCP port."""
@@ -162,19 +169,14 @@ class Attempt(Struct, omit_defaults=True):
             open_ranks={0},
         )
 
-    def fill_in(
-        self, plan: PlannedTask, deferred: DeferredValues, ports: Mapping[int, Mapping[str, tuple[int, ...]]]
-    ) -> None:
-        """Fill in the deferred values. `ports` are the task's own, by node. Raises: ExpressionError."""
-        self.ports = ports
-        self.filled, self.files = deferred.filled_in(plan)
-        if plan.deferred and any(part.on_node == "each" for probe in plan.probes for part in probe.parts):
-            self.probes_on = {node: deferred.probes_on(plan, node, own) for node, own in ports.items()}
+    def fill_in(self, plan: PlannedTask, texts: RenderedTexts) -> None:
+        """Put the deferred values in their places; the processes may be ordered then. Raises: ExpressionError."""
+        self.filled, self.files, self.probes_on = filled_in(plan, texts)
         self.is_unsent = False
 
     def withdraw(self) -> None:
         """End the attempt before any agent has an order for it."""
-        self.is_unsent = False
+        self.is_unsent = self.is_seeking = False
         self.open_ranks.clear()
         self.unstarted.clear()
         self.uncleared.clear()
@@ -239,7 +241,8 @@ class Attempt(Struct, omit_defaults=True):
 
     def settle(self) -> None:
         """Let go of what only a live attempt needs: its containers are empty, and 100,000 attempts may have ended."""
-        self.filled, self.files, self.use = None, (), None
+        self.filled, self.files, self.use, self.checkpoint = None, (), None, None
+        self.begins_anew = False
         self.started_at_ns = {}
         if not self.readiness.missing:
             self.readiness = _NOT_WAITING

@@ -62,12 +62,8 @@ class Leases:
         self._plan, self._tasks, self._is_gone = plan, tasks, is_gone
         self._changed = set() if changed is None else changed
         self._index_of = index_of
-        with_ports = any(task.plan.ports for task in tasks)
-        self._members = {
-            base: [self._index_of[member.name] for member in members]
-            for base, members in (plan.members().items() if with_ports else ())
-            if any(member.ports for member in members)
-        }
+        self._members: dict[str, list[int]] = {}
+        self.use(plan)
         self._known: dict[Key, Mapping[str, tuple[int, ...]]] = {}
         self._held: dict[int, set[int]] = {}
         """Maps tasks to the nodes whose agents hold ports for them."""
@@ -79,6 +75,19 @@ class Leases:
         self._lacks: dict[int, set[Key]] = {}
         """Attempts that have begun without processes, and the leases they wait for."""
         self._waiters: dict[Key, set[int]] = {}
+
+    def use(self, plan: Plan) -> None:
+        """Take the replicas of a plan: of the first one, or of a revision."""
+        self._members = {
+            base: [self._index_of[member.name] for member in members]
+            for base, members in (plan.members().items() if any(task.ports for task in plan.tasks) else ())
+            if any(member.ports for member in members)
+        }
+
+    def forget(self, task: Task) -> None:
+        """Have a task ask for its ports anew, which are others than before, when it starts."""
+        for key in [one for one in self._known if one.task == task.index]:
+            self._forget(key)
 
     # ------------------------------------------------------------------ attempts
 

@@ -13,7 +13,7 @@ from sflow_ctl.plan.assignment import (
     probes_on,
 )
 from sflow_ctl.plan.log_paths import earlier_log_path, log_path, rank_log_path
-from sflow_ctl.plan.model import Plan
+from sflow_ctl.plan.model import Plan, PlannedTask
 
 
 def rank_specs(task: Task, plan: Plan, stream: bool) -> list[tuple[int, RankSpec]]:
@@ -22,7 +22,7 @@ def rank_specs(task: Task, plan: Plan, stream: bool) -> list[tuple[int, RankSpec
     assert attempt.placement is not None
     assert attempt.filled is not None
     planned, name = attempt.filled, task.plan.name
-    env = {**planned.environment, "SFLOW_ATTEMPT": str(attempt.number), **task.run_env}
+    env = _environment(task, planned)
     nodes = [plan.nodes[index] for index in attempt.placement.nodes]
     argv = planned.argv
     if attempt.placement != task.plan.placement:  # chosen at the start, or another one than planned
@@ -76,6 +76,16 @@ def rank_specs(task: Task, plan: Plan, stream: bool) -> list[tuple[int, RankSpec
             )
         )
     return specs
+
+
+def _environment(task: Task, planned: PlannedTask) -> dict[str, str]:
+    """Return the variables that all ranks of the current attempt have in common."""
+    env = {**planned.environment, "SFLOW_ATTEMPT": str(task.attempt.number), **task.run_env}
+    if planned.checkpoint is not None:
+        from sflow_ctl.plan.parts.checkpoint_view import checkpoint_variables  # few tasks have any
+
+        env |= checkpoint_variables(planned.checkpoint, task.attempt.checkpoint, env)
+    return env
 
 
 def _earlier_log(task: Task, rank: int | None) -> str | None:

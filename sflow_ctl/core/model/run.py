@@ -16,10 +16,11 @@ from sflow_ctl.core.model.phase import RUN_TRANSITIONS, RunPhase, Shutdown
 from sflow_ctl.core.model.port_leases import Leases
 from sflow_ctl.core.model.ready_queue import ReadyQueue
 from sflow_ctl.core.model.resources import ClaimLedger, GpuLedger, HostLedger, PlacesNow, StartWindows
+from sflow_ctl.core.model.stop_order import Revising
 from sflow_ctl.core.model.tally import Tally
 from sflow_ctl.core.model.task import Task, build_graph
 from sflow_ctl.core.model.timers import AttemptTimer, Timers
-from sflow_ctl.core.requests import RequestBook
+from sflow_ctl.core.requests import Plans, RequestBook, no_plans
 from sflow_ctl.core.states import TERMINAL, FirstCause, Outcome
 from sflow_ctl.plan.deferred import DeferredValues, Evaluator
 from sflow_ctl.plan.model import Placement, Plan
@@ -95,6 +96,8 @@ class Run(Struct):
     timers: Timers
     tally: Tally
     shutdown: Shutdown
+    seeking: set[int] = field(default_factory=set)
+    """Tasks whose attempt looks for its checkpoint, and some that do not any more: see `seekers`."""
     cells: Cells = field(default_factory=Cells)
     """The cells of sweeps."""
     windows: StartWindows = field(default_factory=StartWindows)
@@ -128,6 +131,10 @@ class Run(Struct):
     """Tasks that may start again in their reserved place."""
     awaiting_places: list[int] = field(default_factory=list)
     """Queued tasks that use the address of a task that has lost its node and has no other yet."""
+    rendering: set[int] = field(default_factory=set)
+    """Tasks whose deferred values are being evaluated."""
+    awaiting_rendering: list[int] = field(default_factory=list)
+    """Queued tasks that start once fewer are."""
     stuck_at: tuple[int, int] | None = None
     """The task of the last warning about missing room."""
     leaving_processes: set[str] = field(default_factory=set)
@@ -139,6 +146,10 @@ class Run(Struct):
     """Tasks that have changed since the last checkpoint, and may not be open any more: see `core.checkpoint`."""
     foreign_messages: int = 0
     """Facts about ranks that were not placed on the node of the agent that sent them."""
+    plans: Plans = no_plans
+    """Where the plans of revisions are."""
+    revising: Revising | None = None
+    """A revision that still has tasks to stop."""
 
     @classmethod
     def of(
@@ -151,6 +162,7 @@ class Run(Struct):
         fence_s: float,
         headroom_s: float,
         missing: frozenset[int],
+        plans: Plans = no_plans,
     ) -> "Run":
         """Return the state of a run that has not begun; `missing` are nodes that it begins without."""
         tasks = build_graph(plan)
@@ -186,6 +198,7 @@ class Run(Struct):
             gone_at=gone_at,
             fence_s=fence_s,
             headroom_s=max(headroom_s, plan.stop_before_end_s or 0.0),
+            plans=plans,
         )
 
     def enter(self, phase: RunPhase) -> None:
@@ -241,6 +254,11 @@ class Run(Struct):
         """Return the record of a task of the plan. Raises: KeyError; peers' names go through `current`."""
         return self.tasks[self.index_of[name]]
 
+    def seekers(self) -> list[Task]:
+        """Return the tasks whose attempt looks for its checkpoint."""
+        self.seeking = {index for index in self.seeking if self.tasks[index].attempt.is_seeking}
+        return [self.tasks[index] for index in sorted(self.seeking)]
+
     def is_current(self, attempt: AttemptId) -> bool:
         """Return whether this is the live attempt of a task; false for an unknown name."""
         index = self.index_of.get(attempt.task)
@@ -295,6 +313,15 @@ class Run(Struct):
         """Return whether a task that is on a node may start again: while a run ends, few may."""
         tasks = [self.tasks[index] for index in self.nodes[node].live]
         return any(self.may_start(task) and task.has_attempts_left for task in tasks)
+
+    def is_work_done(self) -> bool:
+        """Return whether nothing is left to run but what belongs to the run's end."""
+        tally = self.tally
+        if tally.has_mains and tally.mains_left == 0:
+            return True
+        if self.phase is RunPhase.DRAINING:
+            return tally.jobs == 0 and not any(self.tasks[index].is_delayed for index in self.shutdown.branch)
+        return tally.unsettled == 0 and (not self.plan.keep_alive or tally.live == 0)
 
     def is_ending_for(self, task: Task) -> bool:
         """Return True once the run stops, except for tasks that run at its end."""

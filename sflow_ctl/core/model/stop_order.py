@@ -1,10 +1,13 @@
 """The order in which a run's live tasks are stopped: waves, dependants before their dependencies."""
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 from msgspec import Struct, field
 
 from sflow_ctl.core.model.task import Task
+from sflow_ctl.core.states import Reason
+from sflow_ctl.plan.model import PlannedTask
 
 
 class StopOrder(Struct):
@@ -42,6 +45,25 @@ class StopOrder(Struct):
     def gone(self, index: int) -> None:
         """Note that a task is no longer live."""
         self.open.discard(index)
+
+
+class Freed(NamedTuple):
+    """A task that has left its place, and has the plan of a revision since."""
+
+    task: int
+    before: PlannedTask
+
+
+class Revising(Struct):
+    """A revision of the plan while tasks are stopped for it. No checkpoint is written then: it has no plans."""
+
+    order: StopOrder
+    freed: list[Freed] = field(default_factory=list)
+    """Since the last event."""
+    pending: set[int] = field(default_factory=set)
+    """Tasks that still have a place, and another plan when they have left it."""
+    why: dict[int, Reason] = field(default_factory=dict)
+    """Why those start again, or are removed."""
 
 
 def stop_levels(tasks: list[Task], chosen: Callable[[Task], bool]) -> list[list[int]]:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from msgspec import Struct, field
 
 from protocol.ids import AttemptId
+from protocol.messages.checkpoints import CheckpointBase, ResumeKind
 from sflow_ctl.core.model.attempt import NOT_STARTED, Attempt
 from sflow_ctl.core.states import LIVE, TERMINAL, Reason, TaskState
 from sflow_ctl.plan.model import Dependency, Placement, Plan, PlannedTask
@@ -94,8 +95,19 @@ class Task(Struct):
     """Attempts made elsewhere because a node was lost; they do not count as retries."""
     address: Address | None = None
     """Where its last attempt was started: the address that tasks which use it have."""
+    follows_by: ResumeKind | None = None
+    """How its next attempt follows the one before, if not as a retry."""
+    checkpoint_base: CheckpointBase | None = None
+    """What was said about checkpoints when it was run again."""
     run_env: Mapping[str, str] = NOTHING
     """Variables about the run, for a task that runs at the run's end."""
+    next_plan: PlannedTask | None = None
+    """What a revision has made of it: its plan once its present attempt has left its place. Until then it counts for no other."""
+
+    @property
+    def wanted(self) -> PlannedTask:
+        """Return its plan, or the one that it will have."""
+        return self.plan if self.next_plan is None else self.next_plan
 
     @property
     def attempt_id(self) -> AttemptId:
@@ -161,15 +173,23 @@ class Task(Struct):
 def build_graph(plan: Plan) -> list[Task]:
     """Return one `Task` per concrete task, in plan order, linked by requirements. Linear in tasks and dependencies."""
     tasks = [Task(index=index, plan=planned) for index, planned in enumerate(plan.tasks)]
+    link(tasks)
+    return tasks
+
+
+def link(tasks: Sequence[Task]) -> None:
+    """Link tasks that have no requirements yet, and count them as if none had begun."""
     by_name: dict[str, list[Task]] = {}
     by_base: dict[str, list[Task]] = {}
-    if any(task.plan.depends_on for task in tasks):
+    if any(task.wanted.depends_on for task in tasks):
         by_name = {task.plan.name: [task] for task in tasks}
         for task in tasks:
-            by_base.setdefault(task.plan.base, []).append(task)
+            if not task.wanted.removed_in:
+                by_base.setdefault(task.plan.base, []).append(task)
     requirements: dict[Dependency, Requirement] = {}
     for task in tasks:
-        for dependency in task.plan.depends_on:
+        plan = task.wanted
+        for dependency in plan.depends_on:
             requirement = requirements.get(dependency)
             if requirement is None:
                 members = (by_base if dependency.is_group else by_name)[dependency.task]
@@ -181,8 +201,7 @@ def build_graph(plan: Plan) -> list[Task]:
             requirement.dependants.append(task.index)
             task.needs += (requirement,)
         # A task that runs at the run's end waits for that end as well.
-        task.unmet = len(task.plan.depends_on) + (task.plan.finally_when is not None)
-    return tasks
+        task.unmet = len(plan.depends_on) + (plan.finally_when is not None)
 
 
 def members_needed(dependency: Dependency, members: Sequence[Task]) -> int:
@@ -190,5 +209,5 @@ def members_needed(dependency: Dependency, members: Sequence[Task]) -> int:
     if dependency.until == "failed":
         return 1
     if dependency.is_group and dependency.until in NEEDS_IT_ALIVE:
-        return members[0].plan.min_ready or len(members)
+        return members[0].wanted.min_ready or len(members)
     return len(members)

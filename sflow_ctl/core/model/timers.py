@@ -193,6 +193,17 @@ class Timers:
         ]
         heapify(self._heap)
 
+    def change_limit(self, timer: Timer, begun_at: float, old_s: float | None, new_s: float | None) -> None:
+        """Have a limit that began to count then be another one, or none; what it was delayed by stays."""
+        entries = [entry for entry in self._heap if entry[2] == timer]
+        if entries:
+            self._heap = [entry for entry in self._heap if entry[2] != timer]
+            heapify(self._heap)
+        if new_s is not None:
+            self.set(
+                entries[0][0] + new_s - old_s if entries and old_s is not None else begun_at + new_s, timer
+            )
+
     def delay(self, seconds: float, now: float) -> None:
         """Have all timers fire so much later, but for those of the Slurm job's end, which is not the run's to move."""
         self._delayed = (now, seconds)

@@ -2,7 +2,8 @@
 
 from collections.abc import Collection, Iterator
 from functools import cache
-from typing import NamedTuple
+
+from msgspec import Struct
 
 from sflow_ctl.core.model.task import NEEDS_IT_ALIVE, Task
 from sflow_ctl.core.states import LIVE, TERMINAL, TaskState
@@ -21,7 +22,7 @@ _UNHAPPY: frozenset[Until] = frozenset({"finished", "failed"})
 _NEVER_RAN: frozenset[Until] = frozenset({"finished"})
 
 
-class Changes(NamedTuple):
+class Changes(Struct, frozen=True):
     """Tasks that are affected by another task's change of state, in plan order."""
 
     startable: list[Task]
@@ -29,6 +30,7 @@ class Changes(NamedTuple):
     """Their dependencies can no longer be met, and why."""
 
 
+_NOTHING_REACHED = frozenset[Until]()
 _NOTHING = Changes([], [])
 """Of a task that no other one waits for; never added to."""
 
@@ -56,10 +58,12 @@ def update(tasks: list[Task], task: Task, *, was_end: bool = False) -> Changes:
     had ended before.
     """
     before, was_serving, state = task.met, task.is_serving, task.state
-    if before or state not in _NOWHERE:
+    if task.next_plan is not None:  # it starts again with another plan, or is removed
+        task.met = _NOTHING_REACHED
+    elif before or state not in _NOWHERE:
         task.met = reached(state, before)
     met = task.met
-    task.is_serving = is_serving = state is TaskState.READY
+    task.is_serving = is_serving = state is TaskState.READY and task.next_plan is None
     if not task.requirements:
         return _NOTHING
     changes = Changes([], [])

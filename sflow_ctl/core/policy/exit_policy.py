@@ -308,7 +308,7 @@ _DID_NOT_RUN = frozenset({TaskState.SKIPPED, TaskState.CANCELLED})
 def main_that_did_not_run(tasks: Sequence[Task]) -> FirstCause | None:
     """Return the cause of a run whose main task was skipped or cancelled; such a run did not succeed."""
     for task in tasks:
-        if task.plan.is_main and task.state in _DID_NOT_RUN:
+        if task.plan.is_main and task.state in _DID_NOT_RUN and not task.plan.removed_in:
             assert task.last_reason is not None
             text = f"main task {task.plan.name} did not run: {task.last_reason.text}"
             return FirstCause(text=text, task=task.plan.name, reason=task.last_reason)

@@ -1,11 +1,11 @@
 """Decides whether another attempt follows one that has ended, when, and where. Pure."""
 
-from typing import NamedTuple
+from msgspec import Struct
 
 from sflow_ctl.core.model.attempt import AttemptVerdict
 from sflow_ctl.core.model.task import Task
 from sflow_ctl.core.states import TaskState
-from sflow_ctl.plan.model import MAX_BACKOFF_S, Restart
+from sflow_ctl.plan.parts.again import MAX_BACKOFF_S, Restart
 
 MAX_RENEWALS = 3
 """How often a task gets other ports because a foreign process has its own, without using up a retry."""
@@ -18,7 +18,7 @@ NODES_FAULT = ("node_lost", "agent_died")
 """Reasons that are not the task's doing. A policy that names one of them means both: the processes are gone in both cases."""
 
 
-class NextAttempt(NamedTuple):
+class NextAttempt(Struct, frozen=True):
     """The next attempt."""
 
     delay_s: float
@@ -30,10 +30,14 @@ class NextAttempt(NamedTuple):
     """It counts neither as a retry nor as a restart."""
     is_move: bool = False
     """A node was lost; it counts neither as a retry nor as a restart."""
+    is_revised: bool = False
+    """It is of another plan, and begins without retries used."""
 
 
 def following(task: Task, end: AttemptVerdict, now: float) -> NextAttempt | None:
     """Return the next attempt after `end` in a run that is not stopping, or None when the task has ended."""
+    if task.next_plan is not None:
+        return None if task.next_plan.removed_in else NextAttempt(0.0, "", False, is_revised=True)
     if end.is_final:
         return None
     if end.is_repeated:
@@ -62,6 +66,11 @@ def following(task: Task, end: AttemptVerdict, now: float) -> NextAttempt | None
     )
 
 
+def begin_without_past(task: Task) -> None:
+    """Forget the retries, restarts, renewals and moves of a task that starts again because that is asked for."""
+    task.retries_used, task.restarted_at, task.renewals, task.moves = 0, (), 0, 0
+
+
 def _restart(task: Task, restart: Restart, end: AttemptVerdict, now: float) -> NextAttempt | None:
     if end.state is TaskState.COMPLETED:
         if restart.policy != "always":
@@ -84,6 +93,9 @@ def recent_restarts(task: Task, restart: Restart, now: float) -> int:
 
 def note(task: Task, end: AttemptVerdict, next_one: NextAttempt, now: float) -> None:
     """Count the attempt that `following` returned."""
+    if next_one.is_revised:
+        begin_without_past(task)
+        return
     if end.is_repeated:
         return
     if next_one.has_other_ports:

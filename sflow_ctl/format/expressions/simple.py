@@ -8,7 +8,9 @@ expression means the same either way, and the engine writes all messages.
 import re
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
+
+from msgspec import Struct
 
 from protocol.text.lazy_pattern import lazy_pattern
 
@@ -24,7 +26,7 @@ UNKNOWN: Final = object()
 """Not evaluated: ask the engine."""
 
 
-class Atom(NamedTuple):
+class Atom(Struct, frozen=True):
     """A number (no name), or a name and the keys and indices after it."""
 
     name: str | None
@@ -32,7 +34,7 @@ class Atom(NamedTuple):
     number: int = 0
 
 
-class Simple(NamedTuple):
+class Simple(Struct, frozen=True):
     """One atom, or two and an operator between."""
 
     left: Atom

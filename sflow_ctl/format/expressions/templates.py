@@ -7,7 +7,9 @@ template. `engine` holds the sandbox and its budget, `simple` the commonest expr
 import re
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from msgspec import Struct
 
 from protocol.text.lazy_pattern import lazy_pattern
 from sflow_ctl.format.checking import nearest
@@ -34,7 +36,7 @@ _STATEMENT = r"\{%[^%]*\b(?:task|variables|backends|artifacts|workflow|replica|p
 _RAW, _END_RAW = "{% raw %}", "{% endraw %}"
 
 
-class Piece(NamedTuple):
+class Piece(Struct, frozen=True):
     """Plain text, or an expression's source."""
 
     text: str

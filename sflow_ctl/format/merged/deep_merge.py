@@ -4,9 +4,10 @@ Lists are leaves, and null is one that clears. Called by `files`.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple, TypeGuard
+from typing import Any, TypeGuard
 
 import msgspec
+from msgspec import Struct
 
 from protocol.errors import Finding
 from sflow_ctl.format.field_lookup import dotted
@@ -18,7 +19,7 @@ _MAX_SHOWN = 80
 _BY_NAME = "variables"
 
 
-class MergedLeaf(NamedTuple):
+class MergedLeaf(Struct, frozen=True):
     """A leaf to which a later file gives another value."""
 
     path: Path

@@ -4,7 +4,7 @@ Made by `files`; the loader, presets, overrides and the assembly read and change
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from msgspec import Struct, field
 
@@ -14,7 +14,7 @@ from sflow_ctl.format.yaml_source import PathKey, Source
 Path = tuple[PathKey, ...]
 
 
-class FilePart(NamedTuple):
+class FilePart(Struct, frozen=True):
     """One file's part of an entry."""
 
     source: Source

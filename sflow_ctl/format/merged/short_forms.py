@@ -36,12 +36,25 @@ def expand_short_forms(body: dict[str, Any]) -> None:
             key: {"count": value} if key in ("gpus", "nodes") and _is_count(value) else value
             for key, value in resources.items()
         }
+    if isinstance(body.get("checkpoint"), dict):
+        body["checkpoint"] = _long_checkpoint(body["checkpoint"])
     if isinstance(body.get("environment"), dict):
         body["environment"] = with_long_environment(body["environment"])
     if isinstance(body.get("monitor"), dict):
         body["monitor"] = with_long_monitor(body["monitor"])
     if isinstance(body.get("windows"), list):
         body["windows"] = [_long_window(one) for one in body["windows"]]
+
+
+def _long_checkpoint(checkpoint: dict[str, Any]) -> dict[str, Any]:
+    """Return a checkpoint with its single pattern, and the single kind of attempts, as lists."""
+    long = {**checkpoint}
+    if isinstance(long.get("globs"), str):
+        long["globs"] = [long["globs"]]
+    resume = long.get("resume")
+    if isinstance(resume, dict) and isinstance(resume.get("after"), str):
+        long["resume"] = {**resume, "after": [resume["after"]]}
+    return long
 
 
 def with_long_backend(body: dict[str, Any]) -> dict[str, Any]:

@@ -111,9 +111,11 @@ def _describe(part: dict[str, Any], kind: type[schema.Part]) -> None:
         elif (short := short_form(field.type)) is not None:
             inner = dict(written)
             default = {"default": inner.pop("default")} if "default" in inner else {}
-            alternative = dict(inner["items"]) if short == "one" else dict(_SHORT_FORMS[short])
+            forms = inner.get("anyOf", [inner])
+            items = next((form["items"] for form in forms if "items" in form), None)
+            alternative = dict(items) if short == "one" and items else dict(_SHORT_FORMS[short])
             written.clear()
-            written.update({"anyOf": [*inner.get("anyOf", [inner]), alternative], **default})
+            written.update({"anyOf": [*forms, alternative], **default})
         elif "$ref" in written:  # beside a reference, older validators ignore everything else
             written["anyOf"] = [{"$ref": written.pop("$ref")}]
         written["description"] = texts[field.name]

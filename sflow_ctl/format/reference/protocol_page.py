@@ -19,11 +19,11 @@ import msgspec
 from protocol.diagnosis.signatures import Signature
 from protocol.ids import AttemptId, ProbeKey, RankId
 from protocol.messages import (
+    checkpoints,
     checks,
     config,
     facts,
     inspection,
-    logs,
     monitor,
     node,
     orders,
@@ -37,7 +37,7 @@ from protocol.session.codec import MAX_FRAME_BYTES, MAX_LOG_BODY_BYTES
 from protocol.session.version import PROTOCOL_VERSION
 
 _IDS = (AttemptId, RankId, ProbeKey)
-_VALUES = (rank_spec, checks, node, inspection, monitor, telemetry, uploads, facts)
+_VALUES = (rank_spec, checkpoints, checks, node, inspection, monitor, telemetry, uploads, facts)
 """Modules with values that messages are made of."""
 _WORDS = {
     str: "text",
@@ -55,7 +55,7 @@ def page() -> str:
     parts += ["## Packets", "", *_sections((packets.ToAgentPacket, packets.FromAgentPacket))]
     parts += ["## Orders: from the controller to an agent", "", *_sections(typing.get_args(orders.ToAgent))]
     parts += ["## Facts: from an agent to the controller", "", *_sections(typing.get_args(facts.FromAgent))]
-    parts += ["## Headers on the log socket", "", *_sections((logs.LogChunk, logs.LogAck))]
+    parts += ["## Headers on the log socket", "", *_sections((packets.LogChunk, packets.LogAck))]
     parts += ["## How an agent is started", "", *_sections((config.AgentConfig, config.StepConfig))]
     parts += ["## Ids", "", "Arrays of fixed length, in this order.", "", *_sections(_IDS)]
     parts += ["## Values inside messages", "", *_sections(_values())]

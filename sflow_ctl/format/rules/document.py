@@ -53,6 +53,11 @@ def check_rules(document: schema.Document, where: Callable[..., str]) -> list[Fi
         from sflow_ctl.format.rules.sweeps import sweep_findings  # most documents have none
 
         findings += sweep_findings(document, where)
+    if any(task.checkpoint for task in document.workflow.tasks):
+        from sflow_ctl.format.rules.checkpoints import checkpoint_findings  # most documents have none
+
+        for task in document.workflow.tasks:
+            findings += checkpoint_findings(task, where)
     known = {task.name for task in document.workflow.tasks}
     finals = {task.name for task in document.workflow.tasks if task.finally_}
     for task in document.workflow.tasks:

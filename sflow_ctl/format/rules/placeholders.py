@@ -53,7 +53,7 @@ def _finding(section: str, item: Item, path: Path, word: str, *, is_whole: bool)
         if is_whole
         else f"{word} in {field} is still to be filled in"
     )
-    return Finding("placeholder", what, where, _guidance(section, item, path))
+    return Finding("unfilled-placeholder", what, where, _guidance(section, item, path))
 
 
 def _guidance(section: str, item: Item, path: Path) -> str:

@@ -27,6 +27,7 @@ def document_warnings(
         *_files(document, where),
         *_secrets(document, secret_where),
         *_results(document, where),
+        *_checkpoints(document, where),
         *_environments(document, where),
     ]
 
@@ -53,6 +54,13 @@ def _results(document: schema.Document, where: Callable[..., str]) -> Iterator[F
                 what = f'task "{task.name}": "{pattern.regex}" is a pattern for a value called "file" in this result'
                 hint = "a result from a file has no other names; a value called file may have another name"
                 yield Finding("file-as-pattern", what, where("tasks", task.name, "result"), hint)
+
+
+def _checkpoints(document: schema.Document, where: Callable[..., str]) -> Iterator[Finding]:
+    if any(task.checkpoint for task in document.workflow.tasks):
+        from sflow_ctl.format.rules.checkpoints import unused_arguments  # most documents have none
+
+        yield from unused_arguments(document, where)
 
 
 def _files(document: schema.Document, where: Callable[..., str]) -> Iterator[Finding]:

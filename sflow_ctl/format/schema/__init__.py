@@ -37,7 +37,16 @@ from sflow_ctl.format.schema.monitor import (
     WindowMark,
 )
 from sflow_ctl.format.schema.operators import CHOICES, CONTAINER_ENGINES, OPERATOR_FIELDS, Operator
-from sflow_ctl.format.schema.policies import Hang, Notify, Restart, Retries, Stop
+from sflow_ctl.format.schema.policies import (
+    Checkpoint,
+    CheckpointInjection,
+    Hang,
+    Notify,
+    Restart,
+    ResumeChoice,
+    Retries,
+    Stop,
+)
 from sflow_ctl.format.schema.probes import Condition, Exec, Http, LogWatch, Probe, Probes, TcpPort
 from sflow_ctl.format.schema.results import Metric, Output, Success, SuccessFile, SuccessJson
 from sflow_ctl.format.schema.sweep import Sweep, SweepCase
@@ -59,13 +68,14 @@ from sflow_ctl.format.schema.values import VERSION, Flag, IntExpr, Part, Time
 
 __all__ = [
     "ARTIFACT_FIELDS", "BACKEND_FIELDS", "CHOICES", "CONTAINER_ENGINES", "OPERATOR_FIELDS", "VERSION", "Artifact",
-    "Backend", "Condition", "CustomScope", "Dependency", "DockerHost", "Document", "Environment", "EnvironmentSteps",
+    "Backend", "Checkpoint", "CheckpointInjection", "Condition", "CustomScope",
+    "Dependency", "DockerHost", "Document", "Environment", "EnvironmentSteps",
     "Exec", "File", "Flag", "GpuChoice",
     "GpuScope", "Gpus", "Hang", "Http", "IntExpr", "Launcher", "LogWatch", "Mail", "Metric", "Monitor", "MonitorGpus",
     "MonitorNodes",
     "MonitorReport", "MonitorResources", "MonitorScope", "MonitorScopes", "MonitorWindow", "NamedWindow", "Nodes", "Notify",
     "Operator",
-    "Output", "Part", "Ports", "Probe", "Probes", "Replicas", "Resources", "Restart", "Result", "ResultPattern",
+    "Output", "Part", "Ports", "Probe", "Probes", "Replicas", "Resources", "Restart", "Result", "ResultPattern", "ResumeChoice",
     "Retries", "ServedPort", "Settings", "Signature", "SiteFile", "SourcedFile", "Stop", "Storage", "Success", "SuccessFile",
     "SuccessJson", "Sweep", "SweepCase",
     "Task", "TcpPort", "TelemetryChoices", "Time", "Upload", "UploadAll", "Variable", "WindowMark", "Workflow",

@@ -6,7 +6,7 @@ import msgspec
 
 from sflow_ctl.format.schema.definitions import EnvironmentSteps, Variable
 from sflow_ctl.format.schema.monitor import Monitor, NamedWindow
-from sflow_ctl.format.schema.policies import Hang, Restart, Retries, Stop
+from sflow_ctl.format.schema.policies import Checkpoint, Hang, Restart, Retries, Stop
 from sflow_ctl.format.schema.probes import Probe, Probes
 from sflow_ctl.format.schema.results import Output, Success
 from sflow_ctl.format.schema.sweep import Sweep
@@ -241,6 +241,8 @@ class Task(Part, frozen=True, kw_only=True, rename={"finally_": "finally", "with
     `${{ task.NAME.service.url }}`."""
     files: dict[str, str | File] = {}
     """Files to write before the task starts: path in the task's directory to content."""
+    checkpoint: Checkpoint | None = None
+    """Checkpoints that the task's program writes: its next attempts continue from the newest. `{}` means all defaults."""
     outputs: Annotated[list[Output], ONE] = []
     """Values to read from the log and files of the completed task. Later tasks use `${{ task.NAME.outputs.KEY }}`."""
     result: Annotated[Result, REGEXES] | None = None

@@ -41,7 +41,7 @@ class Room(Struct):
 
 
 def room(request: Request, runs: int, gpus: int | None) -> Room:
-    """Return how many of `runs` fit into so many GPUs at once; None and no GPUs are no limit but one run."""
+    """Return how many of `runs` fit into so many GPUs at once; one for None, and for runs without GPUs."""
     each = request.nodes * request.gpus_per_node
     at_once = max(1, min(runs, gpus // each if gpus and each else 1))
     return Room(at_once, math.ceil(runs / at_once))

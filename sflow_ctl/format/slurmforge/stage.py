@@ -9,6 +9,14 @@ from msgspec import Struct, field
 from sflow_ctl.format.slurmforge.flags import Flag, command
 from sflow_ctl.format.slurmforge.job import Request, limit, resources
 
+RESULT_DIRS = {
+    "AI_INFRA_RESULT_DIR": "$SFLOW_TASK_OUTPUT_DIR",
+    "AI_INFRA_CHECKPOINT_DIR": "$SFLOW_TASK_OUTPUT_DIR/checkpoints",
+    "AI_INFRA_META_DIR": "$SFLOW_TASK_OUTPUT_DIR/meta",
+    "AI_INFRA_EVAL_CSV_DIR": "$SFLOW_TASK_OUTPUT_DIR/eval_csv",
+    "AI_INFRA_EVAL_IMAGE_DIR": "$SFLOW_TASK_OUTPUT_DIR/eval_images",
+}
+"""What programs written for slurmforge 0.x find in their environment."""
 IN_WORKSPACE = '"$SFLOW_WORKSPACE_DIR"'
 
 

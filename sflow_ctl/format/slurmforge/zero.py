@@ -4,29 +4,22 @@ import shlex
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from sflow_ctl.format.slurmforge.experiment import Experiment, Mail
+from sflow_ctl.format.slurmforge.experiment import Experiment
 from sflow_ctl.format.slurmforge.flags import VALUE, WORD, Flag, switches
 from sflow_ctl.format.slurmforge.given import Given
 from sflow_ctl.format.slurmforge.job import TO_FILL_IN, Request, longest
 from sflow_ctl.format.slurmforge.names import Variables
 from sflow_ctl.format.slurmforge.registry import models
-from sflow_ctl.format.slurmforge.stage import Stage, in_workspace, json_file, newest
+from sflow_ctl.format.slurmforge.stage import RESULT_DIRS, Stage, in_workspace, json_file
 from sflow_ctl.format.slurmforge.swept import Swept, cases_at, largest
+from sflow_ctl.format.slurmforge.zero_eval import evaluation
+from sflow_ctl.format.slurmforge.zero_rest import leave_others, mail_of, preamble_of
 
 ReadText = Callable[[str], str | None]
 """Returns the text of a file of the project; None for one that is not there."""
-_CHECKPOINT_GLOBS = ("checkpoints/**",)
-_RESULT_DIRS = {
-    "AI_INFRA_RESULT_DIR": "$SFLOW_TASK_OUTPUT_DIR",
-    "AI_INFRA_CHECKPOINT_DIR": "$SFLOW_TASK_OUTPUT_DIR/checkpoints",
-    "AI_INFRA_META_DIR": "$SFLOW_TASK_OUTPUT_DIR/meta",
-    "AI_INFRA_EVAL_CSV_DIR": "$SFLOW_TASK_OUTPUT_DIR/eval_csv",
-    "AI_INFRA_EVAL_IMAGE_DIR": "$SFLOW_TASK_OUTPUT_DIR/eval_images",
-}
-"""What programs written for slurmforge 0.x find in their environment."""
 
 
-class _Reading:
+class OldExperiment:
     """Reads one file."""
 
     def __init__(self, given: Given, read: ReadText) -> None:
@@ -52,6 +45,7 @@ class _Reading:
         self.is_adapter = given.has("run", "adapter", "script")
 
     def experiment(self) -> Experiment:
+        """Return the experiment."""
         given = self.given
         name = f"{given.at('project', default='project')}-{given.at('experiment_name', default='experiment')}"
         labels = {key: str(given.peek(key)) for key in ("project", "experiment_name") if given.peek(key)}
@@ -59,13 +53,13 @@ class _Reading:
         train = self._train()
         stages = [train]
         if given.at("eval", "enabled") is True:
-            stages.append(self._evaluation(train))
+            stages.append(evaluation(self, train))
         elif given.has("eval"):
             given.leave("evaluation is off (eval.enabled)", "eval")
         for key, value in dict(given.at("env", "extra_env", default={})).items():
             self.variables.name(("env", "extra_env", key), str(value))
-        preamble, mail = self._preamble(), self._mail()
-        self._leave_others()
+        preamble, mail = preamble_of(given), mail_of(given)
+        leave_others(given)
         budget = given.at("resources", "max_available_gpus")
         return Experiment(
             name=name,
@@ -105,7 +99,7 @@ class _Reading:
 
     def _train(self) -> Stage:
         given = self.given
-        stage = Stage(name="train", request=self._request(), exports=dict(_RESULT_DIRS))
+        stage = Stage(name="train", request=self._request(), exports=dict(RESULT_DIRS))
         stage.workdir = str(
             given.at("run", "adapter", "workdir")
             or given.at("run", "workdir")
@@ -118,23 +112,23 @@ class _Reading:
             "resume_from_checkpoint",
         )
         if self.is_command:
-            self._command(stage, "run")
+            self.command(stage, "run")
             return stage
         python = str(given.at("launcher", "python_bin", default="python3"))
         if self.is_adapter:
             script = str(given.at("run", "adapter", "script", default=TO_FILL_IN))
-            flags = self._flags(("run", "adapter", "args"), script)
+            flags = self.flags(("run", "adapter", "args"), script)
         else:
             script = self._script(stage)
-            flags = self._flags(("run", "args"), script)
+            flags = self.flags(("run", "args"), script)
         self._launch(stage, python, script if "$" in script else stage.path(script))
         stage.flags = flags
-        overrides = self._pairs(("run", "model_overrides"))
+        overrides = self.pairs(("run", "model_overrides"))
         if self.is_adapter:
-            self._pass(
-                stage, "run", "adapter", "pass_run_args", "run_args", self._pairs(("run", "args")), True
+            self.put_json(
+                stage, "run", "adapter", "pass_run_args", "run_args", self.pairs(("run", "args")), True
             )
-            self._pass(stage, "run", "adapter", "pass_model_overrides", "model_overrides", overrides, True)
+            self.put_json(stage, "run", "adapter", "pass_model_overrides", "model_overrides", overrides, True)
         elif overrides:
             stage.files["model_overrides.json"] = json_file(overrides)
             stage.words.append('--model_overrides_json "$(cat "$SFLOW_TASK_FILES_DIR/model_overrides.json")"')
@@ -188,7 +182,8 @@ class _Reading:
         else:
             stage.program = [shlex.quote(python), script]
 
-    def _command(self, stage: Stage, section: str) -> None:
+    def command(self, stage: Stage, section: str) -> None:
+        """Let a stage run the command of a section as it is."""
         given = self.given
         text = str(given.at(section, "command", default=TO_FILL_IN)).strip()
         is_raw = given.at(section, "command_mode", default="argv") in ("raw", "shell")
@@ -203,60 +198,7 @@ class _Reading:
             for key in given.mapping("launcher"):
                 given.leave("the command is run as it is", "launcher", key) if key != "workdir" else None
 
-    def _evaluation(self, train: Stage) -> Stage:
-        given = self.given
-        stage = Stage(
-            name="eval",
-            request=train.request,
-            exports=dict(_RESULT_DIRS),
-            workdir=str(given.at("eval", "workdir", default=train.workdir)),
-            depends_on=["train"],
-        )
-        self._checkpoint(stage)
-        if given.peek("eval", "command"):
-            self._command(stage, "eval")
-            return stage
-        script = str(given.at("eval", "script", default=TO_FILL_IN))
-        mode = given.at("eval", "launch_mode", default="inherit")
-        python = str(
-            given.at("eval", "launcher", "python_bin") or given.peek("launcher", "python_bin") or "python3"
-        )
-        per_node = given.at("eval", "launcher", "distributed", "nproc_per_node")
-        if mode == "ddp" or (mode == "inherit" and train.processes is not None):
-            stage.processes = (
-                per_node
-                if isinstance(per_node, int)
-                else train.processes or max(1, train.request.gpus_per_node)
-            )
-            stage.program = ["torchrun", stage.path(script)]
-        else:
-            stage.program = [shlex.quote(python), stage.path(script)]
-        stage.flags = self._flags(("eval", "args"), script)
-        overrides = self._pairs(("run", "model_overrides"))
-        self._pass(stage, "eval", "", "pass_run_args", "run_args", self._pairs(("run", "args")), True)
-        self._pass(stage, "eval", "", "pass_model_overrides", "model_overrides", overrides, False)
-        return stage
-
-    def _checkpoint(self, stage: Stage) -> None:
-        """Hand the checkpoint of the training over, as slurmforge does it: by a variable of the environment."""
-        given = self.given
-        policy = given.at("eval", "train_outputs", "checkpoint_policy", default="latest")
-        explicit = given.at("eval", "train_outputs", "explicit_checkpoint")
-        is_required = given.at("eval", "train_outputs", "required", default=True) is not False
-        if not is_required:
-            given.say("without a checkpoint the evaluation fails", "eval", "train_outputs", "required")
-        globs: tuple[str, ...] = (
-            ("checkpoints/**/*best*", "checkpoints/*best*") if policy == "best" else _CHECKPOINT_GLOBS
-        )
-        if policy == "explicit" and explicit:
-            globs = (f"checkpoints/**/{explicit}",)
-        stage.before += [
-            *newest("train", globs, "AI_INFRA_PRIMARY_CHECKPOINT", 97),
-            "export AI_INFRA_PRIMARY_CHECKPOINT",
-            f'export AI_INFRA_{"BEST" if policy == "best" else "LATEST"}_CHECKPOINT="$AI_INFRA_PRIMARY_CHECKPOINT"',
-        ]
-
-    def _pass(
+    def put_json(
         self,
         stage: Stage,
         section: str,
@@ -276,17 +218,18 @@ class _Reading:
         stage.files[f"{default}.json"] = json_file(values)
         stage.words.append(f'{shlex.quote(f"--{flag}")} "$(cat "$SFLOW_TASK_FILES_DIR/{default}.json")"')
 
-    def _pairs(self, path: tuple[str, ...]) -> dict[str, str]:
+    def pairs(self, path: tuple[str, ...]) -> dict[str, str]:
         """Return the variables of a mapping of arguments, by argument."""
         found: Mapping[str, Any] = self.given.written(*path) or {}
         names = {key: self.variables.name((*path, key), value) for key, value in found.items()}
         swept = [one for one in self.variables.origins if one[: len(path)] == path]
         return names | {one[-1]: self.variables.name(one, None) for one in swept}
 
-    def _flags(self, path: tuple[str, ...], script: str) -> list[Flag]:
+    def flags(self, path: tuple[str, ...], script: str) -> list[Flag]:
+        """Return the arguments of a mapping, as the script wants them."""
         known = switches(self.read(script))
         flags = []
-        for key, variable in self._pairs(path).items():
+        for key, variable in self.pairs(path).items():
             value = self.variables.values[variable]
             if value is None:
                 continue
@@ -327,49 +270,6 @@ class _Reading:
     def _largest(self, path: tuple[str, ...], own: Any) -> Any:
         return largest(self.values.get(path, []), own)
 
-    def _preamble(self) -> list[str]:
-        given = self.given
-        lines = [f"module load {shlex.quote(one)}" for one in given.texts("env", "modules")]
-        conda, venv = given.at("env", "conda_activate"), given.at("env", "venv_activate")
-        if conda:
-            lines += ['eval "$(conda shell.bash hook)"', f"conda activate {shlex.quote(str(conda))}"]
-        if venv:
-            text = str(venv)
-            lines.append(text if text.startswith(("source ", ". ")) else f"source {shlex.quote(text)}")
-        return lines
-
-    def _mail(self) -> Mail | None:
-        given = self.given
-        email, when = given.at("notify", "email"), given.at("notify", "when", default="afterany")
-        is_on = given.at("notify", "enabled") is True
-        if when == "after":
-            given.say("a run has no notice of its begin; this one is sent at its end", "notify", "when")
-        return Mail([str(email)], str(when)) if is_on and email else None
-
-    def _leave_others(self) -> None:
-        given = self.given
-        for reason, path in _LEFT:
-            if given.has(*path):
-                given.leave(reason, *path)
-        for kind, jobs in given.mapping("output", "dependencies").items():
-            option = {"afterok": "--after-ok", "afterany": "--after-any", "afternotok": "--after-not-ok"}.get(
-                kind, "--after"
-            )
-            given.leave(
-                f"say it when you submit: sflow-ctl batch {option} {' '.join(map(str, jobs))}",
-                "output",
-                "dependencies",
-                kind,
-            )
-        if given.at("storage", "backend", "engine") == "sqlite":
-            given.say(
-                "the state of a run is its journal; see `index` in the settings",
-                "storage",
-                "backend",
-                "engine",
-            )
-        given.at("storage")
-
 
 _BUDGET = 8
 """slurmforge's own, where the file gives none."""
@@ -380,41 +280,8 @@ _SWEPT_REQUESTS = {
     ("cluster", "cpus_per_task"): "cpus",
 }
 _SWEPT_FIELDS = {*_SWEPT_REQUESTS, ("model", "name"), ("model", "script"), ("run", "command")}
-_SIZING = "GPUs are asked for by number"
-_LEFT: tuple[tuple[str, tuple[str, ...]], ...] = (
-    (
-        "run directories are made in sflow_output; sflow-ctl run --output-dir names another",
-        ("output", "base_output_dir"),
-    ),
-    ("run directories have names of their own; sflow-ctl run --run-id names one", ("output", "batch_name")),
-    (
-        "a run directory keeps all that tasks write in $SFLOW_TASK_OUTPUT_DIR",
-        ("artifacts", "checkpoint_globs"),
-    ),
-    ("a run directory keeps all that tasks write in $SFLOW_TASK_OUTPUT_DIR", ("artifacts", "eval_csv_globs")),
-    (
-        "a run directory keeps all that tasks write in $SFLOW_TASK_OUTPUT_DIR",
-        ("artifacts", "eval_image_globs"),
-    ),
-    ("a run directory keeps all that tasks write in $SFLOW_TASK_OUTPUT_DIR", ("artifacts", "extra_globs")),
-    ("arguments of scripts are not checked before the run", ("validation", "cli_args")),
-    ("what does not fit is always refused", ("validation", "topology_errors")),
-    ("sflow-ctl validate --strict makes errors of warnings", ("validation", "resource_warnings")),
-    (
-        "agents report the GPUs of their nodes, and a task never starts without its GPUs",
-        ("validation", "runtime_preflight"),
-    ),
-    (_SIZING, ("resources", "auto_gpu")),
-    (_SIZING, ("resources", "gpu_estimator")),
-    (_SIZING, ("resources", "target_mem_per_gpu_gb")),
-    (_SIZING, ("resources", "safety_factor")),
-    (_SIZING, ("resources", "max_gpus_per_job")),
-    (_SIZING, ("resources", "min_gpus_per_job")),
-    (_SIZING, ("model", "estimator_profile")),
-    ("runs share one job, and wait there until they fit", ("dispatch", "group_overflow_policy")),
-)
 
 
 def read_experiment(given: Given, read: ReadText) -> Experiment:
     """Return the experiment of a file of slurmforge 0.x."""
-    return _Reading(given, read).experiment()
+    return OldExperiment(given, read).experiment()

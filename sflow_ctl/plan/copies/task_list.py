@@ -136,12 +136,12 @@ def startable(part: Part) -> int:
 
 
 def members_of(tasks: Sequence[PlannedTask]) -> dict[str, Sequence[PlannedTask]]:
-    """Return the tasks as written with their concrete tasks, in plan order."""
+    """Return the tasks as written with their concrete tasks, in plan order; those that a revision has removed are none."""
     result: dict[str, Any] = {}
     for part in parts_of(tasks):
         if isinstance(part, Copies):
             result[part.first.base] = part
-        else:
+        elif not part.removed_in:
             result.setdefault(part.base, []).append(part)
     return result
 

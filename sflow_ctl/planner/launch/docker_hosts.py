@@ -39,6 +39,12 @@ def check_on_hosts(
             "needs-agent", what, "write the ports as a list of numbers: - port: 8000", ("ports",)
         )
     _check_ports(task, backend, findings)
+    if task.checkpoint is not None:
+        what = f'task "{task.name}": checkpoints are looked for on this machine, and its container runs on a host of backend '
+        what += f'"{backend.name}"'
+        raise UnplannableError(
+            "needs-agent", what, "drop checkpoint, or run it on this machine", ("checkpoint",)
+        )
     if task.resources is not None and task.resources.gpus is not None:
         what = f'backend "{backend.name}": GPUs of hosts are given out by number; whether others use them is unknown'
         findings.warn("gpus-unchecked", what, findings.loaded.where("backends", backend.name, "hosts"))

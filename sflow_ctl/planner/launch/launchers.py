@@ -6,7 +6,8 @@ from typing import Any
 from protocol.text.counted import counted
 from protocol.text.lazy_pattern import lazy_pattern
 from sflow_ctl.format import schema
-from sflow_ctl.plan.model import Launcher, Placement
+from sflow_ctl.plan.model import Placement
+from sflow_ctl.plan.parts.launcher import Launcher
 from sflow_ctl.planner.findings import UnplannableError
 from sflow_ctl.planner.launch.command import Command
 from sflow_ctl.planner.numbers import NumberError, as_count

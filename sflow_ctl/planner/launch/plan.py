@@ -11,9 +11,11 @@ import msgspec
 from msgspec import Struct
 
 from protocol.messages.rank_spec import Bootstrap, Container, LaunchKind
+from protocol.text.counted import counted
 from sflow_ctl.format import schema
-from sflow_ctl.plan.model import AssignedArgument, Launcher, PlannedNode
-from sflow_ctl.planner.findings import UnplannableError
+from sflow_ctl.plan.model import AssignedArgument, PlannedNode
+from sflow_ctl.plan.parts.launcher import Launcher
+from sflow_ctl.planner.findings import Findings, UnplannableError
 from sflow_ctl.planner.hidden_values import SCRIPT_VARIABLE, without_secrets
 from sflow_ctl.planner.launch.arguments import replaced_arguments
 from sflow_ctl.planner.launch.command import Command, command, merged_operator
@@ -39,7 +41,7 @@ MAX_TOTAL_BYTES = 6 << 20
 
 Source: execve(2), "Limits on size of arguments and environment"; Linux's _STK_LIM.
 """
-_MASTER_PORT = "SFLOW_MASTER_PORT"
+MASTER_PORT = "SFLOWMASTER_PORT"
 """A task of one process leases a rendezvous port only if its script names this variable: leasing costs a
 message.
 """
@@ -252,9 +254,7 @@ def _has_master_port(how: Command, ranks: Sequence[int], launcher: Launcher | No
     """Return whether the first node leases a port at which the task's processes meet."""
     if launcher is not None and launcher.kind == "torchrun":
         return True
-    return (
-        sum(ranks) > 1 or how.launch_kind == "step" or (how.launch_kind != "ssh" and _MASTER_PORT in script)
-    )
+    return sum(ranks) > 1 or how.launch_kind == "step" or (how.launch_kind != "ssh" and MASTER_PORT in script)
 
 
 def _step(
@@ -278,3 +278,30 @@ def _step(
         mounts=tuple(f"{path}:{path}:rw" for path in directories),
         has_gpus=resources is not None and resources.gpus is not None,
     )
+
+
+def warn_of_idle_gpus(placed: PlacedTask, launch: LaunchPlan, findings: Findings) -> None:
+    """Warn where GPUs are reserved on nodes on which no process of the task starts."""
+    used, count = len(launch.ranks_per_node), placed.node_count
+    has_gpus = placed.placement.gpus or placed.placement.gpus_per_node
+    if launch.launch_kind == "step" or used >= count or not has_gpus:
+        return
+    task = placed.task
+    what = (
+        f'task "{task.name}" reserves GPUs on {counted(count, "node")} and starts processes on {used} of them'
+    )
+    hint = (
+        "the backend's own operator, an srun operator or a launcher starts one on each node; "
+        "or ask for the GPUs of one node"
+    )
+    findings.warn("idle-gpus", what, findings.loaded.where("tasks", task.name, "resources"), hint)
+
+
+def refuse_elsewhere(task: schema.Task, launch: LaunchPlan) -> None:
+    """Refuse fields that only the agent of a node can honour. Raises: UnplannableError."""
+    if launch.launch_kind != "ssh":
+        return
+    for name, what in (("ports", "leased"), ("files", "written"), ("checkpoint", "looked for")):
+        if getattr(task, name):
+            text = f'task "{task.name}": its {name} would be {what} by the agent of a node, and ssh runs it elsewhere'
+            raise UnplannableError("needs-agent", text, f"drop {name}, or the ssh operator", (name,))

@@ -21,7 +21,7 @@ from sflow_ctl.planner.phases.late_variables import refuse_late, split_late
 from sflow_ctl.planner.source import PlanInput, Scope, domains_of, namespace
 from sflow_ctl.planner.tasks.ports import artifacts_in_files
 
-_OF_TASKS = frozenset(("task", "replica", *OWN))
+_OF_TASKS = frozenset(("task", "replica", "checkpoint", *OWN))
 
 
 class Materialised(Struct, frozen=True):

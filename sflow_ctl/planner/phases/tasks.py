@@ -8,9 +8,9 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from protocol.messages.checkpoints import CheckpointRules
 from protocol.messages.rank_spec import Success
 from protocol.messages.uploads import StorageTarget
-from protocol.text.counted import counted
 from sflow_ctl.format import schema
 from sflow_ctl.format.expressions.templates import EXPRESSION_START, as_text
 from sflow_ctl.plan.assignment import place_view, service_view
@@ -18,8 +18,14 @@ from sflow_ctl.plan.copies.names import NameSet
 from sflow_ctl.plan.copies.task_list import Copies, Part, listed_tasks
 from sflow_ctl.plan.model import DeferredExpression, PlannedFile, PlannedNode, PlannedTask
 from sflow_ctl.planner.deferred import TaskNamespace, leasing
-from sflow_ctl.planner.findings import Findings, UnplannableError
-from sflow_ctl.planner.launch.plan import LaunchPlan, LaunchSetting, plan_launch
+from sflow_ctl.planner.findings import Findings
+from sflow_ctl.planner.launch.plan import (
+    LaunchPlan,
+    LaunchSetting,
+    plan_launch,
+    refuse_elsewhere,
+    warn_of_idle_gpus,
+)
 from sflow_ctl.planner.phases.artifacts import PlannedArtifacts
 from sflow_ctl.planner.phases.backends import PlannedBackends
 from sflow_ctl.planner.phases.graph import Graph
@@ -109,7 +115,7 @@ def plan_tasks(
         LaunchSetting.of(source, backends, artifacts),
         environment,
         storage,
-        EqualCopies.of(source.document, has_computed=scopes.has_computed),
+        EqualCopies.of(source.document, has_computed=scopes.has_computed, hidden=scope.namespaces.keys()),
     )
     planned = [part for one in in_order(placed) for part in _plan_copies(setting, one, findings)]
     parts = [part for one in planned for part in _settled(one, views)]
@@ -244,13 +250,9 @@ def _plan_task(setting: _Setting, placed: PlacedTask, findings: Findings) -> Pla
         )
         script, deferred = setting.scripts.script(task, replica.name, scope.names)
         launch = plan_launch(setting.launch, placed, scope.value, nodes, env, script)
-        if launch.launch_kind == "ssh":
-            _refuse_elsewhere(task)
-        _warn_of_idle_gpus(placed, launch, findings)
-        if placed.backend.hosts:
-            from sflow_ctl.planner.launch.docker_hosts import check_on_hosts  # few backends have some
-
-            check_on_hosts(task, placed.backend, launch.container, launch.operator, findings)
+        refuse_elsewhere(task, launch)
+        warn_of_idle_gpus(placed, launch, findings)
+        _check_on_hosts(placed, launch, findings)
         probes = DeferredProbes(setting.scripts, task, replica.name, scope.names)
         watch = plan_watch(task, scope.value, probes, setting.graph.replicas_of, setting.source.rules)
         policy = _end_policy(setting, placed, scope)
@@ -277,32 +279,26 @@ def _plan_task(setting: _Setting, placed: PlacedTask, findings: Findings) -> Pla
             **setting.copies.fields_of(launch, setting.environment, task, replica),
             **msgspec.structs.asdict(policy),
             **msgspec.structs.asdict(watch),
+            checkpoint=_checkpoint(setting, task, scope),
             outputs=plan_outputs(task, scope.value, findings),
             result=plan_result(task, scope.value, findings) if task.result is not None else None,
             success=success,
             uploads=uploads,
             required_paths=_required_paths(setting, task, launch),
-            deferred=_distinct((*scope.own.deferred, *deferred, *more, *in_uploads, *probes.deferred)),
-            files=_files(setting, scope),
+            deferred=(
+                late := _distinct((*scope.own.deferred, *deferred, *more, *in_uploads, *probes.deferred))
+            ),
+            files=(files := _files(setting, scope)),
+            where=findings.loaded.where("tasks", task.name) if late or files else "",
         )
     return None
 
 
-def _warn_of_idle_gpus(placed: PlacedTask, launch: LaunchPlan, findings: Findings) -> None:
-    """Warn where GPUs are reserved on nodes on which no process of the task starts."""
-    used, count = len(launch.ranks_per_node), placed.node_count
-    has_gpus = placed.placement.gpus or placed.placement.gpus_per_node
-    if launch.launch_kind == "step" or used >= count or not has_gpus:
-        return
-    task = placed.task
-    what = (
-        f'task "{task.name}" reserves GPUs on {counted(count, "node")} and starts processes on {used} of them'
-    )
-    hint = (
-        "the backend's own operator, an srun operator or a launcher starts one on each node; "
-        "or ask for the GPUs of one node"
-    )
-    findings.warn("idle-gpus", what, findings.loaded.where("tasks", task.name, "resources"), hint)
+def _check_on_hosts(placed: PlacedTask, launch: LaunchPlan, findings: Findings) -> None:
+    if placed.backend.hosts:
+        from sflow_ctl.planner.launch.docker_hosts import check_on_hosts  # few backends have some
+
+        check_on_hosts(placed.task, placed.backend, launch.container, launch.operator, findings)
 
 
 def _distinct(deferred: Sequence[DeferredExpression]) -> tuple[DeferredExpression, ...]:
@@ -364,6 +360,14 @@ def _success(
     return plan_success(task.success, directory, rendered, scope.value, ("success",)), deferred
 
 
+def _checkpoint(setting: _Setting, task: schema.Task, scope: TaskScope) -> CheckpointRules | None:
+    if task.checkpoint is None:
+        return None
+    from sflow_ctl.planner.handover.checkpoints import plan_checkpoint  # few tasks have any
+
+    return plan_checkpoint(task.name, task.checkpoint, scope.value, setting.source.context.workspace_dir)
+
+
 def _files(setting: _Setting, scope: TaskScope) -> tuple[PlannedFile, ...]:
     task, name = scope.task, scope.replica.name
     if not (task.files or task.args_json):
@@ -387,11 +391,3 @@ def _read(setting: _Setting, source: str) -> str:
             path = setting.artifacts.items[head].path
             return context.read_text(f"{path}/{inside}" if inside else path)
     return context.read_text(os.path.join(context.workspace_dir, source))  # noqa: PTH118 - text
-
-
-def _refuse_elsewhere(task: schema.Task) -> None:
-    """Refuse fields that only the agent of a node can honour. Raises: UnplannableError."""
-    for name, what in (("ports", "leased"), ("files", "written"), ("args_json", "written")):
-        if getattr(task, name):
-            text = f'task "{task.name}": {name} are {what} by the agent of a node, and ssh runs it elsewhere'
-            raise UnplannableError("needs-agent", text, f"drop {name}, or the ssh operator", (name,))

@@ -6,8 +6,9 @@ Reads what each task asks for; the placement itself is in `place.py`, the check 
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from sflow_ctl.format import schema
@@ -279,7 +280,7 @@ def _choice(task: schema.Task, name: Literal["pack", "near"]) -> Any:
     return word
 
 
-class Numbers(NamedTuple):
+class Numbers(Struct, frozen=True):
     """Reads lists of numbers of one task's resources."""
 
     subject: str

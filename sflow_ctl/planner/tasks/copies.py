@@ -4,8 +4,8 @@ Most of 100,000 replicas are such copies. They share one script, environment and
 have the same place are one entry of the plan.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from msgspec import Struct
@@ -14,11 +14,18 @@ from sflow_ctl.format import schema
 from sflow_ctl.format.expressions.templates import EXPRESSION_START
 from sflow_ctl.plan.model import Dependency, Placement, PlannedTask
 from sflow_ctl.plan.parts.cells import Cell
-from sflow_ctl.planner.launch.plan import LaunchPlan
+from sflow_ctl.plan.secrets import SECRETS
+from sflow_ctl.planner.launch.plan import MASTER_PORT, LaunchPlan
 from sflow_ctl.planner.phases.graph import Replica
 from sflow_ctl.planner.phases.variables import environment_text
 from sflow_ctl.planner.placement.placed import PlacedTask
 from sflow_ctl.planner.tasks.environment import without_own
+
+if TYPE_CHECKING:
+    from sflow_ctl.planner.sweeping.scripts import CellScript
+
+_LONG = 8192
+"""Characters of a script that is surely short enough to start a process with."""
 
 
 class EqualCopies(Struct):
@@ -30,16 +37,20 @@ class EqualCopies(Struct):
     """Likewise the environments of tasks."""
     has_computed: bool = False
     """Variables are computed from others, which a sweep may change."""
+    hidden: Collection[str] = ()
+    """Variables whose names mean other things in expressions."""
     _is_plain: dict[tuple[str, int], bool] = {}
     _first: dict[tuple[str, int, Placement, object], PlannedTask] = {}
 
+    _scripts: dict[tuple[str, int], "CellScript | None"] = {}
+    """Of swept tasks in which only the script has expressions."""
     _environments: dict[str, dict[str, str]] = {}
     """The last one of each task."""
 
     @classmethod
-    def of(cls, document: schema.Document, *, has_computed: bool) -> "EqualCopies":
+    def of(cls, document: schema.Document, *, has_computed: bool, hidden: Collection[str]) -> "EqualCopies":
         """Return none yet."""
-        return cls(_are_plain(document.operators), _are_plain(document.environments), has_computed)
+        return cls(_are_plain(document.operators), _are_plain(document.environments), has_computed, hidden)
 
     def fields_of(
         self, launch: LaunchPlan, shared: Mapping[str, str], task: schema.Task, replica: Replica
@@ -52,12 +63,19 @@ class EqualCopies(Struct):
 
     def like(self, placed: PlacedTask, depends_on: tuple[Dependency, ...]) -> PlannedTask | None:
         """Return the copy, if an equal one was planned."""
-        first = self._first.get(_key(placed)) if self._is_plain.get(_kind(placed)) else None
+        kind = _kind(placed)
+        script = self._scripts.get(kind)
+        is_known = self._is_plain.get(kind) or script is not None
+        first = self._first.get(_key(placed)) if is_known else None
         if first is None:
             return None
         replica = placed.replica
+        written = {} if script is None else _with_script(first, script.of(replica))
+        if written is None:
+            return None
         return msgspec.structs.replace(
             first,
+            **written,
             name=replica.name,
             replica_index=replica.index,
             depends_on=depends_on,
@@ -69,7 +87,7 @@ class EqualCopies(Struct):
         """Keep a copy that others may be made of."""
         if not placed.expanded.is_replicated:
             return
-        if self.are_alike(placed, planned):
+        if self.are_alike(placed, planned) or self._differ_in_script(placed, planned):
             self._first.setdefault(_key(placed), planned)
 
     def are_alike(self, placed: PlacedTask, planned: PlannedTask) -> bool:
@@ -86,6 +104,33 @@ class EqualCopies(Struct):
             and _depends_on_its_place_only(planned, placed.replica)
             and not (placed.replica.cell is not None and self.has_computed)
         )
+
+    def _differ_in_script(self, placed: PlacedTask, planned: PlannedTask) -> bool:
+        """Return whether copies in other cells differ from a planned one only in name, dependencies and script."""
+        task, kind, replica = placed.task, _kind(placed), placed.replica
+        if replica.cell is None or task.launcher is not None or self.has_computed or SECRETS.mask:
+            return False
+        if not (planned.argv and planned.script and planned.argv[-1].endswith(planned.script)):
+            return False
+        if not _depends_on_its_place_only(planned, replica):
+            return False
+        if kind not in self._scripts:
+            is_elsewhere = _has_expressions(msgspec.structs.replace(task, script=[]))
+            has_operator = task.operator is not None and not self.has_plain_operators
+            self._scripts[kind] = None
+            if not is_elsewhere and not has_operator:
+                from sflow_ctl.planner.sweeping.scripts import cell_script  # most workflows have no sweep
+
+                self._scripts[kind] = cell_script(task, [name for name, _ in replica.sweep], self.hidden)
+        return self._scripts[kind] is not None
+
+
+def _with_script(first: PlannedTask, script: str | None) -> dict[str, Any] | None:
+    """Return the fields of a planned task that another script changes; None if it has to be planned by itself."""
+    if script is None or len(script) > _LONG or MASTER_PORT in script or MASTER_PORT in first.script:
+        return None
+    head = first.argv[-1][: -len(first.script)]
+    return {"script": script, "argv": (*first.argv[:-1], f"{head}{script}")}
 
 
 def _are_plain(parts: Sequence[schema.Operator] | Sequence[schema.Environment]) -> bool:

@@ -10,7 +10,8 @@ import msgspec
 
 from protocol.messages.rank_spec import Stopping
 from sflow_ctl.format import schema
-from sflow_ctl.plan.model import FinallyWhen, Restart, Retries
+from sflow_ctl.plan.model import FinallyWhen
+from sflow_ctl.plan.parts.again import Restart, Retries
 from sflow_ctl.plan.parts.needs import HostNeeds
 from sflow_ctl.plan.words import OnFailure, OnNodeLost, Shown
 from sflow_ctl.planner.fields import number

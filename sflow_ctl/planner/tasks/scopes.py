@@ -6,7 +6,9 @@ takes time.
 
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any
+
+from msgspec import Struct
 
 from sflow_ctl.format import schema
 from sflow_ctl.format.casting import cast
@@ -17,10 +19,10 @@ from sflow_ctl.planner.findings import Findings, UnplannableError
 from sflow_ctl.planner.phases.graph import Replica
 from sflow_ctl.planner.phases.variables import recomputed
 from sflow_ctl.planner.source import PlanInput, Scope, namespace
-from sflow_ctl.planner.tasks.scripts import Scripts, own_ports
+from sflow_ctl.planner.tasks.scripts import Scripts, own_values
 
 
-class OwnVariables(NamedTuple):
+class OwnVariables(Struct, frozen=True):
     """Swept values and a replica's own variables, and the deferred expressions in them."""
 
     values: dict[str, Any]
@@ -38,7 +40,7 @@ class TaskScopes:
         self._source, self._findings = source, findings
         self._of_cells: dict[tuple[str, int], dict[str, Any]] = {}
         self._types = {variable.name: variable.type for variable in source.variables}
-        self.has_computed = any(has_expression(variable.value) for variable in source.variables)
+        self.has_computed = any(EXPRESSION_START in str(variable.value) for variable in source.variables)
 
     def of(self, task: schema.Task, replica: Replica) -> "TaskScope":
         """Return what the expressions of one replica see."""
@@ -90,7 +92,7 @@ class TaskScope:
         for index, variable in enumerate(task.variables):
             if variable.name not in swept:
                 names = namespace({**scopes.scope.values, **own, **swept}, scopes.scope.namespaces)
-                names = {**self._views, **own_ports(task), **names, "task": scopes.views}
+                names = {**self._views, **own_values(task), **names, "task": scopes.views}
                 try:
                     own[variable.name], more = scopes.scripts.variable(
                         task, self.replica.name, variable, names
@@ -113,7 +115,7 @@ class TaskScope:
         scopes = self._scopes
         others = {**scopes.scope.namespaces, "task": scopes.views}
         names = namespace({**scopes.scope.values, **self.own.values}, others)
-        for name, value in {**self._views, **own_ports(self.task)}.items():
+        for name, value in {**self._views, **own_values(self.task)}.items():
             names.setdefault(name, value)
         if self.task.args:
             names.update(self._arguments(names))

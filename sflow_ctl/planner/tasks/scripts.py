@@ -29,7 +29,7 @@ from sflow_ctl.plan.model import DeferredExpression, PlannedFile
 from sflow_ctl.plan.task_views import OWN, TaskPorts, TaskViews
 from sflow_ctl.planner.deferred import (
     Known,
-    OwnPorts,
+    OwnValues,
     are_deferred,
     check_outputs,
     check_ports,
@@ -45,13 +45,15 @@ Names = Mapping[str, Any]
 Rendered = tuple[Any, list[DeferredExpression]]
 """A text or value, and the expressions in it that are still to be evaluated."""
 _IN_TEMPLATE = lazy_pattern(r"\$\{\{.*?\}\}|\{%.*?%\}", re.DOTALL)
+CHECKPOINT = "checkpoint"
 _STAND_IN = 10_000
 """The port used to evaluate a deferred expression when planning: that finds mistakes before anything starts."""
 
 
-def own_ports(task: schema.Task) -> dict[str, Any]:
-    """Return `port` and `ports` of a task that has ports, among the names that its expressions see."""
-    return {name: OwnPorts() for name in OWN} if task.leased_ports else {}
+def own_values(task: schema.Task) -> dict[str, Any]:
+    """Return what a task knows of itself when it starts, among the names that its expressions see: ports, its checkpoint."""
+    names = OWN if task.leased_ports else ()
+    return {name: OwnValues() for name in (names if task.checkpoint is None else (*names, CHECKPOINT))}
 
 
 class Scripts:
@@ -212,7 +214,16 @@ class Scripts:
             return TaskPorts("127.0.0.1", self._made_up(name))
 
         views = TaskViews(self._task_facts(names), {}, self._port_counts, ports_of, note)
-        own = {name: views.ports(replica, name) for name in OWN if isinstance(names.get(name), OwnPorts)}
+        own: dict[str, Any] = {
+            name: views.ports(replica, name) for name in OWN if isinstance(names.get(name), OwnValues)
+        }
+        if isinstance(names.get(CHECKPOINT), OwnValues):
+            own[CHECKPOINT] = {
+                "path": "/checkpoint",
+                "step": 1,
+                "args": "--checkpoint /checkpoint",
+                "dir": "/",
+            }
         return {"task": views, **own}
 
     def _task_facts(self, names: Names) -> dict[str, Any]:
@@ -255,6 +266,8 @@ class Scripts:
             hint = hint or self._hint(text)
         elif error.is_undefined and not used.isdisjoint(OWN):
             hint = "give the task ports: {NAME: 1}"
+        elif error.is_undefined and CHECKPOINT in used:
+            hint = "give the task checkpoint: {}"
         problem = UnplannableError(code, what, hint, path)
         problem.others = tuple(self._problem(replica, text, path, one) for one in error.others)
         return problem

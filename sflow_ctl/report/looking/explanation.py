@@ -9,6 +9,7 @@ from typing import Literal
 
 import msgspec
 
+from protocol.messages.checkpoints import CheckpointChoice
 from protocol.messages.checks import Probe
 from protocol.text.counted import counted
 from protocol.text.listing import listed
@@ -98,6 +99,8 @@ def explain(run: RunFactsNow, name: str) -> Explanation:
 def needs_a_word(run: RunFactsNow, task: PlannedTask) -> bool:
     """Return whether a task is worth a word where all are asked about: it waits, is not ready, or did not complete."""
     record = run.state.tasks[task.name]
+    if task.removed_in:
+        return False
     if record.state is S.RUNNING:
         return task.has_readiness
     return record.state not in (S.COMPLETED, S.READY)
@@ -237,11 +240,29 @@ def _stopping(task: PlannedTask, record: TaskRecord) -> Iterator[Because]:
 
 def _earlier_attempts(run: RunFactsNow, record: TaskRecord) -> Iterator[Because]:
     """Say how the attempts before the last one ended."""
+    choices = dict(record.checkpoints)
     for _, change in run.history.get(record.name, ()):
         if change.is_again:
             took = "" if change.runtime_s is None else f" after {duration_text(change.runtime_s)}"
             text = f"attempt {change.attempt} ended{took}: {change.reason.text or change.reason.after}"
+            yield from _continued(change.attempt, choices)
             yield Because(kind="attempt", text=text)
+    for attempt in list(choices):
+        yield from _continued(attempt, choices, with_others=True)
+
+
+def _continued(
+    attempt: int, choices: dict[int, CheckpointChoice], *, with_others: bool = False
+) -> Iterator[Because]:
+    """Say once what an attempt continues from, if it has looked for something."""
+    choice = choices.pop(attempt, None)
+    if choice is None:
+        return
+    from sflow_ctl.report.checkpoint_text import continues_text, passed_over  # few tasks have any
+
+    yield Because(kind="attempt", text=f"attempt {attempt} {continues_text(choice)}")
+    for text in passed_over(choice) if with_others else ():
+        yield Because(kind="attempt", text=text)
 
 
 def _ended(run: RunFactsNow, task: PlannedTask, record: TaskRecord) -> Iterator[Because]:

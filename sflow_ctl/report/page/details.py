@@ -4,7 +4,8 @@ They can be read without a script. The script only filters and sorts the table o
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+
+from msgspec import Struct
 
 from protocol.text.counted import counted
 from protocol.text.sizes import size_text
@@ -35,7 +36,7 @@ _QUIET_WORDS = frozenset(
 )
 
 
-class _Measured(NamedTuple):
+class _Measured(Struct, frozen=True):
     """A column of what tasks have used; a run of which nothing is known has none."""
 
     title: str

@@ -6,7 +6,8 @@ lane, are drawn as one area: how many there were at each time.
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
-from typing import NamedTuple
+
+from msgspec import Struct
 
 from protocol.text.counted import counted
 from sflow_ctl.core.states import TaskState
@@ -37,13 +38,13 @@ _MARKS = {"failed": "✕", "timeout": "◷", "lost": "?"}
 BAD = frozenset(_MARKS)
 
 
-class _Piece(NamedTuple):
+class _Piece(Struct, frozen=True):
     begin: float
     end: float
     kind: str
 
 
-class _Drawn(NamedTuple):
+class _Drawn(Struct, frozen=True):
     """An attempt on a lane."""
 
     begin: float

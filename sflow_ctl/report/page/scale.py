@@ -1,7 +1,8 @@
 """The axis of time: positions in percent of its length, and marks at round times on several scales. Pure."""
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+
+from msgspec import Struct
 
 ZOOMS = (1, 4, 16, 64)
 """How many times as wide as the page the chart may be made."""
@@ -15,7 +16,7 @@ _STEPS = (
 )
 
 
-class Scale(NamedTuple):
+class Scale(Struct, frozen=True):
     """The time from 0 to the end of a run."""
 
     span_s: float

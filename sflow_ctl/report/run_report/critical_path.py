@@ -6,7 +6,8 @@ the GPUs or the place free. Called by `building.py`.
 
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+
+from msgspec import Struct
 
 from sflow_ctl.plan.model import Dependency, Plan, PlannedTask
 from sflow_ctl.report.run_report.courses import AttemptCourse, Courses
@@ -19,7 +20,7 @@ WAITED_NS = 20_000_000
 MAX_STEPS = 400
 
 
-class _At(NamedTuple):
+class _At(Struct, frozen=True):
     task: str
     attempt: AttemptCourse
     until: str

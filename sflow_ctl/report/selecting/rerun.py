@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from msgspec import Struct
 
+from protocol.messages.checkpoints import CheckpointBase
 from sflow_ctl.core.states import LIVE, TaskState
 from sflow_ctl.plan.graph import dependency_names, topological_order
 from sflow_ctl.plan.model import Dependency, Plan, PlannedTask
@@ -32,6 +33,8 @@ class RerunChoice(Struct, frozen=True):
     """Concrete names; None for what a resume would run."""
     is_only: bool = False
     """Run nothing else, not even what depends on them."""
+    checkpoint: CheckpointBase | None = None
+    """What was said about the checkpoints of all tasks that run again; None for nothing."""
 
 
 class Before(NamedTuple):

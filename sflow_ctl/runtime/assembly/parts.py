@@ -10,6 +10,8 @@ import msgspec
 from msgspec import Struct, field
 
 from protocol.ids import RankId
+from sflow_ctl.core.commands import ReviseRun
+from sflow_ctl.core.requests import AnyAction, Apply
 from sflow_ctl.core.scheduler import Scheduler
 from sflow_ctl.format.expressions.templates import EVALUATOR
 from sflow_ctl.plan.log_paths import log_path, rank_log_path
@@ -46,6 +48,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from sflow_ctl.core.actions.resume import PriorResult
+    from sflow_ctl.plan.model import Plan
     from sflow_ctl.report.resumed import ResumedSummary
     from sflow_ctl.runtime.logs.consumers.consumer import FollowedLogs
     from sflow_ctl.runtime.monitor.recorder import MonitorRecorder
@@ -190,7 +193,14 @@ def make_scheduler(planned: PlannedRun, options: RunOptions, fleet: Fleet, recor
         missing=fleet.missing,
         earlier=record.prior,
         evaluator=EVALUATOR,
+        plans=partial(_applied_plan, record.directory.path, fleet.keys.operator.secret),
     )
+
+
+def _applied_plan(directory: "Path", key: str, source: str) -> "Plan":
+    from sflow_ctl.runtime.revising.files import read_plan  # few runs have another plan
+
+    return read_plan(directory, source, key)
 
 
 def make_controller(
@@ -222,6 +232,7 @@ def make_controller(
         ShellNotes() if taken_over is None else taken_over.known,
         () if planned.earlier is None else planned.earlier.takeovers,
         0 if taken_over is None else taken_over.checkpoint_size,
+        1 if taken_over is None else taken_over.checkpoint_revision,
     )
     snapshots.takeovers = checkpoints.takeovers
     controller = Controller(
@@ -252,11 +263,40 @@ def make_controller(
         facts = record.facts
         course = Course(state, facts.run_id, str(record.directory.path.absolute()), facts.host)
         controller.progress.notifier = Notifier(plan.notices, course, shell.output.warn)
+    controller.progress.revise = partial(_revise, record, shell, controller, hand_over)
+    shell.desk.why_not = partial(_why_unusable, record.directory.path, fleet.keys.operator.secret)
     if record.prior:
         from sflow_ctl.runtime.run.resume import take_over_values  # most runs are not resumed
 
         take_over_values(controller.outputs, plan, record.prior)
     return controller
+
+
+def _why_unusable(directory: "Path", key: str, action: AnyAction) -> str:
+    """Return why a request cannot even be judged, as a sentence; empty for nearly all."""
+    if not isinstance(action, Apply):
+        return ""
+    from sflow_ctl.runtime.revising.files import UnusablePlanError, read_plan
+
+    try:
+        read_plan(directory, action.source, key)
+    except UnusablePlanError as error:
+        return str(error)
+    return ""
+
+
+def _revise(
+    record: Record,
+    shell: Shell,
+    controller: Controller,
+    hand_over: "Callable[[], object]",
+    command: ReviseRun,
+    now: float,
+) -> None:
+    from sflow_ctl.runtime.revising.in_force import put_in_force  # few runs have another plan
+
+    put_in_force(record, shell, controller, command, now)
+    hand_over()
 
 
 def _measures(planned: PlannedRun, fleet: Fleet, shell: Shell) -> Measures:

@@ -8,7 +8,7 @@ import contextlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 from msgspec import Struct, field
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 NVIDIA_CONTROL = Path("/dev/nvidiactl")
 
 
-class Generation(NamedTuple):
+class Generation(Struct, frozen=True):
     """The number of this controller within the run, and the markers of earlier ones."""
 
     incarnation: int = 1

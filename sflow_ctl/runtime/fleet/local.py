@@ -13,6 +13,8 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
+from msgspec import Struct
+
 from protocol.errors import LaunchError
 from protocol.machine.marks import LAST_AGENT
 from protocol.machine.procfs import is_agent, is_living, own_children
@@ -48,7 +50,7 @@ class AgentEnd(NamedTuple):
     """Another agent may be started on the node, unless something of the run is left there."""
 
 
-class ReplacementOrder(NamedTuple):
+class ReplacementOrder(Struct, frozen=True):
     """A node that is to get another agent."""
 
     node: int

@@ -57,6 +57,8 @@ class CheckpointLine(Struct, frozen=True, kw_only=True, omit_defaults=True):
     version: str
     plan: str
     """What identifies the plan: how many tasks it has, and a checksum of their names."""
+    revision: int = 1
+    """The number of the plan. All lines have the same."""
     lineage: int
     """The controller whose scheduler this is."""
     boot: str
@@ -78,12 +80,26 @@ class UsableCheckpoint(Struct, frozen=True):
     size: int
     """Bytes of them: what follows was not written completely."""
 
+    @property
+    def revision(self) -> int:
+        """The revision of the plan that it is of."""
+        return self.records[-1].revision
+
+    def is_of(self, tasks: Sequence[Task]) -> bool:
+        """Return whether the checkpoint is of a plan with these tasks."""
+        return self.records[-1].plan == plan_text(tasks)
+
 
 class CheckpointFile:
     """The file that a controller writes."""
 
-    def __init__(self, directory: Path, run: Run, lineage: int, notes: ShellNotes, size: int) -> None:
-        """`size` are the bytes of the present file that the run began with; 0 begins another one."""
+    def __init__(
+        self, directory: Path, run: Run, lineage: int, notes: ShellNotes, size: int, revision: int = 1
+    ) -> None:
+        """`size` are the bytes of the present file that the run began with; 0 begins another one.
+
+        The file is of the plan with the number `revision`.
+        """
         self._path = directory / layout.CHECKPOINT
         self._run, self._lineage, self._notes = run, lineage, notes
         self._parts = Checkpoints(run, _is_cut)
@@ -95,10 +111,12 @@ class CheckpointFile:
         """By task, whether it has, or may have, changed since the run began."""
         self._file: IO[bytes] | None = None
         self._plan = 0, ""
+        self._revision = revision
 
     def write(self, place: Place, now: float, takeovers: Sequence[Takeover]) -> None:
         """Write what has changed since the last call; `place` is the end of the journal. A disk that refuses costs nothing."""
-        if not self._size or self._size > max(GROWN_FROM, GROWN * self._begun_with):
+        is_grown = self._size > max(GROWN_FROM, GROWN * self._begun_with)
+        if not self._size or is_grown or self._revision != self._run.plan.revision:
             self._begin_anew()
         try:
             self._append(self._line(place, now, takeovers))
@@ -109,6 +127,8 @@ class CheckpointFile:
         """Have the next line say everything."""
         self.close()
         self._size = self._has_restarted = 0
+        self._revision = self._run.plan.revision
+        self._noted.extend(bytes(len(self._run.tasks) - len(self._noted)))
         self._run.changed.update(index for index, is_noted in enumerate(self._noted) if is_noted)
         self._run.requests.fresh[:] = self._run.requests.answers
         self._parts, self._has = Checkpoints(self._run, _is_cut), {}
@@ -128,6 +148,7 @@ class CheckpointFile:
             format=FORMAT,
             version=VERSION,
             plan=self._plan_text(),
+            revision=self._revision,
             lineage=self._lineage,
             boot=boot(),
             at=now,
@@ -172,7 +193,7 @@ def plan_text(tasks: Sequence[Task]) -> str:
     return f"{len(tasks)} {zlib.crc32(names.encode()):08x}"
 
 
-def read_checkpoint(directory: Path, lineage: int, plan: str) -> UsableCheckpoint | str:
+def read_checkpoint(directory: Path, lineage: int) -> UsableCheckpoint | str:
     """Return the lines of a checkpoint, or why it cannot be used, as the end of a sentence."""
     records: list[CheckpointLine] = []
     size = 0
@@ -193,8 +214,8 @@ def read_checkpoint(directory: Path, lineage: int, plan: str) -> UsableCheckpoin
         return f"{layout.CHECKPOINT} is of sflow-ctl {last.version}"
     if any(one.lineage != lineage for one in records):
         return f"{layout.CHECKPOINT} is of incarnation {last.lineage}, not of {lineage}"
-    if any(one.plan != plan for one in records):
-        return f"{layout.CHECKPOINT} is of another plan"
+    if any((one.plan, one.revision) != (last.plan, last.revision) for one in records):
+        return f"{layout.CHECKPOINT} is of several plans"
     if not JournalReader(directory, last.place).fits():
         return f"{layout.CHECKPOINT} does not fit the journal"
     return UsableCheckpoint(records, size)

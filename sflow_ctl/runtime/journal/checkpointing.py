@@ -77,13 +77,15 @@ class Checkpointing:
         notes: ShellNotes,
         takeovers: Sequence[Takeover] = (),
         begun_with: int = 0,
+        revision: int = 1,
     ) -> None:
         """`lineage` is the controller whose scheduler this is; `notes` are of the time before, `takeovers` those of the run.
 
-        `begun_with` are the bytes of the present file that the scheduler began with; 0 begins another one.
+        `begun_with` are the bytes of the present file that the scheduler began with, which is of the plan with the number
+        `revision`; 0 begins another one.
         """
         self._directory, self._scheduler, self._pace = directory, scheduler, Pace(journal)
-        self._lineage, self._begun_with = lineage, begun_with
+        self._lineage, self._begun_with = lineage, (begun_with, revision)
         self.notes, self.takeovers = notes, takeovers
         self._file: CheckpointFile | None = None
 
@@ -93,7 +95,12 @@ class Checkpointing:
             self._file.close()
 
     def write_if_due(self, now: float) -> None:
-        """Write what has changed if the journal has grown enough, which must have everything so far."""
+        """Write what has changed if the journal has grown enough, which must have everything so far.
+
+        Not while a revision is being applied: tasks that are still to be stopped have the plan before it.
+        """
+        if self._scheduler.run.revising is not None:
+            return
         place = self._pace.place_if_due(EVERY_BYTES, now)
         if place is None:
             return
@@ -102,7 +109,7 @@ class Checkpointing:
             from sflow_ctl.runtime.journal.checkpoint import CheckpointFile  # most runs are over before
 
             self._file = CheckpointFile(
-                self._directory, self._scheduler.run, self._lineage, self.notes, self._begun_with
+                self._directory, self._scheduler.run, self._lineage, self.notes, *self._begun_with
             )
         self._file.write(place, now, self.takeovers)
         self._pace.wrote(now, (time.monotonic() - started) * REST_FACTOR)

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import msgspec
 
 from protocol.text.counted import counted
-from sflow_ctl.core.commands import AnswerRequest, RecordUploads, RecordWaiting
+from sflow_ctl.core.commands import AnswerRequest, RecordCheckpoint, RecordUploads, RecordWaiting
 from sflow_ctl.core.events import SchedulerEvent
 from sflow_ctl.core.states import Transition
 from sflow_ctl.plan.secrets import SECRETS
@@ -67,6 +67,8 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A change of the unmet readiness conditions of a service."""
     uploads: RecordUploads | None = None
     """What became of the uploads of a task."""
+    checkpoint: RecordCheckpoint | None = None
+    """What an attempt continues from."""
     takeover: Takeover | None = None
     """A controller was killed, and another one has taken the run over."""
     request: AnswerRequest | None = None
@@ -75,7 +77,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Long texts or values are cut; the note in their place says how long they were."""
 
 
-Kind = Literal["begin", "event", "transition", "waiting", "uploads", "takeover", "request"]
+Kind = Literal["begin", "event", "transition", "waiting", "uploads", "checkpoint", "takeover", "request"]
 _encoder = msgspec.json.Encoder()
 
 

@@ -22,6 +22,7 @@ SHOWN = (
     TRANSITION,
     b'"kind":"waiting"',
     b'"kind":"uploads"',
+    b'"kind":"checkpoint"',
     b'"kind":"takeover"',
     b'"kind":"request"',
     b'"type":"node_stands_still"',

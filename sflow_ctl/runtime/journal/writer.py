@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO
 
 from protocol.messages.facts import RankExited
-from sflow_ctl.core.commands import AnswerRequest, RecordUploads, RecordWaiting
+from sflow_ctl.core.commands import AnswerRequest, RecordCheckpoint, RecordUploads, RecordWaiting
 from sflow_ctl.core.events import AgentJoined, MessageReceived, OperatorRequest, SchedulerEvent
 from sflow_ctl.core.states import TERMINAL, Transition
 from sflow_ctl.report.resumed import Takeover
@@ -25,7 +25,16 @@ from sflow_ctl.runtime.record.durable import open_to_append, sync_directory
 from sflow_ctl.runtime.record.processes import boot
 from sflow_ctl.version import VERSION
 
-Content = SchedulerEvent | Transition | RecordWaiting | RecordUploads | Takeover | AnswerRequest | Begin
+Content = (
+    SchedulerEvent
+    | Transition
+    | RecordWaiting
+    | RecordUploads
+    | RecordCheckpoint
+    | Takeover
+    | AnswerRequest
+    | Begin
+)
 SYNC_EVERY_S = 0.5
 """Half of the second after which an agent repeats what is not acknowledged."""
 
@@ -89,6 +98,10 @@ class Journal:
     def uploads(self, uploads: RecordUploads, now: float) -> None:
         """Add what became of the uploads of a task."""
         self._append(now, "uploads", uploads=uploads)
+
+    def checkpoint(self, checkpoint: RecordCheckpoint, now: float) -> None:
+        """Add what an attempt continues from."""
+        self._append(now, "checkpoint", checkpoint=checkpoint)
 
     def request(self, request: AnswerRequest, now: float) -> None:
         """Add what an operator has asked for, and what it has led to."""

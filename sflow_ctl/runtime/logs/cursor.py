@@ -6,10 +6,13 @@ lines.
 """
 
 import os
+from pathlib import Path
 from typing import NamedTuple
 
 from msgspec import Struct
 
+from protocol.ids import AttemptId, RankId
+from protocol.text.ansi import printable_line
 from sflow_ctl.runtime.logs.store import RankLog
 
 SKIP_BEYOND_BYTES = 4 * 1024 * 1024
@@ -17,10 +20,16 @@ SKIP_BEYOND_BYTES = 4 * 1024 * 1024
 KEEP_BYTES = 64 * 1024
 """How much of the end is shown after a skip."""
 COUNT_BYTES = 2 * 1024 * 1024
-"""Skipped bytes whose lines are counted in one step, about a millisecond: a block of the file, once for all of its readers."""
+"""Skipped bytes whose lines are counted in one step: about a millisecond."""
+BLOCK_BYTES = 64 * 1024
+"""Lines of such a block of the file are counted once for all of its readers."""
+MAX_BLOCKS = 1024
+"""Blocks whose lines are remembered: readers that skip are all near the end."""
 TAIL_BLOCK_BYTES = 64 * 1024
 MAX_TAIL_BYTES = 4 * 1024 * 1024
 """How far back the last lines are looked for."""
+LINES_BYTES = 1024 * 1024
+"""The limit of the last lines that are shown together."""
 
 
 class LogSlice(NamedTuple):
@@ -111,8 +120,9 @@ class Cursor(Struct, eq=False):
     def _skip(self) -> LogSlice | None:
         self._is_skipping = True
         target = self.log.position - KEEP_BYTES
+        target -= target % BLOCK_BYTES
         if self.offset < target:
-            return self._skip_block(target)
+            return self._skip_blocks(target)
         data = self._read_at(self.offset, KEEP_BYTES * 2)
         if not data:
             return None
@@ -122,20 +132,25 @@ class Cursor(Struct, eq=False):
         self._is_skipping, self._skipped_lines = False, 0
         return piece
 
-    def _skip_block(self, target: int) -> LogSlice | None:
-        """Move to the end of a block, or to the target in it, and count the lines."""
-        block, begin = divmod(self.offset, COUNT_BYTES)
-        wanted = min(COUNT_BYTES - begin, target - self.offset)
-        lines = self.log.newlines.get(block) if wanted == COUNT_BYTES else None
-        if lines is None:
-            data = self._read_at(self.offset, wanted)
-            if not data:
-                return None
-            lines, wanted = data.count(b"\n"), len(data)
-            if wanted == COUNT_BYTES:
-                self.log.newlines[block] = lines
-        self._skipped_lines += lines
-        self.offset += wanted
+    def _skip_blocks(self, target: int) -> LogSlice | None:
+        """Move towards the end of the block before the target, and count the lines."""
+        last = min(target, self.offset + COUNT_BYTES)
+        known = self.log.newlines
+        while self.offset < last:
+            block, begin = divmod(self.offset, BLOCK_BYTES)
+            wanted = BLOCK_BYTES - begin
+            lines = known.get(block) if not begin else None
+            if lines is None:
+                data = self._read_at(self.offset, wanted)
+                if not data:
+                    return None
+                lines, wanted = data.count(b"\n"), len(data)
+                if wanted == BLOCK_BYTES:
+                    known[block] = lines
+                    if len(known) > MAX_BLOCKS:
+                        del known[next(iter(known))]
+            self._skipped_lines += lines
+            self.offset += wanted
         return LogSlice(self.offset, b"")
 
     def _read_at(self, offset: int, size: int) -> bytes:
@@ -150,3 +165,23 @@ class Cursor(Struct, eq=False):
             self._descriptor = fresh
             data = os.pread(self._descriptor, size, offset)
         return data
+
+
+def file_log(path: Path, task: str, attempt: int = 1) -> RankLog:
+    """Return a log known only by its file. `position` is its size now. Raises: OSError if it does not exist."""
+    return RankLog(RankId(AttemptId(task, attempt), 0), path, position=path.stat().st_size)
+
+
+def last_lines(path: Path, count: int) -> list[str]:
+    """Return the last lines of a log, as text that is safe on any terminal; empty when it cannot be read."""
+    try:
+        cursor = Cursor(file_log(path, "log"))
+        cursor.seek_to_last_lines(count)
+        data = b""
+        while len(data) < LINES_BYTES and (piece := cursor.read(LINES_BYTES)) is not None:
+            data += piece.data
+        cursor.close()
+    except OSError:
+        return []
+    lines = data.decode(errors="replace").rstrip("\n").split("\n") if data else []
+    return list(map(printable_line, lines[-count:]))

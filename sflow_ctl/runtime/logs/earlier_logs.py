@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from protocol.ids import RankId
-from protocol.messages.logs import LogChunk
+from protocol.messages.packets import LogChunk
 from sflow_ctl.plan.log_paths import earlier_log_path, log_path, rank_log_path
 from sflow_ctl.runtime.logs.late_lines import add_late_lines, rank_prefix
 from sflow_ctl.runtime.logs.store import RankLog, SpoolFiles, log_file, new_part

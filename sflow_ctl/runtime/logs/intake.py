@@ -12,7 +12,7 @@ import zmq
 
 from protocol.errors import MalformedMessageError
 from protocol.ids import RankId
-from protocol.messages.logs import LogAck, LogChunk
+from protocol.messages.packets import LogAck, LogChunk
 from protocol.session.codec import MAX_LOG_BODY_BYTES, decode_log_chunk, encode
 from sflow_ctl.runtime.logs.consumers.consumer import FollowedLogs, LogConsumer, begin_consuming
 from sflow_ctl.runtime.logs.store import LogBook, RankLog, SpoolFiles, log_file, new_part

@@ -106,7 +106,7 @@ class OutputService:
         followed: FollowedLogs | None = None,
     ) -> None:
         """`place_of` returns a rank's node, in the thread; `earlier` takes late logs, `followed` is of a killed controller."""
-        self._place_of, self.counters = place_of, Counter[str]()
+        self._place_of, self.counters, self.gang_sizes = place_of, Counter[str](), gang_sizes
         """Numbers of refused, dropped and repeated messages, by kind."""
         self._console = console
         self.say_at_once = console.say if console is not None else (lambda _text: None)  # from any thread

@@ -11,7 +11,7 @@ from contextlib import suppress
 
 from sflow_ctl.core.commands import AnswerRequest
 from sflow_ctl.core.events import OperatorRequest
-from sflow_ctl.core.requests import RequestAnswer
+from sflow_ctl.core.requests import AnyAction, RequestAnswer
 from sflow_ctl.runtime.viewing.messages import (
     Answered,
     Ask,
@@ -41,6 +41,8 @@ class RequestDesk:
         """Readable when requests have arrived."""
         self.wake_sender: Callable[[], object] = lambda: None
         """Has the output thread send what is outgoing."""
+        self.why_not: Callable[[AnyAction], str] = lambda _action: ""
+        """Says why a request cannot be judged, as a sentence: it never becomes an event then."""
 
     # ------------------------------------------------------------------ from any thread
 
@@ -86,6 +88,10 @@ class RequestDesk:
         events = []
         while self._arrived:
             ask, reply = self._arrived.popleft()
+            if problem := self.why_not(ask.action):
+                reply(Answered(id=ask.id, answer=RequestAnswer(error=problem)))
+                self.wake_sender()
+                continue
             self._asked.setdefault(ask.id, []).append(reply)
             events.append(OperatorRequest(id=ask.id, by=ask.by, action=ask.action))
         return events

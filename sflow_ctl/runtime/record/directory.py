@@ -25,7 +25,14 @@ from sflow_ctl.runtime.catalog.registry import remember_run
 from sflow_ctl.runtime.record import layout
 from sflow_ctl.runtime.record.claim import Claim, encode_claim, supervisor_pid
 from sflow_ctl.runtime.record.disk import unwritable
-from sflow_ctl.runtime.record.durable import Content, sync_directory, write_durably, write_for_now, write_new
+from sflow_ctl.runtime.record.durable import (
+    Content,
+    sync_directory,
+    sync_together,
+    write_durably,
+    write_for_now,
+    write_new,
+)
 from sflow_ctl.runtime.record.plan_file import encode_plan
 from sflow_ctl.runtime.record.processes import process_start_ticks, process_world
 from sflow_ctl.runtime.record.sources import SourceFile
@@ -35,6 +42,21 @@ from sflow_ctl.version import VERSION
 
 MADE_AT_ONCE = 256
 """Task directories made before the first task starts; the others are made while it runs."""
+
+
+class Revision(msgspec.Struct, frozen=True, kw_only=True):
+    """Another plan that was applied to a live run."""
+
+    number: int
+    """Of the plan that it made, from 2."""
+    wall_ns: int
+    """When it was applied, in ns since 1970."""
+    by: str
+    """Who has applied it."""
+    argv: tuple[str, ...]
+    """The command."""
+    text: str
+    """What it has changed, as a sentence."""
 
 
 class RunFacts(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,6 +91,8 @@ class RunFacts(msgspec.Struct, frozen=True, kw_only=True):
     """Words about the run: `workflow.labels`, and those of `--label`."""
     derived_from: Lineage | None = None
     """The run that it is a replay of, or that it was copied from; null for a run of its own."""
+    revisions: tuple[Revision, ...] = ()
+    """The plans that were applied to it while it lived, oldest first."""
 
     def markers(self) -> tuple[str, ...]:
         """Return the markers of all controllers of the run, oldest first."""
@@ -133,10 +157,15 @@ class RunDirectory:
         except OSError as error:
             raise self._not_writable(error) from error
         try:
-            self._fill(self._building, plan, workflow_yaml, facts, nonce, write_new)
-            write_new(self._building / layout.CLAIM, encode_claim(_claim_of(facts)))
-            for directory in (self._building / layout.OURS, self._building):
-                sync_directory(directory)
+            written: list[Path] = []
+
+            def write(path: Path, content: Content) -> None:
+                write_new(path, content)
+                written.append(path)
+
+            self._fill(self._building, plan, workflow_yaml, facts, nonce, write)
+            write(self._building / layout.CLAIM, encode_claim(_claim_of(facts)))
+            sync_together(written, (self._building / layout.OURS, self._building))
             self._building.rename(self.path)
             sync_directory(self.path.parent)
         except OSError as error:
@@ -161,6 +190,25 @@ class RunDirectory:
             self.remove_connection()
         except OSError as error:
             raise unwritable(error, f"cannot resume in the run directory {self.path}", self.path) from error
+
+    def revise(self, plan: Plan, workflow_yaml: str, facts: RunFacts, lineage: int, old: Plan) -> None:
+        """Replace the plan by that of a revision, after a copy of the first one; make what its tasks need. Raises: OSError."""
+        first = self.path / layout.first_plan(lineage)
+        (self.path / layout.PLANS).mkdir(mode=0o700, exist_ok=True)
+        if not first.exists():
+            write_durably(first, (self.path / layout.PLAN).read_bytes())
+        mask = SECRETS.mask.data if SECRETS.mask else None
+        content = b"".join(encode_plan(plan, mask))
+        write_durably(self.path / layout.revision_plan(plan.revision), content)
+        write_durably(self.path / layout.WORKFLOW, workflow_yaml.encode())
+        write_durably(self.path / layout.RUN, _recorded(facts) + b"\n")
+        write_durably(self.path / layout.PLAN, content)
+        known, files = {task.name for task in old.tasks}, dict(old.files)
+        for task in [task for task in plan.tasks if task.name not in known][:MADE_AT_ONCE]:
+            _make_task_directory(os.fspath(self.path), task.name)
+        for path, text in plan.files:
+            if files.get(path) != text:
+                _write_inline(self.path, path, text)
 
     def take_over(self, facts: RunFacts) -> None:
         """Record that this controller continues the work of one that was killed. Raises: RunDirectoryError."""
@@ -211,13 +259,8 @@ class RunDirectory:
         for task in plan.tasks[:MADE_AT_ONCE]:
             _make_task_directory(os.fspath(root), task.name)
         for path, content in plan.files:
-            target = Path(path)
-            if not target.is_absolute():
-                target = root / target
-            if os.path.normpath(target) in kept_files:
-                continue
-            target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            write_durably(target, content.encode())
+            if os.path.normpath(root / path) not in kept_files:
+                _write_inline(root, path, content)
 
     def make_the_rest(self, plan: Plan) -> Callable[[], None]:
         """Make the other tasks' directories while the run begins; return a function that waits until they are made.
@@ -261,6 +304,13 @@ class RunDirectory:
     def note(self, name: str, content: bytes) -> None:
         """Replace a file that only people read. Raises: OSError; the old file is still there then."""
         write_for_now(self.path / name, SECRETS.mask.raw(content))
+
+
+def _write_inline(root: Path, path: str, content: str) -> None:
+    """Write an inline artifact; a relative path is in the run directory. Raises: OSError."""
+    target = root / path
+    target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    write_durably(target, content.encode())
 
 
 def _recorded(record: msgspec.Struct) -> bytes:
@@ -310,4 +360,5 @@ def run_facts(
         marker=marker,
         earlier_markers=() if earlier is None else earlier.markers(),
         derived_from=options.derived_from or (None if earlier is None else earlier.derived_from),
+        revisions=() if earlier is None else earlier.revisions,
     )

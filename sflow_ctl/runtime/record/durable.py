@@ -9,8 +9,9 @@ import contextlib
 import errno
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from threading import Thread
 from typing import IO
 
 import msgspec
@@ -43,9 +44,9 @@ def write_for_now(path: Path, content: Content, mode: int = 0o600) -> None:
 def write_new(path: Path, content: Content, mode: int = 0o600) -> None:
     """Make a file in a directory that no reader knows yet. Raises: OSError naming the file.
 
-    The caller syncs the directory and then renames it: that is once for all of its files.
+    The caller syncs the directory and its files, with `sync_together`, and then renames it.
     """
-    _write(path, path, content, mode, syncs=True)
+    _write(path, path, content, mode, syncs=False)
 
 
 def create_durably(path: Path, content: Content, mode: int = 0o600) -> None:
@@ -96,6 +97,44 @@ def sync_directory(path: Path) -> None:
     try:
         with contextlib.suppress(OSError):  # EINVAL on some network file systems
             os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_together(files: Iterable[Path], directories: Iterable[Path]) -> None:
+    """Make files, and the names in directories, durable at the same time. Raises: OSError naming the file, for the first error.
+
+    A disk or a file server has one wait for all then, not one for each. Without threads they are synced one after the other.
+    """
+    errors: list[OSError] = []
+
+    def sync(one: Callable[[Path], None], path: Path) -> None:
+        try:
+            one(path)
+        except OSError as error:
+            error.filename = error.filename or str(path)
+            errors.append(error)
+
+    threads: list[Thread] = []
+    for one, paths in ((_sync_file, files), (sync_directory, directories)):
+        for path in paths:
+            thread = Thread(target=sync, args=(one, path), daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:  # a limit of processes
+                sync(one, path)
+            else:
+                threads.append(thread)
+    for thread in threads:
+        thread.join()
+    if errors:
+        raise errors[0]
+
+
+def _sync_file(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
     finally:
         os.close(descriptor)
 

@@ -10,6 +10,7 @@ OURS = ".sflow"
 """The one name that is ours."""
 WORKFLOW = f"{OURS}/workflow.yaml"
 PLAN = f"{OURS}/plan.json"
+PLANS = f"{OURS}/plans"
 RUN = f"{OURS}/run.json"
 JOURNAL = f"{OURS}/events.jsonl"
 STATE = f"{OURS}/state.json"
@@ -32,6 +33,26 @@ RUN_LOG, SUMMARY_LOG = "sflow.log", "sflow_summary.log"
 """Beside the tasks' directories, as in sflow."""
 REPORT = "report.html"
 """For people, so it is beside them as well."""
+
+
+def applied_plan(source: str) -> str:
+    """Return the name of a plan that is to be applied, or was."""
+    return f"{PLANS}/{source}.json"
+
+
+def applied_head(source: str) -> str:
+    """Return the name of what belongs to it."""
+    return f"{PLANS}/{source}.head.json"
+
+
+def revision_plan(revision: int) -> str:
+    """Return the name of the plan that was in force as this revision."""
+    return f"{PLANS}/{revision}.json"
+
+
+def first_plan(lineage: int) -> str:
+    """Return the name of the plan that a controller began with, if another one has come since."""
+    return f"{PLANS}/start.{lineage}.json"
 
 
 def earlier_summary(incarnation: int) -> str:

@@ -19,11 +19,10 @@ import msgspec
 from msgspec import Struct
 
 from protocol.errors import FleetError, RunDirectoryError, UsageError
-from protocol.ids import AttemptId, RankId
-from protocol.text.ansi import printable_line
 from protocol.text.counted import counted
 from protocol.text.lazy_pattern import lazy_pattern
 from sflow_ctl.core.events import NodeStandsStill
+from sflow_ctl.core.requests import Apply
 from sflow_ctl.plan.log_paths import log_path, rank_log_path
 from sflow_ctl.plan.model import Plan
 from sflow_ctl.plan.secrets import SECRETS
@@ -34,8 +33,6 @@ from sflow_ctl.report.timeline import SavedTimeline
 from sflow_ctl.runtime.journal.entry import Entry
 from sflow_ctl.runtime.journal.reader import SHOWN, JournalReader
 from sflow_ctl.runtime.journal.snapshot import read_snapshot
-from sflow_ctl.runtime.logs.cursor import Cursor
-from sflow_ctl.runtime.logs.store import RankLog
 from sflow_ctl.runtime.record import layout
 from sflow_ctl.runtime.record.claim import HolderState, holder_of, read_claim
 from sflow_ctl.runtime.record.directory import ConnectionFacts, RunFacts
@@ -44,7 +41,6 @@ from sflow_ctl.runtime.record.plan_file import PlanFile
 from sflow_ctl.runtime.viewing.messages import Change
 
 T = TypeVar("T")
-READ_BYTES = 1024 * 1024
 MAX_LISTED = 8
 _AT_ONCE = 1000
 """Entries of the journal that are applied under one guard."""
@@ -300,17 +296,39 @@ class RunReader:
         fresh: list[Change] = []
         entries = self.journal.entries(SHOWN)
         while some := list(itertools.islice(entries, _AT_ONCE)):  # reads without the guard
+            revised = self._revised(some)
             with self.guard:
+                if revised is not None:
+                    self._show_revision(revised)
                 for entry in some:
                     self._apply(entry, fresh)
         return fresh
 
+    def _revised(self, entries: Sequence[Entry]) -> PlanFile | None:
+        """Return the plan that a revision among these entries has made; None if it is known."""
+        requests = (entry.request for entry in entries if entry.request is not None)
+        bases = [
+            one.action.base for one in requests if isinstance(one.action, Apply) and not one.answer.error
+        ]
+        if not bases or max(bases) < self.head.revision:
+            return None
+        found = self._read(layout.PLAN, PlanFile)
+        return found if found.head.revision > self.head.revision else None
+
+    def _show_revision(self, file: PlanFile) -> None:
+        self._plan_file = file
+        self.__dict__.pop("plan", None)
+        self.state.plan = self.plan
+        for task in self.plan.tasks:
+            self.state.tasks.setdefault(task.name, TaskRecord(task.name))
+
     def _apply(self, entry: Entry, fresh: list[Change]) -> None:
-        if entry.waiting is not None:
-            told = entry.waiting
+        if (told := entry.waiting) is not None:
             self.state.note_waiting(told.task, told.attempt, told.text, told.what)
         if entry.uploads is not None:
             self.state.note_uploaded(entry.uploads.task, entry.uploads.attempt, entry.uploads.outcome)
+        if entry.checkpoint is not None:
+            self.state.note_checkpoint(entry.checkpoint)
         if isinstance(entry.event, NodeStandsStill):
             self._note_standstill(entry.event)
         if entry.request is not None:
@@ -375,26 +393,6 @@ def facts_of(directory: Path) -> RunFacts | None:
         return msgspec.json.decode(read_regular(directory / layout.RUN), type=RunFacts)
     except (OSError, *UNREADABLE):
         return None
-
-
-def file_log(path: Path, task: str, attempt: int = 1) -> RankLog:
-    """Return a log known only by its file. `position` is its size now. Raises: OSError if it does not exist."""
-    return RankLog(RankId(AttemptId(task, attempt), 0), path, position=path.stat().st_size)
-
-
-def last_lines(path: Path, count: int) -> list[str]:
-    """Return the last lines of a log, as text that is safe on any terminal; empty when it cannot be read."""
-    try:
-        cursor = Cursor(file_log(path, "log"))
-        cursor.seek_to_last_lines(count)
-        data = b""
-        while len(data) < READ_BYTES and (piece := cursor.read(READ_BYTES)) is not None:
-            data += piece.data
-        cursor.close()
-    except OSError:
-        return []
-    lines = data.decode(errors="replace").rstrip("\n").split("\n") if data else []
-    return list(map(printable_line, lines[-count:]))
 
 
 def _clock_text(wall_ns: int) -> str:

@@ -57,6 +57,11 @@ class SummaryWriter:
         """When it is written next, in monotonic seconds; None while nothing has changed."""
         self._rest_until = 0.0
 
+    def revised(self, state: RunView) -> None:
+        """Take in that the run has other tasks."""
+        self._timeline.begin({record.name: record.state for record in state.tasks.values()})
+        self._log.tasks = len(state.plan.tasks)
+
     def note(self, transition: Transition) -> None:
         """Take in a change of a task's state."""
         had_failed = bool(self._timeline.failed)

@@ -126,7 +126,7 @@ def _log_tail(directory: Path, summary: Summary) -> list[str]:
     cause = summary.cause
     if cause is None or cause.task is None:
         return []
-    from sflow_ctl.runtime.record.reader import last_lines  # runs that complete need it not
+    from sflow_ctl.runtime.logs.cursor import last_lines  # runs that complete need it not
 
     rank = None if cause.reason is None else cause.reason.rank
     path = directory / (log_path(cause.task) if rank is None else rank_log_path(cause.task, rank))

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from sflow_ctl.plan.model import PlannedTask
+from sflow_ctl.report.exported import ExportedRun
 from sflow_ctl.report.run_report.comparing import RunComparison
 from sflow_ctl.report.run_report.courses import Courses
 from sflow_ctl.report.run_report.differences import comparison
@@ -36,11 +37,7 @@ def report_of(reader: RunReader, shown: str) -> RunReport:
     if summary is None and status.liveness is Liveness.DEAD:
         reader.state.lose_live_tasks()
         courses.lose(max(courses.last_ns, began))
-    outputs = {
-        task.name: values
-        for task in reader.plan.tasks
-        if task.has_values and (values := values_of_task(reader.directory, task)) is not None
-    }
+    outputs = _outputs(reader)
     return gathered(
         reader.directory,
         reader.facts,
@@ -68,6 +65,27 @@ def comparison_of(left: RunReader, right: RunReader, shown: Callable[[Path], str
         (workflow_text(left), workflow_text(right)),
         lambda text: without_forms(masks[1].text(masks[0].text(text))),
     )
+
+
+def exported_run(reader: RunReader) -> ExportedRun:
+    """Return what is exported of a run, as its files are now. Raises: RunDirectoryError."""
+    status = reader.status()
+    reader.refresh()
+    if status.liveness is Liveness.DEAD:
+        reader.state.lose_live_tasks()
+    facts = reader.facts
+    return ExportedRun(
+        facts.run_id, reader.plan, reader.state, _outputs(reader), facts.labels, facts.started_wall_ns
+    )
+
+
+def _outputs(reader: RunReader) -> dict[str, dict[str, Any]]:
+    """Return the values of all tasks that have some."""
+    return {
+        task.name: values
+        for task in reader.plan.tasks
+        if task.has_values and (values := values_of_task(reader.directory, task)) is not None
+    }
 
 
 def values_of_task(directory: Path, task: PlannedTask) -> dict[str, Any] | None:

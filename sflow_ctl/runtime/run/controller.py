@@ -33,9 +33,12 @@ from sflow_ctl.core.commands import (
     CollectOutputs,
     Command,
     FinishRun,
+    RecordCheckpoint,
     RecordTransition,
     RecordUploads,
     RecordWaiting,
+    RenderTexts,
+    ReviseRun,
     SendToAgent,
     Warn,
 )
@@ -293,12 +296,12 @@ class Controller:
                 self._send(node, message)
             case RecordTransition(transition=transition):
                 self._record(transition, now)
-            case RecordWaiting() | RecordUploads() | AnswerRequest():
+            case RecordWaiting() | RecordUploads() | RecordCheckpoint() | AnswerRequest() | ReviseRun():
                 self.progress.show(command, now)
             case AwaitLog(rank=rank):
                 self._logs.awaited.add(rank)
-            case CollectOutputs(task=task, attempt=attempt):
-                self.outputs.collect(self._scheduler.run.task_named(task).plan, attempt)
+            case CollectOutputs() | RenderTexts():
+                self.outputs.work_on(command, self._scheduler.run)
             case AskJobEnd():
                 if self._job_clock is not None:
                     self._job_clock.ask_now()

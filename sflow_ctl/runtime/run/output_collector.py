@@ -1,4 +1,4 @@
-"""Reads the outputs of completed tasks in a thread: `<task>/outputs.json`, and values for later tasks.
+"""Reads the outputs of completed tasks in a thread: `<task>/outputs.json`, and values for later tasks; has others rendered.
 
 A log may be large and a pattern slow, and the scheduler's thread must not wait for either. The scheduler
 orders it with `CollectOutputs` and lets the exit count when the values are here, so no task starts before
@@ -22,6 +22,8 @@ import msgspec
 from protocol.machine.pattern_process import install as install_pattern_process
 from protocol.text.counted import counted
 from protocol.text.process_labels import LabelRemover, Labels
+from sflow_ctl.core.commands import CollectOutputs, RenderTexts
+from sflow_ctl.core.events import TextsRendered
 from sflow_ctl.plan.log_paths import earlier_log_path, log_path
 from sflow_ctl.plan.model import PlannedTask
 from sflow_ctl.plan.results import STDOUT
@@ -30,8 +32,10 @@ from sflow_ctl.runtime.record import layout
 from sflow_ctl.runtime.record.durable import write_durably
 
 if TYPE_CHECKING:
+    from sflow_ctl.core.model.run import Run
     from sflow_ctl.results.outputs import OutputValues
     from sflow_ctl.runtime.files.task_results import ResultFiles
+    from sflow_ctl.runtime.renderer import Renderer
 
 SHOWN_PROBLEMS = 3
 MAX_LINE = 16 << 20
@@ -69,6 +73,7 @@ class OutputCollector:
         self._wanted: queue.SimpleQueue[tuple[PlannedTask, int] | None] = queue.SimpleQueue()
         self._done: queue.SimpleQueue[TaskOutputs] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
+        self._renderer: Renderer | None = None
         self._results: ResultFiles | None = None
         self.writes_results = True
         """Whether `results.json` is kept up to date."""
@@ -88,6 +93,21 @@ class OutputCollector:
             return ""
         is_read = before is None or any(task.depends_on or task.finally_when is not None for task in before)
         return self._results.write() if is_read else ""
+
+    def work_on(self, order: CollectOutputs | RenderTexts, run: "Run") -> None:
+        """Begin what the scheduler of `run` has ordered."""
+        if isinstance(order, CollectOutputs):
+            self.collect(run.task_named(order.task).plan, order.attempt)
+            return
+        if self._renderer is None:
+            from sflow_ctl.runtime.renderer import Renderer  # few tasks have deferred values
+
+            self._renderer = Renderer(run, self._wake)
+        self._renderer.begin(order)
+
+    def rendered(self) -> list[TextsRendered]:
+        """Return the deferred values that were evaluated since the last call."""
+        return [] if self._renderer is None else self._renderer.take()
 
     def collect(self, task: PlannedTask, attempt: int) -> None:
         """Begin to read the outputs of an attempt that exited with success."""
@@ -121,8 +141,11 @@ class OutputCollector:
             if problems:
                 self.problems[task.name] = problems
             self._done.put(TaskOutputs(task.name, attempt, values, problems))
-            with contextlib.suppress(OSError):  # closed: the run has ended
-                os.eventfd_write(self.fileno, 1)
+            self._wake()
+
+    def _wake(self) -> None:
+        with contextlib.suppress(OSError):  # closed: the run has ended
+            os.eventfd_write(self.fileno, 1)
 
     def _next(self) -> tuple[PlannedTask, int] | None:
         """Return the next task to read, None at the end; write `results.json` when that is due."""

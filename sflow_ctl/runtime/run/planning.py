@@ -167,7 +167,7 @@ def _secrets_without_value(loaded: LoadedDocument) -> Iterator[Finding]:
 def _planning_findings(read: ReadRun, options: RunOptions, known: Sequence[Finding]) -> list[Finding]:
     """Return what planning finds wrong with the rest of a document that is wrong."""
     name = read.loaded.document.workflow.name
-    context = _plan_context(read, options, NodeSource(), name, read.settings.output_dir / name, is_dry=True)
+    context = plan_context(read, options, NodeSource(), name, read.settings.output_dir / name, is_dry=True)
     return findings_after(read.loaded, known, context)
 
 
@@ -187,13 +187,13 @@ def plan_run(read: ReadRun, options: RunOptions, is_dry: bool) -> PlannedRun:
         directory = settings.output_dir / "_dry_run" / name
     for path in (directory, options.workflow.workspace_dir):
         str(path).encode()  # another encoding is refused before anything is made
-    context = _plan_context(read, options, nodes, run_id, directory, is_dry)
+    context = plan_context(read, options, nodes, run_id, directory, is_dry)
 
     def replan(job_id: str, job_nodes: "tuple[JobNode, ...]", here: tuple[str, str]) -> Plan:
         known = replace(context, job_nodes=job_nodes, job_id=job_id, here=here)
-        return _with_simulated_gpus(_selected(build_plan(loaded, known), options), options)
+        return with_simulated_gpus(selected(build_plan(loaded, known), options), options)
 
-    plan = _with_simulated_gpus(_selected(build_plan(loaded, context), options), options)
+    plan = with_simulated_gpus(selected(build_plan(loaded, context), options), options)
     if any(task.outputs for task in kinds_of(plan.tasks)):
         from sflow_ctl.results.checks import wrong_outputs  # the parse library, only for files with outputs
 
@@ -283,9 +283,10 @@ def _find_nodes(loaded: LoadedDocument, options: RunOptions, is_dry: bool) -> No
     return NodeSource(allocation, tuple(name for name in used if name != wrapper), wrapper)
 
 
-def _plan_context(
+def plan_context(
     read: ReadRun, options: RunOptions, nodes: NodeSource, run_id: str, directory: Path, is_dry: bool
 ) -> PlanContext:
+    """Return the facts for the planner of a run in this directory, with these nodes."""
     allocation = nodes.allocation
     return PlanContext(
         workspace_dir=str(options.workflow.workspace_dir),
@@ -345,7 +346,7 @@ def _salloc_commands(
     return tuple(commands)
 
 
-def _with_simulated_gpus(plan: Plan, options: RunOptions) -> Plan:
+def with_simulated_gpus(plan: Plan, options: RunOptions) -> Plan:
     """Return the plan with the number of GPUs that are simulated on this machine, and the warning about them."""
     if not any(task.placement.gpus_per_node or task.placement.gpus for task in kinds_of(plan.tasks)):
         return plan
@@ -366,7 +367,7 @@ def _with_simulated_gpus(plan: Plan, options: RunOptions) -> Plan:
     return msgspec.structs.replace(plan, nodes=nodes, simulated_gpus=count, warnings=warnings)
 
 
-def _selected(plan: Plan, options: RunOptions) -> Plan:
+def selected(plan: Plan, options: RunOptions) -> Plan:
     """Return the part of the plan that `--task` asks for, with what `--only` shows of it. Raises: PlanError, UsageError."""
     if options.tasks.keep_alive:
         warnings = tuple(one for one in plan.warnings if one.code != "only-services")

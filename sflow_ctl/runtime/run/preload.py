@@ -51,9 +51,8 @@ class Preload:
             names += _MONITORS
         if any(node.backend_type == "slurm" for node in plan.nodes):
             names += _JOB
-        if is_reported:
-            names += _REPORT
-        self._left = names[::-1]
+        self._at_end = _REPORT if is_reported else ()
+        self._left = [*names, *self._at_end][::-1]
 
     def wait(self, wait: Callable[[int], bool], timeout_ms: int, *, has_started: bool) -> None:
         """Wait for events by `wait`, or import the next module, which takes a few ms, if none is here.
@@ -66,6 +65,6 @@ class Preload:
             importlib.import_module(self._left.pop())
 
     def finish(self) -> None:
-        """Import all that is left."""
-        while self._left:
-            importlib.import_module(self._left.pop())
+        """Import what the end of a run needs; the rest was for a run that lasts."""
+        for name in self._at_end:
+            importlib.import_module(name)

@@ -239,6 +239,8 @@ def prior_results(
             has_uploads_left=name in uploads,
             why_left=left.get(name, ""),
             is_missed=name in missed,
+            is_rerun=choice is not None,
+            checkpoint_base=(choice and choice.checkpoint) or record.checkpoint_base,
         )
         for name, record in records.items()
     }

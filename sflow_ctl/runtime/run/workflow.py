@@ -9,10 +9,10 @@ import os
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
@@ -133,6 +133,9 @@ def _run(
         from sflow_ctl.runtime.artifacts.contents import with_contents  # most runs have none
 
         planned = replace(planned, plan=with_contents(planned.plan))
+    if planned.earlier is not None:  # revisions are counted over all controllers
+        counted = msgspec.structs.replace(planned.plan, revision=planned.earlier.state.plan.revision)
+        planned = replace(planned, plan=counted)
     record = open_record(planned, options, fleet)
     resumed = _resumed_lines(planned, record)
     for line in resumed:
@@ -172,7 +175,10 @@ def carry_out(
         clock = make_clock(planned)
         monitor = make_monitor(planned, directory.path, log, output)
         shell = Shell(record, output, journal, log, clock, monitor, desk)
-        hand_over = partial(hand_over_run, planned, options, fleet, record)
+
+        def hand_over() -> None:  # the plan may be another one by then
+            hand_over_run(replace(planned, plan=scheduler.plan), options, fleet, record)
+
         controller = make_controller(planned, fleet, shell, scheduler, hand_over, taken_over)
         ends.callback(controller.standstill.end)
         ends.callback(controller.checkpoints.close)

@@ -10,7 +10,6 @@ import os
 import socket
 import time
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -21,6 +20,7 @@ from protocol.messages.config import ControllerPlace
 from protocol.text.counted import counted
 from protocol.text.listing import listed
 from sflow_ctl.core.events import AgentJoined
+from sflow_ctl.core.scheduler import Scheduler
 from sflow_ctl.plan.model import Plan
 from sflow_ctl.runtime.artifacts.contents import with_contents
 from sflow_ctl.runtime.assembly.parts import Record, make_scheduler, publish_connection
@@ -35,6 +35,7 @@ from sflow_ctl.runtime.record.durable import write_durably
 from sflow_ctl.runtime.record.plan_file import decode_plan, encode_plan
 from sflow_ctl.runtime.record.processes import process_start_ticks
 from sflow_ctl.runtime.record.run_log import RunLog
+from sflow_ctl.runtime.revising.in_force import PlansInForce
 from sflow_ctl.runtime.run.ending import RunEnd
 from sflow_ctl.runtime.run.options import FleetOptions, RunOptions, TaskOptions
 from sflow_ctl.runtime.run.planning import PlannedRun
@@ -108,10 +109,14 @@ def adopt(planned: PlannedRun, options: RunOptions, terminal: Terminal) -> RunEn
         log_level=heir.log_level,
     )
     gc.disable()  # until the run continues: records of 100,000 tasks are made, and none is garbage
-    make = partial(make_scheduler, planned, own, fleet, record)
+
+    def make(begun: Plan) -> Scheduler:
+        return make_scheduler(replace(planned, plan=begun), own, fleet, record)
+
+    plans = PlansInForce(directory.path, heir.lineage, plan)
     gone_for_s = (time.time_ns() - wrote_ns) / 1e9
     death = Death(0, wrote_ns, time.monotonic() - gone_for_s, (), ())
-    found = taken_over(directory.path, heir.lineage, make, death)
+    found = taken_over(directory.path, heir.lineage, make, death, plans)
     directory.take_over(facts)
     publish_connection(directory, facts, fleet)
 

@@ -13,12 +13,13 @@ from msgspec.structs import replace
 from protocol.messages.facts import RankExited
 from protocol.text.lazy_pattern import lazy_pattern
 from sflow_ctl.core.checkpoint.saved_state import UnusableCheckpointError, restore
-from sflow_ctl.core.events import JobEndKnown, OutputsCollected, SchedulerEvent
+from sflow_ctl.core.events import JobEndKnown, OutputsCollected, SchedulerEvent, TextsRendered
 from sflow_ctl.core.scheduler import Scheduler
 from sflow_ctl.core.states import LIVE
 from sflow_ctl.core.takeover import Rebuilt, Recorded, rebuild
+from sflow_ctl.plan.model import Plan
 from sflow_ctl.plan.secrets import SECRETS
-from sflow_ctl.runtime.journal.checkpoint import CheckpointLine, UsableCheckpoint, plan_text, read_checkpoint
+from sflow_ctl.runtime.journal.checkpoint import CheckpointLine, UsableCheckpoint, read_checkpoint
 from sflow_ctl.runtime.journal.checkpointing import ShellNotes
 from sflow_ctl.runtime.journal.entry import Begin, Entry
 from sflow_ctl.runtime.journal.reader import START, Place, entries_of, lines_of
@@ -27,8 +28,11 @@ from sflow_ctl.runtime.record import layout
 from sflow_ctl.runtime.record.durable import UNREADABLE
 from sflow_ctl.runtime.record.processes import boot
 from sflow_ctl.runtime.resuming.results_there import recorded_values
+from sflow_ctl.runtime.revising.in_force import PlansInForce
 from sflow_ctl.runtime.supervision.supervisor import Death
 
+_COUNTED = (b'"kind":"transition"', b'"kind":"uploads"', b'"kind":"checkpoint"')
+"""Kinds of lines, in the order of the fields of `Recorded`."""
 _INCARNATION = lazy_pattern(rb'^\{"seq":\d+,"incarnation":(\d+),')
 
 
@@ -50,22 +54,34 @@ class TakenOver(Struct):
     """What the scheduler was made of, as a sentence for the log."""
     checkpoint_size: int
     """Bytes of the checkpoint that it was made of; 0 without one."""
+    checkpoint_revision: int = 1
+    """The revision of the plan that this is of."""
 
 
 def taken_over(
-    directory: Path, lineage: int, make_scheduler: Callable[[], Scheduler], death: Death
+    directory: Path,
+    lineage: int,
+    make_scheduler: Callable[[Plan], Scheduler],
+    death: Death,
+    plans: PlansInForce,
 ) -> TakenOver:
-    """Make a scheduler from its checkpoint and the journal, and return what its controller has left. Raises: OSError."""
+    """Make a scheduler from its checkpoint and the journal, and return what its controller has left.
+
+    `plans` are those that were in force. Raises: OSError.
+    """
     began = time.monotonic()
-    scheduler = make_scheduler()
-    found = read_checkpoint(directory, lineage, plan_text(scheduler.run.tasks))
+    found = read_checkpoint(directory, lineage)
+    plan = plans.of(found.revision) if isinstance(found, UsableCheckpoint) else plans.first
+    scheduler = make_scheduler(plan or plans.first)
     known, start = ShellNotes(), START
     if isinstance(found, UsableCheckpoint):
         try:
+            if plan is None or not found.is_of(scheduler.run.tasks):
+                raise UnusableCheckpointError("it is of another plan")
             start = _restored(directory, scheduler, found, known)
         except (UnusableCheckpointError, *UNREADABLE, KeyError, IndexError) as error:
             found = f"{layout.CHECKPOINT} cannot be used: {error}"
-            scheduler, known = make_scheduler(), ShellNotes()
+            scheduler, known = make_scheduler(plans.first), ShellNotes()
     before = found.records[-1] if isinstance(found, UsableCheckpoint) else None
     recorded = _recorded(directory, lineage, start)
     history = _events(directory, lineage, known, scheduler, before)
@@ -87,6 +103,7 @@ def taken_over(
         if before is not None
         else f"the scheduler was made from the whole journal ({seconds:.2f} s), not from a checkpoint: {found}",
         found.size if isinstance(found, UsableCheckpoint) else 0,
+        found.revision if isinstance(found, UsableCheckpoint) else 1,
     )
 
 
@@ -118,15 +135,13 @@ def _shift_of(record: CheckpointLine) -> float:
 
 def _recorded(directory: Path, lineage: int, start: Place) -> Recorded:
     """Count the changes that are in the journal from a place on; the lines need not be decoded for that."""
-    transitions = uploads = 0
+    counts = dict.fromkeys(_COUNTED, 0)
     for line in lines_of(directory, start):
-        is_transition = b'"kind":"transition"' in line
-        if is_transition or b'"kind":"uploads"' in line:
+        kind = next((one for one in _COUNTED if one in line), None)
+        if kind is not None:
             found = _INCARNATION.match(line)
-            counts = found is not None and int(found[1]) >= lineage
-            transitions += counts and is_transition
-            uploads += counts and not is_transition
-    return Recorded(transitions, uploads)
+            counts[kind] += found is not None and int(found[1]) >= lineage
+    return Recorded(*counts.values())
 
 
 def _events(
@@ -150,6 +165,8 @@ def _events(
             index = run.index_of.get(event.task)
             whole = None if index is None else recorded_values(directory, run.tasks[index].plan)
             event = replace(event, values=event.values if whole is None else whole)
+        if isinstance(event, TextsRendered) and (entry.is_cut or SECRETS.mask):
+            event = replace(event, texts=None)
         known.note(event)
         yield entry.at + shift_s, event
 

@@ -8,12 +8,12 @@ import os
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from functools import partial
 from pathlib import Path
 
 from msgspec.structs import replace
 
 from protocol.text.signal_names import signal_name
+from sflow_ctl.core.scheduler import Scheduler
 from sflow_ctl.plan.model import Plan
 from sflow_ctl.plan.secrets import SECRETS
 from sflow_ctl.runtime.assembly.parts import Record, make_scheduler, publish_connection
@@ -28,6 +28,7 @@ from sflow_ctl.runtime.record.directory import RunDirectory
 from sflow_ctl.runtime.record.plan_file import decode_plan
 from sflow_ctl.runtime.record.processes import process_start_ticks
 from sflow_ctl.runtime.record.run_log import RunLog
+from sflow_ctl.runtime.revising.in_force import PlansInForce, complete, newest_plan
 from sflow_ctl.runtime.run.ending import RunEnd
 from sflow_ctl.runtime.run.options import FleetOptions, RunOptions, TaskOptions, WorkflowOptions
 from sflow_ctl.runtime.run.planning import BackendJob, PlannedRun
@@ -52,6 +53,9 @@ def take_over(death: Death, open_terminal: Callable[[Plan, bool], Terminal]) -> 
     earlier = prior_run(directory.path, heir.settings.output_dir, claim)
     plan = decode_plan(heir.plan) if heir.plan else earlier.state.plan
     SECRETS.declare(plan.secrets, os.environ)
+    for name in plan.secrets:
+        SECRETS.learn(name, plan.variables.get(name))
+    plan = newest_plan(directory.path, plan)
     planned = PlannedRun(plan, heir.settings, heir.run_id, "", _jobs(heir.jobs), (), _never, earlier)
     options = _options(heir.is_quiet, heir.log_level)
     facts = replace(
@@ -74,8 +78,14 @@ def take_over(death: Death, open_terminal: Callable[[Plan, bool], Terminal]) -> 
         before = decoded(heir.resumed, Resumed)
         record.prior, record.resumed = before.prior, before.summary
     fleet = _fleet(legacy, facts.incarnation, plan)
-    make = partial(make_scheduler, planned, options, fleet, record)
-    left = taken_over(directory.path, heir.lineage, make, death)
+
+    def make(begun: Plan) -> Scheduler:
+        return make_scheduler(replace(planned, plan=begun), options, fleet, record)
+
+    plans = PlansInForce(directory.path, heir.lineage, plan)
+    left = taken_over(directory.path, heir.lineage, make, death, plans)
+    plan = left.scheduler.plan
+    problem = complete(record, plan)
     fleet.link.known_clocks_ns = {node: event.clock_ahead_ns for node, event in left.known.joined.items()}
     directory.take_over(facts)
     publish_connection(directory, facts, fleet)
@@ -84,7 +94,10 @@ def take_over(death: Death, open_terminal: Callable[[Plan, bool], Terminal]) -> 
         name = signal_name(death.signal)
         log.warning(f"the controller was killed ({name}): incarnation {facts.incarnation} takes over")
         log.info(left.began_with)
+        if problem:
+            log.warning(problem)
 
+    planned = replace(planned, plan=plan)
     terminal = open_terminal(plan, heir.is_quiet)
     with _own_jobs(legacy):
         return carry_out(planned, options, fleet, terminal, record, left.scheduler, log_begin, left)

@@ -1,11 +1,12 @@
 """Shows what happens in a run: in the log, on the console, in the view and the summary. Used by the controller."""
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, assert_never
 
 import msgspec
 
 from protocol.messages.uploads import UploadOutcome
-from sflow_ctl.core.commands import AnswerRequest, RecordUploads, RecordWaiting
+from sflow_ctl.core.commands import AnswerRequest, RecordCheckpoint, RecordUploads, RecordWaiting, ReviseRun
 from sflow_ctl.core.events import OutputsCollected, SchedulerEvent
 from sflow_ctl.core.states import Transition
 from sflow_ctl.plan.secrets import SECRETS
@@ -38,6 +39,8 @@ class RunProgress:
         """`desk` gives operators their answers."""
         self._state, self._journal, self._log, self._output = state, journal, log, output
         self._summary, self._desk = summary, desk
+        self.revise: Callable[[ReviseRun, float], object] = lambda _command, _now: None
+        """Puts another plan in force."""
         self.notifier: Notifier | None = None
         """Sends notices of the course of the run."""
         self._untold: list[tuple[Transition, int]] = []
@@ -66,8 +69,12 @@ class RunProgress:
         self._log.warning(text)
         self._output.say(f"warning: {text}")
 
-    def show(self, command: RecordWaiting | RecordUploads | AnswerRequest, now: float) -> None:
-        """Show and record what running tasks wait for, what has been uploaded, or what an operator has asked for."""
+    def show(
+        self,
+        command: RecordWaiting | RecordUploads | RecordCheckpoint | AnswerRequest | ReviseRun,
+        now: float,
+    ) -> None:
+        """Show and record what tasks wait for, what was uploaded, what attempts continue from, or what an operator has led to."""
         self.tell()
         match command:
             case RecordWaiting():
@@ -77,10 +84,21 @@ class RunProgress:
                 self._state.note_uploaded(task, command.attempt, outcome)
                 for line in lines_about(task, outcome, self._log):
                     self._output.say(line)
+            case RecordCheckpoint(task=task, attempt=attempt, choice=choice):
+                from sflow_ctl.report.checkpoint_text import choice_text  # few tasks have any
+
+                self._journal.checkpoint(command, now)
+                self._state.note_checkpoint(command)
+                text = SECRETS.mask.text(choice_text(task, attempt, choice))
+                self._log.info(text, f"sflow.task.{task}")
+                if choice.path:
+                    self._output.say(text)
             case AnswerRequest():
                 self._desk.answer(command)
                 if not command.is_repeated:
                     self._show_request(command, now)
+            case ReviseRun():
+                self.revise(command, now)
             case _:
                 assert_never(command)
 
@@ -93,7 +111,7 @@ class RunProgress:
             for shown in shown_problems(problems):
                 self._output.say(f"warning: outputs of {task}: {shown}")
             events.append(OutputsCollected(task=task, attempt=attempt, values=values, problems=(*problems,)))
-        return events
+        return [*events, *outputs.rendered()]
 
     def _show_request(self, command: AnswerRequest, now: float) -> None:
         from sflow_ctl.report.request_text import request_text  # few runs have operators

@@ -23,9 +23,9 @@ from sflow_ctl.core.states import TERMINAL, TaskState
 from sflow_ctl.plan.log_paths import log_path, rank_log_path
 from sflow_ctl.plan.model import PlannedTask
 from sflow_ctl.report.looking.line_times import AttemptTimes
-from sflow_ctl.runtime.logs.cursor import Cursor
+from sflow_ctl.runtime.logs.cursor import Cursor, file_log
 from sflow_ctl.runtime.logs.store import current_path
-from sflow_ctl.runtime.record.reader import RunReader, file_log
+from sflow_ctl.runtime.record.reader import RunReader
 from sflow_ctl.runtime.viewing.journal_feed import JournalFeed
 from sflow_ctl.runtime.viewing.messages import Change
 

@@ -15,9 +15,8 @@ from protocol.ids import AttemptId, RankId
 from protocol.messages.checks import Probe
 from protocol.messages.config import AgentConfig
 from protocol.messages.facts import FromAgent, Hello, RankCleared, RankExited, RankStarted
-from protocol.messages.logs import LogAck
 from protocol.messages.orders import Enrolled, Leave, Spawn, Stop, ToAgent, Welcome
-from protocol.messages.packets import ToAgentPacket
+from protocol.messages.packets import LogAck, ToAgentPacket
 from protocol.messages.rank_spec import HangPolicy, RankSpec, Stopping
 from protocol.session.channel import Channel
 from protocol.session.codec import decode_from_agent, decode_log_chunk, encode

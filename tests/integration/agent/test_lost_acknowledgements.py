@@ -8,7 +8,7 @@ import pytest
 
 from protocol.ids import AttemptId, ProbeKey, RankId
 from protocol.messages.checks import LogPattern
-from protocol.messages.logs import LogChunk
+from protocol.messages.packets import LogChunk
 from sflow_agent.descriptors import Descriptors
 from sflow_agent.logs.follower import REPEAT_AFTER_S, LogFollower
 from sflow_agent.logs.output import Outputs

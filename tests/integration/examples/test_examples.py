@@ -136,5 +136,7 @@ def test_train_sweep(tmp_path: Path) -> None:
     }
     assert all(float(row["accuracy"]) > 0.4 for row in cells.values())
     assert "best cell: " in printed
+    assert "train_wide_DECAY-1e-3_LR-0.3#2 continues from " in printed
+    assert "/checkpoints/epoch_4.npz (epoch 4): it has the highest epoch" in printed
     report = (directory / ".sflow/report.json").read_text()
     assert '"value":"accuracy","over":"LR"' in report.replace(" ", "")

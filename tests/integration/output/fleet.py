@@ -8,7 +8,7 @@ from types import TracebackType
 import zmq
 
 from protocol.ids import AttemptId, RankId
-from protocol.messages.logs import LogAck, LogChunk
+from protocol.messages.packets import LogAck, LogChunk
 from protocol.session.codec import decode_log_ack, encode
 from sflow_ctl.core.states import Reason, TaskState, Transition
 from sflow_ctl.plan.log_paths import log_path

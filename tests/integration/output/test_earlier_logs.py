@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from protocol.ids import AttemptId, RankId
-from protocol.messages.logs import LogChunk
+from protocol.messages.packets import LogChunk
 from sflow_ctl.plan.log_paths import log_path, rank_log_path
 from sflow_ctl.runtime.logs.earlier_logs import EarlierLogs
 

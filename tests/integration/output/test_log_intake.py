@@ -6,12 +6,15 @@ import random
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from protocol.messages.logs import LogChunk
+from protocol.messages.packets import LogChunk
 from protocol.session.codec import MAX_LOG_BODY_BYTES, encode
+from sflow_ctl.cli.terminal.console import Console
 from sflow_ctl.core.states import TaskState
+from sflow_ctl.plan.model import Plan
 from sflow_ctl.runtime.fleet.keys import KeyPair
 from sflow_ctl.runtime.logs import intake
 from sflow_ctl.runtime.logs.store import RankLog, SpoolFiles
@@ -89,6 +92,30 @@ def test_a_silent_rank_has_an_empty_log(tmp_path: Path) -> None:
         controller.output.expect(rank_of("t"), 0, True)
         controller.until(lambda: controller.completed == [rank_of("t")], "completion")
     assert (tmp_path / LOG).read_bytes() == b""
+
+
+def test_a_rank_that_has_printed_nothing_gets_no_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[RankLog] = []
+
+    def make(*arguments: Any, **options: Any) -> RankLog:
+        made.append(RankLog(*arguments, **options))
+        return made[-1]
+
+    monkeypatch.setattr(intake, "RankLog", make)
+    (tmp_path / "t").mkdir()
+    (tmp_path / LOG).write_bytes(b"hi\n")
+    with (tmp_path / "console").open("wb") as file:
+        console = Console(Plan(workflow="w", nodes=(), tasks=()), descriptor=file.fileno(), environ={})
+        with Controller(tmp_path, console=console) as controller:
+            for number in range(50):
+                controller.output.expect(rank_of(f"t{number}"), 0, False)
+            controller.output.expect(rank_of("t"), 3, False)
+            controller.until(lambda: made, "the record of the one that has")
+        assert console.close()
+    assert [log.rank for log in made] == [rank_of("t")]
+    assert (tmp_path / "console").read_bytes() == b"[t] hi\n"
 
 
 def test_late_bytes_of_an_earlier_attempt_go_to_its_own_file(tmp_path: Path) -> None:

@@ -8,10 +8,11 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import msgspec
+import pytest
 import zmq
 
 from protocol.ids import RankId
@@ -32,6 +33,7 @@ from sflow_ctl.runtime.viewing.messages import Attach, Change, Follow, ViewerRef
 from tests.integration.output.fleet import DEADLINE_S, Agent, Controller, change, rank_of
 
 S = TaskState
+PREAD = os.pread
 
 
 def facts_of(controller: Controller, keys: KeyPair | None = None) -> ConnectionFacts:
@@ -271,6 +273,33 @@ def test_f62_a_stopped_viewer_slows_no_other_and_learns_how_much_it_missed(tmp_p
             agent.close()
     assert skipped > 0
     assert shown + skipped == lines
+
+
+def test_a_log_that_several_viewers_are_too_slow_for_is_read_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rank, lines, size = rank_of("a"), 400_000, 100
+    read: list[int] = []
+
+    def pread(descriptor: int, wanted: int, offset: int) -> bytes:
+        read.append(wanted)
+        return PREAD(descriptor, wanted, offset)
+
+    monkeypatch.setattr(os, "pread", pread)
+    write_log(
+        tmp_path, "a", (b"x" * (size - 1) + b"\n") * lines
+    )  # its agent shares the directory, and sends nothing
+    with Controller(tmp_path) as controller, ExitStack() as stack:
+        controller.publish(change("a", S.RUNNING))
+        links = [stack.enter_context(attached(controller)) for _ in range(4)]
+        for link in links:
+            hear(controller, link, states_of)
+            link.follow(rank, lines=0, offset=0)
+        for link in links:
+            events = hear(controller, link, lambda events: bytes_of(events, rank))
+            (missed,) = [event.skipped_lines for event in events if isinstance(event, LogOutput)]
+            assert missed * size + len(bytes_of(events, rank)) == lines * size
+    assert lines * size < sum(read) < 1.5 * lines * size
 
 
 def test_there_is_a_limit_to_viewers(tmp_path: Path) -> None:

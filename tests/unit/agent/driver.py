@@ -36,6 +36,7 @@ from sflow_agent.core.commands import (
     NoteTaken,
     Report,
     RunCommand,
+    SearchCheckpoint,
     SignalTree,
     StartProcess,
     TakeBackPorts,
@@ -116,6 +117,10 @@ class CheckedCore(AgentCore):
                 self._begun.add(upload.attempt)
             case EndUpload(attempt=attempt):
                 assert attempt in self._begun, f"{attempt} uploads nothing"
+            case SearchCheckpoint(order=search):
+                assert not any(rank.attempt == search.attempt for rank in self._ordered), (
+                    f"{search.attempt} has begun"
+                )
             case Exit():
                 assert not self._open, f"the agent leaves while it has {self._open}"
                 self._has_left = True

@@ -9,9 +9,9 @@ import pytest
 
 from protocol.messages.config import AgentConfig
 from protocol.messages.rank_spec import TaskFile
+from sflow_agent.files.task_files import with_files
 from sflow_agent.logs.spool import make_spool
 from sflow_agent.processes.spawn import SpawnError
-from sflow_agent.task_files import with_files
 from tests.integration.agent.fake_controller import spec
 
 

@@ -8,6 +8,7 @@ from typing import assert_never
 from protocol.ids import AttemptId, RankId
 from protocol.messages.orders import (
     EndStep,
+    FindCheckpoint,
     Lease,
     Leave,
     Release,
@@ -26,9 +27,12 @@ from sflow_ctl.core.commands import (
     CollectOutputs,
     Command,
     FinishRun,
+    RecordCheckpoint,
     RecordTransition,
     RecordUploads,
     RecordWaiting,
+    RenderTexts,
+    ReviseRun,
     SendToAgent,
     Warn,
 )
@@ -38,6 +42,7 @@ from sflow_ctl.core.model.run import Run
 from sflow_ctl.core.model.task import Task
 from sflow_ctl.core.requests import RequestAnswer
 from sflow_ctl.core.states import LIVE, TERMINAL, TRANSITIONS, TaskState, Transition
+from sflow_ctl.plan.deferred import needs_rendering
 
 
 class CommandChecks:
@@ -93,10 +98,16 @@ class CommandChecks:
             case CollectOutputs(task=name, attempt=attempt):
                 assert self._task(name).plan.outputs, f"{name} has no outputs"
                 assert self._task(name).attempt.number == attempt
+            case RenderTexts(task=name, attempt=attempt):
+                assert self._task(name).attempt.number == attempt
+                assert needs_rendering(self._task(name).plan), f"{name} has nothing to render"
             case RecordWaiting(task=name, text=text, what=what):
                 uploads = (TaskState.READY,) if what == "uploads" else ()
                 assert self._states[name] in (TaskState.RUNNING, *uploads)
                 assert text
+            case RecordCheckpoint(task=name, attempt=attempt):
+                assert self._task(name).plan.checkpoint is not None, f"{name} has no checkpoints"
+                assert self._task(name).attempt.number == attempt
             case RecordUploads(task=name, attempt=attempt):
                 assert self._task(name).plan.uploads, f"{name} has no uploads"
                 assert self._task(name).attempt.number == attempt
@@ -110,6 +121,11 @@ class CommandChecks:
                 assert is_repeated == (request_id in self._answers), f"request {request_id} is done twice"
                 assert self._answers.setdefault(request_id, answer) == answer
                 assert bool(answer.error) != bool(answer.text or answer.effects), answer
+            case ReviseRun(plan=plan, text=text):
+                assert plan is run.plan
+                assert text
+                for task in plan.tasks:
+                    self._states.setdefault(task.name, TaskState.WAITING)
             case FinishRun(outcome=outcome):
                 assert run.phase is RunPhase.FINISHED
                 assert outcome is run.outcome
@@ -176,7 +192,15 @@ class CommandChecks:
                 assert all(state in TERMINAL for state in self._states.values()), "told to leave too early"
             case Lease(task=name) | Release(task=name):
                 plan = self._task(name).plan
-                assert plan.ports or plan.has_master_port, f"{name} has no ports"
+                has_ports = plan.ports or plan.has_master_port or self._run.plan.revision > 1
+                assert has_ports, f"{name} has no ports"
+            case FindCheckpoint(attempt=attempt):
+                task = self._task(attempt.task)
+                assert attempt.number == task.attempt.number, (
+                    "an order about the checkpoint of an old attempt"
+                )
+                assert node == task.attempt.node, f"{attempt} does not begin on node {node}"
+                assert task.attempt.is_seeking, f"{attempt} looks for nothing"
             case UploadFiles(attempt=attempt):
                 task = self._task(attempt.task)
                 assert attempt.number == task.attempt.number, "an order to upload for an old attempt"

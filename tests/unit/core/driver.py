@@ -16,13 +16,16 @@ from sflow_ctl.core.commands import (
     CollectOutputs,
     Command,
     FinishRun,
+    RecordCheckpoint,
     RecordTransition,
     RecordUploads,
     RecordWaiting,
+    RenderTexts,
+    ReviseRun,
     SendToAgent,
     Warn,
 )
-from sflow_ctl.core.events import AgentLost, SchedulerEvent, WakeUp
+from sflow_ctl.core.events import AgentLost, SchedulerEvent, TextsRendered, WakeUp
 from sflow_ctl.core.invariants import check_invariants
 from sflow_ctl.core.model.resources import MAX_RANKS
 from sflow_ctl.core.model.run import Run
@@ -31,18 +34,21 @@ from sflow_ctl.core.scheduler import Scheduler
 from sflow_ctl.core.states import TaskState, Transition
 from sflow_ctl.core.takeover import Rebuilt, Recorded, rebuild
 from sflow_ctl.format.expressions.templates import EVALUATOR
+from sflow_ctl.plan.errors import ExpressionError
 from sflow_ctl.plan.model import Plan
 from tests.unit.core.command_checks import CommandChecks
 from tests.unit.core.lines import command_line
 from tests.unit.core.plans import exited, goodbye, hello, ready, started
 
 EXCEPTIONAL = (
+    RecordCheckpoint,
     AbandonNode,
     AnswerRequest,
     AwaitLog,
     CollectOutputs,
     RecordUploads,
     RecordWaiting,
+    ReviseRun,
     Warn,
     FinishRun,
 )
@@ -124,8 +130,13 @@ class Driver:
     """`conftest` looks at them when the test is over."""
 
     def __init__(self, plan: Plan, **options: Any) -> None:
-        self.scheduler = Scheduler(plan, **{"evaluator": EVALUATOR, **options})
+        self.plans: dict[str, Plan] = {}
+        """Those that may be applied, by the names of their files."""
+        options = {"evaluator": EVALUATOR, "plans": self.plans.__getitem__, **options}
+        self.scheduler = Scheduler(plan, **options)
         self.now = 0.0
+        self.renders = True
+        """Whether calls evaluate deferred values."""
         self.commands: list[Command] = []
         """All so far."""
         self.journal: list[tuple[float, SchedulerEvent]] = []
@@ -146,9 +157,19 @@ class Driver:
         """Give the scheduler events at one time; return its commands."""
         self.check_nothing_ignored()
         self.now = self.now if now is None else now
-        commands = [command for event in events for command in self.handle(event, self.now)]
+        commands = [command for event in events for command in self._handle_all(event)]
         self._lines = Lines(commands)
         return self._lines
+
+    def _handle_all(self, event: SchedulerEvent) -> list[Command]:
+        """Give the scheduler an event, and at once the values that it asks for; those orders are not among its commands here."""
+        commands: list[Command] = []
+        for command in self.handle(event, self.now):
+            if isinstance(command, RenderTexts) and self.renders:
+                commands += self._handle_all(rendered(self.scheduler, command))
+            else:
+                commands.append(command)
+        return commands
 
     def handle(self, event: SchedulerEvent, now: float) -> list[Command]:
         """Give the scheduler one event and check its commands, which the caller answers for."""
@@ -271,6 +292,16 @@ class Driver:
     def _sent(self, kind: type[M]) -> list[M]:
         sent = [one.message for one in self.commands if isinstance(one, SendToAgent)]
         return [message for message in sent if isinstance(message, kind)]
+
+
+def rendered(scheduler: Scheduler, order: RenderTexts) -> TextsRendered:
+    """Evaluate the deferred values of an attempt, as the controller's shell does in its thread."""
+    task = scheduler.run.task_named(order.task)
+    try:
+        texts = scheduler.run.deferred.rendered(task.plan, task.attempt.ports)
+    except ExpressionError as error:
+        return TextsRendered(task=order.task, attempt=order.attempt, problem=error.text)
+    return TextsRendered(task=order.task, attempt=order.attempt, texts=texts)
 
 
 def replay(

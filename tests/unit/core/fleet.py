@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from typing import assert_never
 
 from protocol.ids import RankId
-from protocol.messages.facts import FromAgent, Leased, SidePurpose
-from protocol.messages.orders import Lease, ToAgent, UploadFiles, Welcome
+from protocol.messages.checkpoints import CheckpointChoice
+from protocol.messages.facts import CheckpointFound, FromAgent, Leased, SidePurpose
+from protocol.messages.orders import FindCheckpoint, Lease, ToAgent, UploadFiles, Welcome
 from protocol.messages.rank_spec import RankSpec
 from protocol.messages.uploads import UploadOutcome, UploadProblem
 from protocol.session.channel import Channel, Numbered
@@ -30,9 +31,12 @@ from sflow_ctl.core.commands import (
     CollectOutputs,
     Command,
     FinishRun,
+    RecordCheckpoint,
     RecordTransition,
     RecordUploads,
     RecordWaiting,
+    RenderTexts,
+    ReviseRun,
     SendToAgent,
     Warn,
 )
@@ -53,7 +57,7 @@ from sflow_ctl.core.requests import AnyAction, Pause, RestartTasks, SignalTasks,
 from sflow_ctl.core.takeover import Recorded
 from sflow_ctl.plan.model import Plan
 from tests.unit.agent.driver import CheckedCore
-from tests.unit.core.driver import Driver
+from tests.unit.core.driver import Driver, rendered
 from tests.unit.core.plans import hello as hello_event
 
 
@@ -131,8 +135,14 @@ class Fleet:
         self, plan: Plan, seed: int, behaviour: Behaviour, earlier: Mapping[str, PriorResult] | None = None
     ) -> None:
         self._earlier = earlier
+        self.plans: dict[str, Plan] = {}
+        """Those that may be applied, by the names of their files."""
         self.driver = Driver(
-            plan, fence_s=behaviour.fence_s, max_unanswered=behaviour.window, earlier=earlier
+            plan,
+            fence_s=behaviour.fence_s,
+            max_unanswered=behaviour.window,
+            earlier=earlier,
+            plans=self.plans.__getitem__,
         )
         self.scheduler = self.driver.scheduler
         self.plan = plan
@@ -201,19 +211,21 @@ class Fleet:
         recorded = self._random.randint(0, 3)  # changes that were decided last, and not written
         changes = [one for one in before if isinstance(one, RecordTransition)]
         uploads = [one for one in before if isinstance(one, RecordUploads)]
+        choices = [one for one in before if isinstance(one, RecordCheckpoint)]
         self._number += 1
         self.driver = Driver(
             self.plan,
             fence_s=self._behaviour.fence_s,
             max_unanswered=self._behaviour.window,
             earlier=self._earlier,
+            plans=self.plans.__getitem__,
         )
         self.scheduler = self.driver.scheduler
         self._sessions = ["" for _ in self.plan.nodes]
         self._newest = [(0, -1) for _ in self.plan.nodes]
         self._channels = [Channel() for _ in self.plan.nodes]
         written = max(0, len(changes) - recorded)
-        rebuilt = self.driver.rebuild(journal, Recorded(transitions=written, uploads=len(uploads)))
+        rebuilt = self.driver.rebuild(journal, Recorded(written, len(uploads), len(choices)))
         assert self.driver.commands == before, "the journal replays to other commands"
         assert [one for one in rebuilt.lost if isinstance(one, RecordTransition)] == changes[written:]
         for command in rebuilt.again:
@@ -268,10 +280,15 @@ class Fleet:
         for command in self.driver.handle(event, self._now):
             self._perform(command)
 
-    def _tell_later(self, delay: float, event: SchedulerEvent) -> None:
+    def _tell_later(self, delay: float, event: SchedulerEvent | Callable[[], SchedulerEvent]) -> None:
         """Report an outcome to the present controller: with it, what it waits for is lost."""
         number = self._number
-        self._at(delay, lambda: self._tell(event) if number == self._number else None)
+
+        def tell() -> None:
+            if number == self._number:
+                self._tell(event() if callable(event) else event)
+
+        self._at(delay, tell)
 
     def _perform(self, command: Command) -> None:
         match command:
@@ -289,13 +306,17 @@ class Fleet:
             case CollectOutputs(task=task, attempt=attempt):
                 found = OutputsCollected(task=task, attempt=attempt, values={"rate": 1.5})
                 self._tell_later(self._random.random() * 3, found)
+            case RenderTexts():
+                self._tell_later(self._random.random() * 2, lambda: rendered(self.scheduler, command))
             case (
                 RecordTransition()
                 | RecordWaiting()
                 | RecordUploads()
+                | RecordCheckpoint()
                 | Warn()
                 | AskJobEnd()
                 | AnswerRequest()
+                | ReviseRun()
             ):
                 pass  # for people
             case FinishRun():
@@ -454,6 +475,8 @@ class Fleet:
                 raise AssertionError(f"there are no logs here, and none was asked for: {command}")
             case agent_commands.AdoptStep():
                 raise AssertionError(f"no task here is a job step: {command}")
+            case agent_commands.SearchCheckpoint(order=search):
+                self._search(agent, search)
             case agent_commands.InspectNode():
                 raise AssertionError(f"no inspection was asked for: {command}")
             case (
@@ -487,6 +510,14 @@ class Fleet:
             for numbers in ports.values():
                 self._leased.setdefault(order.task, set()).update(map(str, numbers))
         self._feed(agent, agent_events.PortsTaken(known))
+
+    def _search(self, agent: SimulatedAgent, order: FindCheckpoint) -> None:
+        """Answer some time later what an attempt continues from; now and then that is not clear."""
+        problem = "two may be meant" if self._random.random() < self._behaviour.fail / 4 else ""
+        path = "" if problem or self._random.random() < 0.5 else f"{order.directory}/step_7.pt"
+        choice = CheckpointChoice(rule="step" if path else "none", why="so", path=path, problem=problem)
+        found = CheckpointFound(attempt=order.attempt, choice=choice)
+        self._at(self._random.random() * 5, lambda: self._report(agent, found))
 
     def _upload(self, agent: SimulatedAgent, order: UploadFiles) -> None:
         """End an upload some time later; one of its files may be lost."""

@@ -3,6 +3,7 @@
 from typing import assert_never
 
 from protocol.messages.facts import (
+    CheckpointFound,
     Ending,
     FromAgent,
     Goodbye,
@@ -19,6 +20,7 @@ from protocol.messages.facts import (
 )
 from protocol.messages.orders import (
     EndStep,
+    FindCheckpoint,
     Lease,
     Leave,
     Release,
@@ -37,9 +39,12 @@ from sflow_ctl.core.commands import (
     CollectOutputs,
     Command,
     FinishRun,
+    RecordCheckpoint,
     RecordTransition,
     RecordUploads,
     RecordWaiting,
+    RenderTexts,
+    ReviseRun,
     SendToAgent,
     Warn,
 )
@@ -58,6 +63,7 @@ from sflow_ctl.core.events import (
     SchedulerEvent,
     StopRequested,
     Suspended,
+    TextsRendered,
     WakeUp,
 )
 
@@ -77,6 +83,10 @@ def command_line(command: Command) -> str:
             return f"await log of {rank}"
         case CollectOutputs(task=task, attempt=attempt):
             return f"collect outputs of {task}#{attempt}"
+        case RecordCheckpoint(task=task, attempt=attempt, choice=choice):
+            return f"{task}#{attempt} continues from {choice.path or 'nothing'}: {choice.why}"
+        case RenderTexts(task=task, attempt=attempt):
+            return f"render texts of {task}#{attempt}"
         case RecordWaiting(task=task, attempt=attempt, text=text):
             return f"{task}#{attempt} waits: {text}"
         case RecordUploads(task=task, attempt=attempt, outcome=outcome):
@@ -85,6 +95,8 @@ def command_line(command: Command) -> str:
             return "ask for the job's end"
         case Warn(text=text):
             return f"warn: {text}"
+        case ReviseRun(plan=plan):
+            return f"revision {plan.revision}"
         case AnswerRequest(id=request_id, answer=answer, is_repeated=is_repeated):
             how = "again" if is_repeated else "refused" if answer.error else "done"
             return f"answer {request_id}: {how}"
@@ -124,6 +136,8 @@ def _order(message: ToAgent) -> str:
             return f"lease {task} {number}"
         case Release(task=task):
             return f"release {task}"
+        case FindCheckpoint(attempt=attempt):
+            return f"find the checkpoint of {attempt}"
         case UploadFiles(attempt=attempt):
             return f"upload {attempt}"
         case _:
@@ -157,6 +171,8 @@ def event_line(event: SchedulerEvent) -> str:
             return f"log of {rank} arrived"
         case OutputsCollected(task=task, attempt=attempt):
             return f"outputs of {task}#{attempt} collected"
+        case TextsRendered(task=task, attempt=attempt):
+            return f"texts of {task}#{attempt} rendered"
         case JobEndKnown(gone_at=gone_at):
             return f"job ends at {gone_at}"
         case RecordUnwritable(reason=reason):
@@ -188,6 +204,8 @@ def _fact(message: FromAgent) -> str:
             return f"{rank} {'shows no' if is_quiet else 'shows'} {kind}"
         case Leased(task=task, number=number):
             return f"leased {task} {number}"
+        case CheckpointFound(attempt=attempt, choice=choice):
+            return f"{attempt} continues from {choice.path or 'nothing'}"
         case Uploading(attempt=attempt, text=text):
             return f"{attempt} uploads {text}"
         case Uploaded(attempt=attempt, outcome=outcome):

@@ -26,9 +26,8 @@ from sflow_ctl.plan.model import (
     Plan,
     PlannedNode,
     PlannedTask,
-    Restart,
-    Retries,
 )
+from sflow_ctl.plan.parts.again import Restart, Retries
 from sflow_ctl.plan.words import OnFailure
 
 HTTP = PortBlock(name="http")

@@ -5,7 +5,7 @@ from msgspec.structs import replace
 
 from protocol.messages.facts import Ending
 from sflow_ctl.core.events import AgentJoined, MessageReceived, WakeUp
-from sflow_ctl.plan.model import Retries
+from sflow_ctl.plan.parts.again import Retries
 from sflow_ctl.plan.words import OnNodeLost
 from tests.unit.core.driver import Driver
 from tests.unit.core.plans import a_plan, a_task, exited, hello, started

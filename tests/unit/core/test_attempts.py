@@ -9,7 +9,8 @@ from sflow_ctl.core.commands import Warn
 from sflow_ctl.core.events import AgentLost, MessageReceived
 from sflow_ctl.core.model.rank_specs import success_of_rank
 from sflow_ctl.core.states import Outcome, TaskState, Transition
-from sflow_ctl.plan.model import Placement, PlannedTask, Retries
+from sflow_ctl.plan.model import Placement, PlannedTask
+from sflow_ctl.plan.parts.again import Retries
 from tests.unit.core.driver import Driver
 from tests.unit.core.plans import a_plan, a_task, exited, goodbye, hello, rank, ready, started
 

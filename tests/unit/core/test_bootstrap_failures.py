@@ -6,7 +6,7 @@ import pytest
 from protocol.messages.facts import ExitCause
 from protocol.messages.orders import Stop
 from sflow_ctl.core.states import TaskState
-from sflow_ctl.plan.model import Restart, Retries
+from sflow_ctl.plan.parts.again import Restart, Retries
 from tests.unit.core.plans import a_task
 from tests.unit.core.test_attempts import ended, gang, last, retrying, running
 

@@ -6,7 +6,8 @@ from msgspec.structs import replace
 
 from sflow_ctl.core.cells import MAX_OVERTAKEN
 from sflow_ctl.core.states import Outcome, TaskState
-from sflow_ctl.plan.model import Placement, Plan, PlannedTask, Restart
+from sflow_ctl.plan.model import Placement, Plan, PlannedTask
+from sflow_ctl.plan.parts.again import Restart
 from sflow_ctl.plan.parts.cells import Cell, PlannedSweep
 from tests.unit.core.driver import Driver
 from tests.unit.core.plans import a_plan, a_task

@@ -4,17 +4,12 @@ import hypothesis
 import msgspec
 from hypothesis import strategies as st
 
+from protocol.messages.checkpoints import CheckpointRules, ResumeKind
 from protocol.messages.rank_spec import HangPolicy, SideCommand, Stopping
 from protocol.messages.uploads import FileUpload, OnUploadError
 from sflow_ctl.core.states import TERMINAL, Outcome, TaskState
-from sflow_ctl.plan.model import (
-    DeferredExpression,
-    FinallyWhen,
-    Placement,
-    Plan,
-    PlannedTask,
-    Restart,
-)
+from sflow_ctl.plan.model import DeferredExpression, FinallyWhen, Placement, Plan, PlannedTask
+from sflow_ctl.plan.parts.again import Restart
 from sflow_ctl.plan.results import PlannedOutput
 from sflow_ctl.plan.words import OnNodeLost
 from tests.unit.core.driver import replay
@@ -109,6 +104,12 @@ def plans(draw: st.DrawFn) -> Plan:
         upload = FileUpload(target="res", pattern="*.txt", on_error=must)
         env = {**tasks[index].env, "SFLOW_TASK_OUTPUT_DIR": "/run/t"}
         tasks[index] = msgspec.structs.replace(tasks[index], uploads=(upload,), env=env)
+    for index in draw(st.sets(st.sampled_from(range(len(tasks))), max_size=3)):
+        start = draw(st.sampled_from([None, None, "/start.pt"]))
+        after: tuple[ResumeKind, ...] = draw(st.sampled_from([("retry", "rerun", "resume"), ("rerun",)]))
+        rules = CheckpointRules(directory="checkpoints", start=start, after=after)
+        env = {**tasks[index].env, "SFLOW_TASK_OUTPUT_DIR": "/run/t"}
+        tasks[index] = msgspec.structs.replace(tasks[index], checkpoint=rules, env=env)
     for index, task in enumerate(tasks):
         rule: OnNodeLost | None = draw(st.sampled_from([None, None, "fail", "elsewhere", "elsewhere"]))
         tasks[index] = msgspec.structs.replace(task, on_node_lost=rule)

@@ -3,7 +3,8 @@
 from msgspec.structs import replace
 
 from sflow_ctl.core.states import LIVE, TaskState
-from sflow_ctl.plan.model import Placement, PlannedTask, Restart
+from sflow_ctl.plan.model import Placement, PlannedTask
+from sflow_ctl.plan.parts.again import Restart
 from sflow_ctl.plan.parts.needs import HostNeeds
 from tests.unit.core.driver import Driver
 from tests.unit.core.plans import a_plan, a_task

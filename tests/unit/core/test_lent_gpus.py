@@ -4,7 +4,8 @@ import msgspec
 
 from sflow_ctl.core.invariants import check_invariants
 from sflow_ctl.core.states import TaskState
-from sflow_ctl.plan.model import Placement, PlannedTask, Restart
+from sflow_ctl.plan.model import Placement, PlannedTask
+from sflow_ctl.plan.parts.again import Restart
 from tests.unit.core.driver import Driver
 from tests.unit.core.plans import a_plan, a_task
 

@@ -9,7 +9,8 @@ from protocol.messages.facts import GpuLost
 from sflow_ctl.core.events import AgentJoined, MessageReceived
 from sflow_ctl.core.invariants import check_invariants
 from sflow_ctl.core.states import TaskState
-from sflow_ctl.plan.model import Placement, PlannedTask, Restart, Retries
+from sflow_ctl.plan.model import Placement, PlannedTask
+from sflow_ctl.plan.parts.again import Restart, Retries
 from tests.unit.core.plans import a_plan, a_task, exited, hello
 from tests.unit.core.test_moves import Run
 

@@ -5,7 +5,7 @@ import msgspec
 from protocol.messages.facts import Leased
 from protocol.messages.orders import Spawn
 from protocol.messages.rank_spec import RankSpec
-from sflow_ctl.core.commands import Command, RecordTransition, SendToAgent, Warn
+from sflow_ctl.core.commands import Command, RecordTransition, RenderTexts, SendToAgent, Warn
 from sflow_ctl.core.events import (
     AgentLost,
     MessageReceived,
@@ -16,17 +16,10 @@ from sflow_ctl.core.events import (
     WakeUp,
 )
 from sflow_ctl.core.states import Reason, TaskState
-from sflow_ctl.plan.model import (
-    AssignedArgument,
-    DeferredExpression,
-    Placement,
-    Plan,
-    PlannedTask,
-    Restart,
-    Retries,
-)
+from sflow_ctl.plan.model import AssignedArgument, DeferredExpression, Placement, Plan, PlannedTask
+from sflow_ctl.plan.parts.again import Restart, Retries
 from sflow_ctl.plan.results import STDOUT, PlannedOutput
-from tests.unit.core.driver import Driver
+from tests.unit.core.driver import Driver, rendered
 from tests.unit.core.plans import HTTP, a_plan, a_task, cleared, exited, hello, ready, started
 
 S = TaskState
@@ -62,6 +55,8 @@ class Run:
                 self.spawned += [(node, spec) for spec in ranks]
                 for spec in ranks:
                     self.tell(started(spec.rank.attempt.task, spec.rank.attempt.number, node, spec.rank.rank))
+            case RenderTexts():
+                self.tell(rendered(self.scheduler, command))
             case RecordTransition(transition=transition):
                 self.reasons.setdefault(transition.task, []).append(transition.reason)
             case Warn(text=text):

@@ -7,7 +7,8 @@ from protocol.messages.facts import Leased, RankExited
 from sflow_ctl.core.commands import Warn
 from sflow_ctl.core.events import MessageReceived, StopRequested, WakeUp
 from sflow_ctl.core.states import Outcome, TaskState
-from sflow_ctl.plan.model import Dependency, Placement, Restart
+from sflow_ctl.plan.model import Dependency, Placement
+from sflow_ctl.plan.parts.again import Restart
 from tests.unit.core.driver import Driver
 from tests.unit.core.plans import HTTP, a_plan, a_task, exited, hello, rank, ready, started
 

@@ -8,7 +8,7 @@ from protocol.messages.facts import ProbeTriggered
 from sflow_ctl.core.events import MessageReceived, WakeUp
 from sflow_ctl.core.model.readiness import probes_of_rank, ranks_needed
 from sflow_ctl.core.states import Outcome, TaskState
-from sflow_ctl.plan.model import Restart
+from sflow_ctl.plan.parts.again import Restart
 from tests.unit.core.driver import Driver
 from tests.unit.core.plans import a_plan, a_task, exited, started
 

@@ -7,8 +7,9 @@ import pytest
 
 from protocol.messages.rank_spec import LaunchKind
 from sflow_ctl.core.model.ranks import rank_environments
-from sflow_ctl.plan.model import Launcher, PlannedNode
+from sflow_ctl.plan.model import PlannedNode
 from sflow_ctl.plan.parts.engine_host import EngineHost
+from sflow_ctl.plan.parts.launcher import Launcher
 from sflow_ctl.planner.launch.geometry import STEP_VARIABLES
 from tests.unit.core.plans import a_task
 

@@ -8,7 +8,8 @@ import pytest
 from protocol.messages.orders import Lease, SignalAttempt, Stop
 from sflow_ctl.core.requests import AnyAction, Pause, RestartTasks, SignalTasks, StopTasks, Unpause
 from sflow_ctl.core.states import Outcome
-from sflow_ctl.plan.model import Placement, Restart
+from sflow_ctl.plan.model import Placement
+from sflow_ctl.plan.parts.again import Restart
 from tests.unit.core.driver import Driver, Lines
 from tests.unit.core.plans import HTTP, a_plan, a_task, cleared, exited, leased
 from tests.unit.core.test_requests import answer, request, texts

@@ -15,7 +15,7 @@ from sflow_ctl.core.requests import (
     StopTasks,
 )
 from sflow_ctl.core.states import Outcome
-from sflow_ctl.plan.model import Restart
+from sflow_ctl.plan.parts.again import Restart
 from tests.unit.core.driver import Driver, Lines
 from tests.unit.core.plans import HTTP, a_plan, a_task, cleared, exited, leased
 

@@ -5,7 +5,8 @@ import random
 import hypothesis
 from hypothesis import strategies as st
 
-from sflow_ctl.plan.model import Plan, Restart
+from sflow_ctl.plan.model import Plan
+from sflow_ctl.plan.parts.again import Restart
 from tests.unit.core.fleet import Behaviour, Fleet
 from tests.unit.core.plans import a_plan, a_task
 from tests.unit.core.test_fleet_properties import fits, plans

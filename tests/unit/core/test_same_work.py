@@ -12,16 +12,15 @@ from sflow_ctl.plan.model import (
     DeferredExpression,
     DeferredPort,
     Dependency,
-    Launcher,
     Placement,
     Plan,
     PlannedFile,
     PlannedNode,
     PlannedTask,
-    Restart,
-    Retries,
 )
+from sflow_ctl.plan.parts.again import Restart, Retries
 from sflow_ctl.plan.parts.cells import Cell
+from sflow_ctl.plan.parts.launcher import Launcher
 from sflow_ctl.plan.parts.needs import HostNeeds
 from sflow_ctl.plan.results import PlannedOutput, PlannedResult
 from sflow_ctl.plan.same_work import Work, difference
@@ -113,7 +112,7 @@ SAME: dict[str, object] = {
     "is_main": True, "finally_when": "after_stop",
     "is_log_direct": True, "console": "none", "needs": HostNeeds(cpus=2), "lends_gpus": True, "chooses_step_nodes": True,
     "cell": Cell(index=3, id="x", label="y"),
-    "uploads": (FileUpload(target="res", pattern="*"),),
+    "uploads": (FileUpload(target="res", pattern="*"),), "removed_in": 2,
 }  # fmt: skip
 
 

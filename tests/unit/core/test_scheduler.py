@@ -8,7 +8,7 @@ import pytest
 from protocol.messages.facts import LiveRank
 from protocol.messages.orders import Spawn
 from sflow_ctl.core.actions.shutdown import DEFAULT_GRACE_S, LEAVE_OVERDUE_S
-from sflow_ctl.core.actions.stopping import STOP_OVERDUE_S
+from sflow_ctl.core.actions.stop_orders import STOP_OVERDUE_S
 from sflow_ctl.core.events import AgentLost, StopRequested, WakeUp
 from sflow_ctl.core.states import Outcome, TaskState
 from sflow_ctl.plan.model import Placement

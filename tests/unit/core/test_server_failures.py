@@ -6,7 +6,8 @@ import pytest
 from sflow_ctl.core.events import StopRequested, WakeUp
 from sflow_ctl.core.policy.server_failures import MOMENT_S
 from sflow_ctl.core.states import TaskState
-from sflow_ctl.plan.model import Placement, PlannedTask, Restart
+from sflow_ctl.plan.model import Placement, PlannedTask
+from sflow_ctl.plan.parts.again import Restart
 from tests.unit.core.driver import Driver
 from tests.unit.core.plans import a_plan, a_task, exited
 

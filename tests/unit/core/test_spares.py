@@ -6,7 +6,8 @@ import pytest
 from protocol.messages.facts import Leased
 from sflow_ctl.core.events import AgentLost, MessageReceived, NodeCleared, WakeUp
 from sflow_ctl.core.states import Outcome, TaskState
-from sflow_ctl.plan.model import Placement, Plan, PlannedTask, Restart
+from sflow_ctl.plan.model import Placement, Plan, PlannedTask
+from sflow_ctl.plan.parts.again import Restart
 from sflow_ctl.report.run_view import RunView
 from sflow_ctl.report.summary import task_summaries
 from tests.unit.core.driver import Driver

@@ -11,7 +11,8 @@ from protocol.messages.rank_spec import SideCommand, Stopping
 from sflow_ctl.core.commands import SendToAgent
 from sflow_ctl.core.events import JobEnding, JobEndKnown, MessageReceived, StopRequested
 from sflow_ctl.core.states import Outcome, TaskState
-from sflow_ctl.plan.model import Placement, PlannedTask, Restart
+from sflow_ctl.plan.model import Placement, PlannedTask
+from sflow_ctl.plan.parts.again import Restart
 from tests.unit.core.driver import Driver
 from tests.unit.core.plans import HTTP, LINE, a_plan, a_task, cleared, exited, hello, leased, waits
 

@@ -8,7 +8,7 @@ import pytest
 from protocol.messages.facts import ActivityKind, LiveRank, RankCleared, RankExited, RankIdle
 from protocol.messages.orders import Stop
 from protocol.messages.rank_spec import HangPolicy, SideCommand, Stopping
-from sflow_ctl.core.actions.stopping import STOP_OVERDUE_S
+from sflow_ctl.core.actions.stop_orders import STOP_OVERDUE_S
 from sflow_ctl.core.commands import AnswerRequest, AwaitLog
 from sflow_ctl.core.events import LogArrived, MessageReceived, OperatorRequest, StopRequested, WakeUp
 from sflow_ctl.core.model.run import Margins

@@ -4,7 +4,7 @@ import pytest
 
 from protocol.messages.facts import Ending, ProbeTriggered, RankCleared
 from protocol.messages.orders import Stop
-from sflow_ctl.core.actions.stopping import STOP_OVERDUE_S
+from sflow_ctl.core.actions.stop_orders import STOP_OVERDUE_S
 from sflow_ctl.core.commands import AnswerRequest, Warn
 from sflow_ctl.core.events import MessageReceived, OperatorRequest, StopRequested, WakeUp
 from sflow_ctl.core.requests import StopTasks

@@ -117,6 +117,6 @@ def test_a_lost_order_to_start_comes_before_the_stop_that_an_operator_asked_for(
     assert before(kill) == ["a#1 starting->stopping stopped", "0: stop a#1 0", "answer r1: done"]
     after, _ = taken_over(plan, before)
     live = (LiveRank(rank("b"), 1, 0),)
-    assert after(hello(0, "again", live=live)) == ["0: accept again", "0: spawn a#1", "0: stop a#1 0"]
+    assert after(hello(0, "again", live=live)) == ["0: accept again", "0: withdraw a#1", "0: stop a#1 0"]
     after.start("a")
     assert "a#1 stopping->cancelled stopped" in after(exited("a", signal=9))

@@ -5,7 +5,8 @@ import pytest
 
 from sflow_ctl.cli.terminal.tables import plain_text, terminal_text
 from sflow_ctl.core.states import FirstCause, Outcome, Reason, TaskState, Transition
-from sflow_ctl.plan.model import Placement, Plan, PlannedNode, PlannedTask, Retries
+from sflow_ctl.plan.model import Placement, Plan, PlannedNode, PlannedTask
+from sflow_ctl.plan.parts.again import Retries
 from sflow_ctl.report.cause import first_cause, resume_commands
 from sflow_ctl.report.run_view import RunView
 from sflow_ctl.report.summary import read_summary, summary, summary_json, task_summaries, view_of

@@ -73,7 +73,9 @@ def test_an_order_carries_the_required_paths_of_its_task(tmp_path: Path) -> None
     planned = plan(tmp_path, "M: {uri: 'fs:///m'}", "{name: a, script: [$M]}")
     (task,) = build_graph(planned)
     task.begin_attempt(task.plan.placement, 0.0)
-    task.attempt.fill_in(task.plan, DeferredValues(planned, {}, lambda name: None, EVALUATOR), {})
+    task.attempt.fill_in(
+        task.plan, DeferredValues(planned, {}, lambda name: None, EVALUATOR).rendered(task.plan, {})
+    )
     orders = rank_specs(task, planned, stream=False)
     assert [(node, order.required_paths) for node, order in orders] == [(n, (("M", "/m"),)) for n in (0, 1)]
 

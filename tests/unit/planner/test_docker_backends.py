@@ -50,7 +50,9 @@ def orders(planned: Plan) -> list[RankSpec]:
     """Return the orders that start the task as planned."""
     (task,) = build_graph(planned)
     task.begin_attempt(task.plan.placement, 0.0)
-    task.attempt.fill_in(task.plan, DeferredValues(planned, {}, lambda name: None, EVALUATOR), {})
+    task.attempt.fill_in(
+        task.plan, DeferredValues(planned, {}, lambda name: None, EVALUATOR).rendered(task.plan, {})
+    )
     return [spec for _, spec in rank_specs(task, planned, stream=False)]
 
 

@@ -7,7 +7,7 @@ import pytest
 from protocol.messages.checks import TcpCheck
 from sflow_ctl.batch.slurm_time import slurm_time
 from sflow_ctl.format.expressions.templates import EVALUATOR
-from sflow_ctl.plan.deferred import DeferredValues
+from sflow_ctl.plan.deferred import DeferredValues, filled_in
 from sflow_ctl.planner.numbers import as_int, as_seconds
 from sflow_ctl.runtime.record.plan_file import decode_plan, encode_plan
 from tests.unit.planner.planning import findings_of, plan_of
@@ -273,7 +273,8 @@ def test_public_04_a_late_expression_calculates_with_numbers(tmp_path: Path) -> 
         "    - {name: a, script: [x], outputs: [{pattern: 'n={n:d}'}]}\n"
         "    - {name: b, depends_on: [a], script: ['${{ A }} ${{ task.a.outputs.n * A }} ${{ L[0] + task.a.outputs.n }}']}\n",
     )
-    filled, _ = DeferredValues(plan, {"a": {"n": 2}}, lambda _: None, EVALUATOR).filled_in(plan.tasks[1])
+    values = DeferredValues(plan, {"a": {"n": 2}}, lambda _: None, EVALUATOR)
+    filled = filled_in(plan.tasks[1], values.rendered(plan.tasks[1], {})).plan
     assert filled.argv[-1].endswith("1.50 3.0 4.5")
     recorded = decode_plan(b"".join(encode_plan(plan)))  # a resume reads it
     assert recorded.tasks[1].argv == plan.tasks[1].argv

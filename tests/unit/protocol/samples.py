@@ -3,9 +3,11 @@
 from protocol.diagnosis.signatures import Signature
 from protocol.ids import AttemptId, ProbeKey, RankId
 from protocol.messages.base import Message
+from protocol.messages.checkpoints import CheckpointBase, CheckpointChoice, CheckpointRules, FileSelection
 from protocol.messages.checks import ExecCheck, HttpCheck, LogCheck, LogPattern, Probe, TcpCheck
 from protocol.messages.facts import (
     AgentSuspended,
+    CheckpointFound,
     Ending,
     ExitCause,
     FromAgent,
@@ -44,7 +46,6 @@ from protocol.messages.inspection import (
     NodeReport,
     Quota,
 )
-from protocol.messages.logs import LogAck, LogChunk
 from protocol.messages.monitor import (
     LogWindow,
     Mark,
@@ -59,6 +60,7 @@ from protocol.messages.node import Gpu, GpuUser, Inventory
 from protocol.messages.orders import (
     EndStep,
     Enrolled,
+    FindCheckpoint,
     Inspect,
     Lease,
     Leave,
@@ -77,6 +79,7 @@ from protocol.messages.orders import (
     Watch,
     Welcome,
 )
+from protocol.messages.packets import LogAck, LogChunk
 from protocol.messages.rank_spec import (
     Bootstrap,
     Container,
@@ -328,6 +331,24 @@ TO_AGENT: tuple[ToAgent, ...] = (
     EndStep(part=RANK, mark_of=RANK, signal=15, patience_s=2.0, grace_s=5.0),
     Lease(task="decode_3", number=2, blocks=(PortBlock(name="base", count=16, contiguous=True),)),
     Release(task="decode_3"),
+    FindCheckpoint(
+        attempt=ATTEMPT,
+        directory="/run/decode_3",
+        rules=CheckpointRules(
+            directory="checkpoints",
+            selection=FileSelection(
+                globs=("*.pt",), select="best", done_marker="{path}.done", step_regex=r"n(\d+)"
+            ),
+            state_file="state.json",
+            start="/models/base.pt",
+            after=("rerun",),
+            must_exist=True,
+            starts_anew_if_ambiguous=True,
+            variable="CKPT",
+            argument="--resume",
+        ),
+        base=CheckpointBase("step_5.pt", 17),
+    ),
     UploadFiles(
         attempt=ATTEMPT,
         directory="/run/decode_3",
@@ -365,6 +386,21 @@ FROM_AGENT: tuple[FromAgent, ...] = (
     RankStarted(rank=RANK, pid=4123, started_at_ns=1),
     LaunchFailed(rank=RANK, errno=2, reason="no such program", port_conflict="port 15000 (http) is taken"),
     Leased(task="decode_3", number=2, ports={"http": (15000,)}, problem="none are left"),
+    CheckpointFound(
+        attempt=ATTEMPT,
+        choice=CheckpointChoice(
+            rule="step",
+            why="it has the highest step",
+            path="/run/decode_3/checkpoints/step_5.pt",
+            step=5,
+            others=("step_4.pt",),
+            other_count=1,
+            notes=("is empty: step_6.pt",),
+            problem="it is not clear",
+            hint="say which",
+            newest_ns=17,
+        ),
+    ),
     Uploading(attempt=ATTEMPT, text="3 of 10 files"),
     Uploaded(
         attempt=ATTEMPT,

@@ -1,6 +1,6 @@
 """The file that modules' code is taken from: when it is used, when Python does without it, and when it is made anew."""
 
-import importlib
+import importlib.util
 import os
 import py_compile
 import sys
@@ -58,6 +58,8 @@ def test_modules_are_imported_without_their_files(root: Path, monkeypatch: pytes
     inner = imported(cache, "cached_package.inner", monkeypatch)
     assert (inner.NAME, opened) == ("inner", [])
     assert inner.__file__ == f"{root}/cached_package/inner.py"
+    assert inner.__cached__ == importlib.util.cache_from_source(inner.__file__)
+    assert inner.__package__ == "cached_package"
     assert list(sys.modules["cached_package"].__path__) == [f"{root}/cached_package"]
     assert imported(cache, "cached_one", monkeypatch).NAME == "cached_one"
     assert not cache.is_outdated

@@ -15,9 +15,8 @@ import pytest
 
 from protocol.messages.base import Message
 from protocol.messages.facts import FromAgent
-from protocol.messages.logs import LogAck, LogChunk
 from protocol.messages.orders import ToAgent
-from protocol.messages.packets import FromAgentPacket, ToAgentPacket
+from protocol.messages.packets import FromAgentPacket, LogAck, LogChunk, ToAgentPacket
 from protocol.session import codec
 from protocol.session.version import PROTOCOL_VERSION
 from sflow_ctl.format.reference.protocol_page import page

@@ -226,7 +226,7 @@ class ViewerHub(LogConsumer):
     def _follow(self, viewer: Viewer, message: Follow) -> None:
         rank = RankId(AttemptId(message.task, message.attempt), message.rank)
         self._unfollow(viewer, rank)
-        log = self._log_of(rank) if message.task in self._last else None
+        log = self._shared_log(rank) if message.task in self._last else None
         if log is None or len(viewer.follows) >= MAX_FOLLOWED:
             self._send(viewer, _ended(viewer, rank, 0))
             return
@@ -241,6 +241,12 @@ class ViewerHub(LogConsumer):
             cursor.offset = 0  # it does not exist yet
         viewer.follows[rank] = viewer.ready[rank] = cursor
         self._followers.setdefault(rank, []).append((viewer, cursor))
+
+    def _shared_log(self, rank: RankId) -> RankLog | None:
+        """Return the log that others follow already, if it is the same file: what is known of its lines serves all."""
+        log = self._log_of(rank)
+        others = [cursor.log for _, cursor in self._followers.get(rank, ())]
+        return next((one for one in others if log is not None and one.path == log.path), log)
 
     def _unfollow(self, viewer: Viewer, rank: RankId) -> None:
         cursor = viewer.follows.pop(rank, None)

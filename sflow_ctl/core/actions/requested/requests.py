@@ -2,9 +2,10 @@
 
 from typing import assert_never
 
-from sflow_ctl.core.actions.requested_restarts import restart_tasks
-from sflow_ctl.core.actions.requested_signals import signal_tasks
-from sflow_ctl.core.actions.requested_stops import stop_tasks, stop_whole_run
+from sflow_ctl.core.actions.requested.restarts import restart_tasks
+from sflow_ctl.core.actions.requested.revisions import apply_plan
+from sflow_ctl.core.actions.requested.signals import signal_tasks
+from sflow_ctl.core.actions.requested.stops import stop_tasks, stop_whole_run
 from sflow_ctl.core.commands import AnswerRequest
 from sflow_ctl.core.effects import Effects
 from sflow_ctl.core.events import OperatorRequest
@@ -12,6 +13,7 @@ from sflow_ctl.core.model.phase import RunPhase
 from sflow_ctl.core.model.run import Run
 from sflow_ctl.core.requests import (
     AnyAction,
+    Apply,
     Pause,
     RequestAnswer,
     RestartTasks,
@@ -54,6 +56,8 @@ def _carried_out(run: Run, out: Effects, action: AnyAction, by: str, now: float)
             return signal_tasks(run, out, tasks, number)
         case Pause() | Unpause():
             return _pause(run, isinstance(action, Pause))
+        case Apply():
+            return apply_plan(run, out, action, by, now)
         case _:
             assert_never(action)
 

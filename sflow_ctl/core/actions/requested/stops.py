@@ -7,7 +7,8 @@ What is stopped so has not failed: no failure policy applies. What needs it aliv
 from collections.abc import Iterable, Iterator, Sequence
 
 from sflow_ctl.core.actions.shutdown import stop_run
-from sflow_ctl.core.actions.stopping import expect_stop, following, send_stop, stop_task, stopped_verdict
+from sflow_ctl.core.actions.stop_orders import expect_stop, send_stop
+from sflow_ctl.core.actions.stopping import following, stop_task, stopped_verdict
 from sflow_ctl.core.actions.transitions import change, give_up_reservation, send_leases
 from sflow_ctl.core.effects import Effects
 from sflow_ctl.core.model.attempt import AttemptVerdict

@@ -82,6 +82,7 @@ def _begin_anew(run: Run, out: Effects, task: Task, reason: Reason) -> list[Effe
     """Let a task that has ended start again, and with it those that never ran, or were stopped, because of its end."""
     old = task.state
     release_kept(run, task)
+    task.follows_by = "rerun" if task.plan.checkpoint is not None else None
     task.retries_used, task.restarted_at = 0, ()
     if task.attempt.number:
         run.leases.begin_anew(task)
@@ -93,7 +94,7 @@ def _begin_anew(run: Run, out: Effects, task: Task, reason: Reason) -> list[Effe
         if task.unmet == 0:
             enqueue(run, out, task)
     free_places_waiting_for(run, task)
-    _forgive(run, task)
+    forgive(run, task)
     effects = [Effect(task=task.plan.name, text=f"starts again; it was {old}")]
     for other in _held_back(run, task):
         if other.state not in TERMINAL:
@@ -118,7 +119,7 @@ def _held_back(run: Run, task: Task) -> list[Task]:
     return list(found.values())
 
 
-def _forgive(run: Run, task: Task) -> None:
+def forgive(run: Run, task: Task) -> None:
     """Take back that this task's failure is that of the run; another one's may be."""
     if run.failure is None or run.failure.task != task.plan.name:
         return

@@ -1,0 +1,1 @@
+"""Files that an agent writes for tasks before they start."""

@@ -1,0 +1,1 @@
+"""Plans what attempts and tasks get from those before them: checkpoints."""

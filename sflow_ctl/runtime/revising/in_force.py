@@ -1,0 +1,106 @@
+"""Puts the plan of a revision in force in the shell of a controller; finds the plans that were in force before, for a successor.
+
+The order is what makes it safe: the journal has the request before the files are replaced, and has the answer, and agents
+their orders, only afterwards. A controller that is killed in between has a successor that replaces the files.
+"""
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
+
+from sflow_ctl.core.commands import ReviseRun
+from sflow_ctl.plan.model import Plan
+from sflow_ctl.report.run_view import RunView, TaskRecord
+from sflow_ctl.runtime.record import layout
+from sflow_ctl.runtime.record.directory import Revision
+from sflow_ctl.runtime.record.disk import disk_reason
+from sflow_ctl.runtime.revising.files import UnusablePlanError, read_head, read_revision
+
+if TYPE_CHECKING:
+    from sflow_ctl.runtime.assembly.parts import Record, Shell
+    from sflow_ctl.runtime.run.controller import Controller
+
+
+def put_in_force(
+    record: "Record", shell: "Shell", controller: "Controller", command: ReviseRun, now: float
+) -> None:
+    """Write the files of a run for another plan, and have everything that shows the run know it."""
+    controller.record_keeper.flush(now, syncs_at_once=True)
+    plan, old = command.plan, controller.state.plan
+    revision = Revision(
+        number=plan.revision, wall_ns=time.time_ns(), by=command.by, argv=(), text=command.text
+    )
+    problem = write_revision(record, plan, old, revision)
+    if problem:
+        controller.progress.warn(problem)
+    view_plan(controller.state, plan)
+    controller.summary.revised(controller.state)
+    gangs = {task.name: task.world_size for task in plan.tasks if task.world_size > 1}
+    shell.output.gang_sizes.update(gangs)
+
+
+def view_plan(state: RunView, plan: Plan) -> None:
+    """Have the view of a run show another plan."""
+    state.plan = plan
+    for task in plan.tasks:
+        if task.name not in state.tasks:
+            state.tasks[task.name] = TaskRecord(task.name)
+
+
+def write_revision(record: "Record", plan: Plan, old: Plan, revision: Revision) -> str:
+    """Replace the files of a run by those of a revision; return what went wrong, as a sentence, or nothing."""
+    directory, facts = record.directory, record.facts
+    lineage = record.lineage or facts.incarnation
+    try:
+        head = read_head(directory.path, plan.source)
+        record.facts = replace(
+            facts,
+            options=head.options,
+            sources=head.sources,
+            labels=head.labels,
+            revisions=(*facts.revisions, replace(revision, argv=head.argv)),
+        )
+        directory.revise(plan, head.workflow, record.facts, lineage, old)
+    except OSError as error:
+        reason = disk_reason(error, directory.path / layout.PLAN)
+        return f"revision {plan.revision} is in force, but a resume would not have it: {reason.text}"
+    except UnusablePlanError as error:
+        return f"revision {plan.revision} is in force, but a resume would not have it: {error}"
+    return ""
+
+
+class PlansInForce:
+    """The plans that a run has had under the controllers whose scheduler lives on."""
+
+    def __init__(self, directory: Path, lineage: int, newest: Plan) -> None:
+        """`newest` is the last plan that is known. Raises: OSError; one of `UNREADABLE`."""
+        self._directory, self._newest = directory, newest
+        self.first = read_revision(directory / layout.first_plan(lineage)) or newest
+        """The one that the first of them began with."""
+
+    def of(self, revision: int) -> Plan | None:
+        """Return the plan with this number; None if its file is gone. Raises: OSError; one of `UNREADABLE`."""
+        known = {plan.revision: plan for plan in (self._newest, self.first)}
+        if revision in known:
+            return known[revision]
+        return read_revision(self._directory / layout.revision_plan(revision))
+
+
+def newest_plan(directory: Path, plan: Plan) -> Plan:
+    """Return a plan, or a newer one that is in force by what the run directory says. Raises: OSError; one of `UNREADABLE`."""
+    found = read_revision(directory / layout.PLAN)
+    return found if found is not None and found.revision > plan.revision else plan
+
+
+def complete(record: "Record", plan: Plan) -> str:
+    """Write what a controller that was killed had no time to write; return what went wrong, as a sentence, or nothing."""
+    assert record.state is not None
+    old = record.state.plan
+    if old.revision == plan.revision:
+        return ""
+    view_plan(record.state, plan)
+    text = f"revision {plan.revision} applied"
+    revision = Revision(number=plan.revision, wall_ns=time.time_ns(), by="", argv=(), text=text)
+    return write_revision(record, plan, old, revision)

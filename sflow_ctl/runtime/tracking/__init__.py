@@ -1,0 +1,1 @@
+"""Exports runs: to tables, and to the stores of tracking tools. Nothing of a run depends on these."""
