@@ -301,7 +301,12 @@ def refuse_elsewhere(task: schema.Task, launch: LaunchPlan) -> None:
     """Refuse fields that only the agent of a node can honour. Raises: UnplannableError."""
     if launch.launch_kind != "ssh":
         return
-    for name, what in (("ports", "leased"), ("files", "written"), ("checkpoint", "looked for")):
+    for name, what in (
+        ("ports", "leased"),
+        ("files", "written"),
+        ("args_json", "written"),
+        ("checkpoint", "looked for"),
+    ):
         if getattr(task, name):
             text = f'task "{task.name}": its {name} would be {what} by the agent of a node, and ssh runs it elsewhere'
             raise UnplannableError("needs-agent", text, f"drop {name}, or the ssh operator", (name,))
