@@ -17,7 +17,7 @@ class Descriptors:
         self.epoll = epoll
         self._on_ready: dict[int, Callable[[], None]] = {}
         self._ready: list[int] | None = None
-        """What was ready at the last wait and was not served yet; None if nobody has waited for `poll`."""
+        """What was ready at the last wait and was not served yet; None before the first wait."""
 
     def note_ready(self, descriptors: list[int]) -> None:
         """Have the next `poll` serve these descriptors, which a wait has found ready."""

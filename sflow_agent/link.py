@@ -33,6 +33,7 @@ from sflow_agent.node.controller_watch import ControllerWatch
 if TYPE_CHECKING:
     from sflow_agent.connection.successor import SuccessorSearch
 
+MakeHello = Callable[[str, int, int], Hello]
 HELLO_EVERY_S = 1.0
 SILENT_HEARTBEATS = 3
 SPOKEN_WITHIN_S = 0.5
@@ -61,11 +62,7 @@ class ControllerLink:
     """The connection to the controller."""
 
     def __init__(
-        self,
-        config: AgentConfig,
-        make_hello: Callable[[str, int, int], Hello],
-        now: float,
-        descriptors: Descriptors | None = None,
+        self, config: AgentConfig, make_hello: MakeHello, now: float, descriptors: Descriptors | None = None
     ) -> None:
         """`descriptors` are what the loop waits for beside the link."""
         self.counters: Counter[str] = Counter()
@@ -81,11 +78,10 @@ class ControllerLink:
         self._watch = ControllerWatch()
         self._used_endpoint = ""
         """The controller's address that has answered."""
-        self._has_unacknowledged, self._config = False, config
+        self._has_unacknowledged, self._config, self._make_hello = False, config, make_hello
         self._keys = (config.public_key.encode(), config.secret_key.encode())
         self._own_keys = zmq.curve_keypair() if config.must_enrol else None
         """(public, secret), not in use yet: the controller has to know them first."""
-        self._make_hello = make_hello
         self._connections = Connections(config, self.counters, descriptors or Descriptors(select.epoll()))
         self._successors = _Successors(config.run_directory, self._connections)
         self._lock = threading.RLock()

@@ -6,6 +6,7 @@ that is not known to have one.
 """
 
 import select
+from collections.abc import Iterable
 
 import zmq
 
@@ -19,8 +20,10 @@ class Waiting:
     of the socket as well: each use must be noted with `take` or `note_use`. Source: zmq_getsockopt(3), ZMQ_FD.
     """
 
-    def __init__(self, epoll: select.epoll | None = None) -> None:
-        """Wait with this epoll, to which its owner may add descriptors, or with one of its own."""
+    def __init__(
+        self, epoll: select.epoll | None = None, sockets: "Iterable[zmq.Socket[bytes]]" = ()
+    ) -> None:
+        """Wait with this epoll, to which its owner may add descriptors, or with one of its own; for these sockets first."""
         self._epoll = select.epoll() if epoll is None else epoll
         self._sockets: dict[int, zmq.Socket[bytes]] = {}
         """By descriptor."""
@@ -30,6 +33,8 @@ class Waiting:
         self._found: set[object] | None = None
         self.descriptors: list[int] = []
         """The plain descriptors that the last wait has found ready."""
+        for source in sockets:
+            self.add(source)
 
     def add(self, source: "zmq.Socket[bytes] | int") -> None:
         """Wait for a socket, or a descriptor, from now on."""
@@ -54,7 +59,7 @@ class Waiting:
         self._used.add(source)
 
     def take(self, source: "zmq.Socket[bytes]") -> bool:
-        """Return whether a socket may have something; its owner reads it now, and is told so once."""
+        """Return whether a socket may have something; its owner reads it now, and gets this answer once."""
         if self._found is not None:
             if source not in self._found:
                 return False

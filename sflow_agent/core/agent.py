@@ -97,7 +97,7 @@ class AgentCore:
 
     def __init__(self, *, is_in_job: bool = False) -> None:
         """`is_in_job`: processes of job steps may be on this node that other agents have started."""
-        self._is_in_job, self._parts = is_in_job, StepParts()
+        self._is_in_job, self._parts, self._exit_status = is_in_job, StepParts(), EXIT_OK
         self.ranks: dict[RankId, Rank] = {}
         """Ranks whose end the controller has not acknowledged."""
         self._known: set[RankId] = set()
@@ -106,11 +106,9 @@ class AgentCore:
         """Ranks whose exit was reported and is not acknowledged yet."""
         self._open = OpenRanks()
         """Ranks that are not gone."""
-        self._timers = RankTimers()
+        self._timers, self._news = RankTimers(), ProbeNews(self._open_probe)
         self._leasing, self._uploads, self._memory = LeasingTasks(), Uploads(), MemoryKills()
-        self._news = ProbeNews(self._open_probe)
         self._ending: str | None = None
-        self._exit_status = EXIT_OK
         self._logs_by: float | None = None
         self._survivors: list[str] = []
         self._out: list[AgentCommand] = []
@@ -146,11 +144,8 @@ class AgentCore:
 
     def next_wakeup(self) -> float | None:
         """Return when `handle(WakeUp(), ...)` is due, or None."""
-        due = self._timers.next_at()
-        for at in (self._logs_by, self._news.next_wakeup(), self._parts.next_wakeup()):
-            if at is not None and (due is None or at < due):
-                due = at
-        return due
+        times = (self._timers.next_at(), self._logs_by, self._news.next_wakeup(), self._parts.next_wakeup())
+        return min([time for time in times if time is not None], default=None)
 
     @property
     def ending_because(self) -> str | None:

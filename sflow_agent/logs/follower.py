@@ -8,7 +8,7 @@ read once, at their end.
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from protocol.ids import ProbeKey, RankId
 from protocol.messages.checks import LogPattern
@@ -160,10 +160,9 @@ class LogFollower:
         if self._grown or (self._is_finishing and self.is_delivered):
             return 0.0
         due = self._repeat_at
-        if self._to_arm and self._next_to_arm() is not None:
+        if self._to_arm and _next_to_arm(self._to_arm, self._logs) is not None:
             due = _earlier(due, self._to_arm[0][0])
-        if self._foreign:
-            due = _earlier(due, self._next_foreign_look)
+        due = _earlier(due, self._next_foreign_look) if self._foreign else due
         return _earlier(due, self._next_direct_look) if self._direct else due
 
     def poll(self, now: float) -> list[AgentEvent]:
@@ -194,18 +193,9 @@ class LogFollower:
                 if size != direct_log.size:
                     direct_log.size = size
                     self._grown[direct] = None
-        while (log := self._next_to_arm()) is not None and self._to_arm[0][0] <= now:
+        while (log := _next_to_arm(self._to_arm, self._logs)) is not None and self._to_arm[0][0] <= now:
             self._arm(self._to_arm.popleft()[1], log)
         self._repeat_if_silent(now)
-
-    def _next_to_arm(self) -> Log | None:
-        """Return the next log to watch, the first in `_to_arm`; of a task that has ended none is watched."""
-        while self._to_arm:
-            log = self._logs.get(self._to_arm[0][1])
-            if log is not None and log.stream is not None and log.stream.end is None:
-                return log
-            self._to_arm.popleft()
-        return None
 
     def _repeat_if_silent(self, now: float) -> None:
         if self._in_flight <= 0:
@@ -337,6 +327,16 @@ class LogFollower:
                 logs.pop(rank, None)
             for waiting in (self._grown, self._parked):
                 waiting.pop(rank, None)
+
+
+def _next_to_arm(to_arm: deque[tuple[float, RankId]], logs: Mapping[RankId, Log]) -> Log | None:
+    """Return the next log to watch, then the first in the queue; logs of ranks that have ended are taken out of that."""
+    while to_arm:
+        log = logs.get(to_arm[0][1])
+        if log is not None and log.stream is not None and log.stream.end is None:
+            return log
+        to_arm.popleft()
+    return None
 
 
 def _earlier(at: float | None, other: float) -> float:

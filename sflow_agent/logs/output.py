@@ -209,7 +209,7 @@ class Outputs:
         """Return when `poll` is due."""
         to_arm = self._to_arm
         while to_arm and to_arm[0][1].is_closed:
-            to_arm.popleft()  # a rank that has ended wakes nobody
+            to_arm.popleft()  # it has ended
         if self._guardian is not None and self._guardian.has_news:
             return 0.0
         if self._hand_over_at is None:

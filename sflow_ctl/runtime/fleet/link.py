@@ -87,8 +87,7 @@ class FleetLink:
         self.silences = Silences(self.peers, times, now)
         self._lock = threading.RLock()
         """Around every use of the control socket and of sessions, the wait for events included."""
-        self._is_closed, self.waiting = False, Waiting()
-        self.waiting.add(self._auth.socket)
+        self._is_closed, self.waiting = False, Waiting(sockets=(self._auth.socket,))
         self._control = ControlSocket(self.control, incarnation, self.counters, self.waiting)
         self._next_round = now + ROUND_S
         self._dirty: set[int] = set()
@@ -229,8 +228,6 @@ class FleetLink:
         """Close every socket of the context that is still open."""
         with self._lock:
             self._is_closed = True
-            for socket in (self.control, self._auth.socket):
-                self.waiting.remove(socket)
             for socket in (self.control, self.logs, self.clients):
                 socket.close(linger=200)
             self._auth.close()

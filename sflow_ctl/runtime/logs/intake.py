@@ -100,10 +100,7 @@ class LogIntake:
             self._acknowledge(now)
 
     def ended(self, rank: RankId, log_bytes: int, is_spooled: bool, now: float) -> bool:
-        """Note that the rank has ended with a log of this size; return whether a consumer may have something to do.
-
-        Of a rank that has printed nothing, as of most short ones, none has; then there is not even a record of its log.
-        """
+        """Note that the rank has ended with a log of this size; return whether consumers have work, not with an empty one."""
         is_awaited = is_spooled or any(one.must_finish(rank) for one in self._consumers)
         is_unknown = not is_awaited and rank not in self._logs
         if is_unknown and (not log_bytes or not any(one.wants(rank) for one in self._consumers)):

@@ -48,7 +48,7 @@ class Ranks:
         self.follower.finish(rank)
 
 
-def test_a_rank_that_has_ended_wakes_nobody(tmp_path: Path) -> None:
+def test_a_rank_that_has_ended_leaves_no_timer(tmp_path: Path) -> None:
     ranks = Ranks(tmp_path)
     output = ranks.begin(RANK, 1.0)
     assert ranks.outputs.next_wakeup() == ranks.follower.next_wakeup() == 1.03
