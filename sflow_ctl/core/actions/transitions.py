@@ -1,4 +1,4 @@
-"""Changes of a task's state and place. The only functions that change a run's tally."""
+"""Changes of a task's state and place. With those that change plans (`requested`), the only ones that change a run's tally."""
 
 from collections.abc import Sequence
 

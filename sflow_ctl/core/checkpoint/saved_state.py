@@ -64,6 +64,7 @@ class SavedRun(Struct, frozen=True, kw_only=True, omit_defaults=True):
     is_time_armed: bool
     reserved_ready: list[int]
     awaiting_places: list[int]
+    seeking: set[int]
     rendering: set[int]
     awaiting_rendering: list[int]
     stuck_at: tuple[int, int] | None

@@ -200,7 +200,8 @@ class CommandChecks:
                     "an order about the checkpoint of an old attempt"
                 )
                 assert node == task.attempt.node, f"{attempt} does not begin on node {node}"
-                assert task.attempt.is_seeking, f"{attempt} looks for nothing"
+                is_withdrawn = task.state not in LIVE  # by what follows in the same turn
+                assert task.attempt.is_seeking or is_withdrawn, f"{attempt} looks for nothing"
             case UploadFiles(attempt=attempt):
                 task = self._task(attempt.task)
                 assert attempt.number == task.attempt.number, "an order to upload for an old attempt"

@@ -3,8 +3,17 @@
 import msgspec
 import pytest
 
+from protocol.messages.checkpoints import CheckpointRules
 from protocol.messages.checks import LogCheck, LogPattern, Probe
-from protocol.messages.rank_spec import Container, HangPolicy, PortBlock, RequiredFile, Stopping, Success
+from protocol.messages.rank_spec import (
+    Bootstrap,
+    Container,
+    HangPolicy,
+    PortBlock,
+    RequiredFile,
+    Stopping,
+    Success,
+)
 from protocol.messages.uploads import FileUpload
 from sflow_ctl.plan.artifact_mentions import PlannedArtifactUse
 from sflow_ctl.plan.model import (
@@ -57,6 +66,12 @@ WORK: dict[str, tuple[PlannedTask, PlannedTask, str]] = {
     ),
     "launch_kind": (BASE, but(launch_kind="ssh"), "its way of being started changed from process to ssh"),
     "env": (but(env={"V": "1"}), but(env={"V": "2"}), "its environment variable V changed from 1 to 2"),
+    "bootstrap": (BASE, but(bootstrap=Bootstrap(name="conda")), "its environment changed"),
+    "checkpoint": (
+        BASE,
+        but(checkpoint=CheckpointRules(directory="a", start="/start.pt")),
+        "its checkpoint changed",
+    ),
     "cwd": (BASE, but(cwd="/x"), "its working directory changed from nothing to /x"),
     "container": (
         but(container=IMAGE),
@@ -111,7 +126,7 @@ SAME: dict[str, object] = {
     "restart": Restart(), "on_failure": "drain", "on_node_lost": "fail", "min_ready": 9,
     "is_main": True, "finally_when": "after_stop",
     "is_log_direct": True, "console": "none", "needs": HostNeeds(cpus=2), "lends_gpus": True, "chooses_step_nodes": True,
-    "cell": Cell(index=3, id="x", label="y"),
+    "where": "w.yaml:9:5", "cell": Cell(index=3, id="x", label="y"),
     "uploads": (FileUpload(target="res", pattern="*"),), "removed_in": 2,
 }  # fmt: skip
 
@@ -286,3 +301,8 @@ def test_long_values_are_cut_and_success_conditions_compared_by_content() -> Non
     assert "\n" not in said
     one, other = (but(success=Success(files=(RequiredFile(path=path),))) for path in ("/x", "/y"))
     assert between(one, other) == "its conditions of success changed"
+
+
+def test_how_checkpoints_are_found_makes_no_other_work() -> None:
+    old, new = (but(checkpoint=CheckpointRules(directory=directory)) for directory in ("a", "b"))
+    assert between(BASE, old) == between(old, new) == ""
