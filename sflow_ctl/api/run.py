@@ -252,10 +252,11 @@ class Run:
         sflow_ctl(["rerun", str(self._directory), *tasks, *options])
         return self
 
-    def report(self) -> Path:
-        """Write `report.html` of the run as it is now, and return its path."""
-        sflow_ctl(["report", str(self._directory)])
-        return self._directory / "report.html"
+    def report(self, path: str | PathLike[str] | None = None) -> Path:
+        """Write the report of the run as it is now, and return its path. Default: `report.html` in the run directory."""
+        written = self._directory / "report.html" if path is None else Path(path)
+        sflow_ctl(["report", str(self._directory), "--output", str(written)])
+        return written
 
     def __repr__(self) -> str:
         """Return the class and the directory."""

@@ -51,7 +51,8 @@ def test_a_run_that_has_ended_says_all_of_it(tmp_path: Path) -> None:
     texts = [one.text for one in run.events(types=["state"]) if one.task == "fail"]
     assert texts[-1].startswith("fail#1 running -> failed")
     assert "failed" in run._repr_html_()
-    assert run.report().stat().st_size > 1000
+    assert run.report() == run.directory / "report.html"
+    assert run.report(tmp_path / "seen.html").stat().st_size > 1000
     assert Run.open(run.id, tmp_path / "sflow_output").directory == run.directory
     assert [one.id for one in runs(tmp_path / "sflow_output") if one.directory == run.directory] == [run.id]
     with pytest.raises(FleetError, match="unknown-task"):
