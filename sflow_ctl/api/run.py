@@ -193,9 +193,11 @@ class Run:
             summary = reader.summary()
             reader.refresh()
             records = [reader.state.tasks[name] for name in names]
-            if summary is not None or (names and all(has_come(one, until) for one in records)):
-                return self.status()
             gone = next((one for one in records if can_no_longer_come(one, until)), None)
+            if gone is None and (
+                summary is not None or (names and all(has_come(one, until) for one in records))
+            ):
+                return self.status()
             if gone is not None:
                 what = f"{gone.name} {gone.state.value} before it was ready"
                 raise ControllerAwayError.of("task-has-ended", what, hint=f"run.logs({gone.name!r})")

@@ -41,7 +41,7 @@ MAX_TOTAL_BYTES = 6 << 20
 
 Source: execve(2), "Limits on size of arguments and environment"; Linux's _STK_LIM.
 """
-MASTER_PORT = "SFLOWMASTER_PORT"
+MASTER_PORT = "SFLOW_MASTER_PORT"
 """A task of one process leases a rendezvous port only if its script names this variable: leasing costs a
 message.
 """

@@ -126,7 +126,7 @@ def test_chosen_tasks_run_in_place_as_their_next_attempts_and_so_does_a_change(p
     assert sflow_ctl("rerun", "r", "--file", "fixed.yaml", cwd=place).returncode == 0
     assert tasks(place, "r")["other"] == ("completed", 2)
     done = sflow_ctl("rerun", "r", cwd=place)  # of the file that it has been run with last
-    assert (done.returncode, "Nothing of" in done.stdout) == (0, True), done.stderr
+    assert (done.returncode, "Nothing to rerun" in done.stdout) == (0, True), done.stderr
     assert sflow_ctl("rerun", "r", "--set", "SIZE=2", cwd=place).returncode == 0
     assert tasks(place, "r")["prep"] == ("completed", 2)
 

@@ -57,7 +57,7 @@ def test_a_run_that_has_ended_says_all_of_it(tmp_path: Path) -> None:
     assert [one.id for one in runs(tmp_path / "sflow_output") if one.directory == run.directory] == [run.id]
     with pytest.raises(FleetError, match="unknown-task"):
         run.logs("nobody")
-    with pytest.raises(FleetError, match="has ended"):
+    with pytest.raises(FleetError, match="has already ended"):
         run.stop()
 
 

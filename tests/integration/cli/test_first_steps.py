@@ -106,7 +106,7 @@ def test_ux_15_the_tab_key_knows_runs_and_tasks(tmp_path: Path) -> None:
     (tmp_path / "w.yaml").write_text(
         'version: "0.1"\nworkflow: {name: w, tasks: [{name: load, script: ["true"]}, {name: lone, script: ["true"]}]}\n'
     )
-    assert complete(tmp_path, "logs", "l") == []
+    assert complete(tmp_path, "logs", "l") == ["last"]  # a run; there are no tasks yet
     assert sflow_ctl("run", "w.yaml", "--run-id", "first", cwd=tmp_path).returncode == 0
     assert sflow_ctl("run", "w.yaml", "--run-id", "second", cwd=tmp_path).returncode == 0
     assert complete(tmp_path, "sta") == ["status"]

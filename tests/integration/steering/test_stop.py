@@ -133,7 +133,7 @@ def test_a_run_that_is_stopped_ends_as_by_ctrl_c(place: Path, live: Run) -> None
     for words in (("other",), ("other", "t")):
         done = sflow_ctl("stop", *words, cwd=place)
         assert (done.returncode, done.stdout) == (2, "")
-        assert "error[run-has-ended]: other has ended" in done.stderr
+        assert "error[run-has-ended]: the run other has already ended" in done.stderr
 
 
 def test_a_run_that_died_is_said_to_have_died(place: Path, live: Run) -> None:
