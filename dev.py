@@ -57,6 +57,7 @@ DEBIAN_PACKAGES = {
     "conmon": "conmon",
     "debootstrap": "debootstrap",
     "chromium": "chromium",
+    "/etc/profile.d/modules.sh": "environment-modules",
     f"/usr/lib/{sysconfig.get_config_var('MULTIARCH')}/libcairo.so.2": "libcairo2",
 }
 """Programs and headers that examples and tests use, and the Debian packages they are in."""
