@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from protocol.text.counted import counted
 from protocol.text.listing import listed
 from sflow_ctl.plan.model import Plan, PlannedNode
 
@@ -64,7 +65,8 @@ def _nodes(old: tuple[PlannedNode, ...], new: tuple[PlannedNode, ...]) -> Iterat
 
 def _changed_nodes(name: str, old: list[PlannedNode], new: list[PlannedNode]) -> str:
     if len(old) != len(new):
-        return f"backend {name} has {len(new)} nodes instead of {len(old)}: the nodes of a live run stay as they are"
+        has = counted(len(new), "node")
+        return f"backend {name} has {has} instead of {len(old)}: the nodes of a live run stay as they are"
     pairs = list(zip(old, new, strict=True))
     fields = [
         field
