@@ -58,6 +58,8 @@ DEBIAN_PACKAGES = {
     "debootstrap": "debootstrap",
     "chromium": "chromium",
     "/etc/profile.d/modules.sh": "environment-modules",
+    "zsh": "zsh",
+    "fish": "fish",
     f"/usr/lib/{sysconfig.get_config_var('MULTIARCH')}/libcairo.so.2": "libcairo2",
 }
 """Programs and headers that examples and tests use, and the Debian packages they are in."""
