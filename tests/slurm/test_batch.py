@@ -113,9 +113,9 @@ def test_a_chain_of_jobs_continues_a_run_that_was_cut_off_and_ends_with_it(clust
         return reader.state.tasks[task].state.value
 
     wait_until(lambda: state_of("second") == "running", "the second task runs")
-    (cluster.shared / "may-end").touch()
     cluster.scancel(first)
     assert cluster.wait_job(first).state in ("CANCELLED", "FAILED")
+    (cluster.shared / "may-end").touch()  # not before: the first job would complete the run
     (file,) = cluster.shared.glob("long.*.chain.json")
     links = json.loads(file.read_text())["links"]
     follow_up = int(links[0]["follow_up"])
