@@ -14,9 +14,10 @@ from sflow_ctl.cli.looking.event_lines import USUAL, event_of
 from sflow_ctl.cli.options.run_option import chosen_tasks, output_directory_of_settings
 from sflow_ctl.core.requests import AnyAction, Pause, RestartTasks, SignalTasks, StopRun, StopTasks, Unpause
 from sflow_ctl.report.looking.task_ends import can_no_longer_come, has_come
+from sflow_ctl.report.request_text import answer_lines
 from sflow_ctl.report.selecting.task_query import fitting_tasks, task_query
 from sflow_ctl.runtime.catalog.overview import all_runs
-from sflow_ctl.runtime.operating.client import ask
+from sflow_ctl.runtime.operating.client import DEAD_FOR_S, ask, check_accepted
 from sflow_ctl.runtime.record.reader import Liveness, RunReader, find_run
 from sflow_ctl.runtime.reporting.reading import values_of_task
 from sflow_ctl.runtime.viewing.journal_feed import JournalFeed
@@ -24,8 +25,6 @@ from sflow_ctl.runtime.viewing.log_parts import Wanted, log_parts, merged
 
 LOOK_S = 0.1
 LIVENESS_S = 2.0
-DEAD_FOR_S = 5.0
-"""How long a controller must be dead before its run counts as dead: another one may take it over."""
 
 
 class Run:
@@ -157,9 +156,7 @@ class Run:
         look_at = 0.0
         while True:
             is_over = not is_following or reader.summary() is not None
-            if (
-                not is_over and time.monotonic() >= look_at
-            ):  # asked before the journal is read: that is complete then
+            if not is_over and time.monotonic() >= look_at:  # before the journal is read: it is complete then
                 look_at = time.monotonic() + LIVENESS_S
                 is_over = reader.status().liveness is Liveness.DEAD
             for entry in feed.entries():
@@ -194,13 +191,11 @@ class Run:
             reader.refresh()
             records = [reader.state.tasks[name] for name in names]
             gone = next((one for one in records if can_no_longer_come(one, until)), None)
-            if gone is None and (
-                summary is not None or (names and all(has_come(one, until) for one in records))
-            ):
-                return self.status()
             if gone is not None:
                 what = f"{gone.name} {gone.state.value} before it was ready"
                 raise ControllerAwayError.of("task-has-ended", what, hint=f"run.logs({gone.name!r})")
+            if summary is not None or (names and all(has_come(one, until) for one in records)):
+                return self.status()
             now = time.monotonic()
             if now >= look_at:
                 look_at, status = now + LIVENESS_S, reader.status()
@@ -281,12 +276,10 @@ class Run:
         return tuple(chosen_tasks(RunReader(self._directory), tuple(tasks)))
 
     def _ask(self, action: AnyAction) -> str:
-        from protocol.errors import UsageError
-
-        answer = ask(RunReader(self._directory), action).answer
-        if answer.error:
-            raise UsageError.of("request-refused", f"{self._id}: {answer.error}", hint=answer.hint)
-        return "\n".join(filter(None, [answer.text, *(f"{one.task} {one.text}" for one in answer.effects)]))
+        reader = RunReader(self._directory)
+        answer = ask(reader, action).answer
+        check_accepted(reader, answer)
+        return "\n".join(answer_lines(answer))
 
 
 def runs(output_dir: str | PathLike[str] | None = None) -> list[Run]:

@@ -18,8 +18,6 @@ from sflow_ctl.format.checking import nearest
 from sflow_ctl.format.schema import definitions, document, tasks
 from sflow_ctl.format.yaml_source import dump, read_source, value_of
 
-SECTIONS = ("variables", "artifacts", "operators", "backends")
-"""Named things of a file beside its tasks: mappings by name here and there."""
 VERSION = "0.1"
 
 
@@ -79,7 +77,6 @@ class Workflow:
             self._sections["variables"] = {key: _variable(value) for key, value in variables.items()}
         self._settings = {"name": name, **_plain_fields(settings)}
         self._tasks: dict[str, Task] = {}
-        self._rest: dict[str, Any] = {}
 
     @classmethod
     def from_yaml(cls, source: str | PathLike[str]) -> Self:

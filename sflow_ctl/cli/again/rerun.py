@@ -21,7 +21,7 @@ from sflow_ctl.cli.terminal.lines import print_line
 from sflow_ctl.core.requests import RestartTasks
 from sflow_ctl.report.request_text import answer_lines
 from sflow_ctl.report.selecting.rerun import RerunChoice, ended_and_live, with_followers
-from sflow_ctl.runtime.operating.client import ask
+from sflow_ctl.runtime.operating.client import ask, check_accepted
 from sflow_ctl.runtime.record.reader import Liveness, RunReader
 from sflow_ctl.runtime.run.options import Lineage, RunOptions
 
@@ -173,9 +173,7 @@ def _in_live_run(
         print_line(f"would start again in {run}: {listed(ended, SHOWN)}")
         return int(ExitStatus.OK)
     replied = ask(reader, RestartTasks(tasks=tuple(ended)))
-    if replied.answer.error:
-        what = f"{run}: {replied.answer.error}"
-        raise UsageError.of("request-refused", what, hint=replied.answer.hint or None)
+    check_accepted(reader, replied.answer)
     for line in answer_lines(replied.answer):
         print_line(line)
     return int(ExitStatus.OK)

@@ -18,7 +18,7 @@ from sflow_ctl.cli.terminal.lines import print_json, print_line
 from sflow_ctl.core.requests import Effect
 from sflow_ctl.plan.revisions.comparing import Kind
 from sflow_ctl.report.revision_text import change_lines
-from sflow_ctl.runtime.operating.client import Way, ask, check_alive
+from sflow_ctl.runtime.operating.client import Way, ask, check_accepted, check_alive
 from sflow_ctl.runtime.record.reader import RunReader
 from sflow_ctl.runtime.revising.files import withdraw_plan
 from sflow_ctl.runtime.revising.proposal import Proposal, leave, proposal
@@ -159,8 +159,7 @@ def _asked(found: Proposal, report: ApplyReport) -> ApplyReport:
     replied = ask(found.reader, action)
     if replied.answer.error:
         withdraw_plan(found.reader.directory, action.source)
-        what = f"{report.run_id}: {replied.answer.error}"
-        raise UsageError.of("request-refused", what, hint=replied.answer.hint or None)
+    check_accepted(found.reader, replied.answer)
     answer = replied.answer
     return msgspec.structs.replace(
         report, request=replied.id, way=replied.way, text=answer.text, effects=answer.effects

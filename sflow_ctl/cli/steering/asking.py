@@ -7,13 +7,13 @@ from typing import TypeVar
 import click
 import msgspec
 
-from protocol.errors import ExitStatus, UsageError
+from protocol.errors import ExitStatus
 from sflow_ctl.cli.options.run_option import output_dir_option
 from sflow_ctl.cli.terminal.lines import print_json, print_line
 from sflow_ctl.core.requests import AnyAction, Effect
 from sflow_ctl.core.states import TERMINAL
 from sflow_ctl.report.request_text import answer_lines
-from sflow_ctl.runtime.operating.client import Replied, Way, ask
+from sflow_ctl.runtime.operating.client import Replied, Way, ask, check_accepted
 from sflow_ctl.runtime.record.reader import Liveness, RunReader
 
 F = TypeVar("F", bound=Callable[..., object])
@@ -51,9 +51,7 @@ def steering_options(command: F) -> F:
 def request(reader: RunReader, action: AnyAction, *, as_json: bool, verbose: bool) -> Replied:
     """Have a run carry out an action, and print what follows. Raises: UsageError if it refuses; RunDirectoryError."""
     replied = ask(reader, action)
-    if replied.answer.error:
-        what = f"{reader.facts.run_id}: {replied.answer.error}"
-        raise UsageError.of("request-refused", what, hint=replied.answer.hint or _HINT)
+    check_accepted(reader, replied.answer, _HINT)
     if as_json:
         print_json(
             RequestReport(

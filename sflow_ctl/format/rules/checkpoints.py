@@ -13,7 +13,6 @@ _VARIABLE = lazy_pattern(r"[A-Za-z_]\w*", re.ASCII)
 _IN_MARKER = lazy_pattern(r"\{([^}]*)\}")
 _ARGS = lazy_pattern(r"\$\{\{[^}]*\bcheckpoint\b")
 _KNOWN_IN_MARKER = ("path", "dir", "name")
-RESUME_WORDS = ("auto", "never", "require")
 
 
 def checkpoint_findings(task: schema.Task, where: Where) -> Iterator[Finding]:

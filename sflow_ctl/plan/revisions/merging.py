@@ -1,7 +1,7 @@
 """Puts the plan of a live run and another one together: the plan that is in force from then on. Pure.
 
 Tasks keep their positions, by which a scheduler knows them; new ones follow, and removed ones stay with a mark. Tasks that run
-on keep their places, whatever the other plan says. Called by `core/actions/revising`.
+on keep their places, whatever the other plan says. Called by `core/actions/requested/revisions`.
 """
 
 from collections.abc import Collection, Mapping
@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping
 from msgspec.structs import replace
 
 from sflow_ctl.plan.model import Placement, Plan, PlannedTask
-from sflow_ctl.plan.revisions.comparing import STARTS_AGAIN, PlanChange
+from sflow_ctl.plan.revisions.comparing import PlanChange
 
 _PLACED_VARIABLES = (
     "CUDA_VISIBLE_DEVICES", "SFLOW_TASK_GPUS", "SFLOW_GPU_PLAN", "SFLOW_TASK_ASSIGNED_NODE_NAMES",
@@ -59,11 +59,6 @@ def merged(
         notices=old.notices,
         stop_before_end_s=old.stop_before_end_s,
     )
-
-
-def starting_again(changes: Mapping[str, PlanChange]) -> list[str]:
-    """Return the tasks that start again."""
-    return [change.task for change in changes.values() if change.kind in STARTS_AGAIN]
 
 
 def _in_old_place(old: PlannedTask, new: PlannedTask) -> PlannedTask:

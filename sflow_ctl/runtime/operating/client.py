@@ -70,6 +70,13 @@ def ask(reader: RunReader, action: AnyAction, within_s: float = GIVE_UP_AFTER_S)
         asking.close()
 
 
+def check_accepted(reader: RunReader, answer: RequestAnswer, hint: str | None = None) -> None:
+    """Raise a UsageError for a request that the run has refused; `hint` is for refusals without a remedy of their own."""
+    if answer.error:
+        what = f"{reader.facts.run_id}: {answer.error}"
+        raise UsageError.of("request-refused", what, hint=answer.hint or hint)
+
+
 def check_alive(reader: RunReader) -> None:
     """Raise a UsageError for a run that has ended, a ControllerAwayError for one that died."""
     run_id = reader.facts.run_id

@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
@@ -189,8 +188,3 @@ def leave(found: Proposal, open_display: "Callable[[], FetchDisplay]") -> Apply:
 
 
 _RESUME = "stop the run, and continue it with run --resume and this file"
-
-
-def as_files(options: RunOptions, *files: Path) -> RunOptions:
-    """Return options with these workflow files."""
-    return replace(options, workflow=replace(options.workflow, files=files))
