@@ -36,7 +36,7 @@ class _Reading:
         given = self.given
         name = f"{given.at('project', default='project')}-{given.at('experiment', default='experiment')}"
         labels = {key: str(given.peek(key)) for key in ("project", "experiment") if given.peek(key)}
-        self._make_swept_variables()
+        self.swept.name(given, self.variables, self._cannot_sweep)
         stages = []
         for name_of_stage in given.mapping("stages"):
             if given.at("stages", name_of_stage, "enabled", default=True) is False:
@@ -63,12 +63,6 @@ class _Reading:
             environments=environments,
             mail=mail,
         )
-
-    def _make_swept_variables(self) -> None:
-        for path, values in self.values.items():
-            if self._cannot_sweep(path) is None:
-                own = self.given.written(*path) if self.given.has(*path) else None
-                self.variables.name(path, values[0] if own is None else own)
 
     def _cannot_sweep(self, path: tuple[str, ...]) -> str | None:
         """Return why cells cannot change a value, or None."""

@@ -4,6 +4,7 @@ A swept value becomes a variable. What cannot be one is left, and said.
 """
 
 from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from msgspec import Struct, field
@@ -41,6 +42,19 @@ class Swept(Struct):
         for path, values, _ in self._all():
             found.setdefault(self.spelled(path), []).extend(values)
         return found
+
+    def name(
+        self,
+        given: Given,
+        variables: Variables,
+        can_sweep: Callable[[tuple[str, ...]], str | None],
+        words: Mapping[tuple[str, ...], str] = MappingProxyType({}),
+    ) -> None:
+        """Make a variable for each value that cells change. `words` are names for some paths; `can_sweep` is as of `put`."""
+        for path, values in self.values().items():
+            if can_sweep(path) is None:
+                own = given.written(*path) if given.has(*path) else None
+                variables.name(path, values[0] if own is None else own, words.get(path))
 
     def put(
         self, given: Given, variables: Variables, can_sweep: Callable[[tuple[str, ...]], str | None]

@@ -49,7 +49,7 @@ class OldExperiment:
         given = self.given
         name = f"{given.at('project', default='project')}-{given.at('experiment_name', default='experiment')}"
         labels = {key: str(given.peek(key)) for key in ("project", "experiment_name") if given.peek(key)}
-        self._make_swept_variables()
+        self.swept.name(given, self.variables, self._cannot_sweep, {("model", "name"): "model"})
         train = self._train()
         stages = [train]
         if given.at("eval", "enabled") is True:
@@ -74,14 +74,6 @@ class OldExperiment:
             environments={ENVIRONMENT: environment} if environment else {},
             mail=mail,
         )
-
-    def _make_swept_variables(self) -> None:
-        """Make a variable for each value that cells change."""
-        for path, values in self.values.items():
-            if self._cannot_sweep(path) is None:
-                own = self.given.written(*path) if self.given.has(*path) else None
-                wanted = "model" if path == ("model", "name") else None
-                self.variables.name(path, values[0] if own is None else own, wanted)
 
     def _cannot_sweep(self, path: tuple[str, ...]) -> str | None:
         """Return why cells cannot change a value, or None."""
