@@ -25,6 +25,7 @@ import tarfile
 import tempfile
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
+from typing import BinaryIO
 
 ROOT = Path(__file__).resolve().parent
 VENV = ROOT / ".venv"
@@ -64,25 +65,28 @@ DEBIAN_PACKAGES = {
 }
 """Programs and headers that examples and tests use, and the Debian packages they are in."""
 SIDE_BY_SIDE = ("tests/conformance", "tests/integration", "tests/faults")
-"""Tests that mostly wait for processes, two at a time."""
+"""Tests that mostly wait for processes, three at a time: two leave half of two CPUs idle."""
 CHECKS = (
     ("ruff", "format", "--check", "."),
     ("ruff", "check", "."),
     ("mypy",),
     ("lint-imports",),
     ("mkdocs", "build", "--strict", "--quiet"),
-    ("pytest", "-q", "-rs", "-n", "2", "--dist=worksteal", "--cov", "--cov-report=", "tests/unit"),
-    ("coverage", "report"),
-    ("pytest", "-q", "-rs", "--durations=10", "-n", "2", "--dist=loadfile", *SIDE_BY_SIDE),
-    (
-        "pytest",
-        "-q",
-        "-rs",
-        "--durations=10",
-        *(f"--ignore={path}" for path in ("tests/unit", *SIDE_BY_SIDE)),
-    ),
 )
-"""In this order. The limit of the coverage report is in pyproject.toml. Tests of Slurm run alone: they share one cluster."""
+"""What reads the code and the documents, in this order."""
+UNIT_TESTS = ("pytest", "-q", "-rs", "-n", "2", "--dist=worksteal", "--cov", "--cov-report=", "tests/unit")
+"""They only compute. They run beside the tests of Slurm, which mostly wait, with the lowest priority."""
+SLURM_TESTS = (
+    "pytest",
+    "-q",
+    "-rs",
+    "--durations=10",
+    *(f"--ignore={path}" for path in ("tests/unit", *SIDE_BY_SIDE)),
+)
+"""One at a time: they share one cluster."""
+OTHER_TESTS = ("pytest", "-q", "-rs", "--durations=10", "-n", "3", "--dist=loadfile", *SIDE_BY_SIDE)
+COVERAGE = ("coverage", "report")
+"""The limit is in pyproject.toml."""
 
 
 def main() -> int:
@@ -225,25 +229,83 @@ def test(arguments: list[str]) -> int:
     if arguments:
         return subprocess.run([PYTHON, "-m", "pytest", *arguments], check=False, env=environment).returncode
     environment["SFLOW_REFERENCE"] = "1"  # installs the sflow whose plans are compared with ours
-    failed, failures = [], []
     with tempfile.TemporaryDirectory() as folder:
-        for number, check in enumerate(CHECKS):
-            sys.stdout.write(f"\n== {' '.join(check)}\n")
-            sys.stdout.flush()
-            results = Path(folder, f"{number}.xml")
-            command = (
-                [PYTHON, "-m", *check]
-                if check[0] in ("pytest", "mypy")
-                else [VENV / "bin" / check[0], *check[1:]]
-            )
-            command += [f"--junitxml={results}"] if check[0] == "pytest" else []
-            done = subprocess.run(command, check=False, env=environment, stdin=subprocess.DEVNULL)
-            if done.returncode != 0:
-                failed.append(check[0])
-                failures += failed_tests(results)
-    sys.stdout.write("".join(failures))
-    sys.stdout.write(f"\nfailed: {', '.join(failed)}\n" if failed else "\nall checks passed\n")
-    return 1 if failed else 0
+        checks = Checks(Path(folder), environment)
+        for check in CHECKS:
+            checks.run(check)
+        in_background = checks.begin(UNIT_TESTS)
+        checks.run(SLURM_TESTS)
+        checks.finish(in_background)
+        checks.run(COVERAGE)
+        checks.run(OTHER_TESTS)
+    sys.stdout.write("".join(checks.failures))
+    sys.stdout.write(f"\nfailed: {', '.join(checks.failed)}\n" if checks.failed else "\nall checks passed\n")
+    return 1 if checks.failed else 0
+
+
+class Checks:
+    """Checks that run, what failed of them, and why."""
+
+    def __init__(self, folder: Path, environment: dict[str, str]) -> None:
+        """Begin without any.
+
+        Args:
+            folder: For results and output, until all have ended.
+            environment: Of their processes.
+        """
+        self.failed: list[str] = []
+        self.failures: list[str] = []
+        self._folder = folder
+        self._environment = environment
+
+    def run(self, check: tuple[str, ...]) -> None:
+        """Run one check and show its output as it comes."""
+        say_title(check)
+        self._end(check, self._start(check, None, 0).wait())
+
+    def begin(self, check: tuple[str, ...]) -> tuple[tuple[str, ...], subprocess.Popen[bytes]]:
+        """Return a check that runs with the lowest priority from now on; `finish` waits for it and shows its output."""
+        with self._output(check).open("wb") as output:
+            return check, self._start(check, output, 19)
+
+    def finish(self, begun: tuple[tuple[str, ...], subprocess.Popen[bytes]]) -> None:
+        """Wait for what was begun and show its output."""
+        check, process = begun
+        status = process.wait()
+        say_title(check)
+        sys.stdout.write(self._output(check).read_text(errors="replace"))
+        self._end(check, status)
+
+    def _start(
+        self, check: tuple[str, ...], output: BinaryIO | None, niceness: int
+    ) -> subprocess.Popen[bytes]:
+        is_module = check[0] in ("pytest", "mypy")
+        command = [PYTHON, "-m", *check] if is_module else [VENV / "bin" / check[0], *check[1:]]
+        command += [f"--junitxml={self._results(check)}"] if check[0] == "pytest" else []
+        return subprocess.Popen(
+            ["nice", "-n", str(niceness), *command] if niceness else command,
+            env=self._environment,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT if output else None,
+        )
+
+    def _end(self, check: tuple[str, ...], status: int) -> None:
+        if status != 0:
+            self.failed.append(check[0])
+            self.failures += failed_tests(self._results(check))
+
+    def _results(self, check: tuple[str, ...]) -> Path:
+        return self._folder / f"{abs(hash(check))}.xml"
+
+    def _output(self, check: tuple[str, ...]) -> Path:
+        return self._folder / f"{abs(hash(check))}.log"
+
+
+def say_title(check: tuple[str, ...]) -> None:
+    """Write the command of a check as the title of its output."""
+    sys.stdout.write(f"\n== {' '.join(check)}\n")
+    sys.stdout.flush()
 
 
 def failed_tests(results: Path) -> list[str]:

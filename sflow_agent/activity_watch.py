@@ -61,6 +61,9 @@ class ActivityWatch:
         if spec.hang.no_output_s is not None:
             silence = InactivityTimer(spec.hang.no_output_s, now)
             self._begin((spec.rank, "output"), Watched(silence, log=self._log_path(spec.log)), now)
+        if spec.hang.stalled_s is not None:
+            silence = InactivityTimer(spec.hang.stalled_s, now)
+            self._begin((spec.rank, "progress"), Watched(silence, log=self._log_path(spec.log)), now)
         if spec.hang.no_gpu_use_s is not None:
             uuids = self._uuids(spec)
             if uuids:
@@ -71,6 +74,7 @@ class ActivityWatch:
         """Stop watching a rank."""
         self._watched.pop((rank, "output"), None)
         self._watched.pop((rank, "gpus"), None)
+        self._watched.pop((rank, "progress"), None)
 
     def next_wakeup(self) -> float | None:
         """Return when `poll` is due."""

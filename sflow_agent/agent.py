@@ -12,6 +12,7 @@ from functools import partial
 
 from protocol.errors import FleetError
 from protocol.machine.loop_watch import LoopWatch, SpeakerThread
+from protocol.machine.prctl import adopt_orphans, hide_memory
 from protocol.messages.config import AgentConfig
 from protocol.messages.facts import Hello, Notice
 from protocol.session.codec import encode, prepare_decoders
@@ -42,7 +43,6 @@ from sflow_agent.processes.cleanup_list import CleanupList
 from sflow_agent.processes.containers import Containers
 from sflow_agent.processes.signals import Signals
 from sflow_agent.processes.spawn import Spawner, task_environment
-from sflow_agent.processes.syscalls import become_subreaper, hide_memory
 from sflow_agent.processes.table import Processes
 from sflow_agent.processes.tree import StepMarks
 from sflow_agent.starting import Parts
@@ -70,11 +70,13 @@ def run_agent(
     keep: Keep | None = None,
 ) -> int:
     """Run the agent to its end; return its exit status. `guardian` is its parent's pid, `legacy` what the agent before left."""
-    become_subreaper()
+    adopt_orphans()
     hide_memory()
     allow_many()
     use_slow_engine(_search_in_a_process)
     prepare_decoders()  # a local agent is started early, and waits for its configuration
+    if encoded_config is None:
+        import sflow_agent.connection.local  # noqa: F401 - what it will need, most likely
     try:
         config = left_config(legacy) if legacy.follows else read_config(encoded_config)
         if config is None:
@@ -136,9 +138,9 @@ class Agent:
         )
         self._introduction = Introduction(config, link)
         self._signals.on_terminated = link.expect_end
-        link.on_log_ack = logs.acknowledge
-        link.on_new_session = self._on_new_session
-        link.on_look = note_heard
+        link.listeners.on_log_ack = logs.acknowledge
+        link.listeners.on_new_session = self._on_new_session
+        link.listeners.on_look = note_heard
         self._watch_controller()
         parts = Parts(
             config=config,
@@ -146,6 +148,7 @@ class Agent:
             spool_index=place.index,
             ranks=self._core.ranks,
             descriptors=descriptors,
+            link=link,
             workers=workers,
             spawner=spawner,
             processes=processes,
@@ -161,7 +164,10 @@ class Agent:
 
     def run(self) -> int:
         """Run until the core says exit; return the status."""
+        from protocol.machine.code_cache import settle  # imported by the entry point, if there is one
+
         self._signals.install()
+        settle()
         gc.freeze()  # modules live as long as the process
         gc.enable()
         return self._leave(self._loop.run())
@@ -172,17 +178,19 @@ class Agent:
         if config.controller_pid is not None:
             self._signals.watch_controller(config.controller_pid, config.supervisor_pid)
             self._signals.on_controller_lost = link.redial
-            link.on_controller = partial(self._signals.watch_controller, supervisor=config.supervisor_pid)
-            link.controller_lives = self._signals.controller_lives
+            link.listeners.on_controller = partial(
+                self._signals.watch_controller, supervisor=config.supervisor_pid
+            )
+            link.listeners.controller_lives = self._signals.controller_lives
 
     def _make_loop(self, parts: Parts) -> Loop:
         """Return the loop with the sources that every agent has, in the order in which they are polled."""
         link = self._link
         self._gpus = GpuWatch(parts.workers, parts.inventory.gpus, link.report, parts.warn, time.monotonic())
-        performer = Performer(parts, self._add_source, self._exit)
+        self._performer = performer = Performer(parts, self._add_source, self._exit)
         watch = LoopWatch()
         self._speaker = SpeakerThread(watch, SPEAKS_EVERY_S, link.speak_for_loop)
-        loop = Loop(self._core, performer.perform, link.wait, link.flush, watch)
+        loop = Loop(self._core, performer.perform, link.wait, self._flush, watch)
         gate = StartGate(link.poll, link.next_wakeup, parts.workers, link.report, parts.warn)
         loop.sources.append(
             Suspensions(self._speaker.has_gap, self._speaker.take_gap)
@@ -190,7 +198,13 @@ class Agent:
         loop.sources += [parts.descriptors, gate, self._signals, parts.processes, self._outputs, parts.logs]
         loop.sources += [parts.probes, self._introduction, self._gpus]
         loop.sources.append(parts.processes.trees)  # last: it serves the orders of all others in one scan
+        loop.prompt = parts.processes
         return loop
+
+    def _flush(self, now: float) -> None:
+        """Send what was reported; what is not waited for comes after it."""
+        self._link.flush(now)
+        self._performer.forget(now)
 
     def _add_source(self, source: EventSource) -> None:
         self._loop.sources.insert(-1, source)

@@ -7,7 +7,6 @@ import msgspec
 
 from protocol.messages.config import AgentConfig, StepConfig
 from protocol.session.codec import decode_config, decode_step_config
-from sflow_agent.connection.connections import own_keys
 from sflow_agent.connection.legacy import Legacy
 
 FROM_INPUT = "-"
@@ -44,6 +43,8 @@ def for_this_node(step: StepConfig, environ: Mapping[str, str]) -> AgentConfig:
     if not name or name not in step.nodes:
         raise ValueError(f'SLURMD_NODENAME is "{name}", which is not a node of the job')
     node = step.nodes.index(name)
+    from sflow_agent.connection.network import own_keys  # only in a job step
+
     public_key, secret_key = own_keys(step.key_seed, node)
     return msgspec.structs.replace(
         step.common,

@@ -46,8 +46,9 @@ class Introduction:
             self._complain_at = None
             if not self._link.is_welcome:
                 tried = ", ".join(one.removeprefix("tcp://") for one in self._config.control_endpoints)
+                at = f" at {tried}" if tried else ""
                 name = self._config.node_name
-                print_error(f"the agent on {name} gets no answer from the controller at {tried}")
+                print_error(f"the agent on {name} gets no answer from the controller{at}")
         return ()
 
     def _describe(self) -> None:

@@ -13,7 +13,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import msgspec
-import zmq
 
 from protocol.errors import MalformedMessageError
 from protocol.ids import RankId
@@ -21,14 +20,14 @@ from protocol.machine.loop_watch import MOVES, Standstill
 from protocol.messages.config import AgentConfig
 from protocol.messages.facts import FromAgent, Hello
 from protocol.messages.orders import Enrolled, Refused, Reintroduce, ToAgent, Welcome
-from protocol.messages.packets import FromAgentPacket, LogChunk
+from protocol.messages.packets import FileAnswer, FromAgentPacket, LogFrame
 from protocol.session.channel import Channel, Numbered
 from protocol.session.codec import decode_to_agent, encode
 from protocol.session.packing import parts_of
-from sflow_agent.connection.connections import Connections, Dialled, is_refused
-from sflow_agent.core.events import AgentEvent, EndRequested, FactsAcknowledged, Ordered
+from sflow_agent.connection.connections import Connections, Dialled, connections
+from sflow_agent.core.events import AgentEvent, EndRequested, FactsAcknowledged, FactsSent, Ordered
 from sflow_agent.descriptors import Descriptors
-from sflow_agent.node.controller_watch import ControllerWatch
+from sflow_agent.node.controller_watch import ControllerWatch, is_refused
 
 if TYPE_CHECKING:
     from sflow_agent.connection.successor import SuccessorSearch
@@ -58,14 +57,10 @@ class _Successors:
         return self._search.found(now, incarnation)
 
 
-class ControllerLink:
-    """The connection to the controller."""
+class LinkListeners:
+    """Whom a link calls, and whom it asks; all of them may be replaced."""
 
-    def __init__(
-        self, config: AgentConfig, make_hello: MakeHello, now: float, descriptors: Descriptors | None = None
-    ) -> None:
-        """`descriptors` are what the loop waits for beside the link."""
-        self.counters: Counter[str] = Counter()
+    def __init__(self) -> None:
         self.on_new_session: Callable[[], None] = lambda: None
         self.controller_lives: Callable[[], bool] = lambda: False
         """Returns whether a controller on this machine is seen to live, though it is silent: it may be stopped (Ctrl-Z)."""
@@ -75,14 +70,27 @@ class ControllerLink:
         """Called with when the controller was last heard of, and how long the agent lives without one."""
         self.on_log_ack: Callable[[RankId, int], None] = lambda _rank, _offset: None
         """Called with the number of a log's bytes that the controller has."""
+        self.on_file_answer: Callable[[FileAnswer, bytes], None] = lambda _answer, _body: None
+
+
+class ControllerLink:
+    """The connection to the controller."""
+
+    def __init__(
+        self, config: AgentConfig, make_hello: MakeHello, now: float, descriptors: Descriptors | None = None
+    ) -> None:
+        """`descriptors` are what the loop waits for beside the link."""
+        self.counters: Counter[str] = Counter()
+        self.listeners = LinkListeners()
         self._watch = ControllerWatch()
         self._used_endpoint = ""
         """The controller's address that has answered."""
-        self._has_unacknowledged, self._config, self._make_hello = False, config, make_hello
-        self._keys = (config.public_key.encode(), config.secret_key.encode())
-        self._own_keys = zmq.curve_keypair() if config.must_enrol else None
-        """(public, secret), not in use yet: the controller has to know them first."""
-        self._connections = Connections(config, self.counters, descriptors or Descriptors(select.epoll()))
+        self._config, self._make_hello = config, make_hello
+        self._has_news = False
+        """Facts were reported since the last `FactsSent`."""
+        self._awaited: int | None = None
+        """The last packet at that moment; None once it is acknowledged."""
+        self._connections = connections(config, self.counters, descriptors or Descriptors(select.epoll()))
         self._successors = _Successors(config.run_directory, self._connections)
         self._lock = threading.RLock()
         """Around every use of the sockets and of what is known of the session, the wait for events included: while the loop
@@ -113,14 +121,25 @@ class ControllerLink:
         events: list[AgentEvent] = [Ordered(order) for order in self.receive(now)]
         if self._has_new_session:
             self._has_new_session = False
-            self.on_new_session()
-        for ack in self._connections.log_acks():
-            self.on_log_ack(ack.rank, ack.offset)
+            self.listeners.on_new_session()
+        for answer, body in self._connections.log_answers():
+            if isinstance(answer, FileAnswer):
+                self.listeners.on_file_answer(answer, body)
+            else:
+                self.listeners.on_log_ack(answer.rank, answer.offset)
         if now >= self._next_tick() and (reason := self.tick(now)) is not None:
             events.append(EndRequested(reason))
-        if self._has_unacknowledged and self.is_idle:
-            self._has_unacknowledged = False
+        return events + self._progress()
+
+    def _progress(self) -> list[AgentEvent]:
+        """Return which facts the controller has. There is no moment when it has all, while tasks end all the time."""
+        events: list[AgentEvent] = []
+        if self._awaited is not None and self._channel.has_acknowledged(self._awaited):
+            self._awaited = None
             events.append(FactsAcknowledged())
+        if self._awaited is None and self._has_news and not self._outbox:
+            self._has_news, self._awaited = False, self._channel.newest
+            events.append(FactsSent())
         return events
 
     def receive(self, now: float) -> list[ToAgent]:
@@ -147,7 +166,7 @@ class ControllerLink:
             if not self._is_late:  # else the guardian ends the agent, unless the loop moves before
                 self._watch_controller(now)
             if not self._is_given_up:
-                self.on_look(self._last_heard, self._orphan_grace_s)
+                self.listeners.on_look(self._last_heard, self._orphan_grace_s)
             if now - self._last_sent >= self._heartbeat_s / 2:
                 self._put(self._channel.unacknowledging_heartbeat(), now, standstill)
         finally:
@@ -156,17 +175,17 @@ class ControllerLink:
     def expect_end(self, now: float) -> None:
         """Give a silent controller up soon, and a dead one at once: Slurm kills what is left of the job after a while."""
         dialled = self._connections.dialled
-        is_dead = bool(dialled) and is_refused(dialled[0].endpoint)
+        is_dead = bool(dialled and dialled[0].endpoint) and is_refused(dialled[0].endpoint)
         self._orphan_grace_s = min(self._orphan_grace_s, 0.0 if is_dead else ENDING_GRACE_S)
         self._last_heard = max(self._last_heard, now - self._heartbeat_s)
 
     def report(self, message: FromAgent) -> None:
         """Queue a fact; it leaves with the next `flush`."""
-        self._has_unacknowledged = True
+        self._has_news = True
         self._outbox.append(message)
 
-    def send_log(self, header: LogChunk, body: bytes) -> bool:
-        """Send one chunk; return False when the socket accepts no more now."""
+    def send_log(self, header: LogFrame, body: bytes) -> bool:
+        """Send one piece of a log or a file; return False when the socket accepts no more now."""
         return self.is_welcome and self._connections.send_log(header, body)
 
     def flush(self, now: float) -> None:
@@ -223,7 +242,7 @@ class ControllerLink:
         if is_silent and not self._is_given_up and self._successors.found(now, self._incarnation):
             self._begin_session(now)
         # An agent that has given up is ending its tasks, and gets the time for that.
-        self.on_look(now if self._is_given_up else self._last_heard, self._orphan_grace_s)
+        self.listeners.on_look(now if self._is_given_up else self._last_heard, self._orphan_grace_s)
         if silence >= self._orphan_grace_s and not self._is_given_up:
             self._is_given_up = True
             return f"no message from the controller for {silence:.0f} s"
@@ -249,7 +268,7 @@ class ControllerLink:
             self._watch.open(self._used_endpoint)
         self._watch.speak()
         self._is_late = silence >= grace_s and not self._is_given_up
-        if self._is_late and (self.controller_lives() or self._watch.is_stopped()):
+        if self._is_late and (self.listeners.controller_lives() or self._watch.is_stopped()):
             self._last_heard, self._is_late = now - grace_s / 2, False  # looked at again after the other half
 
     def close(self, linger_ms: int) -> None:
@@ -264,7 +283,7 @@ class ControllerLink:
 
     def as_session(self, config: AgentConfig) -> AgentConfig:
         """Return the configuration with what this session has: for an agent that takes the place of this one."""
-        return self._connections.as_session(config, self._keys, self._incarnation, self._controller_pid)
+        return self._connections.as_session(config, self._incarnation, self._controller_pid)
 
     def redial(self, now: float) -> None:
         """Say hello to the controller that has taken over, or is about to: it knows nothing of the session."""
@@ -274,12 +293,13 @@ class ControllerLink:
                 self._begin_session(now)
 
     def _dial(self) -> None:
-        self._connections.dial(self._keys)
+        self._connections.dial()
         self._session = os.urandom(8).hex()
         self._session_number += 1
 
     def _begin_session(self, now: float) -> None:
         self._outbox = [*self._channel.unacknowledged(), *self._outbox]
+        self._has_news, self._awaited = True, None
         self._connections.drop()
         self._channel = Channel()
         self.is_welcome = self._is_controller_still = False
@@ -288,8 +308,8 @@ class ControllerLink:
 
     def _say_hello(self, now: float) -> None:
         hello = self._make_hello(self._session, self._session_number, self._incarnation)
-        if self._own_keys is not None:
-            hello = msgspec.structs.replace(hello, key=self._own_keys[0].decode())
+        if self._connections.new_key:
+            hello = msgspec.structs.replace(hello, key=self._connections.new_key)
         for dialled in self._connections.dialled:
             # The first to arrive came over an address that works, so our address that it names is right, too.
             ours = msgspec.structs.replace(hello, address=dialled.own_address, endpoint=dialled.endpoint)
@@ -330,8 +350,7 @@ class ControllerLink:
 
     def _take_enrolled(self, enrolled: Enrolled, now: float) -> None:
         """Dial anew with the agent's own keys, which the controller knows now; a repeated answer is ignored."""
-        if self._own_keys is not None and enrolled.key == self._own_keys[0].decode():
-            self._keys, self._own_keys = self._own_keys, None
+        if self._connections.use_new_key(enrolled.key):
             self._last_heard = now
             self._begin_session(now)
 
@@ -342,19 +361,23 @@ class ControllerLink:
         self._orphan_grace_s = welcome.orphan_grace_s
         self._used_endpoint = dialled.endpoint
         if welcome.controller_pid is not None:
-            self.on_controller(welcome.controller_pid)
+            self.listeners.on_controller(welcome.controller_pid)
             self._controller_pid = self._controller_pid and welcome.controller_pid  # None: on another machine
-        self._connections.keep(dialled, self._keys)
+        self._connections.keep(dialled)
         self._has_new_session = True
 
     def _put(self, numbered: Numbered[FromAgent], now: float, standstill: Standstill = MOVES) -> None:
-        packet = FromAgentPacket(
-            session=self._session,
-            seq=numbered.seq,
-            ack=numbered.ack,
-            messages=numbered.messages,
-            stalled_s=standstill.seconds,
-            stalled_in=standstill.doing,
-        )
         self._last_sent = now
+        packet = _packet(self._session, numbered, standstill)
         self._connections.send(self._connections.dialled[0], encode(packet))
+
+
+def _packet(session: str, numbered: Numbered[FromAgent], standstill: Standstill) -> FromAgentPacket:
+    return FromAgentPacket(
+        session=session,
+        seq=numbered.seq,
+        ack=numbered.ack,
+        messages=numbered.messages,
+        stalled_s=standstill.seconds,
+        stalled_in=standstill.doing,
+    )

@@ -32,6 +32,7 @@ class Loop:
     """Runs until a command has set `exit_status`. `perform` carries out a command and returns its events.
 
     `wait` blocks for so many ms or until a descriptor is ready; `flush` sends what was reported; `watch` notes when it works.
+    What the source `prompt` reports is sent before the sources behind it are looked at: a dependent may be waiting for it.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class Loop:
         self.exit_status: int | None = None
         self.sources: list[EventSource] = []
         """In the order in which they are polled: events that have happened come before those of time."""
+        self.prompt: EventSource | None = None
         self._core = core
         self._perform = perform
         self._wait = wait
@@ -68,6 +70,8 @@ class Loop:
             due = source.next_wakeup()
             if due is not None and due <= now:
                 self.handle(source.poll(now), now)
+                if source is self.prompt:
+                    self._flush(now)
         wakeup = self._core.next_wakeup()
         if wakeup is not None and wakeup <= now:
             self.handle((WakeUp(),), now)

@@ -3,13 +3,14 @@
 Parts that few runs need are imported and made at the first command for them, and join the loop as sources.
 """
 
+import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 from protocol.diagnosis.signatures import Signature
 from protocol.ids import RankId
 from protocol.messages.monitor import MonitorOrders
-from protocol.messages.orders import FindCheckpoint, Inspect
+from protocol.messages.orders import FileOrder, FindCheckpoint, Inspect
 from sflow_agent.core.commands import (
     AdoptStep,
     AgentCommand,
@@ -22,6 +23,7 @@ from sflow_agent.core.commands import (
     FinishLogs,
     ForgetRank,
     GiveUpTree,
+    HandOver,
     InspectNode,
     LearnMonitors,
     LearnSecrets,
@@ -53,6 +55,8 @@ if TYPE_CHECKING:
     from sflow_agent.activity_watch import ActivityWatch
     from sflow_agent.checkpoints.search import CheckpointSearch
     from sflow_agent.exit_diagnosis import ExitDiagnosis
+    from sflow_agent.handover.copying import RunDirectoryCopies
+    from sflow_agent.handover.service import HandoverService
     from sflow_agent.inspection.inspector import Inspector
     from sflow_agent.monitor.monitoring import Monitoring
     from sflow_agent.node.gpu_driver import GpuDriver
@@ -80,10 +84,14 @@ class Performer:
         self._inspector: Inspector | None = None
         self._uploads: UploadRunner | None = None
         self._checkpoints: CheckpointSearch | None = None
+        self._handover: HandoverService | None = None
+        self._copies: RunDirectoryCopies | None = None
         self._monitoring: Monitoring | None = None
         self._telemetry: NodeTelemetry | None = None
         self._watchers: list[Monitoring | NodeTelemetry] = []
         """What must know when ranks start and end."""
+        self._gone: list[RankId] = []
+        """Ranks to be forgotten once their exits are sent: a task may wait for that."""
         self._starter = RankStarter(parts, self._watchers)
 
     def perform(self, command: AgentCommand, now: float) -> Sequence[AgentEvent]:
@@ -99,7 +107,7 @@ class Performer:
             case GiveUpTree(rank=rank):
                 return parts.processes.trees.give_up(rank)
             case ForgetRank(rank=rank):
-                self._forget(rank, now)
+                self._gone.append(rank)
             case WatchCheck(rank=rank, key=key):
                 parts.probes.watch(parts.ranks[rank].spec, key, now)
             case UnwatchCheck(rank=rank, key=key):
@@ -109,21 +117,35 @@ class Performer:
             case UnwatchLog(rank=rank):
                 parts.logs.unwatch(rank)
             case FinishLogs():
-                self._finish()
+                self._finish(now)
             case Exit(status=status):
-                self._exit(status)
+                self._end(status)
             case _:
                 return self._perform_rare(command, now)
         return ()
 
-    def _forget(self, rank: RankId, now: float) -> None:
-        """Take note that a rank is gone, and its log complete."""
-        self._parts.logs.finish(rank)
-        for watcher in self._watchers:
-            watcher.ended(rank, now)
+    def forget(self, now: float) -> None:
+        """Take note that ranks are gone, and their logs complete. To be called once their exits are sent."""
+        for rank in self._gone:
+            self._parts.logs.finish(rank)
+            for watcher in self._watchers:
+                watcher.ended(rank, now)
+            if self._handover is not None and self._is_last_of_attempt(rank):
+                self._handover.forget(rank.attempt)
+        self._gone.clear()
 
-    def _finish(self) -> None:
+    def _is_last_of_attempt(self, rank: RankId) -> bool:
+        ranks = self._parts.ranks.items()
+        return not any(other.attempt == rank.attempt and not record.is_gone for other, record in ranks)
+
+    def _end(self, status: int) -> None:
+        if self._handover is not None:
+            self._handover.close()
+        self._exit(status)
+
+    def _finish(self, now: float) -> None:
         """Hand over the rest of what was measured, and of all logs."""
+        self.forget(now)
         for measurer in (self._monitoring, self._telemetry):
             if measurer is not None:
                 measurer.finish()
@@ -166,7 +188,7 @@ class Performer:
         return ()
 
     def _perform_rarest(self, command: AgentCommand, now: float) -> Sequence[AgentEvent]:
-        """Carry out a command about measurements, leased ports, uploads or checkpoints."""
+        """Carry out a command about measurements, leased ports, uploads, checkpoints or files that tasks hand over."""
         match command:
             case LearnTelemetry() | NoteTaken():
                 self._perform_for_telemetry(command, now)
@@ -176,6 +198,8 @@ class Performer:
                 return self._starter.lease(command)
             case SearchCheckpoint(order=order):
                 self._search(order, now)
+            case HandOver(order=order):
+                self._hand_over(order, now)
             case _:
                 raise AssertionError(f"no part of the agent carries out {command}")
         return ()
@@ -300,8 +324,37 @@ class Performer:
             from sflow_agent.checkpoints.search import CheckpointSearch
 
             parts = self._parts
-            self._checkpoints = self._source(CheckpointSearch(parts.workers, parts.report, parts.warn))
+            copies = self._run_directory_copies()
+            hand_over = (lambda _files: ("", "")) if copies is None else copies.hand_over
+            made = CheckpointSearch(parts.workers, parts.report, parts.warn, hand_over)
+            self._checkpoints = self._source(made)
         self._checkpoints.begin(order, now)
+
+    def _hand_over(self, order: FileOrder, now: float) -> None:
+        if self._handover is None:
+            from sflow_agent.handover.service import HandoverService
+
+            parts = self._parts
+            made = HandoverService(parts.workers, parts.report, parts.warn, self._run_directory_copies())
+            self._handover = self._source(made)
+        self._handover.begin(order, now)
+
+    def _run_directory_copies(self) -> "RunDirectoryCopies | None":
+        """Return the way to the controller's run directory; None where that is this node's as well."""
+        parts = self._parts
+        if parts.spool_index is None:
+            return None
+        if self._copies is None:
+            from sflow_agent.handover.copying import RunDirectoryCopies
+            from sflow_agent.handover.transfers import FileTransfers
+
+            transfers = self._source(
+                FileTransfers(parts.link.send_log, parts.descriptors, time.monotonic_ns())
+            )
+            parts.link.listeners.on_file_answer = transfers.take
+            config = parts.config
+            self._copies = RunDirectoryCopies(transfers, config.run_directory, config.copy_limit_bytes)
+        return self._copies
 
     def _inspect(self, order: Inspect, now: float) -> None:
         if self._inspector is None:

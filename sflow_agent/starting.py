@@ -19,6 +19,7 @@ from sflow_agent.core.commands import DropPorts, TakeBackPorts, TakePorts
 from sflow_agent.core.events import AgentEvent, PortsTaken, ProcessFailed
 from sflow_agent.core.rank import Rank
 from sflow_agent.descriptors import Descriptors
+from sflow_agent.link import ControllerLink
 from sflow_agent.logs.follower import LogFollower
 from sflow_agent.logs.spool import IndexEntry, SpoolIndex
 from sflow_agent.node.memory_events import MemoryEvents
@@ -43,6 +44,7 @@ class Parts(Struct, frozen=True, kw_only=True):
     ranks: Mapping[RankId, Rank]
     """The core's records, read-only."""
     descriptors: Descriptors
+    link: ControllerLink
     workers: Workers
     spawner: Spawner
     processes: Processes

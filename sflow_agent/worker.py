@@ -8,7 +8,6 @@ none.
 import contextlib
 import os
 import select
-import signal
 import threading
 import time
 from collections import deque
@@ -17,6 +16,7 @@ from typing import Any, TypeVar
 
 from msgspec import Struct, field
 
+from protocol.machine.loop_signals import QuietThread
 from sflow_agent.descriptors import Descriptors
 
 T = TypeVar("T")
@@ -84,13 +84,13 @@ class Workers:
                     self._have_stand_by(lane)
                 return
             lane._began[key] = time.monotonic()
-        threading.Thread(target=self._work, args=(lane, key, work), name=lane.name, daemon=True).start()
+        QuietThread(self._work, lane.name, (lane, key, work)).start()
 
     def _have_stand_by(self, lane: Lane) -> None:
         """Start a thread that takes over what waits once the threads of a lane are stuck. The lock is held."""
         if not lane._has_stand_by:
             lane._has_stand_by = True
-            threading.Thread(target=self._stand_by, args=(lane,), name=lane.name, daemon=True).start()
+            QuietThread(self._stand_by, lane.name, (lane,)).start()
 
     def _stand_by(self, lane: Lane) -> None:
         while True:
@@ -110,7 +110,6 @@ class Workers:
             return
 
     def _work(self, lane: Lane, key: object, work: Callable[[], object]) -> None:
-        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # signals are the loop's
         while True:
             try:
                 result: object = work()

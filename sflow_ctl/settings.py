@@ -10,10 +10,11 @@ import msgspec
 
 from protocol.errors import Finding
 from sflow_ctl.format import schema
-from sflow_ctl.format.checking import Where, check
+from sflow_ctl.format.checking import Where, check, nearest
 from sflow_ctl.format.expressions.templates import EXPRESSION_START
 from sflow_ctl.format.field_lookup import PathKey, dotted
-from sflow_ctl.planner.numbers import NumberError, as_seconds
+from sflow_ctl.plan.words import Policies, PolicyWord
+from sflow_ctl.planner.numbers import NumberError, as_bytes, as_seconds
 
 if TYPE_CHECKING:
     from sflow_ctl.format.loader import LoadedDocument
@@ -22,7 +23,7 @@ COMMAND_LINE = "command line"
 DEFAULT = "default"
 DURATIONS = ("join_within", "headroom", "lost_after", "orphan_grace")
 MOST_RESTARTS = 100
-DIRECTORIES = ("output_dir", "log_spool")
+DIRECTORIES = ("output_dir", "log_spool", "index_file")
 
 
 class Layer(msgspec.Struct, frozen=True):
@@ -103,10 +104,19 @@ def effective(layers: Sequence[Layer]) -> Effective:
     values: dict[str, Any] = {}
     origins: dict[str, Layer] = {}
     for layer in layers:
-        values.update(layer.data)
+        values.update(_with_rules(values, layer.data))
         origins.update(dict.fromkeys(layer.data, layer))
     said = {key: value for key, value in values.items() if value is not None}
     return Effective(msgspec.convert(said, schema.SiteFile), origins)
+
+
+def _with_rules(before: Mapping[str, Any], data: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the settings of a layer; its rules about findings are added to those of the layers before."""
+    earlier, own = before.get("validation"), data.get("validation")
+    if not isinstance(earlier, dict) or not isinstance(own, dict):
+        return data
+    rules = {**(earlier.get("rules") or {}), **(own.get("rules") or {})}
+    return {**data, "validation": {**earlier, **own, "rules": rules}}
 
 
 def _has_right_type(kind: type[schema.Settings], key: Any, value: Any) -> bool:
@@ -133,11 +143,48 @@ def rule_findings(layer: Layer, said: Mapping[str, Any]) -> Iterator[Finding]:
             yield Finding("wrong-value", what, layer.place(key), "0 never starts an agent again")
         elif key == "telemetry":
             yield from _telemetry_findings(value, layer)
+        elif key == "validation":
+            yield from _validation_findings(value, layer)
+        elif key == "copy_limit":
+            yield from _size_findings(key, value, layer.place(key))
         elif key in DURATIONS:
             yield from _duration_findings(key, value, layer.place(key))
         elif key in DIRECTORIES and not value.startswith(("/", "~", "$")):
             what = f'{key} is "{value}": relative to what is not known where it is said once for many runs'
             yield Finding("wrong-value", what, layer.place(key), "begin it with /, ~ or $VARIABLE")
+
+
+def _validation_findings(value: Any, layer: Layer) -> Iterator[Finding]:
+    from sflow_ctl.plan.parts.judging import JUDGED  # few layers have rules
+
+    given = value if isinstance(value, dict) else {}
+    rules = given.get("rules") or {}
+    for path, word in (
+        (("default",), given.get("default")),
+        *((("rules", code), rules[code]) for code in rules),
+    ):
+        place = layer.place("validation", *path)
+        if word is True:
+            what = f"validation.{'.'.join(path)} is neither error, warn nor off"
+            yield Finding("wrong-value", what, place, "a bare `on` is the same as true")
+        code = path[-1]
+        if path[0] == "rules" and code not in JUDGED:
+            near = nearest(code, [*JUDGED])
+            hint = f'did you mean "{near}"?' if near else "the reference lists those that may"
+            what = f'no rule may be given for "{code}": it is not a warning, or always an error'
+            yield Finding("unknown-rule", what, place, hint)
+
+
+def policies_of(written: schema.Validation | None) -> Policies | None:
+    """Return what was said about findings; None for nothing. A bare `off` is false in YAML."""
+    if written is None:
+        return None
+    rules = {code: _word(word) for code, word in written.rules.items()}
+    return Policies(default=_word(written.default), rules=rules)
+
+
+def _word(word: PolicyWord | bool) -> PolicyWord:
+    return "off" if isinstance(word, bool) else word
 
 
 def _text_findings(key: str, text: str, place: str) -> Iterator[Finding]:
@@ -182,6 +229,13 @@ def _telemetry_findings(value: Any, layer: Layer) -> Iterator[Finding]:
 
 
 LEAST_EVERY_S = 0.1
+
+
+def _size_findings(key: str, value: Any, place: str) -> Iterator[Finding]:
+    try:
+        as_bytes(value)
+    except NumberError as error:
+        yield Finding("wrong-value", f"{key} {error}", place, "e.g. 10G")
 
 
 def _duration_findings(key: str, value: Any, place: str) -> Iterator[Finding]:

@@ -55,6 +55,16 @@ MEANINGS: tuple[Meaning, ...] = (
     ),
     Meaning("success", "rule", "it ended with status 0, and another condition of `success` does not hold"),
     Meaning(
+        "output_missing",
+        "rule",
+        "it ended with success, and an output that it must have is not there, or is older than the attempt",
+    ),
+    Meaning(
+        "output_error",
+        "rule",
+        "it ended with success, and an output is of another type, is not clear, has too many files, or cannot be read",
+    ),
+    Meaning(
         "upload", "rule", "it ended with success, and an upload with `on_error: fail` failed", may_retry=False
     ),
     Meaning("timeout", "rule", "it did not end (or, a service, was not ready) within its `timeout`"),
@@ -69,7 +79,8 @@ MEANINGS: tuple[Meaning, ...] = (
     Meaning(
         "input_error",
         "rule",
-        "what it needs before it may start is missing, or not clear: the checkpoint that it continues from",
+        "what it needs before it may start is missing, has changed, or is not clear: an input, or the checkpoint that it "
+        "continues from",
         may_retry=False,
     ),
     Meaning("ports", "run", "its node could not lease the ports that it needs"),
@@ -101,10 +112,21 @@ MEANINGS: tuple[Meaning, ...] = (
         "a task that it needs has failed, so it was stopped or never started",
         may_retry=False,
     ),
+    Meaning("when", "rule", "its condition `when` was false: it was skipped", may_retry=False),
+    Meaning(
+        "upstream_skipped",
+        "run",
+        "a task that it needs was skipped because of a condition, so it was skipped as well",
+        may_retry=False,
+    ),
     Meaning("cell_complete", "run", "all else of the task's cell of a sweep had ended", may_retry=False),
+    Meaning(
+        "enough", "run", "enough copies of the task had completed (`success: {min_count}`)", may_retry=False
+    ),
     Meaning("run_complete", "run", "the run was complete, and the service no longer needed", may_retry=False),
     Meaning("not_chosen", "run", "a rerun of other tasks left it as it was", may_retry=False),
     Meaning("resumed", "run", "it had completed before the run was resumed", may_retry=False),
+    Meaning("reused", "run", "its result is that of another run: `run --reuse`", may_retry=False),
 )
 WORDS = frozenset(meaning.word for meaning in MEANINGS)
 LOG_WORDS = tuple(meaning.word for meaning in MEANINGS if meaning.by == "log")

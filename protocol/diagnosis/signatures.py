@@ -4,7 +4,6 @@ Those for all workflows are in `signatures.toml` beside this file; a workflow's 
 """
 
 import re
-import string
 
 import msgspec
 
@@ -59,6 +58,8 @@ def problem_of(signature: Signature) -> tuple[str, str] | None:
         return "reason", f'"{signature.reason}" is not a word: small letters, digits and _, at most 32'
     if signature.reason in WORDS and signature.reason not in SIGNATURE_WORDS:
         return "reason", f'"{signature.reason}" cannot be found in a log'
+    import string  # few workflows have signatures
+
     try:
         fields = {name for _, name, _, _ in string.Formatter().parse(signature.text) if name is not None}
     except ValueError as error:

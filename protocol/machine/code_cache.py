@@ -12,6 +12,8 @@ from importlib.machinery import ModuleSpec, SourceFileLoader
 from importlib.util import MAGIC_NUMBER, cache_from_source
 from types import CodeType
 
+from protocol.machine.quick_import import QuickImport
+
 FORMAT = 2
 LENGTH_BYTES = 8
 UNREADABLE = (OSError, EOFError, ValueError, TypeError)
@@ -98,15 +100,25 @@ class _Loader(SourceFileLoader):
 
 
 _installed: CodeCache | None = None
+_quick: QuickImport | None = None
 
 
 def install() -> None:
-    """From here on, take the code of modules from the cache of this installation."""
-    global _installed
+    """From here on, take the code of modules from the cache of this installation, and import ours quickly until `settle`."""
+    global _installed, _quick
     if sys.implementation.cache_tag is None:
         return  # an interpreter without caches
     _installed = CodeCache(place())
     sys.meta_path.insert(0, _installed)
+    if _installed.entries:
+        _quick = QuickImport(_installed)
+        _quick.begin()
+
+
+def settle() -> None:
+    """Leave all imports to Python from here on: called where a process has what it needs, and before it starts threads."""
+    if _quick is not None:
+        _quick.end()
 
 
 def update() -> None:

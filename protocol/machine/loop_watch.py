@@ -5,15 +5,15 @@ sides' links keep such a thread. It opens no file and imports nothing, so that n
 stopped, or code that keeps the interpreter. Used by the agent's loop and the controller's.
 """
 
-import contextlib
 import os
-import signal
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from types import CodeType, FrameType
 from typing import NamedTuple
+
+from protocol.machine.loop_signals import QuietThread
 
 SHOWN_CHARACTERS = 200
 SUSPENDED_S = 3.0
@@ -79,7 +79,7 @@ class SpeakerThread:
         self._looks = threading.Lock()
         self._looked_at: float | None = None
         self._gap_s = 0.0
-        self._thread = threading.Thread(target=self._run, name="heartbeats", daemon=True)
+        self._thread = QuietThread(self._run, "heartbeats")
 
     def start(self) -> None:
         """Begin; a second call does nothing."""
@@ -117,8 +117,6 @@ class SpeakerThread:
             self._looked_at = now
 
     def _run(self) -> None:
-        with contextlib.suppress(OSError, ValueError):
-            signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # signals are the loop's
         while not self._ended.wait(self._every_s):
             now = time.monotonic()
             self._note_look(now)

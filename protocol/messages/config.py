@@ -14,15 +14,16 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True):
     run_id: str
     node: int
     node_name: str
-    control_endpoints: tuple[str, ...]
-    log_endpoints: tuple[str, ...]
-    controller_key: str
+    control_endpoints: tuple[str, ...] = ()
+    log_endpoints: tuple[str, ...] = ()
+    """Where the controller listens; empty for an agent that has inherited a door to it."""
+    controller_key: str = ""
     """The controller's public CURVE key, Z85. Pinned."""
     must_enrol: bool = False
     """The keys come from a job step's environment, which others of the same user can read: they are good for one hello, with
     which the agent names a key that it has made itself."""
-    public_key: str
-    secret_key: str
+    public_key: str = ""
+    secret_key: str = ""
     marker: str
     """Value of `SFLOW_RUN_MARKER` in all processes that the agent starts."""
     predecessors: tuple[str, ...] = ()
@@ -42,6 +43,9 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True):
     """The path of the nonce, if it is not in the run directory, which may be made after the agents."""
     spool_directory: str | None = None
     """Write logs below this directory and send them, although the run directory may be shared."""
+    copy_limit_bytes: int = 10 << 30
+    """Of one task, the most bytes of files that are sent to the controller, or fetched from it, where the run directory is not
+    shared."""
     is_interface_chosen: bool = False
     """The user has named the network: programs that would choose one themselves get its name."""
     simulated_gpus: int = 0

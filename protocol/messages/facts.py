@@ -6,16 +6,16 @@ import msgspec
 
 from protocol.ids import AttemptId, ProbeKey, ProbeKind, RankId
 from protocol.messages.base import Message, _snake
-from protocol.messages.checkpoints import CheckpointChoice
 from protocol.messages.checks import LogPattern
+from protocol.messages.handover import CheckpointChoice, FoundOutput, RecordedFile
 from protocol.messages.inspection import MeshResult, NodeReport
 from protocol.messages.monitor import RankWindow, Reading
 from protocol.messages.node import Inventory
 from protocol.messages.telemetry import MarkedWindow, RankUse
 from protocol.messages.uploads import UploadOutcome
 
-ActivityKind = Literal["output", "gpus"]
-"""The kinds of a rank's activity: output, or use of its GPUs."""
+ActivityKind = Literal["output", "gpus", "progress"]
+"""The kinds of a rank's activity: output, use of its GPUs, or output by the limit after which people are only told."""
 SidePurpose = Literal["hang", "stop"]
 """The purpose of a command beside a rank: to examine its hang, to stop it."""
 NoticeLevel = Literal["warning", "error"]
@@ -150,6 +150,32 @@ class CheckpointFound(FromAgentMessage, frozen=True, kw_only=True):
 
     attempt: AttemptId
     choice: CheckpointChoice
+    files: tuple[RecordedFile, ...] = ()
+    """Those of the checkpoint, with its marker and the program's pointer, where the attempt starts on another node."""
+
+
+class OutputsFound(FromAgentMessage, frozen=True, kw_only=True):
+    """The answer to the `FindOutputs` of this attempt."""
+
+    attempt: AttemptId
+    outputs: tuple[FoundOutput, ...] = ()
+    """One for each rule, in their order; none with a problem."""
+    problem: str = ""
+    """Why the attempt has failed after all, as a sentence."""
+    hint: str = ""
+    """The remedy."""
+    is_missing: bool = False
+    """An output that it must have is not there; otherwise one is not what it should be."""
+
+
+class InputsChecked(FromAgentMessage, frozen=True, kw_only=True):
+    """The answer to the `CheckInputs` of this attempt."""
+
+    attempt: AttemptId
+    problem: str = ""
+    """Why the attempt must not start, as a sentence; empty if it may."""
+    hint: str = ""
+    """The remedy."""
 
 
 class Uploading(FromAgentMessage, frozen=True, kw_only=True):
@@ -204,6 +230,12 @@ class AgentSuspended(FromAgentMessage, frozen=True, kw_only=True):
     seconds: float
 
 
+class LifeConfirmed(FromAgentMessage, frozen=True, kw_only=True):
+    """The answer to a `ConfirmLife`: the agent runs."""
+
+    number: int
+
+
 class NodeDescribed(FromAgentMessage, frozen=True, kw_only=True):
     """Facts about the node that take too long to collect before the first task may start."""
 
@@ -238,9 +270,7 @@ class Hello(FromAgentMessage, frozen=True, kw_only=True):
     session: str
     """Unique per handshake. Packets of any other session are counted and dropped."""
     session_number: int = 0
-    """Counted up with each session of this agent process: a hello that comes late must not undo a newer
-    one.
-    """
+    """Counted up with each session of this agent process: a hello that comes late must not undo a newer one."""
     key: str = ""
     """A public CURVE key, Z85, that the agent has made for itself and will use from the next session on. Only from an agent
     that must enrol (`AgentConfig.must_enrol`); the answer is `Enrolled`."""
@@ -348,12 +378,15 @@ FromAgent = (
     | LogSearch
     | Leased
     | CheckpointFound
+    | OutputsFound
+    | InputsChecked
     | Uploading
     | Uploaded
     | RankIdle
     | SideCommandEnded
     | GpuLost
     | AgentSuspended
+    | LifeConfirmed
     | NodeDescribed
     | Inspected
     | Notice

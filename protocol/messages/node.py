@@ -52,3 +52,8 @@ class Inventory(msgspec.Struct, frozen=True, kw_only=True):
     python: str = ""
     open_files: tuple[int, int] = (-1, -1)
     """(soft, hard) limit that tasks get; -1 is none."""
+
+    @property
+    def smallest_gpu_bytes(self) -> int:
+        """Return the memory of its smallest GPU; 0 where no driver says it."""
+        return min((gpu.memory_bytes for gpu in self.gpus if gpu.memory_bytes), default=0)

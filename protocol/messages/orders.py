@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from protocol.diagnosis.signatures import Signature
 from protocol.ids import AttemptId, ProbeKey, RankId
 from protocol.messages.base import Message, _snake
-from protocol.messages.checkpoints import CheckpointBase, CheckpointRules
+from protocol.messages.handover import CheckpointBase, CheckpointRules, ExpectedInput, OutputRule
 from protocol.messages.inspection import MeshTarget
 from protocol.messages.monitor import MonitorOrders
 from protocol.messages.rank_spec import PortBlock, RankSpec
@@ -107,6 +107,15 @@ class EndStep(ToAgentMessage, frozen=True, kw_only=True):
     """Between signal and SIGKILL; with 0 there is no signal before."""
 
 
+class ConfirmLife(ToAgentMessage, frozen=True, kw_only=True):
+    """Answer with the `LifeConfirmed` of this number. What there is to say of a time in which the agent did not run comes before.
+
+    Asked before a limit of an attempt is judged; repeated in a new session.
+    """
+
+    number: int
+
+
 class Lease(ToAgentMessage, frozen=True, kw_only=True):
     """Reserve ports on this node for a task until it is spawned, and report them.
 
@@ -125,18 +134,50 @@ class Release(ToAgentMessage, frozen=True, kw_only=True):
     task: str
 
 
-class FindCheckpoint(ToAgentMessage, frozen=True, kw_only=True):
+class FileOrder(ToAgentMessage, frozen=True, kw_only=True):
+    """Base of orders to look at files of an attempt, whose ranks are not concerned."""
+
+    attempt: AttemptId
+
+
+class FindCheckpoint(FileOrder, frozen=True, kw_only=True):
     """Find the checkpoint that an attempt continues from, before it is started; answered by one `CheckpointFound`.
 
     Repeated in a new session. A search that is in progress continues; the answer is that of the last one.
     """
 
-    attempt: AttemptId
     directory: str
     """The task's directory; absolute. Nothing outside of it counts."""
     rules: CheckpointRules
     base: CheckpointBase | None = None
     """What a person has said about it, or about an earlier attempt; None for nothing."""
+    is_for_another: bool = False
+    """The attempt starts on another node, which does not have the files of this one's run directory, or the other way round: the
+    checkpoint's are listed, and sent to the controller's run directory where this node has its own."""
+
+
+class FindOutputs(FileOrder, frozen=True, kw_only=True):
+    """Find the outputs of an attempt that has ended with success on this node; answered by one `OutputsFound`.
+
+    Repeated in a new session. A search that is in progress continues; the answer is that of the last one.
+    """
+
+    written_by: int
+    """The number of the attempt that has written them: an earlier one, if this one was only made to find them."""
+    directory: str
+    """The task's directory; absolute. Nothing outside of it counts."""
+    rules: tuple[OutputRule, ...]
+    counts_all: bool = False
+    """What was there before the attempt counts: it continued from a checkpoint."""
+
+
+class CheckInputs(FileOrder, frozen=True, kw_only=True):
+    """Check the files that an attempt is given against their records, before it is started; answered by one `InputsChecked`.
+
+    Those that are to be staged are staged. Repeated in a new session.
+    """
+
+    inputs: tuple[ExpectedInput, ...]
 
 
 class UploadFiles(ToAgentMessage, frozen=True, kw_only=True):
@@ -198,6 +239,13 @@ class SamplesStored(ToAgentMessage, frozen=True, kw_only=True):
     number: int
 
 
+class MaskValues(ToAgentMessage, frozen=True, kw_only=True):
+    """The run has more secrets than its agents were welcomed with: another plan of it has named them."""
+
+    secrets: tuple[tuple[str, str], ...]
+    """(name, value) of all, as in `Welcome`."""
+
+
 class MeasuresTaken(ToAgentMessage, frozen=True, kw_only=True):
     """The controller has taken the `Measured` of this number; more may be sent."""
 
@@ -219,15 +267,19 @@ ToAgent = (
     | Stop
     | SignalAttempt
     | EndStep
+    | ConfirmLife
     | Lease
     | Release
     | FindCheckpoint
+    | FindOutputs
+    | CheckInputs
     | UploadFiles
     | Watch
     | Unwatch
     | LogMatched
     | Inspect
     | SamplesStored
+    | MaskValues
     | MeasuresTaken
     | Leave
 )

@@ -6,10 +6,13 @@ import msgspec
 
 from protocol.ids import RankId
 from protocol.messages.checks import Probe
+from protocol.messages.handover import ValueFile
 from protocol.text.process_labels import Labels
 
 EngineChoice = Literal["auto", "docker", "podman", "apptainer", "enroot"]
 """A container engine; "auto" is the first of them that the node has."""
+JOB_PROGRAM = "sflow-job"
+"""The first word of the command line of a process that watches work elsewhere: the agent puts its own program there."""
 LaunchKind = Literal["process", "step", "ssh"]
 """How a task's program is started.
 
@@ -84,6 +87,10 @@ class TaskFile(msgspec.Struct, frozen=True, kw_only=True):
     """Relative to the task's directory on the node; without `..`."""
     content: str
     mode: int = 0o600
+    is_in_task_directory: bool = False
+    """Written into the directory in `SFLOW_TASK_OUTPUT_DIR`; otherwise beside the log, which may be elsewhere on the node."""
+    values: tuple[ValueFile, ...] = ()
+    """Files whose content takes the place of their placeholders, as JSON strings, in `content`."""
 
 
 class RequiredFile(msgspec.Struct, frozen=True, kw_only=True):
@@ -136,6 +143,8 @@ class HangPolicy(msgspec.Struct, frozen=True, kw_only=True):
     """Examines a hang before the rank is ended."""
     is_always: bool = False
     """Also for a service that is ready."""
+    stalled_s: float | None = None
+    """Without output for so long it counts as stalled: people get a notice, and it is not ended."""
 
 
 class RankSpec(msgspec.Struct, frozen=True, kw_only=True):

@@ -25,7 +25,7 @@ class StorageTarget(UploadPart, frozen=True, kw_only=True):
     """Where files are uploaded: a bucket that speaks S3, or a directory. Empty fields are not given."""
 
     name: str
-    type: Literal["s3", "directory"]
+    type: Literal["s3", "directory", "plugin"]
     bucket: str = ""
     region: str = ""
     prefix: str = ""
@@ -37,6 +37,8 @@ class StorageTarget(UploadPart, frozen=True, kw_only=True):
     """None is `path` with an `endpoint_url`, else `auto`."""
     path: str = ""
     """Absolute; of a directory."""
+    uri: str = ""
+    """Of a plug-in, which stores the key `k` under `URI/k`."""
 
 
 class FileUpload(UploadPart, frozen=True, kw_only=True):

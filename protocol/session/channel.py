@@ -112,6 +112,15 @@ class Channel(Struct, Generic[M]):
         return not self._unacknowledged
 
     @property
+    def newest(self) -> int:
+        """Return the number of the packet that was sent last; 0 before the first."""
+        return self._next_seq - 1
+
+    def has_acknowledged(self, seq: int) -> bool:
+        """Return whether the other side has acknowledged this packet and all before it."""
+        return not self._unacknowledged or self._unacknowledged[0][0] > seq
+
+    @property
     def is_broken(self) -> bool:
         """Return whether the other side has stopped acknowledging for good: start a new session."""
         return len(self._unacknowledged) > MAX_UNACKNOWLEDGED

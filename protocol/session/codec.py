@@ -13,7 +13,7 @@ from protocol.errors import MalformedMessageError
 from protocol.messages.config import AgentConfig, StepConfig
 from protocol.messages.facts import FromAgent
 from protocol.messages.orders import ToAgent
-from protocol.messages.packets import FromAgentPacket, LogAck, LogChunk, ToAgentPacket
+from protocol.messages.packets import FromAgentPacket, LogAnswer, LogFrame, ToAgentPacket
 
 MAX_FRAME_BYTES = 16 * 1024 * 1024
 """Refused by the socket before it reaches us, and ZeroMQ drops the connection. What is sent stays far below."""
@@ -49,7 +49,7 @@ def _decoder(kind: Any) -> "msgspec.msgpack.Decoder[Any]":
 
 def prepare_decoders() -> None:
     """Make what an agent decodes with, before it is needed."""
-    for kind in (AgentConfig, ToAgentPacket, LogAck, _Number):
+    for kind in (AgentConfig, ToAgentPacket, LogAnswer, _Number):
         _decoder(kind)
 
 
@@ -119,14 +119,14 @@ def is_numbered(frame: bytes) -> bool:
         return False
 
 
-def decode_log_chunk(frame: bytes) -> LogChunk:
-    """Return the chunk header in `frame`. Raises: MalformedMessageError."""
-    return _decode(LogChunk, frame, "log chunk")
+def decode_log_frame(frame: bytes) -> LogFrame:
+    """Return the header of a piece of a log or a file in `frame`. Raises: MalformedMessageError."""
+    return _decode(cast("type[LogFrame]", LogFrame), frame, "piece of a log or a file")
 
 
-def decode_log_ack(frame: bytes) -> LogAck:
-    """Return the acknowledgement in `frame`. Raises: MalformedMessageError."""
-    return _decode(LogAck, frame, "log acknowledgement")
+def decode_log_answer(frame: bytes) -> LogAnswer:
+    """Return the answer in `frame` to such a piece. Raises: MalformedMessageError."""
+    return _decode(cast("type[LogAnswer]", LogAnswer), frame, "answer to a piece of a log or a file")
 
 
 def decode_step_config(frame: bytes) -> StepConfig:

@@ -9,14 +9,16 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from protocol.text.lazy_pattern import lazy_pattern
+
 MIN_CHARACTERS = 4
 """Shorter values would be found everywhere: `1`, `yes`."""
 MIN_LINE_CHARACTERS = 8
 """A line of a value of several lines, such as a private key, is masked by itself from this length on."""
 
-_NOT_PLAIN = re.compile(r"[^\w@%+=:,./-]")
-_IN_DOUBLE_QUOTES = re.compile(r'["$`\\]')
-_ESCAPED = re.compile(r"%[0-9A-F]{2}")
+_NOT_PLAIN = lazy_pattern(r"[^\w@%+=:,./-]")
+_IN_DOUBLE_QUOTES = lazy_pattern(r'["$`\\]')
+_ESCAPED = lazy_pattern(r"%[0-9A-F]{2}")
 _SAFE_IN_URLS = ("", "/", "!'()*", ";,/?:@&=+$!'()*#")
 """Of Python twice, and of encodeURIComponent and encodeURI in browsers."""
 

@@ -47,6 +47,8 @@ def address(target: StorageTarget, key: str) -> str:
     """Return where a key is, for people: `s3://BUCKET/KEY` or a path."""
     if target.type == "directory":
         return posixpath.join(target.path, key.lstrip("/"))
+    if target.type == "plugin":
+        return f"{target.uri}/{key.lstrip('/')}"
     return f"s3://{target.bucket}/{key}"
 
 

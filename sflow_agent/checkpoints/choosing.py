@@ -6,7 +6,7 @@ Where two could be meant, none is chosen: a run that continues from the wrong fi
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from protocol.messages.checkpoints import ChoiceRule, FileSelection
+from protocol.messages.handover import ChoiceRule, FileSelection
 from protocol.text.counted import counted
 from protocol.text.listing import listed
 from sflow_agent.checkpoints.globs import glob_regex, is_glob
@@ -53,7 +53,7 @@ class ChosenFiles(NamedTuple):
     notes: tuple[str, ...] = ()
 
 
-class _Group(NamedTuple):
+class FileGroup(NamedTuple):
     """Files of one step in one place: one checkpoint."""
 
     path: str
@@ -193,7 +193,7 @@ def _latest(entries: Sequence[FoundEntry], number_in: NumberIn, notes: list[str]
     """Return the candidate of the highest step, else of the highest epoch, else the only one."""
     if not entries:
         return ChosenFiles("none", "there is no checkpoint", notes=tuple(notes))
-    groups = _groups(entries, number_in)
+    groups = groups_of(entries, number_in)
     for kind in ("step", "epoch"):
         numbered = [one for one in groups if one.number is not None and one.number.kind == kind]
         if not numbered:
@@ -222,7 +222,7 @@ def _article(kind: str) -> str:
     return "an epoch" if kind == "epoch" else f"a {kind}"
 
 
-def _ambiguous(groups: Sequence[_Group], what: str, notes: Sequence[str]) -> ChosenFiles:
+def _ambiguous(groups: Sequence[FileGroup], what: str, notes: Sequence[str]) -> ChosenFiles:
     paths = [entry.path for one in groups for entry in one.entries] if len(groups) == 1 else []
     paths = paths or [one.shown for one in groups]
     why = f"{len(paths)} candidates {what}: {listed(paths, SHOWN)}"
@@ -233,7 +233,7 @@ def _others(entries: Iterable[FoundEntry], chosen: Sequence[FoundEntry]) -> tupl
     return tuple(one.path for one in entries if one not in chosen)
 
 
-def _groups(entries: Sequence[FoundEntry], number_in: NumberIn) -> list[_Group]:
+def groups_of(entries: Sequence[FoundEntry], number_in: NumberIn) -> list[FileGroup]:
     """Return the candidates, those that belong together as one: files of a numbered folder, or of one step in a folder."""
     found: dict[tuple[str, int | None], list[tuple[FoundEntry, Number | None]]] = {}
     for entry in entries:
@@ -249,11 +249,11 @@ def _groups(entries: Sequence[FoundEntry], number_in: NumberIn) -> list[_Group]:
     return [_group(place, members) for place, members in found.items()]
 
 
-def _group(place: tuple[str, int | None], members: Sequence[tuple[FoundEntry, Number | None]]) -> _Group:
+def _group(place: tuple[str, int | None], members: Sequence[tuple[FoundEntry, Number | None]]) -> FileGroup:
     entries, number = tuple(one for one, _ in members), members[0][1]
     if len(entries) == 1:
-        return _Group(entries[0].path, entries, number)
+        return FileGroup(entries[0].path, entries, number)
     if place[1] is None:
-        return _Group(place[0], entries, number)
+        return FileGroup(place[0], entries, number)
     kinds: Mapping[str, None] = dict.fromkeys(one.path.rpartition(".")[2] for one in entries)
-    return _Group(place[0], entries, number, is_mixed=len(kinds) > 1)
+    return FileGroup(place[0], entries, number, is_mixed=len(kinds) > 1)

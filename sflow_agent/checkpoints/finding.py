@@ -8,10 +8,16 @@ from typing import Any
 
 import msgspec
 
-from protocol.messages.checkpoints import CheckpointBase, CheckpointChoice, CheckpointRules, FileSelection
+from protocol.messages.handover import (
+    CheckpointBase,
+    CheckpointChoice,
+    CheckpointRules,
+    FileSelection,
+    RecordedFile,
+)
 from protocol.text.counted import counted
 from protocol.text.listing import listed
-from sflow_agent.checkpoints.choosing import SHOWN, ChosenFiles, FoundEntry, Listing, choose
+from sflow_agent.checkpoints.choosing import SHOWN, ChosenFiles, FoundEntry, Listing, choose, marker_of
 from sflow_agent.checkpoints.globs import glob_regex
 from sflow_agent.checkpoints.steps import numbers_of
 
@@ -63,6 +69,33 @@ def _found(root: str, rules: CheckpointRules, base: CheckpointBase | None) -> Ch
         found = _begin_from(start, root, directory, "there is no checkpoint of its own yet", rules)
         return msgspec.structs.replace(found, notes=chosen.notes)
     return _choice(chosen, directory, rules, newest_ns)
+
+
+def files_of(root: str, rules: CheckpointRules, choice: CheckpointChoice) -> tuple[RecordedFile, ...]:
+    """Return the files of a chosen checkpoint with what says that it is one: its marker, and the program's pointer.
+
+    None of one that is outside of the task's directory. Raises: OSError.
+    """
+    directory = os.path.normpath(f"{root}/{rules.directory}")
+    if not _is_below(choice.path, root):
+        return ()
+    paths = [choice.path]
+    if os.path.isdir(choice.path):  # noqa: PTH112 - text, as everywhere here
+        paths = [f"{choice.path}/{inner}" for inner, is_folder in _below(choice.path) if not is_folder]
+    if (marker := rules.selection.done_marker) is not None:
+        relative = [os.path.relpath(path, directory) for path in (choice.path, *paths)]
+        paths += [f"{directory}/{marker_of(marker, path)}" for path in relative]
+    if rules.state_file is not None and choice.rule == "state_file":
+        paths.append(f"{directory}/{rules.state_file}")
+    files: dict[str, RecordedFile] = {}
+    for path in paths:
+        try:
+            status = os.stat(path)  # noqa: PTH116
+        except FileNotFoundError:
+            continue  # a marker inside of the checkpoint's directory, or a link that leads nowhere
+        if stat.S_ISREG(status.st_mode):
+            files[path] = RecordedFile(path=path, bytes=status.st_size, mtime_ns=status.st_mtime_ns)
+    return tuple(files.values())
 
 
 def _choice(chosen: ChosenFiles, directory: str, rules: CheckpointRules, newest_ns: int) -> CheckpointChoice:

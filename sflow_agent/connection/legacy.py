@@ -8,7 +8,8 @@ import mmap
 import struct
 
 WITHIN_S = 600.0
-"""The time in which the restarts of a node's agent are counted: one that is killed again and again must not look like a node."""
+"""The time in which restarts are counted: an agent that is killed again and again must not look like a node. The controller
+counts all of a node, and says how many are left for each guardian."""
 _SLOT_BYTES = 1 << 18
 _HEADER = struct.Struct("=ii")
 """The length of the configuration, and how often an agent may be started again."""
@@ -45,7 +46,7 @@ class Legacy:
             return "no other one is started"
         self._restarts = [at for at in self._restarts if at > now - WITHIN_S]
         if len(self._restarts) >= most:
-            return f"it was started again {most} times within {WITHIN_S / 60:g} minutes, and is not again"
+            return "no other one is started any more"
         self._restarts.append(now)
         self.follows = how
         return None

@@ -4,10 +4,9 @@ That controller has the key which the agent expects, or the agent does not talk 
 where the agent asks. It is read in a thread, because a file system may not answer.
 """
 
-import threading
-
 import msgspec
 
+from protocol.machine.loop_signals import QuietThread
 from protocol.messages.config import ControllerPlace
 from sflow_agent.connection.connections import Connections
 
@@ -22,7 +21,7 @@ class SuccessorSearch:
         self._path = f"{run_directory}/{ControllerPlace.FILE}"
         self._connections = connections
         self._read: ControllerPlace | None = None
-        self._thread: threading.Thread | None = None
+        self._thread: QuietThread | None = None
         self._next_look = 0.0
 
     def found(self, now: float, incarnation: int) -> bool:
@@ -35,7 +34,7 @@ class SuccessorSearch:
             return is_other
         if now >= self._next_look and (self._thread is None or not self._thread.is_alive()):
             self._next_look = now + LOOK_EVERY_S
-            self._thread = threading.Thread(target=self._look, name="successor", daemon=True)
+            self._thread = QuietThread(self._look, "successor")
             self._thread.start()
         return False
 

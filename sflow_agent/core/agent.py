@@ -19,13 +19,15 @@ from protocol.messages.facts import (
     Terminated,
 )
 from protocol.messages.orders import (
+    ConfirmLife,
     EndStep,
     Enrolled,
-    FindCheckpoint,
+    FileOrder,
     Inspect,
     Lease,
     Leave,
     LogMatched,
+    MaskValues,
     MeasuresTaken,
     Refused,
     Reintroduce,
@@ -60,6 +62,7 @@ from sflow_agent.core.events import (
     EndRequested,
     ExitDiagnosed,
     FactsAcknowledged,
+    FactsSent,
     IdleChanged,
     ListenerSeen,
     LogsDelivered,
@@ -102,16 +105,15 @@ class AgentCore:
         """Ranks whose end the controller has not acknowledged."""
         self._known: set[RankId] = set()
         """Every rank ever ordered, so that a repeated order is recognised."""
-        self._reported: set[RankId] = set()
-        """Ranks whose exit was reported and is not acknowledged yet."""
+        self._reported, self._sent = set[RankId](), list[RankId]()
+        """Ranks whose exit was reported and is not acknowledged yet; those of them that were gone when that was sent."""
         self._open = OpenRanks()
         """Ranks that are not gone."""
         self._timers, self._news = RankTimers(), ProbeNews(self._open_probe)
         self._leasing, self._uploads, self._memory = LeasingTasks(), Uploads(), MemoryKills()
         self._ending: str | None = None
         self._logs_by: float | None = None
-        self._survivors: list[str] = []
-        self._out: list[AgentCommand] = []
+        self._survivors, self._out = list[str](), list[AgentCommand]()
 
     def handle(self, event: AgentEvent, now: float) -> list[AgentCommand]:
         """Take in one event; return what to do, in order."""
@@ -130,8 +132,10 @@ class AgentCore:
                 self._timers.delay(self._open_ranks(), seconds)
                 self._parts.delay(seconds)
                 self._out.append(Report(AgentSuspended(seconds=seconds)))
+            case FactsSent():
+                self._sent = [rank for rank in self._reported if self.ranks[rank].is_gone]
             case FactsAcknowledged():
-                self._forget_reported()
+                self._forget_sent()
             case LogsDelivered():
                 self._say_goodbye()
             case WakeUp():
@@ -198,7 +202,7 @@ class AgentCore:
                 self._out += self._uploads.order(message, is_ending=self._ending is not None)
             case Watch() | Unwatch() | LogMatched():
                 self._on_log_order(message, now)
-            case FindCheckpoint() | Inspect() | SamplesStored() | MeasuresTaken():
+            case ConfirmLife() | FileOrder() | Inspect() | MaskValues() | SamplesStored() | MeasuresTaken():
                 self._out.append(aside(message))
             case Leave(grace_s=grace_s):
                 self._begin_end("the run is over", grace_s, EXIT_OK, now)
@@ -319,9 +323,9 @@ class AgentCore:
         record = self.ranks.get(rank)
         return None if record is None else record.open_probe(kind)
 
-    def _forget_reported(self) -> None:
-        for rank in [rank for rank in self._reported if self.ranks[rank].is_gone]:
-            del self.ranks[rank]
+    def _forget_sent(self) -> None:
+        while self._sent:
+            del self.ranks[(rank := self._sent.pop())]
             self._reported.discard(rank)
 
     def _on_wakeup(self, now: float) -> None:

@@ -4,12 +4,15 @@ from msgspec import Struct
 
 from protocol.diagnosis.signatures import Signature
 from protocol.ids import AttemptId, ProbeKey, RankId
-from protocol.messages.facts import FromAgent, SidePurpose
+from protocol.messages.facts import FromAgent, LifeConfirmed, SidePurpose
 from protocol.messages.monitor import MonitorOrders
 from protocol.messages.orders import (
+    ConfirmLife,
+    FileOrder,
     FindCheckpoint,
     Inspect,
     Lease,
+    MaskValues,
     MeasuresTaken,
     SamplesStored,
     UploadFiles,
@@ -219,6 +222,13 @@ class SearchCheckpoint(Struct, frozen=True):
     order: FindCheckpoint
 
 
+class HandOver(Struct, frozen=True):
+    """Find the outputs of an attempt, or check its inputs, and report that; its ranks are not concerned."""
+
+    order: FileOrder
+    """`FindOutputs` or `CheckInputs`."""
+
+
 class Report(Struct, frozen=True):
     """Send this fact to the controller."""
 
@@ -262,6 +272,7 @@ AgentCommand = (
     | EndUpload
     | InspectNode
     | SearchCheckpoint
+    | HandOver
     | Report
     | Exit
 )
@@ -279,10 +290,18 @@ def learnt(order: Welcome) -> list[AgentCommand]:
     return learnt
 
 
-def aside(order: FindCheckpoint | Inspect | SamplesStored | MeasuresTaken) -> AgentCommand:
+def aside(
+    order: ConfirmLife | FileOrder | Inspect | MaskValues | SamplesStored | MeasuresTaken,
+) -> AgentCommand:
     """Return the command of an order that is not about a rank."""
+    if isinstance(order, ConfirmLife):
+        return Report(LifeConfirmed(number=order.number))
+    if isinstance(order, MaskValues):
+        return LearnSecrets(order.secrets)
     if isinstance(order, FindCheckpoint):
         return SearchCheckpoint(order)
+    if isinstance(order, FileOrder):
+        return HandOver(order)
     if isinstance(order, Inspect):
         return InspectNode(order)
     return NoteStored(order.number) if isinstance(order, SamplesStored) else NoteTaken(order.number)

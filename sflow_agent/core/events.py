@@ -162,8 +162,12 @@ class LogsDelivered(Struct, frozen=True):
     """The controller has all of every log."""
 
 
+class FactsSent(Struct, frozen=True):
+    """Every fact that was reported so far is in a packet."""
+
+
 class FactsAcknowledged(Struct, frozen=True):
-    """The controller has acknowledged every fact that was reported so far."""
+    """The controller has acknowledged every fact that was reported before the last `FactsSent`."""
 
 
 class WakeUp(Struct, frozen=True):
@@ -193,6 +197,7 @@ AgentEvent = (
     | SuspensionSeen
     | TerminationSeen
     | LogsDelivered
+    | FactsSent
     | FactsAcknowledged
     | WakeUp
 )

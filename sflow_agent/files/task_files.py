@@ -6,7 +6,7 @@ import os
 
 import msgspec
 
-from protocol.messages.rank_spec import RankSpec
+from protocol.messages.rank_spec import RankSpec, TaskFile
 from sflow_agent.processes.spawn import SpawnError
 
 FILES_DIRECTORY = "SFLOW_TASK_FILES_DIR"
@@ -20,10 +20,11 @@ def with_files(spec: RankSpec, log: str) -> RankSpec:
     """
     directory = log.rpartition("/")[0]
     for file in spec.files:
-        path = f"{directory}/{file.path}"
+        root = spec.env.get("SFLOW_TASK_OUTPUT_DIR", directory) if file.is_in_task_directory else directory
+        path = f"{root}/{file.path}"
         try:
-            os.makedirs(directory, 0o700, exist_ok=True)  # noqa: PTH103
-            _write(directory, file.path, file.content.encode(), file.mode)
+            os.makedirs(root, 0o700, exist_ok=True)  # noqa: PTH103
+            _write(root, file.path, content_of(file), file.mode)
         except OSError as error:
             is_link = error.errno in (errno.ELOOP, errno.ENOTDIR)
             why = "a link is in its way" if is_link else error.strerror
@@ -33,6 +34,15 @@ def with_files(spec: RankSpec, log: str) -> RankSpec:
     if container is not None and directory not in container.directories:
         container = msgspec.structs.replace(container, directories=(*container.directories, directory))
     return msgspec.structs.replace(spec, env={**spec.env, FILES_DIRECTORY: directory}, container=container)
+
+
+def content_of(file: TaskFile) -> bytes:
+    """Return the content of a file, with values from others as they are there. Raises: OSError."""
+    content = file.content.encode()
+    for one in file.values:
+        with open(one.path, "rb") as source:  # noqa: PTH123 - text, as everywhere here
+            content = content.replace(msgspec.json.encode(one.placeholder), source.read())
+    return content
 
 
 def _write(root: str, relative: str, content: bytes, mode: int) -> None:

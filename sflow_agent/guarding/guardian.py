@@ -17,12 +17,13 @@ from collections.abc import Callable, Collection
 from types import FrameType
 
 from protocol.machine.marks import LAST_AGENT, RUN_MARKER
+from protocol.machine.prctl import adopt_orphans, hide_memory
 from protocol.machine.procfs import descendants, is_living, name_of, step_processes
 from sflow_agent.connection.legacy import Legacy
 from sflow_agent.guarding.keeper import Keeper
 from sflow_agent.logs.output_handover import HeldOutputs, OutputSender, make_pair
 from sflow_agent.processes.cleanup_list import CleanupList
-from sflow_agent.processes.syscalls import become_subreaper, hide_memory, wipe_variable
+from sflow_agent.processes.syscalls import wipe_variable
 
 CONFIG_VARIABLE = "SFLOW_AGENT_CONFIG"
 """The variable with a job step's configuration: all its agents have the same standard input."""
@@ -117,7 +118,7 @@ def guard() -> int:
     if encoded_config is not None:
         wipe_variable(CONFIG_VARIABLE)
         del os.environ[CONFIG_VARIABLE]
-    become_subreaper()
+    adopt_orphans()
     return Guardian(encoded_config).run()
 
 

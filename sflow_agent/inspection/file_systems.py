@@ -1,31 +1,6 @@
-"""Parses mounts and quotas from the system's own text. Pure."""
+"""Parses quotas and limits from the system's own text. Pure."""
 
 from protocol.messages.inspection import Quota
-
-
-def mount_of(path: str, mountinfo: str) -> tuple[str, str]:
-    """Return (source, kind) of the file system that holds an absolute path without links; empty when none does.
-
-    Source: proc(5), mountinfo: "36 35 98:0 /root /mount/point options - kind source options". The last of
-    those mounted on one point is visible.
-    """
-    best, found = -1, ("", "")
-    for line in mountinfo.splitlines():
-        left, _, right = line.partition(" - ")
-        fields, tail = left.split(), right.split()
-        if len(fields) < 5 or len(tail) < 2:
-            continue
-        point = _unescaped(fields[4])
-        is_above = point == "/" or path == point or path.startswith(point + "/")
-        if is_above and len(point) >= best:
-            best, found = len(point), (_unescaped(tail[1]), tail[0])
-    return found
-
-
-def _unescaped(text: str) -> str:
-    for code, character in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
-        text = text.replace(code, character)
-    return text
 
 
 def quota_of(text: str, name: str) -> Quota | None:

@@ -20,7 +20,8 @@ import msgspec
 import zmq
 
 from protocol.messages.inspection import Directory, Engine, LeftSpool, Limit, NodeReport, Quota
-from sflow_agent.inspection.file_systems import least, mount_of, quota_of
+from protocol.mounts import mount_of
+from sflow_agent.inspection.file_systems import least, quota_of
 from sflow_agent.inspection.leftovers import left_containers, left_processes
 from sflow_agent.limits import inherited_limit
 from sflow_agent.logs.spool import unused_spools
@@ -166,7 +167,7 @@ def _directory(role: str, path: str, token: str | None) -> Fields:
         found = os.statvfs(real)
     except OSError as error:
         return {"directories": (Directory(role=role, path=path, problem=_reason(error)),)}
-    source, kind = mount_of(real, Path("/proc/self/mountinfo").read_text())
+    source, kind, _ = mount_of(real, Path("/proc/self/mountinfo").read_text())
     write_s, problem = None, ""
     if token is not None:
         try:

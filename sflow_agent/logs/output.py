@@ -12,7 +12,6 @@ import fcntl
 import os
 import resource
 import select
-import signal
 import struct
 import termios
 import threading
@@ -22,6 +21,7 @@ from collections.abc import Callable
 
 from protocol.ids import RankId
 from protocol.machine.log_file import open_log
+from protocol.machine.loop_signals import QuietThread
 from protocol.machine.named_file import WRITTEN_AGAIN, is_at_path, put_back
 from sflow_agent.descriptors import Descriptors
 from sflow_agent.logs.output_handover import OutputSender
@@ -141,6 +141,12 @@ class Outputs:
         self._to_arm.append((now + ARM_AFTER_S, output))
         return write_end
 
+    def use_mask(self, mask: Masks | None) -> None:
+        """Mask from now on, also what ranks print that live already: the guardian holds nothing of them any more."""
+        self.mask = mask
+        if self._guardian is not None and mask is not None:
+            self._guardian.remove_all()
+
     def watch(self, rank: RankId) -> bool:
         """Move this rank's output as it is printed. Return False for a rank that prints straight to its log."""
         output = self._by_rank.get(rank)
@@ -232,7 +238,7 @@ class Outputs:
             self._guardian.add(output.number, output.pipe, output.file)
         if self._epoll is None:
             self._epoll = select.epoll()
-            threading.Thread(target=self._work, name="output", daemon=True).start()
+            QuietThread(self._work, "output").start()
         self._epoll.register(output.pipe, select.EPOLLIN)
 
     def _take_news(self) -> None:
@@ -345,7 +351,6 @@ class Outputs:
     # ------------------------------------------------------------------ the thread
 
     def _work(self) -> None:
-        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # signals are the loop's
         assert self._epoll is not None
         retry_at = tell_at = 0.0
         while True:

@@ -58,6 +58,11 @@ class OutputSender:
                 self._removed.append(number)
                 self.has_news = True
 
+    def remove_all(self) -> None:
+        """Have the guardian close all that it holds."""
+        for number in [*self._added, *self._sent]:
+            self.remove(number)
+
     def flush(self) -> bool:
         """Send the changes; return whether all are sent. An agent whose guardian has died ends by itself: not reported here."""
         with self._lock:

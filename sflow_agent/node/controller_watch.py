@@ -14,6 +14,9 @@ _GREETING = b"\xff"
 """The first byte of ZMTP's greeting. The controller's kernel keeps connections from it on which nothing is said."""
 
 
+REFUSED_WITHIN_S = 0.2
+
+
 class ControllerWatch:
     """One connection to the controller's port, held while the controller is silent."""
 
@@ -64,3 +67,15 @@ class ControllerWatch:
         if self._socket is not None:
             self._socket.close()
             self._socket = None
+
+
+def is_refused(endpoint: str) -> bool:
+    """Return whether the host of an address says that nothing listens there: the process that did has died."""
+    host, _, port = endpoint.removeprefix("tcp://").rpartition(":")
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=REFUSED_WITHIN_S):
+            return False
+    except ConnectionRefusedError:
+        return True
+    except OSError:
+        return False

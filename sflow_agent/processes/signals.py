@@ -9,8 +9,8 @@ import signal
 from collections.abc import Callable, Sequence
 from types import FrameType
 
+from protocol.machine.loop_signals import SignalPipe
 from protocol.machine.procfs import is_being_killed, is_living, parent_of
-from protocol.machine.signal_pipe import SignalPipe
 from sflow_agent.core.events import AgentEvent, EndRequested, TerminationSeen
 from sflow_agent.descriptors import Descriptors
 from sflow_agent.processes.syscalls import open_pidfd

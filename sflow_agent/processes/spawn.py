@@ -5,13 +5,14 @@ import errno
 import os
 import resource
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from protocol.ids import RankId
 from protocol.machine.marks import ATTEMPT_MARKER, RANK_MARKER, RUN_MARKER
-from protocol.messages.rank_spec import RankSpec
+from protocol.messages.rank_spec import JOB_PROGRAM, RankSpec
 from protocol.messages.telemetry import MARKS_FILE
 from sflow_agent.limits import as_inherited, inherited_limit, marked
 from sflow_agent.node.gpu_view import CUDA, NVIDIA, GpuView, SliceError
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from sflow_agent.environments import Environments
 
 _ALL_SIGNALS = tuple(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})
+_WATCHER = (sys.executable, "-I", "-X", "utf8", "-m", "sflow_agent.jobs")
+"""What watches the work of a task that is done elsewhere: with this agent's interpreter, whatever the task's environment is."""
 _HERE = contextlib.nullcontext()
 _LOG_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_APPEND
 _SCRUBBED_PREFIXES = (
@@ -132,7 +135,8 @@ class Spawner:
         the file. All processes that it starts inherit `mark`. It gets `files` of the agent as its descriptors from 3 on.
         """
         environment = self._environment_of(spec)
-        program = self.find(spec.argv[0], environment.get("PATH"))
+        argv = (*_WATCHER, *spec.argv[1:]) if spec.argv[0] == JOB_PROGRAM else spec.argv
+        program = self.find(argv[0], environment.get("PATH"))
         log = self.log_path(spec.log)
         if spec.earlier_log is not None:
             self._keep_earlier_log(log, spec.earlier_log)
@@ -142,7 +146,7 @@ class Spawner:
             raise SpawnError(error.errno or 0, _explain_log(error, spec)) from error
         try:
             with self._in_directory(spec.cwd), as_inherited(), marked(mark):
-                pid = _spawn(program, spec.argv, environment, log, output, files)
+                pid = _spawn(program, argv, environment, log, output, files)
         except OSError as error:
             raise SpawnError(error.errno or 0, _explain(error, program, spec)) from error
         except ValueError as error:  # a NUL in an argument or variable

@@ -1,30 +1,9 @@
-"""Linux interfaces that the standard library lacks (prctl(2)), or that a kernel or container may lack."""
+"""Linux interfaces that the standard library lacks, or that a kernel or container may lack."""
 
-import ctypes
 import errno
 import os
 
-_libc = ctypes.CDLL(None, use_errno=True)
-_PR_SET_CHILD_SUBREAPER = 36
-_PR_SET_DUMPABLE = 4
 _PR_SET_NAME = 15
-
-
-def become_subreaper() -> None:
-    """Make orphans below this process its children, not init's. Source: prctl(2). Raises: OSError."""
-    if _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
-        raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
-
-
-def hide_memory() -> None:
-    """Hide this process's memory, environment and descriptors from others of the same user.
-
-    Programs it starts are not affected. Source: prctl(2).
-
-    Raises: OSError.
-    """
-    if _libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0) != 0:
-        raise OSError(ctypes.get_errno(), "prctl(PR_SET_DUMPABLE)")
 
 
 def wipe_variable(name: str) -> None:
@@ -32,8 +11,10 @@ def wipe_variable(name: str) -> None:
 
     Must run before anything changes the environment: a copy made by setenv(3) is not found.
     """
+    import ctypes  # in a job step
+
     prefix = name.encode() + b"="
-    entries = ctypes.POINTER(ctypes.c_void_p).in_dll(_libc, "environ")
+    entries = ctypes.POINTER(ctypes.c_void_p).in_dll(ctypes.CDLL(None), "environ")
     index = 0
     while entries and (address := entries[index]):
         if ctypes.string_at(address, len(prefix)) == prefix:
@@ -75,7 +56,9 @@ def memory_file(name: str) -> int:
 
 def hide_name(name: str) -> None:
     """Replace what `ps` shows of this process, its name and its arguments. Source: prctl(2); proc(5), arg_start."""
-    _libc.prctl(_PR_SET_NAME, name.encode()[:15], 0, 0, 0)
+    import ctypes  # while agent and controller do something else
+
+    ctypes.CDLL(None).prctl(_PR_SET_NAME, name.encode()[:15], 0, 0, 0)
     with open("/proc/self/stat", "rb") as file:  # noqa: PTH123
         fields = file.read().rpartition(b")")[2].split()
     start, end = int(fields[45]), int(fields[46])

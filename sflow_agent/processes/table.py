@@ -173,7 +173,7 @@ class Processes:
         from protocol.text.masking import Mask  # few runs have secrets
 
         mask = Mask(values)
-        self._outputs.mask = mask if mask else None
+        self._outputs.use_mask(mask if mask else None)
 
     def start_check(
         self,

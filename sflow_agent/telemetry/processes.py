@@ -7,11 +7,12 @@ docs/decisions/telemetry.md.
 import os
 import re
 
+from protocol.text.lazy_pattern import lazy_pattern
 from sflow_agent.telemetry.looks import IoTotals, Look
 
 TICK_MS = 1000 // os.sysconf("SC_CLK_TCK")
 PAGE_KIB = os.sysconf("SC_PAGE_SIZE") // 1024
-_PSS = re.compile(rb"^Pss:\s+(\d+)", re.MULTILINE)
+_PSS = lazy_pattern(rb"^Pss:\s+(\d+)", re.MULTILINE)
 
 
 def look_at(pid: int) -> Look | None:

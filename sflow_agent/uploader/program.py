@@ -212,6 +212,10 @@ def _open(target: StorageTarget) -> Store:
     """Return an open target. Raises: StoreError."""
     if target.type == "directory":
         return DirectoryStore(target)
+    if target.type == "plugin":
+        from sflow_agent.uploader.plugin import PluginStore  # few targets are one
+
+        return PluginStore(target)
     from sflow_agent.uploader.s3 import S3Store  # boto3, half a second
 
     return S3Store(target)

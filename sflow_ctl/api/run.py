@@ -9,19 +9,23 @@ from typing import Any, Literal
 
 from protocol.errors import ControllerAwayError
 from sflow_ctl.api.models import Instance, RunEvent, RunState, TaskLine, moment, row_of
+from sflow_ctl.api.notebook import live_view, run_html
 from sflow_ctl.api.starting import sflow_ctl
 from sflow_ctl.cli.looking.event_lines import USUAL, event_of
 from sflow_ctl.cli.options.run_option import chosen_tasks, output_directory_of_settings
 from sflow_ctl.core.requests import AnyAction, Pause, RestartTasks, SignalTasks, StopRun, StopTasks, Unpause
-from sflow_ctl.report.looking.task_ends import can_no_longer_come, has_come
 from sflow_ctl.report.request_text import answer_lines
 from sflow_ctl.report.selecting.task_query import fitting_tasks, task_query
+from sflow_ctl.results.recorded import block_values
 from sflow_ctl.runtime.catalog.overview import all_runs
-from sflow_ctl.runtime.operating.client import DEAD_FOR_S, ask, check_accepted
+from sflow_ctl.runtime.handover.run_outputs import read_outputs
+from sflow_ctl.runtime.operating.client import ask, check_accepted
 from sflow_ctl.runtime.record.reader import Liveness, RunReader, find_run
 from sflow_ctl.runtime.reporting.reading import values_of_task
+from sflow_ctl.runtime.resuming.overrides import set_values
 from sflow_ctl.runtime.viewing.journal_feed import JournalFeed
 from sflow_ctl.runtime.viewing.log_parts import Wanted, log_parts, merged
+from sflow_ctl.runtime.viewing.waiting import Waiter
 
 LOOK_S = 0.1
 LIVENESS_S = 2.0
@@ -72,7 +76,8 @@ class Run:
     def status(self) -> RunState:
         """Return the state of the run."""
         reader = self._read()
-        summary, liveness = reader.summary(), reader.status()
+        liveness = reader.status()  # first: a run that has ended has its summary
+        summary = reader.summary()
         return RunState(
             run_id=self._id,
             liveness=liveness.liveness,
@@ -90,10 +95,7 @@ class Run:
 
         A query is as `status --query` takes it: `run.instances("state=failed,task=train*")`.
         """
-        reader = self._read()
-        names = fitting_tasks(task_query(queries), reader.state) if queries else list(reader.state.tasks)
-        planned = {task.name: task for task in reader.plan.tasks}
-        return [Instance.of(reader.state.tasks[name], planned[name], reader.plan) for name in names]
+        return _instances(self._read(), queries)
 
     def __getitem__(self, name: str) -> Instance:
         """Return one concrete task. Raises: KeyError."""
@@ -108,18 +110,18 @@ class Run:
         Args:
             task: A concrete task, a replicated one, or a pattern. Default: all that have values.
         """
-        reader = RunReader(self._directory)
-        names = set(chosen_tasks(reader, (task,))) if task is not None else None
-        found = {}
-        for planned in reader.plan.tasks:
-            if planned.has_values and (names is None or planned.name in names):
-                found[planned.name] = values_of_task(self._directory, planned) or {}
-        return found
+        return _outputs(RunReader(self._directory), task)
+
+    def workflow_outputs(self) -> dict[str, Any]:
+        """Return the values of `workflow.outputs`, by name: null for those without one, and none before the run has ended."""
+        read = read_outputs(self._directory)
+        return {} if read is None else read.values
 
     def rows(self) -> list[dict[str, Any]]:
         """Return a row for each concrete task: its facts, its swept values, its outputs."""
-        values = self.outputs()
-        return [row_of(one, values.get(one.name, {})) for one in self.instances()]
+        reader = self._read()
+        values = _outputs(reader, None)
+        return [row_of(one, values.get(one.name, {})) for one in _instances(reader, ())]
 
     def frame(self, library: Literal["pandas", "polars"] = "pandas") -> Any:
         """Return `rows()` as a data frame of pandas or polars, which must be installed. Raises: ImportError."""
@@ -173,6 +175,8 @@ class Run:
     ) -> RunState:
         """Wait until the run, or these tasks, have ended or are ready; return the state of the run then.
 
+        A notebook shows meanwhile how far the run is.
+
         Args:
             *tasks: Concrete or replicated tasks, or patterns. Default: the end of the run itself.
             until: With "ready", tasks without a readiness probe count once they have completed.
@@ -181,31 +185,19 @@ class Run:
         Raises: TimeoutError; FleetError when the controller has died, or a task has ended that was to become ready.
         """
         reader = RunReader(self._directory)
-        names = chosen_tasks(reader, tasks)
-        if until == "ready" and not names:
-            names = [task.name for task in reader.plan.tasks if task.is_service and not task.finally_when]
-        deadline = None if timeout_s is None else time.monotonic() + timeout_s
-        look_at, dead_since = time.monotonic() + LIVENESS_S, None
-        while True:
-            summary = reader.summary()
-            reader.refresh()
-            records = [reader.state.tasks[name] for name in names]
-            gone = next((one for one in records if can_no_longer_come(one, until)), None)
-            if gone is not None:
-                what = f"{gone.name} {gone.state.value} before it was ready"
-                raise ControllerAwayError.of("task-has-ended", what, hint=f"run.logs({gone.name!r})")
-            if summary is not None or (names and all(has_come(one, until) for one in records)):
-                return self.status()
-            now = time.monotonic()
-            if now >= look_at:
-                look_at, status = now + LIVENESS_S, reader.status()
-                dead_since = (dead_since or now) if status.liveness is Liveness.DEAD else None
-                if dead_since is not None and now - dead_since >= DEAD_FOR_S:
-                    hint = f"continue it with sflow-ctl run --resume {self._directory}"
-                    raise ControllerAwayError.of("run-died", f"{self._id} died: {status.text}", hint=hint)
-            if deadline is not None and now >= deadline:
-                raise TimeoutError(f"{self._id} has not come so far within {timeout_s:g} s")
-            time.sleep(LOOK_S)
+        waiter = Waiter(reader, chosen_tasks(reader, tasks), until)
+        view = live_view(self._directory)
+        answer = waiter.wait(timeout_s, None if view is None else view.show)
+        if view is not None:
+            view.show(waiter.reader.state, is_last=True)
+        if answer.why == "timeout":
+            raise TimeoutError(answer.text)
+        if answer.why == "task-ended":
+            raise ControllerAwayError.of("task-has-ended", answer.text, hint="run.logs() has the reason")
+        if answer.why == "died":
+            hint = f"continue it with sflow-ctl run --resume {self._directory}"
+            raise ControllerAwayError.of("run-died", answer.text, hint=hint)
+        return self.status()
 
     def stop(self, *tasks: str, is_killed: bool = False) -> str:
         """Stop tasks of a live run, or the run itself, in order; return what happens. Does not wait.
@@ -261,8 +253,6 @@ class Run:
 
     def _repr_html_(self) -> str:
         """Return the state and the table of tasks, for notebooks."""
-        from sflow_ctl.api.notebook import run_html
-
         return run_html(self.status(), self.rows())
 
     def _read(self) -> RunReader:
@@ -286,3 +276,19 @@ def runs(output_dir: str | PathLike[str] | None = None) -> list[Run]:
     """Return the runs of this user that can be read, the newest first, as `sflow-ctl ps -a` finds them."""
     parent = output_directory_of_settings() if output_dir is None else Path(output_dir)
     return [Run(one.directory) for one in all_runs(parent) if one.state != "unreadable"]
+
+
+def _instances(reader: RunReader, queries: Sequence[str]) -> list[Instance]:
+    names = fitting_tasks(task_query(queries), reader.state) if queries else list(reader.state.tasks)
+    planned = {task.name: task for task in reader.plan.tasks}
+    return [Instance.of(reader.state.tasks[name], planned[name], reader.plan) for name in names]
+
+
+def _outputs(reader: RunReader, task: str | None) -> dict[str, dict[str, Any]]:
+    names = set(chosen_tasks(reader, (task,))) if task is not None else None
+    given = set_values(reader)
+    return {
+        planned.name: values_of_task(reader.directory, planned, given.get(planned.name, {})) or {}
+        for planned in reader.plan.tasks
+        if (planned.has_values or block_values(planned)) and (names is None or planned.name in names)
+    }

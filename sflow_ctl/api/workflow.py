@@ -2,7 +2,7 @@
 
 import copy
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any, Self
@@ -11,6 +11,7 @@ import msgspec
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
 from protocol.errors import Finding, SpecError
+from sflow_ctl.api.functions import RESULT, TaskFunction, TaskOutput
 from sflow_ctl.api.models import Model
 from sflow_ctl.api.run import Run
 from sflow_ctl.api.starting import sflow_ctl
@@ -42,6 +43,10 @@ class Task:
     def __getitem__(self, field: str) -> Any:
         """Return a field. Raises: KeyError if it is not set."""
         return self.fields[field]
+
+    def output(self, name: str = RESULT) -> TaskOutput:
+        """Return an output, as an input for other tasks or for texts. Default: that of a function that returns one value."""
+        return TaskOutput(self.name, name)
 
     def __setitem__(self, field: str, value: Any) -> None:
         """Set a field. Raises: SpecError for one that the format does not have."""
@@ -96,10 +101,8 @@ class Workflow:
     def _of(cls, data: dict[str, Any]) -> Self:
         settings = dict(data.pop("workflow"))
         made = cls(str(settings.pop("name", "")))
-        for fields in settings.pop("tasks", None) or []:
-            rest = dict(fields)
-            name = str(rest.pop("name", ""))
-            made._tasks[name] = Task(name, rest)
+        for name, fields in _tasks_of(settings.pop("tasks", None) or []):
+            made._tasks[name] = Task(name, fields)
         made._settings |= settings
         made._sections = data
         return made
@@ -140,12 +143,26 @@ class Workflow:
             hint = f'change the one that is there: workflow["{name}"]'
             raise SpecError.of("task-twice", f'there is a task "{name}" already', hint=hint)
         given = dict(fields) if script is None else {"script": _script(script), **fields}
+        if isinstance(given.get("inputs"), Mapping):
+            given["inputs"] = {key: _input(value) for key, value in given["inputs"].items()}
         needed = [depends_on] if isinstance(depends_on, Task | str) else list(depends_on)
         if needed:
             given["depends_on"] = [one.name if isinstance(one, Task) else one for one in needed]
         made = Task(name, _fields(tasks.Task, given, f'task "{name}"'))
         self._tasks[name] = made
         return made
+
+    def call(self, function: "TaskFunction[..., Any] | Callable[..., Any]", /, **arguments: Any) -> Task:
+        """Add a task that calls a Python function, and return it.
+
+        Args:
+            function: A function marked with `@task`, or any other one at the top of a module.
+            **arguments: Its arguments: values, which are checked against its annotations, or outputs of other tasks.
+
+        Raises: SpecError for arguments that do not fit, and for a name that is taken: `function.options(name=...)`.
+        """
+        one = function if isinstance(function, TaskFunction) else TaskFunction(function, None, {})
+        return self.task(one.name, **one.task_fields(arguments))
 
     def document(self) -> dict[str, Any]:
         """Return the content of a file, as lists and mappings."""
@@ -254,11 +271,28 @@ def _script(script: str | Sequence[str]) -> str | list[str]:
     return script if isinstance(script, str) else list(script)
 
 
+def _input(value: Any) -> Any:
+    return {"from": value.source} if isinstance(value, TaskOutput) else value
+
+
 def _variable(value: Any) -> Any:
     plain = _plain(value)
     if isinstance(plain, dict) and plain.keys() <= set(_names(definitions.Variable)) and "value" in plain:
         return plain
     return {"value": plain}
+
+
+def _tasks_of(tasks: Any) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield name and fields of the tasks of a file, a list or a mapping by name. Raises: SpecError for anything else."""
+    by_name = isinstance(tasks, dict)
+    for name, fields in (
+        tasks.items() if by_name else enumerate(tasks if isinstance(tasks, list) else [tasks])
+    ):
+        if not isinstance(fields, dict):
+            where = f"workflow.tasks.{name}" if by_name else f"workflow.tasks[{name}]"
+            raise SpecError.of("wrong-type", "a task is a mapping of fields", where=where)
+        rest = dict(fields)
+        yield str(name if by_name else rest.pop("name", "")), rest
 
 
 def _names(kind: Any) -> list[str]:
@@ -287,10 +321,17 @@ def _plain_fields(given: Mapping[str, Any]) -> dict[str, Any]:
     return {key: _plain(value) for key, value in given.items()}
 
 
+def _expression(value: Any) -> str:
+    """Return what stands for an output in a text. Raises: TypeError for anything else."""
+    if isinstance(value, TaskOutput):
+        return str(value)
+    raise TypeError(f"unable to serialize unknown type: {type(value)}")
+
+
 def _plain(value: Any) -> Any:
     """Return a value as lists, mappings, texts and numbers. Raises: SpecError for one that cannot be."""
     try:
-        return to_jsonable_python(value, timedelta_mode="float", exclude_none=False)
-    except PydanticSerializationError as error:
+        return to_jsonable_python(value, timedelta_mode="float", exclude_none=False, fallback=_expression)
+    except (PydanticSerializationError, TypeError) as error:
         what = f"a value of type {type(value).__name__} cannot be written to a file: {error}"
         raise SpecError.of("not-a-value", what, hint="use text, numbers, lists or mappings") from error

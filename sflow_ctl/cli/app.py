@@ -33,6 +33,7 @@ _COMMANDS = {
     "cancel": ("sflow_ctl.cli.steering.cancel", "cancel", "End a live run, or a Slurm job that waits."),
     "exec": ("sflow_ctl.cli.steering.execute", "exec_", "Run a command or a shell beside a task."),
     "restart": ("sflow_ctl.cli.steering.restart", "restart", "Start tasks of a live run again."),
+    "retry": ("sflow_ctl.cli.steering.retry", "retry", "Run tasks of a live run again that have ended."),
     "apply": ("sflow_ctl.cli.steering.apply", "apply", "Continue a live run with another workflow."),
     "scale": ("sflow_ctl.cli.steering.scale", "scale", "Give a task of a live run more or fewer replicas."),
     "signal": ("sflow_ctl.cli.steering.signals", "signal_", "Send a signal to tasks of a live run."),
@@ -44,6 +45,10 @@ _COMMANDS = {
         "export",
         "Write results of runs for other tools: CSV, MLflow, ...",
     ),
+    "index": ("sflow_ctl.cli.looking.index", "index", "Look after the index of runs."),
+    "keys": ("sflow_ctl.cli.handover.keys", "keys", "List tasks with numbers, addresses, keys and states."),
+    "outputs": ("sflow_ctl.cli.handover.outputs", "outputs", "List files and values that tasks hand over."),
+    "collect": ("sflow_ctl.cli.handover.collect", "collect", "Collect the files of outputs in a directory."),
     "clean": ("sflow_ctl.cli.looking.clean", "clean", "Delete runs that have ended."),
     "bundle": ("sflow_ctl.cli.looking.bundle", "bundle", "Pack a run for a bug report."),
     "doctor": (

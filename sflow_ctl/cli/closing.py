@@ -2,6 +2,9 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+import msgspec
 
 from protocol.errors import ExitStatus
 from protocol.text.counted import counted
@@ -18,6 +21,8 @@ from sflow_ctl.runtime.record import layout
 from sflow_ctl.runtime.run.ending import RunEnd
 
 SHOWN_FAILURES = 5
+SHOWN_CHARACTERS = 100
+"""Of the value of an output."""
 
 
 def print_end(end: RunEnd) -> None:
@@ -25,6 +30,8 @@ def print_end(end: RunEnd) -> None:
     print_table(closing_table(end.state))
     whole = end.summary
     _print_results(end)
+    for name, value in whole.outputs.items():
+        print_line(f"  output {name}: {value_text(value)}")
     with_problems = [one for one in whole.tasks if one.output_problems]
     for task in with_problems[:SHOWN_FAILURES]:
         more = len(task.output_problems) - 1
@@ -77,6 +84,15 @@ def _print_results(end: RunEnd) -> None:
         (header, rows), path = cell_results(end.state.plan, end.state, end.outputs), layout.CELLS
     print_line("")
     print_table(results_table(header, rows, display_path(end.directory / path)))
+
+
+def value_text(value: Any) -> str:
+    """Return a value of an output in one short line."""
+    if value is None:
+        return "(none)"
+    text = value if isinstance(value, str) else msgspec.json.encode(value).decode()
+    text = text.replace("\n", " ")
+    return text if len(text) <= SHOWN_CHARACTERS else f"{text[: SHOWN_CHARACTERS - 3]}..."
 
 
 def shortfall(state: RunView) -> str:

@@ -3,11 +3,13 @@
 Called by `run` and `plan`; the run itself is in `runtime/run/workflow.py`.
 """
 
-import shlex
 import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import msgspec
+from msgspec.structs import replace
 
 from protocol.errors import ExitStatus
 from sflow_ctl.cli.closing import print_end
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from sflow_ctl.cli.terminal.fetch_lines import FetchLines
     from sflow_ctl.plan.model import Plan
     from sflow_ctl.report.selecting.rerun import RerunChoice
+    from sflow_ctl.runtime.resuming.reusing import Reuse
     from sflow_ctl.runtime.run.ending import RunEnd
     from sflow_ctl.runtime.run.planning import PlannedRun
     from sflow_ctl.runtime.supervision.supervisor import Death
@@ -48,15 +51,24 @@ def show_plan(options: RunOptions, as_json: bool = False, probes: bool = False) 
 
         found = probe_nodes(planned, options)
     status = int(ExitStatus.OK) if found is None else found.exit_status
+    reused = None
+    if options.tasks.reuse:
+        reused = _reused(planned, options)
     if as_json:
         from sflow_ctl.planner.show.plan_json import to_json
 
         shown = to_json(plan)
+        if reused is not None:
+            shown["reuse"] = msgspec.to_builtins(reused.decisions)
         print_json(shown if found is None else {**shown, "probe": found}, indent=2)
         return status
     from sflow_ctl.planner.show.text import plan_text
 
     print_line(plan_text(plan))
+    if reused is not None:
+        from sflow_ctl.runtime.resuming.reusing import reuse_lines
+
+        print_line("\n".join(["", *reuse_lines(reused)]))
     if planned.earlier is not None:
         from sflow_ctl.report.resumed import resumed_lines
         from sflow_ctl.runtime.artifacts.contents import with_contents
@@ -72,6 +84,16 @@ def show_plan(options: RunOptions, as_json: bool = False, probes: bool = False) 
     return status
 
 
+def _reused(planned: "PlannedRun", options: RunOptions) -> "Reuse":
+    """Return what the run would take over from others. Raises: UsageError."""
+    from sflow_ctl.runtime.artifacts.contents import with_contents
+    from sflow_ctl.runtime.assembly.parts import reused_in
+
+    found = reused_in(replace(planned, plan=with_contents(planned.plan)), options)
+    assert found is not None
+    return found
+
+
 def execute(options: RunOptions, launcher: LocalLauncher) -> int:
     """Plan and run the workflow, print how it ended, and return the exit status.
 
@@ -81,14 +103,14 @@ def execute(options: RunOptions, launcher: LocalLauncher) -> int:
     try:
         with EarlySignals():
             end = _run(options, launcher, consoles)
+            if end is None:
+                return int(ExitStatus.OK)
+            with ReportSignals():
+                return _closed(end, consoles)
     except StoppedEarlyError as stop:
         with suppress(OutputLostError):
             print_line(f"sflow-ctl: stopped by {stop} before any task was started", err=True)
         return int(stop.status)
-    if end is None:
-        return int(ExitStatus.OK)
-    with ReportSignals():
-        return _closed(end, consoles)
 
 
 def _run(options: RunOptions, launcher: LocalLauncher, consoles: list[Console]) -> "RunEnd | None":
@@ -201,6 +223,8 @@ def _closed(end: "RunEnd", consoles: list[Console]) -> int:
         for console in consoles:
             console.close()
         if any(console.is_unread for console in consoles):
+            import shlex  # hardly ever
+
             discard_stdout()  # writing there would never end
             run = shlex.quote(display_path(end.directory))
             print_line(f"sflow-ctl: standard output is not read: see sflow-ctl status {run}", err=True)

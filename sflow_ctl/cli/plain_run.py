@@ -19,6 +19,7 @@ MANY = {
     "--file": "files",
     "-s": "overrides",
     "--set": "overrides",
+    "--input": "overrides",
     "-a": "artifacts",
     "--artifact": "artifacts",
     "-t": "tasks",
@@ -65,6 +66,10 @@ def plain_options(argv: Sequence[str], environ: Mapping[str, str]) -> RunOptions
             value = words.pop() if words else ""
         if not value or value.startswith("-"):
             return None
+        if option == "--input":
+            if "=@" in value:
+                return None
+            value = f"inputs.{value}"
         chosen = Path(value) if name in _PATHS else value
         given[name] = chosen if option in ONE else (*given.get(name, ()), chosen)
     return run_options(argv=tuple(argv), **given)

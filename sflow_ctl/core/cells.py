@@ -1,5 +1,7 @@
 """The cells of sweeps while a run continues: how many may run at once, which are done, and how many GPUs they have.
 
+Copies of a task for items of which only so many may run at once are counted as cells of one task each.
+
 A cell runs from the start of its first task until all of its tasks have ended. Cells that have to wait begin in their order. Data
 and queries only: `transitions` reports every change of a task, `dispatch` asks before it starts one.
 """
@@ -11,11 +13,12 @@ from typing import Any, Protocol
 from msgspec import Struct, field
 
 from sflow_ctl.core.states import TERMINAL, TaskState
+from sflow_ctl.plan.copies.task_list import kinds_of
 from sflow_ctl.plan.model import Placement, Plan, PlannedTask
 from sflow_ctl.plan.parts.cells import PlannedSweep
 
-CellKey = tuple[str, int]
-"""The task whose sweep it is, empty for the workflow's, and the position in it."""
+CellKey = tuple[str, str]
+"""The task whose sweep it is, empty for the workflow's, and the id of the cell: its position changes with the plan."""
 
 
 MAX_OVERTAKEN = 8
@@ -34,6 +37,7 @@ class Task(Protocol):
 class CellState(Struct):
     """What is left of a cell."""
 
+    position: int = 0
     tasks: int = 0
     """Tasks that have not ended."""
     jobs_left: int = 0
@@ -47,9 +51,9 @@ class SweepState(Struct):
     """The cells of one sweep."""
 
     planned: PlannedSweep
-    running: set[int] = field(default_factory=set)
-    waiting: list[int] = field(default_factory=list)
-    """Cells with tasks that are held, as a heap."""
+    running: set[str] = field(default_factory=set)
+    waiting: list[tuple[int, str]] = field(default_factory=list)
+    """Positions and ids of cells with tasks that are held, as a heap."""
     gpus: int = 0
     """GPUs that its tasks have."""
 
@@ -63,7 +67,7 @@ class SweepState(Struct):
 class SavedCells(Struct, frozen=True):
     """The cells, as a checkpoint has them: which tasks of a cell have ended is counted from the tasks."""
 
-    sweeps: dict[str, tuple[set[int], list[int], int]]
+    sweeps: dict[str, tuple[set[str], list[tuple[int, str]], int]]
     """By owner, what runs, what waits, and the GPUs."""
     held: list[tuple[CellKey, list[int]]]
     done: list[CellKey]
@@ -87,15 +91,52 @@ class Cells(Struct):
     @classmethod
     def of(cls, plan: Plan, tasks: Iterable[Task]) -> "Cells":
         """Return the cells of a run that has not begun."""
-        cells = cls({sweep.owner: SweepState(sweep) for sweep in plan.sweeps})
-        for task in tasks if plan.sweeps else ():
-            key = key_of(task)
-            if key is not None and key[0] in cells.sweeps:
-                state = cells.states.setdefault(key, CellState())
-                if task.plan.is_service:
-                    state.services.append(task.index)
-        cells._count(tasks)
+        cells = cls({sweep.owner: SweepState(sweep) for sweep in _limited(plan)})
+        cells._take_in(tasks)
         return cells
+
+    def revise(self, plan: Plan, tasks: Iterable[Task]) -> None:
+        """Take in another plan of a live run, with its tasks: what runs, and the GPUs of that, stays.
+
+        All tasks that were held must be asked about again.
+        """
+        before, self.sweeps = self.sweeps, {sweep.owner: SweepState(sweep) for sweep in _limited(plan)}
+        for owner in before.keys() & self.sweeps.keys():
+            self.sweeps[owner].running, self.sweeps[owner].gpus = before[owner].running, before[owner].gpus
+        self.states.clear()
+        self._take_in(tasks)
+        self.forget_held()
+
+    def grow(self, plan: Plan, tasks: Iterable[Task]) -> None:
+        """Take in tasks that have joined a live run; all else stays as it is."""
+        for sweep in _limited(plan):
+            self.sweeps.setdefault(sweep.owner, SweepState(sweep))
+        self._take_in(tasks)
+
+    def _take_in(self, tasks: Iterable[Task]) -> None:
+        for task in tasks if self.sweeps else ():
+            self.joins(task)
+
+    def joins(self, task: Task) -> None:
+        """Count a task that has got its plan."""
+        key, cell = key_of(task), task.plan.cell
+        if key is None or key[0] not in self.sweeps:
+            return
+        state = self.states.setdefault(key, CellState())
+        if not task.plan.removed_in:
+            state.position = task.plan.replica_index if cell is None else cell.index
+        if task.plan.is_service:
+            state.services.append(task.index)
+        self._count(task, state)
+
+    def leaves(self, task: Task) -> None:
+        """Count a task no longer: it is about to get another plan."""
+        found = self._of(task)
+        if found is None:
+            return
+        if task.index in found[2].services:
+            found[2].services.remove(task.index)
+        self._count(task, found[2], -1)
 
     def saved(self) -> SavedCells:
         """Return the cells for a checkpoint."""
@@ -113,35 +154,32 @@ class Cells(Struct):
         for owner, (running, waiting, gpus) in saved.sweeps.items():
             sweep = self.sweeps[owner]
             sweep.running, sweep.waiting, sweep.gpus = running, waiting, gpus
-        for state in self.states.values():
-            state.tasks = state.jobs_left = 0
-        self._count(tasks)
+        self.states.clear()
+        self._take_in(tasks)
         for key, held in saved.held:
             self.states[key].held = held
 
-    def _count(self, tasks: Iterable[Task]) -> None:
-        """Count what has not ended."""
-        for task in tasks if self.states else ():
-            key = key_of(task)
-            if key in self.states and task.state not in TERMINAL:
-                self.states[key].tasks += 1
-                self.states[key].jobs_left += not task.plan.is_service
+    def _count(self, task: Task, state: CellState, by: int = 1) -> None:
+        """Count a task, unless it has ended."""
+        if task.state not in TERMINAL:
+            state.tasks += by
+            state.jobs_left += by * (not task.plan.is_service)
 
     def admits(self, task: Task) -> bool:
         """Return whether the cell of a task runs, or may begin now; a task without a cell always may."""
         found = self._of(task)
         if found is None:
             return True
-        sweep, index, _ = found
-        return index in sweep.running or sweep.has_room
+        sweep, cell, _ = found
+        return cell in sweep.running or sweep.has_room
 
     def hold(self, task: Task) -> None:
         """Keep a task that may start until its cell may begin."""
         found = self._of(task)
         assert found is not None
-        sweep, index, state = found
+        sweep, cell, state = found
         if not state.held:
-            heappush(sweep.waiting, index)
+            heappush(sweep.waiting, (state.position, cell))
         state.held.append(task.index)
 
     def may_take(self, tasks: Sequence[Task], task: Task, placement: Placement, *, jobs: int) -> bool:
@@ -194,14 +232,14 @@ class Cells(Struct):
         found = self._of(task) if is_end != was_end else None
         if found is None:
             return []
-        sweep, index, state = found
+        sweep, cell, state = found
         by = -1 if is_end else 1
         state.tasks += by
         state.jobs_left += by * (not task.plan.is_service)
         if is_end and state.jobs_left == 0 and state.services and not task.plan.is_service:
-            self.done.append((sweep.planned.owner, index))
+            self.done.append((sweep.planned.owner, cell))
         if is_end and state.tasks == 0:
-            sweep.running.discard(index)
+            sweep.running.discard(cell)
         return self._admitted(sweep) if is_end else []
 
     def forget_held(self) -> None:
@@ -223,15 +261,15 @@ class Cells(Struct):
         """Let cells begin as far as the limit allows; return their tasks that were held."""
         admitted: list[int] = []
         while sweep.waiting and sweep.has_room:
-            index = heappop(sweep.waiting)
-            state = self.states[sweep.planned.owner, index]
+            _, cell = heappop(sweep.waiting)
+            state = self.states[sweep.planned.owner, cell]
             held, state.held = state.held, []
             if state.tasks:
-                sweep.running.add(index)
+                sweep.running.add(cell)
                 admitted += held
         return admitted
 
-    def _of(self, task: Task) -> tuple[SweepState, int, CellState] | None:
+    def _of(self, task: Task) -> tuple[SweepState, str, CellState] | None:
         key = key_of(task)
         if key is None or key not in self.states:
             return None
@@ -239,9 +277,26 @@ class Cells(Struct):
 
 
 def key_of(task: Task) -> CellKey | None:
-    """Return the key of a task's cell."""
-    cell = task.plan.cell
-    return None if cell is None else (cell.owner, cell.index)
+    """Return the key of a task's cell; the copies of a task that only so many may run at once are cells of their own."""
+    plan = task.plan
+    if plan.foreach is not None and plan.item is not None and plan.foreach.max_parallel is not None:
+        return _owner_of(plan), plan.name
+    return None if plan.cell is None else (plan.cell.owner, plan.cell.id)
+
+
+def _owner_of(plan: PlannedTask) -> str:
+    return f"foreach {plan.base}"
+
+
+def _limited(plan: Plan) -> Iterable[PlannedSweep]:
+    """Yield the sweeps of a plan, and for each task with items that only so many may run at once one of its copies."""
+    yield from plan.sweeps
+    seen: set[str] = set()
+    for kind in kinds_of(plan.tasks):
+        foreach = kind.foreach
+        if foreach is not None and foreach.max_parallel is not None and kind.base not in seen:
+            seen.add(kind.base)
+            yield PlannedSweep(owner=_owner_of(kind), cells=0, total=0, max_parallel=foreach.max_parallel)
 
 
 def gpus_of(placement: Placement) -> int:

@@ -8,7 +8,7 @@ from typing import Literal
 import msgspec
 
 from protocol.ids import RankId
-from protocol.messages.checkpoints import CheckpointBase, CheckpointChoice
+from protocol.messages.handover import CheckpointBase, CheckpointChoice
 from protocol.messages.orders import ToAgent
 from protocol.messages.uploads import UploadOutcome
 from sflow_ctl.core.requests import AnyAction, RequestAnswer
@@ -52,10 +52,14 @@ class CollectOutputs(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 
 class RenderTexts(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """Evaluate the deferred values of a task's attempt; answer with `TextsRendered`."""
+    """Evaluate deferred values of a task: of an attempt, its condition, its items, or what follows for its block.
+
+    Answer with `TextsRendered`.
+    """
 
     task: str
     attempt: int
+    what: Literal["attempt", "when", "items", "block"] = "attempt"
 
 
 class AskJobEnd(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -108,6 +112,17 @@ class RecordCheckpoint(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """What a person has said about checkpoints, which later attempts and runs heed; null for nothing."""
 
 
+class RecordStall(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """No process of an attempt has printed anything for as long as people want to be told of; it changes nothing."""
+
+    task: str
+    """The concrete task."""
+    attempt: int
+    """The number of its attempt."""
+    silent_s: float
+    """For how long, at least."""
+
+
 class AnswerRequest(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """Answer an operator's request, once everything that it has led to is recorded."""
 
@@ -157,6 +172,7 @@ Command = (
     | RecordWaiting
     | RecordUploads
     | RecordCheckpoint
+    | RecordStall
     | Warn
     | AnswerRequest
     | ReviseRun

@@ -1,6 +1,6 @@
 """The events of the scheduler. Their journal, with the times, replays to the same state."""
 
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -9,6 +9,7 @@ from protocol.messages.facts import FromAgent, Hello
 from sflow_ctl.core.requests import AnyAction
 from sflow_ctl.core.states import Reason
 from sflow_ctl.plan.deferred import RenderedTexts
+from sflow_ctl.plan.parts.cells import BlockStep
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
@@ -129,6 +130,19 @@ class TextsRendered(Event, frozen=True, kw_only=True, tag="texts_rendered"):
     """The values. None in a journal that could not have them, as they are long or secret: a successor evaluates them again."""
     problem: str = ""
     """Why there are none, as a sentence."""
+    field: str = ""
+    """The field of the task that has the expression, if that is known."""
+    what: Literal["attempt", "when", "items", "block"] = "attempt"
+    """Whether it is about an attempt, about the condition under which the task runs, about the items that it is run for, or about
+    the block that it stands for."""
+    holds: bool = False
+    """Whether that condition is true."""
+    operands: dict[str, str] = {}
+    """The values that it was made of, by their expressions."""
+    items: list[Any] | None = None
+    """Those items. None in a journal that could not have them."""
+    step: BlockStep | None = None
+    """What follows for that block. None in a journal that could not have it."""
 
     @property
     def attempt_id(self) -> AttemptId:

@@ -64,6 +64,7 @@ def _check_gpus(run: Run, holders: list[Task]) -> None:
 def _check_task(run: Run, task: Task) -> None:
     name = task.attempt_id
     assert task.retries_used <= task.plan.retries.count, f"{name} is one attempt too many"
+    assert task.infra_used <= task.plan.retries.infra_count, f"{name} is one attempt after a fault too many"
     assert task.moves <= MAX_MOVES, f"{name} was started elsewhere {task.moves} times"
     assert task.renewals <= MAX_RENEWALS, f"{name} got other ports {task.renewals} times"
     assert not task.attempt.is_unsent or task.state is TaskState.STARTING, (
@@ -72,6 +73,8 @@ def _check_task(run: Run, task: Task) -> None:
     if task.attempt.is_seeking:
         assert task.attempt.is_unsent, f"{name} looks for a checkpoint, and has processes"
         assert task.index in run.seeking, f"{name} looks for a checkpoint unnoticed"
+        assert task.attempt.seeking_on is not None
+        assert not run.nodes[task.attempt.seeking_on].is_gone, f"{name} looks for a checkpoint on a lost node"
     is_there = task.is_live or task.is_reserved
     assert (task.attempt.placement is not None) == is_there, (
         f"{name} is {task.state} and holds {task.attempt.placement}"
@@ -98,9 +101,11 @@ def is_satisfied(run: Run, dependency: Dependency) -> bool:
     """Return whether a dependency holds now."""
     if dependency.is_group:
         members = [
-            task for task in run.tasks if task.plan.base == dependency.task and not task.wanted.removed_in
+            task
+            for task in run.tasks
+            if task.plan.base == dependency.task and not (task.wanted.removed_in or task.wanted.is_grown)
         ]
     else:
         members = [run.task_named(dependency.task)]
     holding = sum(dependency.until in member.met for member in members)
-    return holding >= members_needed(dependency, members)
+    return holding >= members_needed(dependency, members[0].wanted, len(members))

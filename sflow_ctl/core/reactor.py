@@ -10,13 +10,16 @@ from protocol.messages.facts import (
     Goodbye,
     GpuLost,
     Hello,
+    InputsChecked,
     Inspected,
     LaunchFailed,
     Leased,
+    LifeConfirmed,
     LogSearch,
     Measured,
     NodeDescribed,
     Notice,
+    OutputsFound,
     ProbeTriggered,
     ProbeWaiting,
     RankCleared,
@@ -30,10 +33,9 @@ from protocol.messages.facts import (
     Uploading,
 )
 from sflow_ctl.core.actions import uploads
-from sflow_ctl.core.actions.attempt_ends import on_cleared, on_launch_failed, stop_if_hung
+from sflow_ctl.core.actions.attempt_ends import note_inactivity, on_cleared, on_launch_failed, stop_if_hung
 from sflow_ctl.core.actions.dispatch import fail_if_kept_out, on_leased, start_queued, warn_if_stuck
-from sflow_ctl.core.actions.exit_gate import on_exited, on_log_overdue, on_server_heard
-from sflow_ctl.core.actions.gpu_losses import on_gpu_lost
+from sflow_ctl.core.actions.exit_gate import on_exited
 from sflow_ctl.core.actions.job_time import on_job_end_near, on_job_ending
 from sflow_ctl.core.actions.reconciliation import accept_agent, on_agent_ending, on_agent_lost, reconcile_node
 from sflow_ctl.core.actions.shutdown import (
@@ -45,34 +47,27 @@ from sflow_ctl.core.actions.shutdown import (
     stop_run,
 )
 from sflow_ctl.core.actions.stopping import begin_stop, lift_fence, stop_task
-from sflow_ctl.core.actions.transitions import change, end_delay, send_leases, skip_unsatisfiable
+from sflow_ctl.core.actions.transitions import change, send_leases, skip_unsatisfiable
 from sflow_ctl.core.cell_ends import stop_services
 from sflow_ctl.core.commands import AbandonNode, RecordWaiting
 from sflow_ctl.core.effects import Effects
 from sflow_ctl.core.events import AgentJoined, OperatorRequest, RecordUnwritable, StopRequested
+from sflow_ctl.core.limits import ask_again, on_attempt_timer, on_confirmed, release_limits
 from sflow_ctl.core.model.attempt import AttemptVerdict
 from sflow_ctl.core.model.phase import RunPhase
 from sflow_ctl.core.model.run import Run
 from sflow_ctl.core.model.task import Task
 from sflow_ctl.core.model.timers import (
     AllocationEnding,
-    AttemptTimer,
-    DeadlineDue,
     FenceOver,
     FinalsOver,
     JobEndNear,
     LeaveOverdue,
-    LogOverdue,
-    OtherRanksDue,
-    RetryDue,
-    ServerHeard,
-    StopOverdue,
     StopTimeout,
-    TimeoutDue,
     Timer,
     WorkflowTimeout,
 )
-from sflow_ctl.core.policy import exit_policy, explanations, timeouts
+from sflow_ctl.core.policy import exit_policy, explanations
 from sflow_ctl.core.states import STARTED, FirstCause, Outcome, Reason, TaskState
 
 # ---------------------------------------------------------------------- events
@@ -84,7 +79,7 @@ def on_joined(run: Run, out: Effects, event: AgentJoined, now: float) -> None:
     if run.nodes[hello.node].is_gone:
         out.perform(AbandonNode(node=hello.node, reason="the run continues without this node"))
         return
-    is_restarted = accept_agent(run, out, hello, event.clock_ahead_ns)
+    is_restarted = accept_agent(run, out, hello, event.clock_ahead_ns, now)
     for live in hello.live:
         started = RankStarted(rank=live.rank, pid=live.pid, started_at_ns=live.started_at_ns)
         on_message(run, out, hello.node, started, now)
@@ -93,10 +88,11 @@ def on_joined(run: Run, out: Effects, event: AgentJoined, now: float) -> None:
     send_leases(run, out, run.leases.node_joined(hello.node, is_restarted))
     reconcile_node(run, out, hello, is_restarted=is_restarted, now=now)
     uploads.repeat(run, out, hello.node, now)
-    if run.seeking:
-        from sflow_ctl.core.actions.checkpoints import repeat_searches  # few tasks have any
+    ask_again(run, out, hello.node)
+    if run.seeking or run.handing:
+        from sflow_ctl.core.actions.handover.answers import repeat_file_orders
 
-        repeat_searches(run, out, hello.node)
+        repeat_file_orders(run, out, hello.node)
     if run.phase is RunPhase.LEAVING:
         send_leave(run, out, hello.node)
     if run.awaited:  # of 1,000 tasks on 1,000 nodes each is tried once, not at each join
@@ -129,13 +125,13 @@ def on_message(run: Run, out: Effects, node: int, message: FromAgent, now: float
             _on_probe(run, out, node, message, now)
         case Leased():
             on_leased(run, out, node, message, now)
-        case CheckpointFound():
-            from sflow_ctl.core.actions.checkpoints import on_found  # few tasks have any
+        case CheckpointFound() | OutputsFound() | InputsChecked():
+            from sflow_ctl.core.actions.handover.answers import on_file_answer  # few tasks have any
 
-            on_found(run, out, node, message, now)
+            on_file_answer(run, out, node, message, now)
         case Uploading() | Uploaded():
             uploads.on_fact(run, out, node, message, now)
-        case RankIdle() | GpuLost() | AgentSuspended():
+        case RankIdle() | GpuLost() | AgentSuspended() | LifeConfirmed():
             _on_trouble(run, out, node, message, now)
         case Ending() | Goodbye():
             _on_leaving(run, out, node, message, now)
@@ -241,9 +237,18 @@ def _on_probe(run: Run, out: Effects, node: int, message: ProbeTriggered | Probe
 
 
 def _on_trouble(
-    run: Run, out: Effects, node: int, message: RankIdle | GpuLost | AgentSuspended, now: float
+    run: Run,
+    out: Effects,
+    node: int,
+    message: RankIdle | GpuLost | AgentSuspended | LifeConfirmed,
+    now: float,
 ) -> None:
+    if isinstance(message, LifeConfirmed):
+        on_confirmed(run, out, node, message.number, now)
+        return
     if isinstance(message, GpuLost):
+        from sflow_ctl.core.actions.gpu_losses import on_gpu_lost  # hardly any run loses one
+
         on_gpu_lost(run, out, node, message, now)
         return
     if isinstance(message, AgentSuspended):
@@ -253,9 +258,7 @@ def _on_trouble(
     task = run.current_on(node, *message.rank)
     if task is None:
         return
-    idle = task.attempt.idle.setdefault(message.kind, set())
-    (idle.add if message.is_quiet else idle.discard)(message.rank.rank)
-    stop_if_hung(run, out, task, now)
+    note_inactivity(run, out, task, message, now)
 
 
 def _on_waiting(run: Run, out: Effects, node: int, message: ProbeWaiting) -> None:
@@ -271,8 +274,8 @@ def _on_waiting(run: Run, out: Effects, node: int, message: ProbeWaiting) -> Non
 # ---------------------------------------------------------------------- timers
 
 
-def on_timer(run: Run, out: Effects, timer: Timer, now: float) -> None:
-    """Act on a timer that is due, unless it is outdated."""
+def on_timer(run: Run, out: Effects, timer: Timer, due_at: float, now: float) -> None:
+    """Act on a timer that is due since `due_at`, unless it is outdated."""
     match timer:
         case WorkflowTimeout():
             still = explanations.not_ready(run.tasks, run.node_names)
@@ -293,9 +296,7 @@ def on_timer(run: Run, out: Effects, timer: Timer, now: float) -> None:
             for node in sorted(run.shutdown.leaving):
                 on_agent_lost(run, out, node, "it did not leave in time", now)
         case _:
-            task = run.tasks[timer.task]
-            if task.attempt.number == timer.attempt:
-                _on_attempt_timer(run, out, task, timer, now)
+            on_attempt_timer(run, out, timer, due_at, now)
 
 
 def _time_is_over(run: Run, out: Effects, cause: FirstCause, now: float) -> None:
@@ -305,48 +306,12 @@ def _time_is_over(run: Run, out: Effects, cause: FirstCause, now: float) -> None
         end_branch(run, out, Reason("time_limit", cause.text), now)
 
 
-def _on_attempt_timer(run: Run, out: Effects, task: Task, timer: AttemptTimer, now: float) -> None:
-    names, is_starting = run.node_names, task.state in (TaskState.STARTING, TaskState.RUNNING)
-    match timer:
-        case RetryDue():
-            if task.state is TaskState.WAITING:
-                end_delay(run, out, task)
-        case TimeoutDue():
-            is_ready_job = task.state is TaskState.READY and not task.plan.is_service
-            if is_starting or is_ready_job:
-                stop_task(run, out, task, timeouts.timed_out(task, names), now)
-        case DeadlineDue(part=part):
-            readiness = task.attempt.readiness
-            is_late = readiness.is_late(part) or readiness.is_met  # met, and some rank has still not started
-            if is_starting and is_late and not task.attempt.uploading:
-                verdict = timeouts.not_ready_in_time(task, names, part, is_final=run.plan.late_is_final)
-                stop_task(run, out, task, verdict, now)
-        case OtherRanksDue():
-            is_done = bool(task.attempt.uploading)
-            if task.attempt.open_ranks and not is_done and task.state is not TaskState.STOPPING:
-                stop_task(run, out, task, timeouts.ranks_ran_on(task), now)
-        case StopOverdue():
-            _give_up_nodes_of(run, out, task, now)
-        case LogOverdue(rank=rank):
-            on_log_overdue(run, out, task, rank, now)
-        case ServerHeard(rank=rank):
-            on_server_heard(run, out, task, rank, now)
-        case _:
-            assert_never(timer)
-
-
-def _give_up_nodes_of(run: Run, out: Effects, task: Task, now: float) -> None:
-    """Count the nodes as lost whose agents did not end a stopped attempt in time."""
-    if task.is_live and task.attempt.placement is not None:
-        for node in task.attempt.nodes_left:
-            on_agent_lost(run, out, node, f"it did not end {task.attempt_id} in time", now)
-
-
 # ---------------------------------------------------------------------- after each event
 
 
 def settle(run: Run, out: Effects, now: float) -> None:
     """Start the tasks that may start, and stop the run when all work is done. Called after each event."""
+    release_limits(run, out, now)
     if run.revising is not None:
         _revise_further(run, out, now)
     if run.outcome is None:

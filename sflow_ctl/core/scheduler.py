@@ -3,7 +3,7 @@
 It decides nothing itself: `reactor` handles events, `model.run.Run` is the state.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple, assert_never
 
 from msgspec.structs import replace
@@ -13,7 +13,12 @@ from sflow_ctl.core import reactor
 from sflow_ctl.core.actions.dispatch import on_rendered
 from sflow_ctl.core.actions.exit_gate import on_log_arrived, on_outputs_collected
 from sflow_ctl.core.actions.job_time import is_same_end, on_job_news, watch_job_end
-from sflow_ctl.core.actions.reconciliation import on_agent_lost, on_node_cleared, use_spares_for_missing
+from sflow_ctl.core.actions.reconciliation import (
+    agents_followed,
+    on_agent_lost,
+    on_node_cleared,
+    use_spares_for_missing,
+)
 from sflow_ctl.core.actions.shutdown import last_moment
 from sflow_ctl.core.actions.transitions import enqueue_first
 from sflow_ctl.core.commands import Command
@@ -46,6 +51,7 @@ from sflow_ctl.plan.model import Placement, Plan
 
 if TYPE_CHECKING:
     from sflow_ctl.core.actions.resume import PriorResult
+    from sflow_ctl.core.model.task import Task
 
 
 class IgnoredMessages(NamedTuple):
@@ -72,15 +78,18 @@ class Scheduler:
         evaluator: Evaluator = NO_EXPRESSIONS,
         max_unanswered: int = MAX_RANKS,
         plans: Plans = no_plans,
+        records: "list[Task] | None" = None,
     ) -> None:
         """Prepare the run of a plan.
 
         `gone_at` is when the nodes are taken away, in monotonic seconds; the run begins to stop `headroom_s` before
         that. `fence_s` is how long an agent that was given up may still have processes. `missing` are nodes that the
         run begins without, `earlier` what a resumed run has done before. An agent has at most `max_unanswered` orders
-        to start ranks that it has not answered. `plans` has those of revisions.
+        to start ranks that it has not answered. `plans` has those of revisions. With `records` of the tasks, as a checkpoint
+        needs them, the scheduler cannot be used before its state is restored.
         """
-        plan = replace(plan, tasks=tuple(plan.tasks))  # copies become tasks of their own
+        if records is None:
+            plan = replace(plan, tasks=tuple(plan.tasks))  # copies become tasks of their own
         self.run = Run.of(
             plan,
             evaluator,
@@ -90,12 +99,14 @@ class Scheduler:
             fence_s=fence_s,
             missing=missing,
             plans=plans,
+            records=records,
         )
         self.run.windows.max_ranks = max_unanswered
         self._out = Effects()
         watch_job_end(self.run)
         resumed = _take_over(self.run, self._out, earlier) if earlier else []
-        enqueue_first(self.run)
+        if records is None:
+            enqueue_first(self.run)
         self._out.take()  # tasks queued from the start have not changed their state
         for transition in resumed:
             self._out.record(transition)
@@ -130,9 +141,18 @@ class Scheduler:
         known = self.run.nodes[node]
         return known.is_up or not known.has_joined
 
-    def may_replace(self, node: int) -> bool:
-        """Return whether another agent may take the place of a node's, if that is dead: the run has a use for it."""
+    def may_replace(self, node: int, *, is_here: bool = False) -> bool:
+        """Return whether another agent may take the place of a node's, if that is dead: the run has a use for it.
+
+        One of this machine (`is_here`) costs next to nothing, and may run the tasks at the run's end.
+        """
+        if is_here:
+            return self.is_expected(node) and self.run.phase not in (RunPhase.LEAVING, RunPhase.FINISHED)
         return self.run.outcome is None and self.run.nodes[node].is_up and self.run.phase is RunPhase.RUNNING
+
+    def agents_followed(self, node: int, begun: Sequence[float], now: float) -> int:
+        """Return how often an agent of a node was followed by another one lately: `reconciliation.agents_followed`."""
+        return agents_followed(self.run, node, begun, now)
 
     def ending_nodes(self) -> list[int]:
         """Return the nodes whose agents have said that they end by themselves, and that were not given up."""
@@ -194,8 +214,8 @@ class Scheduler:
                 on_job_news(run, out, event, now)
             case RecordUnwritable():
                 reactor.on_record_unwritable(run, out, event, now)
-            case NodeStandsStill():
-                pass  # for people: it lives, and so do its tasks
+            case NodeStandsStill(node=node, is_over=is_over):
+                run.nodes[node].is_held_up = not is_over
             case WakeUp() | Suspended():
                 self._take_time(event, now)
             case _:
@@ -216,8 +236,8 @@ class Scheduler:
             self.run.shutdown.began_at += event.seconds
             self.run.shutdown.step_began_at += event.seconds
             return
-        while (timer := self.run.timers.pop_due(now)) is not None:
-            reactor.on_timer(self.run, self._out, timer, now)
+        while (due := self.run.timers.pop_due(now)) is not None:
+            reactor.on_timer(self.run, self._out, due[1], due[0], now)
 
 
 def _take_over(run: Run, out: Effects, earlier: "Mapping[str, PriorResult]") -> list[Transition]:

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from msgspec import Struct, field
 
 from protocol.ids import RankId
+from sflow_ctl.core.checkpoint.lazy_tasks import made
 from sflow_ctl.core.commands import (
     AbandonNode,
     AwaitLog,
@@ -21,6 +22,7 @@ from sflow_ctl.core.commands import (
     RenderTexts,
 )
 from sflow_ctl.core.events import SchedulerEvent, StopRequested
+from sflow_ctl.core.rendering import decided_by
 from sflow_ctl.core.scheduler import Scheduler
 
 
@@ -94,7 +96,10 @@ def _outstanding(scheduler: Scheduler) -> list[Command]:
     for index in sorted(run.rendering):
         task = run.tasks[index]
         commands.append(RenderTexts(task=task.plan.name, attempt=task.attempt.number))
-    for task in run.tasks:
+    for index in sorted(run.deciding):
+        task = run.tasks[index]
+        commands.append(RenderTexts(task=task.plan.name, attempt=task.attempt.number, what=decided_by(task)))
+    for task in made(run.tasks):
         if not task.attempt.held:
             continue
         collects = False

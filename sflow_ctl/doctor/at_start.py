@@ -59,8 +59,8 @@ class StartChecks:
         elsewhere = [name for name, hello in hellos if not hello.shares_run_directory]
         if elsewhere and not self._is_spooled:
             yield (
-                f"the run directory is not shared with {names(elsewhere)}: logs are sent, other files of tasks stay there;"
-                " choose an --output-dir that all nodes share"
+                f"the run directory is not shared with {names(elsewhere)}: logs and declared outputs are sent, "
+                "other files of tasks stay there; choose an --output-dir that all nodes share"
             )
         pinned: dict[str, list[str]] = {}
         for name, hello in hellos:

@@ -17,7 +17,7 @@ from sflow_ctl.format.merged.items import Item
 from sflow_ctl.format.merged.required_by import with_required
 from sflow_ctl.format.other_words import entry_example
 
-_MAPPINGS = frozenset({"success", "upload_all", "monitor"})
+_MAPPINGS = frozenset({"success", "upload_all", "monitor", "inputs", "outputs"})
 """Fields of the workflow that have fields of their own."""
 P = TypeVar("P", bound=schema.Part)
 
@@ -59,7 +59,10 @@ def assemble(merged: Merged, refuses_ignored: bool = False) -> Assembly:
             item = Item(key, {}, source, ("workflow", key), is_shorthand=is_value)
             result.items["workflow", key] = item
     own, tasks = sections.pop("workflow.variables"), sections.pop("tasks")
-    workflow = schema.Workflow(name=merged.workflow_name, tasks=tasks, variables=own, **settings)
+    blocks = sections.pop("workflow.blocks")
+    workflow = schema.Workflow(
+        name=merged.workflow_name, tasks=tasks, blocks=blocks, variables=own, **settings
+    )
     result.document = schema.Document(
         version=merged.version,
         workflow=workflow,
@@ -92,6 +95,7 @@ def _sections(merged: Merged, result: Assembly) -> dict[str, list[Any]]:
         "workflow.variables": _convert(
             merged, "workflow.variables", merged.workflow_variables, schema.Variable, result
         ),
+        "workflow.blocks": _convert(merged, "blocks", merged.blocks, schema.TaskBlock, result),
         "tasks": _convert(merged, "tasks", merged.tasks, schema.Task, result),
     }
 
@@ -106,7 +110,11 @@ def _convert(merged: Merged, section: str, items: list[Item], kind: type[P], who
             merged.findings.append(Finding("wrong-type", what, item.where(), entry_example(section)))
             continue
         remainders: list[Remainder] = []
-        body = with_required(item) if section == "tasks" else without_ignored(section, item, whole.ignored)
+        body = (
+            _task_body(item, merged.findings)
+            if section == "tasks"
+            else without_ignored(section, item, whole.ignored)
+        )
         checked = check(kind, body, item.path, item.place, merged.findings, remainders)
         if checked is not None:
             result.append(checked)
@@ -114,6 +122,22 @@ def _convert(merged: Merged, section: str, items: list[Item], kind: type[P], who
             result.append(remainder.value)
             whole.incomplete += [path[:-1] for path in remainder.removed if len(path) > len(item.path) + 1]
     return result
+
+
+def _task_body(item: Item, findings: list[Finding]) -> dict[str, Any]:
+    """Return a task as it is checked: with what others say of it, and with the script that its function has."""
+    body = with_required(item)
+    if body.get("block") is not None:
+        return body if "script" in body or "python" in body else {**body, "script": [":"]}
+    if "external" in body:
+        from sflow_ctl.format.merged.external_tasks import with_start  # few tasks are
+
+        return with_start(body, item, findings)
+    if "python" not in body:
+        return body
+    from sflow_ctl.format.merged.python_tasks import with_script  # few tasks are functions
+
+    return with_script(body, item, findings)
 
 
 def _check_version(merged: Merged) -> None:
@@ -159,7 +183,7 @@ def _sweep(merged: Merged, result: Assembly) -> schema.Sweep | None:
 
 def _broken_names(merged: Merged, sections: dict[str, list[Any]]) -> frozenset[str]:
     """Return the names of entries that could not be converted."""
-    given = [*merged.tasks, *merged.workflow_variables]
+    given = [*merged.tasks, *merged.blocks, *merged.workflow_variables]
     given += [item for section in merged.sections.values() for item in section]
     names = {one.name for converted in sections.values() for one in converted}
     return frozenset(item.name for item in given if item.name not in names)

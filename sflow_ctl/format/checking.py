@@ -4,7 +4,6 @@ msgspec checks fast and stops at the first problem. So each problem is noted, th
 again: a good file is checked once, a bad one as often as it has problems.
 """
 
-import copy
 import re
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -85,7 +84,9 @@ def check(
     try:
         return msgspec.convert(data, kind, strict=True)
     except msgspec.ValidationError as error:
-        rest = copy.deepcopy(data)
+        from copy import deepcopy  # for mistakes only
+
+        rest = deepcopy(data)
         problems = _problems(error, rest, _Scope(kind, base, where))
     if remainders is not None:
         with suppress(msgspec.ValidationError):  # a required value was wrong

@@ -118,7 +118,9 @@ class LoadedDocument(Struct):
     def recorded_yaml(self) -> str:
         """Return the document as a run directory keeps it: without the values of its secrets."""
         return (
-            dump(SECRETS.mask.data(self.composed_data())) if self.document.secrets else self.composed_yaml()
+            dump(SECRETS.mask.data(self.composed_data()))
+            if self.document.secrets or SECRETS.mask
+            else self.composed_yaml()
         )
 
     def composed_data(self) -> dict[str, Any]:
@@ -208,7 +210,7 @@ def _follows(finding: Finding, assembled: Assembly) -> bool:
 
 def _learn_secrets(merged: Merged, overrides: Sequence[str]) -> None:
     """Tell the values of secrets as far as the files and `--set` have them."""
-    if not merged.secrets:
+    if not SECRETS.has_names:
         return
     for override in overrides:
         overridden, _, given = override.partition("=")
@@ -290,7 +292,12 @@ def _composed(merged: Merged) -> dict[str, Any]:
         workflow |= {key: value for key, value in merged.workflow.body.items() if key != "name"}
     if merged.workflow_variables:
         workflow["variables"] = [_named_first(item) for item in merged.workflow_variables]
-    workflow["tasks"] = [_named_first(item) for item in merged.tasks]
+    if merged.blocks:
+        from sflow_ctl.format.merged.blocks import written_block  # few files have some
+
+        workflow["blocks"] = [written_block(block) for block in merged.blocks]
+    of_blocks = tuple(f"{block.name}~" for block in merged.blocks)
+    workflow["tasks"] = [_named_first(item) for item in merged.tasks if not item.name.startswith(of_blocks)]
     return {**composed, "workflow": workflow}
 
 

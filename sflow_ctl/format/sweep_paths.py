@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 VARIABLES, TASKS = "variables", "tasks"
-TASK_FIELDS = ("resources", "timeout", "retries", "variables", "checkpoint")
+TASK_FIELDS = ("resources", "timeout", "retries", "variables", "args", "checkpoint")
 """Fields of a task that a cell may change."""
 FIXED = {
     "version": "the version of the format is that of the file",

@@ -5,7 +5,6 @@ wherever it becomes text (environment, scripts, replica names, `compose`) it is 
 this way; every other field takes plain numbers.
 """
 
-import json
 import math
 import re
 from typing import Any
@@ -125,6 +124,8 @@ def number_or_text(text: str) -> Any:
 
 def json_value(text: str) -> Any:
     """Return a JSON text's value, numbers with their source. Raises: ValueError."""
+    import json  # few texts are JSON
+
     return json.loads(text, parse_int=number_or_text, parse_float=number_or_text, parse_constant=str)
 
 

@@ -1,5 +1,7 @@
 """Explains libyaml's messages about syntax, with the mistake that is behind most of them. `yaml_source` reports them."""
 
+from protocol.errors import Finding
+
 _QUOTE = "put the whole value in quotes"
 _OTHER = "check indentation and quoting; a value with `: ` or ` #` in it needs quotes"
 _EXPLANATIONS = (
@@ -72,3 +74,12 @@ def explain_syntax(problem: str, line: str) -> tuple[str, str]:
         if words in problem:
             return why, hint
     return "", _OTHER
+
+
+def sheet_problem(name: str) -> Finding | None:
+    """Return the finding about a sheet that is given as a workflow; None for another file."""
+    if not name.endswith(".csv"):
+        return None
+    what = f"{name} is a sheet, not a workflow file"
+    hint = f"name the workflow in its columns, and give the sheet to run, batch or compose: -b {name}"
+    return Finding("sheet-as-workflow", what, name, hint)

@@ -69,11 +69,14 @@ class Source(Struct):
     def where(self, path: Sequence[PathKey]) -> str | None:
         """Return `file:line:column` of the value at `path`.
 
-        A missing key, and one that came from a merge key, is placed at its parent.
+        A missing key, and one that came from a merge key, is placed at its parent. A number is also an entry of a mapping from
+        names, which is short for a list.
         """
         node: yaml.Node | None = self.root
         for key in path:
             found = child(node, key)
+            if isinstance(node, yaml.MappingNode) and isinstance(key, int) and found is None:
+                found = node.value[key][1] if key < len(node.value) else None
             if found is None:
                 break
             node = found

@@ -123,6 +123,8 @@ def plain_scalar(text: str) -> Any:
         return _BOOL[text]
     if text in _NULL:
         return None
+    if text[0].isalpha():
+        return text  # before the patterns, which take longer to compile than a small file to read
     if _INT.match(text):
         return _integer(text)
     if _FLOAT.match(text):

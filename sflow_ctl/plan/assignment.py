@@ -10,7 +10,8 @@ from msgspec.structs import replace
 
 from protocol.messages.checks import Check, Probe, TcpCheck
 from protocol.messages.rank_spec import Container
-from sflow_ctl.plan.model import AssignedArgument, PlannedNode
+from sflow_ctl.plan.model import PlannedNode
+from sflow_ctl.plan.parts.launcher import AssignedArgument
 
 SERVICE_KEYS = ("host", "port", "url")
 """What `task.NAME.service` has."""

@@ -7,19 +7,24 @@ the scheduler only puts the values in their places (`filled_in`).
 
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
-from typing import Any, NamedTuple, NoReturn
+from functools import partial
+from typing import Any, NamedTuple, NoReturn, TypeVar
 
 import msgspec
 from msgspec import Struct
 
-from protocol.messages.checkpoints import CheckpointChoice
 from protocol.messages.checks import Probe
+from protocol.messages.handover import CheckpointChoice, ExpectedInput, FoundOutput
 from protocol.messages.rank_spec import RequiredFile, RequiredJson, Success, TaskFile
+from sflow_ctl.plan.copies.task_list import kinds_of
 from sflow_ctl.plan.errors import ExpressionError
 from sflow_ctl.plan.model import Plan, PlannedTask
+from sflow_ctl.plan.parts.cells import BlockStep
+from sflow_ctl.plan.results import PlannedInput, ResolvedInput
 from sflow_ctl.plan.task_views import OWN, PlaceOf, PortsOf, TaskPorts, TaskViews, planned_place
 
 Outputs = Mapping[str, Mapping[str, Any]]
+T = TypeVar("T")
 
 
 Render = Callable[[str, Mapping[str, Any]], str]
@@ -33,18 +38,16 @@ class Evaluator(Struct, frozen=True):
     """Evaluates a text with `${{ }}` expressions."""
     template: Render
     """Evaluates the content of a file, which is a whole template."""
+    value: Callable[[str, Mapping[str, Any]], Any]
+    """Evaluates a text whose value stays what it is if the text is one expression."""
 
 
 def _refuse(text: str, _names: Mapping[str, Any]) -> NoReturn:
     raise ExpressionError(f"no evaluator for the expression {text}")
 
 
-NO_EXPRESSIONS = Evaluator(_refuse, _refuse)
+NO_EXPRESSIONS = Evaluator(_refuse, _refuse, _refuse)
 """The evaluator of plans without deferred values."""
-
-
-MAX_FILLED = 10_000_000
-"""Characters of a task's script, command, environment and files with its values: an order to start is one packet."""
 
 
 class RenderedTexts(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -56,6 +59,8 @@ class RenderedTexts(msgspec.Struct, frozen=True, omit_defaults=True):
     """The contents of those of its files that are templates."""
     on_nodes: dict[int, tuple[str, ...]] = msgspec.field(default_factory=dict)
     """Of its expressions on nodes where its own ports are others, for its probes there."""
+    inputs: tuple[ResolvedInput, ...] = ()
+    """What it is given, in the order of the plan."""
 
 
 class FilledTask(NamedTuple):
@@ -65,6 +70,8 @@ class FilledTask(NamedTuple):
     files: tuple[TaskFile, ...]
     probes_on: dict[int, tuple[Probe, ...]]
     """By node, where they differ from those of the plan."""
+    expected: tuple[ExpectedInput, ...] = ()
+    """What the agents have to check before it starts."""
 
 
 NO_TEXTS = RenderedTexts()
@@ -72,17 +79,19 @@ NO_TEXTS = RenderedTexts()
 
 def needs_rendering(task: PlannedTask) -> bool:
     """Return whether anything of a task has to be evaluated when it starts."""
-    return bool(task.deferred) or any(one.names is not None for one in task.files)
+    return bool(task.deferred) or bool(task.inputs) or any(one.names is not None for one in task.files)
 
 
 def filled_in(task: PlannedTask, texts: RenderedTexts) -> FilledTask:
     """Put values in their places. Raises: ExpressionError for a value that does not fit there, or is too large."""
-    if not task.deferred and not task.files:
+    if not task.deferred and not task.files and not task.inputs:
         return FilledTask(task, (), {})
     filled = task
     if task.deferred:
+        from sflow_ctl.plan.parts.filled_size import check_size  # few tasks have deferred values
+
         fill = _filler(task, texts.values)
-        _check_size(task, texts)
+        check_size(task, texts.values, texts.files)
         filled = msgspec.structs.replace(
             task,
             argv=tuple(map(fill, task.argv)),
@@ -101,22 +110,13 @@ def filled_in(task: PlannedTask, texts: RenderedTexts) -> FilledTask:
         for one in task.files
     )
     probes = {node: _probes(task, _filler(task, values)) for node, values in texts.on_nodes.items()}
-    return FilledTask(filled, files, probes)
+    if not task.inputs:
+        return FilledTask(filled, files, probes)
+    from sflow_ctl.plan.parts import inputs  # few tasks have any
 
-
-def _check_size(task: PlannedTask, texts: RenderedTexts) -> None:
-    """Refuse what would be too large, before any of it is made. Raises: ExpressionError."""
-    parts = (*task.argv, task.script, *task.env.values())
-    size = sum(map(len, parts)) + sum(map(len, texts.files))
-    for deferred, value in zip(task.deferred, texts.values, strict=True):
-        size += len(value) * sum(part.count(deferred.placeholder) for part in parts)
-    if size > MAX_FILLED:
-        largest = max(zip(texts.values, task.deferred, strict=True), key=lambda one: len(one[0]))
-        raise ExpressionError(
-            f"its script, command, environment and files would have {size} characters with the values of their expressions, and "
-            f"may have {MAX_FILLED}; the longest value has {len(largest[0])}: {_shown(largest[1].placeholder)} "
-            "(pass it in a file)"
-        )
+    env, file, expected = inputs.handed(task, texts.inputs)
+    filled = msgspec.structs.replace(filled, env={**filled.env, **env})
+    return FilledTask(filled, (*files, file), probes, expected)
 
 
 def _filler(task: PlannedTask, values: Sequence[str]) -> Callable[[str], str]:
@@ -130,10 +130,6 @@ def _filler(task: PlannedTask, values: Sequence[str]) -> Callable[[str], str]:
     return fill
 
 
-def _shown(text: str) -> str:
-    return text if len(text) <= 120 else f"{text[:117]}..."
-
-
 class DeferredValues:
     """Evaluates the deferred values of tasks. `outputs` are those of completed tasks, `ports_of` returns leased ports."""
 
@@ -145,23 +141,36 @@ class DeferredValues:
         evaluator: Evaluator = NO_EXPRESSIONS,
         place_of: PlaceOf = planned_place,
         problems: Mapping[str, Sequence[str]] | None = None,
+        found: Mapping[str, Mapping[str, FoundOutput]] | None = None,
     ) -> None:
         """`place_of` returns where a task runs that is not where it was planned to be.
 
-        `problems` say why outputs of a task are missing.
+        `problems` say why outputs of a task are missing, `found` has what agents have found of them.
         """
+        self._found = {} if found is None else found
         self._evaluator = evaluator
         self._outputs = outputs
         self._ports_of, self._place_of = ports_of, place_of
         self._problems = {} if problems is None else problems
-        self._nodes = plan.nodes
-        names = {task.name: [block.name for block in task.ports] for task in plan.tasks if task.ports}
-        self._views = TaskViews(plan.task_views, outputs, names, ports_of, place_of=place_of)
+        self._nodes, self._blocks = plan.nodes, plan.blocks
+        has_ports = any(task.ports for task in kinds_of(plan.tasks))
+        with_ports = (task for task in (plan.tasks if has_ports else ()) if task.ports)
+        names = {task.name: [block.name for block in task.ports] for task in with_ports}
+        collect = {
+            kind.base: kind.foreach.collect for kind in kinds_of(plan.tasks) if kind.foreach is not None
+        }
+        self._views = TaskViews(plan.task_views, outputs, names, ports_of, place_of=place_of, collect=collect)
 
     def of_plan(self, plan: Plan) -> "DeferredValues":
         """Return what fills in the tasks of another plan of the same run."""
         return DeferredValues(
-            plan, self._outputs, self._ports_of, self._evaluator, self._place_of, self._problems
+            plan,
+            self._outputs,
+            self._ports_of,
+            self._evaluator,
+            self._place_of,
+            self._problems,
+            self._found,
         )
 
     def limited(self, change: Callable[[Evaluator], Evaluator]) -> "DeferredValues":
@@ -185,11 +194,18 @@ class DeferredValues:
         """
         views = self._views
         own: dict[str, Any] = {name: views.ports(task.name, name) for name in OWN} if task.ports else {}
+        own |= _of_item(task)
         of_checkpoint: dict[str, Any] = {}
         if task.checkpoint is not None:
             from sflow_ctl.plan.parts.checkpoint_view import checkpoint_view  # few tasks have any
 
             of_checkpoint["checkpoint"] = checkpoint_view(task.checkpoint, checkpoint, task.environment)
+        resolved = tuple(self.resolved_input(one, own) for one in task.inputs)
+        if resolved:
+            from sflow_ctl.plan.parts import inputs  # few tasks have any
+
+            directory = task.environment["SFLOW_TASK_OUTPUT_DIR"]
+            of_checkpoint[inputs.NAME] = inputs.inputs_view(task.inputs, resolved, directory)
         own |= of_checkpoint
         on_nodes: dict[int, tuple[str, ...]] = {}
         if task.deferred and any(part.on_node == "each" for probe in task.probes for part in probe.parts):
@@ -200,12 +216,62 @@ class DeferredValues:
         return RenderedTexts(
             values=self._values(task, own),
             files=tuple(
-                self._value(self._evaluator.template, one.content, one.names, own)
+                self._value(self._evaluator.template, one.content, one.names, own, f"files.{one.path}")
                 for one in task.files
                 if one.names is not None
             ),
             on_nodes=on_nodes,
+            inputs=resolved,
         )
+
+    def resolved_input(self, given: PlannedInput, own: Mapping[str, Any] | None = None) -> ResolvedInput:
+        """Return an input, or an output of the run, with its value now. Raises: ExpressionError."""
+        from sflow_ctl.plan.parts import inputs  # few tasks have any
+
+        if not given.is_deferred:
+            return inputs.resolved(given, self._outputs, self._found, self._views.copies_of)
+        evaluate, field = self._evaluator.value, f"inputs.{given.name}"
+        return inputs.evaluated(
+            given, lambda: self._value(evaluate, given.value, given.names, own or {}, field)
+        )
+
+    def items(self, task: PlannedTask) -> list[Any]:
+        """Return the items of a list that is known now. Raises: ExpressionError for what is not a list of items."""
+        from sflow_ctl.plan.parts.steps import evaluating, late_items  # few tasks have any
+
+        return late_items(task, evaluating(partial(self._value, self._evaluator.value), task, "foreach"))
+
+    def block_step(self, task: PlannedTask) -> BlockStep:
+        """Return what follows for a task that stands for a block. Raises: ExpressionError."""
+        from sflow_ctl.plan.parts.steps import evaluating, next_step  # few tasks stand for one
+
+        assert task.block is not None
+        evaluate = evaluating(partial(self._value, self._evaluator.value), task, "block")
+        return next_step(task, self._blocks[task.block.block], evaluate)
+
+    def decided(self, task: PlannedTask) -> tuple[bool, dict[str, str]]:
+        """Return whether a task's condition holds, and the values that it was made of. Raises: ExpressionError."""
+        from sflow_ctl.plan.parts.conditions import condition_of, shown_operand  # few tasks have any
+
+        when = task.when
+        assert when is not None
+        own: dict[str, Any] = _of_item(task)
+        if task.inputs and "inputs" in when.text:
+            from sflow_ctl.plan.parts import inputs
+
+            directory = task.environment["SFLOW_TASK_OUTPUT_DIR"]
+            own[inputs.NAME] = inputs.inputs_view(
+                task.inputs, [self.resolved_input(one, own) for one in task.inputs], directory
+            )
+        evaluate = self._evaluator.value
+        operands: dict[str, str] = {}
+        for one in when.operands:
+            try:
+                operand = self._value(evaluate, f"${{{{ {one} }}}}", when.names, own, "when")
+                operands[one] = shown_operand(operand)
+            except ExpressionError:
+                operands[one] = "undefined"
+        return condition_of(self._value(evaluate, when.text, when.names, own, "when")), operands
 
     def _own_on(self, task: PlannedTask, node: int, ports: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
         """Return the task's own ports as expressions on a node see them."""
@@ -215,47 +281,68 @@ class DeferredValues:
 
     def _values(self, task: PlannedTask, own: Mapping[str, Any]) -> tuple[str, ...]:
         return tuple(
-            self._value(self._evaluator.text, one.placeholder, one.names, own) for one in task.deferred
+            self._value(
+                self._evaluator.text,
+                one.placeholder,
+                one.names,
+                own,
+                partial(_field_of, task, one.placeholder),
+            )
+            for one in task.deferred
         )
 
     def _value(
         self,
-        render: Render,
+        render: Callable[[str, Mapping[str, Any]], T],
         text: str,
         names: Mapping[str, Any],
         own: Mapping[str, Any],
-    ) -> str:
+        field: str | Callable[[], str],
+    ) -> T:
         try:
             return render(text, {**own, **names, "task": self._views})
         except ExpressionError as error:
             hint = "" if error.hint is None else f" ({error.hint})"
             what = f"{error.text}{hint}; {_described(self._outputs, self._problems)}"
-            raise ExpressionError(what) from error
+            raise ExpressionError(what, field=field if isinstance(field, str) else field()) from error
+
+
+def _field_of(task: PlannedTask, placeholder: str) -> str:
+    """Return the field of a task that has an expression, as the file calls it; empty if none has it."""
+    if placeholder in task.script:
+        return "script"
+    for name, value in task.env.items():
+        if placeholder in value:
+            return f"variables.{name}"
+    if any(placeholder in word for word in task.argv):
+        return "script" if not task.script else "operator"
+    parts = {"probes": task.probes, "success": task.success, "uploads": task.uploads}
+    return next((name for name, part in parts.items() if _has(msgspec.to_builtins(part), placeholder)), "")
+
+
+def _has(data: Any, text: str) -> bool:
+    """Return whether a text is somewhere in plain data."""
+    if isinstance(data, str):
+        return text in data
+    members = data.values() if isinstance(data, dict) else data if isinstance(data, list | tuple) else ()
+    return any(_has(member, text) for member in members)
+
+
+def _of_item(task: PlannedTask) -> dict[str, Any]:
+    """Return the names of what tells a copy, or the task of a block, from others; none for another task."""
+    if task.frame is None and task.item is None:
+        return {}
+    from sflow_ctl.plan.parts.steps import own_names  # few tasks have any
+
+    return own_names(task)
 
 
 def _probes(task: PlannedTask, fill: Callable[[str], str]) -> tuple[Probe, ...]:
     if not task.deferred or not task.probes:
         return task.probes
-    data = [_filled(msgspec.to_builtins(probe), fill) for probe in task.probes]
-    for deferred in task.deferred_tcp_ports:
-        probe = next(probe for probe in data if probe["kind"] == deferred.key.kind)
-        checks = [check for part in (probe, *probe["also"]) for check in part["checks"]]
-        checks[deferred.key.number]["port"] = _port(fill(deferred.text))
-    return msgspec.convert(data, tuple[Probe, ...])
+    from sflow_ctl.plan.parts.late_probes import filled_probes  # few tasks have any
 
-
-def _port(text: str) -> int:
-    if not (text.strip().isdecimal() and 0 < int(text) < 65536):
-        raise ExpressionError(f"the port of a probe is {text!r}, which is not a port number")
-    return int(text)
-
-
-def _filled(data: Any, fill: Callable[[str], str]) -> Any:
-    if isinstance(data, str):
-        return fill(data)
-    if isinstance(data, dict):
-        return {key: _filled(value, fill) for key, value in data.items()}
-    return [_filled(value, fill) for value in data] if isinstance(data, list | tuple) else data
+    return filled_probes(task, fill)
 
 
 def _described(outputs: Outputs, problems: Mapping[str, Sequence[str]]) -> str:

@@ -28,6 +28,10 @@ def earlier_log_path(task: str, attempt: int, rank: int | None = None) -> str:
     return f"{task}/{task}.attempt-{attempt}{of_rank}.log"
 
 
+PROGRESS_FILE = "progress"
+"""In a task's directory: where its program says how far it is, in the last line."""
+
+
 def own_variables(name: str, replica_index: int, run_directory: str) -> dict[str, str]:
     """Return the variables that tell the copies of a task apart."""
     return {
@@ -35,4 +39,5 @@ def own_variables(name: str, replica_index: int, run_directory: str) -> dict[str
         "SFLOW_TASK_NAME": name,
         "SFLOW_TASK_OUTPUT_DIR": f"{run_directory}/{name}",
         "SFLOW_TASK_RESULT_FILE": f"{run_directory}/{name}/result.json",
+        "SFLOW_PROGRESS_FILE": f"{run_directory}/{name}/{PROGRESS_FILE}",
     }

@@ -11,24 +11,38 @@ import msgspec
 
 from protocol.diagnosis.signatures import Signature
 from protocol.errors import Finding
-from protocol.ids import ProbeKey
 from protocol.messages import rank_spec
-from protocol.messages.checkpoints import CheckpointRules
 from protocol.messages.checks import Probe
+from protocol.messages.handover import CheckpointRules, OutputRule
 from protocol.messages.rank_spec import Container, HangPolicy, LaunchKind, PortBlock, Stopping, Success
 from protocol.messages.uploads import FileUpload, StorageTarget
 from protocol.text.process_labels import Labels, has_label_option
-from sflow_ctl.plan.fetches import Fetch
+from sflow_ctl.plan.fetches import Fetch, Package
 from sflow_ctl.plan.log_paths import own_variables
 from sflow_ctl.plan.monitors import PlannedMonitor, TaskWindows
-from sflow_ctl.plan.parts.again import Restart, Retries
-from sflow_ctl.plan.parts.cells import Cell, PlannedSweep
+from sflow_ctl.plan.parts.again import Quorum, Restart, Retries
+from sflow_ctl.plan.parts.cells import (
+    BlockCall,
+    Cell,
+    Frame,
+    PlannedBlock,
+    PlannedForeach,
+    PlannedItem,
+    PlannedSweep,
+)
 from sflow_ctl.plan.parts.engine_host import EngineHost
-from sflow_ctl.plan.parts.launcher import Launcher
+from sflow_ctl.plan.parts.launcher import AssignedArgument, Launcher
 from sflow_ctl.plan.parts.needs import HostNeeds
 from sflow_ctl.plan.parts.notices import PlannedNotice
-from sflow_ctl.plan.results import PlannedOutput, PlannedResult
-from sflow_ctl.plan.words import Near, OnFailure, OnNodeLost, Pack, ReleaseAfter, Shown, Until
+from sflow_ctl.plan.results import (
+    DeferredPort,
+    PlannedFile,
+    PlannedInput,
+    PlannedOutput,
+    PlannedResult,
+    PlannedWhen,
+)
+from sflow_ctl.plan.words import Near, OnFailure, OnNodeLost, Pack, Policies, ReleaseAfter, Shown, Until
 
 PLAN_VERSION = 1
 FinallyWhen = Literal["after_stop", "services_up"]
@@ -98,19 +112,6 @@ class Placement(_Part, frozen=True, kw_only=True):
     """Uses GPUs without taking them: other tasks may use them at the same time, on purpose."""
 
 
-AssignedValue = Literal["node_names", "het_group"]
-
-
-class AssignedArgument(_Part, frozen=True, kw_only=True):
-    """An argument of a job step's command line that is known once the task has been given its nodes."""
-
-    position: int
-    """The index in `argv`."""
-    value: AssignedValue
-    at_most: int | None = None
-    """How many of the nodes are named; None for all."""
-
-
 class DeferredExpression(_Part, frozen=True, kw_only=True):
     """An expression that is evaluated when its task starts: it uses ports, or outputs of earlier tasks.
 
@@ -124,26 +125,6 @@ class DeferredExpression(_Part, frozen=True, kw_only=True):
     """Other tasks whose ports it uses: concrete names, or a replicated base name for all of its replicas."""
 
 
-class DeferredPort(_Part, frozen=True, kw_only=True):
-    """The port of a `TcpCheck` that is known only when its task starts."""
-
-    key: ProbeKey
-    text: str
-    """Contains placeholders of `DeferredExpression`s."""
-
-
-class PlannedFile(_Part, frozen=True, kw_only=True):
-    """A file that is written when its task starts, relative to the task's directory."""
-
-    path: str
-    content: str
-    mode: int
-    names: dict[str, object] | None = None
-    """The values that the template `content` uses at the task's start; None if the content is final."""
-    uses_ports: tuple[str, ...] = ()
-    """Tasks whose ports it uses, as in `DeferredExpression`."""
-
-
 class PlannedTask(_Part, frozen=True, kw_only=True):
     """One node of the executed graph, completely decided except for the GPUs of a flexible placement."""
 
@@ -151,9 +132,18 @@ class PlannedTask(_Part, frozen=True, kw_only=True):
     base: str
     replica_index: int = 0
     is_replicated: bool = False
+    key: str = ""
+    """The user's own name for it; empty without one."""
     sweep: tuple[tuple[str, str], ...] = ()
     """Swept variables and this replica's values, as text; of a cell also fields of tasks, by path."""
     cell: Cell | None = None
+    foreach: PlannedForeach | None = None
+    """How it is run for the items of a list, of which `item` is that of this copy."""
+    item: PlannedItem | None = None
+    block: BlockCall | None = None
+    """The block that runs in its place."""
+    frame: Frame | None = None
+    """The use of a block that it belongs to."""
     backend: str
     operator: str
     operator_kind: str
@@ -165,7 +155,8 @@ class PlannedTask(_Part, frozen=True, kw_only=True):
     """Arguments of `argv` that are filled in when a flexible placement becomes a fixed one."""
     script: str
     env: dict[str, str]
-    """The environment without variables that are known per attempt or flexible placement, `own_variables`, and a cell's."""
+    """The environment without variables that are known per attempt or flexible placement, `own_variables`, and those of a cell
+    and of an item."""
     cwd: str | None = None
     container: Container | None = None
     """The container in which `argv` runs; None is the node itself."""
@@ -175,12 +166,9 @@ class PlannedTask(_Part, frozen=True, kw_only=True):
     placement: Placement
     elsewhere: Placement | None = None
     """Where it may run once a node of its fixed placement is lost; `node_count` 0 is all nodes that are left."""
-    pinned: str = ""
-    """Why it may not, as the end of a sentence."""
-    lends_gpus: bool = False
-    """Once it is ready, other tasks may use its GPUs beside it."""
-    keeps_gpus: bool = False
-    """Its GPUs stay its own until the run ends."""
+    pinned: str = ""  # why it may not, as the end of a sentence
+    lends_gpus: bool = False  # once it is ready, other tasks may use its GPUs beside it
+    keeps_gpus: bool = False  # until the run ends
     claims_nodes_until: ReleaseAfter | None = None
     """Until when it keeps its nodes from tasks that heed claims."""
     heeds_claims: bool = False
@@ -215,6 +203,8 @@ class PlannedTask(_Part, frozen=True, kw_only=True):
     """Not a part of the graph: the task runs when the run ends, however it ends."""
     min_ready: int | None = None
     """How many of all replicas of `base` must be ready for their dependants to start."""
+    quorum: Quorum | None = None
+    """How many of all copies of `base` must complete; None for all."""
     timeout_s: float | None = None
     deadlines_s: tuple[float | None, ...] = ()
     """Seconds from an attempt's start within which each of its readiness probes must have been true; None for no limit."""
@@ -222,10 +212,18 @@ class PlannedTask(_Part, frozen=True, kw_only=True):
     checkpoint: CheckpointRules | None = None
     """How the checkpoint is found that its attempts continue from."""
     outputs: tuple[PlannedOutput, ...] = ()
+    found: tuple[OutputRule, ...] = ()
+    """Outputs that its agent finds when it has completed."""
+    inputs: tuple[PlannedInput, ...] = ()
+    """What it is given when it starts."""
+    when: PlannedWhen | None = None
+    """It is skipped unless this holds once its dependencies do; None runs it in any case."""
     result: PlannedResult | None = None
     """Values for `result.json`; they join the outputs."""
     success: Success | None = None
     """Conditions besides an exit status of 0."""
+    reads: tuple[str, ...] = ()
+    """Absolute paths of files whose content is a part of its work: those of its inputs, and the file of its function."""
     deferred: tuple[DeferredExpression, ...] = ()
     """Evaluated when the task starts."""
     deferred_tcp_ports: tuple[DeferredPort, ...] = ()
@@ -240,16 +238,22 @@ class PlannedTask(_Part, frozen=True, kw_only=True):
     """(artifact, path) pairs that only the nodes can check."""
     uploads: tuple[FileUpload, ...] = ()
     """Uploaded once it has ended with success, before it counts as completed."""
+    labels: tuple[tuple[str, str], ...] = ()
+    """Words about it, by name."""
     removed_in: int = 0
     """The revision of the plan that has removed it, with what it needed; 0 for a task that is wanted."""
 
     @property
     def environment(self) -> dict[str, str]:
-        """Return the variables of `env`, those of its cell, and its own."""
+        """Return the variables of `env`, those of its cell, its own, and those of its item."""
         directory = self.env.get("SFLOW_WORKFLOW_OUTPUT_DIR")
         if directory is None:
             return dict(self.env)
         own = own_variables(self.name, self.replica_index, directory)
+        if self.item is not None or self.frame is not None:
+            from sflow_ctl.plan.parts.items import item_variables  # few tasks have one
+
+            own |= item_variables(self.item, self.replica_index, self.frame)
         return {**self.env, **(self.cell.environment(self.sweep) if self.cell is not None else {}), **own}
 
     @property
@@ -258,13 +262,19 @@ class PlannedTask(_Part, frozen=True, kw_only=True):
         if not self.deferred and not self.files:
             return ()  # nearly all tasks
         used = [name for deferred in self.deferred for name in deferred.uses_ports]
-        used += [name for file in self.files for name in file.uses_ports]
-        return tuple(dict.fromkeys(used))
+        return tuple(dict.fromkeys([*used, *(name for file in self.files for name in file.uses_ports)]))
+
+    @property
+    def is_grown(self) -> bool:
+        """Return whether it stood for copies that are there now: they are the task's members, and it is none."""
+        return bool(self.foreach and self.foreach.late and self.foreach.late.size)
 
     @property
     def has_values(self) -> bool:
         """Return whether values are read from its log or files when it has completed."""
-        return bool(self.outputs) or self.result is not None
+        if self.block or (self.foreach and self.foreach.late):
+            return False  # others have in its place
+        return bool(self.outputs) or self.result is not None or bool(self.found)
 
     @property
     def world_size(self) -> int:
@@ -320,6 +330,10 @@ class Plan(_Part, frozen=True, kw_only=True):
     stop_before_end_s: float | None = None
     """The time that tasks have to save before their Slurm job's time is over; None: as settings say."""
     sweeps: tuple[PlannedSweep, ...] = ()
+    blocks: dict[str, PlannedBlock] = {}
+    block_tasks: dict[
+        str, tuple[PlannedTask, ...]
+    ] = {}  # with a mark in their names in place of that of a use
     keep_alive: bool = False
     """Services alone keep the run alive."""
     services_may_leave: bool = False
@@ -355,8 +369,14 @@ class Plan(_Part, frozen=True, kw_only=True):
     monitors: tuple[PlannedMonitor, ...] = ()
     """What is measured of the nodes. No part of any task's work."""
     notices: tuple[PlannedNotice, ...] = ()
+    outputs: tuple[PlannedInput, ...] = ()
+    """What the whole run hands over, resolved when its tasks have ended."""
+    packages: tuple[Package, ...] = ()
+    """Python packages that are kept in the run directory."""
     windows: tuple[TaskWindows, ...] = ()
     """Named windows of tasks' logs. No part of their work either."""
+    policies: Policies | None = None
+    """What `settings.validation` says about findings; None says nothing."""
     warnings: tuple[Finding, ...] = ()
     notes: tuple[Finding, ...] = ()
     """Facts that only a shown plan says."""

@@ -4,21 +4,23 @@ Everything that a plan says of a task is compared, except what `_NOT_WORK` lists
 `PlannedTask` counts as work until it is listed there. Called by `core/resume.py`.
 """
 
+import hashlib
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import msgspec
 
-from protocol.messages.checkpoints import CheckpointRules
 from protocol.messages.checks import Probe
-from sflow_ctl.plan.artifact_mentions import PlannedArtifactUse
+from protocol.messages.handover import CheckpointRules
+from sflow_ctl.plan.artifact_mentions import MISSING, UNREADABLE, PlannedArtifactUse
 from sflow_ctl.plan.graph import needs_text
 from sflow_ctl.plan.model import Plan, PlannedTask
+from sflow_ctl.plan.parts.cells import BlockCall
 
 _NOT_WORK: dict[str, Any] = {
     # identity: a task is compared with the one of its name
-    "name": "", "base": "", "replica_index": 0, "is_replicated": False, "operator": "", "cell": None, "where": "",
+    "name": "", "base": "", "replica_index": 0, "is_replicated": False, "key": "", "operator": "", "cell": None, "where": "",
     # place
     "backend": "", "assigned_arguments": (), "has_step_variables": False, "required_paths": (),
     "chooses_step_nodes": False,
@@ -26,11 +28,15 @@ _NOT_WORK: dict[str, Any] = {
     "claims_nodes_until": None, "heeds_claims": False, "needs": None,
     # time, and what follows a failure or the end of the work
     "timeout_s": None, "deadlines_s": None, "wait_s": None, "hang": None, "stopping": None, "retries": None,
-    "restart": None, "on_failure": "cancel", "on_node_lost": None, "min_ready": None, "is_main": False, "finally_when": None,
+    "restart": None, "on_failure": "cancel", "on_node_lost": None, "min_ready": None,
+    "quorum": None, "is_main": False, "finally_when": None,
     # how its output reaches its log, and where its files go: that is done again by itself
     "is_log_direct": False, "console": "all", "uploads": (),
-    # whether it is still wanted
-    "removed_in": 0,
+    # words about it, and whether it is still wanted
+    "labels": (),
+    # compared by content
+    "reads": (),
+    "removed_in": 0, "when": None, "foreach": None,
 }  # fmt: skip
 """Fields of `PlannedTask` that do not make other work, and the value that stands for any of theirs."""
 _PLACED_VARIABLES = frozenset(
@@ -53,12 +59,14 @@ _NOUNS = {
     "operator_kind": "kind of operator",
     "launch_kind": "way of being started",
     "cwd": "working directory",
+    "frame": "use of a block that it belongs to",
     "depends_on": "dependencies",
     "kind": "kind",
     "ranks_per_node": "number of processes on each node",
     "success": "conditions of success",
     "success_exit_codes": "exit codes of success",
     "sweep": "swept values",
+    "found": "outputs",
     "deferred": "expressions on ports and outputs",
     "deferred_tcp_ports": "probe ports",
     "has_master_port": "port to meet at",
@@ -99,8 +107,39 @@ def differences(old: Work, new: Work) -> Iterator[str]:
             if name == "argv" and is_said:
                 continue
             is_said = is_said or name in _FIRST
+            if name == "env" and (changed := [*_packages(old, new)]):
+                yield from changed
+                continue
             yield from map(secrets.masked, _described(name, one, other, secrets))
     yield from _changed_artifacts(old, new)
+    yield from _changed_files(old, new)
+
+
+def fingerprint(work: Work) -> str:
+    """Return the SHA-256 of a task's work, in hexadecimal: the same as another one's exactly if there is no difference.
+
+    It is the same in another run, on other nodes and at other times: places, names of the run and what only decides when a task
+    runs do not count. What counts is documented in `docs/howto/reuse.md`.
+    """
+    core, plan, use = _core(work), work.plan, work.artifacts
+    text = _Places(plan).without(core)
+    is_numbered = not work.task.key or "SFLOW_REPLICA_INDEX" in text
+    run = work.task.env.get("SFLOW_WORKFLOW_OUTPUT_DIR", "")
+    output = work.task.env.get("SFLOW_OUTPUT_DIR", "")
+    run_id = work.task.env.get("SFLOW_RUN_ID", "")
+    for own, name in ((run, "<run>"), (output, "<output>"), (run_id, "<run id>")):
+        text = text.replace(_inner(own), name) if own else text
+    artifacts = {name: use.content(name) for name in plan.artifacts if use.uses(work.task, name)}
+    files = {path: plan.contents[path] for path in work.task.reads if path in plan.contents}
+    whole = text.encode() + msgspec.json.encode(
+        [artifacts, files, work.task.replica_index if is_numbered else 0], order="sorted"
+    )
+    return hashlib.sha256(whole).hexdigest()
+
+
+def _inner(text: str) -> str:
+    """Return a text as it is inside of a JSON string."""
+    return msgspec.json.encode(text).decode()[1:-1]
 
 
 def _without_times(probe: Probe) -> Probe:
@@ -111,10 +150,11 @@ def _without_times(probe: Probe) -> Probe:
 def _core(work: Work) -> PlannedTask:
     """Return a task without its place and time, and without the paths of artifacts, which it may not use."""
     task, artifacts = work.task, work.plan.artifacts
+    unseen = [name for name in work.plan.secrets if name not in work.plan.variables]  # of an environment
     env = {
         name: value
         for name, value in task.env.items()
-        if name not in _PLACED_VARIABLES and artifacts.get(name) != value
+        if name not in _PLACED_VARIABLES and artifacts.get(name) != value and name not in unseen
     }
     placement = msgspec.structs.replace(
         task.placement,
@@ -129,9 +169,15 @@ def _core(work: Work) -> PlannedTask:
         near="none",
     )
     probes = tuple(_without_times(one) for one in task.probes)
+    block = task.block
+    if block is not None:  # how far it is makes no other work
+        block = BlockCall(block=block.block, given=block.given, loop=block.loop, names=block.names)
+    inputs = tuple(msgspec.structs.replace(one, scratch="") if one.scratch else one for one in task.inputs)
     return msgspec.structs.replace(
         task,
         **_NOT_WORK,
+        block=block,
+        inputs=inputs,
         checkpoint=_start(task.checkpoint),
         env=env,
         argv=tuple(_without_places(task)),
@@ -260,6 +306,15 @@ def _named(noun: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterato
             yield f"its {noun} {name} {'changed' if name in new else 'is gone'}"
 
 
+def _packages(old: Work, new: Work) -> Iterator[str]:
+    """Name the packages whose content is another one: their snapshots have other places on the import path."""
+    before = {one.source: one.sha256 for one in old.plan.packages}
+    path = new.task.env.get("PYTHONPATH", "")
+    for one in new.plan.packages:
+        if one.import_path in path and before.get(one.source) not in (None, one.sha256):
+            yield f"its package {one.name} changed"
+
+
 def _from_to(old: Any, new: Any) -> str:
     return f" from {_shown(old)} to {_shown(new)}"
 
@@ -269,6 +324,14 @@ def _shown(value: Any) -> str:
     if "\n" in text:
         text = text.replace("\n", " ")
     return text if len(text) <= _SHOWN_CHARACTERS else f"{text[: _SHOWN_CHARACTERS - 3]}..."
+
+
+def _changed_files(old: Work, new: Work) -> Iterator[str]:
+    """Find files that the task reads and whose content is another one; those that cannot be looked at now count as unchanged."""
+    for path in new.task.reads:
+        now, before = new.plan.contents.get(path), old.plan.contents.get(path)
+        if now not in (None, MISSING, UNREADABLE) and before is not None and now != before:
+            yield f"its file {path} changed"
 
 
 def _changed_artifacts(old: Work, new: Work) -> Iterator[str]:

@@ -40,6 +40,24 @@ class Secrets:
             self._values |= fresh
             self.mask = Mask((name, value) for value, name in self._values.items())
 
+    def take(self, values: Iterable[tuple[str, str]]) -> bool:
+        """Declare and learn (name, value) pairs; return whether any value is new."""
+        before = len(self._values)
+        for name, value in values:
+            self.declare([name])
+            self.learn(name, value)
+        return len(self._values) > before
+
+    def learn_from(self, values: Mapping[str, object]) -> None:
+        """Take in the values of all variables that are secrets."""
+        for name in self._names & values.keys():
+            self.learn(name, values[name])
+
+    @property
+    def has_names(self) -> bool:
+        """Whether any secret is declared."""
+        return bool(self._names)
+
     def values(self) -> tuple[tuple[str, str], ...]:
         """Return (name, value) of all that is known."""
         return tuple((name, value) for value, name in self._values.items())

@@ -2,7 +2,8 @@
 
 `task.X.port.http` is a number, `task.X.ports.http` a list of numbers, `task.X.endpoint.http` is `host:port`
 and `task.X.endpoints.http` a list of such; `task.Y.endpoints.http` of a replicated task has those of all
-replicas. `task.X.service` has the host, port and URL of the first leased port. `port`, `ports` and `endpoint` are the task's own.
+replicas, and `task.Y.outputs.rate` is the list of their outputs. `task.X.service` has the host, port and URL of the first
+leased port. `port`, `ports` and `endpoint` are the task's own.
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -10,8 +11,10 @@ from typing import Any, overload
 
 from msgspec import Struct
 
+from protocol.text.listing import listed
 from sflow_ctl.plan.assignment import SERVICE_KEYS, service_view
 from sflow_ctl.plan.errors import ExpressionError
+from sflow_ctl.plan.words import Collect
 
 
 class TaskPorts(Struct, frozen=True):
@@ -45,10 +48,13 @@ class TaskViews(Mapping[str, Any]):
         ports_of: PortsOf,
         note_all: Callable[[str], None] = lambda _base: None,
         place_of: PlaceOf = planned_place,
+        collect: Mapping[str, Collect] | None = None,
     ) -> None:
         """`facts` of a replicated task are its replicas' names.
 
         `port_names` are those of concrete tasks that have any.
+
+        `collect` says of tasks with items what their lists have in place of outputs that are missing.
 
         `note_all` is called when the ports of all replicas of a task are read.
         """
@@ -56,6 +62,7 @@ class TaskViews(Mapping[str, Any]):
         self._port_names, self._ports_of = port_names, ports_of
         self._note_all = note_all
         self._place_of = place_of
+        self._collect = {} if collect is None else collect
 
     def __getitem__(self, name: str) -> Any:
         facts = self._facts[name]
@@ -77,6 +84,15 @@ class TaskViews(Mapping[str, Any]):
 
     def __len__(self) -> int:
         return len(self._facts)
+
+    def copies_of(self, base: str) -> Sequence[str]:
+        """Return the names of the copies of a task."""
+        facts = self._facts.get(base, ())
+        return facts if isinstance(facts, list) else ()
+
+    def outputs_of(self, base: str, copies: Sequence[str]) -> "Mapping[str, list[Any]]":
+        """Return the outputs of all copies by name: lists in the order of the copies."""
+        return _Gathered(base, copies, self._outputs, self._collect.get(base, "gap"))
 
     def ports(self, name: str, shape: str) -> "_Ports":
         """Return the ports of a concrete task in one of their shapes."""
@@ -118,9 +134,45 @@ class _Replicas(Sequence[Any]):
         return len(self._names)
 
     @property
+    def outputs(self) -> Mapping[str, list[Any]]:
+        """Return outputs by name, each a list in the order of the replicas."""
+        return self._views.outputs_of(self._base, self._names)
+
+    @property
     def endpoints(self) -> Mapping[str, list[str]]:
         """Return endpoints by port."""
         return self._views.endpoints(self._base, self._names)
+
+
+class _Gathered(Mapping[str, list[Any]]):
+    """Maps names of outputs to their values over all copies of a task, null for those without one."""
+
+    def __init__(
+        self, base: str, copies: Sequence[str], outputs: Mapping[str, Mapping[str, Any]], collect: Collect
+    ) -> None:
+        self._base, self._copies, self._outputs, self._collect = base, copies, outputs, collect
+
+    def __getitem__(self, name: str) -> list[Any]:
+        there = [name in self._outputs.get(copy, ()) for copy in self._copies]
+        if self._copies and not any(there) and name not in self:
+            known = ", ".join(self) or "none"
+            raise ExpressionError(
+                f'no copy of task "{self._base}" has an output "{name}"', f"they have {known}"
+            )
+        if self._collect == "fail" and not all(there):
+            lacking = [str(index) for index, here in enumerate(there) if not here]
+            what = f'output "{name}" of task "{self._base}" is missing for item {listed(lacking, 5)}'
+            raise ExpressionError(f"{what}, and its list is collect: fail")
+        from sflow_ctl.plan.parts.items import gathered  # few expressions ask for one
+
+        values = [self._outputs.get(copy, {}).get(name) for copy in self._copies]
+        return gathered(values, there, self._collect)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(dict.fromkeys(name for copy in self._copies for name in self._outputs.get(copy, ())))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
 
 
 class _Ports(Mapping[str, Any]):

@@ -1,10 +1,16 @@
 """Facts from outside the files that planning needs: directories, the Slurm job, the environment, settings."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from sflow_ctl.plan.words import Compat
+from sflow_ctl.plan.words import Compat, Policies
+
+if TYPE_CHECKING:
+    from protocol.plugins import FoundPlugin
+    from sflow_ctl.plan.fetches import Package
 
 UNKNOWN_ADDRESS = "0.0.0.0"
 """The address of a node that is known by name only."""
@@ -20,14 +26,39 @@ class JobNode(Struct, frozen=True):
     job_id: str | None = None
     backend: str | None = None
     """The only backend that its job is for; None where all backends share the job."""
+    gpu_bytes: int | None = None
+    """Memory of its smallest GPU, 0 where no driver says it; None until its agent has reported."""
 
 
 def _no_file(path: str) -> str:
     raise FileNotFoundError(2, "No such file or directory", path)
 
 
+def _no_files(_pattern: str) -> tuple[str, ...]:
+    return ()
+
+
 def _no_gpus() -> int:
     return 0
+
+
+@cache
+def _find_plugin(group: str, name: str) -> "FoundPlugin":
+    from protocol.plugins import find_plugin  # few runs have any
+
+    return find_plugin(group, name)
+
+
+class PackageError(Exception):
+    """Says what is wrong with a package, as a sentence, and the remedy."""
+
+    def __init__(self, text: str, hint: str) -> None:
+        super().__init__(text)
+        self.hint = hint
+
+
+def _no_package(path: str) -> "Package":
+    raise PackageError(f"{path} cannot be read: No such file or directory", "name a folder or a .py file")
 
 
 class PlanContext(Struct, frozen=True, kw_only=True):
@@ -48,6 +79,8 @@ class PlanContext(Struct, frozen=True, kw_only=True):
     path_exists: Callable[[str], bool]
     read_text: Callable[[str], str] = _no_file
     """Returns the text of a file. Raises: OSError, UnicodeDecodeError."""
+    glob: Callable[[str], Sequence[str]] = _no_files
+    """Returns the paths that match an absolute pattern, sorted."""
     job_nodes: tuple[JobNode, ...] | None = None
     """The Slurm job's nodes, in its order; None outside a job."""
     here: tuple[str, str] = ("localhost", "127.0.0.1")
@@ -60,6 +93,8 @@ class PlanContext(Struct, frozen=True, kw_only=True):
     """More options for `docker run`, which win over those of the file."""
     extra_args: tuple[str, ...] = ()
     """More options for what starts tasks of a backend: for `docker run` on docker backends. `docker_args` win over them."""
+    find_plugin: "Callable[[str, str], FoundPlugin]" = _find_plugin
+    """Returns an installed plug-in by its group and name. Raises: PluginError."""
     given: frozenset[str] = frozenset()
     """Fields of slurm backends that settings provide, and the file may leave out."""
     compat: Compat = "ours"
@@ -80,7 +115,15 @@ class PlanContext(Struct, frozen=True, kw_only=True):
     """`--enable-workflow-monitor`: the workflow gets a default monitor, unless it has one."""
     monitored_tasks: tuple[str, ...] = ()
     """`--enable-task-monitor`: these tasks get one."""
+    policies: Policies | None = None
+    """What the setting `validation` says about findings."""
     gpu_memory_here: Callable[[], int] = _no_gpus
     """Returns the bytes of memory of this machine's smallest GPU, 0 without GPUs; asked for tasks with `count: auto`."""
+    package_of: "Callable[[str], Package]" = _no_package
+    """Describes a Python package, by its absolute path. Raises: PackageError."""
+    python_path: str = ""
+    """`PYTHONPATH` of the caller."""
+    scratch: str = "/tmp"
+    """The setting `scratch`."""
     allow_placeholder_nodes: bool = False
     """Plan Slurm backends without an allocation, to show a plan."""

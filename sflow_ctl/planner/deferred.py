@@ -28,12 +28,17 @@ from sflow_ctl.planner.findings import UnplannableError
 from sflow_ctl.planner.tasks.outputs import names_of_values
 
 _OUTPUTS = lazy_pattern(r"\boutputs\b")
-_DEFERRED = lazy_pattern(r"\b(?:outputs|(?<!service\.)ports?|endpoints?|checkpoint)\b")
+_DEFERRED = lazy_pattern(r"\b(?:outputs|(?<!service\.)ports?|endpoints?|checkpoint|inputs|block)\b")
+_INPUTS = lazy_pattern(r"(?<![.\w])inputs\b")
+_INPUT = lazy_pattern(
+    r"(?<![.\w])inputs(?:\.(?P<name>\w+)|\[\s*[\"'](?P<quoted>[^\"']+)[\"']\s*\])(?P<arg>\.arg\b)?"
+)
 _VALUE = lazy_pattern(
     r"\btask(?:\.(?P<name>\w+)|\[\s*[\"'](?P<quoted>[^\"']+)[\"']\s*\])(?P<index>\s*\[[^\]]*\])?"
     r"\.outputs(?:\.(?P<value>\w+)|\[\s*[\"'](?P<key>[^\"']+)[\"']\s*\])?(?P<call>\s*\()?"
 )
 _MAY_BE_MISSING = lazy_pattern(r"\b(?:default|d|defined|undefined)\b")
+_WORD = lazy_pattern(r"[A-Za-z_]\w*")
 _PLACE = lazy_pattern(r"\b(?:nodes|gpus|service)\b")
 _SERVICE = lazy_pattern(r"\bservice\b")
 _NAMED = lazy_pattern(r"\btask(?:\.(\w+)|\[\s*[\"']([^\"']+)[\"']\s*\])")
@@ -41,6 +46,15 @@ _NAMED = lazy_pattern(r"\btask(?:\.(\w+)|\[\s*[\"']([^\"']+)[\"']\s*\])")
 
 class OwnValues(dict[str, Any]):
     """`port`, `ports` or `checkpoint` of the task being planned, known when it starts; a variable of that name is not one."""
+
+
+class ItemValues(OwnValues):
+    """What differs between the copies of a task with `foreach`: known when each starts."""
+
+    def __init__(self, stand_in: Any = None, *, is_known: bool = False) -> None:
+        """`stand_in` is that of the first copy, if there is any: with it mistakes are found when planning."""
+        super().__init__()
+        self.stand_in, self.is_known = stand_in, is_known
 
 
 class TaskNamespace(dict[str, Any]):
@@ -117,7 +131,7 @@ def is_deferred(text: str, names: Mapping[str, Any]) -> bool:
 
 
 def _uses_deferred(source: str, names: Mapping[str, Any]) -> bool:
-    if _DEFERRED.search(source) is None:
+    if _DEFERRED.search(source) is None and not _has_own(source, names):
         tasks = names.get("task")
         if not isinstance(tasks, TaskNamespace):
             return False
@@ -125,6 +139,13 @@ def _uses_deferred(source: str, names: Mapping[str, Any]) -> bool:
             tasks.note(source)
             return False
     return are_deferred(names_used(f"{EXPRESSION_START} {source} }}}}"), names)
+
+
+def _has_own(source: str, names: Mapping[str, Any]) -> bool:
+    """Return whether a word of an expression is a name of what differs between copies; whether it is used is another question."""
+    return isinstance(names.get("replica"), ItemValues) and any(
+        isinstance(names.get(word), ItemValues) for word in _WORD.findall(source)
+    )
 
 
 def are_deferred(used: Iterable[str], names: Mapping[str, Any]) -> bool:
@@ -163,6 +184,50 @@ def needs_outputs(placeholder: str) -> bool:
     return _OUTPUTS.search(placeholder) is not None
 
 
+def waits_for_values(placeholder: str) -> bool:
+    """Return whether an expression uses values that other tasks make: outputs, or inputs."""
+    return needs_outputs(placeholder) or _INPUTS.search(placeholder) is not None
+
+
+def waits_for_items(used: Iterable[str], names: Mapping[str, Any]) -> bool:
+    """Return whether one of the names used is the item of a list that is not known yet."""
+    return any(isinstance(one := names.get(name), ItemValues) and not one.is_known for name in used)
+
+
+def items_among(names: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those of the names that differ between copies, as the first copy has them."""
+    if not isinstance(names.get("replica"), ItemValues):
+        return {}
+    return {name: one.stand_in for name, one in names.items() if isinstance(one, ItemValues)}
+
+
+def refuse_inputs(task: str, field: Any) -> None:
+    """Refuse an input in a field that is needed before its task starts. Raises: UnplannableError."""
+    if EXPRESSION_START in str(field) and any(
+        piece.is_expression and _INPUTS.search(piece.text) for piece in pieces(str(field))
+    ):
+        what = f'task "{task}" uses its inputs in {field}, and they are known only when it starts'
+        hint = "they can be used in its script, variables, files, probes and uploads"
+        raise UnplannableError("inputs-too-late", what, hint)
+
+
+def check_values(task: schema.Task, placeholder: str, known: "Known", path: tuple[PathKey, ...]) -> None:
+    """Check that outputs and inputs exist, and that outputs will be known. Raises: UnplannableError."""
+    if needs_outputs(placeholder):
+        check_outputs(task, placeholder, known, path)
+    if not task.inputs:
+        return
+    for match in _INPUT.finditer(placeholder):
+        name = match["name"] or match["quoted"]
+        if name in task.inputs and match["arg"]:
+            what = f'task "{task.name}" uses inputs.{name}.arg, which is called inputs.arg.{name}'
+            raise UnplannableError("undefined-name", what, "inputs.args has those of all inputs", path)
+        if name not in task.inputs and name not in ("arg", "args"):
+            what = f'task "{task.name}" uses the input "{name}", which it does not have'
+            hint = guess_hint(name, list(task.inputs), f"it has {', '.join(task.inputs)}")
+            raise UnplannableError("undefined-name", what, hint, path)
+
+
 def render_known(text: str, names: Mapping[str, Any]) -> tuple[str, list[DeferredExpression]]:
     """Evaluate all expressions of a text but the deferred ones, which become placeholders.
 
@@ -199,7 +264,8 @@ def check_outputs(task: schema.Task, placeholder: str, known: Known, path: tuple
             tasks = ", ".join(list(known.tasks)[:10])
             what = f'Failed to resolve task expression: task "{task.name}": "{name}" is not defined'
             raise UnplannableError("undefined-name", what, f"tasks here: {tasks}", path)
-        if not known.tasks[base].outputs and known.tasks[base].result is None:
+        is_block = known.tasks[base].block is not None
+        if not is_block and not known.tasks[base].outputs and known.tasks[base].result is None:
             what = f'task "{task.name}" uses the outputs of "{base}", which declares none'
             raise UnplannableError("no-outputs", what, f"add outputs: to task {base}", path)
         if base not in known.ancestors(task.name):
@@ -234,6 +300,8 @@ def _check_replica(
 ) -> None:
     """Check that outputs are those of one replica. Raises: UnplannableError."""
     replicas = known.replicas_of.get(name, (name,))
+    if (base := known.tasks.get(name)) is not None and base.foreach is not None:
+        return  # lists over all items
     if not is_one and list(replicas) != [name]:
         what = f'task "{task.name}" uses outputs of "{name}", which has {len(replicas)} replicas with outputs of their own'
         of_one = (

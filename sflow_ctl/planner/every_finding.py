@@ -105,6 +105,7 @@ class _Rest:
         if info is None or info.name in ("name", "tasks") or getattr(workflow, info.name) == _default(info):
             return False
         self._replace(msgspec.structs.replace(workflow, **{info.name: _default(info)}))
+        self.may_lack_names |= info.name == "inputs"
         return True
 
     def _set_tasks(self, tasks: list[schema.Task]) -> None:

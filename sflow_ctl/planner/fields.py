@@ -3,10 +3,13 @@
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from protocol.text.lazy_pattern import lazy_pattern
 from sflow_ctl.planner.findings import UnplannableError
 from sflow_ctl.planner.numbers import NumberError
 
 T = TypeVar("T")
+LABEL_NAME = lazy_pattern(r"[A-Za-z0-9_-]+$")
+LABEL_RULE = "names of labels have letters, digits, _ and - only"
 
 
 def number(

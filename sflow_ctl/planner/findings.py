@@ -10,6 +10,7 @@ from protocol.errors import Finding, PlanError
 from sflow_ctl.format.loader import LoadedDocument
 from sflow_ctl.format.yaml_source import PathKey
 from sflow_ctl.plan.errors import ExpressionError
+from sflow_ctl.plan.words import Policies
 from sflow_ctl.planner.numbers import NumberError
 
 _HINTS = {"undefined-name": 'define it under "variables", or correct its name'}
@@ -34,11 +35,14 @@ class Findings(Struct):
     warnings: list[Finding] = field(default_factory=list)
     notes: list[Finding] = field(default_factory=list)
     """Facts that only a shown plan says."""
+    policies: Policies | None = None
 
     def add(self, code: str, what: str, where: str | None, hint: str | None = None) -> None:
         """Note a finding, once."""
         finding = Finding(code, what, where, hint or _HINTS.get(code))
-        if finding not in self.found[-50:]:
+        if self.policies is not None and self.policies.sets_aside(code):
+            self.warn(code, what, where, finding.hint)
+        elif finding not in self.found[-50:]:
             self.found.append(finding)
 
     def warn(self, code: str, what: str, where: str | None, hint: str | None = None) -> None:

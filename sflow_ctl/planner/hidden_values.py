@@ -27,6 +27,8 @@ def without_secrets(
     The script is the last argument, perhaps behind text of ours, and `bash` or `python` reads it.
     """
     mask = SECRETS.mask
+    if operator_kind == "plugin" and tuple(argv[-3:-1]) != ("bash", "-c"):
+        return tuple(argv), {}  # another program reads the last argument
     if not mask or not argv or script not in argv[-1] or mask.text(argv[-1]) == argv[-1]:
         return tuple(argv), {}
     reader = _INTERPRETERS["python" if operator_kind == "python" else "bash"]

@@ -5,6 +5,7 @@ planning stops if there are any. `run`, `batch`, `plan` and `visualize` call `bu
 """
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -15,6 +16,7 @@ from sflow_ctl.plan.copies.task_list import kinds_of
 from sflow_ctl.plan.model import Plan
 from sflow_ctl.plan.monitors import PlannedMonitor
 from sflow_ctl.plan.parts.notices import PlannedNotice
+from sflow_ctl.plan.results import PlannedInput
 from sflow_ctl.plan.secrets import SECRETS
 from sflow_ctl.planner.checks import check_document
 from sflow_ctl.planner.context import PlanContext
@@ -24,6 +26,7 @@ from sflow_ctl.planner.ignoring import without_backends
 from sflow_ctl.planner.phases.artifacts import PlannedArtifacts, inline_files, plan_artifacts
 from sflow_ctl.planner.phases.backends import PlannedBackends, plan_backends
 from sflow_ctl.planner.phases.expand import expand_tasks
+from sflow_ctl.planner.phases.graph import Graph
 from sflow_ctl.planner.phases.log_labels import with_log_labels
 from sflow_ctl.planner.phases.tasks import PlannedTasks, plan_tasks
 from sflow_ctl.planner.phases.variables import resolve_global, resolve_late, resolve_workflow
@@ -31,6 +34,9 @@ from sflow_ctl.planner.phases.workflow import WorkflowPolicy, plan_workflow
 from sflow_ctl.planner.placement.requests import place_tasks
 from sflow_ctl.planner.source import PlanInput, Scope
 from sflow_ctl.planner.tasks.uploads import plan_run_uploads, warn_of_shared_keys
+
+if TYPE_CHECKING:
+    from sflow_ctl.plan.fetches import Package
 
 __all__ = ["PlanContext", "build_plan", "findings_after"]
 
@@ -55,12 +61,13 @@ def findings_after(loaded: LoadedDocument, first: Sequence[Finding], context: Pl
 
 def _plan(loaded: LoadedDocument, context: PlanContext) -> Plan:
     """Raises: PlanError with every finding of the first phase that has any."""
-    findings = Findings(loaded, warnings=list(loaded.warnings))
+    findings = Findings(loaded, warnings=list(loaded.warnings), policies=context.policies)
     document = without_backends(loaded.document, context.ignored_backends, findings)
     findings.stop_if_any()
     source = PlanInput(document, context)
 
     check_document(source, findings)
+    _check_inputs(source, findings)
     outer = resolve_global(source, findings)
     backends = plan_backends(source, outer.values, findings)
     findings.stop_if_any()
@@ -68,8 +75,7 @@ def _plan(loaded: LoadedDocument, context: PlanContext) -> Plan:
     artifacts = plan_artifacts(source, backends, outer.values, findings)
     outer = resolve_late(source, outer, {"backends": backends.view, "artifacts": artifacts.view}, findings)
     scope = resolve_workflow(source, outer, backends.view, artifacts.view, findings)
-    for name in source.document.secrets:
-        SECRETS.learn(name, scope.values.get(name))
+    SECRETS.learn_from(scope.values)
     files = inline_files(source, artifacts, scope, findings)
     findings.stop_if_any()
     graph = expand_tasks(source, scope, findings)
@@ -84,21 +90,21 @@ def _plan(loaded: LoadedDocument, context: PlanContext) -> Plan:
         from sflow_ctl.planner.monitors import plan_monitors  # most documents have none
 
         monitors = plan_monitors(source, scope, backends.nodes, tasks.tasks, findings)
-    notices: tuple[PlannedNotice, ...] = ()
-    if source.document.workflow.notify:
-        from sflow_ctl.planner.phases.notices import plan_notices  # most documents have none
-
-        notices = plan_notices(source, scope, tasks.tasks, findings)
+    tasks, notices = _with_notices(source, scope, tasks, findings)
+    outputs = _outputs(source, scope, graph, findings)
     findings.stop_if_any()
 
+    _check_keys(source, tasks, findings)
+    if any(task.probes for task in kinds_of(tasks.tasks)):
+        from sflow_ctl.planner.judging.fixed_ports import warn_of_fixed_ports
+
+        warn_of_fixed_ports(tasks.tasks, findings)
     _warn_if_only_services(source, policy, tasks, findings)
     warn_of_secrets(tasks.tasks, source.document.secrets, findings)
     if uploads.storage:
         warn_of_shared_keys(tasks.tasks, uploads.storage, findings)
     plan = _assembled(source, backends, artifacts, scope, files, policy, tasks, findings)
-    sweeps = {id(one.cells): one.cells.planned for one in graph.tasks if one.cells is not None}
-    if sweeps:
-        plan = msgspec.structs.replace(plan, sweeps=tuple(sweeps.values()))
+    plan = _with_repeats(plan, source, scope, graph, findings)
     if uploads.storage:
         plan = msgspec.structs.replace(plan, storage=uploads.storage, upload_all=uploads.upload_all)
     if any(task.windows for task in source.tasks):
@@ -106,7 +112,74 @@ def _plan(loaded: LoadedDocument, context: PlanContext) -> Plan:
 
         plan = msgspec.structs.replace(plan, windows=plan_windows(source, scope, findings))
         findings.stop_if_any()
-    return msgspec.structs.replace(plan, monitors=monitors, notices=notices) if monitors or notices else plan
+    more = {
+        "monitors": monitors,
+        "notices": notices,
+        "outputs": outputs,
+        "packages": _packages(source, scope),
+    }
+    return msgspec.structs.replace(plan, **more) if any(more.values()) else plan
+
+
+def _check_keys(source: PlanInput, tasks: PlannedTasks, findings: Findings) -> None:
+    """Note keys that are not unique. Raises: PlanError."""
+    if any(task.key for task in source.tasks):
+        from sflow_ctl.planner.handover.keys import check_keys  # most documents have none
+
+        check_keys(list(tasks.tasks), findings)
+        findings.stop_if_any()
+
+
+def _check_inputs(source: PlanInput, findings: Findings) -> None:
+    """Note the inputs of the workflow that have no value. Raises: PlanError."""
+    if source.document.workflow.inputs:
+        from sflow_ctl.planner.handover.workflow_values import check_workflow_inputs  # few workflows have any
+
+        check_workflow_inputs(source, findings)
+
+
+def _packages(source: PlanInput, scope: Scope) -> "tuple[Package, ...]":
+    """Return the packages of all tasks, each once; what is wrong with one is a finding of its task already."""
+    workflow = source.document.workflow
+    if not (workflow.packages or any(task.packages for task in source.tasks)):
+        return ()
+    from sflow_ctl.planner.handover.packages import packages_of  # few files have some
+
+    found = (one for task in source.tasks for one in packages_of(task, workflow, source.context, scope.value))
+    return tuple(dict.fromkeys(found))
+
+
+def _outputs(source: PlanInput, scope: Scope, graph: Graph, findings: Findings) -> tuple[PlannedInput, ...]:
+    if not source.document.workflow.outputs:
+        return ()
+    from sflow_ctl.planner.handover.workflow_values import plan_workflow_outputs  # few workflows have any
+
+    return plan_workflow_outputs(source, scope, graph, findings)
+
+
+def _with_notices(
+    source: PlanInput, scope: Scope, tasks: PlannedTasks, findings: Findings
+) -> tuple[PlannedTasks, tuple[PlannedNotice, ...]]:
+    """Return who is notified of what, and the tasks with what that needs to be known of them."""
+    if not source.document.workflow.notify:
+        return tasks, ()
+    from sflow_ctl.planner.phases.notices import (  # most documents have none
+        plan_notices,
+        with_silence_watched,
+    )
+
+    notices = plan_notices(source, scope, tasks.tasks, findings)
+    return with_silence_watched(tasks, notices), notices
+
+
+def _with_repeats(plan: Plan, source: PlanInput, scope: Scope, graph: Graph, findings: Findings) -> Plan:
+    """Return the plan with what it says of blocks and sweeps."""
+    if source.document.workflow.blocks:
+        from sflow_ctl.planner.growing.blocks import with_blocks  # few documents have some
+
+        plan = with_blocks(plan, source.document.workflow.blocks, scope, findings)
+    sweeps = {id(one.cells): one.cells.planned for one in graph.tasks if one.cells is not None}
+    return msgspec.structs.replace(plan, sweeps=tuple(sweeps.values())) if sweeps else plan
 
 
 def _warn_if_only_services(

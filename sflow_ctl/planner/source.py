@@ -52,6 +52,16 @@ class PlanInput(Struct, frozen=True):
         return (*self.document.variables, *self.document.workflow.variables)
 
 
+def workflow_view(document: schema.Document) -> dict[str, Any]:
+    """Return the `workflow` namespace: its name, and its inputs if it has any."""
+    view: dict[str, Any] = {"name": document.workflow.name}
+    if document.workflow.inputs:
+        from sflow_ctl.planner.handover.workflow_values import workflow_inputs  # few workflows have any
+
+        view["inputs"] = workflow_inputs(document.workflow)
+    return view
+
+
 def domains_of(document: schema.Document) -> dict[str, Any]:
     """Return the namespace with the domains of all variables."""
     variables = (*document.variables, *document.workflow.variables)

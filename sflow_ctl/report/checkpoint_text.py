@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from protocol.messages.checkpoints import CheckpointChoice
+from protocol.messages.handover import CheckpointChoice
 from protocol.text.counted import counted
 from protocol.text.listing import listed
 

@@ -53,6 +53,8 @@ def needed(dependency: Dependency, members: Mapping[str, Sequence[PlannedTask]])
     group = members[dependency.task] if dependency.is_group else ()
     if not group or dependency.until == "failed":
         return 1
+    if group[0].quorum is not None and dependency.until in ("available", "completed"):
+        return group[0].quorum.needed
     if dependency.until in NEEDS_IT_ALIVE:
         return group[0].min_ready or len(group)
     return len(group)

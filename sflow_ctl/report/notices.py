@@ -32,7 +32,7 @@ class RunNotice(msgspec.Struct, frozen=True, kw_only=True):
     host: str
     """The host of the controller."""
     task: str | None = None
-    """The task that has failed first."""
+    """The task that has failed first, or the one that the event is about."""
     outcome: Outcome | None = None
     """How the run ended."""
     exit_status: int | None = None
@@ -50,7 +50,8 @@ def is_wanted(notice: PlannedNotice, message: RunNotice) -> bool:
         words.add("run_succeeded" if message.exit_status == 0 else "run_failed")
     if message.event not in OF_TASKS:
         return not words.isdisjoint(notice.on)
-    words.add("task_finished")
+    if message.event != "progress_stalled":
+        words.add("task_finished")
     name = message.task or ""
     return not words.isdisjoint(notice.on) and any(fnmatchcase(name, pattern) for pattern in notice.tasks)
 
@@ -69,7 +70,7 @@ class Course:
         )
         services = {task.name for task in plan.tasks if task.is_service and task.finally_when is None}
         self._unready = {name for name in services if state.tasks[name].state not in _READY}
-        self._counts = {task.name for task in plan.tasks if task.on_failure != "continue"}
+        self._counts = {one.name for one in plan.tasks if one.on_failure != "continue" and one.quorum is None}
         self._has_failed = any(
             record.state in FAILURES for record in state.tasks.values() if record.name in self._counts
         )
@@ -98,6 +99,11 @@ class Course:
                 else "task_finished"
             )
             yield msgspec.structs.replace(self._base, event=event, text=text, task=name)
+
+    def stalled(self, task: str, what: str) -> RunNotice:
+        """Return the notice of a task that makes no progress any more."""
+        text = f"{self._base.workflow}: {what} ({self._base.run_id})"
+        return msgspec.structs.replace(self._base, event="progress_stalled", text=text, task=task)
 
     def end(self, ended: Summary) -> RunNotice:
         """Return the notice of the end of the run."""

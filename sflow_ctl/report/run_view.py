@@ -9,7 +9,7 @@ from typing import Literal
 
 from msgspec import Struct, field
 
-from protocol.messages.checkpoints import CheckpointBase, CheckpointChoice
+from protocol.messages.handover import CheckpointBase, CheckpointChoice
 from protocol.messages.telemetry import RankUse
 from protocol.messages.uploads import UploadOutcome
 from sflow_ctl.core.commands import AnswerRequest, RecordCheckpoint
@@ -21,6 +21,29 @@ FAILURES = frozenset({TaskState.FAILED, TaskState.TIMEOUT, TaskState.LOST})
 """Ends that are failures: they need a reason, and they count as failed."""
 MOST_CHOICES = 20
 """Attempts of a task of which a view knows what they continue from."""
+
+
+class TaskProgress(Struct, frozen=True, omit_defaults=True):
+    """How far a running task is."""
+
+    current: float
+    """What it has done, or the fraction of all if there is no total."""
+    total: float | None = None
+    """What there is to do; null if `current` is a fraction from 0 to 1, or nothing is known."""
+    message: str = ""
+    """Its own words."""
+
+    @property
+    def text(self) -> str:
+        """Return `12 of 100 (12 %): message`."""
+        if self.total is not None:
+            share = f" ({100 * self.current / self.total:.0f} %)" if self.total > 0 else ""
+            said = f"{self.current:g} of {self.total:g}{share}"
+        elif 0 <= self.current <= 1:
+            said = f"{100 * self.current:.0f} %"
+        else:
+            said = f"{self.current:g}"
+        return f"{said}: {self.message}" if self.message else said
 
 
 class TaskRecord(Struct, omit_defaults=True):
@@ -41,8 +64,12 @@ class TaskRecord(Struct, omit_defaults=True):
     reason: Reason | None = None
     started_wall_ns: int | None = None
     """When the current attempt began to run."""
+    ordered_wall_ns: int | None = None
+    """When it was ordered: nothing that it wrote is older."""
     waits_for: str = ""
     """The readiness conditions that a running service has not met yet, as last reported by its agent."""
+    progress: TaskProgress | None = None
+    """How far it is, by its own words; noted by who shows it."""
     uploads: str = ""
     """How far the uploads of a task that has exited are; empty before and after."""
     moved_from: dict[int, int] = field(default_factory=dict)
@@ -75,6 +102,7 @@ class RunView(Struct):
         record = self.tasks.setdefault(transition.task, TaskRecord(transition.task))
         record.state = transition.new
         record.waits_for = record.uploads = ""
+        record.progress = None
         record.attempts, record.incarnation = transition.attempt, incarnation
         record.reason = transition.reason
         if transition.node is not None:
@@ -83,7 +111,7 @@ class RunView(Struct):
         if transition.new is TaskState.STARTING:
             record.exit_code = record.signal = record.runtime_s = record.pid = record.uploaded = None
             record.use = None
-            record.started_wall_ns = wall_ns
+            record.started_wall_ns = record.ordered_wall_ns = wall_ns
         elif transition.new is TaskState.RUNNING:
             record.pid = transition.pid
             record.started_wall_ns = wall_ns

@@ -6,19 +6,20 @@ read by `status`, `attach` and `run --resume`. Pure.
 
 from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import cast, overload
+from typing import Any, cast, overload
 
 import msgspec
 
-from protocol.messages.checkpoints import CheckpointChoice, ChoiceRule
+from protocol.messages.handover import CheckpointChoice, ChoiceRule
 from protocol.messages.telemetry import RankUse
 from protocol.messages.uploads import UploadedFile, UploadOutcome
 from protocol.text.signal_names import signal_name, signal_number
 from sflow_ctl.core.states import FirstCause, Outcome, Reason, TaskState
+from sflow_ctl.plan.copies.task_list import kinds_of
 from sflow_ctl.plan.log_paths import log_path
 from sflow_ctl.plan.model import Plan
 from sflow_ctl.report.resumed import AgentRestart, ResumedSummary, Takeover
-from sflow_ctl.report.run_view import RunView, TaskRecord
+from sflow_ctl.report.run_view import RunView, TaskProgress, TaskRecord
 from sflow_ctl.report.telemetry.use import WindowUse
 from sflow_ctl.report.words import node_name
 
@@ -118,6 +119,8 @@ class TaskSummary(msgspec.Struct, frozen=True, kw_only=True):
     """The remedy."""
     line: str = ""
     """The log line that shows the reason."""
+    progress: TaskProgress | None = None
+    """How far a running task is, by its own words; null if it says nothing, and where the run directory is not shared."""
     waits_for: str = ""
     """The readiness conditions that a running service has not met."""
     output_problems: tuple[str, ...] = ()
@@ -126,6 +129,8 @@ class TaskSummary(msgspec.Struct, frozen=True, kw_only=True):
     """How far its uploads are, of a task whose process has exited."""
     uploads: UploadSummary | None = None
     """What was uploaded of its files; null for a task without uploads, or before they are over."""
+    labels: dict[str, str] = {}
+    """The words about it."""
     checkpoints: tuple[CheckpointSummary, ...] = ()
     """What its attempts after the first continued from, oldest first; the last 20."""
     log: str
@@ -171,6 +176,8 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     """Controllers that were killed and replaced while their tasks lived, oldest first."""
     agent_restarts: tuple[AgentRestart, ...] = ()
     """Agents that were killed and started again on their nodes, oldest first."""
+    outputs: dict[str, Any] = {}
+    """The values of `workflow.outputs`, null for those without one; `.sflow/outputs.json` says why."""
     upload_all: UploadSummary | None = None
     """What became of the archive of the run directory; null if none was to be uploaded."""
 
@@ -191,6 +198,7 @@ def summary(
     takeovers: Sequence[Takeover] = (),
     agent_restarts: Sequence[AgentRestart] = (),
     windows: Mapping[str, Sequence[WindowUse]] = _NONE,
+    outputs: dict[str, Any] | None = None,
 ) -> Summary:
     """Return the summary of a run that has ended."""
     return Summary(
@@ -213,6 +221,7 @@ def summary(
         resumed=resumed,
         takeovers=tuple(takeovers),
         agent_restarts=tuple(agent_restarts),
+        outputs=outputs or {},
     )
 
 
@@ -236,6 +245,8 @@ class _TaskSummaries(Sequence[TaskSummary]):
     ) -> None:
         self._records, self._plan = tuple(state.tasks.values()), state.plan
         self._problems, self._windows = output_problems, windows
+        tasks = self._plan.tasks if any(one.labels for one in kinds_of(self._plan.tasks)) else ()
+        self._labels = {one.name: dict(one.labels) for one in tasks}
 
     def __len__(self) -> int:
         return len(self._records)
@@ -256,7 +267,8 @@ class _TaskSummaries(Sequence[TaskSummary]):
 
     def _made(self, record: TaskRecord) -> TaskSummary:
         name = record.name
-        return _task_summary(record, self._plan, self._problems.get(name, ()), self._windows.get(name, ()))
+        made = _task_summary(record, self._plan, self._problems.get(name, ()), self._windows.get(name, ()))
+        return msgspec.structs.replace(made, labels=self._labels[name]) if self._labels else made
 
 
 _NO_REASON = Reason("")
@@ -285,6 +297,7 @@ def _task_summary(
         reason_word=reason.word,
         hint=reason.hint,
         line=reason.line,
+        progress=record.progress,
         waits_for=record.waits_for,
         output_problems=tuple(output_problems),
         uploading=record.uploads,

@@ -100,12 +100,15 @@ def status_table(state: RunView, now_wall_ns: int) -> Table:
     lines = [f"{record.name} is not ready: {record.waits_for}" for record in waiting[:MAX_WAITS]]
     if len(waiting) > MAX_WAITS:
         lines.append(f"... and {len(waiting) - MAX_WAITS} more are not ready")
+    said = [f"{record.name}: {record.progress.text}" for record in state.tasks.values() if record.progress]
+    if len(said) > MAX_WAITS:
+        said[MAX_WAITS:] = [f"... and {len(said) - MAX_WAITS} more say how far they are"]
     uploads = [
         f"{record.name} uploads: {record.uploads}" for record in state.tasks.values() if record.uploads
     ]
     if len(uploads) > MAX_WAITS:
         uploads[MAX_WAITS:] = [f"... and {len(uploads) - MAX_WAITS} more upload"]
-    return _table(state, now_wall_ns, [*lines, *uploads, *_sentences(state)])
+    return _table(state, now_wall_ns, [*said, *lines, *uploads, *_sentences(state)])
 
 
 def ended_table(state: RunView, *, but: str | None = None) -> Table:

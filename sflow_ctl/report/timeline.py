@@ -4,7 +4,7 @@ Its size is limited, however many tasks a run has. Fed by the controller with ev
 """
 
 from collections import Counter, deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from msgspec import Struct
@@ -45,6 +45,8 @@ class SavedTimeline(Struct, frozen=True):
     count: int
     failed: list[str]
     cancelled: list[str]
+    counts: dict[str, int]
+    """Tasks by the word for their state."""
 
 
 class Timeline:
@@ -56,9 +58,12 @@ class Timeline:
         self.last: deque[TimelineEvent] = deque(maxlen=MAX_LAST)
         self.count = 0
         """Of all events."""
+        self.continues = False
+        """Its states are those that tasks have now, though the controller is another one."""
         self._words: dict[str, str] = {}
         """By task, the word for its state."""
         self._counts: Counter[str] = Counter()
+        self._word_before: Callable[[str], str | None] = _unknown
         self.begin(states)
         self.failed: dict[str, None] = {}
         """Tasks that failed, in the order of their ends."""
@@ -68,7 +73,8 @@ class Timeline:
         """Take in a change of state."""
         task, new = transition.task, transition.new
         word = _WORDS[new]
-        self._counts[self._words.get(task, word)] -= 1
+        before = self._words.get(task) or self._word_before(task)
+        self._counts[before or word] -= 1
         self._words[task] = word
         self._counts[word] += 1
         if self.failed or self.cancelled:
@@ -90,10 +96,18 @@ class Timeline:
         """Take the states of all tasks when another controller begins; the events stay."""
         self._words = {task: state_word(state) for task, state in states.items()}
         self._counts = Counter(self._words.values())
+        self._word_before = _unknown
 
     def saved(self) -> SavedTimeline:
         """Return the events, for another controller."""
-        return SavedTimeline(self.first, list(self.last), self.count, list(self.failed), list(self.cancelled))
+        return SavedTimeline(
+            self.first,
+            list(self.last),
+            self.count,
+            list(self.failed),
+            list(self.cancelled),
+            {word: count for word, count in self._counts.items() if count},
+        )
 
     @classmethod
     def restored(cls, saved: SavedTimeline, states: Mapping[str, TaskState]) -> "Timeline":
@@ -104,6 +118,23 @@ class Timeline:
         timeline.failed, timeline.cancelled = dict.fromkeys(saved.failed), dict.fromkeys(saved.cancelled)
         return timeline
 
+    @classmethod
+    def continued(cls, saved: SavedTimeline, state_then: Callable[[str], TaskState | None]) -> "Timeline":
+        """Return the timeline of a controller that another one takes over from, with the counts that it had.
+
+        `state_then` returns the state that a task had then. Nothing is to `begin` anew: the states are those.
+        """
+        timeline = cls.restored(saved, {})
+        timeline._counts = Counter(saved.counts)
+
+        def word_before(task: str) -> str | None:
+            state = state_then(task)
+            return None if state is None else state_word(state)
+
+        timeline._word_before = word_before
+        timeline.continues = True
+        return timeline
+
     @property
     def left_out(self) -> int:
         """Return how many events are between the first and the last ones."""
@@ -112,6 +143,10 @@ class Timeline:
     def counts(self) -> dict[str, int]:
         """Return the number of tasks by the word for their state, without those that no task is in."""
         return {word: count for word, count in sorted(self._counts.items()) if count > 0}
+
+
+def _unknown(_task: str) -> None:
+    return None
 
 
 def _event(transition: Transition, at_ns: int) -> TimelineEvent | None:

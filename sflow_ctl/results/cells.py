@@ -10,6 +10,7 @@ from typing import Any
 from sflow_ctl.core.states import TERMINAL, TaskState
 from sflow_ctl.plan.model import Plan, PlannedTask
 from sflow_ctl.report.run_view import RunView
+from sflow_ctl.results.table import values_in_table
 
 _FACTS = ("state", "attempts", "runtime_s")
 _WORST = (TaskState.FAILED, TaskState.LOST, TaskState.TIMEOUT, TaskState.CANCELLED, TaskState.SKIPPED)
@@ -23,19 +24,19 @@ def cell_results(
 
     A value that several tasks have is called TASK.VALUE; that of several replicas in a cell is a list.
     """
-    cells: dict[int, list[PlannedTask]] = {}
-    for task in plan.tasks:
-        if task.cell is not None and not task.cell.owner:
-            cells.setdefault(task.cell.index, []).append(task)
+    cells: dict[str, list[PlannedTask]] = {}
+    for task in sorted(plan.tasks, key=_position):
+        if task.cell is not None and not task.cell.owner and not task.removed_in:
+            cells.setdefault(task.cell.id, []).append(task)
     owners = {
         (value, task.base)
         for members in cells.values()
         for task in members
-        for value in outputs.get(task.name, ())
+        for value in values_in_table(task, outputs.get(task.name, {}))
     }
     shared = {name for name, count in Counter(value for value, _ in owners).items() if count > 1}
     rows: list[tuple[dict[str, str], list[Any], dict[str, Any]]] = []
-    for _, members in sorted(cells.items()):
+    for members in cells.values():
         values: dict[str, Any] = {}
         for task in members:
             for value, found in _values(task, outputs, shared):
@@ -51,10 +52,15 @@ def cell_results(
     return ["cell", *swept_names, *_FACTS, *names] if made else [], made
 
 
+def _position(task: PlannedTask) -> int:
+    """Return the position of a task's cell: a revision adds tasks of any cell at the end of the plan."""
+    return -1 if task.cell is None else task.cell.index
+
+
 def _values(
     task: PlannedTask, outputs: Mapping[str, Mapping[str, Any]], shared: set[str]
 ) -> Iterator[tuple[str, Any]]:
-    for value, found in outputs.get(task.name, {}).items():
+    for value, found in values_in_table(task, outputs.get(task.name, {})).items():
         yield (f"{task.base}.{value}" if value in shared else value), found
 
 

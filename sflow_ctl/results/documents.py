@@ -11,11 +11,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from typing import Any
 
+from protocol.json_path import JsonPathError, members
+from protocol.json_path import json_path as steps_of
 from protocol.text.json_documents import documents_of
 from protocol.text.lazy_pattern import lazy_pattern
 from sflow_ctl.results.patterns import LABEL, PatternError
 
-_STEP = lazy_pattern(r"\.?([^.\[\]]+)|\[(\d+|\*)\]|\[\"([^\"]*)\"\]|\['([^']*)'\]")
 _INTEGER = lazy_pattern(r"[-+]?(?:0|[1-9]\d*)", re.ASCII)
 _DECIMAL = lazy_pattern(
     r"[-+]?(?:(?:0|[1-9]\d*)?\.\d*|(?:0|[1-9]\d*)(?=[eE][-+]))(?:[eE][-+]?\d+)?", re.ASCII
@@ -56,36 +57,17 @@ def json_values(path: str, lines: Iterable[str], is_log: bool) -> list[Any]:
 
 def json_path(path: str) -> tuple[str | int, ...]:
     """Return the steps of `a.b[0].c`, `$.a["b"]`, `runs[*].rate`; "*" is every member. Raises: PatternError."""
-    text = path.removeprefix("$")
-    steps: list[str | int] = []
-    position = 0
-    while position < len(text):
-        match = _STEP.match(text, position)
-        if match is None:
-            raise PatternError(f'"{path}" is not a path into a JSON document, like a.b[0].c')
-        plain, index, quoted, single = match.groups()
-        if index is not None:
-            steps.append("*" if index == "*" else int(index))
-        else:
-            steps.append(next(name for name in (plain, quoted, single) if name is not None))
-        position = match.end()
-    return tuple(steps)
+    try:
+        return steps_of(path)
+    except JsonPathError as error:
+        raise PatternError(str(error)) from error
 
 
 def select(document: Any, steps: Sequence[str | int]) -> list[Any]:
     """Return the values at a path; none where it leads nowhere. A list at its end is several values."""
-    found = [document]
-    for step in steps:
-        following: list[Any] = []
-        for value in found:
-            if step == "*" and isinstance(value, list | dict):
-                following += value.values() if isinstance(value, dict) else value
-            elif isinstance(value, dict) and str(step) in value:
-                following.append(value[str(step)])
-            elif isinstance(value, list) and isinstance(step, int) and step < len(value):
-                following.append(value[step])
-        found = following
-    return [one for value in found for one in (value if isinstance(value, list) else [value])]
+    return [
+        one for value in members(document, steps) for one in (value if isinstance(value, list) else [value])
+    ]
 
 
 def column(name: str, lines: Iterable[str]) -> list[Any]:

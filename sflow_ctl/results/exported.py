@@ -1,7 +1,4 @@
-"""What is exported of runs: a row for each task, and records for tracking tools, one for each cell or task with values. Pure.
-
-Columns have a prefix, so that a swept variable, a value and a fact of the same name stay apart.
-"""
+"""What is exported of runs to tracking tools: a record for each cell, and for each other task with values. Pure."""
 
 import math
 from collections import Counter
@@ -12,21 +9,9 @@ from msgspec import Struct
 
 from sflow_ctl.core.states import TERMINAL, TaskState
 from sflow_ctl.plan.model import Plan, PlannedTask
-from sflow_ctl.report.run_view import RunView, TaskRecord
+from sflow_ctl.report.run_view import RunView
+from sflow_ctl.results.task_entries import TaskEntry, entries_of
 
-FACTS = (
-    "run",
-    "workflow",
-    "task",
-    "base",
-    "cell",
-    "state",
-    "attempts",
-    "exit_code",
-    "signal",
-    "runtime_s",
-    "node",
-)
 Outputs = Mapping[str, Mapping[str, Any]]
 
 
@@ -40,6 +25,8 @@ class ExportedRun(Struct, frozen=True):
     """Values of tasks, by task and name."""
     labels: Mapping[str, str]
     started_wall_ns: int
+    directory: str = ""
+    """Its run directory, absolute."""
 
 
 class TrackedRun(Struct, frozen=True):
@@ -62,35 +49,13 @@ class TrackedRun(Struct, frozen=True):
     ended_ns: int | None
 
 
-def rows_of(runs: Sequence[ExportedRun]) -> tuple[list[str], list[list[Any]]]:
-    """Return columns and rows of all tasks of all runs: facts, `label.`, `param.` and `value.` columns."""
-    tasks = [(run, task) for run in runs for task in run.plan.tasks]
-    labels = list(dict.fromkeys(name for run in runs for name in run.labels))
-    swept = list(dict.fromkeys(name for _, task in tasks for name, _ in task.sweep))
-    values = list(dict.fromkeys(name for run, task in tasks for name in run.outputs.get(task.name, ())))
-    rows = []
-    for run, task in tasks:
-        record = run.state.tasks[task.name]
-        parameters, found = dict(task.sweep), run.outputs.get(task.name, {})
-        rows.append(
-            [
-                *_facts(run, task, record),
-                *map(run.labels.get, labels),
-                *map(parameters.get, swept),
-                *map(found.get, values),
-            ]
-        )
-    prefixed = (("label", labels), ("param", swept), ("value", values))
-    return [*FACTS, *(f"{prefix}.{name}" for prefix, names in prefixed for name in names)], rows
-
-
-def _facts(run: ExportedRun, task: PlannedTask, record: TaskRecord) -> list[Any]:
-    cell = "" if task.cell is None else task.cell.label
-    node = None if record.node is None else run.plan.nodes[record.node].name
+def entries_of_runs(runs: Sequence[ExportedRun]) -> list[TaskEntry]:
+    """Return all tasks of all runs."""
     return [
-        run.run_id, run.plan.workflow, task.name, task.base, cell or None, str(record.state), record.attempts, record.exit_code,
-        record.signal, record.runtime_s, node,
-    ]  # fmt: skip
+        entry
+        for run in runs
+        for entry in entries_of(run.run_id, run.directory, run.state, run.labels, run.outputs)
+    ]
 
 
 def tracked_runs(runs: Sequence[ExportedRun]) -> Iterator[TrackedRun]:
@@ -138,10 +103,19 @@ def _tracked(run: ExportedRun, name: str, tasks: Sequence[PlannedTask]) -> Track
         parameters={name: value for task in tasks for name, value in task.sweep},
         metrics=metrics,
         texts=texts,
-        labels=run.labels,
+        labels={**run.labels, **_common_labels(tasks)},
         started_ns=min(begun, default=run.started_wall_ns),
         ended_ns=None if state == "running" else max(ends, default=run.started_wall_ns),
     )
+
+
+def _common_labels(tasks: Sequence[PlannedTask]) -> dict[str, str]:
+    """Return the labels of tasks which no other of them has with another value."""
+    found: dict[str, set[str]] = {}
+    for task in tasks:
+        for name, value in task.labels:
+            found.setdefault(name, set()).add(value)
+    return {name: values.pop() for name, values in found.items() if len(values) == 1}
 
 
 def _state(states: Sequence[TaskState]) -> str:

@@ -5,19 +5,33 @@ resume.
 """
 
 import math
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import msgspec
+
+from protocol.messages.handover import PATH_KINDS, FoundOutput
+from protocol.text.lazy_pattern import lazy_pattern
 from protocol.text.masking import mark_of
+from sflow_ctl.plan.model import PlannedTask
 from sflow_ctl.plan.results import PlannedOutput
 
-_FIELD = re.compile(r"\{(\w+)")
+_FIELD = lazy_pattern(r"\{(\w+)")
 
 
-def outputs_document(task: str, values: Any, metrics: Any, specs: Sequence[Any]) -> dict[str, Any]:
-    """Return the content of a task's `outputs.json`."""
+def outputs_document(
+    task: str,
+    values: Any,
+    metrics: Any,
+    specs: Sequence[Any],
+    found: Sequence[FoundOutput] = (),
+    attempt: int = 0,
+) -> dict[str, Any]:
+    """Return the content of a task's `outputs.json`; `found` are records of what its agent has found."""
+    values = {**values, **values_of_found(found)}
     document: dict[str, Any] = {"outputs": values, "specs": specs, "task": task}
+    if found:
+        document |= {"attempt": attempt, "found": [msgspec.to_builtins(one) for one in found]}
     if metrics:
         document["metrics"] = metrics
     marks = dict(_not_finite({"outputs": values, "metrics": metrics}, ""))
@@ -40,6 +54,30 @@ def values_of(document: Any, planned: Sequence[PlannedOutput]) -> dict[str, Any]
     values = {**outputs, **metrics}
     places = {name: place for place, name in enumerate(dict.fromkeys(_names(planned)))}
     return dict(sorted(values.items(), key=lambda one: places.get(one[0], len(places))))
+
+
+def values_of_found(found: Iterable[FoundOutput]) -> dict[str, Any]:
+    """Return the values of what an agent has found: paths of files, a list of them, or the values themselves."""
+    values: dict[str, Any] = {}
+    for one in found:
+        if one.is_missing:
+            if one.is_default:
+                values[one.name] = one.value
+        elif one.kind == "files":
+            values[one.name] = [file.path for file in one.files]
+        else:
+            values[one.name] = one.path if one.kind in PATH_KINDS or one.is_large else one.value
+    return values
+
+
+def found_in(document: Any) -> tuple[FoundOutput, ...] | None:
+    """Return the records that a document has; None for one that is not ours."""
+    if not isinstance(document, dict):
+        return None
+    try:
+        return msgspec.convert(document.get("found", []), tuple[FoundOutput, ...])
+    except msgspec.ValidationError:
+        return None
 
 
 def has_masked(value: Any, names: Iterable[str]) -> bool:
@@ -94,3 +132,8 @@ def _put(value: Any, steps: Sequence[str], text: Any) -> None:
             value[last] = number
     except (LookupError, TypeError, ValueError):
         return
+
+
+def block_values(task: PlannedTask) -> dict[str, Any] | None:
+    """Return the outputs of the block that ran in a task's place; None for another task, and before the block has ended."""
+    return None if task.block is None else task.block.outputs

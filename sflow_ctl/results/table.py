@@ -10,8 +10,9 @@ from typing import Any
 
 import msgspec
 
+from protocol.messages.handover import PATH_KINDS
 from protocol.text.cells import inert
-from sflow_ctl.plan.model import Plan
+from sflow_ctl.plan.model import Plan, PlannedTask
 from sflow_ctl.report.run_view import RunView
 from sflow_ctl.report.tables import Table
 
@@ -27,18 +28,27 @@ _FACTS = ("task", "state", "attempts", "runtime_s")
 def results(
     plan: Plan, state: RunView, outputs: Mapping[str, Mapping[str, Any]]
 ) -> tuple[list[str], list[list[Any]]]:
-    """Return columns and rows: facts, swept variables, values. Only tasks with `outputs` or a `result` have a row."""
+    """Return columns and rows: facts, labels, swept variables, values. Only tasks with `outputs` or a `result` have a row."""
     tasks = [task for task in plan.tasks if task.has_values]
+    labels = list(dict.fromkeys(name for task in tasks for name, _ in task.labels))
     swept = list(dict.fromkeys(name for task in tasks for name, _ in task.sweep))
-    names = list(dict.fromkeys(name for task in tasks for name in outputs.get(task.name, ())))
+    of_tasks = {task.name: values_in_table(task, outputs.get(task.name, {})) for task in tasks}
+    names = list(dict.fromkeys(name for values in of_tasks.values() for name in values))
     rows = []
     for task in tasks:
         record = state.tasks[task.name]
-        sweep, values = dict(task.sweep), outputs.get(task.name, {})
+        given, sweep, values = dict(task.labels), dict(task.sweep), of_tasks[task.name]
         runtime_s = None if record.runtime_s is None else round(record.runtime_s, 3)
         facts = [task.name, str(record.state), record.attempts, runtime_s]
-        rows.append([facts[0], *(sweep.get(name) for name in swept), *facts[1:], *map(values.get, names)])
-    return [_FACTS[0], *swept, *_FACTS[1:], *names], rows
+        words = (*map(given.get, labels), *map(sweep.get, swept))
+        rows.append([facts[0], *words, *facts[1:], *map(values.get, names)])
+    return [_FACTS[0], *(f"label.{name}" for name in labels), *swept, *_FACTS[1:], *names], rows
+
+
+def values_in_table(task: PlannedTask, values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the values of a task without those that are paths of files: a table is of what was measured."""
+    paths = {one.name for one in task.found if one.kind in PATH_KINDS}
+    return {name: value for name, value in values.items() if name not in paths} if paths else values
 
 
 def results_csv(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Mapping, Sequence
 
 from protocol.machine.marks import LAST_AGENT
+from protocol.streams.door import INNER, make_door
 from sflow_ctl.runtime.children import memory_file, watch_child
 from sflow_ctl.runtime.descriptors import with_inherited_limit
 from sflow_ctl.runtime.supervision.supervisor import begins_run
@@ -21,14 +22,16 @@ _LAUNCHED = ("SLURM_", "OMPI_", "PMI_", "MV2_", "PALS_", "FLUX_")
 class AgentProcess:
     """A guardian as its parent sees it."""
 
-    __slots__ = ("exit_status", "is_adopted", "node", "pid", "pidfd", "stderr", "stdin")
+    __slots__ = ("door", "exit_status", "is_adopted", "node", "pid", "pidfd", "stderr", "stdin")
 
-    def __init__(self, pid: int, pidfd: int, stdin: int, stderr: int) -> None:
+    def __init__(self, pid: int, pidfd: int, stdin: int, stderr: int, door: int) -> None:
         self.pid = pid
         self.pidfd = pidfd
         self.stdin = stdin
         self.stderr = stderr
         """An anonymous file with its stderr and its agent's; quoted when it fails."""
+        self.door = door
+        """The outer end of its door, for its connections."""
         self.is_adopted = False
         """It was started by a controller that was killed, and is the supervisor's child now."""
         self.node: int | None = None
@@ -62,8 +65,9 @@ def take_early() -> list[AgentProcess]:
 def spawn_agent() -> AgentProcess:
     """Start one guardian-agent pair in its own session: a terminal's Ctrl-C is for the controller only. Raises: OSError."""
     config_read, config_write = os.pipe2(os.O_CLOEXEC)
-    stderr = null = -1
+    stderr = null = outer = inner = -1
     try:
+        outer, inner = make_door()
         stderr = memory_file("sflow-agent-stderr")
         null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
         argv = with_inherited_limit((sys.executable, "-I", "-X", "utf8", "-m", "sflow_agent"))
@@ -75,19 +79,20 @@ def spawn_agent() -> AgentProcess:
                 (os.POSIX_SPAWN_DUP2, config_read, 0),
                 (os.POSIX_SPAWN_DUP2, null, 1),
                 (os.POSIX_SPAWN_DUP2, stderr, 2),
+                (os.POSIX_SPAWN_DUP2, inner, INNER),  # last: one of the others may have that number here
             ),
             setsid=True,
             setsigdef=(signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE),
             setsigmask=(LAST_AGENT,),  # until it has a handler
         )
-        return AgentProcess(pid, watch_child(pid), config_write, stderr)
+        return AgentProcess(pid, watch_child(pid), config_write, stderr, outer)
     except OSError:
-        for descriptor in (config_write, stderr):
+        for descriptor in (config_write, stderr, outer):
             if descriptor >= 0:
                 os.close(descriptor)
         raise
     finally:
-        for descriptor in (config_read, null):
+        for descriptor in (config_read, null, inner):
             if descriptor >= 0:
                 os.close(descriptor)
 
@@ -99,6 +104,7 @@ def end_unused(agents: Sequence[AgentProcess], timeout_s: float) -> None:
     for agent in agents:
         reap(agent, timeout_s)
         os.close(agent.stderr)
+        os.close(agent.door)
 
 
 def reap(agent: AgentProcess, timeout_s: float) -> None:

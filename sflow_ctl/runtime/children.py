@@ -38,7 +38,7 @@ def watch_child(pid: int) -> int:
     except OSError as error:
         if error.errno not in _MISSING:
             raise
-    import threading  # on old kernels only
+    from protocol.machine.loop_signals import QuietThread  # on old kernels only
 
     descriptor = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
     waiter = os.dup(descriptor)  # its own: the caller may close the other at any time
@@ -52,7 +52,7 @@ def watch_child(pid: int) -> int:
             os.eventfd_write(waiter, 1)
             os.close(waiter)
 
-    threading.Thread(target=wait, name="child", daemon=True).start()
+    QuietThread(wait, "child").start()
     return descriptor
 
 

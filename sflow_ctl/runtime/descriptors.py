@@ -53,6 +53,11 @@ def too_few(agents: int) -> str | None:
     return f"{who} {needed} open files in the controller, and it may have {limit()}"
 
 
+def files_in_use() -> str:
+    """Return what to do about descriptors that are short."""
+    return f"the controller may have {limit()} files open, and they are in use: raise the limit (ulimit -Hn, ulimit -n)"
+
+
 MORE_FILES = (
     "raise the limit of open files: ulimit -n, as far as ulimit -Hn allows; administrators raise that one, in limits.conf, for "
     "jobs by LimitNOFILE of slurmd"
@@ -62,15 +67,16 @@ MORE_FILES = (
 class Reserve:
     """Descriptors that are held for bad times, and a look at how many are left."""
 
-    def __init__(self) -> None:
+    def __init__(self, held: int = SPARE) -> None:
+        self._most_held = held
         self._null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         self._held: list[int] = []
         self.fill()
 
     def fill(self) -> None:
-        """Take what is free, up to `SPARE`."""
+        """Take what is free, up to as many as are to be held."""
         with contextlib.suppress(OSError):
-            while len(self._held) < SPARE:
+            while len(self._held) < self._most_held:
                 self._held.append(os.dup(self._null))
 
     def release(self) -> None:

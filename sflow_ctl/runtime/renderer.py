@@ -5,11 +5,11 @@ together: the tasks behind it wait for the thread. Imported with the first order
 """
 
 import queue
-import threading
 import time
 from collections.abc import Callable
 
-from protocol.messages.checkpoints import CheckpointChoice
+from protocol.machine.loop_signals import QuietThread
+from protocol.messages.handover import CheckpointChoice
 from sflow_ctl.core.commands import RenderTexts
 from sflow_ctl.core.events import TextsRendered
 from sflow_ctl.core.model.run import Run
@@ -33,7 +33,7 @@ class Renderer:
             queue.SimpleQueue()
         )
         self._done: queue.SimpleQueue[TextsRendered] = queue.SimpleQueue()
-        threading.Thread(target=self._work, name="expressions", daemon=True).start()
+        QuietThread(self._work, "expressions").start()
 
     def begin(self, order: RenderTexts) -> None:
         """Begin to evaluate the values of an attempt."""
@@ -58,13 +58,26 @@ class Renderer:
     ) -> TextsRendered:
         limited = self._run.deferred.limited(_until(time.thread_time() + self._limit_s, self._limit_s))
         try:
+            if order.what == "when":
+                holds, operands = limited.decided(task)
+                return TextsRendered(
+                    task=order.task, attempt=order.attempt, what="when", holds=holds, operands=operands
+                )
+            if order.what == "items":
+                items = limited.items(task)
+                return TextsRendered(task=order.task, attempt=order.attempt, what="items", items=items)
+            if order.what == "block":
+                step = limited.block_step(task)
+                return TextsRendered(task=order.task, attempt=order.attempt, what="block", step=step)
             texts = limited.rendered(task, ports, checkpoint)
             return TextsRendered(task=order.task, attempt=order.attempt, texts=texts)
         except ExpressionError as error:
-            problem = error.text
+            problem, field = error.text, error.field
         except Exception as error:  # noqa: BLE001 - of this task alone, whatever it is
-            problem = f"its expressions could not be evaluated: {type(error).__name__}: {error}"
-        return TextsRendered(task=order.task, attempt=order.attempt, problem=problem)
+            problem, field = f"its expressions could not be evaluated: {type(error).__name__}: {error}", ""
+        return TextsRendered(
+            task=order.task, attempt=order.attempt, problem=problem, field=field, what=order.what
+        )
 
 
 def _until(limit: float, seconds: float) -> Callable[[Evaluator], Evaluator]:
@@ -86,6 +99,10 @@ def _until(limit: float, seconds: float) -> Callable[[Evaluator], Evaluator]:
             check(source)
             return evaluator.template(source, names)  # type: ignore[arg-type]
 
-        return Evaluator(text=text, template=template)
+        def value(source: str, names: object) -> object:
+            check(source)
+            return evaluator.value(source, names)  # type: ignore[arg-type]
+
+        return Evaluator(text=text, template=template, value=value)
 
     return limited

@@ -18,17 +18,22 @@ import msgspec
 
 from sflow_ctl.cli.commands.presets import PresetEntry, PresetList, PresetParameter
 from sflow_ctl.cli.commands.sample import SampleCopy, SampleEntry, SampleList
+from sflow_ctl.cli.commands.skill import SkillCopies, SkillEntry, SkillFolder, SkillList
 from sflow_ctl.cli.commands.status import StatusReport
+from sflow_ctl.cli.looking.bundle import BundleReport
 from sflow_ctl.cli.looking.chosen_lines import PrintedLine
 from sflow_ctl.cli.looking.events import EventLine
 from sflow_ctl.cli.looking.explain import ExplainedTask, ExplainReport
+from sflow_ctl.cli.looking.export import ExportReport
 from sflow_ctl.cli.looking.run_lines import RunEndLine, RunStartedLine
 from sflow_ctl.cli.looking.top import LiveTaskUse, TopReport
 from sflow_ctl.cli.looking.wait import WaitedTask, WaitReport
 from sflow_ctl.cli.sheets.batch_many import BatchEntry, BatchReport
+from sflow_ctl.cli.start.init import InitReport, TemplateEntry, TemplateList
 from sflow_ctl.cli.start.validate import Diagnostic, Diagnostics
 from sflow_ctl.cli.steering.apply import ApplyReport, TaskChange
 from sflow_ctl.cli.steering.asking import RequestReport
+from sflow_ctl.cli.steering.cancel import CancelReport
 from sflow_ctl.core.commands import RecordWaiting
 from sflow_ctl.core.events import SchedulerEvent
 from sflow_ctl.core.requests import Effect
@@ -61,6 +66,7 @@ from sflow_ctl.report.run_report.model import (
 )
 from sflow_ctl.report.screen.usage import NodeUse
 from sflow_ctl.report.summary import Summary, TaskSummary
+from sflow_ctl.results.task_entries import FoundTasks, TaskEntry
 from sflow_ctl.runtime.journal.entry import Begin, Entry
 from tests.documents.blocks import ROOT
 
@@ -301,10 +307,14 @@ def events_page() -> str:
 
 JSON_OUTPUTS: tuple[tuple[str, tuple[type[msgspec.Struct], ...]], ...] = (
     ("sflow-ctl ps --json", (RunList, RunEntry, JobEntry)),
+    ("sflow-ctl ps --tasks QUERY --json", (FoundTasks, TaskEntry)),
     ("sflow-ctl status --json", (StatusReport,)),
     ("sflow-ctl wait --json", (WaitReport, WaitedTask)),
     ("sflow-ctl stop, restart, signal, pause, unpause --json", (RequestReport, Effect)),
     ("sflow-ctl apply, scale --json", (ApplyReport, TaskChange)),
+    ("sflow-ctl cancel --json", (CancelReport,)),
+    ("sflow-ctl bundle --json", (BundleReport,)),
+    ("sflow-ctl export --json", (ExportReport,)),
     ("sflow-ctl events --json", (EventLine,)),
     ("sflow-ctl run --json, the first line", (RunStartedLine,)),
     ("sflow-ctl run --json, the last line", (RunEndLine,)),
@@ -313,6 +323,10 @@ JSON_OUTPUTS: tuple[tuple[str, tuple[type[msgspec.Struct], ...]], ...] = (
     ("sflow-ctl presets --json", (PresetList, PresetEntry, PresetParameter)),
     ("sflow-ctl sample list --json", (SampleList, SampleEntry)),
     ("sflow-ctl sample copy --json", (SampleCopy,)),
+    ("sflow-ctl init --json", (InitReport,)),
+    ("sflow-ctl init --list --json", (TemplateList, TemplateEntry)),
+    ("sflow-ctl skill --json", (SkillCopies, SkillFolder)),
+    ("sflow-ctl skill --list --json", (SkillList, SkillEntry)),
     ("sflow-ctl top --json", (TopReport, LiveTaskUse, NodeUse)),
     ("sflow-ctl explain --json", (ExplainReport, ExplainedTask, Explanation, Because)),
     ("sflow-ctl clean --json", (CleanReport, Removal)),
@@ -331,6 +345,9 @@ def json_page() -> str:
         "then the end. `version` grows when a field changes its meaning; fields may be added without. Text is UTF-8, and",
         "values of declared secrets are masked. Other commands with `--json`: `plan`, `config show`, `doctor`, and `report`, see",
         "[report.json](report.md).",
+        "",
+        "Without it, as another command says the same: `attach` (`events -f --json`, `logs -f --json`), `rerun` and `replay`",
+        "(those beside them, and `status --json`), `visualize` (`plan --json` has the graph), `compose` (prints a workflow).",
         "",
     ]
     for command, kinds in JSON_OUTPUTS:

@@ -86,15 +86,23 @@ def test_an_agent_that_died_is_started_again_and_its_tasks_follow_their_policy(
     nothing_left(run)
 
 
-def test_an_agent_that_is_killed_too_often_loses_its_node(started: list[Run], tmp_path: Path) -> None:
+@pytest.mark.parametrize(("kill", "is_taken_over"), [(kill_agent, False), (kill_both, True)])
+def test_an_agent_that_is_killed_too_often_loses_its_node(
+    started: list[Run], tmp_path: Path, kill: Callable[[int], None], *, is_taken_over: bool
+) -> None:
+    """The guardian has started it again; that counts for the controller too, and for the one after it."""
     run = start(started, tmp_path, "--agent-restarts=1")
     (agent,) = run.agents()
     kill_agent(agent)
     wait_until(lambda: run.agents() != [agent], "another agent has joined")
     run.wait_for("server", "ready")
-    kill_agent(run.agents()[0])
+    if is_taken_over:
+        os.kill(run.controller, signal.SIGKILL)
+        log = run.directory / "sflow.log"
+        wait_until(lambda: "took over" in log.read_text(), "another controller has taken over")
+    kill(run.agents()[0])
     status, output = run.finish()
     assert status == 1, output
-    assert "was started again 1 times within 10 minutes, and is not again" in output
+    assert "it was started again 1 time within 10 minutes, and is not again" in output
     assert run.states()["server"] == "lost"
     nothing_left(run)

@@ -15,9 +15,9 @@ import pytest
 
 from protocol.errors import LaunchError
 from sflow_ctl.runtime import descriptors
+from sflow_ctl.runtime.files.settings_files import SITE_VARIABLE
 from sflow_ctl.runtime.fleet.keys import RunKeys
-from sflow_ctl.runtime.fleet.link import FleetLink
-from sflow_ctl.runtime.peers.peer import LinkTimes
+from sflow_ctl.runtime.transport.network import NetworkTransport
 from tests.support import controller_of, wait_until
 
 STRANGERS = 200
@@ -39,10 +39,12 @@ workflow:
 def run_with_few(directory: Path, limit: str, *options: str) -> "subprocess.Popen[str]":
     """A run whose controller may have so many files open."""
     (directory / "w.yaml").write_text(WORKFLOW)
+    (directory / "site.yaml").touch()
     command = [sys.executable, "-m", "sflow_ctl", "run", "w.yaml", "--run-id", "r", *options]
     return subprocess.Popen(
         ["bash", "-c", f'ulimit {limit}; exec "$@"', "bash", *command],
         cwd=directory,
+        env={**os.environ, SITE_VARIABLE: str(directory / "site.yaml")},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -81,22 +83,24 @@ def strangers() -> Iterator[list[socket.socket]]:
         one.close()
 
 
+@pytest.mark.parametrize("agent_link", ["auto", "network"])
 @pytest.mark.parametrize("said", [b"", b"\xff", b"GET / HTTP/1.0\r\n\r\n"], ids=["silent", "a byte", "http"])
 def test_n1_strangers_connections_cost_them_and_not_the_run(
-    tmp_path: Path, strangers: list[socket.socket], said: bytes
+    tmp_path: Path, strangers: list[socket.socket], said: bytes, agent_link: str
 ) -> None:
+    (tmp_path / "site.yaml").write_text(f"agent_link: {agent_link}\n")
     process = run_with_few(tmp_path, "-Sn 128 -Hn 128")
     wait_until(lambda: (tmp_path / "begun").exists() or process.poll() is not None, "the task runs")
     wait_until(lambda: is_idle(controller_of(process.pid)), "the run has settled")
     controller = controller_of(process.pid)
     ports = ports_of(controller)
-    assert len(ports) == 3
+    assert len(ports) == (1 if agent_link == "auto" else 3), "one is for viewers"
     used = cpu_s(controller)
     for number in range(STRANGERS):
         one = socket.socket()
         strangers.append(one)
         one.setblocking(False)
-        one.connect_ex(("127.0.0.1", ports[number % 3]))
+        one.connect_ex(("127.0.0.1", ports[number % len(ports)]))
     for one in strangers:
         with contextlib.suppress(OSError):
             one.send(said)
@@ -146,10 +150,10 @@ def test_n1_a_hard_limit_too_low_for_the_nodes_is_said_before_agents_start(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(descriptors, "limit", lambda: 1024)
-    keys, times, now = RunKeys.make(500), LinkTimes(), time.monotonic()
+    keys = RunKeys.make(500)
     with pytest.raises(LaunchError) as caught:
-        FleetLink(keys, ("127.0.0.1",), 1, times, now)
+        NetworkTransport(keys, ("127.0.0.1",))
     assert "500 agents need 1032 open files in the controller, and it may have 1024" in str(caught.value)
     assert "ulimit -Hn" in str(caught.value)
     monkeypatch.setattr(descriptors, "limit", lambda: 1032)
-    FleetLink(keys, ("127.0.0.1",), 1, times, now).close()
+    NetworkTransport(keys, ("127.0.0.1",)).close()

@@ -17,15 +17,16 @@ from protocol.messages.orders import Watch
 from protocol.messages.packets import FromAgentPacket
 from protocol.session.codec import encode
 from protocol.session.version import PROTOCOL_VERSION
-from sflow_agent.connection.connections import Dialled
+from sflow_agent.connection.network import NetworkConnections
 from sflow_agent.link import ControllerLink
 from sflow_ctl.core.events import AgentJoined, AgentLost, MessageReceived, NodeStandsStill, SchedulerEvent
 from sflow_ctl.runtime.fleet.keys import RunKeys
 from sflow_ctl.runtime.fleet.link import FleetLink
-from sflow_ctl.runtime.peers.control_socket import MAX_PACKETS_PER_PASS
+from sflow_ctl.runtime.peers.agent_packets import MAX_PACKETS_PER_PASS
 from sflow_ctl.runtime.peers.peer import LinkTimes
 from sflow_ctl.runtime.peers.silences import Silences
 from sflow_ctl.runtime.run.node_book import NodeBook
+from sflow_ctl.runtime.transport.network import NetworkControl, NetworkTransport
 from tests.faults.wire import Wire
 from tests.support import PATIENCE_S, wait_until
 
@@ -39,7 +40,7 @@ class Agent:
         pair = fleet.keys.agents[node]
         config = AgentConfig(
             run_id="r", node=node, node_name=f"n{node}", control_endpoints=(endpoint,),
-            log_endpoints=fleet.link.log_endpoints, controller_key=fleet.keys.controller.public,
+            log_endpoints=fleet.link.transport.log_endpoints, controller_key=fleet.keys.controller.public,
             public_key=pair.public, secret_key=pair.secret, marker="m", run_directory="/", nonce="",
             orphan_grace_s=orphan_grace_s,
         )  # fmt: skip
@@ -74,21 +75,21 @@ class Fleet:
     def __init__(self, nodes: int, *, lost_after_s: float = 30.0) -> None:
         self.keys = RunKeys.make(nodes)
         times = LinkTimes(lost_after_s=lost_after_s, orphan_grace_s=60.0)
-        self.link = FleetLink(self.keys, ("127.0.0.1",), 1, times, time.monotonic())
+        self.link = FleetLink(NetworkTransport(self.keys, ("127.0.0.1",)), 1, times, time.monotonic())
         self.agents: list[Agent] = []
         self.events: list[SchedulerEvent] = []
         self.wires: list[Wire] = []
 
     def add(self, **wire: float) -> Wire:
         """Add the next agent, behind its own wire."""
-        made = Wire(self.link.control_endpoints[0], **wire)
+        made = Wire(self.link.transport.control_endpoints[0], **wire)
         self.wires.append(made)
         self.agents.append(Agent(len(self.agents), self, made.endpoint))
         return made
 
     def add_patient(self, orphan_grace_s: float) -> None:
         """Add the next agent without a wire, which gives a silent controller up after this time."""
-        endpoint = self.link.control_endpoints[0]
+        endpoint = self.link.transport.control_endpoints[0]
         self.agents.append(Agent(len(self.agents), self, endpoint, orphan_grace_s))
 
     def turn(self) -> None:
@@ -166,7 +167,7 @@ def test_f07_two_hundred_agents_register_with_a_suspended_controller(
     try:
         fleet = make_fleet(200)
         for node in range(200):
-            fleet.agents.append(Agent(node, fleet, fleet.link.control_endpoints[0]))
+            fleet.agents.append(Agent(node, fleet, fleet.link.transport.control_endpoints[0]))
 
         def all_have_called() -> bool:
             for agent in fleet.agents:
@@ -225,13 +226,17 @@ def test_f07_silence_is_judged_when_all_that_waits_has_been_read(make_fleet: Cal
     fleet = make_fleet(MAX_PACKETS_PER_PASS + 100)
     link = fleet.link
     for node, peer in enumerate(link.peers):
-        peer.session, peer.routing_id = f"s{node}", str(node).encode()
+        peer.session, peer.way = f"s{node}", str(node).encode()
         peer.has_joined, peer.last_heard = True, 0.0
     link.silences = Silences(link.peers, link.times, 0.0)
     for now in range(1, 30):
         assert not link.silences.look(float(now))
-    link._control.socket = Waiting(fleet)  # type: ignore[assignment]
+    control = link.transport.control
+    assert isinstance(control, NetworkControl)
+    real = control.socket
+    control.socket = Waiting(fleet)  # type: ignore[assignment]
     link.receive(30.0)
+    control.socket = real
     assert not link.silences.look(31.0)
     assert {peer.last_heard for peer in link.peers} == {30.0}
 
@@ -416,14 +421,16 @@ def test_an_agent_reads_only_what_its_wait_has_found_ready(make_fleet: Callable[
     fleet.add_patient(60.0)
     link, control = fleet.agents[0].link, Untouched()
     fleet.until(lambda: link.is_welcome, "the session")
-    real = link._connections.dialled[0]
-    link._connections.dialled[0] = Dialled(cast("zmq.Socket[bytes]", control), "", "", "")
+    connections = link._connections
+    assert isinstance(connections, NetworkConnections)
+    real = connections.dialled[0].control
+    connections.dialled[0].control = cast("zmq.Socket[bytes]", control)
     link.receive(time.monotonic())
     assert control.reads == 1, "without a wait everything is looked at"
     link.wait(0)
     link.receive(time.monotonic())
     assert control.reads == 1
-    link._connections.dialled[0] = real
+    connections.dialled[0].control = real
 
 
 def test_a_burst_of_packets_is_read_after_one_wait(make_fleet: Callable[..., Fleet]) -> None:

@@ -154,7 +154,8 @@ def test_n4_a_guardian_killed_alone_leaves_the_stopping_to_its_agent(
 def test_n4_other_children_of_the_controller_are_left_alone(tmp_path: Path) -> None:
     program = (
         "import os, subprocess, sys, time\n"
-        "from sflow_ctl.runtime.fleet.leftovers import adopt_orphans, sweep\n"
+        "from protocol.machine.prctl import adopt_orphans\n"
+        "from sflow_ctl.runtime.fleet.leftovers import sweep\n"
         "adopt_orphans()\n"
         "own = subprocess.Popen(['sleep', '60'], start_new_session=True)\n"
         "subprocess.run(['sh', '-c', 'setsid sleep 61 & echo'], stdout=subprocess.DEVNULL)\n"

@@ -8,12 +8,17 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
+from protocol.errors import RunDirectoryError
+from sflow_ctl.plan.model import Plan
+from sflow_ctl.runtime.record.directory import RunDirectory
 from sflow_ctl.runtime.record.durable import create_durably, sync_together, write_durably
 from tests.support import Run, sflow_ctl
+from tests.unit.ctl_output.test_summary_log import FACTS
 
 OURS = ("workflow.yaml", "plan.json", "run.json", "events.jsonl", "summary.json", "results.csv", "nodes.json")
 
@@ -161,10 +166,27 @@ def test_r30_the_directory_that_another_run_is_making_is_not_deleted(tmp_path: P
     building.mkdir(parents=True)
     (building / "keep").write_text("theirs")
     done = run_file(tmp_path, workflow('{name: t, script: ["echo x"]}'))
-    assert done.returncode != 0
-    assert ".r.building" in done.stderr
-    assert "choose another --run-id" in done.stderr
+    assert done.returncode == 0, done.stderr
     assert (building / "keep").read_text() == "theirs"
+    assert sorted(path.name for path in building.parent.iterdir()) == [".r.building", "r"]
+
+
+def test_of_two_runs_that_make_one_directory_the_first_has_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A start that was cut off leaves its part behind, which says nothing about whether it is still under way."""
+    (tmp_path / "out" / ".r.building").mkdir(parents=True)
+    made = RunDirectory(tmp_path / "out", "r")
+
+    def first(_: Sequence[Path], __: Sequence[Path]) -> None:
+        (tmp_path / "out" / "r").mkdir()
+        (tmp_path / "out" / "r" / "plan").write_text("theirs")
+
+    monkeypatch.setattr("sflow_ctl.runtime.record.directory.sync_together", first)
+    with pytest.raises(RunDirectoryError, match="exists already"):
+        made.create(Plan(workflow="w", nodes=(), tasks=()), "", FACTS, "nonce")
+    assert (tmp_path / "out" / "r" / "plan").read_text() == "theirs"
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [".r.building", "r"]
 
 
 @pytest.mark.parametrize("consumer", ["head -1", "true"])

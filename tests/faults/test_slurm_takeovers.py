@@ -11,7 +11,7 @@ import pytest
 
 from tests.faults.fake_slurm import FakeSlurm
 from tests.faults.test_slurm_launch import finish, start
-from tests.support import Run, controller_of, kill_run, wait_until
+from tests.support import Run, both_of, controller_of, kill_run, wait_until
 
 TASKS = """    - name: server
       kind: service
@@ -137,6 +137,27 @@ def test_a_resume_adopts_the_agents_that_supervisor_and_controller_have_left(
         assert all(len(line) == 9 for line in lines[1:]), "no byte is missing, none is there twice"
     assert not kept.exists(), "no key outlives the run"
     assert not (run.directory / ".sflow/controller.json").exists()
+
+
+def test_the_end_of_the_step_is_seen_by_a_resume_that_adopted_its_agents(
+    runs: list[Run], tmp_path: Path
+) -> None:
+    """No process waits for its srun any more; it is watched all the same. Silence would show its end after half a minute."""
+    slurm = FakeSlurm(tmp_path)
+    run = begin(runs, slurm, tmp_path, "--orphan-grace", "40")
+    (srun,) = (one for pid in both_of(run.process.pid) for one in srun_below(pid))
+    kill_run(run.process)
+    finish(run.process)
+    again = Run(resume(slurm, tmp_path), run.directory)
+    runs.append(again)
+    journal = run.directory / ".sflow/events.jsonl"
+    wait_until(lambda: b'"kind":"takeover"' in journal.read_bytes(), "the run is taken over")
+    again.kill_controller()  # and again by the controller that follows this one
+    wait_until(lambda: journal.read_bytes().count(b'"kind":"takeover"') == 2, "the run is taken over again")
+    os.kill(srun, signal.SIGTERM)
+    status, output = finish(again.process)
+    assert status in (1, 3), output
+    assert "the agents' job step (srun) has ended" in output + (run.directory / "sflow.log").read_text()
 
 
 def test_a_resume_starts_again_where_others_could_have_read_the_keys(runs: list[Run], tmp_path: Path) -> None:

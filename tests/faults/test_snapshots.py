@@ -13,6 +13,7 @@ from sflow_ctl.core.states import Reason, TaskState, Transition
 from sflow_ctl.report.run_view import TaskRecord
 from sflow_ctl.report.timeline import Timeline
 from sflow_ctl.runtime.journal import snapshot, writer
+from sflow_ctl.runtime.journal.lazy_records import LazyRecords
 from sflow_ctl.runtime.journal.snapshot import REST_FACTOR, SnapshotWriter, read_snapshot
 from sflow_ctl.runtime.journal.writer import Journal
 from sflow_ctl.runtime.record import layout
@@ -83,7 +84,7 @@ def test_viewers_begin_with_a_snapshot_and_read_what_follows(live: Live) -> None
     count = len((live.path / layout.JOURNAL).read_bytes().splitlines())
     live.snapshots.write_if_due(1.0)
     assert (found := read_snapshot(live.path, 1)) is not None
-    assert list(found.tasks) == records(live)
+    assert list((found.records() or {}).values()) == records(live)
     live.erase(count)
     assert live.shown() == before
     live.change("b", TaskState.COMPLETED)
@@ -116,14 +117,34 @@ def test_a_snapshot_that_does_not_fit_is_not_used(live: Live) -> None:
     journal, state = live.path / layout.JOURNAL, live.path / layout.STATE
     whole, content = journal.read_bytes(), state.read_bytes()
     assert read_snapshot(live.path, 2) is None, "of another controller"
+    assert read_snapshot(live.path, 3, 1) is not None, (
+        "of one that this has taken over from, and another between them"
+    )
+    assert read_snapshot(live.path, 3, 2) is None, "of one before a resume"
     journal.write_bytes(whole[:-30])
     assert read_snapshot(live.path, 1) is None, "it has more than the journal"
     journal.write_bytes(whole + whole.splitlines(keepends=True)[1])
     assert read_snapshot(live.path, 1) is None, "another line follows"
     journal.write_bytes(whole)
-    for bad in (b"", content[:-100], content.replace(b'"format":2', b'"format":99'), b"[" * 100_000):
+    for bad in (b"", content[:-100], content.replace(b'"format":3', b'"format":99'), b"[" * 100_000):
         state.write_bytes(bad)
         assert read_snapshot(live.path, 1) is None
+    assert live.shown() == {"a": "completed", "b": "failed", "gang": "cancelled"}
+
+
+def test_records_that_cannot_be_read_cost_only_time(live: Live) -> None:
+    live.snapshots.write_if_due(1.0)
+    state = live.path / layout.STATE
+    content = state.read_bytes()
+    found = read_snapshot(live.path, 1)
+    assert found is not None
+    assert isinstance(found.records(list(live.state.tasks)), LazyRecords)
+    assert not isinstance(found.records(["a", "b"]), LazyRecords), "of another plan"
+    other = msgspec.structs.replace(found, version="0.0.1")
+    assert not isinstance(other.records(list(live.state.tasks)), LazyRecords), "of another version"
+    state.write_bytes(content.replace(b'"state":"failed"', b'"state":"unheard"'))
+    assert (bad := read_snapshot(live.path, 1)) is not None
+    assert bad.records() is None
     assert live.shown() == {"a": "completed", "b": "failed", "gang": "cancelled"}
 
 

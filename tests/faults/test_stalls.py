@@ -218,9 +218,10 @@ def test_r15_a_run_whose_directory_stalls_waits_and_completes(stalling: Stalling
 def test_r13_processes_that_are_stopped_for_longer_than_all_limits_continue(who: str, tmp_path: Path) -> None:
     go = tmp_path / "go"
     limits = ("--lost-after", "60", "--orphan-grace", "3") if who == "agent" else LIMITS
-    # The time in which the controller is stopped does not count against a task's limit.
-    timeout = ", timeout: 8" if who != "agent" else ""
-    run = start(tmp_path, f"until [ -e {go} ]; do sleep 0.1; done; echo done", limits=limits, more=timeout)
+    # The time in which one of them is stopped does not count against a task's limit, also if that ends meanwhile.
+    run = start(
+        tmp_path, f"until [ -e {go} ]; do sleep 0.1; done; echo done", limits=limits, more=", timeout: 8"
+    )
     run.wait_for("t", "running")
     (agent,) = run.agents()
     stopped = [agent, parent_of(agent)] if who != "controller" else []
@@ -237,6 +238,24 @@ def test_r13_processes_that_are_stopped_for_longer_than_all_limits_continue(who:
     assert (run.directory / "t/t.log").read_text() == "done\n"
     journal = (run.directory / ".sflow/events.jsonl").read_text()
     assert ("agent_suspended" in journal) == (who != "controller")
+
+
+def test_p5_a_task_is_ended_by_its_timeout_when_an_agent_that_was_stopped_runs_again(tmp_path: Path) -> None:
+    run = start(tmp_path, "exec sleep 60", limits=("--lost-after", "60"), more=", timeout: 6")
+    run.wait_for("t", "running")
+    (agent,) = run.agents()
+    for pid in (agent, parent_of(agent)):
+        os.kill(pid, signal.SIGSTOP)
+    pass_s(STANDS_S)
+    for pid in (agent, parent_of(agent)):
+        os.kill(pid, signal.SIGCONT)
+    status, output = finish(run)
+    assert (status, "did not end within its timeout of 6 s" in output) == (1, True), output
+    journal = (run.directory / ".sflow/events.jsonl").read_text()
+    kinds = re.findall(r'"type":"(agent_suspended|life_confirmed)"', journal)
+    assert kinds == ["agent_suspended", "life_confirmed", "life_confirmed"], (
+        "the first answer is not to the moved limit"
+    )
 
 
 def test_an_agent_that_is_stopped_for_longer_than_its_controller_waits_is_lost(tmp_path: Path) -> None:

@@ -62,8 +62,12 @@ def workflow(*tasks: str) -> str:
     return 'version: "0.1"\nworkflow:\n  name: w\n  tasks:\n' + "".join(f"    - {task}\n" for task in tasks)
 
 
-def test_services_do_not_notice_that_their_controller_was_killed(started: list[Run], tmp_path: Path) -> None:
-    run = start(started, tmp_path, SERVICE, waits_for="client")
+@pytest.mark.parametrize("agent_link", ["auto", "network"])
+def test_services_do_not_notice_that_their_controller_was_killed(
+    started: list[Run], tmp_path: Path, agent_link: str
+) -> None:
+    settings = f"settings: {{agent_link: {agent_link}}}\n"
+    run = start(started, tmp_path, SERVICE + settings, waits_for="client")
     server, agents = run.pid_of("server"), run.agents()
     kill_controller(run)
     assert is_alive(server)

@@ -104,6 +104,24 @@ def test_a_signal_that_announces_the_end_of_the_time_ends_with_the_status_of_tha
     ends_with(124, lambda: blocked.look(11.0, SURE_AFTER_S))
 
 
+def test_a_signal_counts_once_whose_handler_waits_for_the_loop() -> None:
+    """Python notes its number at once, and calls the handler later: after `open`, say, which makes several system calls."""
+    inbox = SignalInbox()
+    inbox.__enter__()
+    try:
+        assert inbox._pipe is not None
+        os.write(inbox._pipe._write_end, bytes([signal.SIGTERM]))
+        assert inbox.collect() == inbox.collect() == [signal.SIGTERM]
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert inbox.collect() == inbox.take() == [signal.SIGTERM]
+        os.write(inbox._pipe._write_end, bytes([0, FIRST + FORWARDED.index(signal.SIGHUP)]))
+        assert inbox.collect() == [signal.SIGHUP, signal.SIGTERM]
+    finally:
+        inbox.__exit__(
+            EndedError, EndedError(), None
+        )  # as after an error it leaves the handlers as they were
+
+
 def test_a_run_that_closes_is_ended_once_a_signal_has_not_been_taken_for_long(
     blocked: Blocked, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -57,7 +57,7 @@ def test_an_expression_that_computes_too_much_names_the_file_and_the_line(tmp_pa
     assert run.finish()[0] == 1
     (reason,) = [one.reason for one in run.summary().tasks if one.name == "b"]
     assert "an expression computes too much" in reason
-    assert "r.yaml:7" in reason
+    assert "r.yaml:7:7  workflow.tasks[1].files.f" in reason
 
 
 TOO_LARGE = """

@@ -1,12 +1,15 @@
 """What a thread sees of a loop that stands still: where, in which file, and nothing that may be a key."""
 
 import os
+import signal
+import subprocess
 import threading
 import time
 from pathlib import Path
 
 import pytest
 
+from protocol.machine.loop_signals import QuietThread, signals_for_children
 from protocol.machine.loop_watch import LoopWatch, SpeakerThread, Standstill
 from tests.support import wait_until
 
@@ -102,3 +105,26 @@ def test_a_loop_that_stands_still_is_no_gap(tmp_path: Path) -> None:
     assert speaker.take_gap(time.monotonic()) == 0.0
     reader.answer()
     speaker.end()
+
+
+def test_a_thread_gets_no_signals_and_what_it_starts_does() -> None:
+    found: list[str] = []
+
+    def work() -> None:
+        found.append(blocked_signals(Path("/proc/thread-self/status").read_text()))
+        with signals_for_children():
+            shown = subprocess.run(["cat", "/proc/self/status"], capture_output=True, text=True, check=True)
+        found.append(blocked_signals(shown.stdout))
+
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    thread = QuietThread(work, "works")
+    thread.start()
+    thread.join(30)
+    quiet, child = (int(one, 16) for one in found)
+    assert all(quiet >> (number - 1) & 1 for number in (signal.SIGTERM, signal.SIGINT, signal.SIGRTMIN + 2))
+    assert child == 0
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == before
+
+
+def blocked_signals(status: str) -> str:
+    return next(line.split()[1] for line in status.splitlines() if line.startswith("SigBlk:"))

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import pytest
 import zmq
 
-from protocol.machine import waiting as module
-from protocol.machine.waiting import Waiting, has_waiting
+from protocol.streams import waiting as module
+from protocol.streams.waiting import Waiting, has_waiting
 from tests.support import PATIENCE_S, wait_until
 
 Pair = tuple["zmq.Socket[bytes]", "zmq.Socket[bytes]"]

@@ -145,7 +145,9 @@ def test_f57_a_run_directory_of_each_nodes_own_is_noticed_and_logs_arrive(cluste
     job = cluster.wait_job(number, within_s=60)
     printed = cluster.output(number)
     assert job.state == "COMPLETED", printed
-    (warning,) = lines_with(printed, "warning: the run directory is not shared with node1: logs are sent")
+    (warning,) = lines_with(
+        printed, "warning: the run directory is not shared with node1: logs and declared outputs are sent"
+    )
     assert "choose an --output-dir that all nodes share" in warning
     assert "node0" not in warning.partition(":")[2].partition(":")[0]
     there = disks["node0"] / "out" / "run"

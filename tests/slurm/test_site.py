@@ -1,5 +1,6 @@
 """A site's and a user's settings reach Slurm: salloc, sbatch, the one srun, and the environment of all."""
 
+import json
 import re
 import subprocess
 import sys
@@ -154,3 +155,46 @@ def test_a_flag_that_srun_refuses_is_quoted(cluster: Cluster) -> None:
     done = sflow_ctl(cluster, "run", "w.yaml", "--output-dir", cluster.shared / "of-a-flag", site=settings)
     assert done.returncode == 3
     assert "unrecognized option '--frobnicate=yes'" in done.stderr, done.stderr
+
+
+ASKING = """version: "0.1"
+backends:
+  pool: {type: slurm, account: physics, partition: main, nodes: 1, gpus_per_node: 1, time: 5m, mem: 200M, constraint: "big&CPUS",
+         cpus_per_task: 2, exclude: EXCLUDED}
+operators: {step: {type: srun, ntasks: 1, mpi: none, label: false}}
+environments:
+  e: {source: env.sh, env: {B: "it's b"}, before: ["export C=$A-$B-$SLURM_STEP_ID"]}
+workflow:
+  name: w
+  tasks:
+    - {name: t, operator: step, environment: e, script: ['echo "$C"; scontrol show job --oneliner $SLURM_JOB_ID']}
+    - {name: bad, operator: step, depends_on: [t], environment: {source: gone.sh}, retries: 2, script: [date]}
+"""
+
+
+def test_salloc_gets_what_a_backend_asks_for_and_steps_their_environments(cluster: Cluster) -> None:
+    first, *others = cluster.settings.node_names
+    for node in cluster.settings.node_names:
+        features = f"{'big,' if node != others[-1] else ''}CPUS"
+        cluster.scontrol(
+            "update", f"nodename={node}", f"availablefeatures={features}", f"activefeatures={features}"
+        )
+    text = ASKING.replace("EXCLUDED", first)
+    (cluster.shared / "asking.yaml").write_text(text)
+    (cluster.shared / "env.sh").write_text("export A=a\n")
+    out = cluster.shared / "of-asking"
+    done = sflow_ctl(cluster, "run", "asking.yaml", "--output-dir", out, "--run-id", "r", site="{}")
+    assert done.returncode == 1, done.stdout + done.stderr
+    words, shown = [line.partition(": ")[2] or line for line in (out / "r/t/t.log").read_text().splitlines()][
+        -2:
+    ]
+    assert words.startswith("a-it's b-"), words
+    assert words.removeprefix("a-it's b-").isdecimal(), "it was set up in the step"
+    for part in ("MinMemoryNode=200M", "CPUs/Task=2", f"ExcNodeList={first}", "Features=big&CPUS"):
+        assert part in shown, shown
+    tasks = {one["name"]: one for one in json.loads((out / "r/.sflow/summary.json").read_text())["tasks"]}
+    assert (tasks["bad"]["reason_word"], tasks["bad"]["attempts"]) == ("bootstrap", 1), tasks["bad"]
+    (cluster.shared / "asking.yaml").write_text(text.replace("big&CPUS", "none"))
+    refused = sflow_ctl(cluster, "run", "asking.yaml", "--output-dir", out, "--run-id", "s", site="{}")
+    assert refused.returncode == 3, refused.stdout + refused.stderr
+    assert "Invalid feature specification" in refused.stderr

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -12,12 +13,16 @@ from sflow_ctl.report.summary import read_summary
 from sflow_ctl.slurm.nodelist import expand_nodelist
 from tests.slurm.processes import Process
 from tests.slurm.rig import Cluster
-from tests.slurm.runs import SFLOW_CTL, fresh, ours_left
+from tests.slurm.runs import SFLOW_CTL, fresh, kill_run, ours_left
+from tests.slurm.settings import HEAD
 from tests.slurm.test_runs import submit, workflow
 from tests.support import wait_until
 
 pytestmark = pytest.mark.slurm
 __all__ = ["fresh"]
+GRACE_S = 5
+ENDS_WITHIN_S = 25.0
+"""After the grace: for agents to stop tasks, on a busy machine."""
 
 
 def test_a_job_does_not_notice_that_its_controller_was_killed(cluster: Cluster) -> None:
@@ -149,3 +154,42 @@ def test_a_resume_on_another_node_of_the_job_adopts_the_agents(cluster: Cluster)
     cluster.scancel(number)
     cluster.wait_job(number, within_s=60)
     wait_until(lambda: not ours_left(cluster), "nothing is left", 30)
+
+
+def test_a_run_with_its_own_allocation_is_taken_over_and_gives_it_back(cluster: Cluster) -> None:
+    """Its supervisor holds the allocation: killed with the controller, tasks and job are gone within the orphan grace."""
+    beat = cluster.shared / "beat"
+    script = f"echo $SLURMD_NODENAME $$; while :; do touch {beat}.$SFLOW_RANK; sleep 0.1; done"
+    path = workflow(
+        cluster, f"    - {{name: t, resources: {{nodes: {{count: 2}}}}, script: ['{script}']}}\n", 2
+    )
+    out = cluster.shared / "out"
+    words = f"{SFLOW_CTL} run {path} --output-dir {out} --run-id run --orphan-grace {GRACE_S}"
+    begun = cluster.start_in_node(HEAD, words.split())
+    run = out / "run"
+    logs = [run / "t" / f"t.rank-{rank}.log" for rank in (0, 1)]
+    wait_until(lambda: all(log.exists() and log.stat().st_size for log in logs), "both ranks run", 60)
+    before = [log.read_text() for log in logs]
+    both = [one for one in cluster.processes_in_node(HEAD) if "-m sflow_ctl run" in one.command]
+    assert len(both) == 2, [one.command for one in both]
+    max(both, key=lambda one: (one.started, one.pid)).kill()
+    journal = run / ".sflow/events.jsonl"
+    wait_until(lambda: b'"kind":"takeover"' in journal.read_bytes(), "the run is taken over", 30)
+    assert [log.read_text() for log in logs] == before
+    number = int(cluster.slurm("squeue", "--noheader", "--format=%i", "--states=RUNNING"))
+    kill_run(cluster, HEAD)
+    killed_at = time.monotonic()
+    printed = said(begun)
+    beats = [beat.with_suffix(f".{rank}") for rank in (0, 1)]
+    wait_until(lambda: not any(map(is_touched, beats)), "the tasks have ended", GRACE_S + 60)
+    assert time.monotonic() - killed_at < GRACE_S + ENDS_WITHIN_S, printed
+    job = cluster.wait_job(number, within_s=60)
+    assert job.state in ("CANCELLED", "COMPLETED"), printed
+    wait_until(lambda: not ours_left(cluster), "nothing is left", 60)
+
+
+def is_touched(beat: Path) -> bool:
+    """Whether a task touches its file, within a second."""
+    before, until = beat.stat().st_mtime_ns, time.monotonic() + 1.0
+    wait_until(lambda: time.monotonic() > until, "a second", 30)
+    return beat.stat().st_mtime_ns != before

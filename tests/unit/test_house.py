@@ -159,7 +159,8 @@ TERMINAL_WRITERS = {
 }
 """Modules that may write to standard output or standard error of a command, each with what it writes."""
 OTHER_WRITERS = {
-    "sflow_ctl/runtime/artifacts/hub_process.py": "a report on a pipe to our own process",
+    "sflow_ctl/planner/launch/python/python_shim.py": "it is run as a task, and its output is the task's",
+    "sflow_ctl/runtime/artifacts/child_process.py": "a report on a pipe to our own process",
     "sflow_ctl/runtime/slurm/allocation_guard.py": "words on a pipe to our own process",
     "sflow_ctl/runtime/logs/consumers/gang.py": "a log file",
     "sflow_ctl/runtime/logs/side_logs.py": "a log file",
@@ -201,3 +202,15 @@ def test_s3_only_the_modules_of_the_terminal_write_to_it() -> None:
     found.pop("sflow_ctl/cli/app.py", None)  # error.show() writes into a text there; --version is ours
     assert {path: calls for path, calls in found.items() if path not in allowed} == {}
     assert sorted(allowed - found.keys() - {"sflow_ctl/cli/app.py"}) == []
+
+
+def test_threads_leave_signals_to_the_main_thread() -> None:
+    """A signal that another thread takes is not seen while the main thread waits for a file: `QuietThread` says why."""
+    loud = [
+        f"{path}:{node.lineno}"
+        for path, tree in trees()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call)
+        and ast.unparse(node.func) in ("Thread", "threading.Thread", "threading.Timer", "Timer")
+    ]
+    assert not loud, f"use protocol.machine.loop_signals.QuietThread: {loud}"

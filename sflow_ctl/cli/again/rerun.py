@@ -6,7 +6,7 @@ import click
 from msgspec.structs import replace
 
 from protocol.errors import ExitStatus, UsageError
-from protocol.messages.checkpoints import CheckpointBase
+from protocol.messages.handover import CheckpointBase
 from protocol.text.listing import listed
 from sflow_ctl.cli.again.choosing import (
     begin,
@@ -35,6 +35,12 @@ SHOWN = 8
     "--with-downstream", is_flag=True, help="Run what depends on the chosen tasks as well. The default."
 )
 @click.option(
+    "--keep-completed",
+    "keeps",
+    is_flag=True,
+    help="Keep all results, also of tasks that --set or --file has changed.",
+)
+@click.option(
     "--new", "is_new", is_flag=True, help="Copy the run's directory, and run there; the run stays as it is."
 )
 @click.option("--run-id", metavar="NAME", help="With --new: the name of the copy.")
@@ -56,6 +62,7 @@ def rerun(
     queries: tuple[str, ...],
     is_only: bool,
     with_downstream: bool,
+    keeps: bool,
     is_new: bool,
     is_fresh: bool,
     checkpoint: str | None,
@@ -77,13 +84,16 @@ def rerun(
     names = tasks_chosen(reader, words[1:], queries)
     if is_only and names is None:
         raise UsageError.of("options", "--only needs chosen tasks", hint="name tasks, or add --query")
+    if keeps and names is not None:
+        hint = "leave it out: results of tasks that are not chosen are kept"
+        raise UsageError.of("options", "--keep-completed is for a rerun without chosen tasks", hint=hint)
     base = _base(reader, names, is_fresh=is_fresh, checkpoint=checkpoint)
     is_live = reader.status().liveness in (Liveness.RUNNING, Liveness.UNKNOWN) and not options.force
     if is_live and reader.connection() is not None:
         return _in_live_run(
             reader, options, names, is_only=is_only, is_new=is_new or base is not None, is_dry=dry_run
         )
-    choice = RerunChoice(None if names is None else tuple(names), is_only, base)
+    choice = RerunChoice(None if names is None else tuple(names), is_only, keeps, base)
     if is_new and not dry_run:
         reader, options = _copied(reader, options, choice)
     options = resumed(replace(options, run_id=None), str(reader.directory.absolute()))

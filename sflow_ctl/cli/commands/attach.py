@@ -16,7 +16,6 @@ from sflow_ctl.cli.options.run_option import (
     output_dir_option,
     resume_lines,
     state_text,
-    watch_run,
 )
 from sflow_ctl.cli.options.workflow_options import only_option
 from sflow_ctl.cli.terminal.columns import display_path
@@ -28,7 +27,7 @@ from sflow_ctl.planner.prune import showing_only
 from sflow_ctl.report.tables import closing_table, status_table
 from sflow_ctl.runtime.record.reader import Liveness, RunReader, find_run
 from sflow_ctl.runtime.viewing.client import Current, Ended, LogOutput, OutputEnded, ViewerLink, ViewEvent
-from sflow_ctl.runtime.viewing.files import FileWatch
+from sflow_ctl.runtime.viewing.files import FileWatch, watch_run
 from sflow_ctl.runtime.viewing.messages import Change
 
 RECENT_LINES = 10
@@ -96,18 +95,16 @@ def attach(run: str | None, quiet: bool, tui: bool, only: tuple[str, ...], outpu
 def say_end(reader: RunReader) -> int:
     """Print the closing table and how the run ended; return its exit status."""
     deadline = time.monotonic() + SUMMARY_WITHIN_S
-    while (ended := reader.summary()) is None:
-        is_gone = reader.status().liveness is not Liveness.RUNNING
-        if is_gone or time.monotonic() > deadline:
-            break
+    while (status := reader.status()).liveness is Liveness.RUNNING and time.monotonic() < deadline:
         time.sleep(0.05)
+    ended = reader.summary()  # now: one that is written between two looks must not be taken for none
     reader.refresh()
-    if ended is None and reader.status().liveness is Liveness.DEAD:
+    if ended is None and status.liveness is Liveness.DEAD:
         reader.state.lose_live_tasks()
     print_table(closing_table(reader.state))
     if ended is None:
         print_line(state_text(reader, None))
-        if reader.status().liveness is Liveness.DEAD:
+        if status.liveness is Liveness.DEAD:
             print_line("\n".join(resume_lines(reader)))
         return int(ExitStatus.INFRASTRUCTURE)
     print_cause(reader.state, ended, reader.directory)

@@ -14,7 +14,7 @@ from protocol.text.line_pattern import LinePattern
 from sflow_ctl.cli.looking.chosen_lines import Choice, ChosenLines, attempt, moment, pattern
 from sflow_ctl.cli.options.completing import complete_runs, complete_words
 from sflow_ctl.cli.options.query_option import query_option, tasks_of_query
-from sflow_ctl.cli.options.run_option import chosen_tasks, output_dir_option, watch_run
+from sflow_ctl.cli.options.run_option import chosen_tasks, output_dir_option
 from sflow_ctl.cli.options.run_words import run_and_tasks
 from sflow_ctl.cli.options.workflow_options import only_option
 from sflow_ctl.cli.terminal.line_prefix import LinePrefixer, prefix_width
@@ -25,7 +25,7 @@ from sflow_ctl.report.not_started import not_started
 from sflow_ctl.runtime.logs.cursor import Cursor, file_log
 from sflow_ctl.runtime.record.reader import RunReader, find_run
 from sflow_ctl.runtime.viewing.client import Current, Ended, LogOutput, OutputEnded, ViewerLink, ViewEvent
-from sflow_ctl.runtime.viewing.files import FileWatch
+from sflow_ctl.runtime.viewing.files import FileWatch, watch_run
 from sflow_ctl.runtime.viewing.log_parts import Wanted
 from sflow_ctl.runtime.viewing.messages import Change
 

@@ -20,6 +20,13 @@ from sflow_ctl.cli.options.workflow_options import workflow_options
     help="Leave out the tasks of this backend; repeatable.",
 )
 @monitor_options
+@click.option(
+    "--reuse",
+    multiple=True,
+    metavar="RUN[:TASKS]",
+    help="Say which results `run --reuse` would take over, and why not the others; repeatable.",
+)
+@click.option("--reuse-anyway", multiple=True, metavar="TASKS", help="As of `run`; repeatable.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option(
     "--probe",

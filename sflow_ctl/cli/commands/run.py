@@ -55,6 +55,18 @@ _TASKS = section(
         is_flag=True,
         help="With --task: run the named tasks without their dependencies.",
     ),
+    click.option(
+        "--reuse",
+        multiple=True,
+        metavar="RUN[:TASKS]",
+        help="Take over results of this run, of tasks that are the same work: by name or key, and fingerprint; repeatable.",
+    ),
+    click.option(
+        "--reuse-anyway",
+        multiple=True,
+        metavar="TASKS",
+        help="With --reuse: take over results of these tasks although their work has changed; repeatable.",
+    ),
     click.option("--max-running", type=_POSITIVE, metavar="N", help="Run at most N tasks at a time."),
     click.option("--keep-alive", is_flag=True, help="Keep ready services running until the run is stopped."),
 )
@@ -248,6 +260,12 @@ def run(
         from sflow_ctl.cli.chained import run_link  # few runs are of chains
 
         return run_link(options, chain, begin_run)
+    if options.tasks.reuse and resume is not None:
+        from protocol.errors import UsageError
+
+        raise UsageError.of(
+            "options", "--reuse is for a new run, --resume continues one", hint="use one of them"
+        )
     if resume is not None or "SLURM_RESTART_COUNT" in os.environ:
         from sflow_ctl.cli.resuming import resumed  # few runs are resumed
 
@@ -265,6 +283,10 @@ def _refuse_contradictions(others: Mapping[str, Any]) -> None:
         from protocol.errors import UsageError
 
         raise UsageError.of("options", "--skip-dependencies needs --task", hint="name the tasks with --task")
+    if others["reuse_anyway"] and not others["reuse"]:
+        from protocol.errors import UsageError
+
+        raise UsageError.of("options", "--reuse-anyway needs --reuse", hint="name the run with --reuse RUN")
     if others["quiet"] and others["only"]:
         from protocol.errors import UsageError
 
@@ -273,8 +295,6 @@ def _refuse_contradictions(others: Mapping[str, Any]) -> None:
 
 def _shown_on_screen() -> int:
     """Run in another process, show that on the whole screen, and print how it ended."""
-    from sflow_ctl.cli.commands.attach import say_end
     from sflow_ctl.cli.tui.start import run_with_view  # textual is an extra
 
-    shown = run_with_view(sys.orig_argv[1:])
-    return shown if isinstance(shown, int) else say_end(shown)
+    return run_with_view(sys.orig_argv[1:])

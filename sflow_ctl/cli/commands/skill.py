@@ -4,12 +4,54 @@ import sys
 from pathlib import Path
 
 import click
+import msgspec
 
 from protocol.errors import UsageError
 from protocol.text.counted import counted
 from sflow_ctl.cli.terminal.columns import display_path
-from sflow_ctl.cli.terminal.lines import print_line
+from sflow_ctl.cli.terminal.lines import print_json, print_line
 from sflow_ctl.runtime.files.skills import FOLDERS, FOR_ALL_PROJECTS, Agent, Copied, copy_skills, skills
+
+
+class SkillEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """A skill for coding agents."""
+
+    name: str
+    """Its name, and that of its folder."""
+    about: str
+    """When an agent should use it."""
+
+
+class SkillList(msgspec.Struct, frozen=True, kw_only=True):
+    """`skill --list --json`."""
+
+    version: int = 1
+    """The version of this format; it grows when a field changes its meaning."""
+    skills: tuple[SkillEntry, ...]
+    """By name."""
+
+
+class SkillFolder(msgspec.Struct, frozen=True, kw_only=True):
+    """What was copied into one folder."""
+
+    directory: str
+    """The folder, absolute."""
+    written: int
+    """How many files were written."""
+    unchanged: int
+    """How many were there already with the same content."""
+    kept: tuple[str, ...]
+    """Files with another content, absolute; --force replaces them."""
+
+
+class SkillCopies(msgspec.Struct, frozen=True, kw_only=True):
+    """`skill --json`."""
+
+    version: int = 1
+    """The version of this format; it grows when a field changes its meaning."""
+    folders: tuple[SkillFolder, ...]
+    """In the order of the agents."""
+
 
 _ALL = "all"
 _DEFAULT = Path("skills")
@@ -36,24 +78,47 @@ _DEFAULT = Path("skills")
 @click.option("--force", "-f", is_flag=True, help="Replace files that are there with another content.")
 @click.option("--yes", "-y", is_flag=True, help="Copy without a question.")
 @click.option("--list", "-l", "is_listed", is_flag=True, help="List the skills and copy nothing.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON; asks no question.")
 def skill(
-    targets: tuple[str, ...], is_global: bool, output: Path | None, force: bool, yes: bool, is_listed: bool
+    targets: tuple[str, ...],
+    is_global: bool,
+    output: Path | None,
+    force: bool,
+    yes: bool,
+    is_listed: bool,
+    as_json: bool,
 ) -> int:
     """Copy the skills that teach coding agents to write sflow files, to read errors and to review files.
 
     Files that are there already are kept, unless they are the same or --force is given.
     """
     known = skills()
+    if is_listed and as_json:
+        print_json(SkillList(skills=tuple(SkillEntry(name=one.name, about=one.about) for one in known)))
+        return 0
     if is_listed:
         for one in known:
             print_line(f"{one.name}\n    {one.about}")
         return 0
     folders = _folders(targets, is_global, output)
-    if not (targets or yes):
+    if not (targets or yes or as_json):
         _ask(len(known), folders[0])
-    for folder in folders:
-        _say(copy_skills(known, folder, is_forced=force))
+    copies = [copy_skills(known, folder, is_forced=force) for folder in folders]
+    if as_json:
+        print_json(SkillCopies(folders=tuple(map(_entry, copies))))
+        return 0
+    for copied in copies:
+        _say(copied)
     return 0
+
+
+def _entry(copied: Copied) -> SkillFolder:
+    return SkillFolder(
+        directory=str(copied.folder.absolute()),
+        written=copied.written,
+        unchanged=copied.unchanged,
+        kept=tuple(str(path.absolute()) for path in copied.kept),
+    )
 
 
 def _folders(targets: tuple[str, ...], is_global: bool, output: Path | None) -> list[Path]:

@@ -24,6 +24,7 @@ from sflow_ctl.report.tables import ended_table, shown_tasks, status_table
 from sflow_ctl.runtime.record.reader import Liveness, RunReader, find_run
 from sflow_ctl.runtime.viewing.client import Current, Ended, connect
 from sflow_ctl.runtime.viewing.messages import Change
+from sflow_ctl.runtime.viewing.progress import read_progress
 
 if TYPE_CHECKING:
     from sflow_ctl.cli.looking.watching import ShownState
@@ -143,10 +144,15 @@ def _shown(
     if is_dead:
         reader.state.lose_live_tasks()
     may_change = ended is None and not is_dead
+    if may_change:
+        read_progress(reader.state, reader.directory)
     if watched is not None:
         now = (
             may_change,
-            [(one.name, one.state, one.attempts, one.waits_for) for one in reader.state.tasks.values()],
+            [
+                (one.name, one.state, one.attempts, one.waits_for, one.progress)
+                for one in reader.state.tasks.values()
+            ],
         )
         if not watched.begins(now):
             return may_change

@@ -7,6 +7,7 @@ from importlib import metadata
 from pathlib import Path
 
 import click
+import msgspec
 
 from protocol.errors import ExitStatus, FleetError, UsageError
 from protocol.text.sizes import size_text
@@ -14,7 +15,7 @@ from sflow_ctl.cli.looking.explain import explained_text
 from sflow_ctl.cli.options.completing import complete_runs
 from sflow_ctl.cli.options.run_option import output_dir_option
 from sflow_ctl.cli.terminal.columns import display_path
-from sflow_ctl.cli.terminal.lines import print_line
+from sflow_ctl.cli.terminal.lines import print_json, print_line
 from sflow_ctl.report.run_view import FAILURES
 from sflow_ctl.runtime.catalog.bundle import Bundle, add_logs, add_record, learn_secrets, tasks_of_directory
 from sflow_ctl.runtime.record.reader import RunReader, find_run
@@ -23,13 +24,31 @@ from sflow_ctl.version import VERSION
 _LIBRARIES = ("click", "msgspec", "pyzmq", "PyYAML", "Jinja2", "psutil", "nvidia-ml-py", "rich")
 
 
+class BundleReport(msgspec.Struct, frozen=True, kw_only=True):
+    """`bundle --json`."""
+
+    version: int = 1
+    """The version of this format; it grows when a field changes its meaning."""
+    run_id: str
+    """The id of the run."""
+    path: str
+    """The file that was written, absolute."""
+    bytes: int
+    """Its size."""
+    files: tuple[str, ...]
+    """What is in it."""
+    left_out: tuple[str, ...]
+    """What could not be read, and why."""
+
+
 @click.command()
 @click.argument("run", required=False, shell_complete=complete_runs)
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="Default: sflow-bundle-RUN.tar.gz"
 )
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @output_dir_option
-def bundle(run: str | None, output: Path | None, output_dir: Path) -> int:
+def bundle(run: str | None, output: Path | None, as_json: bool, output_dir: Path) -> int:
     """Pack a run for a bug report: causes, ends of logs, plan, journal, facts of nodes, versions.
 
     RUN is a run directory, a run id or the beginning of one. Default: the newest live run, else the newest. Values of declared
@@ -64,6 +83,17 @@ def bundle(run: str | None, output: Path | None, output_dir: Path) -> int:
         target.unlink(missing_ok=True)
         what = f"{target} cannot be written: {error.strerror}"
         raise UsageError.of("file-not-writable", what, hint="name another one with -o") from error
+    if as_json:
+        print_json(
+            BundleReport(
+                run_id=directory.name,
+                path=str(target.absolute()),
+                bytes=size,
+                files=tuple(packed.files),
+                left_out=tuple(packed.problems),
+            )
+        )
+        return int(ExitStatus.OK)
     for problem in packed.problems:
         print_line(f"left out: {problem}", err=True)
     print_line(

@@ -15,6 +15,7 @@ from sflow_ctl.report.run_view import RunView
 from sflow_ctl.report.summary import TaskSummary, task_summaries
 from sflow_ctl.report.tables import Table, all_tasks_table
 from sflow_ctl.runtime.record.reader import Liveness, RunReader
+from sflow_ctl.runtime.viewing.progress import read_progress
 
 
 class ChosenStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,6 +59,8 @@ def print_chosen(
     state, status = reader.state, reader.status()
     if status.liveness is Liveness.DEAD:
         state.lose_live_tasks()
+    elif status.liveness is not Liveness.ENDED:
+        read_progress(state, reader.directory)
     numbers = {name: index for index, name in enumerate((task.name for task in reader.plan.tasks), 1)}
     shown = RunView(state.plan)
     shown.tasks = {name: state.tasks[name] for name in chosen}

@@ -145,6 +145,8 @@ def _task_of(message: facts.FromAgent) -> str | None:
             facts.Uploading(attempt=attempt)
             | facts.Uploaded(attempt=attempt)
             | facts.CheckpointFound(attempt=attempt)
+            | facts.OutputsFound(attempt=attempt)
+            | facts.InputsChecked(attempt=attempt)
         ):
             return attempt.task
         case facts.RankIdle(rank=rank) | facts.SideCommandEnded(rank=rank) | facts.LogSearch(rank=rank):

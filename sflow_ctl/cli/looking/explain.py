@@ -16,13 +16,14 @@ from sflow_ctl.cli.terminal.columns import display_path
 from sflow_ctl.cli.terminal.field_text import field_text, is_field_path
 from sflow_ctl.cli.terminal.lines import print_json, print_line
 from sflow_ctl.core.states import Transition
-from sflow_ctl.planner.show.text import probe_text
+from sflow_ctl.planner.show.task_text import probe_text
 from sflow_ctl.report.cause import logs_command, next_lines, resume_commands
 from sflow_ctl.report.looking.explanation import Explanation, RunFactsNow, explain, needs_a_word
 from sflow_ctl.report.summary import Summary
 from sflow_ctl.runtime.logs.cursor import last_lines
 from sflow_ctl.runtime.record.reader import Liveness, RunReader
 from sflow_ctl.runtime.viewing.journal_feed import NodeWatch
+from sflow_ctl.runtime.viewing.progress import read_progress
 
 MAX_TASKS = 20
 LOG_LINES = 10
@@ -140,6 +141,8 @@ def run_now(reader: RunReader) -> RunFactsNow:
     is_live = status.liveness in (Liveness.RUNNING, Liveness.UNKNOWN)
     if status.liveness is Liveness.DEAD:
         reader.state.lose_live_tasks()
+    if is_live:
+        read_progress(reader.state, reader.directory)
     nodes = NodeWatch(reader.directory)
     nodes.refresh()
     return RunFactsNow(

@@ -3,22 +3,16 @@
 The run is started as `run --detach` starts it, and followed through its files: what a program reads can hold up no run.
 """
 
-import signal
 import sys
 import time
-from contextlib import suppress
-from pathlib import Path
-from types import FrameType
 from typing import Any, Literal
 
 import msgspec
 
-from protocol.errors import ExitStatus, FleetError
+from protocol.errors import ExitStatus
 from sflow_ctl.cli.looking.events import LOOK_S, EventPrinter
+from sflow_ctl.cli.start.own_run import OwnRun
 from sflow_ctl.cli.terminal.lines import OutputLostError, discard_stdout, json_line, print_line
-from sflow_ctl.cli.tui.start import start_detached
-from sflow_ctl.core.requests import StopRun
-from sflow_ctl.runtime.operating.client import ask
 from sflow_ctl.runtime.record.reader import Liveness, RunReader
 from sflow_ctl.runtime.viewing.journal_feed import JournalFeed
 
@@ -61,28 +55,13 @@ def run_as_lines() -> int:
     """Start the run of this command line, print it as lines, and return its exit status."""
     command = [sys.executable, *sys.orig_argv[1:]]
     command.insert(command.index("--json"), "--detach")
-    asked, code, said = start_detached(command, stdin=None)
-    if code != 0 or not said:
-        return code if code >= 0 else 128 - code
+    own = OwnRun()
+    status = own.start(command, stdin=None)
+    if own.directory is None:
+        return status
+    started = RunStartedLine(run_id=own.directory.name, directory=str(own.directory))
     try:
-        started = msgspec.json.decode(said, type=RunStartedLine)
-    except msgspec.DecodeError:  # a resumed run of which nothing is left: a sentence
-        print_line(said, err=True)
-        return int(ExitStatus.OK)
-    reader = RunReader(Path(started.directory))
-
-    def stop(number: int, _frame: FrameType | None) -> None:
-        asked.append(number)
-        with suppress(FleetError):
-            ask(reader, StopRun(is_killed=len(asked) > 1))
-
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, stop)
-    if asked:
-        with suppress(FleetError):
-            ask(reader, StopRun())
-    try:
-        return _print(started, reader)
+        return _print(started, RunReader(own.directory))
     except OutputLostError:
         discard_stdout()
         print_line(f"sflow-ctl: the lines are not read any more; {started.run_id} keeps running", err=True)

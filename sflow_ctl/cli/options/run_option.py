@@ -1,6 +1,5 @@
 """The common parts of `attach`, `status` and `logs`: the RUN argument, the chosen tasks, and sentences about a run."""
 
-import fnmatch
 import os
 import shlex
 from collections.abc import Callable
@@ -13,13 +12,12 @@ from protocol.errors import UsageError
 from sflow_ctl.cli.terminal.columns import display_path
 from sflow_ctl.format.checking import nearest
 from sflow_ctl.report.cause import next_lines, resume_commands
+from sflow_ctl.report.selecting.selectors import Selectable, selected
 from sflow_ctl.report.summary import Summary
 from sflow_ctl.report.words import duration_text, outcome_text
 from sflow_ctl.runtime.record.directory import RunFacts
 from sflow_ctl.runtime.record.reader import Liveness, RunReader
 from sflow_ctl.runtime.record.sources import changed_files
-from sflow_ctl.runtime.viewing.client import ViewerLink, connect
-from sflow_ctl.runtime.viewing.files import FileWatch
 
 F = TypeVar("F", bound=Callable[..., object])
 
@@ -40,15 +38,6 @@ def output_directory_of_settings() -> Path:
     from sflow_ctl.runtime.files.settings_files import OUTPUT_DIRECTORY, output_directory, settings_layers
 
     return output_directory(settings_layers({}, os.environ).without_workflow(), Path(OUTPUT_DIRECTORY))
-
-
-def watch_run(reader: RunReader) -> tuple[ViewerLink | FileWatch, str]:
-    """Connect to the controller, or watch the files of the run; return the watch and how it was reached."""
-    facts = reader.connection()
-    link = connect(facts) if facts is not None else None
-    if link is not None:
-        return link, "through its controller"
-    return FileWatch(reader), "through its files (its controller does not answer)"
 
 
 def ended_text(reader: RunReader, summary: Summary) -> str:
@@ -95,25 +84,21 @@ def resume_lines(reader: RunReader) -> list[str]:
 
 
 def chosen_tasks(reader: RunReader, names: tuple[str, ...]) -> list[str]:
-    """Return the concrete tasks that `names` mean, in the order of the names.
+    """Return the concrete tasks that `names` mean, in the order of the names; `selected` has what a name may be.
 
-    A replicated task's name means all of its replicas, `a[2]` the one of this number; in a pattern, `*`, `?` and `[...]` are as
-    in file names. Raises: UsageError.
+    Raises: UsageError.
     """
+    tasks = [Selectable(one.name, one.base, one.replica_index, one.key) for one in reader.plan.tasks]
     chosen: dict[str, None] = {}
-    known = [task.name for task in reader.plan.tasks]
     for name in names:
-        found = [task.name for task in reader.plan.tasks if name in (task.name, task.base)]
+        found = selected(name, tasks)
         if not found:
-            found = [task.name for task in reader.plan.tasks if name == f"{task.base}[{task.replica_index}]"]
-        if not found and any(mark in name for mark in "*?["):
-            found = fnmatch.filter(known, name)
-        if not found:
-            meant = nearest(name, [*known, *{task.base for task in reader.plan.tasks}])
+            known = [*dict.fromkeys(word for one in tasks for word in (one.name, one.base, one.key) if word)]
+            meant = nearest(name, known)
             hint = f'did you mean "{meant}"?' if meant else "its tasks are: " + ", ".join(known[:20])
-            replicas = [one.name for one in reader.plan.tasks if one.base == name.partition("[")[0]]
+            base = name.partition("[")[0]
+            replicas = [one.name for one in tasks if one.base == base]
             if len(replicas) > 1 and name.endswith("]"):
-                base = name.partition("[")[0]
                 hint = f"{base} has {len(replicas)} replicas, {base}[0] to {base}[{len(replicas) - 1}]"
             raise UsageError.of("unknown-task", f'run {reader.facts.run_id} has no task "{name}"', hint=hint)
         chosen.update(dict.fromkeys(found))

@@ -7,11 +7,32 @@ from typing import TypeVar
 import click
 
 from sflow_ctl.cli.options.given import COMPAT
+from sflow_ctl.cli.options.paths import absolute
 from sflow_ctl.cli.options.sections import section
 
 F = TypeVar("F", bound=Callable[..., object])
 _PATH = click.Path(path_type=Path)
 _POSITIVE = click.IntRange(min=1)
+_INPUTS = "sflow_ctl.inputs"
+
+
+def _note_inputs(context: click.Context, _option: click.Parameter, given: tuple[str, ...]) -> None:
+    context.meta[_INPUTS] = given
+
+
+def _with_inputs(context: click.Context, _option: click.Parameter, given: tuple[str, ...]) -> tuple[str, ...]:
+    """Return what `--set` was given, and what `--input` was: it is short for `--set inputs.NAME=VALUE`."""
+    return (*given, *map(input_override, context.meta.get(_INPUTS, ())))
+
+
+def input_override(given: str) -> str:
+    """Return what `--input NAME=VALUE` is for `--set`; a file that it names is named absolutely."""
+    name, _, value = given.partition("=")
+    if value.startswith("@") and not value.startswith("@@"):
+        value = f"@{absolute(Path(value[1:]))}"
+    return f"inputs.{name}={value}" if "=" in given else f"inputs.{given}"
+
+
 _FILES = section(
     "Workflow",
     click.option(
@@ -23,7 +44,17 @@ _FILES = section(
         "overrides",
         multiple=True,
         metavar="NAME=VALUE",
+        callback=_with_inputs,
         help="Override a variable; repeatable.",
+    ),
+    click.option(
+        "--input",
+        multiple=True,
+        metavar="NAME=VALUE",
+        is_eager=True,
+        expose_value=False,
+        callback=_note_inputs,
+        help="Give an input of the workflow its value, or that of a file: NAME=@FILE; repeatable.",
     ),
     click.option(
         "-a",

@@ -3,10 +3,11 @@
 from pathlib import Path
 
 import click
+import msgspec
 
 from protocol.errors import ExitStatus, Finding, SpecError, UsageError
 from sflow_ctl.cli.terminal.columns import display_path
-from sflow_ctl.cli.terminal.lines import print_line
+from sflow_ctl.cli.terminal.lines import print_json, print_line
 from sflow_ctl.runtime.files.templates import (
     DEFAULT,
     SCHEMA_FILE,
@@ -15,6 +16,37 @@ from sflow_ctl.runtime.files.templates import (
     templates,
     write_new_file,
 )
+
+
+class TemplateEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """A workflow to begin with."""
+
+    name: str
+    """As `init` takes it."""
+    about: str
+    """What it shows."""
+
+
+class TemplateList(msgspec.Struct, frozen=True, kw_only=True):
+    """`init --list --json`."""
+
+    version: int = 1
+    """The version of this format; it grows when a field changes its meaning."""
+    templates: tuple[TemplateEntry, ...]
+    """In the order of the list."""
+
+
+class InitReport(msgspec.Struct, frozen=True, kw_only=True):
+    """`init --json`."""
+
+    version: int = 1
+    """The version of this format; it grows when a field changes its meaning."""
+    path: str
+    """The file that was written, absolute."""
+    schema: str
+    """The JSON Schema beside it, absolute; empty if there is none."""
+    next: str
+    """The command to try it."""
 
 
 @click.command()
@@ -37,8 +69,15 @@ from sflow_ctl.runtime.files.templates import (
     metavar="FILE",
     help="Write the workflow of this experiment of slurmforge instead (0.x or 1.x).",
 )
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def init(
-    template: str | None, output: Path, no_schema: bool, force: bool, is_list: bool, old: Path | None
+    template: str | None,
+    output: Path,
+    no_schema: bool,
+    force: bool,
+    is_list: bool,
+    old: Path | None,
+    as_json: bool,
 ) -> int:
     """Write a small commented workflow to begin with: sflow.yaml.
 
@@ -46,6 +85,10 @@ def init(
     beside the file, as .sflow.schema.json, and named in its first line: editors with the YAML language server then complete
     and check what you type.
     """
+    if is_list and as_json:
+        known = (TemplateEntry(name=name, about=about) for name, about in templates().items())
+        print_json(TemplateList(templates=tuple(known)))
+        return int(ExitStatus.OK)
     if is_list:
         for name, about in templates().items():
             print_line(f"{name:<{max(map(len, templates()))}}  {about}")
@@ -66,6 +109,10 @@ def init(
 
         write_new_file(path.parent / SCHEMA_FILE, schema_text(), is_forced=True)
     file = "" if path == Path("sflow.yaml") else f" {display_path(path)}"
+    if as_json:
+        schema = "" if no_schema else str((path.parent / SCHEMA_FILE).absolute())
+        print_json(InitReport(path=str(path.absolute()), schema=schema, next=f"sflow-ctl {command}{file}"))
+        return int(ExitStatus.OK)
     print_line(f"✓ Saved to {display_path(path)}. Try it: sflow-ctl {command}{file}")
     return int(ExitStatus.OK)
 

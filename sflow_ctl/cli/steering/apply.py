@@ -21,6 +21,7 @@ from sflow_ctl.report.revision_text import change_lines
 from sflow_ctl.runtime.operating.client import Way, ask, check_accepted, check_alive
 from sflow_ctl.runtime.record.reader import RunReader
 from sflow_ctl.runtime.revising.files import withdraw_plan
+from sflow_ctl.runtime.revising.new_secrets import offered
 from sflow_ctl.runtime.revising.proposal import Proposal, leave, proposal
 from sflow_ctl.runtime.run.options import RunOptions
 
@@ -106,7 +107,7 @@ def _run_and_files(words: tuple[str, ...], options: RunOptions) -> tuple[RunRead
 
 def proposed(reader: RunReader, options: RunOptions) -> Proposal:
     """Return what a workflow would change in a live run. Raises: FleetError."""
-    check_alive(reader)
+    check_alive(reader, "sflow-ctl run WORKFLOW --resume RUN continues it with a changed file")
     return proposal(reader, options)
 
 
@@ -156,7 +157,7 @@ def _report(found: Proposal, *, is_dry: bool) -> ApplyReport:
 def _asked(found: Proposal, report: ApplyReport) -> ApplyReport:
     """Have the run apply the plan; return the report with its answer. Raises: UsageError if it refuses."""
     action = leave(found, FetchLines)
-    replied = ask(found.reader, action)
+    replied = ask(found.reader, action, secrets=offered(found.plan, found.base))
     if replied.answer.error:
         withdraw_plan(found.reader.directory, action.source)
     check_accepted(found.reader, replied.answer)

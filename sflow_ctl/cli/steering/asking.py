@@ -48,8 +48,11 @@ def steering_options(command: F) -> F:
     return as_json(verbose(output_dir_option(command)))
 
 
-def request(reader: RunReader, action: AnyAction, *, as_json: bool, verbose: bool) -> Replied:
-    """Have a run carry out an action, and print what follows. Raises: UsageError if it refuses; RunDirectoryError."""
+def request(reader: RunReader, action: AnyAction, *, as_json: bool | None, verbose: bool) -> Replied:
+    """Have a run carry out an action, and print what follows, as text or JSON; nothing if `as_json` is None.
+
+    Raises: UsageError if it refuses; RunDirectoryError.
+    """
     replied = ask(reader, action)
     check_accepted(reader, replied.answer, _HINT)
     if as_json:
@@ -64,7 +67,7 @@ def request(reader: RunReader, action: AnyAction, *, as_json: bool, verbose: boo
             )
         )
         return replied
-    for line in answer_lines(replied.answer):
+    for line in answer_lines(replied.answer) if as_json is not None else ():
         print_line(line)
     if verbose:
         ways = {"socket": "over the controller's socket", "file": "by a file in the run directory"}

@@ -5,6 +5,7 @@ import subprocess
 from pathlib import Path
 
 import click
+import msgspec
 
 from protocol.errors import ControllerAwayError, ExitStatus, LaunchError, UsageError
 from protocol.text.listing import listed
@@ -12,7 +13,7 @@ from sflow_ctl.cli.options.completing import complete_runs
 from sflow_ctl.cli.options.run_option import output_dir_option
 from sflow_ctl.cli.steering.asking import await_end, request
 from sflow_ctl.cli.steering.target import target_run
-from sflow_ctl.cli.terminal.lines import print_line
+from sflow_ctl.cli.terminal.lines import print_json, print_line
 from sflow_ctl.core.requests import StopRun
 from sflow_ctl.report.looking.run_list import JobEntry
 from sflow_ctl.runtime.catalog.overview import live_runs
@@ -26,11 +27,25 @@ ANSWER_WITHIN_S = 30.0
 SHOWN = 8
 
 
+class CancelReport(msgspec.Struct, frozen=True, kw_only=True):
+    """`cancel --json`. A run is also waited for; what went wrong is an error on standard error instead."""
+
+    version: int = 1
+    """The version of this format; it grows when a field changes its meaning."""
+    run_id: str | None
+    """The id of the run that was ended; null for a Slurm job in which no run is known."""
+    job_id: str | None
+    """Slurm's number of the job that was cancelled; null where the run ended in order."""
+    text: str
+    """What was done, as a sentence."""
+
+
 @click.command()
 @click.argument("run", required=False, metavar="[RUN]", shell_complete=complete_runs)
 @click.option("-v", "--verbose", is_flag=True, help="Say how the request came to the run.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @output_dir_option
-def cancel(run: str | None, verbose: bool, output_dir: Path) -> int:
+def cancel(run: str | None, verbose: bool, as_json: bool, output_dir: Path) -> int:
     """End a live run in order, as Ctrl-C does, or a Slurm job that has not started.
 
     RUN is a run directory, a run id or the beginning of one, or the number of a Slurm job of yours. Default: the only live run,
@@ -40,8 +55,8 @@ def cancel(run: str | None, verbose: bool, output_dir: Path) -> int:
     job = _job_meant(run, jobs, output_dir)
     if job is not None:
         _cancel_job(job.job_id)
-        print_line(f"job {job.job_id} ({job.name}, {job.state}) is cancelled")
-        return int(ExitStatus.OK)
+        text = f"job {job.job_id} ({job.name}, {job.state}) is cancelled"
+        return _said(text, as_json=as_json, job_id=job.job_id)
     try:
         reader = target_run(run, output_dir)
     except UsageError as error:
@@ -51,15 +66,28 @@ def cancel(run: str | None, verbose: bool, output_dir: Path) -> int:
             raise UsageError.of(first.code, first.what, hint=hint) from error
         raise
     try:
-        request(reader, StopRun(), as_json=False, verbose=verbose)
+        replied = request(reader, StopRun(), as_json=None if as_json else False, verbose=verbose)
     except ControllerAwayError as error:
         job_id = _job_of(reader)
         if not job_id or job_state(job_id) is not JobState.EXISTS:
             raise
-        print_line(f"{error.findings[0].what}; its Slurm job {job_id} is cancelled", err=True)
+        text = f"{error.findings[0].what}; its Slurm job {job_id} is cancelled"
+        if not as_json:
+            print_line(text, err=True)
         _cancel_job(job_id)
-        return int(ExitStatus.OK)
-    return await_end(reader, [])
+        return _said(text if as_json else "", as_json=as_json, run_id=reader.directory.name, job_id=job_id)
+    status = await_end(reader, [])
+    text = replied.answer.text if as_json else ""
+    return _said(text, as_json=as_json, run_id=reader.directory.name) if status == ExitStatus.OK else status
+
+
+def _said(text: str, *, as_json: bool, run_id: str | None = None, job_id: str | None = None) -> int:
+    """Say what was done, unless that has been said."""
+    if as_json:
+        print_json(CancelReport(run_id=run_id, job_id=job_id, text=text))
+    elif text:
+        print_line(text)
+    return int(ExitStatus.OK)
 
 
 def _job_meant(run: str | None, jobs: list[JobEntry], output_dir: Path) -> JobEntry | None:

@@ -1,5 +1,6 @@
 """`sflow-ctl restart`: starts tasks of a live run again."""
 
+import shlex
 from pathlib import Path
 
 import click
@@ -9,6 +10,7 @@ from sflow_ctl.cli.options.completing import complete_words
 from sflow_ctl.cli.steering.asking import request, steering_options
 from sflow_ctl.cli.steering.target import target_run_and_tasks
 from sflow_ctl.core.requests import RestartTasks
+from sflow_ctl.runtime.operating.client import check_alive
 
 
 @click.command()
@@ -25,5 +27,6 @@ def restart(words: tuple[str, ...], as_json: bool, verbose: bool, output_dir: Pa
     if not tasks:
         hint = "name tasks; sflow-ctl run --resume runs what is left of a run that has ended"
         raise UsageError.of("no-tasks", "a run is not restarted as a whole", hint=hint)
+    check_alive(reader, f"sflow-ctl rerun RUN {shlex.join(tasks)} runs them again, and what needs them")
     request(reader, RestartTasks(tasks=tuple(tasks)), as_json=as_json, verbose=verbose)
     return int(ExitStatus.OK)

@@ -78,7 +78,7 @@ def _why_not(members: list[PlannedTask]) -> tuple[str, str]:
     if first.cell is not None:
         return (
             "is a part of a sweep: its cells say how many there are",
-            "stop the run, and resume it with another file",
+            "change the values of the sweep, and sflow-ctl apply the file",
         )
     if first.sweep:
         variables = ", ".join(name for name, _ in first.sweep)

@@ -9,6 +9,7 @@ from pathlib import Path
 from protocol.errors import UsageError
 from protocol.text.listing import listed
 from sflow_ctl.cli.options.run_option import chosen_tasks
+from sflow_ctl.cli.terminal.lines import print_line
 from sflow_ctl.runtime.catalog.overview import live_runs
 from sflow_ctl.runtime.record.reader import RunReader, find_run, list_runs
 
@@ -16,10 +17,14 @@ SHOWN = 8
 
 
 def target_run(word: str | None, output_dir: Path) -> RunReader:
-    """Return the run that a word names; without one, the only live run.
+    """Return the run that a word names; without one, the only live run. One that was not named in full is said.
 
     Raises: UsageError if several are meant. Without a live one the newest is returned, whose end the command reports.
     """
+    return _said(_meant(word, output_dir), word)
+
+
+def _meant(word: str | None, output_dir: Path) -> RunReader:
     if word is not None:
         return RunReader(_named(word, output_dir))
     live = live_runs(output_dir)
@@ -28,6 +33,14 @@ def target_run(word: str | None, output_dir: Path) -> RunReader:
         what = f"{len(live)} runs are live: {names}"
         raise UsageError.of("ambiguous-run", what, hint="name the run before the tasks")
     return RunReader(live[0] if live else find_run(None, output_dir))
+
+
+def _said(reader: RunReader, word: str | None = None) -> RunReader:
+    """Say on standard error which run is meant, unless it was named in full."""
+    run_id = reader.facts.run_id
+    if word is None or ("/" not in word and word != run_id):
+        print_line(f"run {run_id}:", err=True)
+    return reader
 
 
 def _named(word: str, output_dir: Path) -> Path:
@@ -56,7 +69,7 @@ def target_run_and_tasks(words: tuple[str, ...], output_dir: Path) -> tuple[RunR
     is_run = "/" in first or any(run.name == first for run in list_runs(output_dir))
     default = None
     with suppress(UsageError):
-        default = target_run(None, output_dir)
+        default = _meant(None, output_dir)
     is_task = default is not None and "/" not in first and _names_task(default, first)
     if is_task and is_run:
         assert default is not None
@@ -65,14 +78,14 @@ def target_run_and_tasks(words: tuple[str, ...], output_dir: Path) -> tuple[RunR
         raise UsageError.of("ambiguous-word", what, hint=hint)
     if is_task:
         assert default is not None
-        return default, chosen_tasks(default, words)
+        return _said(default), chosen_tasks(default, words)
     try:
         reader = target_run(first, output_dir)
     except UsageError as error:
         if error.findings[0].code != "no-such-run":
             raise
         if default is None:
-            target_run(None, output_dir)  # several runs are live, or there is none: its error says more
+            _meant(None, output_dir)  # several runs are live, or there is none: its error says more
             raise
         what = f'"{first}" is neither a run nor a task of {default.facts.run_id}'
         known = listed(list(dict.fromkeys(task.base for task in default.plan.tasks)), SHOWN)

@@ -14,6 +14,7 @@ from protocol.text.ansi import printable
 from protocol.text.counted import counted
 from protocol.text.listing import listed
 from sflow_ctl.core.states import Reason, TaskState, Transition
+from sflow_ctl.plan.copies.task_list import ByName, names_where
 from sflow_ctl.plan.model import PlannedTask
 
 REPORT_AFTER_S = (30.0, 60.0, 120.0, 300.0, 600.0)
@@ -79,8 +80,8 @@ class Activity:
 
     def __init__(self, tasks: Sequence[PlannedTask], now: Callable[[], float]) -> None:
         self._now = now
-        self._services = {task.name for task in tasks if task.has_readiness}
-        self._grace_s = {task.name: task.stopping.grace_s for task in tasks}
+        self._services = set(names_where(tasks, lambda task: task.has_readiness))
+        self._tasks = ByName(tasks)
         self._running: dict[str, float] = {}
         """Since when tasks run that will end by themselves, in the order of their starts."""
         self._quiet_since = now()
@@ -101,7 +102,8 @@ class Activity:
             return self._began(task, now)
         if transition.new is not TaskState.STOPPING:
             return False
-        self._stopping[task] = now + self._grace_s.get(transition.task, 0.0)
+        planned = self._tasks.get(transition.task)
+        self._stopping[task] = now + (0.0 if planned is None else planned.stopping.grace_s)
         if transition.reason.word not in _RUN_STOPS:
             return False
         self._why = _why(transition.reason) or self._why

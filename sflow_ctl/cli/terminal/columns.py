@@ -9,8 +9,11 @@ DEFAULT_COLUMNS = 80
 """For a terminal that does not know its size: `docker run -t` and script(1) leave it at 0."""
 
 
-def display_path(path: Path) -> str:
+def display_path(path: Path | str) -> str:
     """Return the path relative to the working directory if that is shorter to type."""
+    below = f"{os.getcwd()}/"  # noqa: PTH109 - of thousands of runs
+    if str(path).startswith(below) and ".." not in str(path):
+        return str(path)[len(below) :]
     relative = os.path.relpath(path)
     return str(path) if relative.startswith("../..") else relative
 

@@ -6,7 +6,6 @@ skipped. A closed pipe ends the output, never the run.
 """
 
 import os
-import signal
 import threading
 import time
 from collections import deque
@@ -14,6 +13,7 @@ from collections.abc import Callable, Mapping
 
 import msgspec
 
+from protocol.machine.loop_signals import QuietThread
 from protocol.text.ansi import printable
 from protocol.text.counted import counted
 from sflow_ctl.cli.terminal.activity import REPORT_AFTER_S, Activity
@@ -24,7 +24,7 @@ from sflow_ctl.cli.terminal.shown_tasks import ShownTasks
 from sflow_ctl.cli.terminal.state_lines import StateLines
 from sflow_ctl.cli.terminal.stream import WRITE_BYTES, Stream
 from sflow_ctl.core.states import Reason, TaskState, Transition
-from sflow_ctl.plan.copies.task_list import Copies, parts_of
+from sflow_ctl.plan.copies.task_list import Copies, names_where, parts_of
 from sflow_ctl.plan.model import Plan
 from sflow_ctl.plan.secrets import SECRETS
 
@@ -75,7 +75,7 @@ class Console:
             colours=colours,
             is_unicode=self.is_unicode,
             elapsed_s=elapsed_s,
-            finals=frozenset(task.name for task in plan.tasks if task.finally_when is not None),
+            finals=frozenset(names_where(plan.tasks, lambda task: task.finally_when is not None)),
         )
         self._activity = Activity(plan.tasks, time.monotonic)
         self._starting: dict[str, Transition] = {}
@@ -92,7 +92,7 @@ class Console:
         self._is_changed = False
         self._drawn = b""
         self._last_write = 0.0
-        self._thread: threading.Thread | None = None
+        self._thread: QuietThread | None = None
 
     # ------------------------------------------------------------------ what the output service calls
 
@@ -197,7 +197,7 @@ class Console:
             return
         if not self.is_terminal:
             self._stream.enlarge()
-        self._thread = threading.Thread(target=self._write_all, name="console", daemon=True)
+        self._thread = QuietThread(self._write_all, "console")
         self._thread.start()
 
     def flush(self, deadline_s: float) -> bool:
@@ -245,7 +245,6 @@ class Console:
         return len(data)
 
     def _write_all(self) -> None:
-        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # signals are the main thread's
         while True:
             with self._condition:
                 while not self._queue and not self._is_changed and not self._is_closing:

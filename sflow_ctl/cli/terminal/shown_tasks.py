@@ -6,10 +6,11 @@ What each task gets is decided by its `console:` and by `--only`; `planning.py` 
 
 import re
 
-from sflow_ctl.plan.copies.task_list import kinds_of
+from protocol.text.lazy_pattern import lazy_pattern
+from sflow_ctl.plan.copies.task_list import kinds_of, names_where
 from sflow_ctl.plan.model import Plan
 
-_ERROR = re.compile(
+_ERROR = lazy_pattern(
     rb"error|exception|traceback|fatal|critical|panic|abort|assertion|segmentation fault|core dumped"
     rb"|killed|out of memory|fail(?:ed|ure)",
     re.IGNORECASE,
@@ -24,8 +25,8 @@ class ShownTasks:
         self._muted: frozenset[str] = frozenset()
         self._errors: frozenset[str] = frozenset()
         if any(task.console != "all" for task in kinds_of(plan.tasks)):
-            self._muted = frozenset(task.name for task in plan.tasks if task.console == "none")
-            self._errors = frozenset(task.name for task in plan.tasks if task.console == "errors")
+            self._muted = frozenset(names_where(plan.tasks, lambda task: task.console == "none"))
+            self._errors = frozenset(names_where(plan.tasks, lambda task: task.console == "errors"))
 
     def shows(self, task: str) -> bool:
         """Return whether anything of a task's output is shown."""

@@ -1,6 +1,8 @@
 """The full-screen view of a run: tasks, nodes, graph and changes above, the log or the details of a task below."""
 
+import asyncio
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import ClassVar
 
@@ -49,11 +51,12 @@ class RunApp(App[Leaving]):
 
     CSS_PATH = "style.tcss"
     ENABLE_COMMAND_PALETTE = True
+    _its_loop: asyncio.AbstractEventLoop | None = None
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("q", "leave", "Leave"),
         Binding("question_mark", "help", "Help", key_display="?"),
-        Binding("i", "details", "Details"),
-        Binding("space", "pin", "Pin log"),
+        Binding("i", "details", "Info"),
+        Binding("space", "pin", "Pin"),
         Binding("slash", "filter_tasks", "Filter", key_display="/"),
         Binding("f", "find", "Find"),
         Binding("x", "steer('stop')", "Stop"),
@@ -82,6 +85,7 @@ class RunApp(App[Leaving]):
         self._chosen = ""
         self._is_stale = True
         self._find = ""
+        self._must_leave = False
 
     def compose(self) -> ComposeResult:
         """Lay it out."""
@@ -105,6 +109,9 @@ class RunApp(App[Leaving]):
 
     def on_mount(self) -> None:
         """Begin to follow the run."""
+        self._its_loop = asyncio.get_running_loop()
+        if self._must_leave:
+            self.exit("stop")
         self.title = f"sflow-ctl {self.feed.plan.workflow}"
         self.feed.on_news = self.news
         self.set_interval(LOOK_S, self._look)
@@ -199,8 +206,7 @@ class RunApp(App[Leaving]):
         views = self.query_one("#views", TabbedContent)
         views.active = ("tasks", "nodes", "graph", "changes")[number - 1]
         self._is_stale = True
-        pane = views.get_pane(views.active)
-        pane.query_one(DataTable).focus()
+        views.get_pane(views.active).query_one(DataTable).focus()
 
     def action_details(self) -> None:
         """Switch between log and details."""
@@ -273,6 +279,13 @@ class RunApp(App[Leaving]):
     def _leave(self, how: Leaving | None) -> None:
         if how is not None:
             self.exit(how)
+
+    def leave_at_once(self) -> None:
+        """Leave without a question, before or after the view is there; called by handlers of signals."""
+        self._must_leave = True
+        if self._its_loop is not None:
+            with suppress(RuntimeError):  # the view has ended
+                self._its_loop.call_soon_threadsafe(self.exit, "stop")
 
     def action_stop_run(self) -> None:
         """Stop the whole run, after a question."""

@@ -12,12 +12,13 @@ from msgspec import Struct
 
 from protocol.errors import FleetError
 from protocol.ids import AttemptId, RankId
+from protocol.machine.loop_signals import QuietThread
 from protocol.text.ansi import printable_line, text_without_escapes
-from sflow_ctl.cli.options.run_option import state_text, watch_run, workflow_files
+from sflow_ctl.cli.options.run_option import state_text, workflow_files
 from sflow_ctl.core.states import TaskState, Transition
 from sflow_ctl.plan.model import Plan, PlannedTask
 from sflow_ctl.plan.secrets import SECRETS
-from sflow_ctl.planner.show.text import probe_text
+from sflow_ctl.planner.show.task_text import probe_text
 from sflow_ctl.report.cause import first_cause, next_lines, resume_commands
 from sflow_ctl.report.looking.explanation import RunFactsNow, explain
 from sflow_ctl.report.run_view import RunView
@@ -28,9 +29,10 @@ from sflow_ctl.report.summary import Summary
 from sflow_ctl.runtime.record.reader import Liveness, RunReader
 from sflow_ctl.runtime.telemetry.reader import read_newest
 from sflow_ctl.runtime.viewing.client import Ended, LogOutput, OutputEnded, ViewerLink, ViewEvent
-from sflow_ctl.runtime.viewing.files import FileWatch
+from sflow_ctl.runtime.viewing.files import FileWatch, watch_run
 from sflow_ctl.runtime.viewing.journal_feed import NodeWatch
 from sflow_ctl.runtime.viewing.messages import Change
+from sflow_ctl.runtime.viewing.progress import read_progress
 
 WAIT_S = 0.25
 STATUS_EVERY_S = 1.0
@@ -63,7 +65,7 @@ class Feed:
         self._lock = threading.RLock()
         reader.guard = self._lock
         self._watch: ViewerLink | FileWatch | None = None
-        self._thread = threading.Thread(target=self._run, name="feed", daemon=True)
+        self._thread = QuietThread(self._run, "feed")
         self._is_closing = threading.Event()
         self._wanted: tuple[str, ...] = ()
         self._followed: dict[RankId, str] = {}
@@ -151,7 +153,8 @@ class Feed:
     def close(self) -> None:
         """End the thread; a read that hangs is left behind."""
         self._is_closing.set()
-        self._thread.join(2.0)
+        if self._thread.ident is not None:  # it was started
+            self._thread.join(2.0)
 
     def follow(self, tasks: tuple[str, ...]) -> None:
         """Show the logs of these tasks, and of no others."""
@@ -239,8 +242,9 @@ class Feed:
         if now >= self._status_at:
             self._status_at = now + STATUS_EVERY_S
             before = (self.summary, self.liveness)
+            liveness = self._reader.status().liveness  # first: a run that has ended has its summary
             summary = self._reader.summary()
-            liveness = self._reader.status().liveness
+            is_news |= summary is None and read_progress(self._reader.state, self._reader.directory)
             usage = {} if summary is not None or liveness is Liveness.DEAD else self._used()
             text = state_text(self._reader, summary)
             with self._lock:

@@ -5,10 +5,11 @@
 
 import msgspec
 
-from protocol.messages.facts import LaunchFailed, RankCleared, RankExited
+from protocol.messages.facts import LaunchFailed, RankCleared, RankExited, RankIdle
 from sflow_ctl.core.actions.stop_orders import end_step_parts
 from sflow_ctl.core.actions.stopping import conclude, following, note_down, stop_task
 from sflow_ctl.core.actions.transitions import change, release
+from sflow_ctl.core.commands import RecordStall
 from sflow_ctl.core.effects import Effects
 from sflow_ctl.core.model.attempt import AttemptVerdict
 from sflow_ctl.core.model.run import Run
@@ -218,6 +219,17 @@ def all_cleared(run: Run, out: Effects, task: Task, now: float) -> None:
         conclude(run, out, task, attempt.verdict, now)
     elif not attempt.uncleared:
         release(run, task)
+
+
+def note_inactivity(run: Run, out: Effects, task: Task, message: RankIdle, now: float) -> None:
+    """Take in that a rank of a current attempt shows no activity, or some again; end a hang, or tell of silence."""
+    idle = task.attempt.idle.setdefault(message.kind, set())
+    is_news = message.is_quiet and message.rank.rank not in idle
+    (idle.add if message.is_quiet else idle.discard)(message.rank.rank)
+    if message.kind != "progress":
+        stop_if_hung(run, out, task, now)
+    elif is_news and (silent_s := timeouts.stalled_s(task)) is not None:
+        out.perform(RecordStall(task=task.plan.name, attempt=task.attempt.number, silent_s=silent_s))
 
 
 def stop_if_hung(run: Run, out: Effects, task: Task, now: float) -> None:

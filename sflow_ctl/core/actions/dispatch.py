@@ -57,8 +57,7 @@ def _start_those_with_room(run: Run, out: Effects, now: float) -> None:
             continue
         placement = moves.wanted(run, task)
         room = (placement, task.plan.heeds_claims, task.plan.needs)
-        if task.unmet > 0:
-            _wait_again(run, out, task)
+        if _is_put_off(run, out, task):
             run.queue.retry_like(room)
             continue
         if not run.cells.admits(task):
@@ -85,6 +84,19 @@ def _start_those_with_room(run: Run, out: Effects, now: float) -> None:
             continue
         run.queue.retry_like(room)
         _begin_attempt(run, out, task, taken, now)
+
+
+def _is_put_off(run: Run, out: Effects, task: Task) -> bool:
+    """Return whether a queued task may not start now: what it needs starts again, or its condition is not known to hold."""
+    if task.unmet > 0:
+        _wait_again(run, out, task)
+        return True
+    if not rendering.is_open(task):
+        return False
+    from sflow_ctl.core.actions.handover.conditions import decide  # few tasks have any
+
+    decide(run, out, task)
+    return True
 
 
 def _waits_among(run: Run, task: Task) -> list[int] | None:
@@ -150,22 +162,34 @@ def _begin_attempt(run: Run, out: Effects, task: Task, placement: Placement, now
 def prepare_if_ready(run: Run, out: Effects, task: Task) -> None:
     """Order the ranks of an attempt that has begun, once its ports and its checkpoint are known."""
     attempt = task.attempt
-    if attempt.is_unsent and not attempt.is_seeking and not run.leases.is_waiting(task):
+    is_asking = attempt.is_seeking or attempt.checking
+    if attempt.is_unsent and not is_asking and not run.leases.is_waiting(task):
         _prepare(run, out, task)
 
 
 def _prepare(run: Run, out: Effects, task: Task) -> None:
     """Order the ranks of an attempt whose ports are all known, or first have its deferred values evaluated."""
     task.attempt.ports = run.leases.own_of(task)
-    if needs_rendering(task.plan):
+    if not needs_rendering(task.plan):
+        task.attempt.fill_in(task.plan, NO_TEXTS)
+    elif not (rendering.is_quick(task.plan) and rendering.fill_now(run, task)):
         rendering.begin(run, out, task)
         return
-    task.attempt.fill_in(task.plan, NO_TEXTS)
-    _spawn(run, out, task)
+    _check_or_spawn(run, out, task)
 
 
 def on_rendered(run: Run, out: Effects, event: TextsRendered, now: float) -> None:
     """Take the deferred values of an attempt, and order its ranks, or its uploads."""
+    if event.what in ("items", "block"):
+        from sflow_ctl.core.actions.growing import on_known  # few tasks stand for others
+
+        on_known(run, out, event, now)
+        return
+    if event.what == "when":
+        from sflow_ctl.core.actions.handover.conditions import on_decided  # few tasks have any
+
+        on_decided(run, out, event, now)
+        return
     task = run.current(event.attempt_id)
     if task is None or task.index not in run.rendering:
         return
@@ -185,10 +209,34 @@ def on_rendered(run: Run, out: Effects, event: TextsRendered, now: float) -> Non
             return
     problem = rendering.filled(run, task, event)
     if problem:
-        text = f"{problem}; in {task.plan.where}" if task.plan.where else problem
-        stop_task(run, out, task, AttemptVerdict(TaskState.FAILED, Reason("expression", text)), now)
+        text = explanations.of_expression(problem, task.plan, event.field)
+        word = "input_error" if problem.startswith("its input ") else "expression"
+        stop_task(run, out, task, AttemptVerdict(TaskState.FAILED, Reason(word, text)), now)
+    else:
+        _check_or_spawn(run, out, task)
+
+
+def _check_or_spawn(run: Run, out: Effects, task: Task) -> None:
+    """Have the files checked that an attempt is given, or order its ranks if there are none."""
+    if task.attempt.given_files:
+        from sflow_ctl.core.actions.handover.files import check_inputs  # few tasks have any
+
+        check_inputs(run, out, task)
     else:
         _spawn(run, out, task)
+
+
+def go_on(run: Run, out: Effects, task: Task) -> None:
+    """Order the ranks of an attempt whose inputs were checked, or begin again with ports that it was given meanwhile."""
+    if needs_leases(task.plan):
+        send_leases(run, out, run.leases.begin(task))
+        if run.leases.is_waiting(task):
+            return
+        if run.leases.own_of(task) != task.attempt.ports:
+            _prepare(run, out, task)
+            return
+    task.attempt.is_unsent = False
+    _spawn(run, out, task)
 
 
 def _spawn(run: Run, out: Effects, task: Task) -> None:

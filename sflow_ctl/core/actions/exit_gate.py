@@ -49,6 +49,19 @@ def on_log_overdue(run: Run, out: Effects, task: Task, rank: int, now: float) ->
         _end_log_wait(run, out, task, rank, now)
 
 
+def outputs_found(run: Run, out: Effects, task: Task, now: float) -> None:
+    """Collect all values of a task whose agent has found its outputs; without all that it must have its exit counts."""
+    attempt, number = task.attempt, task.attempt.number
+    for rank, held in list(attempt.held.items()):
+        if held.awaits == "files" and task.attempt.number == number:
+            if attempt.output_problem is None and task.state is not TaskState.STOPPING:
+                attempt.held[rank] = HeldExit(held.message, "outputs")
+                out.perform(CollectOutputs(task=task.plan.name, attempt=number))
+            else:
+                del attempt.held[rank]
+                count_exit(run, out, task, held.message, now)
+
+
 def on_outputs_collected(run: Run, out: Effects, event: OutputsCollected, now: float) -> None:
     """Take the values of a task's outputs, and let the exit count that waited for them."""
     task = run.current(event.attempt_id)
@@ -66,6 +79,7 @@ def release_exits(run: Run, out: Effects, task: Task, now: float) -> None:
     """Let all held exits of an attempt count at once."""
     number = task.attempt.number
     uploads.give_up(out, task)
+    task.attempt.finding_on = None
     for rank in sorted(task.attempt.held):
         held = task.attempt.held.pop(rank, None) if task.attempt.number == number else None
         if held is not None:
@@ -76,6 +90,10 @@ def give_up_node(run: Run, out: Effects, task: Task, node: int, now: float) -> N
     """End the wait for logs and uploads of a node that will not send any more."""
     number = task.attempt.number
     uploads.give_up_node(run, out, task, node, now)
+    if task.attempt.finding_on == node:
+        from sflow_ctl.core.actions.handover.files import give_up_node as give_up_outputs
+
+        give_up_outputs(run, out, task, now)
     for rank in sorted(task.attempt.ranks_on(node) & task.attempt.held.keys()):
         if task.attempt.number == number:
             _end_log_wait(run, out, task, rank, now)
@@ -93,6 +111,12 @@ def _log_is_here(run: Run, out: Effects, task: Task, message: RankExited, now: f
     attempt = task.attempt
     is_last = attempt.open_ranks == {message.rank.rank}
     is_success = message.exit_code == 0 or not exit_policy.is_bad(task, message)
+    if task.plan.found and is_last and is_success and task.state is not TaskState.STOPPING:
+        from sflow_ctl.core.actions.handover.files import find_outputs  # few tasks have any
+
+        attempt.held[message.rank.rank] = HeldExit(message, "files")
+        find_outputs(run, out, task, now)
+        return
     if task.plan.has_values and is_last and is_success and task.state is not TaskState.STOPPING:
         attempt.held[message.rank.rank] = HeldExit(message, "outputs")
         out.perform(CollectOutputs(task=task.plan.name, attempt=attempt.number))

@@ -1,5 +1,9 @@
 """Compares an agent's state, when it joins or is lost, with the scheduler's record of its node."""
 
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+
 from protocol.ids import AttemptId
 from protocol.messages.facts import Hello
 from protocol.messages.orders import Spawn
@@ -21,11 +25,13 @@ from sflow_ctl.core.model.timers import FenceOver
 from sflow_ctl.core.policy import explanations
 from sflow_ctl.core.states import LIVE, FirstCause, Outcome, Reason, TaskState
 
+AGENTS_COUNTED_S = 600.0
+"""The time in which an agent may be started again as often as the run's settings say, as its guardian counts it."""
 CLOCKS_AGREE_NS = 1_000_000_000
 """A smaller difference may be the time that the hello took."""
 
 
-def accept_agent(run: Run, out: Effects, hello: Hello, clock_ahead_ns: int) -> bool:
+def accept_agent(run: Run, out: Effects, hello: Hello, clock_ahead_ns: int, now: float) -> bool:
     """Answer a hello, naming the ranks that must not live; return whether the agent was restarted."""
     node = run.nodes[hello.node]
     node.clock_ahead_ns = clock_ahead_ns if abs(clock_ahead_ns) > CLOCKS_AGREE_NS else 0
@@ -34,13 +40,30 @@ def accept_agent(run: Run, out: Effects, hello: Hello, clock_ahead_ns: int) -> b
     run.ledger.topology.nodes[hello.node] = NodeGroups.of(hello.inventory.gpus)
     run.hosts.capacity[hello.node] = run.host_share(hello)
     is_restarted = node.has_joined and hello.agent_incarnation != node.agent_incarnation
+    if hello.follows and hello.agent_incarnation != node.agent_incarnation:
+        node.followed_at.append(now)
     node.is_up = node.has_joined = True
+    node.is_held_up = False  # its loop has said hello
     node.is_ending = False
     run.windows.forget(hello.node)  # what the agent does not have is ordered anew
     node.agent_incarnation = hello.agent_incarnation
     kill = tuple(live.rank for live in hello.live if not run.is_here(hello.node, live.rank))
     out.perform(AcceptAgent(node=hello.node, session=hello.session, kill=kill))
     return is_restarted
+
+
+def agents_followed(run: Run, node: int, begun: Sequence[float], now: float) -> int:
+    """Return how often an agent has taken the place of one that died on a node, in the last `AGENTS_COUNTED_S`.
+
+    `begun` are the times, in their order, at which the controller had one started there: those that have not joined count too.
+    """
+    since = now - AGENTS_COUNTED_S
+    followed = run.nodes[node].followed_at
+    missing = sum(
+        begin > since and not any(begin <= at < end for at in followed)
+        for begin, end in pairwise((*begun, math.inf))
+    )
+    return missing + sum(at > since for at in followed)
 
 
 def reconcile_node(run: Run, out: Effects, hello: Hello, *, is_restarted: bool, now: float) -> None:
@@ -176,6 +199,10 @@ def on_agent_lost(
         if task_index in node.live:
             ranks_vanished(run, out, task, index, Reason("node_lost", sentence), now)
     give_up_leases(run, out, {index}, now)
+    if run.seeking:
+        from sflow_ctl.core.actions.checkpoints import give_up_node as give_up_search  # few runs have any
+
+        give_up_search(run, out, index)
     is_needed = not node.is_held and not _use_spare(run, out, index)
     if is_needed and not node.has_joined and run.phase in (RunPhase.RUNNING, RunPhase.DRAINING):
         cause = FirstCause(text=f"the agent of node {name} did not report: {reason}", node=index)

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from protocol.ids import RankId
-from protocol.messages.checkpoints import CheckpointBase
 from protocol.messages.facts import RankExited
+from protocol.messages.handover import CheckpointBase, FoundOutput
 from sflow_ctl.core.actions.transitions import change, occupy_for_uploads
 from sflow_ctl.core.commands import RecordTransition
 from sflow_ctl.core.effects import Effects
@@ -31,6 +31,8 @@ class PriorResult(NamedTuple):
     is_done: bool = False
     """It has completed and need not run again."""
     outputs: dict[str, Any] | None = None
+    found: tuple[FoundOutput, ...] = ()
+    """What its agent has found of them."""
     why_again: str = ""
     """Why a task that has started before runs again."""
     exit_code: int | None = None
@@ -38,12 +40,16 @@ class PriorResult(NamedTuple):
     runtime_s: float | None = None
     has_uploads_left: bool = False
     """Of a task that is done: its files are still to be uploaded."""
+    has_outputs_left: bool = False
+    """Of a task that is done: its agent has still to find its outputs."""
     why_left: str = ""
     """Of a task that is neither done nor run: a rerun runs others only."""
     is_missed: bool = False
     """Of such a task: the run is not complete without it."""
     checkpoint_base: CheckpointBase | None = None
     """Of a task that runs again: what was said about its checkpoint."""
+    reused: str = ""
+    """Of a task that is done: whose result of another run this is, as a sentence."""
     is_rerun: bool = False
     """It runs again because a person has chosen it, or what it depends on."""
 
@@ -171,10 +177,24 @@ def take_over(run: Run, out: Effects, earlier: Mapping[str, PriorResult]) -> lis
             task.checkpoint_base = before.checkpoint_base
         if before.is_done:
             run.outputs[task.plan.name] = before.outputs or {}
-        if before.is_done and before.has_uploads_left:
-            text = "its work was done, and its files are uploaded now"
-            again.append(_again(task.plan.name, before, text))
-            again += _upload(run, out, task, before)
+            if before.found:
+                run.found[task.plan.name] = {one.name: one for one in before.found}
+        if before.is_done and (before.has_uploads_left or before.has_outputs_left):
+            what = "its outputs are found" if before.has_outputs_left else "its files are uploaded"
+            again.append(_again(task.plan.name, before, f"its work was done, and {what} now"))
+            again += _finish(run, out, task, before, what)
+        elif before.is_done and before.reused:
+            reason = Reason("reused", before.reused)
+            change(run, out, task, TaskState.COMPLETED, reason)
+            again.append(
+                Transition(
+                    task=task.plan.name,
+                    attempt=before.attempt,
+                    old=before.state,
+                    new=TaskState.COMPLETED,
+                    reason=reason,
+                )
+            )
         elif before.is_done:
             change(run, out, task, TaskState.COMPLETED, Reason("resumed", "it had completed before"))
             if before.state is not TaskState.COMPLETED and not (
@@ -211,8 +231,8 @@ def _again(name: str, before: PriorResult, why: str) -> Transition:
     )
 
 
-def _upload(run: Run, out: Effects, task: Task, before: PriorResult) -> list[Transition]:
-    """Hold the exit that a task had, as an attempt without processes, until its files are uploaded; return the changes."""
+def _finish(run: Run, out: Effects, task: Task, before: PriorResult, what: str) -> list[Transition]:
+    """Hold the exit that a task had, as an attempt without processes, until what was left is done; return the changes."""
     out.take()  # of other tasks: their changes are recorded by the controller that made them
     nodes = [node for node in task.plan.placement.nodes if not run.nodes[node].is_gone]
     placement = Placement(nodes=tuple(nodes or task.plan.placement.nodes)[:1])
@@ -220,11 +240,17 @@ def _upload(run: Run, out: Effects, task: Task, before: PriorResult) -> list[Tra
     occupy_for_uploads(run, task, placement, before.attempt + 1)
     run.has_started = True
     change(run, out, task, TaskState.STARTING, Reason("resumed"))
-    change(run, out, task, TaskState.RUNNING, Reason("resumed", "its files are uploaded"))
+    change(run, out, task, TaskState.RUNNING, Reason("resumed", what))
     code = next(iter(task.plan.success_exit_codes), 0) if before.exit_code is None else before.exit_code
     exited = RankExited(rank=RankId(task.attempt_id, 0), exit_code=code, runtime_s=before.runtime_s or 0.0)
-    task.attempt.held[0] = HeldExit(exited, "uploads")
-    task.attempt.uploading = set(placement.nodes)
+    if before.has_outputs_left:
+        task.attempt.held[0] = HeldExit(exited, "files")
+        task.attempt.written_by = before.attempt
+        task.attempt.finding_on = task.attempt.node
+        run.handing.add(task.index)
+    else:
+        task.attempt.held[0] = HeldExit(exited, "uploads")
+        task.attempt.uploading = set(placement.nodes)
     return [command.transition for command in out.take() if isinstance(command, RecordTransition)]
 
 

@@ -34,7 +34,7 @@ from sflow_ctl.core.policy.restart_policy import NextAttempt
 from sflow_ctl.core.policy.shutdown_steps import ending_steps
 from sflow_ctl.core.states import LIVE, FirstCause, Outcome, Reason, TaskState
 
-NO_FAILURE = frozenset({"upstream", "stopped", "removed"})
+NO_FAILURE = frozenset({"upstream", "upstream_skipped", "when", "stopped", "removed", "enough"})
 """Words of ends to which no failure policy applies: they follow from another end, or an operator wanted them."""
 
 
@@ -138,7 +138,11 @@ def conclude(run: Run, out: Effects, task: Task, verdict: AttemptVerdict, now: f
     change(run, out, task, verdict.state, verdict.reason, runtime_s)
     if needs_leases(task.plan) and not run.is_ending_for(task):
         send_leases(run, out, run.leases.ended(task))
-    if verdict.state is not TaskState.COMPLETED:
+    if task.plan.quorum is not None and run.outcome is None:
+        from sflow_ctl.core.actions.copies import judge_copies  # few tasks have one
+
+        judge_copies(run, out, task, verdict, now)
+    elif verdict.state is not TaskState.COMPLETED:
         task_failed(run, out, task, verdict, exit_policy.cause_of(task, verdict), now)
 
 
@@ -232,10 +236,18 @@ def task_failed(
             assert_never(task.plan.on_failure)
 
 
-def cannot_start(run: Run, out: Effects, task: Task, state: TaskState, reason: Reason, now: float) -> None:
-    """End a task that can never start."""
+def cannot_start(
+    run: Run,
+    out: Effects,
+    task: Task,
+    state: TaskState,
+    reason: Reason,
+    now: float,
+    what: str = "cannot start",
+) -> None:
+    """End a task that can never start, or, in words of its own, one that stands for others which have run."""
     change(run, out, task, state, reason)
-    text = f"task {task.plan.name} cannot start: {reason.text}"
+    text = f"task {task.plan.name} {what}: {reason.text}"
     cause = FirstCause(text=text, task=task.plan.name, reason=reason)
     task_failed(run, out, task, AttemptVerdict(state, reason), cause, now)
 

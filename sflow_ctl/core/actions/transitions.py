@@ -59,7 +59,7 @@ def change(
     changes = dependencies.update(run.tasks, task, was_end=old in TERMINAL)
     if changes.unsatisfiable:
         run.unsatisfiable.extend(one for one in changes.unsatisfiable if run.may_start(one[0]))
-    if task.plan.cell is not None:
+    if task.plan.cell is not None or task.plan.foreach is not None:
         for index in run.cells.changed(task, was_end=old in TERMINAL):
             run.queue.push(index)
     for startable in changes.startable:
@@ -197,11 +197,14 @@ def _take_on_next_plan(run: Run, task: Task, plan: PlannedTask) -> None:
 def take_on(run: Run, task: Task, plan: PlannedTask) -> None:
     """Give a task another plan."""
     run.tally.remove(task)
+    run.cells.leaves(task)
     if plan.placement != task.plan.placement:
         task.lent = None
     task.plan, task.next_plan = plan, None
     task.retries_used = min(task.retries_used, plan.retries.count)
+    task.infra_used = min(task.infra_used, plan.retries.infra_count)
     run.tally.add(task)
+    run.cells.joins(task)
     run.changed.add(task.index)
 
 
@@ -257,7 +260,8 @@ def skip_unsatisfiable(run: Run, out: Effects) -> None:
         if task.state in (TaskState.WAITING, TaskState.QUEUED):
             give_up_reservation(run, task)
             state = TaskState.CANCELLED if task.attempt.number else TaskState.SKIPPED
-            change(run, out, task, state, Reason("upstream", because))
+            word = dependencies.word_of_skip(run.tasks, task)
+            change(run, out, task, state, Reason(word, because))
 
 
 def cancel_waiting(run: Run, out: Effects, reason: Reason) -> None:

@@ -34,6 +34,9 @@ def begin(run: Run, out: Effects, task: Task, message: RankExited, now: float) -
         _finish(run, out, task, now)
         return True
     _say(out, task, f"{counted(len(task.plan.uploads), 'upload')} begun")
+    if task.attempt.filled is None and needs_rendering(task.plan):  # an attempt without processes
+        rendering.begin(run, out, task)
+        return True
     for node in nodes:
         if run.nodes[node].is_up:
             out.send(node, _order(run, task))

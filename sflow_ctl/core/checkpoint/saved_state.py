@@ -5,7 +5,7 @@ them to a scheduler that was made with the same arguments, which then continues 
 `runtime/journal/checkpoint.py`.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cache
 from operator import attrgetter
 from typing import Any
@@ -15,6 +15,7 @@ from msgspec import Struct, field
 
 from protocol.ids import RankId
 from sflow_ctl.core.cells import SavedCells
+from sflow_ctl.core.checkpoint.lazy_tasks import LazyTasks, made, made_of
 from sflow_ctl.core.checkpoint.saved_tasks import (
     Cut,
     SavedTask,
@@ -31,6 +32,7 @@ from sflow_ctl.core.model.ready_queue import SavedQueue
 from sflow_ctl.core.model.resources import ClaimLedger, HostLedger, SavedLedger
 from sflow_ctl.core.model.run import Margins, Node, Run
 from sflow_ctl.core.model.tally import Tally
+from sflow_ctl.core.model.task import Task
 from sflow_ctl.core.model.timers import SavedTimers
 from sflow_ctl.core.requests import RequestAnswer
 from sflow_ctl.core.states import FirstCause, Outcome
@@ -66,6 +68,7 @@ class SavedRun(Struct, frozen=True, kw_only=True, omit_defaults=True):
     awaiting_places: list[int]
     seeking: set[int]
     rendering: set[int]
+    deciding: set[int]
     awaiting_rendering: list[int]
     stuck_at: tuple[int, int] | None
     leaving_processes: set[str]
@@ -112,7 +115,7 @@ class Checkpoints:
     def __init__(self, run: Run, is_cut: Cut = _never) -> None:
         """`run` is that of a scheduler that was just made, or restored."""
         self._run, self._is_cut = run, is_cut
-        self._finals = {task.index for task in run.tasks if task.plan.finally_when is not None}
+        self._finals = {task.index for task in made(run.tasks) if task.plan.finally_when is not None}
         self._open: dict[int, bytes] = {}
         """What the last parts have of tasks that were open then: services stay as they are for hours."""
 
@@ -164,42 +167,56 @@ def restore(run: Run, parts: Iterable[tuple[SavedPart, float]], *, has_secrets: 
     Each part comes with the seconds to be added to its times. With `has_secrets` texts of live attempts are filled in again, as
     a checkpoint has no secrets. Raises: UnusableCheckpointError; msgspec.DecodeError. The scheduler cannot be used then.
     """
-    newest: dict[int, tuple[SavedTask | msgspec.Raw, float]] = {}
+    usual: dict[int, _Usual] = {}
+    whole: dict[int, tuple[msgspec.Raw, float]] = {}
     last: tuple[msgspec.Raw, float] | None = None
     for part, shift_s in parts:
-        newest.update({one.index: (one, shift_s) for one in part.usual})
-        newest.update({index: (raw, shift_s) for index, raw in part.whole})
+        usual.update({one.index: (one, shift_s) for one in part.usual})
+        for index, raw in part.whole:
+            whole[index] = raw, shift_s
+            usual.pop(index, None)
+        for one in part.usual if whole else ():
+            whole.pop(one.index, None)
         for request, answer in part.answers.items():
             run.requests.remember(request, answer)
         last = part.run, shift_s
     if last is None:
         raise UnusableCheckpointError("it is empty")
-    cut = _restore_tasks(run, newest)
+    cut = _restore_tasks(run, usual, whole)
     _restore_run(run, msgspec.json.decode(last[0], type=SavedRun), last[1])
-    count_requirements(run.tasks, [run.tasks[index] for index in newest])
+    count_requirements(run.tasks, (*usual, *whole))
     if has_secrets:
-        _fill_in_again(run, newest)
+        _fill_in_again(run, whole)
     run.changed.clear()
     run.requests.fresh.clear()
     return cut
 
 
-def _restore_tasks(run: Run, newest: dict[int, tuple[SavedTask | msgspec.Raw, float]]) -> list[int]:
+def _restore_tasks(
+    run: Run, usual: "Mapping[int, _Usual]", whole: Mapping[int, tuple[msgspec.Raw, float]]
+) -> list[int]:
     """Give tasks their states; return those whose values of outputs are not in the checkpoint."""
-    cut: list[int] = []
     tasks, decode = run.tasks, _task_decoder().decode
-    for index, (saved, shift_s) in newest.items():
-        if isinstance(saved, SavedTask):
-            restore_usual(tasks[index], saved, shift_s)
-            if saved.values is None and saved.problems is None and not saved.are_cut:
-                continue
-            whole: SavedTask | WholeTask = saved
-        else:
-            whole = decode(saved)
-            restore_whole(run, tasks[index], whole, shift_s)
-        if _restore_values(run, whole):
-            cut.append(index)
-    return cut
+    if isinstance(tasks, LazyTasks):
+        tasks.keep(usual, _give)
+    else:
+        for index, kept in usual.items():
+            _give(tasks[index], kept)
+    decoded = [(decode(raw), shift_s) for raw, shift_s in whole.values()]
+    for one, shift_s in decoded:
+        restore_whole(run, tasks[one.index], one, shift_s)
+    ended = (one for one, _ in usual.values() if one.has_values)
+    names = list(run.index_of)
+    saved: list[SavedTask | WholeTask] = [*ended, *(one for one, _ in decoded)]
+    return [one.index for one in saved if _restore_values(run, names[one.index], one)]
+
+
+_Usual = tuple[SavedTask, float]
+"""A task's state, and the seconds to be added to its times."""
+
+
+def _give(task: Task, kept: _Usual) -> None:
+    restore_usual(task, *kept)
 
 
 @cache
@@ -207,11 +224,12 @@ def _task_decoder() -> "msgspec.json.Decoder[WholeTask]":
     return msgspec.json.Decoder(WholeTask)
 
 
-def _restore_values(run: Run, saved: SavedTask | WholeTask) -> bool:
+def _restore_values(run: Run, name: str, saved: SavedTask | WholeTask) -> bool:
     """Give the run the values of a task's outputs; return whether they are not in the checkpoint."""
-    name = run.tasks[saved.index].plan.name
     if saved.values is not None:
         run.outputs[name] = saved.values
+    if saved.found:
+        run.found[name] = {one.name: one for one in saved.found}
     if saved.problems is not None:
         run.output_problems[name] = saved.problems
     return saved.are_cut
@@ -239,13 +257,13 @@ def _restore_run(run: Run, saved: SavedRun, shift_s: float) -> None:
     for node in run.nodes:
         if node.fenced_until is not None:
             node.fenced_until += shift_s
+        node.followed_at = [at + shift_s for at in node.followed_at]
 
 
 def _fill_in_again(run: Run, changed: Iterable[int]) -> None:
-    for index in changed:
-        task = run.tasks[index]
+    for task in made_of(run.tasks, changed):
         attempt = task.attempt
-        if attempt.filled is None or not (task.plan.deferred or task.plan.files):
+        if attempt.filled is None or not (task.plan.deferred or task.plan.files or task.plan.inputs):
             continue
         try:
             attempt.fill_in(task.plan, run.deferred.rendered(task.plan, attempt.ports, attempt.checkpoint))

@@ -4,7 +4,7 @@ Only tasks that have changed since a scheduler was made are in a checkpoint; cou
 `saved_state.py`.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from functools import cache
 from operator import attrgetter
 from typing import Any
@@ -13,10 +13,11 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
-from protocol.messages.checkpoints import CheckpointBase, ResumeKind
 from protocol.messages.checks import Probe
+from protocol.messages.handover import CheckpointBase, FoundOutput, ResumeKind
 from protocol.messages.rank_spec import Success, TaskFile
 from protocol.messages.uploads import FileUpload
+from sflow_ctl.core.checkpoint.lazy_tasks import LazyTasks, made_of
 from sflow_ctl.core.model.attempt import NOT_STARTED, SETTLED, Attempt
 from sflow_ctl.core.model.port_leases import SavedLease
 from sflow_ctl.core.model.run import Run
@@ -48,6 +49,13 @@ class SavedTask(Struct, array_like=True, frozen=True):
     problems: tuple[str, ...] | None = None
     are_cut: bool = False
     """Its values are only in its `outputs.json`."""
+    found: tuple[FoundOutput, ...] = ()
+    """What its agent has found of its outputs."""
+
+    @property
+    def has_values(self) -> bool:
+        """Return whether anything is known of its outputs."""
+        return self.values is not None or self.problems is not None or self.are_cut or bool(self.found)
 
 
 class FilledIn(Struct, frozen=True, omit_defaults=True):
@@ -96,6 +104,9 @@ class WholeTask(Struct, frozen=True, omit_defaults=True, kw_only=True):
     restarted_at: tuple[float, ...] = ()
     renewals: int = 0
     moves: int = 0
+    infra_used: int = 0
+    shunned: frozenset[int] = frozenset()
+    may_run: bool = False
     address: Address | None = None
     follows_by: ResumeKind | None = None
     checkpoint_base: CheckpointBase | None = None
@@ -105,18 +116,21 @@ class WholeTask(Struct, frozen=True, omit_defaults=True, kw_only=True):
     problems: tuple[str, ...] | None = None
     are_cut: bool = False
     """Its values are only in its `outputs.json`."""
+    found: tuple[FoundOutput, ...] = ()
 
 
 _REST = (
     "earlier_places", "is_serving", "down_since", "is_delayed", "is_reserved", "lent", "retries_used",
-    "restarted_at", "renewals", "moves", "address", "follows_by",
+    "restarted_at", "renewals", "moves", "infra_used", "shunned", "may_run", "address", "follows_by",
     "checkpoint_base", "run_env",
 )  # fmt: skip
 """Fields of a task that one which has completed as most do has not changed."""
 _COPIED = ("state", "last_reason", "met", "started_after", *_REST)
 _copied = attrgetter(*_COPIED)
 _rest_of_task = attrgetter(*_REST)
-_NO_REST = (NOTHING, False, None, False, False, None, 0, (), 0, 0, None, None, None, NOTHING)
+_NO_REST: tuple[Any, ...] = (
+    NOTHING, False, None, False, False, None, 0, (), 0, 0, 0, frozenset(), False, None, None, None, NOTHING,
+)  # fmt: skip
 _OWN = ("number", "place", "node", "gpus", "node_of_rank", "started_at", "exit_code", "pid")
 _rest_of_attempt = attrgetter(*(one for one in Attempt.__struct_fields__ if one not in _OWN))
 _NO_REST_OF_ATTEMPT = _rest_of_attempt(SETTLED)
@@ -142,7 +156,7 @@ def saved_task(run: Run, task: Task, is_cut: Cut) -> SavedTask | WholeTask:
         usual = SavedTask(
             task.index, reason.word, reason.text, place.nodes[0], place.gpus, place.gpus_per_node,
             task.started_after, attempt.started_at, attempt.exit_code, attempt.pid,
-            values, problems, are_cut,
+            values, problems, are_cut, tuple(run.found.get(name, {}).values()),
         )  # fmt: skip
         if place == _place(usual.node, usual.gpus, usual.gpus_per_node):
             return usual
@@ -184,6 +198,7 @@ def _whole_task(
         values=values,
         problems=problems,
         are_cut=are_cut,
+        found=tuple(run.found.get(task.plan.name, {}).values()),
     )
 
 
@@ -213,6 +228,8 @@ def restore_whole(run: Run, task: Task, saved: WholeTask, shift_s: float) -> Non
     task.attempt = NOT_STARTED if saved.attempt is None else saved.attempt
     if task.attempt.is_seeking:
         run.seeking.add(task.index)
+    if task.attempt.checking or task.attempt.finding_on is not None:
+        run.handing.add(task.index)
     run.leases.restore_task(task.index, saved.leases)
     if shift_s:
         _shift(task, shift_s)
@@ -264,18 +281,23 @@ def encoded(saved: WholeTask) -> bytes:
     return msgspec.json.encode(saved, enc_hook=dict)  # read-only mappings
 
 
-def count_requirements(tasks: Sequence[Task], changed: Sequence[Task]) -> None:
+def count_requirements(tasks: list[Task], changed: Collection[int]) -> None:
     """Count anew the requirements that changed tasks are members of, and what the tasks lack that wait for them."""
-    requirements = {id(one): one for task in changed for one in task.requirements}
-    dependants: set[int] = set()
+    lazy = tasks if isinstance(tasks, LazyTasks) else None
+    those_changed = lazy.made() if lazy else (tasks[index] for index in changed)
+    requirements = {id(one): one for task in those_changed for one in task.requirements}
+    requirements |= {id(one): one for one in (lazy.unmade_requirements() if lazy else ())}
     for one in requirements.values():
-        members = [tasks[index] for index in one.members]
-        one.holding = sum(one.until in task.met for task in members)
+        members = made_of(tasks, one.members)
+        kept = sum(map(lazy.is_kept, one.members)) if lazy else 0
+        is_reached = one.until in _USUAL
+        one.holding = sum(one.until in task.met for task in members) + (kept if is_reached else 0)
         one.serving = sum(task.is_serving for task in members)
         lost = sum(task.state in TERMINAL and one.until not in task.met for task in members)
-        one.possible = len(members) - lost
-        dependants.update(one.dependants)
-    for index in dependants:
+        one.possible = len(one.members) - lost - (0 if is_reached else kept)
+    those = list(requirements.values())
+    dependants = lazy.count_needs(those) if lazy else [index for one in those for index in one.dependants]
+    for index in set(dependants):
         task = tasks[index]
         if task.plan.finally_when is None:
             task.unmet = sum(not one.is_met for one in task.needs)

@@ -9,9 +9,9 @@ from typing import Any, Literal
 
 from msgspec import Struct, field
 
-from protocol.messages.checkpoints import CheckpointChoice
 from protocol.messages.checks import Probe
 from protocol.messages.facts import LaunchFailed, RankExited
+from protocol.messages.handover import CheckpointChoice, ExpectedInput
 from protocol.messages.rank_spec import TaskFile
 from protocol.messages.telemetry import RankUse
 from protocol.messages.uploads import UploadOutcome
@@ -40,7 +40,8 @@ class HeldExit(Struct):
     """A rank's exit that does not count yet."""
 
     message: RankExited
-    awaits: Literal["log", "outputs", "uploads", "server"]
+    awaits: Literal["log", "files", "outputs", "uploads", "server"]
+    """`files` are outputs that the agent of its first node looks for."""
     since: float = 0.0
     """When it was reported."""
 
@@ -74,10 +75,24 @@ class Attempt(Struct, omit_defaults=True):
     started_at: float | None = None
     is_unsent: bool = False
     """The attempt has begun, and no agent has an order for it: it waits for ports, or for the search for its checkpoint."""
-    is_seeking: bool = False
-    """The agent of its first node looks for the checkpoint that it continues from."""
+    seeking_on: int | None = None
+    """The node whose agent looks for the checkpoint that it continues from: its own, or one where an earlier attempt saved."""
+    seek_next: tuple[int, ...] = ()
+    """The nodes that are asked next if there is none."""
     begins_anew: bool = False
     """That is not one of its task, but what the file names."""
+    checking: set[int] = field(default_factory=set)
+    """Nodes whose agents check what it is given."""
+    expected: tuple[ExpectedInput, ...] = ()
+    """What they check of its inputs."""
+    carried: tuple[ExpectedInput, ...] = ()
+    """The files of its checkpoint, if they were found on another node."""
+    finding_on: int | None = None
+    """The node whose agent looks for its outputs."""
+    written_by: int | None = None
+    """Of one without processes: the attempt whose outputs are looked for."""
+    output_problem: Reason | None = None
+    """Why it has failed after all: an output that it must have is missing, or is not what it should be."""
     checkpoint: CheckpointChoice | None = None
     """What it continues from; None for one that does not look for anything."""
     was_ready: bool = False
@@ -171,12 +186,13 @@ class Attempt(Struct, omit_defaults=True):
 
     def fill_in(self, plan: PlannedTask, texts: RenderedTexts) -> None:
         """Put the deferred values in their places; the processes may be ordered then. Raises: ExpressionError."""
-        self.filled, self.files, self.probes_on = filled_in(plan, texts)
+        self.filled, self.files, self.probes_on, self.expected = filled_in(plan, texts)
         self.is_unsent = False
 
     def withdraw(self) -> None:
         """End the attempt before any agent has an order for it."""
-        self.is_unsent = self.is_seeking = False
+        self.is_unsent, self.seeking_on, self.seek_next = False, None, ()
+        self.checking.clear()
         self.open_ranks.clear()
         self.unstarted.clear()
         self.uncleared.clear()
@@ -191,6 +207,16 @@ class Attempt(Struct, omit_defaults=True):
         """Record which process has a port of this attempt on the rank's node; an empty text means none."""
         if text:
             self.port_conflicts.setdefault(self.node_of_rank[rank], text)
+
+    @property
+    def is_seeking(self) -> bool:
+        """Return whether the checkpoint that it continues from is being looked for."""
+        return self.seeking_on is not None
+
+    @property
+    def given_files(self) -> tuple[ExpectedInput, ...]:
+        """Return what its nodes must have as it was recorded."""
+        return (*self.carried, *self.expected)
 
     @property
     def node_of_cause(self) -> int | None:
@@ -242,6 +268,8 @@ class Attempt(Struct, omit_defaults=True):
     def settle(self) -> None:
         """Let go of what only a live attempt needs: its containers are empty, and 100,000 attempts may have ended."""
         self.filled, self.files, self.use, self.checkpoint = None, (), None, None
+        self.expected, self.finding_on, self.written_by, self.output_problem = (), None, None, None
+        self.carried = ()
         self.begins_anew = False
         self.started_at_ns = {}
         if not self.readiness.missing:
@@ -259,7 +287,7 @@ class _NoReadiness(Readiness, frozen=True):  # type: ignore[misc]
     """What is awaited of such an attempt: nothing."""
 
 
-_SETS = ("open_ranks", "unstarted", "uncleared", "fenced", "uploading")
+_SETS = ("open_ranks", "unstarted", "uncleared", "fenced", "uploading", "checking")
 _MAPS = ("node_of_part", "held", "port_conflicts", "idle", "probes_on", "ports", "started_at_ns")
 _LISTS = ("node_of_rank", "upload_outcomes")
 _NO_MAP: Mapping[Any, Any] = MappingProxyType({})

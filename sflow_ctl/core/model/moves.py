@@ -13,6 +13,8 @@ from sflow_ctl.plan.model import Placement
 def wanted(run: Run, task: Task) -> Placement:
     """Return the place that a task asks for now. Tasks that ask for equal ones find room, or none, together."""
     planned, elsewhere = task.plan.placement, task.plan.elsewhere
+    if task.shunned and (avoiding := _avoiding(run, task)) is not None:
+        return avoiding
     if task.lent is not None and not run.has_lost(task.lent):
         return task.lent
     if not run.has_lost(planned):
@@ -27,6 +29,24 @@ def wanted(run: Run, task: Task) -> Placement:
         and run.ledger.could_give(node, elsewhere.gpus_per_node)
     )
     return msgspec.structs.replace(elsewhere, nodes=left, node_count=elsewhere.node_count or len(left))
+
+
+def _avoiding(run: Run, task: Task) -> Placement | None:
+    """Return the place without the nodes that the task avoids; None if those that are left could not take it."""
+    planned, elsewhere = task.plan.placement, task.plan.elsewhere
+    open_one = planned if planned.is_flexible else elsewhere
+    if open_one is None or (not planned.is_flexible and task.shunned.isdisjoint(planned.nodes)):
+        return None
+    left = tuple(
+        node
+        for node in open_one.nodes
+        if node not in task.shunned
+        and not run.nodes[node].is_gone
+        and not run.nodes[node].is_held
+        and run.ledger.could_give(node, open_one.gpus_per_node)
+    )
+    needed = open_one.node_count or len(planned.nodes)
+    return msgspec.structs.replace(open_one, nodes=left, node_count=needed) if len(left) >= needed else None
 
 
 def _other_gpus(run: Run, task: Task) -> Placement:

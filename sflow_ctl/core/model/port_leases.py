@@ -16,6 +16,7 @@ from protocol.messages.rank_spec import PortBlock
 from sflow_ctl.core.model.ranks import MASTER
 from sflow_ctl.core.model.task import Task
 from sflow_ctl.core.states import TERMINAL
+from sflow_ctl.plan.copies.task_list import kinds_of
 from sflow_ctl.plan.model import Plan, PlannedTask
 from sflow_ctl.plan.task_views import TaskPorts
 
@@ -80,7 +81,9 @@ class Leases:
         """Take the replicas of a plan: of the first one, or of a revision."""
         self._members = {
             base: [self._index_of[member.name] for member in members]
-            for base, members in (plan.members().items() if any(task.ports for task in plan.tasks) else ())
+            for base, members in (
+                plan.members().items() if any(task.ports for task in kinds_of(plan.tasks)) else ()
+            )
             if any(member.ports for member in members)
         }
 

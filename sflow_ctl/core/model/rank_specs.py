@@ -1,7 +1,8 @@
 """Builds the orders that start the ranks of an attempt, from its filled-in plan. Called by `dispatch` and `reconciliation`."""
 
 from protocol.ids import RankId
-from protocol.messages.rank_spec import RankSpec, Success
+from protocol.messages.handover import ATTEMPT_MARK, GIVEN_VALUES
+from protocol.messages.rank_spec import RankSpec, Success, TaskFile
 from sflow_ctl.core.model.ranks import rank_environments
 from sflow_ctl.core.model.readiness import probes_of_rank
 from sflow_ctl.core.model.task import Task
@@ -67,7 +68,7 @@ def rank_specs(task: Task, plan: Plan, stream: bool) -> list[tuple[int, RankSpec
                     container=container_on(planned.container, plan.nodes[node]),
                     bootstrap=planned.bootstrap,
                     required_paths=planned.required_paths,
-                    files=attempt.files if is_first_on_node else (),
+                    files=_files(task, rank, is_first_on_node=is_first_on_node),
                     success=success_of_rank(planned.success, rank),
                     success_exit_codes=planned.success_exit_codes,
                     labels="none" if is_gang else planned.log_labels,
@@ -81,11 +82,22 @@ def rank_specs(task: Task, plan: Plan, stream: bool) -> list[tuple[int, RankSpec
 def _environment(task: Task, planned: PlannedTask) -> dict[str, str]:
     """Return the variables that all ranks of the current attempt have in common."""
     env = {**planned.environment, "SFLOW_ATTEMPT": str(task.attempt.number), **task.run_env}
+    if planned.found:
+        env["SFLOW_OUTPUTS_FILE"] = f"{env['SFLOW_TASK_OUTPUT_DIR']}/{GIVEN_VALUES}"
     if planned.checkpoint is not None:
         from sflow_ctl.plan.parts.checkpoint_view import checkpoint_variables  # few tasks have any
 
         env |= checkpoint_variables(planned.checkpoint, task.attempt.checkpoint, env)
     return env
+
+
+def _files(task: Task, rank: int, *, is_first_on_node: bool) -> tuple[TaskFile, ...]:
+    """Return the files that are written before a rank starts; that of the first rank dates the attempt's outputs."""
+    files = task.attempt.files if is_first_on_node else ()
+    if not task.plan.found or rank:
+        return files
+    content = f"{task.attempt.number}\n"
+    return (*files, TaskFile(path=ATTEMPT_MARK, content=content, is_in_task_directory=True))
 
 
 def _earlier_log(task: Task, rank: int | None) -> str | None:

@@ -3,7 +3,7 @@
 Tasks change their state through `transitions`; the phase changes through `Run.enter`.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -11,6 +11,7 @@ from msgspec import Struct, field
 
 from protocol.ids import AttemptId, RankId
 from protocol.messages.facts import Hello
+from protocol.messages.handover import FoundOutput
 from sflow_ctl.core.cells import Cells
 from sflow_ctl.core.model.phase import RUN_TRANSITIONS, RunPhase, Shutdown
 from sflow_ctl.core.model.port_leases import Leases
@@ -22,6 +23,7 @@ from sflow_ctl.core.model.task import Task, build_graph
 from sflow_ctl.core.model.timers import AttemptTimer, Timers
 from sflow_ctl.core.requests import Plans, RequestBook, no_plans
 from sflow_ctl.core.states import TERMINAL, FirstCause, Outcome
+from sflow_ctl.plan.copies.task_list import kinds_of, names_of
 from sflow_ctl.plan.deferred import DeferredValues, Evaluator
 from sflow_ctl.plan.model import Placement, Plan
 from sflow_ctl.plan.parts.needs import HostNeeds
@@ -53,9 +55,13 @@ class Node(Struct):
     is_held: bool = False
     """A spare node that has not taken the place of a lost one."""
     has_joined: bool = False
+    is_held_up: bool = False
+    """Its agent's loop stands still, though the agent lives: its tasks run, and their limits count."""
     is_ending: bool = False
     """Its agent ends by itself: nothing starts there until another one has joined."""
     agent_incarnation: int = 0
+    followed_at: list[float] = field(default_factory=list)
+    """When agents joined that had taken the place of one that died."""
     shares_run_directory: bool = True
     """False when its logs are streamed to the controller."""
     clock_ahead_ns: int = 0
@@ -92,12 +98,16 @@ class Run(Struct):
     outputs: dict[str, dict[str, Any]]
     output_problems: dict[str, tuple[str, ...]]
     """Of completed tasks, by task name."""
+    found: dict[str, dict[str, FoundOutput]]
+    """What agents have found of the outputs of completed tasks, by task and name."""
     deferred: DeferredValues
     timers: Timers
     tally: Tally
     shutdown: Shutdown
     seeking: set[int] = field(default_factory=set)
     """Tasks whose attempt looks for its checkpoint, and some that do not any more: see `seekers`."""
+    handing: set[int] = field(default_factory=set)
+    """Tasks about whose outputs or inputs an agent is asked, and some about which none is any more: see `handovers`."""
     cells: Cells = field(default_factory=Cells)
     """The cells of sweeps."""
     windows: StartWindows = field(default_factory=StartWindows)
@@ -133,6 +143,8 @@ class Run(Struct):
     """Queued tasks that use the address of a task that has lost its node and has no other yet."""
     rendering: set[int] = field(default_factory=set)
     """Tasks whose deferred values are being evaluated."""
+    deciding: set[int] = field(default_factory=set)
+    """Queued tasks whose conditions are being evaluated."""
     awaiting_rendering: list[int] = field(default_factory=list)
     """Queued tasks that start once fewer are."""
     stuck_at: tuple[int, int] | None = None
@@ -163,15 +175,20 @@ class Run(Struct):
         headroom_s: float,
         missing: frozenset[int],
         plans: Plans = no_plans,
+        records: list[Task] | None = None,
     ) -> "Run":
-        """Return the state of a run that has not begun; `missing` are nodes that it begins without."""
-        tasks = build_graph(plan)
+        """Return the state of a run that has not begun; `missing` are nodes that it begins without.
+
+        With `records` of the tasks it is that of one whose state is to be restored.
+        """
+        tasks = build_graph(plan) if records is None else records
         problems: dict[str, tuple[str, ...]] = {}
         nodes = [Node(is_gone=node.index in missing, is_held=node.is_spare) for node in plan.nodes]
         changed: set[int] = set()
-        index_of = {task.plan.name: task.index for task in tasks}
+        index_of = {name: index for index, name in enumerate(names_of(plan.tasks))}
         leases = Leases(plan, tasks, index_of, lambda node: nodes[node].is_gone, changed)
-        outputs: dict[str, dict[str, Any]] = {}
+        outputs = dict(outputs_of_blocks(plan))
+        found: dict[str, dict[str, FoundOutput]] = {}
         return cls(
             plan=plan,
             tasks=tasks,
@@ -186,11 +203,12 @@ class Run(Struct):
             leases=leases,
             outputs=outputs,
             output_problems=problems,
+            found=found,
             deferred=DeferredValues(
-                plan, outputs, leases.ports_of, evaluator, PlacesNow(plan, tasks, index_of), problems
+                plan, outputs, leases.ports_of, evaluator, PlacesNow(plan, tasks, index_of), problems, found
             ),
             timers=Timers(partial(_is_outdated, tasks)),
-            tally=Tally.of(tasks),
+            tally=Tally.of(tasks) if records is None else Tally(),
             shutdown=Shutdown(),
             changed=changed,
             cells=Cells.of(plan, tasks),
@@ -258,6 +276,16 @@ class Run(Struct):
         """Return the tasks whose attempt looks for its checkpoint."""
         self.seeking = {index for index in self.seeking if self.tasks[index].attempt.is_seeking}
         return [self.tasks[index] for index in sorted(self.seeking)]
+
+    def handovers(self) -> list[Task]:
+        """Return the tasks about whose outputs or inputs an agent is asked."""
+        tasks = self.tasks
+        self.handing = {
+            index
+            for index in self.handing
+            if tasks[index].attempt.checking or tasks[index].attempt.finding_on is not None
+        }
+        return [tasks[index] for index in sorted(self.handing)]
 
     def is_current(self, attempt: AttemptId) -> bool:
         """Return whether this is the live attempt of a task; false for an unknown name."""
@@ -336,3 +364,10 @@ def _is_outdated(tasks: Sequence[Task], timer: AttemptTimer) -> bool:
     task = tasks[timer.task]
     is_over = task.state in TERMINAL and not task.is_live and not task.attempt.held
     return is_over or task.attempt.number != timer.attempt
+
+
+def outputs_of_blocks(plan: Plan) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the outputs of blocks that have ended, by the task that stands for each: the plan has them."""
+    for task in kinds_of(plan.tasks) if plan.blocks else ():
+        if task.block is not None and task.block.outputs is not None:
+            yield task.name, task.block.outputs

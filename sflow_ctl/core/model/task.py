@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from msgspec import Struct, field
 
 from protocol.ids import AttemptId
-from protocol.messages.checkpoints import CheckpointBase, ResumeKind
+from protocol.messages.handover import CheckpointBase, ResumeKind
 from sflow_ctl.core.model.attempt import NOT_STARTED, Attempt
 from sflow_ctl.core.states import LIVE, TERMINAL, Reason, TaskState
 from sflow_ctl.plan.model import Dependency, Placement, Plan, PlannedTask
@@ -93,6 +93,12 @@ class Task(Struct):
     """Attempts made because another process had a port of the task; they do not count as retries."""
     moves: int = 0
     """Attempts made elsewhere because a node was lost; they do not count as retries."""
+    infra_used: int = 0
+    """Attempts made after faults of nodes, of the budget for them."""
+    shunned: frozenset[int] = frozenset()
+    """Nodes that its next attempts avoid, if others can take it."""
+    may_run: bool = False
+    """The condition under which it runs holds, or it has none that is not decided."""
     address: Address | None = None
     """Where its last attempt was started: the address that tasks which use it have."""
     follows_by: ResumeKind | None = None
@@ -124,6 +130,7 @@ class Task(Struct):
         """Return whether the file allows further attempts, restarts, or a start elsewhere."""
         return (
             self.retries_used < self.plan.retries.count
+            or self.infra_used < self.plan.retries.infra_count
             or self.plan.restart is not None
             or self.plan.on_node_lost == "elsewhere"
         )
@@ -184,7 +191,7 @@ def link(tasks: Sequence[Task]) -> None:
     if any(task.wanted.depends_on for task in tasks):
         by_name = {task.plan.name: [task] for task in tasks}
         for task in tasks:
-            if not task.wanted.removed_in:
+            if not task.wanted.removed_in and not task.wanted.is_grown:
                 by_base.setdefault(task.plan.base, []).append(task)
     requirements: dict[Dependency, Requirement] = {}
     for task in tasks:
@@ -193,7 +200,9 @@ def link(tasks: Sequence[Task]) -> None:
             requirement = requirements.get(dependency)
             if requirement is None:
                 members = (by_base if dependency.is_group else by_name)[dependency.task]
-                needed = members_needed(dependency, members)
+                needed = members_needed(dependency, members[0].wanted, len(members))
+                if needed == 0:  # it holds from the beginning, and nothing would ever say so
+                    continue
                 requirement = requirements[dependency] = Requirement(dependency.until, needed, len(members))
                 for member in members:
                     member.requirements += (requirement,)
@@ -201,13 +210,15 @@ def link(tasks: Sequence[Task]) -> None:
             requirement.dependants.append(task.index)
             task.needs += (requirement,)
         # A task that runs at the run's end waits for that end as well.
-        task.unmet = len(plan.depends_on) + (plan.finally_when is not None)
+        task.unmet = len(task.needs) + (plan.finally_when is not None)
 
 
-def members_needed(dependency: Dependency, members: Sequence[Task]) -> int:
-    """Return for how many of its members a dependency must hold: one failure is a failure of the group."""
+def members_needed(dependency: Dependency, member: PlannedTask, count: int) -> int:
+    """Return for how many of `count` members such as `member` a dependency must hold: one failure is that of the group."""
     if dependency.until == "failed":
         return 1
+    if dependency.is_group and member.quorum is not None and dependency.until in ("available", "completed"):
+        return member.quorum.needed
     if dependency.is_group and dependency.until in NEEDS_IT_ALIVE:
-        return members[0].wanted.min_ready or len(members)
-    return len(members)
+        return member.min_ready or count
+    return count

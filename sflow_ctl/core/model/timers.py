@@ -112,10 +112,21 @@ RunTimer = (
     FenceOver | WorkflowTimeout | JobEndNear | AllocationEnding | FinalsOver | StopTimeout | LeaveOverdue
 )
 Timer = AttemptTimer | RunTimer
-LIMITS = (TimeoutDue, DeadlineDue, StopOverdue)
+Limit = TimeoutDue | DeadlineDue | OtherRanksDue | StopOverdue
+LIMITS = (TimeoutDue, DeadlineDue, OtherRanksDue, StopOverdue)
 """The timers that end an attempt which takes too long."""
 SAME_STANDSTILL_S = 10.0
 """An agent that was suspended together with the controller says so within that time."""
+
+
+class Held(Struct):
+    """A limit that is due, and waits until agents have confirmed that they run."""
+
+    limit: Limit
+    at: float
+    """When it was due."""
+    asked: dict[int, int]
+    """The nodes whose word is awaited, with the number of the question."""
 
 
 class SavedTimers(Struct, frozen=True):
@@ -125,6 +136,8 @@ class SavedTimers(Struct, frozen=True):
     count: int
     crowded_from: int
     delayed: tuple[float, float]
+    held: tuple[Held, ...] = ()
+    questions: tuple[int, float] = (0, 0.0)
 
 
 class Timers:
@@ -138,6 +151,9 @@ class Timers:
         self._is_outdated = is_outdated
         self._delayed = (0.0, 0.0)
         """When all timers were delayed the last time, and by how much."""
+        self._held: dict[Limit, Held] = {}
+        self._questions = (0, 0.0)
+        """The number of the last question to agents, and when it was asked."""
 
     def set(self, at: float, timer: Timer) -> None:
         """Add a timer. Those due at the same time fire in the order in which they were set."""
@@ -148,13 +164,16 @@ class Timers:
 
     def saved(self) -> SavedTimers:
         """Return the timers for a checkpoint."""
-        return SavedTimers(self._heap, self._count, self._crowded_from, self._delayed)
+        held = tuple(self._held.values())
+        return SavedTimers(self._heap, self._count, self._crowded_from, self._delayed, held, self._questions)
 
     def restore(self, saved: SavedTimers, shift_s: float) -> None:
         """Take the timers of a checkpoint; `shift_s` is added to its times."""
         self._count, self._crowded_from = saved.count, saved.crowded_from
         self._delayed = (saved.delayed[0] + shift_s, saved.delayed[1])
         self._heap = [(at + shift_s, number, _shifted(timer, shift_s)) for at, number, timer in saved.heap]
+        self._held = {one.limit: Held(one.limit, one.at + shift_s, one.asked) for one in saved.held}
+        self._questions = (saved.questions[0], saved.questions[1] + shift_s)
 
     def _drop_outdated(self) -> None:
         """Keep the timers that may still do something; what this costs is little per timer that was set meanwhile."""
@@ -166,13 +185,53 @@ class Timers:
         heapify(self._heap)
         self._crowded_from = max(CROWDED, 2 * len(self._heap))
 
-    def pop_due(self, now: float) -> Timer | None:
-        """Remove and return the next timer that is due, or None."""
-        return heappop(self._heap)[2] if self._heap and self._heap[0][0] <= now else None
+    def pop_due(self, now: float) -> tuple[float, Timer] | None:
+        """Remove and return the next timer that is due, with its time; None without one."""
+        if not self._heap or self._heap[0][0] > now:
+            return None
+        at, _, timer = heappop(self._heap)
+        return at, timer
 
     def next_at(self) -> float | None:
         """Return when the next timer is due, or None."""
         return self._heap[0][0] if self._heap else None
+
+    def ask(self, node: int, limit: Limit, due_at: float, now: float) -> int | None:
+        """Keep a limit that is due until a node's agent has confirmed that it runs.
+
+        Returns the number of the question for the agent; None if it was asked at this moment for another limit.
+        """
+        number, asked_at = self._questions
+        is_asked = asked_at == now and any(one.asked.get(node) == number for one in self._held.values())
+        if asked_at != now:
+            self._questions = number, _ = number + 1, now
+        self._held.setdefault(limit, Held(limit, due_at, {})).asked[node] = number
+        return None if is_asked else number
+
+    def confirmed(self, node: int, number: int | None = None) -> list[Limit]:
+        """Return the limits that have waited for this agent alone, which answers this question and those before; None: all."""
+        released: list[Limit] = []
+        for one in list(self._held.values()):
+            if node in one.asked and (number is None or one.asked[node] <= number):
+                del one.asked[node]
+                if not one.asked:
+                    del self._held[one.limit]
+                    released.append(one.limit)
+        return released
+
+    def asked_nodes(self) -> Collection[int]:
+        """Return the nodes whose agents' word is awaited."""
+        return {node: None for one in self._held.values() for node in one.asked} if self._held else ()
+
+    def question_of(self, node: int) -> int | None:
+        """Return the number of the last question that a node's agent has not answered."""
+        return max((one.asked[node] for one in self._held.values() if node in one.asked), default=None)
+
+    def _due_later(self, held: list[Held], seconds: float) -> None:
+        """Let limits that wait for agents be due again, so much later than they were."""
+        for one in held:
+            del self._held[one.limit]
+            self.set(one.at + seconds, one.limit)
 
     def discount(self, attempts: Collection[tuple[int, int]], seconds: float, now: float) -> None:
         """Have the limits of attempts (task, number) end so much later: their agent did not run for that time.
@@ -183,6 +242,7 @@ class Timers:
         more = seconds - (of_all if now - at < SAME_STANDSTILL_S else 0.0)
         if more <= 0 or not attempts:
             return
+        held = [one for one in self._held.values() if (one.limit.task, one.limit.attempt) in attempts]
         self._heap = [
             (
                 at + more if isinstance(timer, LIMITS) and (timer.task, timer.attempt) in attempts else at,
@@ -192,9 +252,11 @@ class Timers:
             for at, number, timer in self._heap
         ]
         heapify(self._heap)
+        self._due_later(held, more)
 
     def change_limit(self, timer: Timer, begun_at: float, old_s: float | None, new_s: float | None) -> None:
         """Have a limit that began to count then be another one, or none; what it was delayed by stays."""
+        self._due_later([one for one in self._held.values() if one.limit == timer], 0.0)
         entries = [entry for entry in self._heap if entry[2] == timer]
         if entries:
             self._heap = [entry for entry in self._heap if entry[2] != timer]
@@ -212,10 +274,12 @@ class Timers:
             for at, number, timer in self._heap
         ]
         heapify(self._heap)
+        self._due_later(list(self._held.values()), seconds)
 
     def clear(self) -> None:
         """Remove all timers."""
         self._heap.clear()
+        self._held.clear()
 
 
 def _shifted(timer: Timer, shift_s: float) -> Timer:

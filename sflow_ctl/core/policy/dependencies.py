@@ -1,6 +1,6 @@
 """Updates the counters of dependencies when a task changes its state. Pure; they are never counted anew."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from functools import cache
 
 from msgspec import Struct
@@ -13,13 +13,17 @@ S = TaskState
 _REACHED: dict[TaskState, frozenset[Until]] = {
     S.RUNNING: frozenset({"started"}),
     S.READY: frozenset({"started", "ready", "available"}),
-    S.COMPLETED: frozenset({"started", "available", "completed", "finished"}),
+    S.COMPLETED: frozenset({"started", "available", "completed", "settled", "finished"}),
 }
 """How far a task has come by entering a state. It holds until another attempt follows."""
 _NOWHERE = frozenset({S.WAITING, S.QUEUED, S.STARTING})
 """What has not come any way has not in one of these either."""
 _UNHAPPY: frozenset[Until] = frozenset({"finished", "failed"})
 _NEVER_RAN: frozenset[Until] = frozenset({"finished"})
+
+
+BY_CONDITION = frozenset({"when", "upstream_skipped"})
+"""Reasons of tasks that were skipped because of a condition, their own or that of a task that they need: no failure."""
 
 
 class Changes(Struct, frozen=True):
@@ -62,6 +66,8 @@ def update(tasks: list[Task], task: Task, *, was_end: bool = False) -> Changes:
         task.met = _NOTHING_REACHED
     elif before or state not in _NOWHERE:
         task.met = reached(state, before)
+        if _is_settled(task):
+            task.met |= {"settled"}
     met = task.met
     task.is_serving = is_serving = state is TaskState.READY and task.next_plan is None
     if not task.requirements:
@@ -87,6 +93,29 @@ def update(tasks: list[Task], task: Task, *, was_end: bool = False) -> Changes:
                 because = f"needs {task.plan.name}, which is {task.state}"
                 changes.unsatisfiable.extend((tasks[target], because) for target in requirement.dependants)
     return changes
+
+
+def _is_settled(task: Task) -> bool:
+    """Return whether a task that has not completed has ended in a way that does not count against the run."""
+    if task.state is S.SKIPPED:
+        return task.last_reason is not None and task.last_reason.word in BY_CONDITION
+    return task.state in (S.FAILED, S.TIMEOUT, S.LOST) and task.plan.on_failure == "continue"
+
+
+def word_of_skip(tasks: Sequence[Task], task: Task) -> str:
+    """Return the word for why a task is skipped whose needs can no longer be met: a condition, or a failure."""
+    lacking = [
+        tasks[index]
+        for one in task.needs
+        if one.possible < one.needed
+        for index in one.members
+        if tasks[index].state in TERMINAL and one.until not in tasks[index].met
+    ]
+    is_by_condition = lacking and all(
+        one.state is S.SKIPPED and one.last_reason is not None and one.last_reason.word in BY_CONDITION
+        for one in lacking
+    )
+    return "upstream_skipped" if is_by_condition else "upstream"
 
 
 def never_met(tasks: list[Task], task: Task, restarted: Collection[int] = ()) -> str:

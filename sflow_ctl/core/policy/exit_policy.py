@@ -15,6 +15,7 @@ from protocol.text.listing import listed
 from protocol.text.signal_names import signal_name
 from sflow_ctl.core.model.attempt import AttemptVerdict
 from sflow_ctl.core.model.task import Task
+from sflow_ctl.core.policy.dependencies import BY_CONDITION
 from sflow_ctl.core.states import FirstCause, Outcome, Reason, TaskState
 
 SHOWN = 3
@@ -95,6 +96,10 @@ def judge(task: Task) -> AttemptVerdict:
         if reason.word == BOOTSTRAP:  # the same line would fail again: only `retries` that name it cover it
             return AttemptVerdict(TaskState.FAILED, reason, is_final=task.plan.restart is not None)
         return AttemptVerdict(TaskState.FAILED, reason, may_retry=True)
+    if task.attempt.output_problem is not None:
+        problem = task.attempt.output_problem
+        state = TaskState.LOST if problem.word == "node_lost" else TaskState.FAILED
+        return AttemptVerdict(state, problem, may_retry=True)
     if task.attempt.upload_failure:
         return AttemptVerdict(TaskState.FAILED, Reason("upload", task.attempt.upload_failure))
     return _completed(task.attempt.exit_code)
@@ -310,6 +315,8 @@ def main_that_did_not_run(tasks: Sequence[Task]) -> FirstCause | None:
     for task in tasks:
         if task.plan.is_main and task.state in _DID_NOT_RUN and not task.plan.removed_in:
             assert task.last_reason is not None
+            if task.last_reason.word in BY_CONDITION:
+                continue
             text = f"main task {task.plan.name} did not run: {task.last_reason.text}"
             return FirstCause(text=text, task=task.plan.name, reason=task.last_reason)
     return None

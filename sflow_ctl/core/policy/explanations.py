@@ -7,7 +7,7 @@ from protocol.text.listing import listed
 from sflow_ctl.core.model.task import Task
 from sflow_ctl.core.states import TERMINAL, Reason, TaskState
 from sflow_ctl.plan.graph import needs_text
-from sflow_ctl.plan.model import Placement
+from sflow_ctl.plan.model import Placement, PlannedTask
 
 SHOWN = 3
 """Tasks named in one sentence."""
@@ -65,6 +65,13 @@ def agent_died(node: str, how: str) -> str:
 def agent_ended(node: str, reason: str) -> str:
     """Say why the agent of a task's node has ended the task's processes."""
     return f"the agent of node {node} ended with its processes: {reason}"
+
+
+def of_expression(problem: str, task: PlannedTask, field: str) -> str:
+    """Return the problem of an expression with its place; `field` is the one of the task that has it, if that is known."""
+    if not task.where:
+        return problem
+    return f"{problem}; in {task.where}{f'.{field}' if field else ''}"
 
 
 def agent_restarted(node: str, how: str) -> str:

@@ -65,6 +65,17 @@ def hang(task: Task) -> AttemptVerdict | None:
     return None
 
 
+def stalled_s(task: Task) -> float | None:
+    """Return the limit of silence that all ranks of an attempt have reached; None while one prints, or without a limit."""
+    watch, attempt = task.plan.hang, task.attempt
+    if watch is None or watch.stalled_s is None or task.state not in (TaskState.RUNNING, TaskState.READY):
+        return None
+    if task.state is TaskState.READY and task.plan.is_service:
+        return None  # it may have had no requests
+    is_silent = attempt.open_ranks and attempt.open_ranks <= attempt.idle.get("progress", set())
+    return watch.stalled_s if is_silent else None
+
+
 REST_S = 30.0
 """Of the time before the job's end that a workflow keeps for saving: services, final tasks and agents still have to end."""
 

@@ -239,7 +239,11 @@ def _evaluate_text(text: str, names: Mapping[str, Any]) -> str:
     return as_text(evaluate(text, names))
 
 
-EVALUATOR = Evaluator(text=_evaluate_text, template=lambda text, names: render_template(text, names))
+EVALUATOR = Evaluator(
+    text=_evaluate_text,
+    template=lambda text, names: render_template(text, names),
+    value=lambda text, names: evaluate(text, names),
+)
 """Evaluates the deferred values of a run."""
 
 
@@ -265,6 +269,7 @@ def _fail(error: Exception, source: str, names: Mapping[str, Any]) -> NoReturn:
 
 def _explain(error: Exception, source: str, names: Mapping[str, Any]) -> ExpressionError:
     from jinja2.exceptions import SecurityError, UndefinedError
+    from jinja2.sandbox import MAX_RANGE
 
     from sflow_ctl.format.expressions.budget import BudgetError
     from sflow_ctl.format.expressions.engine import UnknownNameError
@@ -278,6 +283,8 @@ def _explain(error: Exception, source: str, names: Mapping[str, Any]) -> Express
     if isinstance(error, UndefinedError):
         message = _OF_OURS.sub("it", str(error.message))
         return ExpressionError(f"unknown name in an expression: {message}: {shown}", is_undefined=True)
+    if isinstance(error, OverflowError) and "MAX_RANGE" in str(error):
+        error = BudgetError(f"a range has more than {MAX_RANGE} members")
     if isinstance(error, BudgetError):
         hint = "let a program compute it: in the script, or in the task's own files"
         return ExpressionError(f"an expression computes too much: {error}: {shown}", hint)

@@ -20,6 +20,7 @@ from sflow_ctl.format.merged.short_forms import (
     with_long_environment,
     with_long_monitor,
     with_long_notify,
+    with_long_values,
 )
 from sflow_ctl.format.other_words import entry_example, example_of
 from sflow_ctl.format.schema import Task, WorkflowSettings
@@ -32,7 +33,7 @@ ROOT_KEYS = (
     "signatures", "secrets", "workflow",
 )  # fmt: skip
 SETTINGS = WorkflowSettings.__struct_encode_fields__
-WORKFLOW_KEYS = ("name", "tasks", "variables", *SETTINGS)
+WORKFLOW_KEYS = ("name", "tasks", "blocks", "variables", *SETTINGS)
 _LONG_FORMS = {"backends": with_long_backend, "environments": with_long_environment}
 USES, WITH = "uses", "with"
 """Keys of a task that is made from a preset."""
@@ -57,6 +58,7 @@ class Merged(Struct):
     secrets: list[str] = field(default_factory=list)
     workflow_variables: list[Item] = field(default_factory=list)
     tasks: list[Item] = field(default_factory=list)
+    blocks: list[Item] = field(default_factory=list)
     warnings: list[Finding] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
     notes: list[Finding] = field(default_factory=list)
@@ -84,7 +86,10 @@ def merge(sources: Sequence[Source]) -> Merged:
     merged = Merged(list(sources))
     for source in sources:
         if not isinstance(source.data, dict):
-            merged.findings.append(_no_mapping(source))
+            from sflow_ctl.format.yaml_problems import sheet_problem
+
+            sheet = sheet_problem(str(source.path))
+            merged.findings.append(sheet or _shape(source, (), "a workflow file must be a mapping"))
             continue
         _unknown_keys(merged, source, (), source.data, ROOT_KEYS)
         _take_scalar(merged, source, "version")
@@ -104,16 +109,6 @@ def merge(sources: Sequence[Source]) -> Merged:
     merged.warnings += [change.warning(merged.secrets) for change in merged.changes]
     _require(merged)
     return merged
-
-
-def _no_mapping(source: Source) -> Finding:
-    """Return the finding about a file that is not a workflow; a sheet is given in another way."""
-    name = str(source.path)
-    if name.endswith(".csv"):
-        what = f"{name} is a sheet, not a workflow file"
-        hint = f"name the workflow in its columns, and give the sheet to run, batch or compose: -b {name}"
-        return Finding("sheet-as-workflow", what, name, hint)
-    return _shape(source, (), "a workflow file must be a mapping")
 
 
 def named_items(
@@ -202,6 +197,8 @@ def _take_workflow(merged: Merged, source: Source) -> None:
         workflow = {**workflow, "monitor": with_long_monitor(workflow["monitor"])}
     if "notify" in workflow:
         workflow = {**workflow, "notify": with_long_notify(workflow["notify"])}
+    if not workflow.keys().isdisjoint(("inputs", "outputs", "packages")):
+        workflow = with_long_values(workflow)
     _take_name(merged, source, workflow.get("name"))
     given = {key: workflow[key] for key in SETTINGS if workflow.get(key) is not None}
     fields = Item("workflow", given, source, ("workflow",))
@@ -215,10 +212,19 @@ def _take_workflow(merged: Merged, source: Source) -> None:
         source, ("workflow", "tasks"), workflow.get("tasks"), merged.findings, allow_values=False
     )
     for task in tasks:
-        restore_lines(task, merged.warnings)
-        expand_short_forms(task.body)
-        _take_values(task, merged.findings)
-    _merge_tasks(merged, tasks)
+        prepare_task(merged, task)
+    merge_tasks(merged, tasks)
+    if workflow.get("blocks") is not None:
+        from sflow_ctl.format.merged.blocks import take_blocks  # few files have some
+
+        take_blocks(merged, source, workflow["blocks"])
+
+
+def prepare_task(merged: Merged, task: Item) -> None:
+    """Give a task of a file its long form."""
+    restore_lines(task, merged.warnings)
+    expand_short_forms(task.body)
+    _take_values(task, merged.findings)
 
 
 def _take_name(merged: Merged, source: Source, name: Any) -> None:
@@ -233,7 +239,7 @@ def _take_name(merged: Merged, source: Source, name: Any) -> None:
     merged.workflow_name, merged.workflow_source = name, source
 
 
-def _merge_tasks(merged: Merged, tasks: Sequence[Item]) -> None:
+def merge_tasks(merged: Merged, tasks: Sequence[Item]) -> None:
     """Merge a file's tasks into those of earlier files. Two of one name in one file stay two, which is refused later."""
     earlier = {task.name: task for task in merged.tasks}
     seen: set[str] = set()

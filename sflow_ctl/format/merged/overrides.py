@@ -9,7 +9,7 @@ from sflow_ctl.format.checking import guess_hint
 from sflow_ctl.format.expressions.templates import EXPRESSION_START
 from sflow_ctl.format.merged.files import Merged, named_items
 from sflow_ctl.format.merged.items import Item
-from sflow_ctl.format.schema import ARTIFACT_FIELDS
+from sflow_ctl.format.schema import ARTIFACT_FIELDS, artifact_may_have
 from sflow_ctl.format.written import json_value, number_or_text, plain
 from sflow_ctl.format.yaml_source import PathKey
 
@@ -36,6 +36,12 @@ def apply_set(merged: Merged, overrides: Sequence[str], is_strict: bool = False)
         if not separator or not key:
             what = f'Invalid variable override format: "{text}"'
             merged.findings.append(Finding("override-format", what, f"--set {text}", "write --set KEY=VALUE"))
+            continue
+        if key.startswith("inputs.") and not is_strict and not _targets(merged, key):
+            from sflow_ctl.format.merged.given_inputs import PREFIX, set_input  # few workflows have inputs
+
+            finding = set_input(merged, key.removeprefix(PREFIX), value)
+            merged.findings += [] if finding is None else [finding]
             continue
         items = _targets(merged, key.removeprefix("variables."))
         place = f"--set {key}=..." if key in merged.secrets else f"--set {text}"
@@ -127,8 +133,11 @@ def apply_artifacts(merged: Merged, overrides: Sequence[str]) -> None:
             item.given["uri",] = f"--artifact {text}"
             if not uri.startswith("file://"):
                 item.body.pop("content", None)
-            for field, schemes in ARTIFACT_FIELDS.items():
-                if EXPRESSION_START not in uri and uri.partition("://")[0].lower() not in schemes:
+            scheme, is_fetched = uri.partition("://")[0], item.body.get("fetch") is True
+            for field in ARTIFACT_FIELDS:
+                if EXPRESSION_START not in uri and not artifact_may_have(
+                    field, scheme, is_fetched=is_fetched
+                ):
                     item.body.pop(field, None)
 
 

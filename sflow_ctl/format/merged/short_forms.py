@@ -5,23 +5,26 @@ Called when files are merged. `script: TEXT`, `depends_on: NAME`, `result: {NAME
 """
 
 import copy
+import re
 from typing import Any, TypeGuard
 
+from protocol.text.lazy_pattern import lazy_pattern
 from sflow_ctl.format.expressions.templates import has_expression
 
 RETRY_INTERVAL = "1s"
 """Pause before a retry where only the number of retries is given."""
 
 
-_TEXTS = frozenset({"script", "required_by"})
+_TEXTS = frozenset({"script", "required_by", "packages"})
 
 
 def expand_short_forms(body: dict[str, Any]) -> None:
     """Replace the short forms in a task's body."""
-    for field in ("script", "depends_on", "required_by", "outputs"):
+    _expand_handover(body)
+    for field in ("script", "depends_on", "required_by", "packages"):
         value = body.get(field)
         is_one = isinstance(value, str) if field in _TEXTS else isinstance(value, str | dict)
-        if is_one and not (field == "outputs" and isinstance(value, str)):
+        if is_one:
             body[field] = [value]
     result = body.get("result")
     if _is_map_of_regexes(result):
@@ -30,6 +33,8 @@ def expand_short_forms(body: dict[str, Any]) -> None:
         body["retries"] = {"count": body["retries"], "interval": RETRY_INTERVAL}
     if _is_count(body.get("replicas")):
         body["replicas"] = {"count": body["replicas"]}
+    if isinstance(body.get("foreach"), str | list):
+        body["foreach"] = {"items": body["foreach"]}
     resources = body.get("resources")
     if isinstance(resources, dict):
         body["resources"] = {
@@ -44,6 +49,34 @@ def expand_short_forms(body: dict[str, Any]) -> None:
         body["monitor"] = with_long_monitor(body["monitor"])
     if isinstance(body.get("windows"), list):
         body["windows"] = [_long_window(one) for one in body["windows"]]
+
+
+def _expand_handover(body: dict[str, Any]) -> None:
+    """Replace the short forms of a task's outputs and inputs."""
+    outputs, inputs = body.get("outputs"), body.get("inputs")
+    if is_mapping_of_outputs(outputs):
+        outputs = [{"name": name, **one} for name, one in outputs.items()]
+    elif isinstance(outputs, dict):
+        outputs = [outputs]
+    if isinstance(outputs, list):
+        body["outputs"] = [_with_list(one, "path") for one in outputs]
+    if isinstance(inputs, dict):
+        body["inputs"] = {
+            name: _with_list(one, "from") if isinstance(one, dict) else {"value": one}
+            for name, one in inputs.items()
+        }
+
+
+def is_mapping_of_outputs(outputs: Any) -> TypeGuard[dict[str, dict[str, Any]]]:
+    """Return whether outputs are given by name: an entry of the list has a field that is not a mapping."""
+    return (
+        isinstance(outputs, dict) and bool(outputs) and all(isinstance(one, dict) for one in outputs.values())
+    )
+
+
+def _with_list(one: Any, field: str) -> Any:
+    """Return a mapping with its only text in a field as a list."""
+    return {**one, field: [one[field]]} if isinstance(one, dict) and isinstance(one.get(field), str) else one
 
 
 def _long_checkpoint(checkpoint: dict[str, Any]) -> dict[str, Any]:
@@ -132,6 +165,32 @@ def with_long_notify(notify: Any) -> Any:
         else entry
         for entry in entries
     ]
+
+
+_OUTPUT = lazy_pattern(r"[\w.-]+\.outputs\.[A-Za-z]\w*", re.ASCII)
+
+
+def with_long_values(workflow: dict[str, Any]) -> dict[str, Any]:
+    """Return a workflow whose inputs and outputs have their long forms: a type, and an output of a task or a value."""
+    inputs, outputs = workflow.get("inputs"), workflow.get("outputs")
+    long = {**workflow}
+    if isinstance(workflow.get("packages"), str):
+        long["packages"] = [workflow["packages"]]
+    if isinstance(inputs, dict):
+        long["inputs"] = {
+            name: {"type": one} if isinstance(one, str) else {} if one is None else one
+            for name, one in inputs.items()
+        }
+    if isinstance(outputs, dict):
+        long["outputs"] = {
+            name: _with_list(one, "from")
+            if isinstance(one, dict)
+            else {"from": [one]}
+            if isinstance(one, str) and _OUTPUT.fullmatch(one)
+            else {"value": one}
+            for name, one in outputs.items()
+        }
+    return long
 
 
 def _is_map_of_regexes(result: Any) -> TypeGuard[dict[str, str]]:

@@ -141,7 +141,8 @@ def takes(annotation: Any) -> str:
 def short_form(annotation: Any) -> str | None:
     """Return the short form that a type also takes, or None.
 
-    "one": the only entry of a list; "count": the count of a mapping; "regexes": a mapping from names to patterns.
+    "one": the only entry of a list; "count": the count of a mapping; "regexes": a mapping from names to patterns;
+    "values": entries of a mapping as values alone; "items": the items of a mapping.
     """
     if typing.get_origin(annotation) is not typing.Annotated:
         return next(filter(None, map(short_form, typing.get_args(annotation))), None)
@@ -156,8 +157,12 @@ def _with_short_form(annotation: Any) -> str:
             return f"{takes(typing.get_args(inner)[0])}, or a list of them"
         case "count":
             return f"{takes(inner)} or number"
+        case "values":
+            return f"{takes(inner)} or values"
         case "regexes":
             return f"{takes(inner)} or mapping to text"
+        case "items":
+            return f"{takes(inner)} or list or text"
         case _:
             return takes(inner)
 

@@ -58,7 +58,8 @@ def json_schema() -> dict[str, Any]:
         parts[f"{entry}Body"] = _without_name(parts[entry])
     for suffix in ("", "Body"):
         parts[f"Operator{suffix}"] = _either_of(parts[f"Operator{suffix}"], "type", "extends")
-        parts[f"Task{suffix}"] = _either_of(parts[f"Task{suffix}"], "script", "uses")
+        others = ("uses", "python", "external", "block")
+        parts[f"Task{suffix}"] = _either_of(parts[f"Task{suffix}"], "script", *others)
         parts[f"Backend{suffix}"] = _with_slurm_rule(parts[f"Backend{suffix}"])
     return {
         "$schema": DIALECT,
@@ -92,6 +93,7 @@ def _text(data: dict[str, Any]) -> str:
 
 _SHORT_FORMS: dict[str, dict[str, Any]] = {
     "count": {"type": ["number", "string"]},
+    "items": {"type": ["array", "string"]},
     "regexes": {"type": "object", "additionalProperties": {"type": "string"}},
 }
 
@@ -108,6 +110,9 @@ def _describe(part: dict[str, Any], kind: type[schema.Part]) -> None:
             written["anyOf"] = [*DURATION["anyOf"], *([{"type": "null"}] if is_optional else [])]
             if not field.required:
                 written["default"] = field.default
+        elif short_form(field.type) == "values":
+            entry = written["additionalProperties"]
+            written["additionalProperties"] = {"anyOf": [entry, {"not": {"type": "object"}}]}
         elif (short := short_form(field.type)) is not None:
             inner = dict(written)
             default = {"default": inner.pop("default")} if "default" in inner else {}
@@ -147,10 +152,10 @@ def _without_name(part: dict[str, Any]) -> dict[str, Any]:
     return {**part, "required": [field for field in part["required"] if field != "name"]}
 
 
-def _either_of(part: dict[str, Any], field: str, source: str) -> dict[str, Any]:
-    """Require one field, or the other one that supplies it."""
+def _either_of(part: dict[str, Any], field: str, *sources: str) -> dict[str, Any]:
+    """Require one field, or another one that supplies it."""
     required = [name for name in part["required"] if name != field]
-    return {**part, "required": required, "anyOf": [{"required": [field]}, {"required": [source]}]}
+    return {**part, "required": required, "anyOf": [{"required": [one]} for one in (field, *sources)]}
 
 
 def _with_slurm_rule(part: dict[str, Any]) -> dict[str, Any]:

@@ -19,10 +19,10 @@ import msgspec
 from protocol.diagnosis.signatures import Signature
 from protocol.ids import AttemptId, ProbeKey, RankId
 from protocol.messages import (
-    checkpoints,
     checks,
     config,
     facts,
+    handover,
     inspection,
     monitor,
     node,
@@ -35,9 +35,11 @@ from protocol.messages import (
 from protocol.session.channel import MAX_UNACKNOWLEDGED, RESEND_AFTER_S
 from protocol.session.codec import MAX_FRAME_BYTES, MAX_LOG_BODY_BYTES
 from protocol.session.version import PROTOCOL_VERSION
+from protocol.streams.door import INNER
 
+_LOG_SOCKET = (*typing.get_args(packets.LogFrame), *typing.get_args(packets.LogAnswer))
 _IDS = (AttemptId, RankId, ProbeKey)
-_VALUES = (rank_spec, checkpoints, checks, node, inspection, monitor, telemetry, uploads, facts)
+_VALUES = (rank_spec, handover, checks, node, inspection, monitor, telemetry, uploads, facts)
 """Modules with values that messages are made of."""
 _WORDS = {
     str: "text",
@@ -46,6 +48,7 @@ _WORDS = {
     bool: "true/false",
     bytes: "binary",
     type(None): "nil",
+    typing.Any: "any value",
 }
 
 
@@ -55,7 +58,7 @@ def page() -> str:
     parts += ["## Packets", "", *_sections((packets.ToAgentPacket, packets.FromAgentPacket))]
     parts += ["## Orders: from the controller to an agent", "", *_sections(typing.get_args(orders.ToAgent))]
     parts += ["## Facts: from an agent to the controller", "", *_sections(typing.get_args(facts.FromAgent))]
-    parts += ["## Headers on the log socket", "", *_sections((packets.LogChunk, packets.LogAck))]
+    parts += ["## Headers on the log socket", "", *_sections(_LOG_SOCKET)]
     parts += ["## How an agent is started", "", *_sections((config.AgentConfig, config.StepConfig))]
     parts += ["## Ids", "", "Arrays of fixed length, in this order.", "", *_sections(_IDS)]
     parts += ["## Values inside messages", "", *_sections(_values())]
@@ -71,11 +74,14 @@ it: a test reads and writes every message with the `msgpack` package.
 
 ## Connection
 
-* The controller binds two ROUTER sockets on TCP, *control* and *logs*; an agent connects a DEALER to each. All use
-  CURVE: the agent knows the controller's public key, and the controller admits only the keys that it gave out for
-  this run.
-* A frame on *control* is one packet. On *logs* a message is a header frame and a body frame with the bytes of a log,
-  at most {MAX_LOG_BODY_BYTES >> 10} KiB. A frame has at most {MAX_FRAME_BYTES >> 20} MiB.
+* Through a network, the controller binds two ROUTER sockets on TCP, *control* and *logs*; an agent connects a DEALER to
+  each. All use CURVE: the agent knows the controller's public key, and the controller admits only the keys that it gave
+  out for this run.
+* On one machine an agent has inherited descriptor {INNER}, and passes one end of each of two new stream sockets through it
+  by `SCM_RIGHTS`: for *control*, then for *logs*. Before each message there are the numbers of bytes of its header, or
+  packet, and of its body, 4 bytes each, the lowest first.
+* A frame on *control* is one packet. On *logs* a message is a header frame and a body frame with bytes of a log or a
+  file, at most {MAX_LOG_BODY_BYTES >> 10} KiB. A frame has at most {MAX_FRAME_BYTES >> 20} MiB.
 * Frames are MessagePack. Structs are maps with the field names below as keys; ids are arrays. A message, and a value
   of several kinds, has its kind under `type`. A field with a default may be left out; an unknown field is ignored; a
   message whose `type` or content is not understood is dropped alone and counted.
@@ -118,7 +124,7 @@ def _values() -> list[type]:
         and one.__struct_fields__
         and one not in typing.get_args(facts.FromAgent)
     ]
-    return sorted({*found, Signature}, key=lambda one: one.__name__)
+    return sorted({*found, Signature, packets.FileEnd}, key=lambda one: one.__name__)
 
 
 def _sections(kinds: tuple[type, ...] | list[type]) -> Iterator[str]:

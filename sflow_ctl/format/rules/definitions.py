@@ -54,10 +54,12 @@ def artifact_findings(document: schema.Document, where: Where) -> Iterator[Findi
 
 def artifact_field_findings(artifact: schema.Artifact, scheme: str, where: Where) -> Iterator[Finding]:
     """Report fields that an artifact with this scheme cannot have."""
-    for field, schemes in schema.ARTIFACT_FIELDS.items():
-        if getattr(artifact, field) and scheme.lower() not in schemes:
+    for field in schema.ARTIFACT_FIELDS:
+        if getattr(artifact, field) and not schema.artifact_may_have(
+            field, scheme, is_fetched=artifact.fetch
+        ):
             what = f'"{field}" of artifact "{artifact.name}" has no meaning for {scheme}://'
-            hint = f"only {' and '.join(f'{one}://' for one in schemes)} artifacts have it"
+            hint = f"only {schema.artifact_schemes(field)} artifacts have it"
             yield Finding("artifact-field", what, where("artifacts", artifact.name, field), hint)
 
 

@@ -33,31 +33,7 @@ def check_rules(document: schema.Document, where: Callable[..., str]) -> list[Fi
         *all_operator_findings(document, where),
         *storage_findings(document, where),
     ]
-    if document.workflow.monitor is not None or any(task.monitor for task in document.workflow.tasks):
-        from sflow_ctl.format.rules.monitors import monitor_findings  # most documents have none
-
-        findings += monitor_findings(document, where)
-    if any(task.windows for task in document.workflow.tasks):
-        from sflow_ctl.format.rules.monitors import window_findings
-
-        findings += window_findings(document, where)
-    if (
-        document.environments
-        or document.workflow.environment
-        or any(task.environment for task in document.workflow.tasks)
-    ):
-        from sflow_ctl.format.rules.environments import environment_findings  # most documents have none
-
-        findings += environment_findings(document, where)
-    if document.sweep is not None or any(task.sweep is not None for task in document.workflow.tasks):
-        from sflow_ctl.format.rules.sweeps import sweep_findings  # most documents have none
-
-        findings += sweep_findings(document, where)
-    if any(task.checkpoint for task in document.workflow.tasks):
-        from sflow_ctl.format.rules.checkpoints import checkpoint_findings  # most documents have none
-
-        for task in document.workflow.tasks:
-            findings += checkpoint_findings(task, where)
+    findings += _rare_findings(document, where)
     known = {task.name for task in document.workflow.tasks}
     finals = {task.name for task in document.workflow.tasks if task.finally_}
     for task in document.workflow.tasks:
@@ -75,4 +51,51 @@ def check_rules(document: schema.Document, where: Callable[..., str]) -> list[Fi
             *retry_findings(document, task, where),
             *probe_findings(task, known, where),
         ]
+    return findings
+
+
+def _rare_findings(document: schema.Document, where: Callable[..., str]) -> list[Finding]:
+    """Return what is wrong with parts that most documents do not have: their rules are imported when one has them."""
+    findings: list[Finding] = []
+    if document.workflow.monitor is not None or any(task.monitor for task in document.workflow.tasks):
+        from sflow_ctl.format.rules.monitors import monitor_findings
+
+        findings += monitor_findings(document, where)
+    if any(task.windows for task in document.workflow.tasks):
+        from sflow_ctl.format.rules.monitors import window_findings
+
+        findings += window_findings(document, where)
+    if (
+        document.environments
+        or document.workflow.environment
+        or any(task.environment for task in document.workflow.tasks)
+    ):
+        from sflow_ctl.format.rules.environments import environment_findings
+
+        findings += environment_findings(document, where)
+    if document.sweep is not None or any(task.sweep is not None for task in document.workflow.tasks):
+        from sflow_ctl.format.rules.sweeps import sweep_findings
+
+        findings += sweep_findings(document, where)
+    if any(task.foreach or task.block or task.loop for task in document.workflow.tasks):
+        from sflow_ctl.format.rules.growing import block_findings, foreach_findings
+
+        for task in document.workflow.tasks:
+            findings += foreach_findings(document, task, where)
+        findings += block_findings(document, where)
+    if any(task.checkpoint for task in document.workflow.tasks):
+        from sflow_ctl.format.rules.handover.checkpoints import checkpoint_findings
+
+        for task in document.workflow.tasks:
+            findings += checkpoint_findings(task, where)
+    if any(task.inputs or any(one.is_found for one in task.outputs) for task in document.workflow.tasks):
+        from sflow_ctl.format.rules.handover.inputs import input_findings
+        from sflow_ctl.format.rules.handover.outputs import found_output_findings
+
+        for task in document.workflow.tasks:
+            findings += [*found_output_findings(task, where), *input_findings(task, where)]
+    if document.workflow.inputs or document.workflow.outputs:
+        from sflow_ctl.format.rules.handover.workflow_values import workflow_value_findings  # few have any
+
+        findings += workflow_value_findings(document.workflow, where)
     return findings

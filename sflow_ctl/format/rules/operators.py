@@ -13,7 +13,13 @@ Where = Callable[..., str]
 _SLURM_NEEDS = ("time", "nodes", "gpus_per_node")
 """Fields of a Slurm backend that a site's settings cannot give."""
 _KEYS = ("qos", "constraint", "mem", "cpus_per_task", "reservation", "dependency", "mail")
-_REQUIRED = (("docker", "image"), ("docker_run", "image"), ("container", "image"), ("ssh", "host"))
+_REQUIRED = (
+    ("docker", "image"),
+    ("docker_run", "image"),
+    ("container", "image"),
+    ("ssh", "host"),
+    ("plugin", "plugin"),
+)
 
 
 _ARE_OPTIONS = ("extra_args",)
@@ -50,7 +56,12 @@ def backend_findings(document: schema.Document, where: Where) -> Iterator[Findin
                     yield Finding("missing-key", what, where("backends", backend.name), f'add "{name}:"')
         yield from _docker_findings(backend, lambda *path, name=backend.name: where("backends", name, *path))
         yield from _key_findings(backend, lambda *path, name=backend.name: where("backends", name, *path))
-        if backend.type == "slurm" and any(getattr(backend, name) is not None for name in _KEYS):
+        if backend.type == "plugin" and backend.plugin is None:
+            what = f'"plugin" is missing: backend "{backend.name}" of type plugin needs it'
+            yield Finding("missing-key", what, where("backends", backend.name), "add plugin: NAME")
+        if backend.type in ("slurm", "slurm_job") and any(
+            getattr(backend, name) is not None for name in _KEYS
+        ):
             from sflow_ctl.format.rules.slurm_keys import slurm_key_problems  # few backends have some
 
             for name, what, hint in slurm_key_problems(backend):
@@ -76,7 +87,7 @@ def _key_findings(backend: schema.Backend, where: Where) -> Iterator[Finding]:
     allowed = schema.BACKEND_FIELDS.get(backend.type)
     for field in msgspec.structs.fields(schema.Backend) if allowed is not None else ():
         name, value = field.name, getattr(backend, field.name)
-        if allowed is None or name in ("name", "type") or name in allowed or value in (None, []):
+        if allowed is None or name in ("name", "type") or name in allowed or value in (None, [], {}):
             continue
         what = f'unknown key "{name}" of a {backend.type} backend'
         types = [kind for kind, fields in schema.BACKEND_FIELDS.items() if name in fields]

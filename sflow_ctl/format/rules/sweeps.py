@@ -203,10 +203,11 @@ def _field(task: schema.Task, path: SweepPath, where: str) -> Iterator[Finding]:
             "wrong-path", what, where, otherwise if is_known else guess_hint(field, allowed, otherwise)
         )
         return
-    if field == "variables":
-        names = [one.name for one in task.variables]
+    if field in ("variables", "args"):
+        names = [one.name for one in task.variables] if field == "variables" else [*task.args]
         if len(inside) != 1 or inside[0] not in names:
-            what = f'task "{task.name}" has no variable "{".".join(inside)}" of its own'
+            kind = "variable" if field == "variables" else "argument"
+            what = f'task "{task.name}" has no {kind} "{".".join(inside)}" of its own'
             yield Finding(
                 "unknown-variable", what, where, guess_hint(".".join(inside), names, "define it there")
             )

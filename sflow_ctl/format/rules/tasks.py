@@ -54,7 +54,7 @@ def reference_findings(
             names = [one.name for one in document.workflow.tasks]
             hint = guess_hint(other, names, f"tasks here: {', '.join(names[:10])}")
             what = f'task "{task.name}" depends on unknown task "{other}"'
-            place = where("tasks", task.name, "depends_on", index)
+            place = where("tasks", task.name, *place_of_dependency(task, index))
             yield Finding("unknown-dependency", what, place, hint)
     backends = {backend.name for backend in document.backends} or {"local"}
     own = task.backend if isinstance(task.backend, dict) else {}
@@ -63,6 +63,20 @@ def reference_findings(
         hint = guess_hint(name, sorted(backends), "define it under backends:")
         what = f'task "{task.name}" references unknown backend "{name}"'
         yield Finding("unknown-backend", what, where("tasks", task.name, "backend"), hint)
+
+
+def place_of_dependency(task: schema.Task, index: int) -> tuple[str | int, ...]:
+    """Return the path in a task of one of its `dependencies`: of `depends_on`, or of the input that it follows from."""
+    if index < len(task.depends_on):
+        return "depends_on", index
+    start = f"{task.dependencies[index].task}.outputs."
+    sources = [source for one in task.inputs.values() for source in one.source]
+    if not any(source.startswith(start) for source in sources):
+        return "foreach", "items"
+    named = (
+        name for name, one in task.inputs.items() if any(source.startswith(start) for source in one.source)
+    )
+    return "inputs", next(named), "from"
 
 
 def argument_findings(task: schema.Task, where: Where) -> Iterator[Finding]:
@@ -149,7 +163,7 @@ def policy_findings(task: schema.Task, finals: Set[str], where: Where) -> Iterat
 def _finally_findings(task: schema.Task, finals: Set[str], where: Where) -> Iterator[Finding]:
     """Check that tasks for the run's end depend only on each other, and can end themselves."""
     for index, dependency in enumerate(task.dependencies):
-        place = where("tasks", task.name, "depends_on", index)
+        place = where("tasks", task.name, *place_of_dependency(task, index))
         if task.finally_ and dependency.task not in finals:
             what = f'task "{task.name}" runs at the end, after all others: it cannot depend on "{dependency.task}"'
             yield Finding("conflicting-keys", what, place, "drop the dependency, or finally")
@@ -168,7 +182,7 @@ def _finally_findings(task: schema.Task, finals: Set[str], where: Where) -> Iter
 def retry_findings(document: schema.Document, task: schema.Task, where: Where) -> Iterator[Finding]:
     """Check the reason words of `retries.reasons`."""
     known = [*RETRY_WORDS, *(reason_of(signature) for signature in document.signatures)]
-    for index, word in enumerate(task.retries.reasons if task.retries is not None else ()):
+    for index, word in enumerate((task.retries.reasons or ()) if task.retries is not None else ()):
         if word in known or has_expression(word):
             continue
         listed = f"one of {', '.join(known)}"

@@ -33,11 +33,14 @@ _OF_BUCKETS = ("bucket", "region", "endpoint_url", "storage_class", "addressing_
 
 
 def _fields_findings(storage: schema.Storage, where: Where) -> Iterator[Finding]:
-    needed = "bucket" if storage.type == "s3" else "path"
+    needed = schema.STORAGE_NEEDS[storage.type]
     if getattr(storage, needed) is None:
         what = f'storage "{storage.name}" of type {storage.type} has no {needed}'
         yield Finding("missing-key", what, where("storage", storage.name), f"add {needed}: ...")
-    for name in ("path",) if storage.type == "s3" else _OF_BUCKETS:
+    own = (*_OF_BUCKETS,) if storage.type == "s3" else (needed,)
+    for name in (*_OF_BUCKETS, "path", "uri"):
+        if name in own:
+            continue
         if getattr(storage, name) is not None:
             what = f'storage "{storage.name}" is of type {storage.type}, which has no {name}'
             yield Finding("unknown-key", what, where("storage", storage.name, name), f"drop {name}")

@@ -58,9 +58,13 @@ def _results(document: schema.Document, where: Callable[..., str]) -> Iterator[F
 
 def _checkpoints(document: schema.Document, where: Callable[..., str]) -> Iterator[Finding]:
     if any(task.checkpoint for task in document.workflow.tasks):
-        from sflow_ctl.format.rules.checkpoints import unused_arguments  # most documents have none
+        from sflow_ctl.format.rules.handover.checkpoints import unused_arguments  # most documents have none
 
         yield from unused_arguments(document, where)
+    if any(task.inputs for task in document.workflow.tasks):
+        from sflow_ctl.format.rules.handover.inputs import unused_input_arguments  # most documents have none
+
+        yield from unused_input_arguments(document, where)
 
 
 def _files(document: schema.Document, where: Callable[..., str]) -> Iterator[Finding]:

@@ -4,7 +4,7 @@ One module per subject; other packages write `from sflow_ctl.format import schem
 here: the loader brings the mapping forms into this shape.
 """
 
-from sflow_ctl.format.schema.backends import BACKEND_FIELDS, Backend, DockerHost, Mail
+from sflow_ctl.format.schema.backends import BACKEND_FIELDS, JOB_BACKENDS, Backend, DockerHost, Mail
 from sflow_ctl.format.schema.definitions import (
     ARTIFACT_FIELDS,
     Artifact,
@@ -13,12 +13,17 @@ from sflow_ctl.format.schema.definitions import (
     Signature,
     SourcedFile,
     Variable,
+    artifact_may_have,
+    artifact_schemes,
 )
 from sflow_ctl.format.schema.document import (
+    BlockInput,
     Document,
     Settings,
     SiteFile,
+    TaskBlock,
     TelemetryChoices,
+    Validation,
     Workflow,
     WorkflowSettings,
 )
@@ -45,39 +50,68 @@ from sflow_ctl.format.schema.policies import (
     Restart,
     ResumeChoice,
     Retries,
+    RetryCodes,
     Stop,
 )
-from sflow_ctl.format.schema.probes import Condition, Exec, Http, LogWatch, Probe, Probes, TcpPort
-from sflow_ctl.format.schema.results import Metric, Output, Success, SuccessFile, SuccessJson
-from sflow_ctl.format.schema.sweep import Sweep, SweepCase
+from sflow_ctl.format.schema.probes import (
+    Condition,
+    Exec,
+    Http,
+    LogWatch,
+    PluginCheck,
+    Probe,
+    Probes,
+    TcpPort,
+)
+from sflow_ctl.format.schema.results import (
+    BestFile,
+    Input,
+    Metric,
+    Output,
+    Success,
+    SuccessFile,
+    SuccessJson,
+    WorkflowInput,
+    WorkflowOutput,
+)
+from sflow_ctl.format.schema.sweep import BlockLoop, Foreach, NumberSequence, Sweep, SweepCase
 from sflow_ctl.format.schema.tasks import (
     Dependency,
+    External,
     File,
     GpuChoice,
     Gpus,
     Launcher,
     Nodes,
     Ports,
+    PythonFunction,
     Replicas,
     Resources,
     ServedPort,
     Task,
 )
-from sflow_ctl.format.schema.uploads import Result, ResultPattern, Storage, Upload, UploadAll
+from sflow_ctl.format.schema.uploads import STORAGE_NEEDS, Result, ResultPattern, Storage, Upload, UploadAll
 from sflow_ctl.format.schema.values import VERSION, Flag, IntExpr, Part, Time
 
 __all__ = [
-    "ARTIFACT_FIELDS", "BACKEND_FIELDS", "CHOICES", "CONTAINER_ENGINES", "OPERATOR_FIELDS", "VERSION", "Artifact",
-    "Backend", "Checkpoint", "CheckpointInjection", "Condition", "CustomScope",
+    "ARTIFACT_FIELDS", "BACKEND_FIELDS", "CHOICES", "CONTAINER_ENGINES", "JOB_BACKENDS", "OPERATOR_FIELDS", "STORAGE_NEEDS",
+    "VERSION", "Artifact",
+    "Backend", "BestFile", "BlockInput", "BlockLoop", "Checkpoint", "CheckpointInjection", "Condition", "CustomScope",
     "Dependency", "DockerHost", "Document", "Environment", "EnvironmentSteps",
-    "Exec", "File", "Flag", "GpuChoice",
-    "GpuScope", "Gpus", "Hang", "Http", "IntExpr", "Launcher", "LogWatch", "Mail", "Metric", "Monitor", "MonitorGpus",
+    "Exec", "External", "File", "Flag", "Foreach", "GpuChoice",
+    "GpuScope", "Gpus", "Hang", "Http", "Input", "IntExpr", "Launcher", "LogWatch", "Mail", "Metric", "Monitor",
+    "MonitorGpus",
     "MonitorNodes",
     "MonitorReport", "MonitorResources", "MonitorScope", "MonitorScopes", "MonitorWindow", "NamedWindow", "Nodes", "Notify",
+    "NumberSequence",
     "Operator",
-    "Output", "Part", "Ports", "Probe", "Probes", "Replicas", "Resources", "Restart", "Result", "ResultPattern", "ResumeChoice",
-    "Retries", "ServedPort", "Settings", "Signature", "SiteFile", "SourcedFile", "Stop", "Storage", "Success", "SuccessFile",
+    "Output", "Part", "PluginCheck", "Ports", "Probe", "Probes", "PythonFunction",
+    "Replicas", "Resources", "Restart", "Result", "ResultPattern",
+    "ResumeChoice",
+    "Retries", "RetryCodes",
+    "ServedPort", "Settings", "Signature", "SiteFile", "SourcedFile", "Stop", "Storage", "Success", "SuccessFile",
     "SuccessJson", "Sweep", "SweepCase",
-    "Task", "TcpPort", "TelemetryChoices", "Time", "Upload", "UploadAll", "Variable", "WindowMark", "Workflow",
-    "WorkflowSettings",
+    "Task", "TaskBlock", "TcpPort", "TelemetryChoices", "Time", "Upload", "UploadAll", "Validation", "Variable",
+    "WindowMark", "Workflow",
+    "WorkflowInput", "WorkflowOutput", "WorkflowSettings", "artifact_may_have", "artifact_schemes",
 ]  # fmt: skip

@@ -1,6 +1,6 @@
 """Where tasks run."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from sflow_ctl.format.schema.values import ONE, Flag, IntExpr, Part, Time
 
@@ -38,9 +38,10 @@ class Backend(Part, frozen=True, kw_only=True):
 
     name: str
     """Name that tasks use in `backend:`, and expressions in `${{ backends.NAME.nodes }}`."""
-    type: Literal["local", "slurm", "docker", "kubernetes"]
+    type: Literal["local", "slurm", "docker", "slurm_job", "plugin", "kubernetes"]
     """`local`: this machine; `slurm`: the nodes of a Slurm job; `docker`: containers on this machine or on `hosts`;
-    `kubernetes`: read, but not run by sflow-ctl."""
+    `slurm_job`: each task is a Slurm job of its own, which this machine submits and watches; `plugin`: the same by an installed
+    package; `kubernetes`: read, but not run by sflow-ctl."""
     default: bool = False
     """Use this backend for tasks that name none. Default: the first backend of the file is used."""
     nodes: IntExpr | None = None
@@ -99,6 +100,12 @@ class Backend(Part, frozen=True, kw_only=True):
     wait_for_gpus: IntExpr | None = None
     """How long a run waits until no other process uses this machine's GPUs: seconds, or 0 without limit; it ends with an
     error then. Default: it does not wait, and warns."""
+    plugin: str | None = None
+    """Name of the plug-in of a backend of type `plugin`, as its package registers it. Required there."""
+    options: dict[str, Any] = {}
+    """Values for that plug-in, which says what it takes."""
+    every: Time | None = None
+    """Time between two questions about the jobs of a `slurm_job` or `plugin` backend. Default: 10 seconds."""
     offload_task_logs: Flag | None = None
     """Accepted for files of sflow; tasks here always write their logs beside the task."""
 
@@ -122,6 +129,12 @@ BACKEND_FIELDS: dict[str, frozenset[str]] = {
         "cpus_per_task",
     }
     | {"reservation", "exclude", "dependency", "mail"},
+    "slurm_job": (_COMMON - {"gpu_memory"})
+    | {"account", "partition", "time", "job_name", "extra_args", "qos", "constraint", "mem", "cpus_per_task"}
+    | {"reservation", "exclude", "dependency", "mail", "every"},
+    "plugin": frozenset({"default", "nodes", "gpus_per_node", "job_name", "plugin", "options", "every"}),
     "docker": _COMMON | {"image", "runtime", "hosts", "mounts", "workdir", "extra_args", "wait_for_gpus"},
 }
 """Fields that each type of backend takes, beside `name` and `type`; those of `kubernetes` are not read."""
+JOB_BACKENDS = frozenset({"slurm_job", "plugin"})
+"""Types whose tasks are jobs of their own."""

@@ -28,11 +28,16 @@ class Artifact(Part, frozen=True, kw_only=True):
     """Name in expressions (`${{ artifacts.NAME.path }}`) and in the environment of tasks (`$NAME`)."""
     uri: str
     """Location: `fs://PATH` (must exist), `file://PATH` (may be written), `http://` or `https://` (downloaded once),
-    `hf://ORG/NAME` (from the Hugging Face hub), `docker://IMAGE` (pulled)."""
+    `hf://ORG/NAME` (from the Hugging Face hub), `docker://IMAGE` (pulled). With `fetch: true` also `s3://BUCKET/KEY` and
+    the schemes of plug-ins; without it, tasks get such a URI as it is."""
     content: str | None = None
     """Template of the file's content, which is written before the first task starts. Only for `file://`."""
     sha256: str | None = None
-    """Expected SHA-256 checksum of a download, 64 hexadecimal digits. Only for `http://` and `https://`."""
+    """Expected SHA-256 checksum of a download, 64 hexadecimal digits. Only for `http://` and `https://`, and for files with
+    `fetch`."""
+    fetch: bool = False
+    """Fetch it before the first task starts, by a plug-in of its URI's scheme, for example `s3://BUCKET/KEY`; tasks then find its
+    path in place of the URI. Schemes that are fetched anyway have no use for it."""
     create: bool = False
     """Create a missing directory instead of refusing to start. Only for `fs://`."""
     description: str | None = None
@@ -95,5 +100,22 @@ class Signature(Part, frozen=True, kw_only=True):
     """The remedy, for the user."""
 
 
-ARTIFACT_FIELDS: dict[str, tuple[str, ...]] = {"sha256": ("http", "https"), "create": ("fs",)}
+_ARTIFACT_FIELDS: dict[str, tuple[str, ...]] = {"sha256": ("http", "https"), "create": ("fs",), "fetch": ()}
+_OWN_SCHEMES = ("fs", "file", "http", "https", "hf", "huggingface", "docker")
+
+
+def artifact_may_have(field: str, scheme: str, *, is_fetched: bool) -> bool:
+    """Return whether artifacts with URIs of this scheme have a field; `is_fetched` is what `fetch` says."""
+    scheme = scheme.lower()
+    if field == "fetch" or (field == "sha256" and is_fetched):
+        return scheme not in _OWN_SCHEMES or scheme in _ARTIFACT_FIELDS[field]
+    return scheme in _ARTIFACT_FIELDS[field]
+
+
+ARTIFACT_FIELDS = tuple(_ARTIFACT_FIELDS)
 """Fields that only artifacts of some URI schemes have."""
+
+
+def artifact_schemes(field: str) -> str:
+    """Return in words which URI schemes have a field."""
+    return " and ".join(f"{one}://" for one in _ARTIFACT_FIELDS[field]) or "s3:// and plug-ins'"

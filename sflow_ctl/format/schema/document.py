@@ -1,18 +1,18 @@
 """A whole file: the workflow, its settings, and the named things beside it."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from sflow_ctl.format.schema.backends import Backend
 from sflow_ctl.format.schema.definitions import Artifact, Environment, Signature, Variable
 from sflow_ctl.format.schema.monitor import Monitor
 from sflow_ctl.format.schema.operators import Operator
 from sflow_ctl.format.schema.policies import Notify, Stop
-from sflow_ctl.format.schema.results import Success
+from sflow_ctl.format.schema.results import Success, WorkflowInput, WorkflowOutput
 from sflow_ctl.format.schema.sweep import Sweep
 from sflow_ctl.format.schema.tasks import Task
 from sflow_ctl.format.schema.uploads import Storage, UploadAll
-from sflow_ctl.format.schema.values import ONE, Flag, IntExpr, Part, Time
-from sflow_ctl.plan.words import OnFailure, OnNodeLost
+from sflow_ctl.format.schema.values import ONE, VALUES, Flag, IntExpr, Part, Time
+from sflow_ctl.plan.words import OnFailure, OnNodeLost, PolicyWord
 
 
 class WorkflowSettings(Part, frozen=True, kw_only=True):
@@ -55,6 +55,35 @@ class WorkflowSettings(Part, frozen=True, kw_only=True):
     max_running: IntExpr | None = None
     """Run at most so many tasks at once over all nodes, services included. `--max-running` wins. Default: that of the settings,
     else no limit."""
+    packages: Annotated[list[str], ONE] = []
+    """Packages of all tasks, beside their own."""
+    inputs: Annotated[dict[str, WorkflowInput], VALUES] = {}
+    """Values that are given when the workflow is started, by name: `${{ workflow.inputs.NAME }}`. A type alone is short for
+    `{type: TYPE}`."""
+    outputs: Annotated[dict[str, WorkflowOutput], VALUES] = {}
+    """Values of the whole run, by name: in `.sflow/outputs.json`, in `summary.json`, and shown by `sflow-ctl outputs`."""
+
+
+class BlockInput(Part, frozen=True, kw_only=True):
+    """A value that a block is given."""
+
+    type: Literal["int", "float", "str", "bool", "list", "dict", "path", "paths"] | None = None
+    """Type that the value must have. Default: any."""
+    default: Any = None
+    """Value of tasks that give none. Default: it must be given."""
+
+
+class TaskBlock(Part, frozen=True, kw_only=True):
+    """Tasks that stand for one: a task with `block: NAME` runs them, each time with inputs of its own."""
+
+    name: str
+    """Name of the block."""
+    inputs: dict[str, BlockInput] = {}
+    """Its inputs by name, which its tasks have as `${{ block.inputs.NAME }}`; a word is short for `{type: WORD}`."""
+    outputs: dict[str, Any] = {}
+    """Its outputs by name, from those of its tasks: `{model: ${{ task.select.outputs.model }}}`."""
+    tasks: list[Task] = []
+    """The tasks. They name each other as tasks of a workflow do; other names are those of the workflow."""
 
 
 class Workflow(WorkflowSettings, frozen=True, kw_only=True):
@@ -64,6 +93,8 @@ class Workflow(WorkflowSettings, frozen=True, kw_only=True):
     """Name of the workflow; run directories begin with it."""
     tasks: list[Task]
     """The tasks: a list of entries with names, or a mapping from names to bodies."""
+    blocks: list[TaskBlock] = []
+    """Groups of tasks that tasks stand for: a list of entries with names, or a mapping from names to bodies."""
     variables: list[Variable] = []
     """Variables of the workflow; they replace those of the file with the same name."""
 
@@ -78,6 +109,15 @@ class TelemetryChoices(Part, frozen=True, kw_only=True):
     openmetrics: str | int | None = None
     """Publish the newest values: a path for a text file that is replaced, or a number for a port on this machine's loopback.
     Default: neither."""
+
+
+class Validation(Part, frozen=True, kw_only=True):
+    """What findings that are a matter of judgement mean: `error` refuses the run, `warn` shows them, `off` says nothing."""
+
+    default: PolicyWord | bool = "warn"
+    """Of all that are warnings otherwise."""
+    rules: dict[str, PolicyWord | bool] = {}
+    """Of one kind, by the code in brackets: `{shell-variable: off, artifact-missing: error}`."""
 
 
 class Settings(Part, frozen=True, kw_only=True):
@@ -115,6 +155,8 @@ class Settings(Part, frozen=True, kw_only=True):
     log_spool: str | None = None
     """Directory on the nodes where agents write logs before they stream them to the run directory. Default: logs are written
     to the run directory directly where the node shares it."""
+    scratch: str = "/tmp"
+    """Directory on a disk of each node, for inputs with `stage: local`: they are in `sflow-RUN` there."""
     join_within: Time = 60
     """In a Slurm job: time for all agents to connect."""
     headroom: Time = 60
@@ -126,8 +168,16 @@ class Settings(Part, frozen=True, kw_only=True):
     agent_restarts: int = 3
     """How often within 10 minutes an agent that was killed is started again on its node, where its tasks then follow their
     `retries` and `restart`. After that, and with 0 at once, the node is lost."""
+    copy_limit: str = "10G"
+    """Where a node does not share the run directory: the most that is copied of the outputs, inputs or checkpoint of one task,
+    to the run directory or from it, for example `200G`. More is an error."""
+    agent_link: Literal["auto", "network"] = "auto"
+    """How agents on the controller's own machine talk to it: `auto` by sockets that they inherit, `network` as in a Slurm job, by
+    encrypted TCP, over the loopback."""
     telemetry: TelemetryChoices | None = None
     """What agents measure of tasks and GPUs. Default: each second, to files in the run directory."""
+    validation: Validation | None = None
+    """What findings of planning mean. Rules of several files are put together; the later file wins for a code."""
     report: bool = True
     """Write `report.html` at the end of a run; `sflow-ctl report` makes it at any time."""
 
@@ -137,6 +187,11 @@ class SiteFile(Settings, frozen=True, kw_only=True):
 
     output_dir: str | None = None
     """Directory for run directories. Default: `sflow_output` in the workspace."""
+    index: Literal["none", "sqlite"] = "none"
+    """Keep a database of what lists over many runs need, so that `ps`, `ps --tasks` and `export` read only runs that
+    have changed. A copy: deleting it loses nothing."""
+    index_file: str | None = None
+    """File of that database, on a disk of this machine. Default: `~/.local/state/sflow/index.sqlite`."""
 
 
 class Document(Part, frozen=True, kw_only=True):

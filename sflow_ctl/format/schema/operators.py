@@ -1,6 +1,6 @@
 """How a script becomes a process: operators, and which of their fields each type takes."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from sflow_ctl.format.schema.values import Flag, IntExpr, Part, Time
 
@@ -10,10 +10,12 @@ class Operator(Part, frozen=True, kw_only=True):
 
     name: str
     """Name that tasks use in `operator:`."""
-    type: Literal["bash", "srun", "docker", "docker_run", "container", "ssh", "python", "k8s", "k8s_mpi"]
+    type: Literal[
+        "bash", "srun", "docker", "docker_run", "container", "ssh", "python", "plugin", "k8s", "k8s_mpi"
+    ]
     """`bash`, `python`: a process on the node; `srun`: a Slurm job step; `docker`: a container that sees only what the file
     mounts; `docker_run`: one that also sees the run's directories; `container`: a container of any engine; `ssh`: a process on
-    another machine; `k8s`, `k8s_mpi`: read, but not run by sflow-ctl."""
+    another machine; `plugin`: as an installed package says; `k8s`, `k8s_mpi`: read, but not run by sflow-ctl."""
     extends: str | None = None
     """Name of an operator to copy fields from. Fields given here replace them, and `extra_args` are appended."""
     extra_args: list[str] = []
@@ -26,6 +28,11 @@ class Operator(Part, frozen=True, kw_only=True):
     # python
     python_exec: str | None = None
     """Python interpreter for `type: python`. Default: `python`."""
+    # plugin
+    plugin: str | None = None
+    """Name of the plug-in for `type: plugin`, as its package registers it. Required there."""
+    options: dict[str, Any] = {}
+    """Values for that plug-in, which says what it takes."""
     # docker
     runtime: str | None = None
     """Program for `type: docker` and `docker_run`: `docker` (default) or `podman`."""
@@ -141,6 +148,7 @@ _WITHOUT_SLURM: dict[str, frozenset[str]] = {
     "docker": _OF_DOCKER,
     "docker_run": _OF_DOCKER,
     "container": _IN_CONTAINERS | {"engine", "writable", "mount_home", "remap_root", "network"},
+    "plugin": frozenset({"plugin", "options", "strict"}),
     "ssh": frozenset({"host", "user", "port", "identity_file", "extra_args", "strict"}),
 }
 OPERATOR_FIELDS: dict[str, frozenset[str]] = {

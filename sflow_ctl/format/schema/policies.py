@@ -2,8 +2,17 @@
 
 from typing import Annotated, Literal
 
-from sflow_ctl.format.schema.values import ONE, IntExpr, Part, Time
+from sflow_ctl.format.schema.values import ONE, Flag, IntExpr, Part, Time
 from sflow_ctl.plan.parts.notices import NoticeEvent
+
+
+class RetryCodes(Part, frozen=True, kw_only=True):
+    """Exit statuses by which a program says whether another attempt has a point."""
+
+    retry: list[IntExpr] | None = None
+    """Retried while `count` lasts, whatever `reasons` says. Default: 75, the conventional "temporary failure"."""
+    fatal: list[IntExpr] | None = None
+    """Never retried. Default: 64 and 78, the conventional "wrong usage" and "wrong configuration"."""
 
 
 class Retries(Part, frozen=True, kw_only=True):
@@ -15,9 +24,18 @@ class Retries(Part, frozen=True, kw_only=True):
     """Pause before the first retry: seconds or a duration."""
     backoff: IntExpr = 1
     """Factor by which the pause grows with each retry; 1 keeps it constant."""
-    reasons: list[str] = []
-    """Retry only after failures with one of these reason words, for example `[node_lost, port_in_use]`. Default: after every
-    failure but a failure probe's and `bootstrap`."""
+    max_interval: Time | None = None
+    """The longest pause: seconds or a duration. Default: no limit."""
+    reasons: list[str] | None = None
+    """Retry only after failures with one of these reason words, for example `[node_lost, port_in_use]`; `[]` is none but those of
+    `exit_codes`. Default: after every failure but a failure probe's and `bootstrap`."""
+    exit_codes: RetryCodes | None = None
+    """Exit statuses that decide by themselves. Default: 75 is retried, 64 and 78 are not."""
+    infra_count: IntExpr | None = None
+    """Further attempts after faults of nodes (`node_lost`, `agent_died`, `gpu_lost`, `ports`), which do not use up `count`.
+    Default: 0; 3 for tasks whose work is done elsewhere, which then continue to watch it."""
+    avoid_node: Flag = False
+    """After `launch`, `gpu_lost`, `ports` or `node_lost` start on another node, if one can take the task."""
 
 
 class Restart(Part, frozen=True, kw_only=True):
@@ -138,8 +156,11 @@ class Notify(Part, frozen=True, kw_only=True):
     """`ready`: all services are ready for the first time; `failure`: the first task has failed for good; `end`: the run has
     ended, in any way; `run_succeeded`, `run_failed`: it has ended with status 0, or with another one; `task_succeeded`,
     `task_failed`, `task_finished`: a task has completed, has failed for good, or has ended in any way, at most 100 of them.
+    `progress_stalled`: a task has printed nothing for as long as `after` says, and is not ended for it.
     Slurm's `afterok`, `afternotok` and `afterany` are `run_succeeded`, `run_failed` and `end`. Default: `end`."""
     task: Annotated[list[str], ONE] = []
     """Tasks whose events are sent, names or patterns such as `train*`. Default: all."""
+    after: Time | None = None
+    """With `progress_stalled`: the silence that counts, for example `10m`. Services that are ready are left out."""
     timeout: Time = 10
     """Time limit of the command, or of the webhook's answer; at most one minute."""

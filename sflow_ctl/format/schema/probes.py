@@ -1,6 +1,6 @@
 """Checks that decide when a task is ready and when it has failed."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from sflow_ctl.format.schema.values import Flag, IntExpr, Part, Time
 
@@ -63,6 +63,15 @@ class Exec(Part, frozen=True, kw_only=True):
     """Text is a line for bash, a list is a program with its arguments."""
 
 
+class PluginCheck(Part, frozen=True, kw_only=True):
+    """True while the command that a plug-in makes exits with status 0. It runs as that of `exec` does."""
+
+    name: str
+    """Name of the plug-in, as its package registers it."""
+    options: dict[str, Any] = {}
+    """Values for the plug-in, which says what it takes."""
+
+
 class Condition(Part, frozen=True, kw_only=True):
     """Exactly one check."""
 
@@ -76,6 +85,8 @@ class Condition(Part, frozen=True, kw_only=True):
     """Check that a pattern appeared in a log."""
     exec: Exec | None = None
     """Check that a command exits with status 0."""
+    plugin: PluginCheck | None = None
+    """Check what a plug-in of an installed package checks."""
 
 
 class Probe(Condition, frozen=True, kw_only=True):

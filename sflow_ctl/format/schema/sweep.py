@@ -1,7 +1,9 @@
-"""A sweep: the same work for many values, of the whole workflow or of one task."""
+"""The same work for many values: a sweep of the whole workflow or of one task, and a list of items for one task."""
 
+from collections.abc import Iterator
 from typing import Any, Literal
 
+from protocol.text.lazy_pattern import lazy_pattern
 from sflow_ctl.format.schema.values import IntExpr, Part
 from sflow_ctl.plan.words import OnOverflow
 
@@ -39,3 +41,89 @@ class Sweep(Part, frozen=True, kw_only=True):
     """Run at most so many cells at once. Default: as many as there is room for; one, if cells have services with GPUs."""
     gpu_budget: IntExpr | None = None
     """GPUs that tasks of the sweep may have at once. Default: all."""
+
+
+class BlockLoop(Part, frozen=True, kw_only=True):
+    """Run a block again and again, each time with other inputs."""
+
+    max_iterations: IntExpr
+    """Largest number of iterations."""
+    until: str | None = None
+    """Condition on the iteration that has ended, for example `${{ last.outputs.done }}`: if it is true, no other one follows.
+    Default: all iterations are run."""
+    carry: dict[str, Any] = {}
+    """Inputs of the next iteration, from those and the outputs of the last one, for example `{n: ${{ last.inputs.n + 1 }}}`.
+    Others stay as they are."""
+    at_limit: Literal["fail", "succeed"] = "fail"
+    """What it is when the last iteration has ended and `until` is still false."""
+
+
+class NumberSequence(Part, frozen=True, kw_only=True):
+    """Numbers in equal steps. Exactly one of `end` and `count` is given."""
+
+    start: IntExpr = 0
+    """First number."""
+    end: IntExpr | None = None
+    """Last number, which is part of the sequence if a step falls on it."""
+    count: IntExpr | None = None
+    """How many numbers."""
+    step: IntExpr = 1
+    """Difference between two numbers; a negative one counts down."""
+    format: str | None = None
+    """Make texts of the numbers, for example `"%03d"`. Default: they stay numbers."""
+
+
+class Foreach(Part, frozen=True, kw_only=True, rename={"as_": "as"}):
+    """The items that a task is run for, each in a copy with its own directory.
+
+    Exactly one of `items`, `sequence`, `count` and `glob` is given.
+    """
+
+    items: list[Any] | dict[str, Any] | str | None = None
+    """The items: a list, or an expression that is one. An expression with outputs of other tasks is evaluated when these have
+    completed, and the run then continues with a copy for each item. A mapping from names to lists makes items with these names:
+    the first members of all lists, the second ones, and so on; the lists must be equally long."""
+    product: bool = False
+    """Of a mapping: one item for each combination of the lists' members, the last list changing fastest."""
+    sequence: NumberSequence | None = None
+    """Numbers in equal steps, for example `{start: 1, end: 10}`."""
+    count: IntExpr | None = None
+    """So many items: the numbers from 0 on."""
+    glob: str | None = None
+    """Files that match this pattern when the run is planned, in the order of their names. A relative pattern is in the
+    workspace; the items are absolute paths."""
+    as_: str = "item"
+    """Name of the item in expressions: `${{ item }}`, `${{ item.key }}`; its position is `${{ item_index }}`, from 0."""
+    max_parallel: IntExpr | None = None
+    """Run at most so many items at once. Default: as many as there is room for."""
+    max_items: IntExpr = 10_000
+    """More items than this are an error. At most 1,000,000."""
+    collect: Literal["gap", "drop", "fail"] = "gap"
+    """What other tasks get for items without a value, where their list of outputs has one for each item: null (`gap`); a list of
+    `{index: ..., value: ...}` of those that have one (`drop`); or they fail (`fail`)."""
+    on_empty: Literal["success", "fail"] = "success"
+    """What a list without items is: nothing to do, and tasks that depend on this one run with an empty list; or a failure."""
+
+    @property
+    def tasks(self) -> list[str]:
+        """The tasks that expressions in `items` name."""
+        return tasks_in(self.items)
+
+
+def tasks_in(value: Any) -> list[str]:
+    """Return the tasks that expressions in a value name."""
+    names = (match[1] or match[2] for text in _texts(value) for match in _TASK.finditer(text))
+    return list(dict.fromkeys(names))
+
+
+_TASK = lazy_pattern(r"(?<![.\w])task(?:\.(\w+)|\[\s*[\"']([^\"']+)[\"']\s*\])")
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Yield the texts with expressions, at any depth."""
+    if isinstance(value, str):
+        if "${{" in value:
+            yield value
+    elif isinstance(value, list | dict):
+        for one in value.values() if isinstance(value, dict) else value:
+            yield from _texts(one)

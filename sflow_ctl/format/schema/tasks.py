@@ -8,10 +8,10 @@ from sflow_ctl.format.schema.definitions import EnvironmentSteps, Variable
 from sflow_ctl.format.schema.monitor import Monitor, NamedWindow
 from sflow_ctl.format.schema.policies import Checkpoint, Hang, Restart, Retries, Stop
 from sflow_ctl.format.schema.probes import Probe, Probes
-from sflow_ctl.format.schema.results import Output, Success
-from sflow_ctl.format.schema.sweep import Sweep
+from sflow_ctl.format.schema.results import Input, Output, Success
+from sflow_ctl.format.schema.sweep import BlockLoop, Foreach, Sweep, tasks_in
 from sflow_ctl.format.schema.uploads import Result, Upload
-from sflow_ctl.format.schema.values import COUNT, ONE, REGEXES, Flag, IntExpr, Part, Time
+from sflow_ctl.format.schema.values import COUNT, ITEMS, ONE, REGEXES, VALUES, Flag, IntExpr, Part, Time
 from sflow_ctl.plan.words import Near, OnFailure, OnNodeLost, Pack, ReleaseAfter, Until
 
 
@@ -101,7 +101,7 @@ class Dependency(Part, frozen=True, kw_only=True):
     """Name of the other task; all its replicas count."""
     until: Until = "available"
     """`available`: ready or completed; `ready`, `started`, `completed`: exactly that; `finished`: ended in any way; `failed`:
-    failed for good."""
+    failed for good; `settled`: completed, skipped by a condition, or failed with `on_failure: continue`."""
     cells: Literal["same", "all"] = "same"
     """Of a task in the same sweep: the one of the `same` cell, or those of `all` cells."""
 
@@ -145,6 +145,44 @@ class File(Part, frozen=True, kw_only=True):
     """Permissions, three octal digits in quotes, for example `"755"`."""
 
 
+class PythonFunction(Part, frozen=True, kw_only=True):
+    """A Python function, by its module or by its file. Exactly one of `module` and `file`."""
+
+    module: str | None = None
+    """Module and function, `package.module:function`. It is looked for in the working directory and by the interpreter."""
+    file: str | None = None
+    """File with the function; a relative path is in the workspace."""
+    function: str = "main"
+    """Name of the function in `file`."""
+    interpreter: str = "python3"
+    """Python interpreter, of version 3.8 or later, on the task's nodes. It needs nothing of sflow-ctl."""
+
+
+class External(Part, frozen=True, kw_only=True):
+    """Work that another system does: commands start it, look at it, and cancel it."""
+
+    start: str
+    """Shell script that starts the work. The last line that it prints is the id. `$EXTERNAL_KEY` is a text by which the other
+    system can recognise a second request."""
+    poll: str
+    """Shell script that prints how far the work with the id `$EXTERNAL_ID` is. One that fails is tried again."""
+    json: str | None = None
+    """Path of the word in the JSON that `poll` prints, for example `state`. Default: the last line that it prints."""
+    success: Annotated[list[str], ONE]
+    """Words of `poll` that mean the end, and success."""
+    failure: Annotated[list[str], ONE] = []
+    """Words that mean the end, and failure. All others mean that the work is not done."""
+    cancel: str | None = None
+    """Shell script that ends the work with the id `$EXTERNAL_ID`, when the task is stopped."""
+    find: str | None = None
+    """Shell script that prints the id of the work that was started with `$EXTERNAL_KEY`, or nothing: after a crash between the
+    start and the note of its id. Default: such a task fails, because a second start may be one too many."""
+    every: Time = 10
+    """Time between two looks."""
+    lost_after: Time = 600
+    """How long `poll` may fail before the task does."""
+
+
 class Task(Part, frozen=True, kw_only=True, rename={"finally_": "finally", "with_": "with"}):
     """A named unit of the workflow."""
 
@@ -153,11 +191,26 @@ class Task(Part, frozen=True, kw_only=True, rename={"finally_": "finally", "with
     uses: str | None = None
     """Preset that this task is made from: `etcd`, `nats`, `nginx`, `ray-head` or `redis`. Fields given here replace its
     fields."""
+    key: str | None = None
+    """Name of your own for each concrete task, beside its address: in `keys`, and wherever commands take tasks. Unique in a
+    run, so a task with copies needs an expression, for example `fit-${{ variables.lr }}`."""
     with_: dict[str, Any] = {}
-    """Parameters of the preset, for example `{jetstream: true}`."""
+    """Parameters of the preset, for example `{jetstream: true}`; of a block its inputs."""
+    block: str | None = None
+    """Block that this task stands for: the tasks of the block run in its place, as `NAME.TASK`. `with` gives it its inputs."""
+    loop: BlockLoop | None = None
+    """Run the block several times, one after the other: `NAME_0.TASK`, `NAME_1.TASK`, ..."""
     script: Annotated[list[str], ONE]
     """Lines of the script, run by one bash; a text is a whole script. A failing line
     does not end it unless the task, its operator or the settings have `strict: true`."""
+    python: PythonFunction | str | None = None
+    """Function to call in place of a script: its arguments are the task's `inputs`, its result the `outputs`. A text is
+    `package.module:function` or `path/file.py:function`."""
+    packages: Annotated[list[str], ONE] = []
+    """Python packages of the workspace that the task imports: folders, or `.py` files. The run keeps copies as they are when it
+    begins, which are first on `PYTHONPATH`; changes after that do not matter, also when it is resumed."""
+    external: External | None = None
+    """Work that another system does, in place of a script: a process starts it, looks at it, and cancels it."""
     args: dict[str, Any] = {}
     """Arguments that a script has as `${{ args }}`, quoted: `{lr: 0.1}` is `--lr 0.1`; true is the flag alone, false and null
     are left out, a list is its members after the flag, a mapping is JSON. A key with a dash is taken as it is."""
@@ -179,6 +232,9 @@ class Task(Part, frozen=True, kw_only=True, rename={"finally_": "finally", "with
     """Backend whose nodes the task uses: its name, or a mapping with changed fields. Default: the default backend."""
     depends_on: Annotated[list[str | Dependency], ONE] = []
     """Tasks to wait for: names, or mappings with `task` and `until`. A single one needs no list."""
+    when: bool | str | None = None
+    """Condition: an expression that is true or false, evaluated when all that the task depends on is there. If it is false, the
+    task is skipped, and so are tasks that depend on it, except with `until: settled` or for inputs that have a default."""
     required_by: Annotated[list[str], ONE] = []
     """Tasks that wait for this one: the other direction of `depends_on`. Names of missing tasks are passed over."""
     kind: Literal["task", "service"] | None = None
@@ -196,6 +252,9 @@ class Task(Part, frozen=True, kw_only=True, rename={"finally_": "finally", "with
     backend then. Default: the plan says which, from the lowest numbers on."""
     replicas: Annotated[Replicas, COUNT] | None = None
     """Copies of the task; a number is short for `{count: NUMBER}`."""
+    foreach: Annotated[Foreach, ITEMS] | None = None
+    """Copies of the task for the items of a list, which may be an output of other tasks; a list or an expression is short for
+    `{items: ...}`. They are called `NAME_0`, `NAME_1`, ..., and one that fails does not stop the others."""
     sweep: Sweep | bool | None = None
     """A sweep of this task alone; or whether the workflow's sweep applies to it. Default: it does. A service that
     neither uses a swept value nor depends on a swept task runs once, for all cells."""
@@ -244,7 +303,11 @@ class Task(Part, frozen=True, kw_only=True, rename={"finally_": "finally", "with
     checkpoint: Checkpoint | None = None
     """Checkpoints that the task's program writes: its next attempts continue from the newest. `{}` means all defaults."""
     outputs: Annotated[list[Output], ONE] = []
-    """Values to read from the log and files of the completed task. Later tasks use `${{ task.NAME.outputs.KEY }}`."""
+    """Files and values of the completed task, a list, or a mapping from names. Later tasks have them as `inputs`, or use
+    `${{ task.NAME.outputs.KEY }}`."""
+    inputs: Annotated[dict[str, Input], VALUES] = {}
+    """Outputs of other tasks, files and values that the task is given, by name: `${{ inputs.NAME }}`, `$INPUT_NAME`, and as JSON
+    in the file `$SFLOW_INPUTS_FILE`."""
     result: Annotated[Result, REGEXES] | None = None
     """Values for the task's `result.json`; a mapping from names to regular expressions is short for `patterns`."""
     uploads: list[Upload] = []
@@ -260,6 +323,9 @@ class Task(Part, frozen=True, kw_only=True, rename={"finally_": "finally", "with
     """Time limit of one attempt; for a service, of becoming ready: seconds or a duration. Default, or 0: no limit."""
     variables: list[Variable] = []
     """Variables of this task alone; they replace others of the same name."""
+    labels: dict[str, str] = {}
+    """Words about the task for `--query label.NAME=VALUE` and for tables of results, for example `{stage: train}`; values may
+    hold expressions. They change nothing of its work."""
 
     @property
     def leased_ports(self) -> dict[str, IntExpr | Ports]:
@@ -277,8 +343,34 @@ class Task(Part, frozen=True, kw_only=True, rename={"finally_": "finally", "with
 
     @property
     def dependencies(self) -> list[Dependency]:
-        """`depends_on`, every entry in its long form."""
-        return [Dependency(task=one) if isinstance(one, str) else one for one in self.depends_on]
+        """`depends_on`, every entry in its long form, and the tasks whose outputs it is given."""
+        written = [Dependency(task=one) if isinstance(one, str) else one for one in self.depends_on]
+        inferred = self._inferred(written) if self.inputs else []
+        return [*written, *inferred, *self._needed_for_values([*written, *inferred])]
+
+    def _needed_for_values(self, known: list[Dependency]) -> list[Dependency]:
+        """Return the tasks that its items, or what its block is given, are made of, but those that it waits for already."""
+        named = [] if self.foreach is None else self.foreach.tasks
+        if self.block is not None:
+            named = [*named, *tasks_in(self.with_)]
+        if not named:
+            return []
+        ends = {one.task for one in known if one.until in ("completed", "settled", "finished")}
+        return [Dependency(task=name, until="completed") for name in dict.fromkeys(named) if name not in ends]
+
+    def _inferred(self, written: list[Dependency]) -> list[Dependency]:
+        """Return the tasks that it waits for because of its inputs, but those that it waits for like that already."""
+        inferred: dict[str, Dependency] = {}
+        for one in self.inputs.values():
+            may_lack = one.default is not None or one.required in (False, "false") or one.pick is not None
+            until: Until = "settled" if may_lack else "completed"
+            for source in one.source:
+                task, _, output = source.rpartition(".outputs.")
+                if task and output:
+                    known = next((one for one in written if one.task == task), Dependency(task=task))
+                    if task not in inferred or until == "completed":
+                        inferred[task] = Dependency(task=task, until=until, cells=known.cells)
+        return [one for one in inferred.values() if one not in written]
 
     @property
     def is_service(self) -> bool:

@@ -12,9 +12,12 @@ class Storage(Part, frozen=True, kw_only=True):
 
     name: str
     """Name that `uploads` and `upload_all` use in `target:`."""
-    type: Literal["s3", "directory"]
+    type: Literal["s3", "directory", "plugin"]
     """`s3`: a bucket of a service that speaks Amazon's S3. `directory`: a directory of the nodes, for example of a shared
-    file system."""
+    file system. `plugin`: what a plug-in of an installed package stores under `uri`."""
+    uri: str | None = None
+    """URI of the place, for example `vault://team/results`; its scheme names the plug-in, and keys are added after `/`. Required
+    with `plugin`, which has none of the fields for buckets but `prefix`."""
     bucket: str | None = None
     """Name of the bucket. Required with `s3`."""
     path: str | None = None
@@ -87,3 +90,7 @@ class Result(Part, frozen=True, kw_only=True):
     """JSON file in the task's directory, for example `metrics.json`."""
     source: Literal["log"] = "log"
     """Where the patterns are searched."""
+
+
+STORAGE_NEEDS = {"s3": "bucket", "directory": "path", "plugin": "uri"}
+"""The field that a storage target of each type must have."""

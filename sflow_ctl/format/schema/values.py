@@ -24,6 +24,12 @@ REGEXES = Meta(extra={"short": "regexes"})
 """A mapping that may also be a mapping from names to regular expressions."""
 COUNT = Meta(extra={"short": "count"})
 """A mapping that may also be given as its `count`."""
+ITEMS = Meta(extra={"short": "items"})
+"""A mapping that may also be given as its `items`."""
+
+
+VALUES = Meta(extra={"short": "values"})
+"""A mapping whose entries may also be given by a value alone."""
 
 
 class Part(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -9,7 +9,7 @@ from sflow_ctl.format.slurmforge.flags import Flag, Style
 from sflow_ctl.format.slurmforge.given import Given
 from sflow_ctl.format.slurmforge.job import TO_FILL_IN, Request, longest
 from sflow_ctl.format.slurmforge.names import Variables
-from sflow_ctl.format.slurmforge.stage import Stage, in_workspace, newest
+from sflow_ctl.format.slurmforge.stage import Stage, plain_name
 from sflow_ctl.format.slurmforge.swept import Swept, cases_at, largest
 
 _DEFAULTS = {"nodes": 1, "gpus_per_node": 0, "cpus_per_task": 1}
@@ -181,64 +181,56 @@ class _Reading:
     def _outputs(self, stage: Stage) -> None:
         given, at = self.given, ("stages", stage.name, "outputs")
         for name in given.mapping(*at):
-            kind = given.at(*at, name, "kind", default="file")
-            given.at(*at, name, "required")
-            if kind == "metric":
-                file, path = given.at(*at, name, "file"), str(given.at(*at, name, "json_path", default="$"))
-                stage.outputs.append(
-                    {"name": name, "json": path.removeprefix("$").lstrip("."), "source": str(file)}
-                )
-                stage.in_own_directory = True
-            elif kind == "manifest":
-                given.leave(
-                    "a run directory keeps all that tasks write in $SFLOW_TASK_OUTPUT_DIR", *at, name, "file"
-                )
-                given.leave(
-                    "a run directory keeps all that tasks write in $SFLOW_TASK_OUTPUT_DIR",
-                    *at,
-                    name,
-                    "discover",
-                )
-            else:
-                given.at(*at, name, "discover")
-                stage.in_own_directory = True
+            stage.outputs.append(self._output(stage, name))
+            stage.in_own_directory = True
         if stage.in_own_directory and given.has("stages", stage.name, "entry", "workdir"):
             reason = (
                 "it has outputs, so it runs in a directory of its own; the project is $SFLOW_WORKSPACE_DIR"
             )
             given.say(reason, "stages", stage.name, "entry", "workdir")
 
+    def _output(self, stage: Stage, name: str) -> dict[str, Any]:
+        """Return an output: a file, files or a manifest by patterns, or a metric of a JSON document."""
+        given, at = self.given, ("stages", stage.name, "outputs", name)
+        kind = str(given.at(*at, "kind", default="file"))
+        output: dict[str, Any] = {"name": plain_name(name), "kind": kind}
+        if given.at(*at, "required") is not True:
+            output["required"] = False
+        if kind == "metric":
+            output["path"] = [str(given.at(*at, "file"))]
+            path = str(given.at(*at, "json_path", default="$")).removeprefix("$").lstrip(".")
+            return {**output, "json": path} if path else output
+        globs = given.texts(*at, "discover", "globs")
+        if kind == "manifest":
+            given.leave("the file is called OUTPUT.manifest.json", *at, "file")
+        output["path"] = globs or ["**/*"]
+        select = given.at(*at, "discover", "select", default="latest_step")
+        if select != "latest_step" and kind == "file":
+            given.say("one of several files is that with the highest step", *at, "discover", "select")
+        return output
+
     def _inputs(self, stage: Stage) -> None:
         given, at = self.given, ("stages", stage.name, "inputs")
         for name in given.mapping(*at):
             here = (*at, name)
-            variable = f"input_{name}"
             flag, env = given.at(*here, "inject", "flag"), given.at(*here, "inject", "env")
-            for key in ("expects", "required"):
-                given.at(*here, key)
+            given.at(*here, "expects")
             if given.at(*here, "inject", "mode", default="path") != "path":
-                given.say("it is passed as a path", *here, "inject", "mode")
+                given.say("it is passed as a path, or as its value", *here, "inject", "mode")
             if given.at(*here, "source", "kind") == "external_path":
-                path = in_workspace(str(given.at(*here, "source", "path", default=TO_FILL_IN)))
-                stage.before += [
-                    f"{variable}={path}",
-                    f'[ -e "${variable}" ] || {{ echo "there is no ${variable}" >&2; exit 2; }}',
-                ]
+                taken: dict[str, Any] = {"path": str(given.at(*here, "source", "path", default=TO_FILL_IN))}
             else:
-                producer, output = (
-                    str(given.at(*here, "source", "stage")),
-                    str(given.at(*here, "source", "output")),
-                )
-                globs = given.texts("stages", producer, "outputs", output, "discover", "globs")
-                stage.before += newest(producer, globs or ["**"], variable, 2)
-                if producer not in stage.depends_on:
-                    stage.depends_on.append(producer)
+                producer, output = given.at(*here, "source", "stage"), given.at(*here, "source", "output")
+                taken = {"from": f"{producer}.outputs.{plain_name(str(output))}"}
+            if given.at(*here, "required") is not True and "from" in taken:
+                taken["required"] = False
             if env:
-                stage.before.append(f'export {env}="${variable}"')
+                taken["env"] = str(env)
             if flag:
-                stage.words.append(
-                    f'{shlex.quote(flag if flag.startswith("-") else f"--{flag}")} "${variable}"'
-                )
+                taken["arg"] = str(flag) if str(flag).startswith("-") else f"--{flag}"
+            stage.inputs[plain_name(name)] = taken
+        if any("arg" in one for one in stage.inputs.values()):
+            stage.words.append("${{ inputs.args }}")
 
     def _request(self, name: str) -> Request:
         given, at = self.given, ("stages", name, "resources")

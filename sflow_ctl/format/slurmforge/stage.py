@@ -1,5 +1,6 @@
 """One stage of an experiment, training or evaluation, and the task that it becomes. Both generations make these."""
 
+import re
 import shlex
 from collections.abc import Sequence
 from typing import Any
@@ -52,6 +53,7 @@ class Stage(Struct, kw_only=True):
     files: dict[str, str] = field(default_factory=dict)
     depends_on: list[str] = field(default_factory=list)
     outputs: list[dict[str, Any]] = field(default_factory=list)
+    inputs: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def task(self, backend: str | None) -> dict[str, Any]:
         """Return the task."""
@@ -69,6 +71,7 @@ class Stage(Struct, kw_only=True):
             **({"timeout": time} if time else {}),
             **({"checkpoint": self.checkpoint} if self.checkpoint else {}),
             **({"files": self.files} if self.files else {}),
+            **({"inputs": self.inputs} if self.inputs else {}),
             "script": "\n".join(self._lines()) + "\n",
             **({"outputs": self.outputs} if self.outputs else {}),
         }
@@ -102,13 +105,7 @@ def json_file(values: dict[str, str], constants: dict[str, Any] | None = None) -
     return "${{ {" + ", ".join(pairs) + "} | tojson }}"
 
 
-def newest(task: str, globs: Sequence[str], variable: str, status: int) -> list[str]:
-    """Return the lines that find the newest checkpoint of the task of the same cell, by the number in its name."""
-    place = f'"$SFLOW_WORKFLOW_OUTPUT_DIR/{task}${{SFLOW_SWEEP_LABEL:+_$SFLOW_SWEEP_LABEL}}"'
-    patterns = " ".join(globs)
-    return [
-        "shopt -s globstar nullglob",
-        f"{variable}=$(cd {place} && printf '%s\\n' {patterns} | sort -V | tail -n 1)",
-        f'[ -n "${variable}" ] || {{ echo "no checkpoint of {task} in" {place} >&2; exit {status}; }}',
-        f"{variable}={place}/${variable}",
-    ]
+def plain_name(name: str) -> str:
+    """Return the name of an input or output as ours may be."""
+    text = re.sub(r"[^A-Za-z0-9_]", "_", name)
+    return text if text[:1].isalpha() else f"o_{text}"

@@ -1,16 +1,14 @@
 """The evaluation of an experiment of slurmforge 0.x: a task that gets the checkpoint of its training. Called by `zero.py`."""
 
 import shlex
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sflow_ctl.format.slurmforge.given import Given
 from sflow_ctl.format.slurmforge.job import TO_FILL_IN
-from sflow_ctl.format.slurmforge.stage import RESULT_DIRS, Stage, newest
+from sflow_ctl.format.slurmforge.stage import RESULT_DIRS, Stage
 
 if TYPE_CHECKING:
     from sflow_ctl.format.slurmforge.zero import OldExperiment
-
-_CHECKPOINT_GLOBS = ("checkpoints/**",)
 
 
 def evaluation(reading: "OldExperiment", train: Stage) -> Stage:
@@ -21,9 +19,8 @@ def evaluation(reading: "OldExperiment", train: Stage) -> Stage:
         request=train.request,
         exports=dict(RESULT_DIRS),
         workdir=str(given.at("eval", "workdir", default=train.workdir)),
-        depends_on=["train"],
     )
-    _hand_over(given, stage)
+    _hand_over(given, train, stage)
     if given.peek("eval", "command"):
         reading.command(stage, "eval")
         return stage
@@ -47,20 +44,18 @@ def evaluation(reading: "OldExperiment", train: Stage) -> Stage:
     return stage
 
 
-def _hand_over(given: Given, stage: Stage) -> None:
+def _hand_over(given: Given, train: Stage, stage: Stage) -> None:
     """Hand the checkpoint of the training over, as slurmforge does it: by a variable of the environment."""
     policy = given.at("eval", "train_outputs", "checkpoint_policy", default="latest")
     explicit = given.at("eval", "train_outputs", "explicit_checkpoint")
     is_required = given.at("eval", "train_outputs", "required", default=True) is not False
-    if not is_required:
-        given.say("without a checkpoint the evaluation fails", "eval", "train_outputs", "required")
-    globs: tuple[str, ...] = (
-        ("checkpoints/**/*best*", "checkpoints/*best*") if policy == "best" else _CHECKPOINT_GLOBS
-    )
-    if policy == "explicit" and explicit:
-        globs = (f"checkpoints/**/{explicit}",)
-    stage.before += [
-        *newest("train", globs, "AI_INFRA_PRIMARY_CHECKPOINT", 97),
-        "export AI_INFRA_PRIMARY_CHECKPOINT",
-        f'export AI_INFRA_{"BEST" if policy == "best" else "LATEST"}_CHECKPOINT="$AI_INFRA_PRIMARY_CHECKPOINT"',
-    ]
+    output: dict[str, Any] = {"name": "checkpoint", "path": ["checkpoints/**"], "required": False}
+    if policy == "best":
+        output["select"] = "best"
+    elif policy == "explicit" and explicit:
+        output["path"] = [f"checkpoints/**/{explicit}"]
+    train.outputs.append(output)
+    taken: dict[str, Any] = {"from": "train.outputs.checkpoint", "env": "AI_INFRA_PRIMARY_CHECKPOINT"}
+    stage.inputs["checkpoint"] = taken if is_required else {**taken, "required": False}
+    word = "BEST" if policy == "best" else "LATEST"
+    stage.before.append(f'export AI_INFRA_{word}_CHECKPOINT="$AI_INFRA_PRIMARY_CHECKPOINT"')

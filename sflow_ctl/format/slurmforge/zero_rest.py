@@ -20,7 +20,7 @@ _LEFT: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("a run directory keeps all that tasks write in $SFLOW_TASK_OUTPUT_DIR", ("artifacts", "extra_globs")),
     ("arguments of scripts are not checked before the run", ("validation", "cli_args")),
     ("what does not fit is always refused", ("validation", "topology_errors")),
-    ("sflow-ctl validate --strict makes errors of warnings", ("validation", "resource_warnings")),
+    ("settings.validation says what warnings mean", ("validation", "resource_warnings")),
     (
         "agents report the GPUs of their nodes, and a task never starts without its GPUs",
         ("validation", "runtime_preflight"),

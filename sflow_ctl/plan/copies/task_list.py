@@ -5,7 +5,7 @@ Made by the planner and by the reader of `plan.json`; everything that shows a pl
 """
 
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate
 from typing import Any, overload
 
@@ -13,18 +13,32 @@ from msgspec.structs import replace
 
 from sflow_ctl.plan.copies.names import CopyNames
 from sflow_ctl.plan.model import Dependency, PlannedTask
+from sflow_ctl.plan.parts.cells import PlannedItem
 from sflow_ctl.plan.words import Until
 
 
 class Copies(Sequence[PlannedTask]):
     """All copies of a task: the first one, and others that differ in name, index, and what they wait for in a chain."""
 
-    __slots__ = ("chain_until", "first", "names")
+    __slots__ = ("chain_until", "first", "items", "names")
 
-    def __init__(self, first: PlannedTask, size: int, chain_until: Until | None = None) -> None:
-        """With `chain_until` each copy waits for the one before it to come so far, and for nothing else."""
-        self.first, self.chain_until = first, chain_until
+    def __init__(
+        self,
+        first: PlannedTask,
+        size: int,
+        chain_until: Until | None = None,
+        items: Sequence[Any] | None = None,
+    ) -> None:
+        """With `chain_until` each copy waits for the one before it to come so far, and for nothing else.
+
+        `items` are those that the copies are for, one for each.
+        """
+        self.first, self.chain_until, self.items = first, chain_until, items
         self.names = CopyNames(first.base, size)
+
+    def like(self, first: PlannedTask) -> "Copies":
+        """Return as many copies of another first task."""
+        return Copies(first, len(self), self.chain_until, self.items)
 
     def __len__(self) -> int:
         return self.names.size
@@ -55,7 +69,10 @@ class Copies(Sequence[PlannedTask]):
                 continue
             if self.chain_until is not None:
                 depends_on = (Dependency(task=f"{base}_{index - 1}", until=self.chain_until),)
-            yield replace(first, name=f"{base}_{index}", replica_index=index, depends_on=depends_on)
+            item = first.item if self.items is None else PlannedItem(value=self.items[index])
+            yield replace(
+                first, name=f"{base}_{index}", replica_index=index, depends_on=depends_on, item=item
+            )
 
 
 Part = PlannedTask | Copies
@@ -128,6 +145,26 @@ def kind_of(part: Part) -> PlannedTask:
     return part.first if isinstance(part, Copies) else part
 
 
+def names_of(tasks: Sequence[Part]) -> Iterator[str]:
+    """Yield the names of tasks, or of those in parts, in their order."""
+    for part in tasks.parts if isinstance(tasks, TasksInParts) else tasks:
+        if isinstance(part, Copies):
+            yield from part.names
+        else:
+            yield part.name
+
+
+def names_where(tasks: Sequence[PlannedTask], fits: Callable[[PlannedTask], bool]) -> Iterator[str]:
+    """Yield the names of the tasks that fit, which is asked of one of each kind."""
+    return names_of([part for part in parts_of(tasks) if fits(kind_of(part))])
+
+
+def gang_sizes(tasks: Sequence[PlannedTask]) -> dict[str, int]:
+    """Return the number of ranks of each task that has several, by name."""
+    gangs = [part for part in parts_of(tasks) if kind_of(part).world_size > 1]
+    return {name: kind_of(part).world_size for part in gangs for name in names_of([part])}
+
+
 def startable(part: Part) -> int:
     """Return how many tasks of a part wait for no other task."""
     if kind_of(part).depends_on:
@@ -141,7 +178,7 @@ def members_of(tasks: Sequence[PlannedTask]) -> dict[str, Sequence[PlannedTask]]
     for part in parts_of(tasks):
         if isinstance(part, Copies):
             result[part.first.base] = part
-        elif not part.removed_in:
+        elif not part.removed_in and not part.is_grown:
             result.setdefault(part.base, []).append(part)
     return result
 

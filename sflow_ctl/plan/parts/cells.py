@@ -1,10 +1,12 @@
-"""A cell of a sweep as the plan has it, and what a plan says of its sweep."""
+"""What tells copies of a task apart, as the plan has it: a cell of a sweep, and an item of a list; what it says of both."""
 
 from collections.abc import Iterable
+from typing import Any
 
 import msgspec
 
-from sflow_ctl.plan.words import OnOverflow
+from protocol.messages.handover import ValueType
+from sflow_ctl.plan.words import Collect, OnOverflow
 
 
 class Cell(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -56,3 +58,107 @@ class PlannedSweep(msgspec.Struct, frozen=True, kw_only=True):
     """How many cells may run at once; None for as many as there is room for."""
     gpu_budget: int | None = None
     """How many GPUs its tasks may have at once; None for all."""
+
+
+class ItemPart(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Base of what a plan says of items."""
+
+
+class LateItems(ItemPart, frozen=True, kw_only=True):
+    """A list that is known only while the run continues: the task that has it stands for its copies until then."""
+
+    items: Any
+    """As written: expressions are evaluated once what the task depends on is there."""
+    names: dict[str, object] = {}
+    """What they use beside `task`."""
+    is_product: bool = False
+    """Of a mapping to lists: one item for each combination."""
+    max_items: int
+    fails_if_empty: bool = False
+    waits_for_when: bool = False
+    """The task's condition is not about single items: it is decided before the list is asked for, once for all of them."""
+    size: int | None = None
+    """How many items there were, once that is known."""
+
+
+class PlannedForeach(ItemPart, frozen=True, kw_only=True):
+    """How the copies of a task for the items of a list are run. All copies share one."""
+
+    name: str = "item"
+    """What expressions call the item."""
+    max_parallel: int | None = None
+    """How many copies may run at once; None for as many as there is room for."""
+    collect: Collect = "gap"
+    """What the lists of their outputs have in place of one that is missing."""
+    late: LateItems | None = None
+    """Of the task that stands for copies whose items are not known yet."""
+    is_quick: bool = False
+    """What of a copy is evaluated when it starts is nothing but its item, or a part of it."""
+
+
+class PlannedItem(ItemPart, frozen=True, kw_only=True):
+    """The item of one copy; its position is the copy's `replica_index`."""
+
+    value: Any
+
+
+class PlannedBlock(ItemPart, frozen=True, kw_only=True):
+    """What goes into a block and comes out of it."""
+
+    inputs: dict[str, tuple[ValueType | None, Any]] = {}
+    """Type and default of each."""
+    outputs: dict[str, Any] = {}
+    """As written."""
+    names: dict[str, object] = {}
+    """What those use beside `task` and `block`."""
+
+
+class PlannedLoop(ItemPart, frozen=True, kw_only=True):
+    """How a block is repeated."""
+
+    max_iterations: int
+    until: str | None = None
+    """As written; None for all iterations."""
+    carry: dict[str, Any] = {}
+    """As written."""
+    fails_at_limit: bool = True
+
+
+class BlockCall(ItemPart, frozen=True, kw_only=True):
+    """The block that a task stands for, and how far that is."""
+
+    block: str
+    given: dict[str, Any] = {}
+    """What it is given, as written."""
+    loop: PlannedLoop | None = None
+    names: dict[str, object] = {}
+    """What the expressions of both use beside `task` and `last`."""
+    own_needs: int = 0
+    """How many of the task's dependencies are its own: what follows are tasks of the block."""
+    iteration: int | None = None
+    """The one that is under way, or was the last; None before the first."""
+    inputs: dict[str, Any] = {}
+    """What that was given."""
+    outputs: dict[str, Any] | None = None
+    """Of the last one; None before its end."""
+
+
+class Frame(ItemPart, frozen=True, kw_only=True):
+    """The use of a block that a task belongs to."""
+
+    owner: str
+    """The task that stands for the block."""
+    name: str
+    """What the names of its tasks begin with."""
+    iteration: int = 0
+    inputs: dict[str, Any] = {}
+
+
+class BlockStep(ItemPart, frozen=True, kw_only=True):
+    """What follows for a block: another iteration with these inputs, or its end with these outputs."""
+
+    iteration: int = 0
+    inputs: dict[str, Any] = {}
+    outputs: dict[str, Any] | None = None
+    why: str = ""
+    """Of an end: as the end of a sentence."""

@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
-from protocol.messages.checkpoints import CheckpointChoice, CheckpointRules
+from protocol.messages.handover import CheckpointChoice, CheckpointRules
 
 NAME = "checkpoint"
 DIRECTORY_VARIABLE, STEP_VARIABLE = "SFLOW_CHECKPOINT_DIR", "SFLOW_CHECKPOINT_STEP"

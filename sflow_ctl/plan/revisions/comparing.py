@@ -39,6 +39,7 @@ _RULES = {
     "on_failure": "on_failure",
     "on_node_lost": "on_node_lost",
     "min_ready": "min_ready",
+    "quorum": "success",
     "is_main": "main",
     "console": "console",
     "uploads": "uploads",
@@ -66,6 +67,8 @@ class TasksNow(NamedTuple):
     """Tasks that run and wait for a readiness probe."""
     stopped: Collection[str] = ()
     """Tasks that an operator has stopped."""
+    served: Collection[str] = ()
+    """Services that have completed: what they served had ended."""
 
 
 def compare(old: Plan, new: Plan, now: TasksNow) -> dict[str, PlanChange]:
@@ -73,6 +76,7 @@ def compare(old: Plan, new: Plan, now: TasksNow) -> dict[str, PlanChange]:
     comparison = _Comparison(old, new, now)
     changes = {task.name: comparison.of(task) for task in new.tasks}
     _follow(changes, new, now)
+    _serve_again(changes, new, now)
     wanted = changes.keys()
     changes |= {
         task.name: PlanChange(task.name, "removed")
@@ -93,6 +97,20 @@ def _follow(changes: dict[str, PlanChange], new: Plan, now: TasksNow) -> None:
             if changes[other].kind in STARTS_AGAIN:
                 changes[name] = changes[name]._replace(kind="dependent", needs=other)
                 break
+
+
+def _serve_again(changes: dict[str, PlanChange], new: Plan, now: TasksNow) -> None:
+    """Have services start again that have completed, and that a task needs which starts; all else that needs them stays."""
+    members = new.members() if now.served else {}
+    needs = {task.name: list(dependency_names(task, members)) for task in new.tasks if now.served}
+    starting = [name for name in needs if changes[name].kind in (*STARTS_AGAIN, "new")]
+    while starting:
+        name = starting.pop()
+        for other in needs[name]:
+            if other in now.served and changes[other].kind in ("unchanged", "updated"):
+                why = f"{name}, which needs it, starts{' again' if changes[name].kind != 'new' else ''}"
+                changes[other] = changes[other]._replace(kind="changed", why=(why,))
+                starting.append(other)
 
 
 class _Comparison:

@@ -43,12 +43,14 @@ def is_same(old: Plan, new: Plan, changes: Mapping[str, PlanChange]) -> bool:
 
 def workflow_changes(old: Plan, new: Plan) -> list[str]:
     """Return the fields of the plan that change for the run as a whole, at once."""
-    return [noun for name, noun in _OF_RUN.items() if getattr(old, name) != getattr(new, name)]
+    changed = [noun for name, noun in _OF_RUN.items() if getattr(old, name) != getattr(new, name)]
+    return changed if set(new.secrets) <= set(old.secrets) else [*changed, "secrets"]
 
 
 def staying(old: Plan, new: Plan) -> list[str]:
     """Return what the file has changed, and the run keeps as it is until it is resumed."""
-    return [name for name in _STAYING if getattr(old, name) != getattr(new, name)]
+    changed = [name for name in _STAYING if getattr(old, name) != getattr(new, name)]
+    return changed if set(old.secrets) <= set(new.secrets) else [*changed, "secrets"]
 
 
 _OF_RUN = {
@@ -57,6 +59,7 @@ _OF_RUN = {
     "keep_alive": "keep_alive",
     "success": "success",
     "max_running": "max_running",
+    "sweeps": "sweep",
     "variables": "variables",
     "artifacts": "artifacts",
     "files": "inline artifacts",

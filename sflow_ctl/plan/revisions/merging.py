@@ -31,7 +31,7 @@ def merged(
     moved = {
         task.name for task in old.tasks if task.name in kept and task.placement != wanted[task.name].placement
     }
-    free = _flexible if moved else _as_planned
+    free = flexible if moved else _as_planned
     tasks: list[PlannedTask] = []
     for task in old.tasks:
         other = wanted.pop(task.name, None)
@@ -50,6 +50,7 @@ def merged(
         source=source,
         nodes=old.nodes,
         job_id=old.job_id,
+        secrets=tuple(dict.fromkeys((*old.secrets, *new.secrets))),
         tasks=tuple(tasks),
         task_views={**new.task_views, **views},
         simulated_gpus=old.simulated_gpus,
@@ -84,7 +85,7 @@ def _as_planned(task: PlannedTask) -> PlannedTask:
     return task
 
 
-def _flexible(task: PlannedTask) -> PlannedTask:
+def flexible(task: PlannedTask) -> PlannedTask:
     """Return a task whose GPUs are chosen when it starts: those that were planned may stay another task's."""
     planned = task.placement
     if planned.is_flexible or planned.is_shared or not planned.gpus or task.pinned:

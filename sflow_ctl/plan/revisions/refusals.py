@@ -4,12 +4,10 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from protocol.text.counted import counted
-from protocol.text.listing import listed
 from sflow_ctl.plan.model import Plan, PlannedNode
 
 _ANOTHER_RUN = "stop the run and begin another one"
 _RESUME = "stop the run, and continue it with run --resume and this file"
-SHOWN = 4
 
 
 class Refusal(NamedTuple):
@@ -31,15 +29,8 @@ def _refusals(old: Plan, new: Plan) -> Iterator[Refusal]:
         what = f"the run is of workflow {old.workflow}, this is workflow {new.workflow}"
         yield Refusal(("workflow", "name"), what, _ANOTHER_RUN)
     yield from _nodes(old.nodes, new.nodes)
-    if old.sweeps != new.sweeps:
-        what = "the cells of a sweep cannot change while it runs"
-        yield Refusal(("workflow", "sweep"), what, _RESUME)
     if (old.storage, old.upload_all) != (new.storage, new.upload_all):
         yield Refusal(("storage",), "where files are uploaded cannot change while a run lives", _RESUME)
-    if sorted(old.secrets) != sorted(new.secrets):
-        names = listed(sorted({*old.secrets} ^ {*new.secrets}), SHOWN)
-        what = f"which variables are secret cannot change while a run lives: {names}"
-        yield Refusal(("secrets",), what, _RESUME)
     rules = (old.services_may_leave, old.late_is_final), (new.services_may_leave, new.late_is_final)
     if rules[0] != rules[1]:
         yield Refusal(

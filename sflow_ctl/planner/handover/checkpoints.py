@@ -3,10 +3,10 @@
 from collections.abc import Callable
 from typing import Any
 
-from protocol.messages.checkpoints import CheckpointRules, FileSelection
+from protocol.messages.handover import CheckpointRules, FileSelection
 from sflow_ctl.format import schema
 from sflow_ctl.format.expressions.templates import as_text
-from sflow_ctl.format.rules.checkpoints import leading_out, step_regex_problem
+from sflow_ctl.format.rules.handover.checkpoints import leading_out, step_regex_problem
 from sflow_ctl.planner.findings import UnplannableError
 
 _WORDS = {

@@ -1,7 +1,7 @@
 """Makes the command line of a task from its script and operator."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -11,13 +11,16 @@ from sflow_ctl.format import schema
 from sflow_ctl.format.checking import check
 from sflow_ctl.format.merged.extends import overridden
 from sflow_ctl.format.rules.operators import operator_findings
-from sflow_ctl.plan.model import AssignedArgument
+from sflow_ctl.plan.parts.launcher import AssignedArgument
 from sflow_ctl.planner.findings import UnplannableError
 from sflow_ctl.planner.launch.containers import any_container, docker_container
 from sflow_ctl.planner.launch.geometry import STEP_VARIABLES
 from sflow_ctl.planner.launch.srun import Step, srun_command
 from sflow_ctl.planner.launch.ssh import ssh_command
 from sflow_ctl.planner.numbers import as_flag, at
+
+if TYPE_CHECKING:
+    from sflow_ctl.planner.launch.plugins import PluginRendering
 
 _STRICT = "set -euo pipefail; "
 _FAIL_FAST = "set -e; "
@@ -114,6 +117,14 @@ def _pod_script(
     return ("bash", "-c", script)
 
 
+def _refuse_python(task: schema.Task, operator: schema.Operator) -> None:
+    """Refuse an operator whose scripts are Python for a task that has a function. Raises: UnplannableError."""
+    if task.python is not None:
+        what = f'task "{task.name}" has python, and its operator "{operator.name}" takes scripts in Python'
+        hint = "drop the operator; python has a field interpreter"
+        raise UnplannableError("conflicting-keys", what, hint, ("operator",))
+
+
 def _with_fail_fast(
     task: schema.Task, operator: schema.Operator | None, script: str, *, is_strict: bool
 ) -> str:
@@ -149,12 +160,14 @@ def command(
     *,
     is_strict: bool = False,
     inside: Callable[[str], str] | None = None,
+    plugins: "Callable[[], PluginRendering] | None" = None,
 ) -> Command:
     """Return the command line of one concrete task on an agent; `step` is None away from Slurm.
 
     `directories` are those that a container sees at the same path as its node; `engine` is that of operators
     that name none, and `docker_args` are more options for `docker run`. `is_strict` is the setting `strict`.
-    `inside` makes of the script one that sets up the task's environment, where the agent cannot do that.
+    `inside` makes of the script one that sets up the task's environment, where the agent cannot do that. `plugins` are asked
+    for commands of operators of type `plugin`.
 
     Raises: UnplannableError, NumberError.
     """
@@ -174,6 +187,7 @@ def command(
         case "bash":
             argv: tuple[str, ...] = ("bash", "-c", script)
         case "python":
+            _refuse_python(task, operator)
             argv = (operator.python_exec or "python", *operator.extra_args, "-c", script)
         case "docker" | "docker_run":
             argv, container = (
@@ -187,6 +201,10 @@ def command(
         case "ssh":
             more = STEP_VARIABLES if backend.type == "slurm" else ()
             argv, own_env = ssh_command(task.name, operator, inside(script) if inside else script, env, more)
+        case "plugin":
+            assert plugins is not None
+            assert operator.plugin is not None
+            argv, own_env = plugins().operator(operator.plugin, operator.options, ("bash", "-c", script))
         case "srun":
             real_step = _real_step(task, operator, step, inside(script) if inside else script)
             if real_step is not None:

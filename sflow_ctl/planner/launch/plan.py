@@ -5,7 +5,8 @@ The command line is in `command.py`, the number of processes in `geometry.py`, t
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from msgspec import Struct
@@ -13,8 +14,8 @@ from msgspec import Struct
 from protocol.messages.rank_spec import Bootstrap, Container, LaunchKind
 from protocol.text.counted import counted
 from sflow_ctl.format import schema
-from sflow_ctl.plan.model import AssignedArgument, PlannedNode
-from sflow_ctl.plan.parts.launcher import Launcher
+from sflow_ctl.plan.model import PlannedNode
+from sflow_ctl.plan.parts.launcher import AssignedArgument, Launcher
 from sflow_ctl.planner.findings import Findings, UnplannableError
 from sflow_ctl.planner.hidden_values import SCRIPT_VARIABLE, without_secrets
 from sflow_ctl.planner.launch.arguments import replaced_arguments
@@ -30,6 +31,10 @@ from sflow_ctl.planner.phases.backends import PlannedBackends
 from sflow_ctl.planner.phases.nodes import job_of
 from sflow_ctl.planner.placement.placed import PlacedTask
 from sflow_ctl.planner.source import PlanInput
+
+if TYPE_CHECKING:
+    from sflow_ctl.planner.context import PlanContext
+    from sflow_ctl.planner.launch.plugins import PluginRendering
 
 MAX_ARGUMENT_BYTES = (128 << 10) - 1 - 64
 """The limit of one argument, or one NAME=VALUE, less what an agent writes before the script of a job step.
@@ -110,30 +115,30 @@ def plan_launch(
     task = placed.task
     operator = merged_operator(task, setting.operators, value)
     directories = [*setting.mounts, *(env[name] for name in _SHARED_DIRECTORIES)]
-    step = _step(setting, placed, nodes, directories)
     context = setting.source.context
     is_on_docker = placed.backend.type == "docker"
     if operator is None and is_on_docker:
         operator = operator_of_backend(placed.backend, value)
-    docker_args = replaced_arguments(context.extra_args if is_on_docker else (), context.docker_args)
     bootstrap, env, inside = _environment(setting, placed, value, operator, env)
-    how = command(
+    how = _how(setting, placed, value, script, inside) or command(
         task,
         operator,
         placed.backend,
         script,
         env,
         directories,
-        step,
+        _step(setting, placed, nodes, directories),
         context.container_engine,
-        docker_args,
+        replaced_arguments(context.extra_args if is_on_docker else (), context.docker_args),
         is_strict=context.is_strict,
         inside=inside,
+        plugins=partial(plugin_rendering, context, placed, nodes, env),
     )
     is_step_like = how.operator_kind == "srun" and how.launch_kind == "process"
     is_on_slurm = placed.backend.type == "slurm"
     is_contained = is_on_docker and how.container is not None
-    has_geometry = is_step_like or is_contained or (operator is None and how.launch_kind == "process")
+    is_plain = operator is None and how.launch_kind == "process" and not placed.is_elsewhere
+    has_geometry = is_step_like or is_contained or is_plain
     is_gang = has_geometry and (
         is_on_slurm or is_contained or not setting.source.rules.local_tasks_have_one_process
     )
@@ -167,6 +172,31 @@ def plan_launch(
         else None,
         has_master_port=_has_master_port(how, ranks, launcher, script),
     )
+
+
+def _how(
+    setting: LaunchSetting,
+    placed: PlacedTask,
+    value: Callable[[Any], Any],
+    script: str,
+    inside: Callable[[str], str] | None,
+) -> Command | None:
+    """Return how the work of a task is watched that is done elsewhere; None for others."""
+    if not placed.is_elsewhere:
+        return None
+    from sflow_ctl.planner.launch.jobs import job_command  # few tasks are
+
+    find = setting.source.context.find_plugin
+    return job_command(placed, value, inside(script) if inside else script, find)
+
+
+def plugin_rendering(
+    context: "PlanContext", placed: PlacedTask, nodes: Sequence[PlannedNode], env: Mapping[str, str]
+) -> "PluginRendering":
+    """Return what plug-ins need to know about a replica; `nodes` are empty while its placement is flexible."""
+    from sflow_ctl.planner.launch.plugins import rendering_of  # few tasks have any
+
+    return rendering_of(context, placed, nodes, env)
 
 
 def _check_required(
@@ -206,6 +236,16 @@ def _environment(
     Raises: UnplannableError, NumberError, ExpressionError.
     """
     document = setting.source.document
+    if placed.task.python is not None:
+        from sflow_ctl.planner.launch.python.python_tasks import python_variables  # few tasks are functions
+
+        env = {**env, **python_variables(placed.task)}
+    if placed.task.packages or document.workflow.packages:
+        from sflow_ctl.planner.handover.packages import package_variables, packages_of  # few files have some
+
+        context = setting.source.context
+        packages = packages_of(placed.task, document.workflow, context, value)
+        env = {**env, **package_variables(packages, context, env)}
     if placed.task.environment is None and document.workflow.environment is None:
         return None, env, None
     from sflow_ctl.planner.launch.environments import calling, plan_environment  # many files have none

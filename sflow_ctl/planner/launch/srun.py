@@ -10,7 +10,7 @@ from typing import Any
 from msgspec import Struct
 
 from sflow_ctl.format import schema
-from sflow_ctl.plan.model import AssignedArgument, AssignedValue
+from sflow_ctl.plan.parts.launcher import AssignedArgument, AssignedValue
 from sflow_ctl.planner.findings import UnplannableError
 from sflow_ctl.planner.launch.arguments import split_arguments
 from sflow_ctl.planner.numbers import as_flag, at

@@ -3,7 +3,7 @@
 import os.path
 from collections.abc import Callable, Mapping
 from pathlib import PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from msgspec import Struct
@@ -11,15 +11,18 @@ from msgspec import Struct
 from sflow_ctl.format import schema
 from sflow_ctl.format.expressions.templates import EXPRESSION_START, evaluate, render_template, template_names
 from sflow_ctl.format.rules.definitions import artifact_field_findings, artifact_sum_findings
-from sflow_ctl.plan.fetches import ContainerImage, Fetch, HubSnapshot, WebFile
+from sflow_ctl.plan.fetches import ContainerImage, Fetch, HubSnapshot, PluginFetch, WebFile
 from sflow_ctl.plan.task_views import OWN
 from sflow_ctl.planner.findings import Findings, UnplannableError
 from sflow_ctl.planner.phases.artifact_use import artifact_use
 from sflow_ctl.planner.phases.backends import PlannedBackends
-from sflow_ctl.planner.phases.fetches import hub_cache, plan_fetch
+from sflow_ctl.planner.phases.fetches import hub_cache, plan_fetch, plan_plugin_fetch
 from sflow_ctl.planner.phases.late_variables import refuse_late, split_late
-from sflow_ctl.planner.source import PlanInput, Scope, domains_of, namespace
+from sflow_ctl.planner.source import PlanInput, Scope, domains_of, namespace, workflow_view
 from sflow_ctl.planner.tasks.ports import artifacts_in_files
+
+if TYPE_CHECKING:
+    from sflow_ctl.planner.launch.plugins import FindPlugin
 
 _OF_TASKS = frozenset(("task", "replica", "checkpoint", *OWN))
 
@@ -44,6 +47,8 @@ class Places(Struct, frozen=True):
     workspace: str
     run_directory: str
     path_exists: Callable[[str], bool]
+    find_plugin: "FindPlugin"
+    """Returns a plug-in by its group and name. Raises: PluginError."""
     elsewhere: Mapping[str, bool]
     """Artifacts used only by tasks on other machines; the agents there check their paths."""
     may_lack: bool = False
@@ -93,13 +98,14 @@ def plan_artifacts(
         context.workspace_dir,
         context.run_directory,
         context.path_exists,
+        context.find_plugin,
         use.elsewhere,
         context.may_lack_artifacts or context.skips_artifact_check,
         context.skips_artifact_check,
     )
     others = {
         "backends": backends.view,
-        "workflow": {"name": source.document.workflow.name},
+        "workflow": workflow_view(source.document),
         "artifacts": {},
         **domains_of(source.document),
     }
@@ -132,7 +138,11 @@ def planned_fetches(
         if one.fetch is None or (isinstance(one.fetch, ContainerImage) and not with_images):
             continue
         other = result.setdefault(one.path, one.fetch)
-        if isinstance(other, WebFile) and isinstance(one.fetch, WebFile) and other.sha256 != one.fetch.sha256:
+        if (
+            isinstance(other, WebFile | PluginFetch)
+            and isinstance(one.fetch, WebFile | PluginFetch)
+            and other.sha256 != one.fetch.sha256
+        ):
             what = f'artifacts "{other.artifact}" and "{one.fetch.artifact}" have the same URI and different sha256'
             findings.add("artifact-sha256", what, one.fetch.where, "write the same sha256 for both")
     return tuple(result.values())
@@ -202,7 +212,13 @@ def _plan_one(
         path, fetch = fetched
         return Materialised(uri, path, fetch=fetch, is_on_nodes=not isinstance(fetch, ContainerImage))
     if scheme not in ("fs", "file"):
-        return Materialised(uri, uri)
+        if not artifact.fetch:
+            return Materialised(uri, uri)
+        from sflow_ctl.planner.launch.plugins import check_scheme  # few artifacts need one
+
+        check_scheme(places.find_plugin, uri, f'artifact "{artifact.name}"')
+        path, by_plugin = plan_plugin_fetch(artifact.name, uri, sha256, places.workspace, where)
+        return Materialised(uri, path, fetch=by_plugin, is_on_nodes=True)
     path = unquote(rest)
     if scheme == "file" and path.startswith("localhost/"):
         path = path[len("localhost") :]

@@ -75,6 +75,7 @@ def plan_backends(source: PlanInput, values: Mapping[str, Any], findings: Findin
     _refuse_unsupported(source, choice, findings)
     refuse_late("backends", source.document.backends, split_late(source.document.variables)[1], findings)
     _require_job_fields(source, findings)
+    _check_elsewhere(source, choice, findings)
     findings.stop_if_any()
     used = choice.used
     names = namespace(values, domains_of(source.document))
@@ -119,6 +120,18 @@ def _refuse_unsupported(source: PlanInput, choice: BackendChoice, findings: Find
             hint = "it runs on this machine and on Slurm, and does not support the Kubernetes backend"
             hint += f": use backend {' or '.join(others)} instead" if others else ""
             findings.add("backend-unsupported", what, where, hint)
+
+
+def _check_elsewhere(source: PlanInput, choice: BackendChoice, findings: Findings) -> None:
+    """Refuse fields of tasks whose work is done elsewhere that mean nothing there, each with one finding."""
+    for task in source.document.workflow.tasks:
+        backend = choice.of_task.get(task.name)  # none if that is a finding already
+        if backend is None or (task.external is None and backend.type not in schema.JOB_BACKENDS):
+            continue
+        from sflow_ctl.planner.judging.elsewhere import check_elsewhere  # few tasks are
+
+        with findings.collecting("tasks", task.name, subject=f'task "{task.name}"'):
+            check_elsewhere(task, backend)
 
 
 def _require_job_fields(source: PlanInput, findings: Findings) -> None:

@@ -142,7 +142,10 @@ def expand_tasks(source: PlanInput, scope: Scope, findings: Findings) -> Graph:
     for task in source.tasks:
         with findings.collecting("tasks", task.name, "replicas", subject=f'task "{task.name}"'):
             if task.name in cells:
+                refuse_foreach(task)
                 expanded.append(_in_cells(source, task, cells[task.name], scope, domains, findings))
+            elif task.foreach is not None:
+                expanded.append(_for_items(source, task, scope))
             else:
                 expanded.append(_copies(task, scope.value, domains))
     findings.stop_if_any()
@@ -171,6 +174,17 @@ def expand_tasks(source: PlanInput, scope: Scope, findings: Findings) -> Graph:
     return Graph(tuple(expanded), dependencies(expanded), names, source.rules.chain_until)
 
 
+def _for_items(source: PlanInput, task: schema.Task, scope: Scope) -> Expanded:
+    """Return the copies of a task for the items of its list. Raises: UnplannableError, NumberError, ExpressionError."""
+    from sflow_ctl.planner.growing.items import items_of, plan_foreach
+
+    foreach, items = plan_foreach(task, scope.value), items_of(task, scope.value, source.context)
+    replicas: Sequence[Replica] = Counted(CopyNames(task.name, len(items or ())))
+    if items is None:
+        replicas = (Replica(task.name, 0),)
+    return Expanded(task, replicas, is_replicated=True, is_sequential=False, foreach=foreach, items=items)
+
+
 def _copies(
     task: schema.Task, value: Callable[[Any], Any], domains: Mapping[str, Sequence[Any] | None]
 ) -> Expanded:
@@ -182,6 +196,14 @@ def _copies(
             subject, path = f'task "{task.name}"', ("replicas", "count")
             count = number(subject, path, as_int, value(task.replicas.count))
     return expand(task, count, policy, domains)
+
+
+def refuse_foreach(task: schema.Task) -> None:
+    """Refuse a task of a sweep that has a list of items. Raises: UnplannableError."""
+    if task.foreach is not None:
+        what = f'task "{task.name}" has foreach, and is in a sweep'
+        hint = "give it sweep: false to run it once for all cells, or sweep a variable in place of foreach"
+        raise UnplannableError("conflicting-keys", what, hint, ("foreach",))
 
 
 def _cells_by_task(source: PlanInput, scope: Scope, findings: Findings) -> dict[str, "CellSet"]:

@@ -8,7 +8,7 @@ import re
 from pathlib import PurePosixPath
 from urllib.parse import unquote, urlsplit
 
-from sflow_ctl.plan.fetches import ContainerImage, Fetch, HubSnapshot, WebFile
+from sflow_ctl.plan.fetches import ContainerImage, Fetch, HubSnapshot, PluginFetch, WebFile
 from sflow_ctl.planner.findings import UnplannableError
 
 CACHE = ".sflow_cache/artifacts"
@@ -45,6 +45,15 @@ def plan_fetch(
             raise UnplannableError("option-in-value", what, "docker://NAME[:TAG]", ("uri",))
         return uri, ContainerImage(artifact=artifact, uri=uri, image=image, where=where)
     return None
+
+
+def plan_plugin_fetch(
+    artifact: str, uri: str, sha256: str | None, workspace: str, where: str
+) -> tuple[str, PluginFetch]:
+    """Return the path of an artifact that a plug-in fetches, and the order to do so."""
+    scheme = uri.partition("://")[0].lower()
+    path = f"{workspace}/{CACHE}/{re.sub('[^a-z0-9]', '-', scheme)}_{_digest(uri)}{_suffix(uri)}"
+    return path, PluginFetch(artifact=artifact, uri=uri, scheme=scheme, path=path, sha256=sha256, where=where)
 
 
 def shown_uri(uri: str) -> str:

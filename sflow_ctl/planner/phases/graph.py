@@ -9,6 +9,7 @@ from msgspec import Struct
 from sflow_ctl.format import schema
 from sflow_ctl.plan.copies.names import CopyNames
 from sflow_ctl.plan.model import Dependency
+from sflow_ctl.plan.parts.cells import PlannedForeach, PlannedItem
 from sflow_ctl.plan.words import Until
 from sflow_ctl.planner.findings import UnplannableError
 
@@ -65,6 +66,23 @@ class Expanded(Struct, frozen=True):
     offsets: Sequence[int] = ()
     """Where the copies of each cell begin, and the end of the last ones."""
     is_chain_in_cell: bool = False
+    foreach: PlannedForeach | None = None
+    items: Sequence[Any] | None = None
+    """What its copies are for, one for each; None without `foreach`, and for a list that is not known yet."""
+
+    @property
+    def is_late(self) -> bool:
+        """Return whether the list that its copies are for is known only while the run continues."""
+        return self.foreach is not None and self.items is None
+
+    def items_of(self, replica: Replica) -> dict[str, Any]:
+        """Return the fields of a planned copy about its item, and its cell."""
+        cell = None if replica.cell is None else replica.cell.cell
+        return {"cell": cell, "foreach": self.foreach, "item": self.item_of(replica)}
+
+    def item_of(self, replica: Replica) -> PlannedItem | None:
+        """Return the item of a copy."""
+        return None if self.items is None else PlannedItem(value=self.items[replica.index])
 
     def task_of(self, replica: Replica) -> schema.Task:
         """Return the task that a copy is of, as its cell has it."""
@@ -109,8 +127,16 @@ def dependencies(expanded: Sequence[Expanded]) -> dict[str, tuple[Dependency, ..
             else:
                 is_group = other.is_replicated
                 outside.append(Dependency(task=wanted.task, until=wanted.until, is_group=is_group))
-        result[one.task.name] = tuple(outside)
+                if is_group and has_quorum(other.task) and wanted.until in ("available", "completed"):
+                    outside.append(Dependency(task=wanted.task, until="finished", is_group=True))
+        result[one.task.name] = tuple(dict.fromkeys(outside))
     return result
+
+
+def has_quorum(task: schema.Task) -> bool:
+    """Return whether a part of a task's copies is enough. Its dependants wait for the end of all, and for enough of them."""
+    success = task.success
+    return success is not None and (success.min_count is not None or success.min_ratio is not None)
 
 
 def with_replicas(task: schema.Task, by_base: Mapping[str, Expanded]) -> list[schema.Dependency]:
@@ -151,6 +177,10 @@ class Graph(Struct, frozen=True, dict=True):
     @cached_property
     def _tasks(self) -> Mapping[str, Expanded]:
         return {one.task.name: one for one in self.tasks}
+
+    def task_named(self, name: str) -> Expanded:
+        """Return a task as written, with its copies."""
+        return self._tasks[name]
 
     @cached_property
     def _beside_cells(self) -> dict[str, tuple[Dependency, ...]]:

@@ -4,12 +4,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from protocol.errors import Finding, PlanError
-from protocol.text.lazy_pattern import lazy_pattern
 from sflow_ctl.format.expressions.templates import evaluate_any
 from sflow_ctl.plan.errors import ExpressionError
-
-_NAME = lazy_pattern(r"[A-Za-z0-9_-]+$")
-_RULE = "names of labels have letters, digits, _ and - only"
+from sflow_ctl.planner.fields import LABEL_NAME, LABEL_RULE
 
 
 def run_labels(
@@ -21,8 +18,8 @@ def run_labels(
     names = {**variables, "variables": variables}
     for name, text in written.items():
         where = f"workflow.labels.{name}"
-        if not _NAME.match(name):
-            findings.append(Finding("label", f'"{name}" is not a name for a label', where, _RULE))
+        if not LABEL_NAME.match(name):
+            findings.append(Finding("label", f'"{name}" is not a name for a label', where, LABEL_RULE))
             continue
         try:
             found[name] = str(evaluate_any(text, names))
@@ -32,8 +29,8 @@ def run_labels(
             )
     for text in said:
         name, is_there, value = text.partition("=")
-        if not is_there or not _NAME.match(name):
-            hint = f"write NAME=VALUE; {_RULE}"
+        if not is_there or not LABEL_NAME.match(name):
+            hint = f"write NAME=VALUE; {LABEL_RULE}"
             findings.append(Finding("label", f'"{text}" is not a label', f"--label {text}", hint))
         else:
             found[name] = value

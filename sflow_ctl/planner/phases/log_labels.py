@@ -36,7 +36,7 @@ def with_log_labels(planned: PlannedTasks) -> PlannedTasks:
 
     def of_part(part: Part) -> Part:
         if isinstance(part, Copies):
-            return Copies(with_told(part.first), len(part), part.chain_until)
+            return part.like(with_told(part.first))
         return with_told(part)
 
     return PlannedTasks([of_part(part) for part in planned.parts], planned.views)

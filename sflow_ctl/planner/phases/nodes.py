@@ -41,7 +41,9 @@ def backend_nodes(
     if gpus is None and backend.gpus_per_node is not None:
         gpus = number(subject, ("gpus_per_node",), as_count, evaluate_any(backend.gpus_per_node, names), 0)
     declared = 1
-    if backend.nodes is not None:
+    if backend.type in schema.JOB_BACKENDS:
+        gpus = 0  # nodes and GPUs are those of each job; this machine only watches
+    elif backend.nodes is not None:
         declared = number(subject, ("nodes",), as_count, evaluate_any(backend.nodes, names))
     wait = None
     if backend.wait_for_gpus is not None:
@@ -54,7 +56,8 @@ def backend_nodes(
     elif is_in_job:
         given = ()
     else:
-        count = context.nodes_override if context.nodes_override is not None else max(1, declared)
+        asked = None if backend.type in schema.JOB_BACKENDS else context.nodes_override
+        count = asked if asked is not None else max(1, declared)
         if backend.hosts and context.nodes_override is None:
             return _docker_nodes(backend, names, first, gpus, hosts, context)
         given = _placeholder_nodes(backend, count, is_used, context)

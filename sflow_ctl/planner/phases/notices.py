@@ -1,16 +1,21 @@
 """Phase: whom the run tells of its course, from the workflow's `notify`. Problems are findings."""
 
 from collections.abc import Sequence
+from fnmatch import fnmatchcase
 from typing import Any, cast
 from urllib.parse import urlsplit
 
+from msgspec.structs import replace
+
+from protocol.messages.rank_spec import HangPolicy
 from protocol.text.lazy_pattern import lazy_pattern
 from sflow_ctl.format import schema
-from sflow_ctl.plan.copies.task_list import kinds_of
+from sflow_ctl.plan.copies.task_list import Copies, Part, kinds_of
 from sflow_ctl.plan.model import PlannedTask
 from sflow_ctl.plan.parts.notices import OF_TASKS, PlannedNotice
 from sflow_ctl.planner.findings import Findings, UnplannableError
 from sflow_ctl.planner.numbers import NumberError, as_seconds
+from sflow_ctl.planner.phases.tasks import PlannedTasks
 from sflow_ctl.planner.source import PlanInput, Scope
 
 _SLURMS = {"afterok": "run_succeeded", "afternotok": "run_failed", "afterany": "end"}
@@ -30,6 +35,7 @@ def plan_notices(
     for index, written in enumerate(source.document.workflow.notify):
         with findings.collecting("workflow", "notify", index, subject=f"workflow.notify[{index}]"):
             planned.append(_notice(written, scope, f"workflow.notify[{index}]"))
+    _check_stalls(planned, tasks, findings)
     has_services = any(task.is_service and task.finally_when is None for task in kinds_of(tasks))
     if not has_services and any("ready" in one.on for one in planned):
         where = findings.loaded.where("workflow", "notify")
@@ -62,6 +68,7 @@ def _notice(written: schema.Notify, scope: Scope, subject: str) -> PlannedNotice
         webhook="" if webhook is None else str(webhook),
         tasks=tuple(map(str, scope.value(written.task))) or ("*",),
         timeout_s=_timeout_s(written, scope, subject),
+        stalled_s=_stalled_s(written, on, scope, subject),
     )
 
 
@@ -84,6 +91,65 @@ def _check_url(url: str, subject: str) -> None:
     if not is_right:
         what = f"{subject}: webhook is not an address that begins with http:// or https://"
         raise UnplannableError("wrong-value", what, "e.g. https://example.org/hook", ("webhook",))
+
+
+def _stalled_s(written: schema.Notify, on: Sequence[str], scope: Scope, subject: str) -> float | None:
+    if ("progress_stalled" in on) != (written.after is not None):
+        what = f"{subject}: `after` and the event progress_stalled go together"
+        raise UnplannableError(
+            "conflicting-keys", what, "e.g. when: progress_stalled, after: 10m", ("after",)
+        )
+    if written.after is None:
+        return None
+    try:
+        seconds = as_seconds(scope.value(written.after))
+        if seconds <= 0:
+            raise NumberError("must be more than 0 seconds")
+    except NumberError as error:
+        raise UnplannableError("wrong-value", f"{subject}: after {error}", path=("after",)) from error
+    return seconds
+
+
+def _check_stalls(notices: Sequence[PlannedNotice], tasks: Sequence[PlannedTask], findings: Findings) -> None:
+    """Refuse two limits of silence for one task: its node watches one."""
+    for task in kinds_of(tasks):
+        limits = {one.stalled_s for one in _about_silence_of(task, notices)}
+        if len(limits) > 1:
+            times = ", ".join(f"{one:g} s" for one in sorted(filter(None, limits)))
+            what = f'notify gives task "{task.base}" several times of silence: {times}'
+            where = findings.loaded.where("workflow", "notify")
+            findings.add(
+                "conflicting-keys", what, where, "give these entries the same `after`, or other tasks"
+            )
+
+
+def _about_silence_of(task: PlannedTask, notices: Sequence[PlannedNotice]) -> list[PlannedNotice]:
+    names = (task.name, task.base)
+    return [
+        one
+        for one in notices
+        if one.stalled_s is not None
+        and any(fnmatchcase(name, pattern) for name in names for pattern in one.tasks)
+    ]
+
+
+def with_silence_watched(planned: PlannedTasks, notices: Sequence[PlannedNotice]) -> PlannedTasks:
+    """Return the tasks; those whose silence people want to be told of have it watched on their nodes."""
+    if all(one.stalled_s is None for one in notices):
+        return planned
+
+    def watched(task: PlannedTask) -> PlannedTask:
+        limit = next((one.stalled_s for one in _about_silence_of(task, notices)), None)
+        return (
+            task if limit is None else replace(task, hang=replace(task.hang or HangPolicy(), stalled_s=limit))
+        )
+
+    def of_part(part: Part) -> Part:
+        if isinstance(part, Copies):
+            return part.like(watched(part.first))
+        return watched(part)
+
+    return PlannedTasks([of_part(part) for part in planned.parts], planned.views)
 
 
 def _timeout_s(written: schema.Notify, scope: Scope, subject: str) -> float:

@@ -8,15 +8,13 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from protocol.messages.checkpoints import CheckpointRules
 from protocol.messages.rank_spec import Success
 from protocol.messages.uploads import StorageTarget
 from sflow_ctl.format import schema
 from sflow_ctl.format.expressions.templates import EXPRESSION_START, as_text
-from sflow_ctl.plan.assignment import place_view, service_view
-from sflow_ctl.plan.copies.names import NameSet
 from sflow_ctl.plan.copies.task_list import Copies, Part, listed_tasks
-from sflow_ctl.plan.model import DeferredExpression, PlannedFile, PlannedNode, PlannedTask
+from sflow_ctl.plan.model import DeferredExpression, PlannedNode, PlannedTask
+from sflow_ctl.plan.results import PlannedFile
 from sflow_ctl.planner.deferred import TaskNamespace, leasing
 from sflow_ctl.planner.findings import Findings
 from sflow_ctl.planner.launch.plan import (
@@ -28,25 +26,24 @@ from sflow_ctl.planner.launch.plan import (
 )
 from sflow_ctl.planner.phases.artifacts import PlannedArtifacts
 from sflow_ctl.planner.phases.backends import PlannedBackends
-from sflow_ctl.planner.phases.graph import Graph
+from sflow_ctl.planner.phases.graph import Graph, Replica
 from sflow_ctl.planner.phases.nodes import job_of
 from sflow_ctl.planner.phases.workflow import WorkflowPolicy
-from sflow_ctl.planner.placement.moves import of_launch, settled
+from sflow_ctl.planner.placement.moves import movable, of_launch, settled, task_namespace
 from sflow_ctl.planner.placement.placed import PlacedTask, in_order
 from sflow_ctl.planner.placement.requests import keeps_gpus, lends_gpus, port_counts
 from sflow_ctl.planner.source import PlanInput, Scope
-from sflow_ctl.planner.tasks.copies import EqualCopies, cell_of, swept_texts
+from sflow_ctl.planner.tasks.copies import EqualCopies, swept_texts
 from sflow_ctl.planner.tasks.environment import reserved, shared_environment, task_environment
 from sflow_ctl.planner.tasks.outputs import plan_outputs
-from sflow_ctl.planner.tasks.policies import EndPolicy, end_policy, on_node_lost
+from sflow_ctl.planner.tasks.policies import EndPolicy, end_policy
 from sflow_ctl.planner.tasks.ports import check_sizes, plan_files
-from sflow_ctl.planner.tasks.probes import DeferredProbes
 from sflow_ctl.planner.tasks.results import plan_result
 from sflow_ctl.planner.tasks.scopes import TaskScope, TaskScopes
 from sflow_ctl.planner.tasks.scripts import Scripts
 from sflow_ctl.planner.tasks.success import plan_success
 from sflow_ctl.planner.tasks.uploads import plan_uploads
-from sflow_ctl.planner.tasks.watch import plan_watch
+from sflow_ctl.planner.tasks.watch import deferred_probes, plan_watch
 
 
 class PlannedTasks(Struct, frozen=True):
@@ -96,14 +93,15 @@ def plan_tasks(
     flexible = {one.task.name for one in placed if one.placement.is_flexible}
     scripts = Scripts(source.tasks, graph.replicas_of, flexible, port_counts(placed))
     views = TaskNamespace(
-        _task_namespace(backends, graph, placed),
-        _movable(source, backends, placed),
+        task_namespace(backends, graph, placed, has_outputs=bool(source.document.workflow.outputs)),
+        movable(source, backends, placed),
         leasing(source.tasks, graph.replicas_of),
     )
     exported = source.rules.exported(scope.values)
     environment = shared_environment(exported, artifacts.paths, _run_environment(source))
     _warn_of_reserved((*exported, *artifacts.paths), findings)
-    scopes = TaskScopes(source, scope, scripts, views, findings)
+    first_items = {one.task.name: one.items[:1] for one in graph.tasks if one.items}
+    scopes = TaskScopes(source, scope, scripts, views, findings, first_items)
     setting = _Setting(
         source,
         backends,
@@ -119,7 +117,8 @@ def plan_tasks(
     )
     planned = [part for one in in_order(placed) for part in _plan_copies(setting, one, findings)]
     parts = [part for one in planned for part in _settled(one, views)]
-    return PlannedTasks(parts, scripts.views(views) if any(map(_has_deferred, parts)) else {})
+    are_views_used = bool(source.document.workflow.outputs) or any(map(_has_deferred, parts))
+    return PlannedTasks(parts, scripts.views(views) if are_views_used else {})
 
 
 def _settled(part: Part, views: TaskNamespace) -> Sequence[Part]:
@@ -142,25 +141,13 @@ def _warn_of_reserved(names: Sequence[str], findings: Findings) -> None:
         )
 
 
-def _movable(source: PlanInput, backends: PlannedBackends, placed: Sequence[PlacedTask]) -> NameSet:
-    """Return the names, concrete and as written, of tasks that may start again on other nodes than planned."""
-    workflow = source.document.workflow
-
-    def may_move(one: PlacedTask) -> bool:
-        has_spares = bool(backends.spares_of[one.backend.name])
-        rule = on_node_lost(one.task, workflow, has_spares=has_spares)
-        if rule is None:
-            return bool(one.task.retries or one.task.restart)
-        return rule == "elsewhere"
-
-    again = [one for one in placed if one.alternative.elsewhere and may_move(one)]
-    names = (name for one in again for name in (*one.names, one.task.name))
-    return NameSet(names)
-
-
 def _has_deferred(part: Part) -> bool:
     task = part.first if isinstance(part, Copies) else part
-    return bool(task.deferred) or any(file.names is not None for file in task.files)
+    if task.foreach is not None and task.foreach.late is None and task.foreach.is_quick and task.when is None:
+        return False  # it asks for nothing but its item
+    return bool(
+        task.deferred or task.inputs or task.when or task.block or (task.foreach and task.foreach.late)
+    ) or any(file.names is not None for file in task.files)
 
 
 def _run_environment(source: PlanInput) -> dict[str, str]:
@@ -175,43 +162,12 @@ def _run_environment(source: PlanInput) -> dict[str, str]:
     }
 
 
-def _task_namespace(backends: PlannedBackends, graph: Graph, placed: Sequence[PlacedTask]) -> dict[str, Any]:
-    """Return the `task` namespace: every concrete name, and lists of replicas under names of replicated tasks."""
-    if not any(map(_may_use_tasks, (one.task for one in graph.tasks))):
-        return {}
-    views: dict[str, Any] = {}
-    for one in placed:
-        operator = one.task.operator
-        name = operator if isinstance(operator, str) else (operator or {}).get("name")
-        view: dict[str, Any] = {
-            "backend": one.backend.name,
-            "operator": name or f"default_{one.backend.name}",
-        }
-        if not one.placement.is_flexible:  # otherwise the scheduler chooses nodes and GPUs
-            nodes = [backends.nodes[index] for index in one.placement.nodes]
-            view |= place_view(nodes, one.placement.gpus)
-            if one.served_port is not None:
-                is_reachable = bool(nodes) and nodes[0].is_reachable
-                view["service"] = service_view(view["nodes"], one.served_port, is_reachable)
-        views |= dict.fromkeys((each.replica.name for each in one.each()), view)
-    for expanded in graph.tasks:
-        if expanded.is_replicated:
-            views[expanded.task.name] = [views[replica.name] for replica in expanded.replicas]
-    return views
-
-
-def _may_use_tasks(task: schema.Task) -> bool:
-    """Return whether a task has a field in which an expression may name other tasks."""
-    has_fields = task.probes or task.operator or task.variables or task.files or task.success or task.uploads
-    return bool(has_fields) or any(EXPRESSION_START in item for item in task.script)
-
-
 def _plan_copies(setting: _Setting, placed: PlacedTask, findings: Findings) -> Iterator[Part]:
     """Plan what is placed, as one part if its copies are alike. What cannot be planned becomes a finding."""
     first = _plan_copy(setting, placed, findings)
     if first is not None and placed.count > 1 and setting.copies.are_alike(placed, first):
         chain_until = setting.graph.chain_until if placed.expanded.is_sequential else None
-        yield Copies(first, placed.count, chain_until)
+        yield Copies(first, placed.count, chain_until, placed.expanded.items)
         return
     if first is not None:
         yield first
@@ -225,9 +181,23 @@ def _plan_copy(setting: _Setting, placed: PlacedTask, findings: Findings) -> Pla
     copy = setting.copies.like(placed, setting.graph.waits_for(placed.expanded, placed.replica))
     if copy is None:
         copy = _plan_task(setting, placed, findings)
+        if copy is not None and (copy.foreach is not None or placed.task.block is not None):
+            copy = _with_items(setting, placed, copy, findings)
         if copy is not None:
             setting.copies.learn(placed, copy)
     return copy
+
+
+def _with_items(
+    setting: _Setting, placed: PlacedTask, copy: PlannedTask, findings: Findings
+) -> PlannedTask | None:
+    """Return a copy with what is known of its list; None if that failed and became a finding."""
+    from sflow_ctl.planner.growing.items import completed  # few tasks have items
+
+    with findings.collecting("tasks", placed.task.name, subject=f'task "{placed.task.name}"'):
+        scope = setting.scopes.of(placed.task, placed.replica)
+        return completed(copy, placed.task, placed.expanded, scope, setting.scripts)
+    return None
 
 
 def _plan_task(setting: _Setting, placed: PlacedTask, findings: Findings) -> PlannedTask | None:
@@ -253,7 +223,7 @@ def _plan_task(setting: _Setting, placed: PlacedTask, findings: Findings) -> Pla
         refuse_elsewhere(task, launch)
         warn_of_idle_gpus(placed, launch, findings)
         _check_on_hosts(placed, launch, findings)
-        probes = DeferredProbes(setting.scripts, task, replica.name, scope.names)
+        probes = deferred_probes(setting.source.context, setting.scripts, placed, scope.names, nodes, env)
         watch = plan_watch(task, scope.value, probes, setting.graph.replicas_of, setting.source.rules)
         policy = _end_policy(setting, placed, scope)
         success, more = _success(setting, scope, env["SFLOW_TASK_OUTPUT_DIR"])
@@ -266,7 +236,7 @@ def _plan_task(setting: _Setting, placed: PlacedTask, findings: Findings) -> Pla
             replica_index=replica.index,
             is_replicated=placed.expanded.is_replicated,
             sweep=swept_texts(replica),
-            cell=cell_of(replica),
+            **placed.expanded.items_of(replica),
             backend=placed.backend.name,
             script=script,
             depends_on=setting.graph.waits_for(placed.expanded, replica),
@@ -279,7 +249,7 @@ def _plan_task(setting: _Setting, placed: PlacedTask, findings: Findings) -> Pla
             **setting.copies.fields_of(launch, setting.environment, task, replica),
             **msgspec.structs.asdict(policy),
             **msgspec.structs.asdict(watch),
-            checkpoint=_checkpoint(setting, task, scope),
+            **_handover(setting, scope, replica),
             outputs=plan_outputs(task, scope.value, findings),
             result=plan_result(task, scope.value, findings) if task.result is not None else None,
             success=success,
@@ -289,9 +259,13 @@ def _plan_task(setting: _Setting, placed: PlacedTask, findings: Findings) -> Pla
                 late := _distinct((*scope.own.deferred, *deferred, *more, *in_uploads, *probes.deferred))
             ),
             files=(files := _files(setting, scope)),
-            where=findings.loaded.where("tasks", task.name) if late or files else "",
+            where=findings.loaded.where("tasks", task.name) if late or files or _has_late_parts(task) else "",
         )
     return None
+
+
+def _has_late_parts(task: schema.Task) -> bool:
+    return bool(task.inputs or task.when or task.foreach or task.block)
 
 
 def _check_on_hosts(placed: PlacedTask, launch: LaunchPlan, findings: Findings) -> None:
@@ -338,6 +312,7 @@ def _end_policy(setting: _Setting, placed: PlacedTask, scope: TaskScope) -> EndP
         setting.policy.stopping,
         value,
         has_spares=bool(setting.backends.spares_of[placed.backend.name]),
+        is_elsewhere=placed.is_elsewhere,
     )
     if not has_expressions:
         setting.end_policies[task] = policy
@@ -360,12 +335,14 @@ def _success(
     return plan_success(task.success, directory, rendered, scope.value, ("success",)), deferred
 
 
-def _checkpoint(setting: _Setting, task: schema.Task, scope: TaskScope) -> CheckpointRules | None:
-    if task.checkpoint is None:
-        return None
-    from sflow_ctl.planner.handover.checkpoints import plan_checkpoint  # few tasks have any
+def _handover(setting: _Setting, scope: TaskScope, replica: Replica) -> dict[str, Any]:
+    task = scope.task
+    has_values = bool(task.checkpoint or task.inputs or task.outputs)
+    if not (has_values or task.when is not None or task.key is not None or task.python is not None):
+        return {}
+    from sflow_ctl.planner.handover.parts import handover_parts  # few tasks have any
 
-    return plan_checkpoint(task.name, task.checkpoint, scope.value, setting.source.context.workspace_dir)
+    return handover_parts(scope, replica, setting.graph, setting.scripts, setting.source.context)._asdict()
 
 
 def _files(setting: _Setting, scope: TaskScope) -> tuple[PlannedFile, ...]:

@@ -12,7 +12,7 @@ from sflow_ctl.format.written import json_number
 from sflow_ctl.plan.errors import ExpressionError
 from sflow_ctl.planner.findings import Findings
 from sflow_ctl.planner.phases.late_variables import split_late
-from sflow_ctl.planner.source import NAMESPACES, PlanInput, Scope, domains_of, namespace
+from sflow_ctl.planner.source import NAMESPACES, PlanInput, Scope, domains_of, namespace, workflow_view
 
 
 def resolve(
@@ -138,6 +138,8 @@ def environment_text(value: Any) -> str:
 def resolve_global(source: PlanInput, findings: Findings) -> Scope:
     """Phase: resolve the variables of the document that need nothing else. The others follow in `resolve_late`."""
     domains = domains_of(source.document)
+    if source.document.workflow.inputs:
+        domains["workflow"] = workflow_view(source.document)
     variables, _ = split_late(source.document.variables)
     values = resolve(variables, {}, domains, "variables", findings)
     findings.stop_if_any()
@@ -171,7 +173,7 @@ def resolve_workflow(
     workflow = source.document.workflow
     others = {
         "backends": backends,
-        "workflow": {"name": workflow.name},
+        "workflow": workflow_view(source.document),
         "artifacts": artifacts,
         **domains_of(source.document),
     }

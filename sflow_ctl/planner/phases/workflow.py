@@ -8,7 +8,6 @@ from sflow_ctl.format.expressions.templates import as_text
 from sflow_ctl.planner.findings import Findings
 from sflow_ctl.planner.numbers import as_count, as_flag, as_seconds
 from sflow_ctl.planner.source import PlanInput, Scope
-from sflow_ctl.planner.tasks.signatures import plan_signatures
 from sflow_ctl.planner.tasks.stopping import workflow_stopping
 from sflow_ctl.planner.tasks.success import plan_success
 
@@ -56,7 +55,11 @@ def plan_workflow(source: PlanInput, scope: Scope, findings: Findings) -> Workfl
                 scope.value,
                 (),
             )
-    signatures = plan_signatures(source.document.signatures, scope.names, findings)
+    signatures: tuple[Signature, ...] = ()
+    if source.document.signatures:
+        from sflow_ctl.planner.tasks.signatures import plan_signatures  # few workflows have some
+
+        signatures = plan_signatures(source.document.signatures, scope.names, findings)
     max_running = _max_running(source, scope, findings)
     return WorkflowPolicy(
         stopping, timeout_s, stop_timeout_s, keep_alive, success, signatures, max_running, stop_before_end_s

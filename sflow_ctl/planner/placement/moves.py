@@ -5,13 +5,23 @@ that. `tasks.py` calls this.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 
+from sflow_ctl.format import schema
+from sflow_ctl.format.expressions.templates import EXPRESSION_START
+from sflow_ctl.plan.assignment import place_view, service_view
+from sflow_ctl.plan.copies.names import NameSet
 from sflow_ctl.plan.model import Placement, PlannedNode, PlannedTask
 from sflow_ctl.planner.deferred import TaskNamespace
 from sflow_ctl.planner.launch.plan import LaunchPlan
+from sflow_ctl.planner.phases.backends import PlannedBackends
+from sflow_ctl.planner.phases.graph import Graph
 from sflow_ctl.planner.placement.flexible import Alternative
+from sflow_ctl.planner.placement.placed import PlacedTask
+from sflow_ctl.planner.source import PlanInput
+from sflow_ctl.planner.tasks.policies import on_node_lost
 
 OPERATOR = "the nodelist of its operator names its nodes"
 EVALUATED = (
@@ -44,3 +54,54 @@ def settled(task: PlannedTask, tasks: TaskNamespace) -> PlannedTask:
     if task.elsewhere is None or not tasks.is_place_used(task.name, task.base):
         return task
     return msgspec.structs.replace(task, elsewhere=None, pinned=EVALUATED)
+
+
+def movable(source: PlanInput, backends: PlannedBackends, placed: Sequence[PlacedTask]) -> NameSet:
+    """Return the names, concrete and as written, of tasks that may start again on other nodes than planned."""
+    workflow = source.document.workflow
+
+    def may_move(one: PlacedTask) -> bool:
+        has_spares = bool(backends.spares_of[one.backend.name])
+        rule = on_node_lost(one.task, workflow, has_spares=has_spares)
+        if rule is None:
+            return bool(one.task.retries or one.task.restart)
+        return rule == "elsewhere"
+
+    again = [one for one in placed if one.alternative.elsewhere and may_move(one)]
+    names = (name for one in again for name in (*one.names, one.task.name))
+    return NameSet(names)
+
+
+def task_namespace(
+    backends: PlannedBackends, graph: Graph, placed: Sequence[PlacedTask], *, has_outputs: bool
+) -> dict[str, Any]:
+    """Return the `task` namespace: every concrete name, and lists of replicas under names of replicated tasks."""
+    if not has_outputs and not any(map(_may_use_tasks, (one.task for one in graph.tasks))):
+        return {}
+    views: dict[str, Any] = {}
+    for one in placed:
+        operator = one.task.operator
+        name = operator if isinstance(operator, str) else (operator or {}).get("name")
+        view: dict[str, Any] = {
+            "backend": one.backend.name,
+            "operator": name or f"default_{one.backend.name}",
+        }
+        if not one.placement.is_flexible:  # otherwise the scheduler chooses nodes and GPUs
+            nodes = [backends.nodes[index] for index in one.placement.nodes]
+            view |= place_view(nodes, one.placement.gpus)
+            if one.served_port is not None:
+                is_reachable = bool(nodes) and nodes[0].is_reachable
+                view["service"] = service_view(view["nodes"], one.served_port, is_reachable)
+        views |= dict.fromkeys((each.replica.name for each in one.each()), view)
+    for expanded in graph.tasks:
+        if expanded.is_replicated:
+            views[expanded.task.name] = [views[replica.name] for replica in expanded.replicas]
+    return views
+
+
+def _may_use_tasks(task: schema.Task) -> bool:
+    """Return whether a task has a field in which an expression may name other tasks."""
+    fields = (task.probes, task.operator, task.variables, task.files, task.success, task.uploads)
+    has_fields = any(fields) or task.when is not None or bool(task.inputs)
+    has_fields = has_fields or task.foreach is not None or task.block is not None
+    return has_fields or any(EXPRESSION_START in item for item in task.script)

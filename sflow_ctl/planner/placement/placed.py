@@ -43,6 +43,11 @@ class PlacedTask(Struct, frozen=True):
         return self.expanded.task_of(self.replica)
 
     @property
+    def is_elsewhere(self) -> bool:
+        """Return whether its work is done elsewhere, and a process of an agent only watches it."""
+        return self.task.external is not None or self.backend.type in schema.JOB_BACKENDS
+
+    @property
     def node_count(self) -> int:
         """The number of nodes it runs on."""
         placement = self.placement

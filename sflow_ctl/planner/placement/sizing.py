@@ -1,10 +1,11 @@
 """Computes how many GPUs a task needs from the memory that it needs. Imported for tasks with `count: auto`. Pure."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from protocol.text.counted import counted
 from sflow_ctl.format import schema
+from sflow_ctl.planner.context import JobNode
 from sflow_ctl.planner.findings import Findings, UnplannableError
 from sflow_ctl.planner.numbers import NumberError, as_bytes, as_count, at
 from sflow_ctl.planner.phases.graph import Replica
@@ -29,7 +30,9 @@ def size_copy(
 
     Raises: UnplannableError, NumberError, ExpressionError.
     """
-    found = sized_gpus(task, backend, scopes.of(task, replica).value, scopes.gpu_memory_here)
+    found = sized_gpus(
+        task, backend, scopes.of(task, replica).value, scopes.gpu_memory_here, scopes.job_nodes
+    )
     findings.note("gpu-sizing", f'task "{replica.name}" gets {counted(found.number, "GPU")}: {found.text}')
     return found
 
@@ -39,8 +42,12 @@ def sized_gpus(
     backend: schema.Backend,
     value: Callable[[Any], Any],
     memory_here: Callable[[], int],
+    job_nodes: Sequence[JobNode] | None = None,
 ) -> SizedGpus:
     """Return the GPUs for a task with `count: auto`. `memory_here` returns the memory of this machine's smallest GPU, 0 without.
+
+    In a job the agents' figures count, once they have reported. Before that a plan that says nothing else is a first one, with
+    the fewest GPUs: it only starts the agents.
 
     Raises: UnplannableError, NumberError, ExpressionError.
     """
@@ -52,7 +59,11 @@ def sized_gpus(
     least = at((*_PATH, "min"), as_count, value(gpus.min), 1)
     multiple = at((*_PATH, "round_to"), as_count, value(gpus.round_to), 1)
     most = None if gpus.max is None else at((*_PATH, "max"), as_count, value(gpus.max), 1)
-    each, source = _memory(task, backend, value, memory_here)
+    found = _memory(task, backend, value, memory_here, job_nodes)
+    if found is None:
+        count = -(-least // multiple) * multiple
+        return SizedGpus(count, 0, "until the agents of the job report the memory of their GPUs")
+    each, source = found
     whole = int(needed * safety)
     exact = max(1, -(-whole // each))
     count = -(-max(exact, least) // multiple) * multiple
@@ -79,9 +90,20 @@ def _factor(value: Any) -> float:
 
 
 def _memory(
-    task: schema.Task, backend: schema.Backend, value: Callable[[Any], Any], memory_here: Callable[[], int]
-) -> tuple[int, str]:
-    """Return the memory of a GPU of the task's nodes, and who says so."""
+    task: schema.Task,
+    backend: schema.Backend,
+    value: Callable[[Any], Any],
+    memory_here: Callable[[], int],
+    job_nodes: Sequence[JobNode] | None,
+) -> tuple[int, str] | None:
+    """Return the memory of a GPU of the task's nodes, and who says so; None where agents have still to report it."""
+    reported = []
+    if backend.type == "slurm":
+        reported = [one for one in job_nodes or () if one.backend in (None, backend.name)]
+    known = [one for one in reported if one.gpu_bytes]
+    if known:
+        least = min(known, key=lambda one: one.gpu_bytes or 0)
+        return least.gpu_bytes or 0, f"the smallest GPU of the job's nodes, on {least.name}"
     if backend.gpu_memory is not None:
         try:
             each = as_bytes(value(backend.gpu_memory))
@@ -90,7 +112,9 @@ def _memory(
             raise UnplannableError("wrong-value", what, "e.g. gpu_memory: 80G", (*_PATH, "count")) from error
         if each:
             return each, f'gpu_memory of backend "{backend.name}"'
-    each = memory_here()
+    if any(one.gpu_bytes is None for one in reported):
+        return None
+    each = 0 if reported else memory_here()
     if not each:
         what = f'task "{task.name}" has gpus: {{count: auto}}, and the memory of the GPUs is not known here'
         hint = f'say it in backend "{backend.name}": gpu_memory: 80G'

@@ -62,6 +62,7 @@ def _task(plan: Plan, task: PlannedTask, members: Mapping[str, Sequence[PlannedT
         "restart": msgspec.to_builtins(task.restart),
         "success": msgspec.to_builtins(task.success),
         "sweep": dict(task.sweep),
+        "labels": dict(task.labels),
         "outputs": msgspec.to_builtins(task.outputs),
         "argv": list(task.argv),
         "container": msgspec.to_builtins(task.container),

@@ -81,6 +81,7 @@ class EqualCopies(Struct):
             depends_on=depends_on,
             sweep=swept_texts(replica),
             cell=cell_of(replica),
+            item=placed.expanded.item_of(replica),
         )
 
     def learn(self, placed: PlacedTask, planned: PlannedTask) -> None:
@@ -94,7 +95,7 @@ class EqualCopies(Struct):
         """Return whether other copies of a planned one differ from it only in name, index and dependencies."""
         task, kind = placed.task, _kind(placed)
         if kind not in self._is_plain:
-            self._is_plain[kind] = (
+            self._is_plain[kind] = task.foreach is not None or (
                 not _has_expressions(task)
                 and (self.has_plain_operators or task.operator is None)
                 and self.has_plain_environments
@@ -184,11 +185,7 @@ def _depends_on_its_place_only(planned: PlannedTask, replica: Replica) -> bool:
         planned.launch_kind == "process"
         and planned.container is None
         and planned.success is None
-        and not (
-            (replica.sweep and replica.cell is None)
-            or planned.ports
-            or planned.files
-            or planned.uploads
-            or planned.deferred
-        )
+        and not ((replica.sweep and replica.cell is None) or planned.ports or planned.uploads)
+        # With `foreach` expressions are late if they use what differs, and all else is the same for all copies.
+        and (planned.foreach is not None or not (planned.files or planned.inputs or planned.deferred))
     )

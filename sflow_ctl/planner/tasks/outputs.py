@@ -1,7 +1,6 @@
 """Plans the `outputs` of a task: the source and the name of each value."""
 
 from collections.abc import Callable, Iterable
-from string import Formatter
 from typing import Any
 
 from sflow_ctl.format import schema
@@ -13,8 +12,9 @@ from sflow_ctl.planner.findings import Findings
 def plan_outputs(
     task: schema.Task, evaluate: Callable[[Any], Any], findings: Findings
 ) -> tuple[PlannedOutput, ...]:
-    """Return the outputs in the order of the file. Warns of metrics whose value no output yields."""
-    return tuple(_plan_one(task, output, evaluate, findings) for output in task.outputs)
+    """Return those that are values of lines, in the order of the file. Warns of metrics whose value no output yields."""
+    of_lines = (output for output in task.outputs if not output.is_found)
+    return tuple(_plan_one(task, output, evaluate, findings) for output in of_lines)
 
 
 def _plan_one(
@@ -44,7 +44,7 @@ def _plan_one(
 
 def names_of_values(task: schema.Task) -> set[str] | None:
     """Return the names of all values that a task yields; None where expressions or a file decide about them."""
-    if task.result is not None and task.result.file is not None:
+    if task.block is not None or (task.result is not None and task.result.file is not None):
         return None
     names = names_of_outputs(task.outputs)
     if names is None or task.result is None:
@@ -56,6 +56,9 @@ def names_of_outputs(outputs: Iterable[schema.Output]) -> set[str] | None:
     """Return the names of the values of these outputs; None where expressions decide about them."""
     names: set[str] = set()
     for output in outputs:
+        if output.is_found:
+            names.add(str(output.name))
+            continue
         fields = (output.pattern, output.json, output.csv, output.name)
         if any(EXPRESSION_START in field for field in fields if field is not None):
             return None
@@ -68,6 +71,8 @@ def names_of_outputs(outputs: Iterable[schema.Output]) -> set[str] | None:
 
 def pattern_fields(pattern: str) -> set[str]:
     """Return the named fields of a `parse` pattern."""
+    from string import Formatter  # few outputs have one
+
     try:
         return {name for _, name, _, _ in Formatter().parse(pattern) if name}
     except ValueError:

@@ -5,7 +5,7 @@ from typing import Any
 
 from protocol.messages.rank_spec import PortBlock
 from sflow_ctl.format import schema
-from sflow_ctl.plan.model import PlannedFile
+from sflow_ctl.plan.results import PlannedFile
 from sflow_ctl.planner.findings import Findings, UnplannableError
 from sflow_ctl.planner.numbers import as_flag, as_int, at
 

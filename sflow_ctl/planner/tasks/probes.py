@@ -4,7 +4,7 @@ HTTP requests are in `http_probes`. Called by the planner for each concrete task
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 from msgspec import Struct
@@ -14,12 +14,15 @@ from protocol.messages.checks import Check, ExecCheck, LogCheck, LogPattern, Met
 from protocol.messages.checks import Probe as AgentProbe
 from sflow_ctl.format import schema
 from sflow_ctl.format.expressions.templates import EXPRESSION_START
-from sflow_ctl.plan.model import DeferredExpression, DeferredPort
+from sflow_ctl.plan.model import DeferredExpression
+from sflow_ctl.plan.results import DeferredPort
 from sflow_ctl.planner.compatibility import Compatibility
 from sflow_ctl.planner.findings import UnplannableError
 from sflow_ctl.planner.numbers import as_int, as_seconds, at
-from sflow_ctl.planner.tasks.http_probes import plan_http
 from sflow_ctl.planner.tasks.scripts import Scripts
+
+if TYPE_CHECKING:
+    from sflow_ctl.planner.launch.plugins import PluginRendering
 
 _Path = tuple[str | int, ...]
 DEFAULT_DEADLINE_S = 1200.0
@@ -34,8 +37,16 @@ _ANY_ADDRESS = (None, "0.0.0.0", "::")
 class DeferredProbes:
     """Evaluates the values of a task's probes, and keeps the expressions that must wait for its start."""
 
-    def __init__(self, scripts: Scripts, task: schema.Task, replica: str, names: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        scripts: Scripts,
+        task: schema.Task,
+        replica: str,
+        names: Mapping[str, Any],
+        plugins: "Callable[[], PluginRendering]",
+    ) -> None:
         self._scripts, self._task, self._replica, self._names = scripts, task, replica, names
+        self.plugins = plugins
         self.deferred: list[DeferredExpression] = []
         """Expressions whose placeholders are in the evaluated values."""
         self.tcp_ports: list[DeferredPort] = []
@@ -176,11 +187,15 @@ def _check(scope: _Scope, condition: schema.Condition, path: _Path, key: ProbeKe
         return _http(scope, "GET", condition.http_get, (*path, "http_get"))
     if condition.http_post is not None:
         return _http(scope, "POST", condition.http_post, (*path, "http_post"))
+    if condition.plugin is not None:
+        return _plugin(scope, condition.plugin, (*path, "plugin"))
     assert condition.exec is not None
     return _exec(scope, condition.exec, (*path, "exec"))
 
 
 def _http(scope: _Scope, method: Method, http: schema.Http, path: _Path) -> Check:
+    from sflow_ctl.planner.tasks.http_probes import plan_http  # few probes ask over HTTP
+
     return plan_http(method, http, scope.evaluate, scope.evaluate.sample, path)
 
 
@@ -199,6 +214,13 @@ def _tcp_port(scope: _Scope, tcp: schema.TcpPort, path: _Path, key: ProbeKey) ->
     if isinstance(host, str) and host.startswith("[") and host.endswith("]"):
         host = host[1:-1]  # as an endpoint has an IPv6 address
     return TcpCheck(port=port, host=None if host in _ANY_ADDRESS else str(host), owner=tcp.owner)
+
+
+def _plugin(scope: _Scope, check: schema.PluginCheck, path: _Path) -> ExecCheck:
+    values = scope.evaluate(list(check.options.values()))
+    return ExecCheck(
+        argv=scope.evaluate.plugins().probe(check.name, dict(zip(check.options, values, strict=True)), path)
+    )
 
 
 def _exec(scope: _Scope, exec_: schema.Exec, path: _Path) -> ExecCheck:

@@ -4,7 +4,7 @@ Names are computed when an expression is first evaluated: most tasks have no exp
 takes time.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -14,7 +14,7 @@ from sflow_ctl.format import schema
 from sflow_ctl.format.casting import cast
 from sflow_ctl.format.expressions.templates import EXPRESSION_START, evaluate_any
 from sflow_ctl.plan.model import DeferredExpression
-from sflow_ctl.planner.deferred import note_places
+from sflow_ctl.planner.deferred import ItemValues, note_places, refuse_inputs
 from sflow_ctl.planner.findings import Findings, UnplannableError
 from sflow_ctl.planner.phases.graph import Replica
 from sflow_ctl.planner.phases.variables import recomputed
@@ -33,14 +33,36 @@ class TaskScopes:
     """Makes the scope of each replica. `views` is the `task` namespace, empty before tasks are placed."""
 
     def __init__(
-        self, source: PlanInput, scope: Scope, scripts: Scripts, views: Mapping[str, Any], findings: Findings
+        self,
+        source: PlanInput,
+        scope: Scope,
+        scripts: Scripts,
+        views: Mapping[str, Any],
+        findings: Findings,
+        first_items: Mapping[str, Sequence[Any]] | None = None,
     ) -> None:
+        """`first_items` have the first item of each list that is known, by task."""
         self.scope, self.scripts, self.views = scope, scripts, views
+        self.first_items = {} if first_items is None else first_items
         self.rules, self.gpu_memory_here = source.rules, source.context.gpu_memory_here
+        self.job_nodes = source.context.job_nodes
         self._source, self._findings = source, findings
         self._of_cells: dict[tuple[str, int], dict[str, Any]] = {}
         self._types = {variable.name: variable.type for variable in source.variables}
         self.has_computed = any(EXPRESSION_START in str(variable.value) for variable in source.variables)
+
+    def views_of_items(self, task: schema.Task) -> dict[str, Any]:
+        """Return the names for what differs between the copies of a task with `foreach`."""
+        assert task.foreach is not None
+        from sflow_ctl.plan.parts.items import index_name  # few tasks have items
+
+        name, first = task.foreach.as_, self.first_items.get(task.name, ())
+        is_known = bool(first)
+        return {
+            name: ItemValues(first[0] if first else None, is_known=is_known),
+            index_name(name): ItemValues(0, is_known=is_known),
+            "replica": ItemValues({"index": 0, "name": f"{task.name}_0"}, is_known=is_known),
+        }
 
     def of(self, task: schema.Task, replica: Replica) -> "TaskScope":
         """Return what the expressions of one replica see."""
@@ -135,12 +157,20 @@ class TaskScope:
         """Evaluate a field of the task. Raises: UnplannableError, ExpressionError."""
         if not has_expression(field):
             return field
+        if self.task.inputs:
+            refuse_inputs(self.task.name, field)
+        if self.task.foreach is not None:
+            from sflow_ctl.planner.growing.items import refuse_item  # few tasks have items
+
+            refuse_item(self.task, field)
         note_places(field, self.names)
         return evaluate_any(field, self.names)
 
     @property
     def _views(self) -> dict[str, Any]:
         """Return what the expressions of a copy see of itself, and of its cell."""
+        if self.task.foreach is not None:
+            return self._scopes.views_of_items(self.task)
         views: dict[str, Any] = {"replica": {"index": self.replica.index, "name": self.replica.name}}
         if self.replica.cell is not None:
             views["sweep"] = self.replica.cell.view

@@ -25,18 +25,22 @@ from sflow_ctl.format.expressions.templates import (
 )
 from sflow_ctl.format.yaml_source import PathKey
 from sflow_ctl.plan.errors import ExpressionError
-from sflow_ctl.plan.model import DeferredExpression, PlannedFile
+from sflow_ctl.plan.model import DeferredExpression
+from sflow_ctl.plan.results import PlannedFile
 from sflow_ctl.plan.task_views import OWN, TaskPorts, TaskViews
 from sflow_ctl.planner.deferred import (
+    ItemValues,
     Known,
     OwnValues,
     are_deferred,
-    check_outputs,
     check_ports,
+    check_values,
     is_deferred,
+    items_among,
     known_names,
-    needs_outputs,
     render_known,
+    waits_for_items,
+    waits_for_values,
 )
 from sflow_ctl.planner.findings import UnplannableError
 
@@ -46,14 +50,21 @@ Rendered = tuple[Any, list[DeferredExpression]]
 """A text or value, and the expressions in it that are still to be evaluated."""
 _IN_TEMPLATE = lazy_pattern(r"\$\{\{.*?\}\}|\{%.*?%\}", re.DOTALL)
 CHECKPOINT = "checkpoint"
+INPUTS = "inputs"
+BLOCK, BLOCK_MARK = "block", "~"
+"""What the tasks of a block see of it, and what is in their names."""
 _STAND_IN = 10_000
 """The port used to evaluate a deferred expression when planning: that finds mistakes before anything starts."""
 
 
 def own_values(task: schema.Task) -> dict[str, Any]:
-    """Return what a task knows of itself when it starts, among the names that its expressions see: ports, its checkpoint."""
+    """Return what a task knows of itself when it starts, among the names of its expressions: ports, checkpoint, inputs."""
     names = OWN if task.leased_ports else ()
-    return {name: OwnValues() for name in (names if task.checkpoint is None else (*names, CHECKPOINT))}
+    of_checkpoint = () if task.checkpoint is None else (CHECKPOINT,)
+    own: dict[str, Any] = {
+        name: OwnValues() for name in (*names, *of_checkpoint, *((INPUTS,) if task.inputs else ()))
+    }
+    return own | {BLOCK: ItemValues()} if BLOCK_MARK in task.name else own
 
 
 class Scripts:
@@ -144,9 +155,9 @@ class Scripts:
             early = known_names(used, names)
             expressions = " ".join(_IN_TEMPLATE.findall(file.content))
             uses: list[str] = []
-            if needs_outputs(expressions):
-                check_outputs(task, expressions, self._known, path)
-            else:
+            if waits_for_values(expressions):
+                check_values(task, expressions, self._known, path)
+            elif not waits_for_items(used, names):
                 render_template(file.content, {**early, **self._stand_ins(replica, uses, names)})
         except ExpressionError as error:
             raise self._problem(replica, file.content, path, error) from error
@@ -159,7 +170,8 @@ class Scripts:
         """Return a text with possible values for its placeholders; expressions on outputs are left out."""
         for one in deferred:
             value = ""
-            if not needs_outputs(one.placeholder):
+            is_open = waits_for_items(names_used(one.placeholder), names)
+            if not is_open and not waits_for_values(one.placeholder):
                 value = as_text(
                     evaluate(one.placeholder, {**one.names, **self._stand_ins(replica, [], names)})
                 )
@@ -192,8 +204,10 @@ class Scripts:
         checked = []
         for one in deferred:
             uses: list[str] = []
-            if needs_outputs(one.placeholder):
-                check_outputs(task, one.placeholder, self._known, path)
+            if waits_for_values(one.placeholder):
+                check_values(task, one.placeholder, self._known, path)
+            elif waits_for_items(names_used(one.placeholder), names):
+                pass
             elif names["task"]:  # otherwise tasks are not placed yet, and the script is evaluated again
                 evaluate(one.placeholder, {**one.names, **self._stand_ins(replica, uses, names)})
             check_ports(task, uses, self._known, path)
@@ -224,7 +238,7 @@ class Scripts:
                 "args": "--checkpoint /checkpoint",
                 "dir": "/",
             }
-        return {"task": views, **own}
+        return {"task": views, **own, **items_among(names)}
 
     def _task_facts(self, names: Names) -> dict[str, Any]:
         namespace = names["task"]

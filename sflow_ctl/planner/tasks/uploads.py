@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
@@ -16,6 +16,9 @@ from sflow_ctl.planner.findings import Findings, UnplannableError
 from sflow_ctl.planner.source import PlanInput, Scope
 from sflow_ctl.planner.tasks.scopes import TaskScope
 from sflow_ctl.planner.tasks.scripts import Scripts
+
+if TYPE_CHECKING:
+    from sflow_ctl.planner.launch.plugins import FindPlugin
 
 _OWN_NAME = lazy_pattern(
     r"""\b(?:task\s*\.\s*name\b|task\s*\[\s*["']name["']\s*\]|replica\s*\.\s*(?:name|index)\b)"""
@@ -36,7 +39,7 @@ def plan_run_uploads(source: PlanInput, scope: Scope, findings: Findings) -> Run
     storage = []
     for one in source.document.storage:
         with findings.collecting("storage", one.name, subject=f'storage "{one.name}"'):
-            storage.append(_target(one, scope, source.context.workspace_dir))
+            storage.append(_target(one, scope, source.context.workspace_dir, source.context.find_plugin))
     planned = None
     wanted = source.document.workflow.upload_all
     if wanted is not None:
@@ -62,19 +65,18 @@ def _text(field: str, names: Mapping[str, Any]) -> str:
     return as_text(evaluate_any(field, names)) if EXPRESSION_START in field else field
 
 
-def _target(one: schema.Storage, scope: Scope, workspace: str) -> StorageTarget:
+def _target(one: schema.Storage, scope: Scope, workspace: str, find: "FindPlugin") -> StorageTarget:
     """Return a target with its expressions evaluated. Raises: UnplannableError, ExpressionError."""
 
     def text(field: str | None) -> str:
         return "" if field is None else as_text(scope.value(field))
 
-    kind: Literal["s3", "directory"] = one.type
     path = text(one.path)
     if path and not path.startswith("/"):
         path = f"{workspace}/{path}"
     target = StorageTarget(
         name=one.name,
-        type=kind,
+        type=one.type,
         bucket=text(one.bucket),
         region=text(one.region),
         prefix=text(one.prefix),
@@ -82,14 +84,19 @@ def _target(one: schema.Storage, scope: Scope, workspace: str) -> StorageTarget:
         storage_class=text(one.storage_class),
         addressing_style=one.addressing_style,
         path=path,
+        uri=text(one.uri).rstrip("/"),
     )
-    needed = "bucket" if kind == "s3" else "path"
+    needed = schema.STORAGE_NEEDS[one.type]
     if not getattr(target, needed):
         what = f'storage "{one.name}" has an empty {needed}'
         raise UnplannableError("missing-key", what, f"{needed}: NAME", (needed,))
     if ".." in target.prefix.split("/"):
         what = f'storage "{one.name}" has a prefix with "..": "{target.prefix}"'
         raise UnplannableError("unsafe-path", what, "write a prefix without ..", ("prefix",))
+    if one.type == "plugin":
+        from sflow_ctl.planner.launch.plugins import check_scheme  # few targets are one
+
+        check_scheme(find, target.uri, f'storage "{target.name}"')
     url = target.endpoint_url
     if url and not url.startswith(("http://", "https://")):
         what = (

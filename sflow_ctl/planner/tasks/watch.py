@@ -1,6 +1,7 @@
 """Plans what is watched while a task runs: its probes, the deadline of its readiness, and its activity."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -8,9 +9,14 @@ import msgspec
 from protocol.messages.checks import Probe
 from protocol.messages.rank_spec import HangPolicy
 from sflow_ctl.format import schema
-from sflow_ctl.plan.model import DeferredPort
+from sflow_ctl.plan.model import PlannedNode
+from sflow_ctl.plan.results import DeferredPort
 from sflow_ctl.planner.compatibility import Compatibility
+from sflow_ctl.planner.context import PlanContext
+from sflow_ctl.planner.launch.plan import plugin_rendering
+from sflow_ctl.planner.placement.placed import PlacedTask
 from sflow_ctl.planner.tasks.probes import DeferredProbes, plan_probes, readiness_deadlines_s
+from sflow_ctl.planner.tasks.scripts import Scripts
 from sflow_ctl.planner.tasks.stopping import plan_hang
 
 
@@ -21,6 +27,19 @@ class WatchPlan(msgspec.Struct, frozen=True, kw_only=True):
     deferred_tcp_ports: tuple[DeferredPort, ...]
     deadlines_s: tuple[float | None, ...]
     hang: HangPolicy | None
+
+
+def deferred_probes(
+    context: PlanContext,
+    scripts: Scripts,
+    placed: PlacedTask,
+    names: Mapping[str, Any],
+    nodes: Sequence[PlannedNode],
+    env: Mapping[str, str],
+) -> DeferredProbes:
+    """Return what evaluates the values of a copy's probes; `nodes` are empty while its placement is flexible."""
+    plugins = partial(plugin_rendering, context, placed, nodes, env)
+    return DeferredProbes(scripts, placed.task, placed.replica.name, names, plugins)
 
 
 def plan_watch(

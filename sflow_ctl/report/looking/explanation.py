@@ -9,8 +9,8 @@ from typing import Literal
 
 import msgspec
 
-from protocol.messages.checkpoints import CheckpointChoice
 from protocol.messages.checks import Probe
+from protocol.messages.handover import CheckpointChoice
 from protocol.text.counted import counted
 from protocol.text.listing import listed
 from protocol.text.signal_names import signal_name
@@ -27,7 +27,7 @@ SHOWN = 5
 _DEEPEST = 20
 """Tasks that failed one because of the other: a chain is followed so far."""
 
-Kind = Literal["dependency", "place", "probe", "retry", "end", "process", "cause", "attempt"]
+Kind = Literal["dependency", "place", "probe", "retry", "end", "process", "cause", "attempt", "progress"]
 
 
 class Because(msgspec.Struct, frozen=True, kw_only=True):
@@ -112,7 +112,7 @@ def _headline(run: RunFactsNow, task: PlannedTask, record: TaskRecord) -> str:
         took = "" if record.runtime_s is None else f" after {duration_text(record.runtime_s)}"
         code = exit_text(record.exit_code, record.signal)
         status = "" if code == "-" else f", {'exit status ' if record.signal is None else ''}{code}"
-        return f"{record.name} {'did not run' if not record.attempts else state.value}{took}{status}"
+        return f"{record.name} {'did not run' if not record.attempts and state is not S.COMPLETED else state.value}{took}{status}"
     if not run.is_live:
         return f"{record.name} was {state.value} when the run ended"
     where = (
@@ -124,6 +124,10 @@ def _headline(run: RunFactsNow, task: PlannedTask, record: TaskRecord) -> str:
 
 def _reasons(run: RunFactsNow, task: PlannedTask, record: TaskRecord) -> Iterator[Because]:
     yield from _earlier_attempts(run, record)
+    about = f'task "{task.name}" gets '
+    for note in run.state.plan.notes:
+        if note.code == "gpu-sizing" and note.what.startswith(about):
+            yield Because(kind="place", text=note.what.removeprefix(f'task "{task.name}" '))
     match record.state:
         case S.WAITING:
             yield from _waiting(run, task, record)
@@ -218,6 +222,8 @@ def _running(run: RunFactsNow, task: PlannedTask, record: TaskRecord) -> Iterato
     if task.has_readiness:
         answer = record.waits_for or "none yet; a probe that has not triggered reports after a second"
         yield Because(kind="probe", text=f"last answer: {answer}")
+    if record.progress is not None:
+        yield Because(kind="progress", text=f"it says that it is at {record.progress.text}")
     limits = (
         (task.deadline_s if task.has_readiness else None, "must be ready"),
         (task.timeout_s, "must end"),

@@ -18,6 +18,8 @@ from sflow_ctl.report.words import duration_text, gpus_text
 
 MAX_TASKS = 1000
 """Rows of the table of tasks; those that did not complete come first then."""
+FIRST_TASKS = 150
+"""Of these rows the ones that are laid out when the page opens; the others when they are unfolded, found, sorted or filtered."""
 MAX_RESULTS = 2000
 MAX_GROUPS = 300
 MAX_SERIES = 300
@@ -87,22 +89,22 @@ def tasks_section(report: RunReport, name: str) -> Markup:
             tag("output", class_="hits"),
             class_="tools script-only",
         ),
+        _rows_of_tasks(heads, rows[:FIRST_TASKS], "tasks", class_="tasks sortable", id=f"{name}tasks"),
         tag(
-            "div",
-            tag(
-                "table",
-                tag("thead", tag("tr", *heads)),
-                tag("tbody", *rows),
-                class_="tasks sortable",
-                id=f"{name}tasks",
-            ),
-            class_="scroll tall",
-            tabindex="0",
-            role="region",
-            aria_label="tasks",
-        ),
+            "details",
+            tag("summary", counted(len(rows) - FIRST_TASKS, "more task")),
+            _rows_of_tasks(heads, rows[FIRST_TASKS:], "more tasks", class_="tasks"),
+            class_="rest",
+        )
+        if len(rows) > FIRST_TASKS
+        else NOTHING,
         id=f"{name}all",
     )
+
+
+def _rows_of_tasks(heads: Sequence[Markup], rows: Sequence[Markup], label: str, **attributes: str) -> Markup:
+    table = tag("table", tag("thead", tag("tr", *heads)), tag("tbody", *rows), **attributes)
+    return tag("div", table, class_="scroll tall", tabindex="0", role="region", aria_label=label)
 
 
 def _task_row(

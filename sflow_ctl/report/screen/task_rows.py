@@ -137,6 +137,8 @@ def detail_text(record: TaskRecord) -> str:
     """Return what a task waits for or why it ended, in one line; empty for one that does what it should."""
     if record.waits_for or record.uploads:
         return record.waits_for or f"uploads: {record.uploads}"
+    if record.progress is not None:
+        return record.progress.text
     reason = record.reason
     if reason is None:
         return ""

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from msgspec import Struct
 
-from protocol.messages.checkpoints import CheckpointBase
+from protocol.messages.handover import CheckpointBase
 from sflow_ctl.core.states import LIVE, TaskState
 from sflow_ctl.plan.graph import dependency_names, topological_order
 from sflow_ctl.plan.model import Dependency, Plan, PlannedTask
@@ -33,6 +33,8 @@ class RerunChoice(Struct, frozen=True):
     """Concrete names; None for what a resume would run."""
     is_only: bool = False
     """Run nothing else, not even what depends on them."""
+    keeps_completed: bool = False
+    """With no tasks: run what has no result, and nothing that has one, whatever has changed since."""
     checkpoint: CheckpointBase | None = None
     """What was said about the checkpoints of all tasks that run again; None for nothing."""
 
@@ -69,6 +71,10 @@ class Rerun(Struct, frozen=True):
 
 def rerun(plan: Plan, before: Before, choice: RerunChoice) -> Rerun:
     """Decide what a rerun of chosen tasks does with all tasks of a plan."""
+    if choice.keeps_completed:
+        left = (one for one in plan.tasks if one.finally_when is None and not one.is_service)
+        names = tuple(one.name for one in left if one.name not in before.completed)
+        choice = RerunChoice(names, is_only=True, checkpoint=choice.checkpoint)
     return _Selecting(plan, before, choice).rerun()
 
 

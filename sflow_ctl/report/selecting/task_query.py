@@ -18,6 +18,7 @@ KEYS = {
     "task": "a name, of one task or of all its replicas",
     "cell": "the label, case or id of a cell, or swept values, as lr=0.1",
     "node": "the node of its last attempt",
+    "label": "label.NAME=VALUE, or label=NAME for any value",
 }
 
 
@@ -57,7 +58,11 @@ def cell_words(task: PlannedTask) -> list[str]:
 
 
 def _values(key: str, record: TaskRecord, task: PlannedTask, plan: Plan) -> Sequence[str]:
+    if key.startswith("label."):
+        return [value for name, value in task.labels if name == key.removeprefix("label.")]
     match key:
+        case "label":
+            return [name for name, _ in task.labels]
         case "state":
             return (record.state.value, UNFINISHED) if record.state in _UNFINISHED else (record.state.value,)
         case "reason":
@@ -72,6 +77,8 @@ def _values(key: str, record: TaskRecord, task: PlannedTask, plan: Plan) -> Sequ
 
 def _known(key: str, state: RunView) -> Collection[str]:
     plan = state.plan
+    if key.startswith("label"):
+        return {value for one in plan.tasks for value in _values(key, state.tasks[one.name], one, plan)}
     match key:
         case "state":
             return [*(one.value for one in TaskState), UNFINISHED]

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from sflow_ctl.plan.artifact_mentions import MISSING, UNREADABLE, inline_contents
+from sflow_ctl.plan.copies.task_list import kinds_of
 from sflow_ctl.plan.fetches import HubSnapshot
 from sflow_ctl.plan.model import Plan
 
@@ -21,12 +22,13 @@ MAX_ENTRIES = 10_000
 
 
 def with_contents(plan: Plan) -> Plan:
-    """Return the plan with a description of what is in each artifact."""
-    if not plan.artifacts:
+    """Return the plan with a description of what is in each artifact, and in each file that tasks read."""
+    read = dict.fromkeys(path for task in kinds_of(plan.tasks) for path in task.reads)
+    if not plan.artifacts and not read:
         return plan
     from msgspec.structs import replace
 
-    return replace(plan, contents=contents(plan))
+    return replace(plan, contents={**contents(plan), **{path: _of_path(Path(path)) for path in read}})
 
 
 def contents(plan: Plan) -> dict[str, str]:

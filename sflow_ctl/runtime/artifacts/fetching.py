@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Protocol, assert_never
 
 from protocol.errors import ArtifactError, Finding
-from sflow_ctl.plan.fetches import ContainerImage, Fetch, HubSnapshot, WebFile
+from protocol.machine.loop_signals import QuietThread
+from sflow_ctl.plan.fetches import ContainerImage, Fetch, HubSnapshot, PluginFetch, WebFile
 from sflow_ctl.plan.model import Plan
 from sflow_ctl.runtime.artifacts.transfer import Cut, FetchError, Patience, Progress, Transfer, unchecked_mark
 
@@ -80,7 +81,7 @@ class _Batch:
         items = [transfer.progress for transfer in self._transfers]
         for number in range(self._working):
             # Daemons: a transfer that cannot be cancelled must not keep the process from ending.
-            threading.Thread(target=self._work, name=f"fetch-{number}", daemon=True).start()
+            QuietThread(self._work, f"fetch-{number}").start()
         while not self._all_ended.wait(SHOWN_EVERY_S):
             display.show(items)
         display.show(items)
@@ -132,6 +133,10 @@ def _transfer(fetch: Fetch, patience: Patience) -> Transfer:
             from sflow_ctl.runtime.artifacts.images import ImageTransfer
 
             return ImageTransfer(fetch)
+        case PluginFetch():
+            from sflow_ctl.runtime.artifacts.plugin import PluginTransfer
+
+            return PluginTransfer(fetch)
         case _:
             assert_never(fetch)
 
@@ -139,7 +144,7 @@ def _transfer(fetch: Fetch, patience: Patience) -> Transfer:
 def _is_cached(fetch: Fetch) -> bool:
     """Return whether there is nothing to fetch and nothing to verify."""
     match fetch:
-        case WebFile():
+        case WebFile() | PluginFetch():
             return fetch.sha256 is None and os.path.exists(fetch.path)  # noqa: PTH110
         case HubSnapshot():
             is_there = os.path.exists(f"{fetch.link}/{fetch.inside}")  # noqa: PTH110 - the link is made last

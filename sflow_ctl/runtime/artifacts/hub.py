@@ -4,21 +4,16 @@ The hub's own library downloads it into its own cache, and a link leads there.
 """
 
 import os
-import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
 
-import msgspec
-
 from sflow_ctl.plan.fetches import HubSnapshot
-from sflow_ctl.runtime.artifacts.hub_process import DownloadReport, DownloadRequest
-from sflow_ctl.runtime.artifacts.transfer import Cut, FetchError, Progress, unchecked_mark
-from sflow_ctl.runtime.children import memory_file
+from sflow_ctl.runtime.artifacts.child_process import ChildProcess
+from sflow_ctl.runtime.artifacts.hub_process import DownloadRequest
+from sflow_ctl.runtime.artifacts.transfer import Progress, unchecked_mark
 
 _MODULE = "sflow_ctl.runtime.artifacts.hub_process"
-_QUOTED_BYTES = 500
 
 
 class HubTransfer:
@@ -27,14 +22,17 @@ class HubTransfer:
     def __init__(self, snapshot: HubSnapshot) -> None:
         self.progress = Progress(snapshot.artifact, snapshot.uri)
         self._snapshot = snapshot
-        self._process: subprocess.Popen[bytes] | None = None
+        hint = "try `hf download` with the same repository"
+        self._process = ChildProcess(_MODULE, "the hub's library", hint, self.progress)
 
     def run(self, stop: threading.Event) -> None:
         """Return when the link leads to the snapshot. Raises: FetchError, Cut, OSError."""
         started = time.monotonic()
-        report = self._download(stop)
-        assert report.snapshot is not None
-        link = Path(self._snapshot.link)
+        wanted = self._snapshot
+        request = DownloadRequest(wanted.repo, wanted.repo_type, wanted.revision, wanted.inside)
+        report = self._process.run(request, stop)
+        assert report.place is not None
+        link = Path(wanted.link)
         if report.unchecked:
             unchecked_mark(link).parent.mkdir(parents=True, exist_ok=True)
             unchecked_mark(link).touch()  # before the link, which alone would count as whole
@@ -43,56 +41,14 @@ class HubTransfer:
                 "is used as it is in the cache and may be incomplete: the hub could not be asked"
                 f" ({report.unchecked}); the next run asks again"
             )
-        _link(link, report.snapshot)
+        _link(link, report.place)
         if not report.unchecked:
             unchecked_mark(link).unlink(missing_ok=True)
         self.progress.elapsed_s = time.monotonic() - started
 
     def cut(self) -> None:
         """Kill the library's process."""
-        if self._process is not None:
-            self._process.kill()
-
-    def _download(self, stop: threading.Event) -> DownloadReport:
-        wanted = self._snapshot
-        request = DownloadRequest(wanted.repo, wanted.repo_type, wanted.revision, wanted.inside)
-        command = [sys.executable, "-I", "-m", _MODULE, msgspec.json.encode(request).decode()]
-        last = DownloadReport()
-        # In its own session, so that a terminal's Ctrl-C reaches only us; the end of its stdin ends it.
-        with (
-            os.fdopen(memory_file("hub-stderr"), "w+b") as stderr,
-            subprocess.Popen(
-                command,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=stderr,
-                start_new_session=True,
-            ) as process,
-        ):
-            self._process = process
-            if stop.is_set():
-                self.cut()
-            assert process.stdout is not None
-            for line in process.stdout:
-                last = msgspec.json.decode(line, type=DownloadReport)
-                self._note(last)
-            process.wait()
-            if stop.is_set():
-                raise Cut
-            if last.snapshot is not None:
-                return last
-            if last.cause is not None:
-                raise FetchError(last.cause, last.hint)
-            said = os.pread(
-                stderr.fileno(), _QUOTED_BYTES, max(0, os.fstat(stderr.fileno()).st_size - _QUOTED_BYTES)
-            )
-        cause = f"the hub's library ended with {process.returncode}: {said.decode(errors='replace').strip()}"
-        raise FetchError(cause, "try `hf download` with the same repository")
-
-    def _note(self, report: DownloadReport) -> None:
-        if report.total_bytes:
-            self.progress.received_bytes = max(self.progress.received_bytes, report.received_bytes)
-            self.progress.total_bytes = report.total_bytes
+        self._process.kill()
 
 
 def _link(link: Path, directory: str) -> None:

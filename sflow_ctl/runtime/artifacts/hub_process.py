@@ -7,11 +7,12 @@ result.
 
 import os
 import sys
-import threading
 from pathlib import Path
 from typing import Any
 
 import msgspec
+
+from sflow_ctl.runtime.artifacts.child_process import ChildReport, end_with_parent, say
 
 _LOGIN = "set HF_TOKEN to a token that may read it, or log in with `hf auth login`"
 _NETWORK = "check the network, HF_ENDPOINT and HF_HUB_OFFLINE; complete files are kept"
@@ -29,32 +30,20 @@ class DownloadRequest(msgspec.Struct, frozen=True):
     inside: str
 
 
-class DownloadReport(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The progress; the last line has either `snapshot`, the directory, or `cause`, the reason of the failure."""
-
-    received_bytes: int = 0
-    total_bytes: int = 0
-    snapshot: str | None = None
-    unchecked: str = ""
-    """Why the hub could not say whether the snapshot is whole; empty when it is."""
-    cause: str | None = None
-    hint: str = ""
-
-
 def main() -> None:
     """End with the process that started it, which holds the other end of stdin."""
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     request = msgspec.json.decode(sys.argv[1], type=DownloadRequest)
-    _say(_get(request))
+    say(_get(request))
     os._exit(0)  # the interpreter would wait for the library's threads
 
 
-def _get(request: DownloadRequest) -> DownloadReport:
+def _get(request: DownloadRequest) -> ChildReport:
     try:
         import huggingface_hub
     except ImportError:
         cause = "the package huggingface_hub is not installed"
-        return DownloadReport(
+        return ChildReport(
             cause=cause, hint="pip install 'sflow-ctl[hf]', or download it beforehand and use fs://PATH"
         )
     patterns = [request.inside, f"{request.inside}/*"] if request.inside else None
@@ -71,13 +60,13 @@ def _get(request: DownloadRequest) -> DownloadReport:
         return _explain(error, request)
     if not (Path(snapshot) / request.inside).exists():
         what = f"{request.repo} has no {request.inside}"
-        return DownloadReport(
+        return ChildReport(
             cause=what, hint="correct the path in the URI; with HF_HUB_OFFLINE=1 only cached files exist"
         )
     return _checked(snapshot, request)
 
 
-def _checked(snapshot: str, request: DownloadRequest) -> DownloadReport:
+def _checked(snapshot: str, request: DownloadRequest) -> ChildReport:
     """Compare a snapshot with the hub's list of files: without the hub, the library returns whatever its cache has."""
     from huggingface_hub import HfApi
 
@@ -87,7 +76,7 @@ def _checked(snapshot: str, request: DownloadRequest) -> DownloadReport:
         )
     except Exception as error:  # noqa: BLE001 - the edge of this process: whatever a library raises is the answer
         said = " ".join(str(error).split())[:_QUOTED] or type(error).__name__
-        return DownloadReport(snapshot=snapshot, unchecked=said)
+        return ChildReport(place=snapshot, unchecked=said)
     inside = request.inside
     wanted = [name for name in files if not inside or name == inside or name.startswith(f"{inside}/")]
     missing = [name for name in wanted if not (Path(snapshot) / name).exists()]
@@ -95,8 +84,8 @@ def _checked(snapshot: str, request: DownloadRequest) -> DownloadReport:
         cause = (
             f"{len(missing)} of {len(wanted)} files of {request.repo} are missing in {snapshot}: {missing[0]}"
         )
-        return DownloadReport(cause=cause, hint=_NETWORK)
-    return DownloadReport(snapshot=snapshot)
+        return ChildReport(cause=cause, hint=_NETWORK)
+    return ChildReport(place=snapshot)
 
 
 def _literal(pattern: str) -> str:
@@ -117,7 +106,7 @@ def _bar() -> Any:
         def update(self, n: float | None = 1) -> bool | None:
             changed: bool | None = super().update(n)
             if self.unit == "B":
-                _say(DownloadReport(received_bytes=int(self.n), total_bytes=int(self.total or 0)))
+                say(ChildReport(received_bytes=int(self.n), total_bytes=int(self.total or 0)))
             return changed
 
     return Reporting
@@ -131,42 +120,28 @@ class _Nowhere:
         """Do nothing: no text is kept."""
 
 
-def _explain(error: Exception, request: DownloadRequest) -> DownloadReport:
+def _explain(error: Exception, request: DownloadRequest) -> ChildReport:
     from huggingface_hub import errors
 
     said = " ".join(str(error).split())[:_QUOTED] or type(error).__name__
     name = f"{request.repo_type} {request.repo}"
     match error:
         case errors.GatedRepoError():
-            return DownloadReport(
+            return ChildReport(
                 cause=f"{name} is gated: {said}", hint=f"request access on its page, then {_LOGIN}"
             )
         case errors.RepositoryNotFoundError():
-            return DownloadReport(cause=f"{name} does not exist, or is private: {said}", hint=_LOGIN)
+            return ChildReport(cause=f"{name} does not exist, or is private: {said}", hint=_LOGIN)
         case errors.RevisionNotFoundError():
-            return DownloadReport(
+            return ChildReport(
                 cause=f"{name} has no revision {request.revision}", hint="correct the revision after the @"
             )
         case errors.LocalEntryNotFoundError():
-            return DownloadReport(cause=said, hint=_NETWORK)
+            return ChildReport(cause=said, hint=_NETWORK)
         case errors.HFValidationError():
-            return DownloadReport(cause=said, hint="write hf://ORG/NAME[@REVISION][/PATH]")
+            return ChildReport(cause=said, hint="write hf://ORG/NAME[@REVISION][/PATH]")
         case _:
-            return DownloadReport(cause=f"{type(error).__name__}: {said}", hint=_NETWORK)
-
-
-_saying = threading.Lock()
-
-
-def _say(report: DownloadReport) -> None:
-    with _saying:
-        sys.stdout.buffer.write(msgspec.json.encode(report) + b"\n")
-        sys.stdout.buffer.flush()
-
-
-def _end_with_parent() -> None:
-    sys.stdin.buffer.read()
-    os._exit(1)
+            return ChildReport(cause=f"{type(error).__name__}: {said}", hint=_NETWORK)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ import subprocess
 import threading
 import time
 
+from protocol.machine.loop_signals import signals_for_children
 from sflow_ctl.plan.fetches import ContainerImage
 from sflow_ctl.runtime.artifacts.transfer import Cut, FetchError, Progress
 
@@ -53,14 +54,16 @@ class ImageTransfer:
     def _pull(self, runtime: str, stop: threading.Event) -> None:
         started = time.monotonic()
         self.progress.note = f"{runtime} pulls it"
-        with subprocess.Popen(
-            ["/bin/bash", "-c", _PULL, "sflow-pull", runtime, "pull", self._image],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        ) as process:
+        with signals_for_children():
+            process = subprocess.Popen(
+                ["/bin/bash", "-c", _PULL, "sflow-pull", runtime, "pull", self._image],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                text=True,
+                start_new_session=True,
+            )
+        with process:
             self._process = process
             if stop.is_set():
                 self.cut()

@@ -74,7 +74,7 @@ class FetchError(Exception):
         self.hint = hint
 
 
-class TransientError(FetchError):
+class TransientFetchError(FetchError):
     """A failure that may not happen again when it is retried."""
 
     def __init__(self, cause: str, hint: str, wait_s: float = 0.0) -> None:

@@ -18,7 +18,7 @@ from sflow_ctl.plan.fetches import WebFile
 from sflow_ctl.planner.phases.fetches import shown_uri
 from sflow_ctl.runtime.artifacts.checksum import has_sum, note_sum, sha256_of
 from sflow_ctl.runtime.artifacts.partial_file import PartialFile
-from sflow_ctl.runtime.artifacts.transfer import Cut, FetchError, Patience, Progress, TransientError
+from sflow_ctl.runtime.artifacts.transfer import Cut, FetchError, Patience, Progress, TransientFetchError
 
 CHUNK_BYTES = 1024 * 1024
 LONGEST_WAIT_S = 60.0
@@ -82,7 +82,7 @@ class WebTransfer:
             try:
                 self._receive(stop)
                 return
-            except TransientError as error:
+            except TransientFetchError as error:
                 failures = 1 if self._part.size > before else failures + 1
                 if failures >= self._patience.tries:
                     cause = f"{error.cause} ({failures} tries)" if failures > 1 else error.cause
@@ -115,7 +115,7 @@ class WebTransfer:
             raise Cut
         if total is not None and self._part.size != total:
             cause = f"the connection ended after {self._part.size} of {total} bytes"
-            raise TransientError(cause, _NETWORK)
+            raise TransientFetchError(cause, _NETWORK)
 
     def _open(self, offset: int) -> http.client.HTTPResponse:
         try:
@@ -141,7 +141,7 @@ class WebTransfer:
             is_rest = match is not None and int(match["first"]) == self._part.size
             if match is None or not is_rest or version != self._part.version:
                 self._part.discard()
-                raise TransientError("the file has changed on the server", _NETWORK)
+                raise TransientFetchError("the file has changed on the server", _NETWORK)
             return None if match["total"] == "*" else int(match["total"])
         self._part.begin(version)
         self.progress.resumed_bytes = 0
@@ -163,10 +163,10 @@ class WebTransfer:
         match error.code:
             case HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE if self._part.size:
                 self._part.discard()
-                return TransientError("the file has changed on the server", _NETWORK)
+                return TransientFetchError("the file has changed on the server", _NETWORK)
             case code if code in _TRANSIENT:
                 after = error.headers.get("Retry-After", "")
-                return TransientError(cause, _NETWORK, float(after) if after.isdecimal() else 0.0)
+                return TransientFetchError(cause, _NETWORK, float(after) if after.isdecimal() else 0.0)
             case HTTPStatus.UNAUTHORIZED | HTTPStatus.FORBIDDEN:
                 return FetchError(
                     cause, "write https://USER:PASSWORD@HOST/..., or download it beforehand and use fs://"
@@ -191,9 +191,9 @@ def explain(error: Exception, stall_s: float, host: str) -> FetchError:
     host = host.rpartition("@")[2]
     match reason:
         case TimeoutError():
-            return TransientError(f"{host} has sent nothing for {stall_s:g} s (timeout)", _NETWORK)
+            return TransientFetchError(f"{host} has sent nothing for {stall_s:g} s (timeout)", _NETWORK)
         case socket.gaierror(errno=socket.EAI_AGAIN):
-            return TransientError(
+            return TransientFetchError(
                 f"the name {host} cannot be looked up now (DNS: {reason.strerror})", _NETWORK
             )
         case socket.gaierror():
@@ -204,9 +204,11 @@ def explain(error: Exception, stall_s: float, host: str) -> FetchError:
         case http.client.InvalidURL() | ValueError() | UnicodeError():
             return FetchError(f"it is not a URL: {reason}", _ELSEWHERE)
         case OSError():
-            return TransientError(f"no connection to {host}: {reason.strerror or reason}", _NETWORK)
+            return TransientFetchError(f"no connection to {host}: {reason.strerror or reason}", _NETWORK)
         case _:
-            return TransientError(f"{host} does not speak HTTP: {type(reason).__name__} {reason}", _NETWORK)
+            return TransientFetchError(
+                f"{host} does not speak HTTP: {type(reason).__name__} {reason}", _NETWORK
+            )
 
 
 def _quoted(uri: str) -> str:

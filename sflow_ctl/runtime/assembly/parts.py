@@ -11,9 +11,10 @@ from msgspec import Struct, field
 
 from protocol.ids import RankId
 from sflow_ctl.core.commands import ReviseRun
-from sflow_ctl.core.requests import AnyAction, Apply
+from sflow_ctl.core.requests import Apply
 from sflow_ctl.core.scheduler import Scheduler
 from sflow_ctl.format.expressions.templates import EVALUATOR
+from sflow_ctl.plan.copies.task_list import gang_sizes
 from sflow_ctl.plan.log_paths import log_path, rank_log_path
 from sflow_ctl.plan.monitors import monitor_orders, telemetry_orders
 from sflow_ctl.plan.secrets import SECRETS
@@ -41,6 +42,7 @@ from sflow_ctl.runtime.run.controller import Controller
 from sflow_ctl.runtime.run.options import RunOptions
 from sflow_ctl.runtime.run.planning import PlannedRun
 from sflow_ctl.runtime.run.preload import Preload
+from sflow_ctl.runtime.run.signals import SignalInbox
 from sflow_ctl.runtime.telemetry.measures import Measures
 
 if TYPE_CHECKING:
@@ -48,13 +50,16 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from sflow_ctl.core.actions.resume import PriorResult
+    from sflow_ctl.core.model.task import Task
     from sflow_ctl.plan.model import Plan
     from sflow_ctl.report.resumed import ResumedSummary
     from sflow_ctl.runtime.logs.consumers.consumer import FollowedLogs
     from sflow_ctl.runtime.monitor.recorder import MonitorRecorder
     from sflow_ctl.runtime.notices.sender import Notifier
+    from sflow_ctl.runtime.resuming.reusing import Reuse
     from sflow_ctl.runtime.slurm.job_clock import JobClock
     from sflow_ctl.runtime.supervision.history import TakenOver
+    from sflow_ctl.runtime.viewing.messages import Ask
 
 
 class Record(Struct):
@@ -82,6 +87,7 @@ class Shell(Struct, frozen=True):
     job_clock: "JobClock | None"
     monitor: "MonitorRecorder | None"
     desk: RequestDesk
+    signals: SignalInbox
 
 
 def open_record(planned: PlannedRun, options: RunOptions, fleet: Fleet) -> Record:
@@ -98,8 +104,14 @@ def open_record(planned: PlannedRun, options: RunOptions, fleet: Fleet) -> Recor
     facts = msgspec.structs.replace(facts, sources=planned.sources, labels=planned.labels)
     record = Record(directory, facts)
     if earlier is None:
+        found = reused_in(planned, options)
         directory.create(plan, planned.workflow_yaml, facts, fleet.nonce)
         record.claim = HeldClaim(directory.path, own_claim(facts.incarnation))
+        if found is not None:
+            from sflow_ctl.runtime.resuming.reusing import write_reuse
+
+            record.prior = found.results
+            write_reuse(directory.path, found)
     else:
         from sflow_ctl.runtime.run.resume import kept_changes, kept_files, make_missing_logs, prior_results
 
@@ -112,8 +124,22 @@ def open_record(planned: PlannedRun, options: RunOptions, fleet: Fleet) -> Recor
         files = kept_files(plan, record.prior)
         directory.reopen(plan, planned.workflow_yaml, facts, fleet.nonce, files)
         make_missing_logs(directory.path, plan, record.prior)
+    if plan.packages:
+        from sflow_ctl.runtime.files.packages import keep_packages  # few runs have some
+
+        keep_packages(plan.packages, directory.path)
     publish_connection(directory, facts, fleet)
     return record
+
+
+def reused_in(planned: PlannedRun, options: RunOptions) -> "Reuse | None":
+    """Return what a run takes over from others; None for one that does not ask for it. Raises: UsageError."""
+    if not options.tasks.reuse:
+        return None
+    from sflow_ctl.runtime.resuming.reusing import reuse  # few runs reuse results
+
+    workspace, chosen = options.workflow.workspace_dir, options.tasks
+    return reuse(planned.plan, chosen.reuse, chosen.reuse_anyway, planned.settings.output_dir, workspace)
 
 
 def publish_connection(directory: RunDirectory, facts: RunFacts, fleet: Fleet) -> None:
@@ -123,12 +149,11 @@ def publish_connection(directory: RunDirectory, facts: RunFacts, fleet: Fleet) -
             run_id=facts.run_id,
             pid=facts.pid,
             host=facts.host,
-            client_endpoints=fleet.link.client_endpoints,
+            client_endpoints=fleet.clients.endpoints,
             controller_key=fleet.keys.controller.public,
-            viewer_public=fleet.keys.viewer.public,
-            viewer_secret=fleet.keys.viewer.secret,
+            viewer_secret=fleet.keys.viewer,
         ),
-        OperatorFacts(public=fleet.keys.operator.public, secret=fleet.keys.operator.secret),
+        OperatorFacts(secret=fleet.keys.operator),
     )
 
 
@@ -142,21 +167,20 @@ def make_output(
     followed: "FollowedLogs | None" = None,
 ) -> OutputService:
     """Make the output service. `place_of` returns a rank's node, `followed` is what a controller has left that was killed."""
-    gang_sizes = {task.name: task.world_size for task in planned.plan.tasks if task.world_size > 1}
-    paths = partial(_log_path_of, gang_sizes=gang_sizes)
+    sizes = gang_sizes(planned.plan.tasks)
+    paths = partial(_log_path_of, gang_sizes=sizes)
     earlier = None
     if record.prior:
         from sflow_ctl.runtime.logs.earlier_logs import EarlierLogs  # most runs are not resumed
 
         attempts = {name: prior.attempt for name, prior in record.prior.items()}
-        earlier = EarlierLogs(record.directory.path, attempts, paths, gang_sizes)
+        earlier = EarlierLogs(record.directory.path, attempts, paths, sizes)
     output = OutputService(
-        log_socket=fleet.link.logs,
-        client_socket=fleet.link.clients,
+        logs=fleet.link.transport.logs,
+        clients=fleet.clients,
         run_directory=record.directory.path,
-        node_of_key=fleet.link.admission.node_of_key,
         log_path_of=paths,
-        gang_sizes=gang_sizes,
+        gang_sizes=sizes,
         console=console,
         desk=desk,
         place_of=place_of,
@@ -184,9 +208,18 @@ def make_clock(planned: PlannedRun) -> "JobClock | None":
 
 
 def make_scheduler(
-    planned: PlannedRun, options: RunOptions, fleet: Fleet, record: Record, plan: "Plan | None" = None
+    planned: PlannedRun,
+    options: RunOptions,
+    fleet: Fleet,
+    record: Record,
+    plan: "Plan | None" = None,
+    *,
+    records: "list[Task] | None" = None,
 ) -> Scheduler:
-    """Make the scheduler. A controller that takes over makes the same, of the plan that the killed one had, for its journal."""
+    """Make the scheduler. A controller that takes over makes the same, of the plan that the killed one had, for its journal.
+
+    With `records` of the tasks a checkpoint gives it its state; a resumed run makes its own, of what was done before.
+    """
     return Scheduler(
         plan or planned.plan,
         stream_logs=not options.quiet,
@@ -196,7 +229,8 @@ def make_scheduler(
         missing=fleet.missing,
         earlier=record.prior,
         evaluator=EVALUATOR,
-        plans=partial(_applied_plan, record.directory.path, fleet.keys.operator.secret),
+        plans=partial(_applied_plan, record.directory.path, fleet.keys.operator),
+        records=None if record.prior else records,
     )
 
 
@@ -254,6 +288,7 @@ def make_controller(
         checkpoints=checkpoints,
         job_clock=shell.job_clock,
         desk=shell.desk,
+        signals=shell.signals,
         monitor=shell.monitor,
         measures=_measures(planned, fleet, shell),
         hand_over=hand_over,
@@ -262,7 +297,7 @@ def make_controller(
     if plan.notices:
         controller.progress.notifier = _notifier(plan, state, shell)
     controller.progress.revise = partial(_revise, record, shell, controller, hand_over)
-    shell.desk.why_not = partial(_why_unusable, record.directory.path, fleet.keys.operator.secret)
+    shell.desk.why_not = partial(_why_unusable, record.directory.path, fleet, len(plan.nodes), hand_over)
     if record.prior:
         from sflow_ctl.runtime.run.resume import take_over_values  # most runs are not resumed
 
@@ -282,17 +317,15 @@ def _notifier(plan: "Plan", state: RunView, shell: Shell) -> "Notifier":
     return sender.Notifier(plan.notices, course, shell.output.warn)
 
 
-def _why_unusable(directory: "Path", key: str, action: AnyAction) -> str:
+def _why_unusable(
+    directory: "Path", fleet: Fleet, nodes: int, hand_over: "Callable[[], object]", ask: "Ask"
+) -> str:
     """Return why a request cannot even be judged, as a sentence; empty for nearly all."""
-    if not isinstance(action, Apply):
+    if not isinstance(ask.action, Apply):
         return ""
-    from sflow_ctl.runtime.revising.files import UnusablePlanError, read_plan
+    from sflow_ctl.runtime.revising.new_secrets import why_unusable
 
-    try:
-        read_plan(directory, action.source, key)
-    except UnusablePlanError as error:
-        return str(error)
-    return ""
+    return why_unusable(directory, fleet, nodes, hand_over, ask)
 
 
 def _revise(

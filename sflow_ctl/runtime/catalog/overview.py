@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -28,11 +29,27 @@ class _End(msgspec.Struct, frozen=True, kw_only=True):
     counts: dict[str, int]
 
 
+_END = msgspec.json.Decoder(_End)
+_FACTS = msgspec.json.Decoder(RunFacts)
+
+
+def all_places(output_dir: Path) -> list[Path]:
+    """Return the directories of all runs: those in `output_dir` and those of the registry, each once."""
+    here, real = list_runs(output_dir), os.path.realpath(output_dir)
+    places = {f"{real}/{run.name}" if not os.path.islink(run) else os.path.realpath(run): run for run in here}  # noqa: PTH114
+    # a link of the registry has the absolute path, in most cases the real one
+    others = {os.path.realpath(run): run for run in known_runs() if str(run) not in places}
+    return [*places.values(), *(run for real, run in others.items() if real not in places)]
+
+
+def newest_first(runs: Iterable[RunEntry]) -> list[RunEntry]:
+    """Return runs in the order of lists."""
+    return sorted(runs, key=lambda run: (run.started_wall_ns, run.run_id), reverse=True)
+
+
 def all_runs(output_dir: Path) -> list[RunEntry]:
     """Return the runs in `output_dir` and those of the registry, the newest first."""
-    places = {os.path.realpath(run): run for run in (*list_runs(output_dir), *known_runs())}
-    entries = map(run_entry, places.values())
-    return sorted(entries, key=lambda run: (run.started_wall_ns, run.run_id), reverse=True)
+    return newest_first(map(run_entry, all_places(output_dir)))
 
 
 def run_entry(directory: Path) -> RunEntry:
@@ -61,7 +78,7 @@ def _entry(directory: Path) -> RunEntry:
     if end is None:
         return _unended(directory)
     facts = _facts(directory)
-    claim = read_claim(directory / layout.CLAIM)
+    claim = read_claim(f"{directory}/{layout.CLAIM}")
     return RunEntry(
         run_id=directory.name if facts is None else facts.run_id,
         directory=str(directory.absolute()),
@@ -81,6 +98,7 @@ def _unended(directory: Path) -> RunEntry:
     """Return the entry of a run without a result. Raises: RunDirectoryError."""
     reader = RunReader(directory)
     status = reader.status()
+    reader.begin_from_snapshot(is_brief=True)
     reader.refresh()
     if status.liveness is Liveness.ENDED:  # in between
         return _entry(directory)
@@ -105,14 +123,14 @@ def _unended(directory: Path) -> RunEntry:
 
 def _end(directory: Path) -> _End | None:
     try:
-        return msgspec.json.decode(read_regular(directory / layout.SUMMARY), type=_End)
+        return _END.decode(read_regular(f"{directory}/{layout.SUMMARY}"))
     except (OSError, *UNREADABLE):
         return None
 
 
 def _facts(directory: Path) -> RunFacts | None:
     try:
-        return msgspec.json.decode(read_regular(directory / layout.RUN), type=RunFacts)
+        return _FACTS.decode(read_regular(f"{directory}/{layout.RUN}"))
     except (OSError, *UNREADABLE):
         return None
 

@@ -5,12 +5,12 @@ A hint, not a record: it may lack runs, and nothing fails without it. Written by
 """
 
 import os
-import threading
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
 from protocol.digest import sha256
+from protocol.machine.loop_signals import QuietThread
 
 
 def registry_directory(environ: Mapping[str, str]) -> Path:
@@ -24,9 +24,7 @@ def registry_directory(environ: Mapping[str, str]) -> Path:
 def remember_run(directory: Path) -> None:
     """Add a run, in a thread: a home directory that is full, read-only or does not answer must not delay a run."""
     link = _link(directory)
-    threading.Thread(
-        target=_add, args=(link, str(directory.absolute())), name="registry", daemon=True
-    ).start()
+    QuietThread(_add, "registry", (link, str(directory.absolute()))).start()
 
 
 def _add(link: Path, target: str) -> None:

@@ -19,7 +19,7 @@ class SampleError(FleetError):
 
 
 class Sample(Struct, frozen=True):
-    """An example: `name` is its path without the ending, `about` its first comment line."""
+    """An example: `name` is that of its file without the ending, `about` its first comment line."""
 
     name: str
     about: str
@@ -35,7 +35,7 @@ def samples() -> list[Sample]:
         )
     return [
         _sample(path.relative_to(home).with_suffix("").as_posix(), path.read_text(encoding="utf-8"))
-        for path in sorted(home.rglob("*.yaml"))
+        for path in sorted(home.glob("*.yaml"))
     ]
 
 

@@ -12,7 +12,7 @@ import msgspec
 
 from protocol.errors import Finding, SpecError
 from sflow_ctl.format import schema
-from sflow_ctl.planner.numbers import as_seconds
+from sflow_ctl.planner.numbers import as_bytes, as_seconds
 from sflow_ctl.settings import (
     COMMAND_LINE,
     Effective,
@@ -77,6 +77,10 @@ class RunSettings(msgspec.Struct, frozen=True, kw_only=True):
     orphan_grace_s: float | None
     """None for the fleet's default, which differs between this machine and a job."""
     agent_restarts: int = 0
+    copy_limit_bytes: int = 10 << 30
+    """Of one task, what is copied at most from or to nodes that do not share the run directory."""
+    agent_link: str = "auto"
+    """How agents of this machine talk to the controller, outside of a job: `auto` or `network`."""
     telemetry: TelemetrySettings | None = TelemetrySettings()
     """None: nothing is measured."""
     report: bool = True
@@ -118,6 +122,8 @@ def run_settings(found: Effective, workspace_dir: Path) -> RunSettings:
         headroom_s=as_seconds(settings.headroom),
         lost_after_s=as_seconds(settings.lost_after),
         agent_restarts=settings.agent_restarts,
+        copy_limit_bytes=as_bytes(settings.copy_limit),
+        agent_link=settings.agent_link,
         orphan_grace_s=None if orphan_grace is None else as_seconds(orphan_grace),
         telemetry=_telemetry(found),
         report=settings.report,
@@ -155,6 +161,12 @@ def preamble(found: Effective) -> "Preamble":
 def job_fields(found: Effective) -> frozenset[str]:
     """Return the fields of a job request that a slurm backend may leave out."""
     return frozenset(name for name in JOB_FIELDS if getattr(found.settings, name) is not None)
+
+
+def setting_path(found: Effective, key: str) -> Path | None:
+    """Return the path that a setting names; None if it names none. Raises: SpecError."""
+    said = getattr(found.settings, key)
+    return None if said is None else _directory(found, key, said)
 
 
 def _directory(found: Effective, key: str, text: str) -> Path:

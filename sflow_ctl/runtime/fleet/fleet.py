@@ -18,11 +18,13 @@ from protocol.messages.config import AgentConfig
 from protocol.messages.node import Inventory
 from sflow_ctl.core.events import SchedulerEvent
 from sflow_ctl.plan.model import Plan, PlannedNode
+from sflow_ctl.plan.words import Policies
 from sflow_ctl.runtime.files.settings_files import RunSettings
 from sflow_ctl.runtime.fleet.keys import RunKeys
 from sflow_ctl.runtime.fleet.link import FleetLink
 from sflow_ctl.runtime.fleet.local import AgentEnd
 from sflow_ctl.runtime.run.options import FleetOptions
+from sflow_ctl.runtime.transport.client_port import ClientPort
 
 if TYPE_CHECKING:
     from sflow_ctl.runtime.fleet.local import LocalLauncher, ReplacementOrder
@@ -78,7 +80,7 @@ class AgentLauncher(Protocol):
         ...
 
     def replace(self, order: "ReplacementOrder") -> bool:
-        """Start another agent on a node of a job if nothing of the run is left there; return whether that is tried.
+        """Start another agent on a node if nothing of the run is left there; return whether that is tried.
 
         If it fails, `ended` reports the end that the order has.
         """
@@ -98,6 +100,7 @@ class Fleet(Struct):
 
     launcher: AgentLauncher
     link: FleetLink
+    clients: ClientPort
     keys: RunKeys
     nonce: str
     configs: list[AgentConfig]
@@ -108,6 +111,8 @@ class Fleet(Struct):
     """Events that arrived before the run began."""
     addresses: dict[str, str] = field(default_factory=dict)
     """Addresses of the job's nodes that have reported, by name."""
+    gpu_bytes: dict[str, int] = field(default_factory=dict)
+    """Memory of the smallest GPU of the job's nodes that have reported, by name; 0 where no driver says it."""
     missing: frozenset[int] = frozenset()
     """Nodes that the run begins without."""
     warnings: tuple[str, ...] = ()
@@ -133,11 +138,9 @@ def common_config(
         run_id=request.run_id,
         node=-1,
         node_name="",
-        control_endpoints=link.control_endpoints,
-        log_endpoints=link.log_endpoints,
+        control_endpoints=link.transport.control_endpoints,
+        log_endpoints=link.transport.log_endpoints,
         controller_key=keys.controller.public,
-        public_key="",
-        secret_key="",
         marker=f"{request.run_id}-{os.urandom(4).hex()}",
         predecessors=request.generation.predecessors,
         has_containers=any(task.container is not None for task in request.plan.tasks),
@@ -146,6 +149,7 @@ def common_config(
         spool_directory=str(settings.log_spool) if settings.log_spool else None,
         orphan_grace_s=grace_s,
         restarts=settings.agent_restarts,
+        copy_limit_bytes=settings.copy_limit_bytes,
     )
 
 
@@ -163,8 +167,8 @@ def local_configs(
             common,
             node=node.index,
             node_name=node.name,
-            public_key=keys.agents[node.index].public,
-            secret_key=keys.agents[node.index].secret,
+            public_key=keys.of_agent(node.index).public,
+            secret_key=keys.of_agent(node.index).secret,
             simulated_gpus=0 if uses_real_gpus and node.engine_host is None else node.gpus or 0,
             docker_host=None if node.engine_host is None else node.engine_host.docker_host,
             context=None if node.engine_host is None else node.engine_host.context,
@@ -182,14 +186,20 @@ def check_gpus(plan: Plan, inventories: dict[int, Inventory], options: FleetOpti
         small_gpus,
     )  # only for real GPUs
 
-    findings = [*missing_gpus(plan, inventories), *small_gpus(plan, inventories)]
+    policies = plan.policies or Policies()
+    small = small_gpus(plan, inventories)
+    findings = [*missing_gpus(plan, inventories)]
+    findings += small if policies.word("gpus-too-small") == "error" else []
     if findings:
         raise LaunchError(findings)
-    used = gpus_in_use(plan, inventories)
-    if used and options.require_idle_gpus:
-        hint = "end those processes, or run without --require-idle-gpus"
+    used, word = gpus_in_use(plan, inventories), policies.word("gpus-in-use")
+    if used and (options.require_idle_gpus or word == "error"):
+        why = "--require-idle-gpus" if options.require_idle_gpus else "the rule of settings.validation"
+        hint = f"end those processes, or run without {why}"
         raise LaunchError([Finding("gpus-in-use", f"node {node}: {use}", node, hint) for node, use in used])
-    return (*gpu_warnings(plan, inventories), *(f"node {node}: {use}" for node, use in used))
+    told = [one.line() for one in small] if policies.word("gpus-too-small") == "warn" else []
+    told += [f"node {node}: {use}" for node, use in used] if word == "warn" else []
+    return (*gpu_warnings(plan, inventories), *told)
 
 
 @contextlib.contextmanager

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import zmq
 from msgspec import Struct, field
 
 from protocol.errors import RunDirectoryError
@@ -87,16 +86,13 @@ class _Round(Struct):
 
     def _until(self, is_over: Callable[[], bool], within_s: float) -> None:
         link, launcher = self.fleet.link, self.fleet.launcher
-        poller = zmq.Poller()
-        link.register(poller)
-        poller.register(launcher.fileno, zmq.POLLIN)
         deadline = time.monotonic() + within_s
         while True:
             link.flush(time.monotonic())
             left = min(deadline, link.next_wakeup()) - time.monotonic()
             if is_over() or time.monotonic() >= deadline:
                 return
-            poller.poll(max(1, int(left * 1000)))
+            link.wait(max(1, int(left * 1000)))
             now = time.monotonic()
             for event in [*link.receive(now), *link.tick(now)]:
                 self._take(event)
@@ -269,6 +265,7 @@ def _plan(names: tuple[str, ...], allocation: "Allocation | None") -> Plan:
 def _fleet(request: FleetRequest, allocation: "Allocation | None") -> Iterator[Fleet]:
     """Make agents that end with the inspection. Raises: LaunchError."""
     with open_fleet(request, (allocation,), LocalLauncher()) if allocation else _local(request) as fleet:
+        fleet.link.waiting.add(fleet.launcher.fileno)
         try:
             yield fleet
         finally:
@@ -277,18 +274,16 @@ def _fleet(request: FleetRequest, allocation: "Allocation | None") -> Iterator[F
             # An agent that has never joined does not receive this either: it ends with the step.
             _let_leave(fleet, time.monotonic() + (STRAGGLERS_S if fleet.missing else END_WITHIN_S))
             fleet.launcher.wait_all(0.0)
+            fleet.clients.close()
             fleet.link.close()
 
 
 def _let_leave(fleet: Fleet, deadline: float) -> None:
     """Wait for the goodbyes of agents, which they repeat until they are acknowledged."""
-    poller = zmq.Poller()
-    fleet.link.register(poller)
-    poller.register(fleet.launcher.fileno, zmq.POLLIN)
     left = len(fleet.link.peers)
     while left > 0 and (now := time.monotonic()) < deadline:
         fleet.link.flush(now)
-        poller.poll(50)
+        fleet.link.wait(50)
         fleet.link.receive(now)
         fleet.link.tick(now)
         left -= len(fleet.launcher.ended())

@@ -14,6 +14,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from protocol.errors import LaunchError
+from protocol.machine.prctl import hide_memory
 from protocol.messages.config import AgentConfig, StepConfig
 from sflow_ctl.core.events import AgentJoined
 from sflow_ctl.plan.model import PlannedNode
@@ -26,7 +27,7 @@ from sflow_ctl.runtime.fleet.fleet import (
     common_config,
     local_configs,
 )
-from sflow_ctl.runtime.fleet.keys import RunKeys, hide_memory
+from sflow_ctl.runtime.fleet.keys import RunKeys
 from sflow_ctl.runtime.fleet.link import FleetLink
 from sflow_ctl.runtime.fleet.local import LocalLauncher
 from sflow_ctl.runtime.fleet.mixed import JobSteps, MixedLauncher
@@ -35,6 +36,8 @@ from sflow_ctl.runtime.fleet.step import StepLauncher
 from sflow_ctl.runtime.peers.peer import LinkTimes
 from sflow_ctl.runtime.record.durable import write_durably
 from sflow_ctl.runtime.slurm.allocation import Allocation
+from sflow_ctl.runtime.transport.client_port import ClientPort
+from sflow_ctl.runtime.transport.network import NetworkTransport
 
 JOB_ORPHAN_GRACE_S = 60.0
 
@@ -45,6 +48,7 @@ class _Start(Struct, frozen=True):
     request: FleetRequest
     steps: JobSteps
     link: FleetLink
+    network: NetworkTransport
     print_line: Callable[[str], object]
 
 
@@ -67,8 +71,13 @@ def job_fleet(
     nonce = os.urandom(16).hex()
     here = [node for node in plan.nodes if node.backend_type == "local"]
     with ExitStack() as undo:
-        link = _open_link(request, keys, grace_s)
+        addresses = own_addresses(settings.interface)
+        network = NetworkTransport(keys, addresses)
+        times = LinkTimes(lost_after_s=settings.lost_after_s, orphan_grace_s=grace_s)
+        link = FleetLink(network, request.generation.incarnation, times, time.monotonic())
         undo.callback(link.close)
+        clients = ClientPort(keys, addresses)
+        undo.callback(clients.close)
         nonce_path = _nonce_path(request)
         common = replace(
             common_config(request, keys, link, nonce, grace_s),
@@ -85,8 +94,8 @@ def job_fleet(
         _check_gpus_here(here, configs, steps.expected.values())
         try:
             _write_nonce(nonce_path, nonce)
-            agents = _start_agents(_Start(request, steps, link, print_line))
-            link.admission.end_enrolment()
+            agents = _start_agents(_Start(request, steps, link, network, print_line))
+            network.admission.end_enrolment()
         finally:
             nonce_path.unlink(missing_ok=True)
         warnings = check_gpus(plan, agents.inventories(), request.options)
@@ -97,24 +106,19 @@ def job_fleet(
     return Fleet(
         MixedLauncher(local, steps) if here and local is not None else steps,
         link,
+        clients,
         keys,
         nonce,
         configs,
         common,
         early=list(agents.joined.values()),
         addresses=agents.addresses(),
+        gpu_bytes=agents.gpu_bytes(),
         missing=missing,
         warnings=warnings,
         fence_s=grace_s + ORPHANS_END_WITHIN_S,
         close=steps.end,
     )
-
-
-def _open_link(request: FleetRequest, keys: RunKeys, grace_s: float) -> FleetLink:
-    settings = request.settings
-    times = LinkTimes(lost_after_s=settings.lost_after_s, orphan_grace_s=grace_s)
-    addresses = own_addresses(settings.interface)
-    return FleetLink(keys, addresses, request.generation.incarnation, times, time.monotonic())
 
 
 def _nonce_path(request: FleetRequest) -> Path:
@@ -173,7 +177,7 @@ def _start_agents(start: _Start) -> JoinedAgents:
         joined = {node: event for node, event in joined.items() if node not in lost}
         if not awaited:
             return JoinedAgents(joined)
-        start.link.admission.restart_enrolment()
+        start.network.admission.restart_enrolment()
 
 
 def _check_gpus_here(

@@ -1,29 +1,18 @@
 """The CURVE keys of one run: made in memory before any socket exists, never written but for the viewer's and the operator's.
 
-The memory of the process that makes them is hidden from others of the same user.
+The memory of the process that makes them is hidden from others of the same user. ZeroMQ, which makes keys, is imported by runs
+whose agents need them.
 """
 
 import os
 from collections.abc import Iterable, Mapping
 
-import zmq
 from msgspec import Struct, field
 from msgspec.structs import replace
-from zmq.utils import z85
 
-_PR_SET_DUMPABLE = 4
+from protocol.session.x25519 import public_of, z85
 
-
-def hide_memory() -> None:
-    """Keep this process's memory, environment and descriptors from other processes of the same user, its tasks included.
-
-    Programs that it starts are not affected. It leaves no core file, and debuggers of the same user cannot attach.
-    Source: prctl(2). Raises: OSError.
-    """
-    import ctypes  # 2 ms, for runs only
-
-    if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0) != 0:
-        raise OSError(ctypes.get_errno(), "prctl(PR_SET_DUMPABLE)")
+SECRET_BYTES = 32
 
 
 class KeyPair(Struct, frozen=True):
@@ -38,13 +27,17 @@ class KeyPair(Struct, frozen=True):
     @classmethod
     def make(cls) -> "KeyPair":
         """Return a new pair."""
+        import zmq
+
         public, secret = zmq.curve_keypair()
         return cls(public.decode(), secret.decode())
 
     @classmethod
     def of(cls, secret: bytes) -> "KeyPair":
         """Return the pair of a secret key of 32 bytes."""
-        text = z85.encode(secret)
+        import zmq
+
+        text = z85(secret)
         return cls(zmq.curve_public(text).decode(), text.decode())
 
 
@@ -56,9 +49,10 @@ class RunKeys(Struct, frozen=True):
 
     controller: KeyPair
     agents: tuple[KeyPair, ...]
-    viewer: KeyPair
-    operator: KeyPair
-
+    """Empty where agents have doors."""
+    viewer: str
+    """The secret, Z85; the public half follows from it."""
+    operator: str
     seed: bytes = b""
     """What the keys for enrolment are derived from: a job step hands it to all of its agents, in an environment."""
     enrolment: Mapping[int, KeyPair] = field(default_factory=dict)
@@ -71,7 +65,18 @@ class RunKeys(Struct, frozen=True):
     def make(cls, agent_count: int) -> "RunKeys":
         """Return all keys of a run with that many agents."""
         agents = tuple(KeyPair.make() for _ in range(agent_count))
-        return cls(KeyPair.make(), agents, viewer=KeyPair.make(), operator=KeyPair.make())
+        return cls(KeyPair.make(), agents, viewer=_secret(), operator=_secret())
+
+    @classmethod
+    def for_clients(cls) -> "RunKeys":
+        """The same for a run whose agents need none, without ZeroMQ."""
+        secret = os.urandom(SECRET_BYTES)
+        controller = KeyPair(z85(public_of(secret)).decode(), z85(secret).decode())
+        return cls(controller, (), viewer=_secret(), operator=_secret())
+
+    def of_agent(self, node: int) -> KeyPair:
+        """Return the keys of a node's agent; empty ones where it needs none."""
+        return self.agents[node] if self.agents else KeyPair("", "")
 
     @classmethod
     def for_step(cls, agent_count: int, in_step: Iterable[int]) -> "RunKeys":
@@ -81,3 +86,8 @@ class RunKeys(Struct, frozen=True):
         seed = os.urandom(SEED_BYTES)
         enrolment = {node: KeyPair.of(agent_secret(seed, node)) for node in in_step}
         return replace(cls.make(agent_count), seed=seed, enrolment=enrolment)
+
+
+def _secret() -> str:
+    """Return a new secret key. Any 32 bytes are one: X25519 clamps them."""
+    return z85(os.urandom(SECRET_BYTES)).decode()

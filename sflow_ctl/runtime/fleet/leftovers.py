@@ -7,10 +7,10 @@ subreaper of its agents, and bear the mark of a rank. `local.py` sweeps while th
 import contextlib
 import os
 import signal
-import threading
 import time
 from collections.abc import Callable, Collection
 
+from protocol.machine.loop_signals import QuietThread
 from protocol.machine.marks import RANK_MARKS, RUN_MARKER
 from protocol.machine.procfs import (
     MONITOR_GRACE_S,
@@ -30,14 +30,6 @@ VERIFY_S = 5.0
 AGENT_ENDS_WITHIN_S = 15.0
 """An agent that has lost its guardian ends its tasks itself: 2 s of grace, and the time to verify."""
 LOOK_EVERY_S = 0.02
-_PR_SET_CHILD_SUBREAPER = 36
-
-
-def adopt_orphans() -> None:
-    """Have processes below this one come to it, not to init, when their parents die. Source: prctl(2)."""
-    import ctypes  # after the agents have been started: they take longer than this
-
-    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 class OrphanSweep:
@@ -49,7 +41,7 @@ class OrphanSweep:
         self.survivors: tuple[str, ...] | None = None
         """What could not be ended; None while that is not known."""
         self._guardian, self._spared, self._done = guardian, frozenset(spared), done
-        self._thread = threading.Thread(target=self._run, name="sweep", daemon=True)
+        self._thread = QuietThread(self._run, "sweep")
         self._thread.start()
 
     def join(self, timeout_s: float) -> None:
@@ -57,7 +49,6 @@ class OrphanSweep:
         self._thread.join(timeout_s)
 
     def _run(self) -> None:
-        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # signals are the main thread's
         deadline = time.monotonic() + AGENT_ENDS_WITHIN_S
         while time.monotonic() < deadline and any(
             session_of(pid) == self._guardian and is_living(pid) for pid in _children()

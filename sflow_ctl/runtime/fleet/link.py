@@ -1,6 +1,6 @@
-"""The controller's sockets, and the sessions with its agents.
+"""The controller's sessions with its agents, whatever carries their packets.
 
-Turns frames into scheduler events. Keeps one `Channel` per agent session, repeats unacknowledged messages,
+Turns packets into scheduler events. Keeps one `Channel` per agent session, repeats unacknowledged messages,
 sends heartbeats, and notices silence. Everything a peer sends is checked and counted; nothing it sends is
 fatal.
 """
@@ -9,16 +9,13 @@ import os
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
 from functools import partial
-
-import zmq
+from pathlib import Path
 
 from protocol.diagnosis.signatures import Signature
-from protocol.errors import LaunchError, MalformedMessageError
+from protocol.errors import MalformedMessageError
 from protocol.ids import RankId
 from protocol.machine.loop_watch import Standstill
-from protocol.machine.waiting import Waiting
 from protocol.messages.facts import Goodbye, Hello
 from protocol.messages.monitor import MonitorOrders
 from protocol.messages.orders import Refused, Reintroduce, ToAgent, Welcome, before_spawns
@@ -26,16 +23,12 @@ from protocol.messages.packets import FromAgentPacket
 from protocol.messages.telemetry import TelemetryOrders
 from protocol.session.codec import decode_from_agent
 from protocol.session.packing import packed
+from protocol.session.version import PROTOCOL_VERSION, is_compatible
 from sflow_ctl.core.events import AgentJoined, AgentLost, MessageReceived, NodeCleared, SchedulerEvent
-from sflow_ctl.runtime.descriptors import MORE_FILES, allow_many, too_few
-from sflow_ctl.runtime.fleet.admission import Admission, version_mismatch
-from sflow_ctl.runtime.fleet.keys import RunKeys
-from sflow_ctl.runtime.fleet.listeners import Listeners, OpenPort
-from sflow_ctl.runtime.fleet.zap import Authenticator
-from sflow_ctl.runtime.peers.control_socket import ControlSocket
-from sflow_ctl.runtime.peers.held_packets import Frames
+from sflow_ctl.runtime.peers.agent_packets import AgentPackets
 from sflow_ctl.runtime.peers.peer import LinkTimes, Peer
 from sflow_ctl.runtime.peers.silences import ROUND_S, Silences
+from sflow_ctl.runtime.transport.transport import Arrival, Transport, Way
 
 HEARTBEAT_S = 2.0
 SPOKEN_WITHIN_S = 0.5
@@ -45,61 +38,46 @@ ABANDONED = "the run continues without this node"
 
 
 class FleetLink:
-    """All sockets of a run's controller. The log and client sockets are their owners'; the others are the loop's.
+    """The sessions of a run's controller with all of its agents.
 
     While the loop stands still, a thread may call `speak_for_loop`.
     """
 
     def __init__(
         self,
-        keys: RunKeys,
-        hosts: tuple[str, ...],
+        transport: Transport,
         incarnation: int,
         times: LinkTimes,
         now: float,
-        ports: Sequence[OpenPort] = (),
+        *,
+        takes_over: bool = False,
     ) -> None:
-        """`ports` are those of a controller that was killed, for control, logs and clients in equal parts."""
+        """`takes_over` is true after a controller that was killed: its agents do not know this one."""
         self.counters: Counter[str] = Counter()
         self.incarnation = incarnation
         self.times, self.lost_after_s, self.still_after_s = times, times.lost_after_s, times.still_after_s
-        allow_many()
-        if problem := too_few(len(keys.agents)):
-            raise LaunchError.of("too-few-files", problem, hint=MORE_FILES)
-        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self.listeners = Listeners()
-        self._auth = Authenticator(self._context)
-        self.admission = Admission(keys, self._auth)
-        open_router = partial(self.listeners.router, self._context, keys.controller, hosts)
-        self._takes_over, each = bool(ports), len(ports) // 3
+        self.transport, self.waiting = transport, transport.waiting
+        self._takes_over = takes_over
         # How far the controller's clock is ahead of the nodes', as a killed controller knew.
         self.known_clocks_ns: dict[int, int] = {}
-        self.control, self.control_endpoints = open_router("control", ports[:each])
-        self.logs, self.log_endpoints = open_router("logs", ports[each : 2 * each])
-        self.clients, self.client_endpoints = open_router("clients", ports[2 * each :])
         self.secrets: tuple[tuple[str, str], ...] = ()
         """(name, value) of what agents mask in the output of tasks."""
         self.signatures: tuple[Signature, ...] = ()
         """The failure signatures of the workflow: every agent gets them when it joins."""
         self.monitoring: MonitorOrders | None = None  # of most runs: no monitor
         self.telemetry: TelemetryOrders | None = None
-        self.peers = [Peer(last_heard=now) for _ in keys.agents]
+        self.peers = [Peer(last_heard=now) for _ in range(transport.agents)]
         self.silences = Silences(self.peers, times, now)
         self._lock = threading.RLock()
-        """Around every use of the control socket and of sessions, the wait for events included."""
-        self._is_closed, self.waiting = False, Waiting(sockets=(self._auth.socket,))
-        self._control = ControlSocket(self.control, incarnation, self.counters, self.waiting)
+        """Around every use of connections and of sessions, the wait for events included."""
+        self._is_closed = False
+        self._control = AgentPackets(transport.control, incarnation, self.counters)
         self._next_round = now + ROUND_S
         self._dirty: set[int] = set()
         self._unacknowledging: set[int] = set()
         """Nodes whose agents get an acknowledgement once the record is safe."""
 
     # ------------------------------------------------------------------ the loop's side
-
-    def register(self, poller: zmq.Poller) -> None:
-        """Register this link's sockets with the poller of a loop that does not `wait` here."""
-        poller.register(self.control, zmq.POLLIN)
-        poller.register(self._auth.socket, zmq.POLLIN)
 
     def wait(self, timeout_ms: int) -> bool:
         """Wait for packets, or for what else was added to `waiting`; return whether anything is here."""
@@ -110,10 +88,9 @@ class FleetLink:
         """Return everything that has arrived, up to a bounded number of packets."""
         events: list[SchedulerEvent] = []
         with self._lock:
-            if self.waiting.take(self._auth.socket):
-                self._auth.answer_all()
-            for frames in self._control.receive(len(self.peers), has_more=self.waiting.take(self.control)):
-                self._take(frames, now, events)
+            self.transport.answer()
+            for arrival in self._control.receive(len(self.peers)):
+                self._take(arrival, now, events)
         return events
 
     def speak_for_loop(self, now: float, standstill: Standstill) -> None:
@@ -126,8 +103,7 @@ class FleetLink:
         try:
             if self._is_closed:
                 return
-            self.waiting.note_use(self._auth.socket)
-            self._auth.answer_all()
+            self.transport.answer_now()
             self._control.hold(standstill)
             for peer in self.peers:
                 if peer.is_in_session and now - peer.last_sent >= HEARTBEAT_S - ROUND_S / 2:
@@ -158,7 +134,7 @@ class FleetLink:
         peer.is_abandoned = True
         peer.outbox.clear()
         with self._lock:
-            for target in {peer.routing_id, peer.hello_from[0] if peer.hello_from else None} - {None}:
+            for target in {peer.way, peer.hello_from[0] if peer.hello_from else None} - {None}:
                 assert target is not None
                 self._control.refuse(target, peer.session, "node-abandoned", reason)
 
@@ -174,7 +150,7 @@ class FleetLink:
         for node in self._dirty:
             peer = self.peers[node]
             peer.channel.holds_acks = holds_acks
-            if peer.routing_id is None:
+            if peer.way is None:
                 continue
             count = before_spawns(peer.outbox) if holds_spawns else len(peer.outbox)
             messages, peer.outbox = tuple(peer.outbox[:count]), peer.outbox[count:]
@@ -199,7 +175,7 @@ class FleetLink:
             return []
         self._next_round = now + ROUND_S
         with self._lock:
-            self.listeners.look()
+            self.transport.look()
             events = self.silences.look(now)
             lost = {event.node for event in events if isinstance(event, AgentLost)}
             for node, peer in enumerate(self.peers):
@@ -217,35 +193,23 @@ class FleetLink:
 
     def refused(self) -> dict[str, int]:
         """Return the counts of refused and dropped messages, by kind; for `summary.json` and the log."""
-        others = {
-            "unauthenticated_connections": self._auth.denied,
-            "connections_with_a_void_key": self._auth.denied_revoked,
-            "times_without_descriptors": self.listeners.closings,
-        }
-        return {kind: count for kind, count in (self.counters | others).items() if count}
+        return {kind: n for kind, n in (self.counters | self.transport.refused()).items() if n}
 
     def close(self) -> None:
-        """Close every socket of the context that is still open."""
+        """Close every connection."""
         with self._lock:
             self._is_closed = True
-            for socket in (self.control, self.logs, self.clients):
-                socket.close(linger=200)
-            self._auth.close()
-        self.listeners.close()
-        self._context.term()
+            self.transport.close()
 
     # ------------------------------------------------------------------ frames
 
-    def _take(self, frames: Frames, now: float, events: list[SchedulerEvent]) -> None:
-        key = str(frames[-1].get("User-Id"))
-        enrolling = self.admission.node_to_enrol(key)
-        node = self.admission.node_of_key(key) if enrolling is None else enrolling
-        if node is None or len(frames) != 2:
+    def _take(self, arrival: Arrival, now: float, events: list[SchedulerEvent]) -> None:
+        way, node, is_enrolling, frame = arrival
+        if node is None:
             self.counters["malformed"] += 1
             return
-        routing_id = frames[0].bytes
         try:
-            packet, unknown = decode_from_agent(frames[1].bytes)
+            packet, unknown = decode_from_agent(frame)
         except MalformedMessageError:
             self.counters["malformed"] += 1
             return
@@ -253,22 +217,22 @@ class FleetLink:
         peer = self.peers[node]
         if packet.messages and isinstance(packet.messages[0], Hello):
             hello = packet.messages[0]
-            if self._may_join(node, peer, routing_id, hello, events):
-                if enrolling is None:
-                    self._take_hello(peer, routing_id, hello, now, events)
+            if self._may_join(node, peer, way, hello, events):
+                if not is_enrolling:
+                    self._take_hello(peer, way, hello, now, events)
                 else:
-                    self._enrol(node, routing_id, hello)
+                    self._enrol(node, way, hello)
             return
-        if enrolling is None and peer.is_abandoned:
-            self._take_of_abandoned(node, routing_id, packet, events)
+        if not is_enrolling and peer.is_abandoned:
+            self._take_of_abandoned(node, way, packet, events)
             return
-        if enrolling is not None or packet.session != peer.session:
+        if is_enrolling or packet.session != peer.session:
             self.counters["stale_packets"] += 1
             if self._takes_over and peer.newest == (0, 0):
-                self._control.answer(routing_id, packet.session, Reintroduce())
+                self._control.answer(way, packet.session, Reintroduce())
             return
-        is_made_anew = routing_id != peer.routing_id
-        peer.routing_id = routing_id
+        is_made_anew = way != peer.way
+        peer.way = way
         peer.last_heard = now
         peer.standstill = Standstill(packet.stalled_s, packet.stalled_in)
         if peer.channel.receive(packet.seq, packet.ack, now):
@@ -280,7 +244,7 @@ class FleetLink:
         self._dirty.add(node)
 
     def _take_of_abandoned(
-        self, node: int, routing_id: bytes, packet: FromAgentPacket, events: list[SchedulerEvent]
+        self, node: int, way: Way, packet: FromAgentPacket, events: list[SchedulerEvent]
     ) -> None:
         """Note that nothing of the run is left on the node of an abandoned agent, or refuse the agent once more."""
         self.counters["stale_packets"] += 1
@@ -288,16 +252,14 @@ class FleetLink:
         if farewells and packet.session == self.peers[node].session:
             events.append(NodeCleared(node=node, survivors=farewells[0].survivors))
         else:
-            self._control.refuse(routing_id, packet.session, "node-abandoned", ABANDONED)
+            self._control.refuse(way, packet.session, "node-abandoned", ABANDONED)
 
-    def _may_join(
-        self, node: int, peer: Peer, routing_id: bytes, hello: Hello, events: list[SchedulerEvent]
-    ) -> bool:
+    def _may_join(self, node: int, peer: Peer, way: Way, hello: Hello, events: list[SchedulerEvent]) -> bool:
         """Refuse an agent that is not the key's, of another version, or of a node that the run continues without."""
         if hello.node != node:
             self.counters["wrong_identity"] += 1
             self._control.refuse(
-                routing_id,
+                way,
                 hello.session,
                 "wrong-identity",
                 f"this key belongs to node {node}, not to {hello.node}",
@@ -305,27 +267,28 @@ class FleetLink:
             return False
         text = version_mismatch(hello)
         if text is not None:
-            self._control.refuse(routing_id, hello.session, "version-mismatch", text)
+            self._control.refuse(way, hello.session, "version-mismatch", text)
             events.append(AgentLost(node=node, reason=text))
             return False
         if peer.is_abandoned:
             if hello.agent_incarnation == peer.newest[0] and not (hello.live or hello.clearing):
                 events.append(NodeCleared(node=node))
-            self._control.refuse(routing_id, hello.session, "node-abandoned", ABANDONED)
+            self._control.refuse(way, hello.session, "node-abandoned", ABANDONED)
             return False
         return True
 
-    def _enrol(self, node: int, routing_id: bytes, hello: Hello) -> None:
-        answer = self.admission.enrol(node, hello)
+    def _enrol(self, node: int, way: Way, hello: Hello) -> None:
+        assert self.transport.admission is not None
+        answer = self.transport.admission.enrol(node, hello)
         self.counters["refused_enrolments"] += isinstance(answer, Refused)
-        self._control.answer(routing_id, hello.session, answer)
+        self._control.answer(way, hello.session, answer)
 
     def _take_hello(
-        self, peer: Peer, routing_id: bytes, hello: Hello, now: float, events: list[SchedulerEvent]
+        self, peer: Peer, way: Way, hello: Hello, now: float, events: list[SchedulerEvent]
     ) -> None:
         peer.last_heard = now
         if hello.session == peer.session:  # our welcome is late or lost; the channel repeats it
-            peer.routing_id = routing_id
+            peer.way = way
             for numbered in peer.channel.repeat(now):
                 self._control.put(peer, numbered, now)
             return
@@ -336,8 +299,9 @@ class FleetLink:
             self.counters["stale_hellos"] += 1
             return
         peer.newest = order
-        self.admission.has_joined(hello.node)
-        peer.hello_from = (routing_id, hello.session)
+        if self.transport.admission is not None:
+            self.transport.admission.has_joined(hello.node)
+        peer.hello_from = (way, hello.session)
         clock_ahead_ns = time.time_ns() - hello.sent_at_ns if hello.sent_at_ns else 0
         if (
             self._takes_over and peer.session == ""
@@ -352,8 +316,8 @@ def refuse_all(link: FleetLink, reason: str) -> None:
         return
     try:
         for peer in () if link._is_closed else link.peers:
-            if peer.routing_id is not None:
-                link._control.refuse(peer.routing_id, peer.session, "run-ended", reason)
+            if peer.way is not None:
+                link._control.refuse(peer.way, peer.session, "run-ended", reason)
     finally:
         link._lock.release()
 
@@ -365,3 +329,12 @@ def _welcome(link: FleetLink, session: str, kill: tuple[RankId, ...]) -> Welcome
         secrets=link.secrets, monitoring=link.monitoring, telemetry=link.telemetry,
         controller_pid=os.getpid(),
     )  # fmt: skip
+
+
+def version_mismatch(hello: Hello) -> str | None:
+    """Return why an agent's version cannot be talked to; None when it can."""
+    if is_compatible(PROTOCOL_VERSION, hello.version):
+        return None
+    ours, theirs = (".".join(map(str, version)) for version in (PROTOCOL_VERSION, hello.version))
+    here = Path(__file__).resolve().parents[3]
+    return f"the controller speaks protocol {ours} ({here}), the agent {theirs} ({hello.install_path})"

@@ -17,6 +17,7 @@ from msgspec import Struct
 
 from protocol.errors import LaunchError
 from protocol.machine.marks import LAST_AGENT
+from protocol.machine.prctl import adopt_orphans
 from protocol.machine.procfs import is_agent, is_living, own_children
 from protocol.text.signal_names import signal_name
 from sflow_ctl.runtime.agent_process import AgentProcess, end_unused, reap, spawn_agent, take_early
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
 
 _CLOSE_WAIT_S = 5.0
 _QUOTED_BYTES = 2000
-RESTARTS_WITHIN_S = 600.0
-"""The time in which restarts of a node's agent are counted, as its guardian does."""
 _SWEPT_WITHIN_S = 20.0
 """As long as a sweep takes at most."""
 
@@ -48,6 +47,8 @@ class AgentEnd(NamedTuple):
     """What could not be ended, "pid name"."""
     may_be_replaced: bool = False
     """Another agent may be started on the node, unless something of the run is left there."""
+    is_here: bool = False
+    """The node is this machine."""
 
 
 class ReplacementOrder(Struct, frozen=True):
@@ -57,7 +58,9 @@ class ReplacementOrder(Struct, frozen=True):
     marker: str
     """Of the run's processes."""
     end: AgentEnd | None
-    """The end of its agents' step; None while that runs, on other nodes."""
+    """The end of its agents; None while their step runs, on other nodes."""
+    restarts: int
+    """How often the next guardian may start an agent again itself."""
     make_config: "Callable[[], AgentConfig]"
     """Makes the configuration, with a key that is good for one hello."""
 
@@ -66,6 +69,8 @@ class LocalLauncher:
     """Agents as child processes."""
 
     def __init__(self) -> None:
+        self.open_door: Callable[[int, int], object] = _close_door
+        """Called with a node and the outer end of its agent's door, which is the callee's from then on."""
         self._epoll = select.epoll()
         self._spare: list[AgentProcess] = []
         self._agents: dict[int, AgentProcess] = {}
@@ -74,9 +79,8 @@ class LocalLauncher:
         """Those of a controller that was killed, by pid: the supervisor waits for them, and says how they have ended."""
         self._configs: dict[int, AgentConfig] = {}
         """Of the nodes whose agents are started again if they are killed with their guardians."""
-        self._restarted: dict[int, list[float]] = {}
-        self._awaiting: dict[int, str] = {}
-        """Nodes whose agent is started again when all is swept, each with how the one before ended."""
+        self._awaiting: dict[int, ReplacementOrder] = {}
+        """By node, whose agent is started again when all is swept."""
         self._sweeps: list[OrphanSweep] = []
         self._swept = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._epoll.register(self._swept, select.EPOLLIN)
@@ -102,8 +106,6 @@ class LocalLauncher:
             if config.node not in started:
                 self._start(config)
         self._configs |= {config.node: config for config in configs}
-        from sflow_ctl.runtime.fleet.leftovers import adopt_orphans  # while the agents start
-
         adopt_orphans()
 
     def _start(self, config: "AgentConfig") -> None:
@@ -115,6 +117,7 @@ class LocalLauncher:
         above = None if line is None else line.supervisor
         agent = self._spare.pop() if self._spare else _spawn()
         agent.node = config.node
+        self.open_door(config.node, agent.door)
         self._agents[agent.pidfd] = agent
         self._epoll.register(agent.pidfd, select.EPOLLIN)
         with contextlib.suppress(BrokenPipeError):  # dead already: its pidfd reports it, with the reason
@@ -131,12 +134,10 @@ class LocalLauncher:
 
     def adopt(self, agents: "Sequence[tuple[KeptAgent, int]]", configs: "Sequence[AgentConfig]") -> None:
         """Take over the agents of a controller that was killed. Their ends, also in the meantime, are reported as others are."""
-        from sflow_ctl.runtime.fleet.leftovers import adopt_orphans
-
         line = lifeline()
         assert line is not None
         for known, stderr in agents:
-            agent = AgentProcess(known.pid, -1, -1, stderr)
+            agent = AgentProcess(known.pid, -1, -1, stderr, -1)
             agent.node, agent.is_adopted = known.node, True
             self._adopted[known.pid] = agent
         self._configs = {config.node: config for config in configs}
@@ -148,7 +149,7 @@ class LocalLauncher:
         """The ends of agents since the last call; never blocks.
 
         A guardian that was killed has ended nothing: what its agent does not end in time either is swept meanwhile. Then both
-        are started again, unless that was done too often: only after that their end counts.
+        are started again, if `replace` is called before the next call of this.
         """
         result = self._take_swept()
         gone = self._adopted_ends()
@@ -164,10 +165,10 @@ class LocalLauncher:
             assert agent.exit_status is not None
             is_cleared = agent.exit_status >= 0
             how = _describe_end(agent)
-            if not is_cleared and self._may_restart(agent.node):
-                self._awaiting[agent.node] = how
-            else:
-                result.append(AgentEnd(agent.node, how, is_cleared))
+            may_be_replaced = not is_cleared and agent.node in self._configs
+            result.append(
+                AgentEnd(agent.node, how, is_cleared, may_be_replaced=may_be_replaced, is_here=True)
+            )
             if not is_cleared:
                 self._begin_sweep(agent)
             os.close(agent.stderr)
@@ -202,35 +203,24 @@ class LocalLauncher:
         self._sweeps = [one for one in self._sweeps if one.survivors is None]
         ends = []
         for one in over:
-            how, survivors = self._awaiting.pop(one.node, None), one.survivors or ()
-            if how is not None:
-                problem = (
-                    "some of its processes could not be ended" if survivors else self._restart(one.node, how)
-                )
+            order, survivors = self._awaiting.pop(one.node, None), one.survivors or ()
+            if order is not None:
+                problem = "some of its processes could not be ended" if survivors else self._restart(order)
                 if problem is None:
                     continue
-                ends.append(AgentEnd(one.node, f"{how}; {problem}", is_cleared=False))
+                assert order.end is not None
+                ends.append(AgentEnd(one.node, f"{order.end.how}; {problem}", is_cleared=False))
             ends.append(AgentEnd(one.node, "its processes were ended", True, survivors))
         return ends
 
-    def _may_restart(self, node: int) -> bool:
-        """Return whether the agent of a node, killed with its guardian, is to be started again; count that."""
-        config, now = self._configs.get(node), time.monotonic()
-        if config is None:
-            return False
-        recent = [at for at in self._restarted.get(node, ()) if at > now - RESTARTS_WITHIN_S]
-        if len(recent) >= config.restarts:
-            return False
-        self._restarted[node] = [*recent, now]
-        return True
-
-    def _restart(self, node: int, how: str) -> str | None:
+    def _restart(self, order: ReplacementOrder) -> str | None:
         """Start guardian and agent of a node again; return why that failed."""
         from msgspec.structs import replace
 
-        follows = how.removeprefix("its agent ").partition(":")[0]
+        assert order.end is not None
+        follows = order.end.how.removeprefix("its agent ").partition(":")[0]
         try:
-            self._start(replace(self._configs[node], follows=follows))
+            self._start(replace(self._configs[order.node], follows=follows, restarts=order.restarts))
         except LaunchError as error:
             return str(error)
         return None
@@ -260,9 +250,15 @@ class LocalLauncher:
                     _kill(pid, signal.SIGKILL)
                     _kill(pid, signal.SIGCONT)
 
-    def replace(self, _order: object) -> bool:
-        """Return False: agents of this machine that were killed with their guardians are started again when that is seen."""
-        return False
+    def replace(self, order: ReplacementOrder) -> bool:
+        """Start guardian and agent again when all that they have left is swept; return whether that is tried.
+
+        Not for a node that is only silent: the ends of this machine's agents are seen.
+        """
+        if order.end is None or not any(one.node == order.node for one in self._sweeps):
+            return False
+        self._awaiting[order.node] = order
+        return True
 
     def sweep(self, _node: int, _marker: str) -> None:
         """Do nothing: what a guardian that was killed has left is swept when its end is seen."""
@@ -288,6 +284,10 @@ class LocalLauncher:
         for sweep in self._sweeps:
             sweep.join(_SWEPT_WITHIN_S)
         return [agent.node for agent in late if agent.node is not None]
+
+
+def _close_door(_node: int, outer: int) -> None:
+    os.close(outer)
 
 
 def _spawn() -> AgentProcess:

@@ -1,8 +1,9 @@
-"""Makes the fleet of a run on this machine: agents as local processes, reached over the loopback."""
+"""Makes the fleet of a run on this machine: agents as local processes, which reach the controller through their doors."""
 
 import os
 import time
 
+from protocol.machine.prctl import hide_memory
 from sflow_ctl.runtime.fleet.fleet import (
     ORPHANS_END_WITHIN_S,
     Fleet,
@@ -11,12 +12,16 @@ from sflow_ctl.runtime.fleet.fleet import (
     common_config,
     local_configs,
 )
-from sflow_ctl.runtime.fleet.keys import RunKeys, hide_memory
+from sflow_ctl.runtime.fleet.keys import RunKeys
 from sflow_ctl.runtime.fleet.link import FleetLink
 from sflow_ctl.runtime.fleet.local import LocalLauncher
 from sflow_ctl.runtime.peers.peer import LinkTimes
+from sflow_ctl.runtime.transport.client_port import ClientPort
+from sflow_ctl.runtime.transport.local import LocalTransport
+from sflow_ctl.runtime.transport.transport import Transport
 
 LOCAL_ORPHAN_GRACE_S = 10.0
+LOOPBACK = "127.0.0.1"
 
 
 def local_fleet(request: FleetRequest, launcher: LocalLauncher) -> Fleet:
@@ -26,15 +31,16 @@ def local_fleet(request: FleetRequest, launcher: LocalLauncher) -> Fleet:
     """
     plan, settings = request.plan, request.settings
     hide_memory()
-    keys = RunKeys.make(len(plan.nodes))
     grace_s = settings.orphan_grace_s or LOCAL_ORPHAN_GRACE_S
     times = LinkTimes(lost_after_s=settings.lost_after_s, orphan_grace_s=grace_s)
-    link = FleetLink(keys, ("127.0.0.1",), request.generation.incarnation, times, time.monotonic())
+    keys, transport = _transport(request, launcher)
+    link = FleetLink(transport, request.generation.incarnation, times, time.monotonic())
+    clients = ClientPort(keys, (LOOPBACK,))
     nonce = os.urandom(16).hex()
     common = common_config(request, keys, link, nonce, grace_s)
     configs = local_configs(common, plan.nodes, keys, request.options)
     fence_s = grace_s + ORPHANS_END_WITHIN_S
-    fleet = Fleet(launcher, link, keys, nonce, configs, common, fence_s=fence_s)
+    fleet = Fleet(launcher, link, clients, keys, nonce, configs, common, fence_s=fence_s)
     if any(node.gpus and not config.simulated_gpus for node, config in zip(plan.nodes, configs, strict=True)):
         from sflow_ctl.runtime.fleet.registration import wait_for_agents
 
@@ -46,6 +52,20 @@ def local_fleet(request: FleetRequest, launcher: LocalLauncher) -> Fleet:
         except BaseException:
             launcher.end()
             link.close()
+            clients.close()
             raise
         fleet.early = list(agents.joined.values())
     return fleet
+
+
+def _transport(request: FleetRequest, launcher: LocalLauncher) -> tuple[RunKeys, Transport]:
+    """Return what the agents connect to, and the keys that this takes. Raises: LaunchError."""
+    count = len(request.plan.nodes)
+    if request.settings.agent_link == "network":
+        from sflow_ctl.runtime.transport.network import NetworkTransport  # ZeroMQ
+
+        keys = RunKeys.make(count)
+        return keys, NetworkTransport(keys, (LOOPBACK,))
+    local = LocalTransport(count)
+    launcher.open_door = local.open
+    return RunKeys.for_clients(), local

@@ -168,7 +168,7 @@ class MixedLauncher:
 
     def replace(self, order: ReplacementOrder) -> bool:
         """Start another agent on a node of a job, if nothing of the run is left there; return whether that is tried."""
-        return self._steps.replace(order)
+        return self._local.replace(order) or self._steps.replace(order)
 
     def sweep(self, node: int, marker: str) -> None:
         """End what is left on a node of a job whose agent and guardian were killed."""

@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Protocol
 
-import zmq
 from msgspec import Struct
 
 from protocol.errors import LaunchError
@@ -66,6 +65,11 @@ class JoinedAgents(Struct, frozen=True):
             for hello in hellos
         }
 
+    def gpu_bytes(self) -> dict[str, int]:
+        """Return the memory of the smallest GPU of the nodes that have joined, by name; 0 where no driver says it."""
+        hellos = [event.hello for event in self.joined.values()]
+        return {hello.node_name: hello.inventory.smallest_gpu_bytes for hello in hellos}
+
     def inventories(self) -> dict[int, Inventory]:
         """Return the inventory of each node."""
         return {node: event.hello.inventory for node, event in self.joined.items()}
@@ -86,9 +90,21 @@ def wait_for_agents(
 
     Raises: LaunchError naming the missing ones, with the output of srun.
     """
-    poller = zmq.Poller()
-    link.register(poller)
-    poller.register(launcher.fileno, zmq.POLLIN)
+    link.waiting.add(launcher.fileno)
+    try:
+        return _wait_for_agents(link, launcher, expected, within_s, min_nodes, say)
+    finally:
+        link.waiting.remove(launcher.fileno)
+
+
+def _wait_for_agents(
+    link: FleetLink,
+    launcher: Starter,
+    expected: dict[int, str],
+    within_s: float,
+    min_nodes: int,
+    say: Callable[[str], object],
+) -> JoinedAgents:
     joined: dict[int, AgentJoined] = {}
     began = time.monotonic()
     deadline = began + within_s
@@ -100,12 +116,12 @@ def wait_for_agents(
             step_end = ended[0].how if ended else None
             if len(joined) >= min_nodes:
                 return JoinedAgents(joined, tuple(end.node for end in ended))
-            shortage, endpoints = link.listeners.shortage(), link.control_endpoints
+            shortage, endpoints = link.transport.shortage(), link.transport.control_endpoints
             raise _incomplete(expected, joined, step_end, launcher.said(), within_s, endpoints, shortage)
         if reminders and now >= reminders[0]:
             del reminders[0]
             say(_waiting(expected, joined, launcher.said(), now - began, needs_hint=not reminders))
-        poller.poll(max(1, math.ceil((min((deadline, *reminders)) - now) * 1000)))
+        link.wait(max(1, math.ceil((min((deadline, *reminders)) - now) * 1000)))
         for event in link.receive(time.monotonic()):
             if isinstance(event, AgentJoined) and event.hello.node in expected:
                 joined[event.hello.node] = event

@@ -21,6 +21,7 @@ from protocol.text.signal_names import signal_name
 from sflow_ctl.runtime.children import memory_file, uninterrupted, watch_child
 from sflow_ctl.runtime.descriptors import with_inherited_limit
 from sflow_ctl.runtime.fleet.local import AgentEnd
+from sflow_ctl.runtime.record.processes import process_start_ticks
 from sflow_ctl.runtime.slurm.allocation import Allocation
 from sflow_ctl.runtime.slurm.node_sweep import NodeSweeps
 from sflow_ctl.runtime.supervision.kept import KeptStep
@@ -67,7 +68,8 @@ class StepLauncher:
         self._code = 0
         """How srun ended; negative is a signal."""
         self._end: str | None = None
-        self._is_adopted = False
+        self._started = 0
+        self._is_adopted = self._is_orphan = False
         self._code_of_adopted: int | None = None
 
     @property
@@ -120,6 +122,7 @@ class StepLauncher:
                     setsigmask=(),
                 )
                 self._end = None
+                self._started = process_start_ticks(self._pid)
                 self._pidfd = watch_child(self._pid)
                 self._epoll.register(self._pidfd, select.EPOLLIN)
         except OSError as error:
@@ -134,21 +137,38 @@ class StepLauncher:
         """Return the step, for the controller that takes over, and the descriptor of its output; None once it has ended."""
         if self._pid == 0 or self._end is not None:
             return None
-        return KeptStep(pid=self._pid, nodes=dict(self._names)), self._said
+        step = KeptStep(self._pid, dict(self._names), self._started, self._is_orphan)
+        return step, self._said
 
     def adopt(self, step: KeptStep, said: int) -> None:
         """Take over the step of a controller that was killed: the supervisor waits for its srun now."""
-        line = lifeline()
-        assert line is not None
-        self._pid, self._is_adopted = step.pid, True
-        self._nodes, self._names = list(step.nodes), step.nodes
         os.close(self._said)
         self._said = said
+        if step.is_orphan:
+            self.watch(step)
+            return
+        line = lifeline()
+        assert line is not None
+        self._pid, self._started, self._is_adopted = step.pid, step.started, True
+        self._nodes, self._names = list(step.nodes), step.nodes
         self._pidfd = os.dup(line.fileno)  # readable when the supervisor says how a child has ended
         self._epoll.register(self._pidfd, select.EPOLLIN | select.EPOLLET)  # once: others read it, too
 
+    def watch(self, step: KeptStep) -> bool:
+        """Take over a step whose srun no process waits for; return False if that is not here any more: see `stand_in`."""
+        self._nodes, self._names = list(step.nodes), step.nodes
+        with contextlib.suppress(OSError):
+            descriptor = os.pidfd_open(step.pid)
+            if step.started and process_start_ticks(step.pid) == step.started:
+                self._pid, self._started, self._is_orphan = step.pid, step.started, True
+                self._pidfd = descriptor
+                self._epoll.register(descriptor, select.EPOLLIN)
+                return True
+            os.close(descriptor)
+        return False
+
     def stand_in(self, nodes: Mapping[int, str]) -> None:
-        """Stand for a step that a dead controller has started, maybe elsewhere: only its agents' silence shows its end."""
+        """Stand for a step that a dead controller has started elsewhere: only its agents' silence shows its end."""
         self._nodes, self._names = list(nodes), nodes
 
     def successor(self) -> "StepLauncher":
@@ -239,7 +259,10 @@ class StepLauncher:
             return
         for number in (signal.SIGTERM, signal.SIGKILL):
             with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.kill(self._pid, number)
+                if self._is_orphan:
+                    signal.pidfd_send_signal(self._pidfd, number)
+                else:
+                    os.kill(self._pid, number)
             if self._has_ended(within_s):
                 break
         self._reap()
@@ -252,12 +275,7 @@ class StepLauncher:
 
     def _reap(self) -> str:
         if self._pidfd >= 0:
-            if self._is_adopted:
-                self._code = code = self._code_of_adopted or 0
-            else:
-                _, status = os.waitpid(self._pid, 0)
-                self._code = code = os.waitstatus_to_exitcode(status)
-            how = f"was killed by {signal_name(-code)}" if code < 0 else f"ended with {code}"
+            how = self._how_it_ended()
             said = self.said()
             self._end = f"the agents' job step (srun) {how}" + (f": {said}" if said else "")
             self._epoll.unregister(self._pidfd)
@@ -265,6 +283,18 @@ class StepLauncher:
             self._pidfd = -1
         assert self._end is not None
         return self._end
+
+    def _how_it_ended(self) -> str:
+        """Note srun's status, and return the words for it. That of an orphan only init knows: its nodes may not be clear."""
+        if self._is_orphan:
+            self._code = -signal.SIGKILL
+            return "has ended"
+        if self._is_adopted:
+            self._code = self._code_of_adopted or 0
+        else:
+            _, status = os.waitpid(self._pid, 0)
+            self._code = os.waitstatus_to_exitcode(status)
+        return f"was killed by {signal_name(-self._code)}" if self._code < 0 else f"ended with {self._code}"
 
 
 def _pipe_with(content: bytes) -> int:

@@ -9,7 +9,7 @@ import contextlib
 import os
 import time
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -20,11 +20,11 @@ from protocol.messages.facts import Hello, RankExited
 from sflow_ctl.core.checkpoint.saved_state import Checkpoints, SavedPart
 from sflow_ctl.core.events import AgentJoined
 from sflow_ctl.core.model.run import Run
-from sflow_ctl.core.model.task import Task
 from sflow_ctl.plan.secrets import SECRETS
 from sflow_ctl.report.resumed import Takeover
 from sflow_ctl.runtime.journal.checkpointing import ShellNotes
 from sflow_ctl.runtime.journal.reader import JournalReader, Place
+from sflow_ctl.runtime.journal.snapshot import names_text
 from sflow_ctl.runtime.record import layout
 from sflow_ctl.runtime.record.durable import UNREADABLE, open_regular, open_to_append, write_for_now
 from sflow_ctl.runtime.record.processes import boot
@@ -85,9 +85,9 @@ class UsableCheckpoint(Struct, frozen=True):
         """The revision of the plan that it is of."""
         return self.records[-1].revision
 
-    def is_of(self, tasks: Sequence[Task]) -> bool:
-        """Return whether the checkpoint is of a plan with these tasks."""
-        return self.records[-1].plan == plan_text(tasks)
+    def is_of(self, names: Collection[str]) -> bool:
+        """Return whether the checkpoint is of a plan whose tasks have these names, in this order."""
+        return self.records[-1].plan == names_text(names)
 
 
 class CheckpointFile:
@@ -176,7 +176,7 @@ class CheckpointFile:
 
     def _plan_text(self) -> str:
         if self._plan[0] != len(self._run.tasks):
-            self._plan = len(self._run.tasks), plan_text(self._run.tasks)
+            self._plan = len(self._run.tasks), names_text(self._run.index_of)
         return self._plan[1]
 
     def close(self) -> None:
@@ -185,12 +185,6 @@ class CheckpointFile:
             with contextlib.suppress(OSError):
                 self._file.close()
         self._file = None
-
-
-def plan_text(tasks: Sequence[Task]) -> str:
-    """Return what identifies a plan by the records of its tasks, whose indices a checkpoint has."""
-    names = "\n".join(task.plan.name for task in tasks)
-    return f"{len(tasks)} {zlib.crc32(names.encode()):08x}"
 
 
 def read_checkpoint(directory: Path, lineage: int) -> UsableCheckpoint | str:

@@ -6,7 +6,8 @@ does not fit the journal. So nothing depends on it. Used by the controller's loo
 
 import contextlib
 import time
-from collections.abc import Iterator, Sequence
+import zlib
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -16,13 +17,15 @@ from sflow_ctl.plan.secrets import SECRETS
 from sflow_ctl.report.resumed import Takeover
 from sflow_ctl.report.run_view import RunView, TaskRecord
 from sflow_ctl.report.timeline import SavedTimeline, Timeline
+from sflow_ctl.runtime.journal.lazy_records import LazyRecords
 from sflow_ctl.runtime.journal.pace import Pace
 from sflow_ctl.runtime.journal.reader import JournalReader, Place
 from sflow_ctl.runtime.journal.writer import Journal
 from sflow_ctl.runtime.record import layout
 from sflow_ctl.runtime.record.durable import UNREADABLE, read_regular, write_for_now
+from sflow_ctl.version import VERSION
 
-FORMAT = 2
+FORMAT = 3
 EVERY_BYTES = 4 * 1024 * 1024
 """Of the journal, between two snapshots: read and applied in 0.1 s. Smaller runs have none."""
 REST_FACTOR = 50
@@ -34,19 +37,35 @@ class Snapshot(Struct, frozen=True):
     """Content of `state.json`."""
 
     format: int
+    version: str
     incarnation: int
     """The controller that wrote it."""
     place: Place
     """Up to where it has what the journal has."""
     last_wall_ns: int
     """When the last of these changes was made."""
-    tasks: tuple[TaskRecord, ...]
-    """All tasks, in the plan's order."""
+    names: str
+    """What identifies the names of its tasks: how many there are, and a checksum of them."""
+    tasks: tuple[msgspec.Raw, ...]
+    """The `TaskRecord`s of all tasks, in the plan's order."""
     paused_by: str = ""
     """As in `RunView`."""
     timeline: SavedTimeline | None = None
     takeovers: tuple[Takeover, ...] = ()
     """The controllers that were killed and replaced before."""
+
+    def records(self, names: Collection[str] | None = None) -> dict[str, TaskRecord] | None:
+        """Return the records of all tasks by their names; None if they cannot be read.
+
+        With the `names` of the plan's tasks each is decoded when it is asked for, if they are those of the snapshot.
+        """
+        if names is not None and (self.version, self.names) == (VERSION, names_text(names)):
+            return LazyRecords(names, self.tasks)
+        decode = msgspec.json.Decoder(TaskRecord).decode
+        try:
+            return {record.name: record for record in map(decode, self.tasks)}
+        except UNREADABLE:
+            return None
 
 
 class SnapshotWriter:
@@ -71,9 +90,11 @@ class SnapshotWriter:
     def _content(self, place: Place) -> Iterator[bytes]:
         head = Snapshot(
             FORMAT,
+            VERSION,
             self._journal.incarnation,
             place,
             time.time_ns(),
+            names_text(self._state.tasks),
             (),
             self._state.paused_by,
             self._timeline.saved(),
@@ -81,7 +102,9 @@ class SnapshotWriter:
         )
         before, _, after = msgspec.json.encode(head).partition(b'"tasks":[]')
         yield before + b'"tasks":['
-        records, separator = list(self._state.tasks.values()), b"\n"
+        tasks = self._state.tasks
+        records = list(tasks.as_stored() if isinstance(tasks, LazyRecords) else tasks.values())
+        separator = b"\n"
         for first in range(0, len(records), _WRITTEN_AT_ONCE):
             lines = map(msgspec.json.encode, records[first : first + _WRITTEN_AT_ONCE])
             yield SECRETS.mask.raw(separator + b",\n".join(lines))
@@ -89,12 +112,21 @@ class SnapshotWriter:
         yield b"\n]" + after + b"\n"
 
 
-def read_snapshot(directory: Path, incarnation: int) -> Snapshot | None:
-    """Return the newest snapshot that this controller wrote; None if there is none that fits its journal."""
+def names_text(names: Collection[str]) -> str:
+    """Return what identifies the names of a plan's tasks, in their order."""
+    text = "\n".join(names)
+    return f"{len(names)} {zlib.crc32(text.encode()):08x}"
+
+
+def read_snapshot(directory: Path, incarnation: int, lineage: int = 0) -> Snapshot | None:
+    """Return the newest snapshot that fits the journal, of this controller or one that it took over from; None without one.
+
+    `lineage` is the first of those; 0 if there was none.
+    """
     try:
         found = msgspec.json.decode(read_regular(directory / layout.STATE), type=Snapshot)
     except (OSError, *UNREADABLE):
         return None
-    if (found.format, found.incarnation) != (FORMAT, incarnation):
+    if found.format != FORMAT or not (lineage or incarnation) <= found.incarnation <= incarnation:
         return None
     return found if JournalReader(directory, found.place).fits() else None

@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from protocol.ids import AttemptId, RankId
 from protocol.text.ansi import printable_line
+from sflow_ctl.runtime.logs.line_index import BLOCK_BYTES
 from sflow_ctl.runtime.logs.store import RankLog
 
 SKIP_BEYOND_BYTES = 4 * 1024 * 1024
@@ -21,10 +22,6 @@ KEEP_BYTES = 64 * 1024
 """How much of the end is shown after a skip."""
 COUNT_BYTES = 2 * 1024 * 1024
 """Skipped bytes whose lines are counted in one step: about a millisecond."""
-BLOCK_BYTES = 64 * 1024
-"""Lines of such a block of the file are counted once for all of its readers."""
-MAX_BLOCKS = 1024
-"""Blocks whose lines are remembered: readers that skip are all near the end."""
 TAIL_BLOCK_BYTES = 64 * 1024
 MAX_TAIL_BYTES = 4 * 1024 * 1024
 """How far back the last lines are looked for."""
@@ -133,25 +130,47 @@ class Cursor(Struct, eq=False):
         return piece
 
     def _skip_blocks(self, target: int) -> LogSlice | None:
-        """Move towards the end of the block before the target, and count the lines."""
-        last = min(target, self.offset + COUNT_BYTES)
-        known = self.log.newlines
-        while self.offset < last:
-            block, begin = divmod(self.offset, BLOCK_BYTES)
-            wanted = BLOCK_BYTES - begin
-            lines = known.get(block) if not begin else None
+        """Move towards the end of the block before the target, and count the lines: of whole blocks once for all readers."""
+        before = self.offset
+        most = min(target, before - before % BLOCK_BYTES + COUNT_BYTES)
+        can_read = True
+        while can_read and self.offset < most and not self._is_counted():
+            can_read = self._add_lines(BLOCK_BYTES - self.offset % BLOCK_BYTES)
+        if can_read and self.offset < most:
+            self._skip_counted(most // BLOCK_BYTES, target // BLOCK_BYTES)
+        return LogSlice(self.offset, b"") if self.offset > before else None
+
+    def _is_counted(self) -> bool:
+        """Return whether lines from here on are counted for all readers; those before are this reader's alone."""
+        block, begin = divmod(self.offset, BLOCK_BYTES)
+        if not begin:
+            self.log.lines.begin_at(block)
+        return not begin and block >= self.log.lines.first
+
+    def _skip_counted(self, most: int, last: int) -> None:
+        """Count blocks up to `most`, and move to the last one that is counted, `last` at the most."""
+        index = self.log.lines
+        while index.end < most:
+            lines = self._count(index.end * BLOCK_BYTES, BLOCK_BYTES)
             if lines is None:
-                data = self._read_at(self.offset, wanted)
-                if not data:
-                    return None
-                lines, wanted = data.count(b"\n"), len(data)
-                if wanted == BLOCK_BYTES:
-                    known[block] = lines
-                    if len(known) > MAX_BLOCKS:
-                        del known[next(iter(known))]
+                break
+            index.add(lines)
+        reached = min(last, index.end)
+        self._skipped_lines += index.between(self.offset // BLOCK_BYTES, reached)
+        self.offset = reached * BLOCK_BYTES
+
+    def _add_lines(self, size: int) -> bool:
+        """Move over the next bytes and count their lines; return False if they cannot be read."""
+        lines = self._count(self.offset, size)
+        if lines is not None:
             self._skipped_lines += lines
-            self.offset += wanted
-        return LogSlice(self.offset, b"")
+            self.offset += size
+        return lines is not None
+
+    def _count(self, offset: int, size: int) -> int | None:
+        """Return how many lines there are in these bytes; None if they cannot be read to their end now."""
+        data = self._read_at(offset, size)
+        return data.count(b"\n") if len(data) == size else None
 
     def _read_at(self, offset: int, size: int) -> bytes:
         if self._descriptor < 0:

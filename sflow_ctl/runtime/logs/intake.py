@@ -8,16 +8,16 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
-import zmq
-
 from protocol.errors import MalformedMessageError
 from protocol.ids import RankId
-from protocol.messages.packets import LogAck, LogChunk
-from protocol.session.codec import MAX_LOG_BODY_BYTES, decode_log_chunk, encode
+from protocol.messages.packets import FileGet, FilePut, LogAck, LogChunk
+from protocol.session.codec import MAX_LOG_BODY_BYTES, decode_log_frame, encode
 from sflow_ctl.runtime.logs.consumers.consumer import FollowedLogs, LogConsumer, begin_consuming
 from sflow_ctl.runtime.logs.store import LogBook, RankLog, SpoolFiles, log_file, new_part
+from sflow_ctl.runtime.transport.transport import LogArrival, LogChannel, Way
 
 if TYPE_CHECKING:
+    from sflow_ctl.runtime.handover.file_store import FileStore
     from sflow_ctl.runtime.logs.earlier_logs import EarlierLogs
 
 CHUNKS_PER_PASS = 32
@@ -49,8 +49,7 @@ class LogIntake:
 
     def __init__(
         self,
-        socket: "zmq.Socket[bytes]",
-        node_of_key: Callable[[str], int | None],
+        channel: LogChannel,
         place_of: Callable[[RankId], int | None],
         book: LogBook,
         consumers: Sequence[LogConsumer],
@@ -59,21 +58,21 @@ class LogIntake:
         earlier: "EarlierLogs | None" = None,
         followed: FollowedLogs | None = None,
     ) -> None:
-        self.socket = socket
+        self._channel = channel
         self.awaited: set[RankId] = set()
         """Ranks that have ended, and whose exit waits for their log."""
         self._place_of, self._followed = place_of, followed or FollowedLogs({}, frozenset())
         self._earlier = earlier  # takes logs of attempts that earlier controllers of the run had begun
-        self._node_of_key = node_of_key
         self._book, self._logs = book, book.open
         self._consumers, self._owner = consumers, owner
         self._counters = counters
         self._spool = SpoolFiles()
+        self._files: FileStore | None = None
         self._retired: dict[RankId, int] = {}
         self._stalled: set[RankLog] = set()
-        self._senders: dict[RankLog, bytes] = {}
-        """Routing id of the agent that last sent a chunk of the log."""
-        self._to_ack: dict[RankLog, bytes] = {}
+        self._senders: dict[RankLog, Way] = {}
+        """The connection of the agent that last sent a chunk of the log."""
+        self._to_ack: dict[RankLog, Way] = {}
 
     # ------------------------------------------------------------------ the output thread's side
 
@@ -85,12 +84,8 @@ class LogIntake:
 
     def receive(self, now: float) -> None:
         """Take chunks that have arrived, up to a bounded number."""
-        for _ in range(CHUNKS_PER_PASS):
-            try:
-                frames = self.socket.recv_multipart(zmq.NOBLOCK, copy=False)
-            except zmq.Again:
-                return
-            self._take_frames(frames, now)
+        for arrival in self._channel.receive(CHUNKS_PER_PASS):
+            self._take_arrival(arrival, now)
 
     def work(self, now: float) -> None:
         """Request bytes again that the disk refused, and send the acknowledgements that are due."""
@@ -172,34 +167,41 @@ class LogIntake:
             consumer.close()
         if self._earlier is not None:
             self._earlier.close()
+        if self._files is not None:
+            self._files.close()
 
     # ------------------------------------------------------------------ chunks
 
-    def _take_frames(self, frames: "list[zmq.Frame]", now: float) -> None:
-        if len(frames) != 3 or len(frames[2]) > MAX_LOG_BODY_BYTES:
+    def _take_arrival(self, arrival: LogArrival, now: float) -> None:
+        way, node, header, body = arrival
+        if not header or len(body) > MAX_LOG_BODY_BYTES:
             self._counters["malformed"] += 1
             return
-        try:
-            node = self._node_of_key(str(frames[2].get("User-Id")))
-        except zmq.ZMQError:
-            node = None
         if node is None:
             self._counters["unauthorised"] += 1
             return
         try:
-            chunk = decode_log_chunk(frames[1].bytes)
+            chunk = decode_log_frame(header)
         except MalformedMessageError:
             self._counters["malformed"] += 1
+            return
+        if isinstance(chunk, FilePut | FileGet):
+            if self._files is None:
+                from sflow_ctl.runtime.handover.file_store import FileStore  # few runs need one
+
+                self._files = FileStore(self._book.run_directory)
+            answer, given = self._files.take(node, chunk, body)
+            self._counters["unsent"] += not self._channel.send(way, encode(answer), given)  # it asks again
             return
         if self._place_of(chunk.rank) != node:
             if self._earlier is None or not self._earlier.owns(chunk.rank):
                 self._counters["foreign_log_chunks"] += 1
-            elif (offset := self._earlier.take(chunk, frames[2].buffer)) is not None:
-                self._send_ack(frames[0].bytes, chunk.rank, offset)
+            elif (offset := self._earlier.take(chunk, memoryview(body))) is not None:
+                self._send_ack(way, chunk.rank, offset)
             return
-        self._take_chunk(frames[0].bytes, chunk, frames[2].buffer, now)
+        self._take_chunk(way, chunk, memoryview(body), now)
 
-    def _take_chunk(self, sender: bytes, chunk: LogChunk, body: memoryview, now: float) -> None:
+    def _take_chunk(self, sender: Way, chunk: LogChunk, body: memoryview, now: float) -> None:
         end = chunk.offset + len(body)
         known = self._retired.get(chunk.rank)
         if known is not None and end <= known:
@@ -339,8 +341,6 @@ class LogIntake:
             self._send_ack(sender, log.rank, log.acknowledged)
         self._to_ack = waiting
 
-    def _send_ack(self, sender: bytes, rank: RankId, offset: int) -> None:
-        try:
-            self.socket.send_multipart((sender, encode(LogAck(rank=rank, offset=offset))), zmq.NOBLOCK)
-        except zmq.ZMQError:
+    def _send_ack(self, sender: Way, rank: RankId, offset: int) -> None:
+        if not self._channel.send(sender, encode(LogAck(rank=rank, offset=offset))):
             self._counters["unsent"] += 1  # the agent is away; it asks again when it is back

@@ -1,14 +1,12 @@
 """The output service: one thread between the agents' logs and all their consumers.
 
-It owns the log and the clients socket, so that bulk never reaches the scheduler's thread. The main thread
+It owns the channel for logs and the port of clients, so that bulk never reaches the scheduler's thread. The main thread
 gives it commands, and learns of completed logs through a descriptor. The parts: `intake.py` takes chunks in,
 the modules of `consumers/` use them.
 """
 
 import os
-import signal
 import sys
-import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable
@@ -16,14 +14,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-import zmq
 from msgspec import Struct
 
 from protocol.ids import RankId
+from protocol.machine.loop_signals import QuietThread
 from protocol.messages.facts import LogSearch
 from protocol.messages.orders import LogMatched
+from protocol.streams.waiting import Waiting
 from sflow_ctl.core.states import Transition
-from sflow_ctl.runtime.logs.console_drain import drain
 from sflow_ctl.runtime.logs.consumers.console import ConsoleFeed, ConsoleSink
 from sflow_ctl.runtime.logs.consumers.consumer import FollowedLogs, LogConsumer
 from sflow_ctl.runtime.logs.consumers.gang import GangLogs
@@ -32,6 +30,8 @@ from sflow_ctl.runtime.logs.consumers.viewers import ViewerHub
 from sflow_ctl.runtime.logs.intake import LogIntake
 from sflow_ctl.runtime.logs.last_changes import LastChanges
 from sflow_ctl.runtime.logs.store import LogBook
+from sflow_ctl.runtime.transport.client_port import ClientPort
+from sflow_ctl.runtime.transport.transport import LogChannel
 from sflow_ctl.runtime.viewing.messages import Change
 
 if TYPE_CHECKING:
@@ -92,10 +92,9 @@ class OutputService:
     def __init__(
         self,
         *,
-        log_socket: "zmq.Socket[bytes]",
-        client_socket: "zmq.Socket[bytes]",
+        logs: LogChannel,
+        clients: ClientPort,
         run_directory: Path,
-        node_of_key: Callable[[str], int | None],
         log_path_of: Callable[[RankId], str],
         gang_sizes: dict[str, int],
         console: ConsoleSink | None,
@@ -113,7 +112,7 @@ class OutputService:
         self._feed = ConsoleFeed(console) if console is not None and console.shows_output else None
         self._last = LastChanges() if last is None else last
         book = LogBook(run_directory, log_path_of, self._newest_attempt)
-        self._viewers = ViewerHub(client_socket, self._last, book.to_view, self.counters, desk)
+        self._viewers = ViewerHub(clients, self._last, book.to_view, self.counters, desk)
         self._searches = LogSearches(run_directory, self._report_matches, self.note)
         gangs = GangLogs(run_directory, gang_sizes, self.note, followed)
         feeds = [self._feed] if self._feed is not None else []
@@ -121,8 +120,10 @@ class OutputService:
         """In the order in which they get chunks and turns."""
         if earlier is not None:
             earlier.note = self._keep_note
-        parts = (log_socket, node_of_key, place_of, book, self._consumers, self, self.counters)
-        self._intake = LogIntake(*parts, earlier, followed)
+        self._channel, self._clients = logs, clients
+        self._intake = LogIntake(
+            logs, place_of, book, self._consumers, self, self.counters, earlier, followed
+        )
         self._commands: deque[Change | _Expect | _Rotate | _Say | _Waiting | _Search | _NodeLost] = deque()
         self._matched: deque[tuple[int, LogMatched]] = deque()
         self._completed, self._notes = deque[RankId](), deque[str]()
@@ -135,7 +136,7 @@ class OutputService:
         self._closing_since = 0.0
         self._close_by = float("inf")
         self._is_hurried = False
-        self._thread = threading.Thread(target=self._run, name="output", daemon=True)
+        self._thread = QuietThread(self._run, "output")
 
     # ------------------------------------------------------------------ the main thread's side
 
@@ -228,6 +229,8 @@ class OutputService:
         if self._thread.ident is not None:
             self._thread.join(deadline_s + 2.0)
         if self._console is not None and self._console.is_lossless:
+            from sflow_ctl.runtime.logs.console_drain import drain  # not for --quiet
+
             unread = drain(self._console, self._closing_since, until, lambda: self._is_hurried)
             if unread is not None:
                 self._keep_note(unread)
@@ -244,15 +247,14 @@ class OutputService:
             os.eventfd_write(self._wake_fd, 1)
 
     def _run(self) -> None:
-        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # signals are the main thread's
-        poller = zmq.Poller()
-        poller.register(self._intake.socket, zmq.POLLIN)
-        poller.register(self._viewers.socket, zmq.POLLIN)
-        poller.register(self._wake_fd, zmq.POLLIN)
+        waiting = Waiting()
+        waiting.add(self._wake_fd)
+        self._channel.watch(waiting)
+        self._clients.watch(waiting)
         while not self._may_stop():
             try:
-                ready = dict(poller.poll(self._poll_ms(time.monotonic())))
-                self._pass(ready, time.monotonic())
+                waiting.wait(self._wait_ms(time.monotonic()))
+                self._pass(self._wake_fd in waiting, time.monotonic())
             except Exception:  # noqa: BLE001  # the edge of the thread: a bug must not end all output
                 self.counters["bugs"] += 1
                 import traceback
@@ -262,18 +264,19 @@ class OutputService:
         self._viewers.say_goodbye()
         self._intake.close()
 
-    def _poll_ms(self, now: float) -> int | None:
+    def _wait_ms(self, now: float) -> int:
         times = [
             self._gather_until,
             self._intake.wake_at(now),
+            self._clients.wake_at(),
             *(consumer.wake_at(now) for consumer in self._consumers),
             min(self._close_by, now + CLOSING_LOOK_S) if self._is_closing else None,
         ]
         wake_at = min((at for at in times if at is not None), default=None)
-        return None if wake_at is None else max(0, int((wake_at - now) * 1000 + 0.999))
+        return -1 if wake_at is None else max(0, int((wake_at - now) * 1000 + 0.999))
 
-    def _pass(self, ready: dict[object, int], now: float) -> None:
-        if self._wake_fd in ready:
+    def _pass(self, is_woken: bool, now: float) -> None:
+        if is_woken:
             with suppress(BlockingIOError):
                 os.eventfd_read(self._wake_fd)
             if self._feed is not None:
@@ -285,10 +288,9 @@ class OutputService:
             if self._gather_until is None:
                 self._is_woken = False
                 self._take_commands()  # one may have arrived between the check and the flag
-        if self._intake.socket in ready:
-            self._intake.receive(now)
+        self._intake.receive(now)
         self._pump(now)
-        self._viewers.serve(self._viewers.socket in ready, now)
+        self._viewers.serve(self._clients.serve(now), now)
         self._intake.work(now)
 
     def _pump(self, now: float) -> None:

@@ -17,6 +17,8 @@ from protocol.ids import RankId
 from protocol.machine.log_file import open_log
 from protocol.machine.named_file import keep_at_path
 from sflow_ctl.plan.log_paths import earlier_log_path, rank_log_path
+from sflow_ctl.runtime.logs.line_index import LineIndex
+from sflow_ctl.runtime.transport.transport import Way
 
 MAX_OPEN_FILES = 128
 """Spool files kept open at once; the usual soft limit of a process is 1,024. The rest are opened again when
@@ -41,11 +43,11 @@ class RankLog(Struct, eq=False):
     """When to request bytes again that the disk refused; None when it accepts them."""
     is_held: bool = False
     """The disk has just refused a write: chunks before `retry_at` are dropped, and sent again later."""
-    last_ack: tuple[bytes, int] = (b"", -1)
+    last_ack: tuple[Way, int] = (b"", -1)
     """The receiver and the offset of the last acknowledgement."""
     acked_at: float = float("-inf")
-    newlines: dict[int, int] = field(default_factory=dict)
-    """How many there are in blocks of the file that a reader has skipped, by number: other readers need not read them again."""
+    lines: LineIndex = field(default_factory=LineIndex)
+    """How many there are in what readers have skipped."""
 
     @property
     def is_complete(self) -> bool:

@@ -7,7 +7,6 @@ agents send a few messages until then. Nothing here fails a run: what cannot be 
 import contextlib
 import os
 import queue
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import NamedTuple
 from msgspec.structs import replace
 
 from protocol.ids import RankId
+from protocol.machine.loop_signals import QuietThread
 from protocol.messages.facts import Sampled
 from protocol.messages.monitor import Mark, RankWindow, Scope
 from sflow_ctl.core.states import Transition
@@ -70,7 +70,7 @@ class MonitorRecorder:
         """By node, how far its clock is behind the controller's: the smallest difference of all messages."""
         self.dropped: dict[int, int] = {}
         """By node, readings that its agent had to drop."""
-        self._thread = threading.Thread(target=self._work, name="monitor", daemon=True)
+        self._thread = QuietThread(self._work, "monitor")
         self._thread.start()
 
     # ------------------------------------------------------------------ the controller's side

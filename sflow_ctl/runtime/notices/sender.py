@@ -6,13 +6,13 @@ Which events there are is decided by `report/notices.py`. Made by `assembly/part
 import os
 import signal
 import subprocess
-import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 import msgspec
 
+from protocol.machine.loop_signals import QuietThread, signals_for_children
 from protocol.text.ansi import printable_line
 from protocol.text.signal_names import signal_name
 from sflow_ctl.core.states import Transition
@@ -42,12 +42,16 @@ class Notifier:
         self._course = course
         self.warn = warn
         self._of_tasks = 0
-        self._threads: list[tuple[threading.Thread, PlannedNotice, float]] = []
+        self._threads: list[tuple[QuietThread, PlannedNotice, float]] = []
 
     def note(self, transition: Transition) -> None:
         """Take in a change of state; send what follows from it."""
         for message in self._course.note(transition):
             self._send(message)
+
+    def stalled(self, task: str, what: str) -> None:
+        """Send that a task makes no progress any more; `what` is the sentence."""
+        self._send(self._course.stalled(task, what))
 
     def finish(self, ended: Summary, is_hurried: Callable[[], bool]) -> None:
         """Send the end of the run, and wait for all that is not sent, for as long as each may take."""
@@ -61,7 +65,7 @@ class Notifier:
     def _send(self, message: RunNotice) -> None:
         for notice in self._notices:
             if is_wanted(notice, message) and not self._is_too_much(message):
-                thread = threading.Thread(target=self._tell, args=(notice, message), daemon=True)
+                thread = QuietThread(self._tell, "notice", (notice, message))
                 until = time.monotonic() + notice.timeout_s + MARGIN_S
                 self._threads.append((thread, notice, until))
                 thread.start()
@@ -111,14 +115,15 @@ def _run(notice: PlannedNotice, message: RunNotice, body: bytes) -> str:
         "SFLOW_RUN_COUNTS": msgspec.json.encode(message.counts).decode(),
         "SFLOW_SUMMARY_FILE": f"{message.directory}/{layout.SUMMARY}",
     }
-    process = subprocess.Popen(
-        notice.command,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        env={**os.environ, **facts},
-        start_new_session=True,  # a Ctrl-C is for the run
-    )
+    with signals_for_children():
+        process = subprocess.Popen(
+            notice.command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, **facts},
+            start_new_session=True,  # a Ctrl-C is for the run
+        )
     try:
         said, _ = process.communicate(body, timeout=notice.timeout_s)
     except subprocess.TimeoutExpired:

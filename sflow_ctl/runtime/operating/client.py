@@ -55,14 +55,21 @@ def asking_person() -> str:
     return f"{name} on {socket.gethostname()}"
 
 
-def ask(reader: RunReader, action: AnyAction, within_s: float = GIVE_UP_AFTER_S) -> Replied:
+def ask(
+    reader: RunReader,
+    action: AnyAction,
+    within_s: float = GIVE_UP_AFTER_S,
+    secrets: tuple[tuple[str, str], ...] = (),
+) -> Replied:
     """Have a live run carry out an action; return its answer, which may be that it refuses.
+
+    `secrets` are those that the action needs and the run may not have. On the way of a file they are in it until it is answered.
 
     Raises: UsageError for a run that has ended; ControllerAwayError for one that died or does not answer; RunDirectoryError
     for one whose key cannot be read.
     """
     check_alive(reader)
-    request = Ask(id=os.urandom(16).hex(), by=asking_person(), action=action)
+    request = Ask(id=os.urandom(16).hex(), by=asking_person(), action=action, secrets=secrets)
     asking = _Asking(reader, request)
     try:
         return asking.ask(within_s)
@@ -77,14 +84,18 @@ def check_accepted(reader: RunReader, answer: RequestAnswer, hint: str | None = 
         raise UsageError.of("request-refused", what, hint=answer.hint or hint)
 
 
-def check_alive(reader: RunReader) -> None:
-    """Raise a UsageError for a run that has ended, a ControllerAwayError for one that died."""
+def check_alive(reader: RunReader, instead: str = "") -> None:
+    """Raise a UsageError for a run that has ended, a ControllerAwayError for one that died.
+
+    `instead` is the remedy where the run has ended, with `RUN` for the run.
+    """
     run_id = reader.facts.run_id
     word = shlex.quote(run_id)
-    if reader.summary() is not None:
+    status = reader.status()
+    if status.liveness is Liveness.ENDED:
         what = f"the run {run_id} has already ended"
-        raise UsageError.of("run-has-ended", what, hint=f"sflow-ctl status {word} shows how it ended")
-    status = reader.controller_status()
+        hint = instead.replace("RUN", word) or f"sflow-ctl status {word} shows how it ended"
+        raise UsageError.of("run-has-ended", what, hint=hint)
     if status.liveness is Liveness.DEAD:
         what = f"{run_id} died: {status.text}"
         hint = f"its agents have stopped its tasks; continue it with sflow-ctl run --resume {word}"
@@ -234,7 +245,7 @@ def _socket(
     one.linger = 0
     one.ipv6 = "[" in endpoint
     one.curve_serverkey = facts.controller_key.encode()
-    one.curve_publickey = key.public.encode()
+    one.curve_publickey = zmq.curve_public(key.secret.encode())
     one.curve_secretkey = key.secret.encode()
     one.maxmsgsize = MAX_FRAME_BYTES
     one.sndhwm = 4  # repetitions that could not leave are worth nothing

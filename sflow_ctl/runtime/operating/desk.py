@@ -11,7 +11,7 @@ from contextlib import suppress
 
 from sflow_ctl.core.commands import AnswerRequest
 from sflow_ctl.core.events import OperatorRequest
-from sflow_ctl.core.requests import AnyAction, RequestAnswer
+from sflow_ctl.core.requests import RequestAnswer
 from sflow_ctl.runtime.viewing.messages import (
     Answered,
     Ask,
@@ -29,9 +29,7 @@ Reply = Callable[[ToOperatorMessage], object]
 class RequestDesk:
     """The requests of one run that are not answered yet."""
 
-    def __init__(self, operator_key: str) -> None:
-        """`operator_key` is the public key of those who may change the run."""
-        self._operator_key = operator_key
+    def __init__(self) -> None:
         self._arrived: deque[tuple[Ask, Reply]] = deque()
         self._asked: dict[str, list[Reply]] = {}
         """By request: the ways on which its answer is awaited."""
@@ -41,7 +39,7 @@ class RequestDesk:
         """Readable when requests have arrived."""
         self.wake_sender: Callable[[], object] = lambda: None
         """Has the output thread send what is outgoing."""
-        self.why_not: Callable[[AnyAction], str] = lambda _action: ""
+        self.why_not: Callable[[Ask], str] = lambda _ask: ""
         """Says why a request cannot be judged, as a sentence: it never becomes an event then."""
 
     # ------------------------------------------------------------------ from any thread
@@ -55,22 +53,21 @@ class RequestDesk:
         with suppress(BlockingIOError):
             os.eventfd_write(self.fileno, 1)
 
-    def take_from_socket(self, routing_id: bytes, key: str, ask: Ask) -> None:
-        """Take a request that has come over the socket, by a connection with this key."""
+    def take_from_socket(self, routing_id: bytes, ask: Ask, *, is_operator: bool) -> None:
+        """Take a request that has come over the socket, of someone who may change the run or not."""
 
         def reply(message: ToOperatorMessage) -> None:
             self._outgoing.append((routing_id, encode(message)))
 
-        if key == self._operator_key:
+        if is_operator:
             self.take(ask, reply)
         else:
             reply(ViewerRefused(code="read-only", reason="this key may look at the run, and not change it"))
 
-    def refuse_unreadable(self, routing_id: bytes, key: str) -> None:
+    def refuse_unreadable(self, routing_id: bytes) -> None:
         """Say to an operator that its message means nothing here."""
-        if key == self._operator_key:
-            reason = "the controller does not understand the request: it is of another version of sflow-ctl"
-            self._outgoing.append((routing_id, encode(ViewerRefused(code="unreadable", reason=reason))))
+        reason = "the controller does not understand the request: it is of another version of sflow-ctl"
+        self._outgoing.append((routing_id, encode(ViewerRefused(code="unreadable", reason=reason))))
 
     def outgoing(self) -> Iterator[tuple[bytes, bytes]]:
         """Yield the messages to be sent over the socket, with the peers that they are for."""
@@ -88,7 +85,7 @@ class RequestDesk:
         events = []
         while self._arrived:
             ask, reply = self._arrived.popleft()
-            if problem := self.why_not(ask.action):
+            if problem := self.why_not(ask):
                 reply(Answered(id=ask.id, answer=RequestAnswer(error=problem)))
                 self.wake_sender()
                 continue

@@ -7,8 +7,6 @@ second, in a thread: network file systems report no changes of other machines, a
 
 import contextlib
 import os
-import re
-import signal
 import stat
 import threading
 from collections import deque
@@ -16,6 +14,8 @@ from pathlib import Path
 
 import msgspec
 
+from protocol.machine.loop_signals import QuietThread
+from protocol.text.lazy_pattern import lazy_pattern
 from sflow_ctl.core.requests import RequestAnswer
 from sflow_ctl.runtime.operating.desk import RequestDesk
 from sflow_ctl.runtime.record import layout
@@ -27,7 +27,7 @@ MAX_BYTES = 256 * 1024
 """The limit of a request: the names of some thousand tasks."""
 MAX_PER_LOOK = 64
 CLOSE_WITHIN_S = 1.0
-_REQUEST = re.compile(r"^([0-9a-f]{32})\.request\.json$")
+_REQUEST = lazy_pattern(r"^([0-9a-f]{32})\.request\.json$")
 
 
 def request_path(directory: Path, request_id: str) -> Path:
@@ -50,7 +50,7 @@ class RequestFiles:
         self._taken: set[str] = set()
         """Requests whose answer is not written yet."""
         self._has_news, self._is_closing = threading.Event(), False
-        self._thread = threading.Thread(target=self._watch, name="requests", daemon=True)
+        self._thread = QuietThread(self._watch, "requests")
 
     def __enter__(self) -> "RequestFiles":
         """Begin to look."""
@@ -65,7 +65,6 @@ class RequestFiles:
         self._thread.join(CLOSE_WITHIN_S)
 
     def _watch(self) -> None:
-        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # signals are the main thread's
         while not self._is_closing:
             with contextlib.suppress(OSError):  # the claim's thread reports a directory that is gone
                 self._take_new()

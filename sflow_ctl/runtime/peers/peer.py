@@ -5,15 +5,17 @@ from msgspec import Struct, field
 from protocol.machine.loop_watch import MOVES, Standstill
 from protocol.messages.orders import ToAgent
 from protocol.session.channel import Channel
+from sflow_ctl.runtime.transport.transport import Way
 
 
 class Peer(Struct):
     """The link's state of one node's agent."""
 
-    routing_id: bytes | None = None
+    way: Way | None = None
+    """The connection by which its last packet has come."""
     session: str = ""
-    hello_from: tuple[bytes, str] | None = None
-    """(routing id, session) of a hello the scheduler has not answered yet."""
+    hello_from: tuple[Way, str] | None = None
+    """(connection, session) of a hello the scheduler has not answered yet."""
     newest: tuple[int, int] = (0, 0)
     """(agent incarnation, session number) of the newest hello."""
     channel: Channel[ToAgent] = field(default_factory=Channel)
@@ -28,11 +30,11 @@ class Peer(Struct):
     @property
     def is_in_session(self) -> bool:
         """Return whether packets may be sent to the agent."""
-        return self.has_joined and self.routing_id is not None and not self.is_abandoned
+        return self.has_joined and self.way is not None and not self.is_abandoned
 
-    def begin_session(self, routing_id: bytes, session: str) -> None:
+    def begin_session(self, way: Way, session: str) -> None:
         """Begin the session that a hello from this connection asked for."""
-        self.routing_id, self.session, self.hello_from = routing_id, session, None
+        self.way, self.session, self.hello_from = way, session, None
         self.channel, self.standstill = Channel(holds_acks=True), MOVES
         self.has_joined = True
 

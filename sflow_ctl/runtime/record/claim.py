@@ -10,7 +10,6 @@ import atexit
 import os
 import shlex
 import signal
-import socket
 import threading
 import time
 from collections.abc import Callable
@@ -22,6 +21,7 @@ from typing import NamedTuple
 import msgspec
 
 from protocol.errors import UsageError
+from protocol.machine.loop_signals import QuietThread
 from protocol.machine.procfs import is_same_process
 from sflow_ctl.runtime.record import layout
 from sflow_ctl.runtime.record.disk import unwritable
@@ -70,6 +70,9 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
     is_released: bool = False
 
 
+_CLAIM = msgspec.json.Decoder(Claim)
+
+
 class HolderState(StrEnum):
     """How much is known of a claim's holder."""
 
@@ -97,7 +100,7 @@ def own_claim(incarnation: int) -> Claim:
     """Return a claim for this process."""
     return Claim(
         incarnation=incarnation,
-        host=socket.gethostname(),
+        host=os.uname().nodename,
         world=process_world(),
         pid=os.getpid(),
         pid_started=process_start_ticks(os.getpid()),
@@ -114,10 +117,10 @@ def is_of_earlier_start(claim: Claim) -> bool:
     return bool(own.job_id) and claim.job_id == own.job_id and claim.restarts < own.restarts
 
 
-def read_claim(path: Path) -> Claim | None:
+def read_claim(path: Path | str) -> Claim | None:
     """Return the claim in a file; None if there is no readable one."""
     try:
-        return msgspec.json.decode(read_regular(path), type=Claim)
+        return _CLAIM.decode(read_regular(path))
     except (OSError, *UNREADABLE):
         return None
 
@@ -259,7 +262,7 @@ class HeldClaim:
         self._path = directory / layout.CLAIM
         self._released = threading.Event()
         self._is_lost = False
-        self._thread = threading.Thread(target=self._keep, name="claim", daemon=True)
+        self._thread = QuietThread(self._keep, "claim")
         self._thread.start()
         atexit.register(self.release)
 
@@ -292,7 +295,6 @@ class HeldClaim:
         return None
 
     def _keep(self) -> None:
-        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # signals are the main thread's
         last: str | None = None
         missing = 0
         while not self._released.wait(HEARTBEAT_S):
@@ -318,6 +320,12 @@ def _is_gone(directory: Path) -> bool:
     except OSError:
         return False
     return False
+
+
+def is_abandoned_for_good(path: Path) -> bool:
+    """Return whether a claim whose controller is gone was left so long ago that no other one takes the run over any more."""
+    age_s = _seconds_since_heartbeat(path)
+    return age_s is not None and age_s > WATCH_S
 
 
 def _seconds_since_heartbeat(path: Path) -> float | None:

@@ -5,10 +5,7 @@ journal is written here.
 """
 
 import contextlib
-import errno
 import os
-import socket
-import threading
 import time
 from collections.abc import Callable, Collection
 from pathlib import Path
@@ -18,6 +15,8 @@ import msgspec
 
 from protocol.errors import RunDirectoryError
 from protocol.machine.log_file import open_log
+from protocol.machine.loop_signals import QuietThread
+from sflow_ctl.plan.copies.task_list import names_of
 from sflow_ctl.plan.log_paths import log_path
 from sflow_ctl.plan.model import Plan
 from sflow_ctl.plan.secrets import SECRETS
@@ -85,6 +84,8 @@ class RunFacts(msgspec.Struct, frozen=True, kw_only=True):
     """Where the run directory was when this was written."""
     incarnation: int = 1
     """Counts the controllers of the run."""
+    lineage: int = 0
+    """The controller whose run this one has taken over, directly or from a successor; 0 for a controller that began by itself."""
     marker: str = ""
     """The marker in the environment of all processes that its agents start."""
     earlier_markers: tuple[str, ...] = ()
@@ -109,14 +110,13 @@ class ConnectionFacts(msgspec.Struct, frozen=True, kw_only=True):
     host: str
     client_endpoints: tuple[str, ...]
     controller_key: str
-    viewer_public: str
     viewer_secret: str
+    """Z85, as all keys; its public half follows from it."""
 
 
 class OperatorFacts(msgspec.Struct, frozen=True, kw_only=True):
     """`operator.json`: the key of those who may change the run. 0600, removed at the end."""
 
-    public: str
     secret: str
 
 
@@ -156,14 +156,16 @@ class RunDirectory:
         is not touched.
         """
         if self.path.exists() or self.path.is_symlink():
-            raise RunDirectoryError.of(
-                "run-directory-exists",
-                f"the run directory {self.path} exists already",
-                hint="choose another --run-id, or continue that run with --resume",
-            )
+            raise self._is_there()
         try:
             self._building.parent.mkdir(parents=True, exist_ok=True)
-            self._building.mkdir(mode=0o700)
+            try:
+                self._building.mkdir(mode=0o700)
+            except (
+                FileExistsError
+            ):  # of a start that was cut off, or is under way: the rename decides between the two
+                self._building = self._building.with_name(f".{self.run_id}.{os.urandom(4).hex()}.building")
+                self._building.mkdir(mode=0o700)
         except OSError as error:
             raise self._not_writable(error) from error
         try:
@@ -182,6 +184,8 @@ class RunDirectory:
             import shutil
 
             shutil.rmtree(self._building, ignore_errors=True)
+            if self.path.exists():
+                raise self._is_there() from error
             raise self._not_writable(error) from error
 
     def reopen(
@@ -201,8 +205,11 @@ class RunDirectory:
         except OSError as error:
             raise unwritable(error, f"cannot resume in the run directory {self.path}", self.path) from error
 
-    def revise(self, plan: Plan, workflow_yaml: str, facts: RunFacts, lineage: int, old: Plan) -> None:
-        """Replace the plan by that of a revision, after a copy of the first one; make what its tasks need. Raises: OSError."""
+    def revise(self, plan: Plan, workflow_yaml: str | None, facts: RunFacts, lineage: int, old: Plan) -> None:
+        """Replace the plan by that of a revision, after a copy of the first one; make what its tasks need.
+
+        `workflow_yaml` is None for the same workflow. Raises: OSError.
+        """
         first = self.path / layout.first_plan(lineage)
         (self.path / layout.PLANS).mkdir(mode=0o700, exist_ok=True)
         if not first.exists():
@@ -210,7 +217,8 @@ class RunDirectory:
         mask = SECRETS.mask.data if SECRETS.mask else None
         content = b"".join(encode_plan(plan, mask))
         write_durably(self.path / layout.revision_plan(plan.revision), content)
-        write_durably(self.path / layout.WORKFLOW, workflow_yaml.encode())
+        if workflow_yaml is not None:
+            write_durably(self.path / layout.WORKFLOW, workflow_yaml.encode())
         write_durably(self.path / layout.RUN, _recorded(facts) + b"\n")
         write_durably(self.path / layout.PLAN, content)
         known, files = {task.name for task in old.tasks}, dict(old.files)
@@ -234,16 +242,17 @@ class RunDirectory:
         if not kept.exists():
             write_durably(kept, (self.path / layout.PLAN).read_bytes())
 
+    def _is_there(self) -> RunDirectoryError:
+        what = f"the run directory {self.path} exists already"
+        hint = "choose another --run-id, or continue that run with --resume"
+        return RunDirectoryError.of("run-directory-exists", what, hint=hint)
+
     def _not_writable(self, error: OSError) -> RunDirectoryError:
         hint = "choose another place with --output-dir"
         in_the_way = next((one for one in (self.path.parent, *self.path.parents) if one.is_file()), None)
         if in_the_way is not None:
             what = f"{in_the_way} is a file, not a directory"
             return RunDirectoryError.of("run-directory-not-writable", what, hint=f"rename it, or {hint}")
-        if error.filename == str(self._building) and error.errno == errno.EEXIST:
-            hint = (
-                f"another run is making it; if none is, delete {self._building}, or choose another --run-id"
-            )
         return unwritable(error, f"cannot make the run directory {self.path}", self.path, hint)
 
     def _fill(
@@ -278,16 +287,16 @@ class RunDirectory:
         A thousand directories take a tenth of a second, and the first task need not wait for those. Agents make a
         directory that is not there yet themselves.
         """
-        rest = plan.tasks[MADE_AT_ONCE:]
+        rest = list(names_of(plan.tasks))[MADE_AT_ONCE:]
         if not rest:
             return lambda: None
 
         def make() -> None:
-            for task in rest:
+            for name in rest:
                 with contextlib.suppress(OSError):  # the agent that starts the task reports it
-                    _make_task_directory(os.fspath(self.path), task.name)
+                    _make_task_directory(os.fspath(self.path), name)
 
-        thread = threading.Thread(target=make, name="task-directories", daemon=True)
+        thread = QuietThread(make, "task-directories")
         thread.start()
         return thread.join
 
@@ -341,7 +350,7 @@ def _claim_of(facts: RunFacts) -> Claim:
     return Claim(
         incarnation=facts.incarnation,
         host=facts.host,
-        world=process_world() if facts.host == socket.gethostname() else "",
+        world=process_world() if facts.host == os.uname().nodename else "",
         pid=facts.pid,
         pid_started=facts.pid_started,
         job_id=os.environ.get("SLURM_JOB_ID", ""),
@@ -357,7 +366,7 @@ def run_facts(
     return RunFacts(
         run_id=run_id,
         workflow=workflow,
-        host=socket.gethostname(),
+        host=os.uname().nodename,
         pid=os.getpid(),
         pid_started=process_start_ticks(os.getpid()),
         started_wall_ns=time.time_ns(),

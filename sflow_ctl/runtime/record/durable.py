@@ -11,10 +11,11 @@ import os
 import stat
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from threading import Thread
 from typing import IO
 
 import msgspec
+
+from protocol.machine.loop_signals import QuietThread
 
 Content = bytes | Iterable[bytes]
 """A file's content, also in pieces."""
@@ -70,7 +71,7 @@ def create_durably(path: Path, content: Content, mode: int = 0o600) -> None:
     sync_directory(path.parent)
 
 
-def open_regular(path: Path) -> IO[bytes]:
+def open_regular(path: Path | str) -> IO[bytes]:
     """Open a file of ours to read. Raises: OSError; also for a FIFO or device, which would block or never end."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -79,7 +80,7 @@ def open_regular(path: Path) -> IO[bytes]:
     return os.fdopen(descriptor, "rb")
 
 
-def read_regular(path: Path) -> bytes:
+def read_regular(path: Path | str) -> bytes:
     """Return the content of a file of ours. Raises: OSError; also for a FIFO or device."""
     with open_regular(path) as file:
         return file.read()
@@ -115,10 +116,10 @@ def sync_together(files: Iterable[Path], directories: Iterable[Path]) -> None:
             error.filename = error.filename or str(path)
             errors.append(error)
 
-    threads: list[Thread] = []
+    threads: list[QuietThread] = []
     for one, paths in ((_sync_file, files), (sync_directory, directories)):
         for path in paths:
-            thread = Thread(target=sync, args=(one, path), daemon=True)
+            thread = QuietThread(sync, "sync", (one, path))
             try:
                 thread.start()
             except RuntimeError:  # a limit of processes

@@ -17,6 +17,7 @@ import msgspec
 from sflow_ctl.plan.copies.names import CopyNames
 from sflow_ctl.plan.copies.task_list import Copies, Part, listed_tasks, parts_of
 from sflow_ctl.plan.model import Plan, PlannedTask
+from sflow_ctl.plan.secrets import SECRETS
 from sflow_ctl.plan.words import Until
 
 _FIELDS = PlannedTask.__struct_fields__
@@ -47,6 +48,13 @@ def decode_plan(content: bytes) -> Plan:
     return PlanFile(content).plan()
 
 
+def as_recorded(plan: Plan) -> Plan:
+    """Return the plan as a run directory has it: a changed secret does not make a task different work."""
+    if not SECRETS.mask:
+        return plan
+    return decode_plan(b"".join(encode_plan(plan, SECRETS.mask.data)))
+
+
 class _Copies(msgspec.Struct, omit_defaults=True):
     """The line of all copies of a task; that of the first one is before it."""
 
@@ -54,6 +62,8 @@ class _Copies(msgspec.Struct, omit_defaults=True):
     copies: int
     """How many there are, the first one included."""
     chain_until: Until | None = None
+    items: list[Any] | None = None
+    """Those that the copies are for."""
 
     @property
     def names(self) -> CopyNames:
@@ -148,7 +158,7 @@ def _all_copies(line: msgspec.Raw, parts: list[Part]) -> Copies:
     first = parts.pop() if parts else None
     if not isinstance(first, PlannedTask) or first.name != said.like or first.name != f"{first.base}_0":
         raise msgspec.ValidationError(f"copies are like {said.like}, which is not before them")
-    return Copies(first, said.copies, said.chain_until)
+    return Copies(first, said.copies, said.chain_until, said.items)
 
 
 _RawFields = dict[str, msgspec.Raw]
@@ -182,7 +192,8 @@ def _entries(plan: Plan) -> Iterator[PlannedTask | _Copies | dict[str, Any]]:
     for task in parts_of(plan.tasks):
         if isinstance(task, Copies):
             yield task.first
-            yield _Copies(task.first.name, len(task), task.chain_until)
+            items = None if task.items is None else list(task.items)
+            yield _Copies(task.first.name, len(task), task.chain_until, items)
             continue
         values, model = _values_of(task), first.get(task.base)
         if model is None:

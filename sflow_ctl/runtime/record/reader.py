@@ -200,14 +200,16 @@ class RunReader:
         """The states of all tasks, as far as they were read."""
         return RunView(self.plan)
 
-    def begin_from_snapshot(self, *, is_brief: bool = False) -> None:
+    def begin_from_snapshot(self, *, is_brief: bool = False, is_lazy: bool = False) -> None:
         """Begin with the newest snapshot of the state, if there is one: what came before it is not among the changes.
 
-        If `is_brief`, the state has the plan without its tasks.
+        If `is_brief`, the state has the plan without its tasks. If `is_lazy`, records of tasks are decoded when they are
+        asked for.
         """
-        found = read_snapshot(self.directory, self.facts.incarnation)
-        if found is not None:
-            records = {record.name: record for record in found.tasks}
+        found = read_snapshot(self.directory, self.facts.incarnation, self.facts.lineage)
+        names = list(self._plan_file.names()) if is_lazy else None
+        records = None if found is None else found.records(names)
+        if found is not None and records is not None:
             self.state = RunView(self.head if is_brief else self.plan, records, found.paused_by)
             self.journal = JournalReader(self.directory, found.place)
             self.last_wall_ns = found.last_wall_ns
@@ -245,7 +247,10 @@ class RunReader:
         """Return whether the run is still active, as far as this host can know."""
         if self.summary() is not None:
             return RunStatus(Liveness.ENDED, "ended")
-        return self.controller_status()
+        status = self.controller_status()
+        if status.liveness is Liveness.DEAD and self.summary() is not None:  # it ended between the two looks
+            return RunStatus(Liveness.ENDED, "ended")
+        return status
 
     def controller_status(self) -> RunStatus:
         """Return whether the last controller is alive, also when an earlier one has left its summary."""
@@ -317,6 +322,7 @@ class RunReader:
 
     def _show_revision(self, file: PlanFile) -> None:
         self._plan_file = file
+        SECRETS.declare(file.head.secrets, os.environ)
         self.__dict__.pop("plan", None)
         self.state.plan = self.plan
         for task in self.plan.tasks:

@@ -1,14 +1,16 @@
 """The workflow files of a run as they were when it began, by their digests: a run uses its own copy, and says so.
 
-Made by `planning.py` and kept in `run.json`; `cli` asks which have changed since.
+Made by `planning.py` and kept in `run.json`; `cli` asks which have changed since. And the source of its Python packages.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache
 from pathlib import Path
 
 import msgspec
 
 from protocol.digest import sha256
+from sflow_ctl.plan.fetches import Package
 from sflow_ctl.runtime.record.durable import read_regular
 
 
@@ -19,6 +21,19 @@ class SourceFile(msgspec.Struct, frozen=True):
     """Absolute."""
     sha256: str
     """Of its content when the run began, or was last resumed from it."""
+
+
+def package_source(recorded: Sequence[Package]) -> Callable[[str], Package]:
+    """Return what describes Python packages, each once; a resumed run's are as they were `recorded`, whatever they are now."""
+    known = {one.source: one for one in recorded}
+
+    @cache
+    def package_of(path: str) -> Package:
+        from sflow_ctl.runtime.files.packages import described  # few runs have packages
+
+        return known.get(path) or described(Path(path))
+
+    return package_of
 
 
 def source_files(files: Iterable[Path]) -> tuple[SourceFile, ...]:
@@ -41,3 +56,10 @@ def _digest(path: Path) -> str | None:
         return sha256(read_regular(path)).hex()
     except OSError:
         return None
+
+
+def matching_paths(pattern: str) -> list[str]:
+    """Return the paths that match a pattern, in the order of their names."""
+    from glob import glob  # asked for few workflows
+
+    return sorted(glob(pattern, recursive=True))  # noqa: PTH207 - of any directory

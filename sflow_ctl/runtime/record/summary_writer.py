@@ -35,7 +35,8 @@ class SummaryWriter:
         """`earlier` is the timeline of a resumed run."""
         self._directory = directory
         self.timeline = self._timeline = earlier or Timeline({})
-        self._timeline.begin({record.name: record.state for record in state.tasks.values()})
+        if not self._timeline.continues:
+            self._timeline.begin({record.name: record.state for record in state.tasks.values()})
         path = directory.absolute() / layout.SUMMARY_LOG
         self._log = SummaryLog(
             workflow=facts.workflow,

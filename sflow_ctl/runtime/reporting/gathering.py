@@ -3,7 +3,7 @@
 `report_at_end` is for a run that has just ended in this process, and imports as little as it can; `reading.py` reads all others.
 """
 
-import platform
+import sys
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
+from sflow_ctl.plan.copies.task_list import kinds_of
 from sflow_ctl.plan.log_paths import log_path, rank_log_path
 from sflow_ctl.report.run_report.building import NodeHardware, RunRecord, run_report
 from sflow_ctl.report.run_report.courses import Courses
@@ -62,8 +63,8 @@ def gathered(
     problems: Iterable[str] = (),
 ) -> RunReport:
     """Return the report of a run whose changes of state are known, without secrets."""
-    plan, told, nodes = state.plan, [*problems], _nodes(directory)
-    has_values = any(task.has_values for task in plan.tasks)
+    plan, told, nodes = state.plan, [*problems], node_facts(directory)
+    has_values = any(task.has_values for task in kinds_of(plan.tasks))
     record = RunRecord(
         run_id=facts.run_id,
         directory=str(directory.absolute()),
@@ -107,7 +108,7 @@ def _hardware(nodes: Iterable[NodeFacts]) -> dict[str, NodeHardware]:
     }
 
 
-def _nodes(directory: Path) -> list[NodeFacts]:
+def node_facts(directory: Path) -> list[NodeFacts]:
     """Return what the agents have told of their nodes."""
     try:
         return msgspec.json.decode(read_regular(directory / layout.NODES), type=list[NodeFacts])
@@ -118,7 +119,7 @@ def _nodes(directory: Path) -> list[NodeFacts]:
 def _versions(facts: RunFacts, nodes: Iterable[NodeFacts]) -> dict[str, str]:
     """Return the versions of the programs of a run; that of Python by what its agents have said."""
     pythons = sorted({one.inventory.python for one in nodes if one.inventory.python})
-    return {"sflow-ctl": facts.version, "Python": ", ".join(pythons) or platform.python_version()}
+    return {"sflow-ctl": facts.version, "Python": ", ".join(pythons) or sys.version.split()[0]}
 
 
 def _log_tail(directory: Path, summary: Summary) -> list[str]:

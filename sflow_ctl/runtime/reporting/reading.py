@@ -3,8 +3,9 @@
 What cannot be read is a problem in the report, not an error.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -15,14 +16,16 @@ from sflow_ctl.report.run_report.courses import Courses
 from sflow_ctl.report.run_report.differences import comparison
 from sflow_ctl.report.run_report.model import RunReport
 from sflow_ctl.results.exported import ExportedRun
-from sflow_ctl.results.recorded import values_of
+from sflow_ctl.results.recorded import block_values, values_of
 from sflow_ctl.runtime.files.task_results import OF_TASK
 from sflow_ctl.runtime.record import layout
 from sflow_ctl.runtime.record.durable import UNREADABLE, read_regular
 from sflow_ctl.runtime.record.reader import Liveness, RunReader
 from sflow_ctl.runtime.reporting.gathering import gathered
 from sflow_ctl.runtime.reporting.secrecy import mask_of, without_forms
+from sflow_ctl.runtime.resuming.overrides import set_values
 
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
 _WORDS = {Liveness.RUNNING: "running", Liveness.UNKNOWN: "silent", Liveness.DEAD: "died"}
 
 
@@ -75,26 +78,38 @@ def exported_run(reader: RunReader) -> ExportedRun:
         reader.state.lose_live_tasks()
     facts = reader.facts
     return ExportedRun(
-        facts.run_id, reader.plan, reader.state, _outputs(reader), facts.labels, facts.started_wall_ns
+        facts.run_id,
+        reader.plan,
+        reader.state,
+        _outputs(reader),
+        facts.labels,
+        facts.started_wall_ns,
+        str(reader.directory.absolute()),
     )
 
 
 def _outputs(reader: RunReader) -> dict[str, dict[str, Any]]:
     """Return the values of all tasks that have some."""
+    given = set_values(reader)
     return {
         task.name: values
         for task in reader.plan.tasks
-        if task.has_values and (values := values_of_task(reader.directory, task)) is not None
+        if (task.has_values or block_values(task))
+        and (values := values_of_task(reader.directory, task, given.get(task.name, _NOTHING))) is not None
     }
 
 
-def values_of_task(directory: Path, task: PlannedTask) -> dict[str, Any] | None:
-    """Return the values of a task as its files have them."""
+def values_of_task(
+    directory: Path, task: PlannedTask, given: Mapping[str, Any] = _NOTHING
+) -> dict[str, Any] | None:
+    """Return the values of a task as its files have them, with those that were set since, or those of its block."""
+    if (of_block := block_values(task)) is not None:
+        return of_block or None
     values = values_of(_document(directory / task.name / "outputs.json"), task.outputs) or {}
     result = _document(directory / task.name / OF_TASK)
     if isinstance(result, dict) and isinstance(result.get("values"), dict):
         values = {**result["values"], **values}
-    return values or None
+    return {**values, **given} or None
 
 
 def _document(path: Path) -> Any:

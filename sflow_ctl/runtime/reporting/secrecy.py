@@ -3,13 +3,13 @@
 The whole report is masked as data, so that neither JSON nor HTML can change a value so that it is not found.
 """
 
-import re
 from collections.abc import Mapping
 from enum import Enum
 from typing import Any, TypeVar
 
 from msgspec import Struct
 
+from protocol.text.lazy_pattern import lazy_pattern
 from protocol.text.masking import Mask, parts_of
 from sflow_ctl.plan.model import Plan
 from sflow_ctl.plan.secrets import SECRETS
@@ -19,7 +19,7 @@ T = TypeVar("T")
 MIN_GUESSED = 8
 """Characters of a value that is taken for a secret because of its name: a shorter one, as 4096 of `max_token`, is found in
 much that is not."""
-_NUMBER = re.compile(r"[\d.eE+-]+$")
+_NUMBER = lazy_pattern(r"[\d.eE+-]+$")
 
 
 def mask_of(plan: Plan) -> Mask:

@@ -3,14 +3,14 @@
 Called by `run/workflow.py` after the summary is written. A report that cannot be made changes nothing of how the run ended.
 """
 
-import re
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
+from protocol.text.lazy_pattern import lazy_pattern
 from sflow_ctl.report.page.document import GENERATOR, PageFiles, run_page
-from sflow_ctl.report.run_report.comparing import RunComparison
 from sflow_ctl.report.run_report.model import RunReport
 from sflow_ctl.runtime.record import layout
 from sflow_ctl.runtime.record.directory import RunFacts
@@ -20,11 +20,14 @@ from sflow_ctl.runtime.reporting.gathering import report_at_end
 from sflow_ctl.runtime.run.ending import RunEnd
 from sflow_ctl.version import VERSION
 
+if TYPE_CHECKING:
+    from sflow_ctl.report.run_report.comparing import RunComparison
+
 _HOME = Path(__file__).resolve().parents[2] / "report" / "page" / "bundled"
 MOST_AT_END = 10_000
 """Tasks of a run whose report is written at its end: that of 100,000 would take 7 s and 300 MB there."""
 _HEAD_BYTES = 1000
-_LIBRARY_VERSION = re.compile(r"uPlot \(v([\w.-]+)\)")
+_LIBRARY_VERSION = lazy_pattern(r"uPlot \(v([\w.-]+)\)")
 
 
 @cache
@@ -51,7 +54,7 @@ def page_of(report: RunReport) -> bytes:
     return run_page(report, page_files()).encode(errors="replace")
 
 
-def comparison_page_of(whole: RunComparison) -> bytes:
+def comparison_page_of(whole: "RunComparison") -> bytes:
     """Return the page about two runs. Raises: OSError."""
     from sflow_ctl.report.page.comparison import comparison_page  # the end of a run does not need it
 

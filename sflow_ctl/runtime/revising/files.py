@@ -45,8 +45,8 @@ class PlanHead(Struct, frozen=True, kw_only=True):
     labels: dict[str, str] = {}
     argv: tuple[str, ...] = ()
     """The command."""
-    secrets: dict[str, str] = {}
-    """Of each secret whose value the plan was made with, a code that only who knows key and value can make."""
+    secrets: dict[str, tuple[str, ...]] = {}
+    """Of each secret whose values the plan was made with, codes that only who knows key and value can make."""
 
 
 def leave_plan(directory: Path, base: int, plan: Plan, head: PlanHead) -> str:
@@ -121,24 +121,28 @@ def read_revision(path: Path) -> Plan | None:
         return None
 
 
-def codes_of_secrets(key: str) -> dict[str, str]:
-    """Return, for each secret with a value here, a code by which a controller knows whether it has the same one."""
-    return {name: _code(key, value) for name, value in SECRETS.values()}
+def codes_of_secrets(key: str) -> dict[str, tuple[str, ...]]:
+    """Return, for each secret with values here, codes by which a controller knows whether it has the same ones."""
+    found: dict[str, tuple[str, ...]] = {}
+    for name, value in SECRETS.values():
+        found[name] = (*found.get(name, ()), code_of(key, value))
+    return found
 
 
 def _check_secrets(head: PlanHead, key: str) -> None:
     """Raises: UnusablePlanError if the plan was made with other values than the run has."""
-    known: dict[str, set[str]] = {}
-    for name, value in SECRETS.values():
-        known.setdefault(name, set()).add(_code(key, value))
-    others = sorted(name for name, code in head.secrets.items() if name in known and code not in known[name])
+    known = codes_of_secrets(key)
+    others = sorted(
+        name for name, codes in head.secrets.items() if name in known and not {*codes} <= {*known[name]}
+    )
     if others:
         raise UnusablePlanError(
             f"the value of secret {', '.join(others)} is another one than the run began with: a live run keeps it"
         )
 
 
-def _code(key: str, value: str) -> str:
+def code_of(key: str, value: str) -> str:
+    """Return the code of a secret's value: who lacks the key cannot find the value by it."""
     return hmac.new(key.encode(), value.encode(errors="surrogateescape"), hashlib.sha256).hexdigest()
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from sflow_ctl.core.commands import ReviseRun
+from sflow_ctl.plan.copies.task_list import gang_sizes
 from sflow_ctl.plan.model import Plan
 from sflow_ctl.report.run_view import RunView, TaskRecord
 from sflow_ctl.runtime.record import layout
@@ -40,8 +41,7 @@ def put_in_force(
         controller.progress.warn(problem)
     view_plan(controller.state, plan)
     controller.summary.revised(controller.state)
-    gangs = {task.name: task.world_size for task in plan.tasks if task.world_size > 1}
-    shell.output.gang_sizes.update(gangs)
+    shell.output.gang_sizes.update(gang_sizes(plan.tasks))
 
 
 def view_plan(state: RunView, plan: Plan) -> None:
@@ -57,15 +57,18 @@ def write_revision(record: "Record", plan: Plan, old: Plan, revision: Revision) 
     directory, facts = record.directory, record.facts
     lineage = record.lineage or facts.incarnation
     try:
-        head = read_head(directory.path, plan.source)
-        record.facts = replace(
-            facts,
-            options=head.options,
-            sources=head.sources,
-            labels=head.labels,
-            revisions=(*facts.revisions, replace(revision, argv=head.argv)),
-        )
-        directory.revise(plan, head.workflow, record.facts, lineage, old)
+        head = None if not plan.source else read_head(directory.path, plan.source)
+        if head is None:  # the run has made it itself, of values that it has had from its tasks
+            record.facts = replace(facts, revisions=(*facts.revisions, revision))
+        else:
+            record.facts = replace(
+                facts,
+                options=head.options,
+                sources=head.sources,
+                labels=head.labels,
+                revisions=(*facts.revisions, replace(revision, argv=head.argv)),
+            )
+        directory.revise(plan, None if head is None else head.workflow, record.facts, lineage, old)
     except OSError as error:
         reason = disk_reason(error, directory.path / layout.PLAN)
         return f"revision {plan.revision} is in force, but a resume would not have it: {reason.text}"

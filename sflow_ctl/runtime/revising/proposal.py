@@ -14,6 +14,7 @@ from sflow_ctl.plan.copies.task_list import kinds_of
 from sflow_ctl.plan.model import Plan
 from sflow_ctl.plan.revisions.comparing import PlanChange, TasksNow, compare
 from sflow_ctl.plan.revisions.describing import is_same, staying, workflow_changes
+from sflow_ctl.plan.revisions.growing import grown_like
 from sflow_ctl.plan.revisions.refusals import refusals
 from sflow_ctl.planner.context import JobNode
 from sflow_ctl.planner.pipeline import build_plan
@@ -21,9 +22,11 @@ from sflow_ctl.report.run_view import RunView
 from sflow_ctl.runtime.artifacts.contents import with_contents
 from sflow_ctl.runtime.files.settings_files import JOB_FIELDS
 from sflow_ctl.runtime.operating.client import operator_key
+from sflow_ctl.runtime.record.plan_file import as_recorded
 from sflow_ctl.runtime.record.reader import RunReader
 from sflow_ctl.runtime.record.sources import source_files
 from sflow_ctl.runtime.revising.files import PlanHead, UnusablePlanError, codes_of_secrets, leave_plan
+from sflow_ctl.runtime.revising.new_secrets import with_new_secrets
 from sflow_ctl.runtime.run.options import RunOptions
 from sflow_ctl.runtime.run.planning import (
     NodeSource,
@@ -35,7 +38,6 @@ from sflow_ctl.runtime.run.planning import (
 )
 from sflow_ctl.runtime.run.preflight import check_programs, fetch_missing_artifacts
 from sflow_ctl.runtime.run.remembered import recall, remember
-from sflow_ctl.runtime.run.resume import as_recorded
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,27 +52,26 @@ class Proposal(Struct, frozen=True):
     read: ReadRun
     options: RunOptions
     plan: Plan
+    base: Plan
+    """The plan that is in force, as a run directory has it."""
+    recorded: Plan
+    """The other plan, as a run directory would have it."""
     changes: Mapping[str, PlanChange]
-
-    @property
-    def base(self) -> Plan:
-        """The plan that is in force."""
-        return self.reader.plan
 
     @property
     def is_same(self) -> bool:
         """Return whether it would change nothing."""
-        return is_same(self.base, as_recorded(self.plan), self.changes)
+        return is_same(self.base, self.recorded, self.changes)
 
     @property
     def of_run(self) -> list[str]:
         """Return what it changes for the run as a whole."""
-        return workflow_changes(self.base, as_recorded(self.plan))
+        return workflow_changes(self.base, self.recorded)
 
     @property
     def staying(self) -> list[str]:
         """Return what the file has changed, and a live run keeps as it is."""
-        return staying(self.base, as_recorded(self.plan))
+        return staying(self.base, self.recorded)
 
 
 def proposal(reader: RunReader, options: RunOptions) -> Proposal:
@@ -85,15 +86,15 @@ def proposal(reader: RunReader, options: RunOptions) -> Proposal:
     plan = _planned(reader, read, whole)
     check_programs(plan)
     plan = with_contents(plan)
-    recorded = as_recorded(plan)
+    recorded, base = as_recorded(plan), as_recorded(reader.plan)  # what was no secret before may be one now
     findings = [
         Finding("not-while-it-runs", one.what, _where(read, one.field), one.hint)
-        for one in refusals(reader.plan, recorded)
+        for one in refusals(base, recorded)
     ]
     if findings:
         raise PlanError(findings)
-    changes = compare(reader.plan, recorded, tasks_now(reader.state))
-    return Proposal(reader, read, whole, plan, changes)
+    changes = compare(base, recorded, tasks_now(reader.state))
+    return Proposal(reader, read, whole, plan, base, recorded, changes)
 
 
 def _planned(reader: RunReader, read: ReadRun, options: RunOptions) -> Plan:
@@ -121,12 +122,13 @@ def _planned(reader: RunReader, read: ReadRun, options: RunOptions) -> Plan:
             here=context.here if local is None else (local.name, local.address),
         )
     plan = with_simulated_gpus(selected(build_plan(read.loaded, context), options), options)
+    plan = grown_like(plan, reader.plan)
     if any(task.outputs for task in kinds_of(plan.tasks)):
         from sflow_ctl.results.checks import wrong_outputs
 
         if findings := wrong_outputs(plan, read.loaded.where):
             raise PlanError(findings)
-    return plan
+    return with_new_secrets(plan, reader.plan)
 
 
 def _where(read: ReadRun, field: tuple[str, ...]) -> str | None:
@@ -153,7 +155,12 @@ def tasks_now(state: RunView) -> TasksNow:
         for record in state.tasks.values()
         if record.state in TERMINAL and record.reason is not None and record.reason.word == "stopped"
     }
-    return TasksNow(unready, stopped)
+    served = {
+        record.name
+        for record in state.tasks.values()
+        if record.state is TaskState.COMPLETED and record.name in planned and planned[record.name].is_service
+    }
+    return TasksNow(unready, stopped, served - stopped)
 
 
 def leave(found: Proposal, open_display: "Callable[[], FetchDisplay]") -> Apply:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from protocol.ids import RankId
+from protocol.machine.code_cache import settle
 from protocol.messages.config import AgentConfig
 from protocol.messages.facts import (
     LogSearch,
@@ -27,18 +28,13 @@ from protocol.messages.orders import SamplesStored, Spawn, ToAgent
 from sflow_ctl.core.commands import (
     AbandonNode,
     AcceptAgent,
-    AnswerRequest,
     AskJobEnd,
     AwaitLog,
     CollectOutputs,
     Command,
     FinishRun,
-    RecordCheckpoint,
     RecordTransition,
-    RecordUploads,
-    RecordWaiting,
     RenderTexts,
-    ReviseRun,
     SendToAgent,
     Warn,
 )
@@ -58,12 +54,10 @@ from sflow_ctl.plan.model import PlannedTask
 from sflow_ctl.plan.secrets import SECRETS
 from sflow_ctl.report.run_view import RunView
 from sflow_ctl.runtime.fleet.fleet import AgentLauncher
-from sflow_ctl.runtime.fleet.leftovers import sweep
 from sflow_ctl.runtime.fleet.link import FleetLink
 from sflow_ctl.runtime.journal.checkpointing import Checkpointing
 from sflow_ctl.runtime.journal.snapshot import SnapshotWriter
 from sflow_ctl.runtime.journal.writer import Journal
-from sflow_ctl.runtime.logs.rotation import rotate_logs
 from sflow_ctl.runtime.logs.service import OutputService
 from sflow_ctl.runtime.logs.waits import LogWaits
 from sflow_ctl.runtime.operating.desk import RequestDesk
@@ -73,7 +67,7 @@ from sflow_ctl.runtime.record.directory import RunDirectory
 from sflow_ctl.runtime.record.record_keeper import RecordKeeper
 from sflow_ctl.runtime.record.run_log import RunLog
 from sflow_ctl.runtime.record.summary_writer import SummaryWriter
-from sflow_ctl.runtime.run.last_steps import AgentEnds, end_agents, log_ignored_messages
+from sflow_ctl.runtime.run.last_steps import AgentEnds, end_agents, log_ignored_messages, swept
 from sflow_ctl.runtime.run.node_book import NodeBook
 from sflow_ctl.runtime.run.output_collector import OutputCollector
 from sflow_ctl.runtime.run.preload import Preload
@@ -109,6 +103,7 @@ class Controller:
         summary: SummaryWriter,
         preload: Preload,
         desk: RequestDesk,
+        signals: SignalInbox,
         measures: Measures,
         snapshots: SnapshotWriter,
         checkpoints: Checkpointing,
@@ -130,11 +125,10 @@ class Controller:
         spools = common.spool_directory is not None
         self.nodes = NodeBook([node.name for node in scheduler.plan.nodes], spools)
         self._logs = LogWaits(output, link, self.nodes)
-        self._hand_over = hand_over
         self.takeover: TakeoverWatch | None = None
-        self._signals, self._desk, self._job_end = SignalInbox(), desk, JobEndNotice(self._log, job_clock)
+        self._signals, self._desk, self._job_end = signals, desk, JobEndNotice(self._log, job_clock)
         self._finish: FinishRun | None = None
-        self._abandoned = set[int]()
+        self._hand_over, self._abandoned = hand_over, set[int]()
         self._agents = AgentEnds(launcher, scheduler, self._abandoned, link, common, log)
         self._stops_requested = self._foreign_messages = 0  # facts about ranks of other nodes
         parts = (directory.path, self._signals, link, launcher, output, self._warn)
@@ -147,12 +141,13 @@ class Controller:
 
         Raises: LaunchError when agents cannot be started.
         """
+        settle()
         waiting = self._link.waiting
         for source in (self._launcher, self._output, self.outputs, self._job_clock, self._monitor):
             if source is not None:
                 waiting.add(source.fileno)
         waiting.add(self._desk.fileno)
-        with self._signals, self.standstill:
+        with self.standstill:
             waiting.add(self._signals.fileno)
             wait = partial(self.standstill.wait, self._link.wait)
             self._launcher.start(self._configs)
@@ -162,7 +157,7 @@ class Controller:
                 self._handle(event, now)
             self._flush(now)
             while self._finish is None:
-                self._preload.wait(wait, self._timeout_ms(), has_started=self._scheduler.run.has_started)
+                self._preload.wait(wait, self._timeout_ms(), self._scheduler.run)
                 now = time.monotonic()
                 for event in self._events(now):
                     self._handle(event, now)
@@ -296,8 +291,6 @@ class Controller:
                 self._send(node, message)
             case RecordTransition(transition=transition):
                 self._record(transition, now)
-            case RecordWaiting() | RecordUploads() | RecordCheckpoint() | AnswerRequest() | ReviseRun():
-                self.progress.show(command, now)
             case AwaitLog(rank=rank):
                 self._logs.awaited.add(rank)
             case CollectOutputs() | RenderTexts():
@@ -314,6 +307,8 @@ class Controller:
                 self._warn(text)
             case FinishRun():
                 self._finish = command
+            case _:
+                self.progress.show(command, now)
 
     def _abandon(self, node: int, reason: str) -> None:
         """Go on without a node; end what is left there."""
@@ -329,7 +324,7 @@ class Controller:
             named = self._scheduler.run.task_named
             self._write_results(named(one.rank.attempt.task).plan for one in message.ranks)
             if self.nodes.is_spooling(node):
-                rotate_logs(self._output, message)
+                _rotate_logs(self._output, message)
         self._link.send(node, message)
 
     def _write_results(self, before: Iterable[PlannedTask] | None = None) -> None:
@@ -382,7 +377,7 @@ class Controller:
         late = end_agents(self._scheduler, self._launcher, self._abandoned, self._log)
         assert self._finish is not None
         if late or self._abandoned:
-            survivors = (*self._finish.survivors, *sweep(self._common.marker))
+            survivors = (*self._finish.survivors, *swept(self._common.marker))
             self._finish = msgspec.structs.replace(self._finish, survivors=survivors)
         try:
             self._directory.note(layout.NODES, self.nodes.encoded())
@@ -397,3 +392,9 @@ def _without_secrets(transition: Transition) -> Transition:
         return transition
     reason = msgspec.convert(SECRETS.mask.data(msgspec.to_builtins(transition.reason)), Reason)
     return msgspec.structs.replace(transition, reason=reason)
+
+
+def _rotate_logs(output: OutputService, order: Spawn) -> None:
+    from sflow_ctl.runtime.logs.rotation import rotate_logs  # most agents see the run directory
+
+    rotate_logs(output, order)

@@ -16,6 +16,7 @@ from protocol.errors import ExitStatus
 from protocol.messages.uploads import UploadOutcome
 from sflow_ctl.core.commands import FinishRun
 from sflow_ctl.core.states import FirstCause, Outcome, Reason
+from sflow_ctl.plan.copies.task_list import kinds_of
 from sflow_ctl.plan.model import Plan
 from sflow_ctl.report.resumed import AgentRestart, Takeover
 from sflow_ctl.report.run_view import RunView
@@ -24,8 +25,10 @@ from sflow_ctl.runtime.record import layout
 from sflow_ctl.runtime.record.disk import disk_reason
 
 if TYPE_CHECKING:
+    from sflow_ctl.plan.deferred import DeferredValues
     from sflow_ctl.report.resumed import ResumedSummary
     from sflow_ctl.report.telemetry.use import WindowUse
+    from sflow_ctl.runtime.handover.run_outputs import RunOutput
     from sflow_ctl.runtime.record.directory import RunDirectory, RunFacts
 
 _EXIT = {
@@ -66,11 +69,13 @@ def conclude(
     takeovers: Sequence[Takeover] = (),
     agent_restarts: Sequence[AgentRestart] = (),
     windows: "Mapping[str, Sequence[WindowUse]] | None" = None,
+    values: "DeferredValues | None" = None,
 ) -> RunEnd:
     """Settle the outcome of a run that has stopped, and write its summary and results.
 
     `refused` counts messages that were refused or dropped, by kind; `job_ids` are the Slurm jobs, none outside of one.
     `record_error` is what kept the journal from being written, if anything did: a run that did not complete then has status 3.
+    `values` evaluates the outputs of the run.
     """
     plan = state.plan
     for job_id in job_ids:
@@ -80,6 +85,12 @@ def conclude(
             finish = told
             break
     finish = _with_workflow_success(finish, plan, directory.path)
+    of_run: tuple[RunOutput, ...] = ()
+    if plan.outputs and values is not None:
+        from sflow_ctl.runtime.handover.run_outputs import resolve_outputs, with_outputs  # few runs have any
+
+        of_run = resolve_outputs(plan.outputs, values)
+        finish = with_outputs(finish, of_run)
     status = _exit_status(finish)
     whole = summary(
         state,
@@ -96,12 +107,13 @@ def conclude(
         takeovers=takeovers,
         agent_restarts=agent_restarts,
         windows=windows or {},
+        outputs={one.name: one.value for one in of_run},
     )
     end = RunEnd(status, state, whole, directory.path, outputs)
     if record_error is not None and finish.outcome is not Outcome.COMPLETED:
         end = _without_record(end, record_error)
     try:
-        if any(task.has_values for task in plan.tasks):
+        if any(task.has_values for task in kinds_of(plan.tasks)):
             from sflow_ctl.results.table import results, results_csv
 
             table = results_csv(*results(plan, state, outputs))
@@ -111,6 +123,10 @@ def conclude(
 
                 header, rows = cell_results(plan, state, outputs)
                 directory.write(layout.CELLS, results_csv(header, rows).encode())
+        if of_run:
+            from sflow_ctl.runtime.handover.run_outputs import write_outputs
+
+            write_outputs(directory, facts.run_id, of_run)
         directory.write(layout.SUMMARY, summary_json(end.summary))
     except OSError as error:  # the console still gets everything
         return end if end.status is ExitStatus.INFRASTRUCTURE else _without_record(end, error)

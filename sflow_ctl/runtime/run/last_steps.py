@@ -7,11 +7,13 @@ from functools import partial
 from msgspec.structs import replace
 
 from protocol.messages.config import AgentConfig
+from protocol.text.counted import counted
+from sflow_ctl.core.actions.reconciliation import AGENTS_COUNTED_S
 from sflow_ctl.core.events import AgentLost, NodeCleared, SchedulerEvent
 from sflow_ctl.core.scheduler import Scheduler
 from sflow_ctl.runtime.fleet.fleet import AgentLauncher
 from sflow_ctl.runtime.fleet.link import FleetLink
-from sflow_ctl.runtime.fleet.local import RESTARTS_WITHIN_S, AgentEnd, ReplacementOrder
+from sflow_ctl.runtime.fleet.local import AgentEnd, ReplacementOrder
 from sflow_ctl.runtime.record.run_log import RunLog
 
 AGENTS_END_WITHIN_S = 10.0
@@ -44,8 +46,8 @@ class AgentEnds:
         self._launcher, self._scheduler, self._abandoned = launcher, scheduler, abandoned
         self._link, self._common, self._log = link, common, log
         self._next_look = 0.0
-        self._replaced: dict[int, list[float]] = {}
-        """When a node of a job was to get another agent."""
+        self._begun: dict[int, list[float]] = {}
+        """When a node was to get another agent from here, and not from its guardian."""
 
     def ended(self, now: float, *, has_news: bool) -> list[SchedulerEvent]:
         """Return the events of ends since the last call; look at once with `has_news`, else now and then."""
@@ -58,31 +60,49 @@ class AgentEnds:
                 self._log.warning(f"node {self._scheduler.plan.nodes[end.node].name}: {end.how}")
                 continue
             if self._scheduler.is_expected(end.node):
-                events.append(AgentLost(node=end.node, reason=end.how, is_cleared=end.is_cleared))
+                reason = f"{end.how}{self._limit_text(end.node, now)}"
+                events.append(AgentLost(node=end.node, reason=reason, is_cleared=end.is_cleared))
                 self._abandoned.add(end.node)
             elif end.is_cleared:
                 events.append(NodeCleared(node=end.node, survivors=end.survivors))
         for node in {*self._link.silences.silent, *self._scheduler.ending_nodes()}:
-            if now > max(self._replaced.get(node, ()), default=-math.inf) + REPLACED_AGAIN_AFTER_S:
+            if now > max(self._begun.get(node, ()), default=-math.inf) + REPLACED_AGAIN_AFTER_S:
                 self._replace(node, None, now)
         return events
 
     def _replace(self, node: int, end: AgentEnd | None, now: float) -> bool:
-        """Have the launcher start another agent on a node of a job whose agent seems to be dead; return whether it tries.
+        """Have the launcher start another agent on a node whose agent seems to be dead; return whether it tries.
 
         One that lives is left alone. `end` is what follows if that cannot be done.
         """
-        recent = [at for at in self._replaced.get(node, ()) if at > now - RESTARTS_WITHIN_S]
-        if len(recent) >= self._common.restarts or not self._scheduler.may_replace(node):
+        left = self._common.restarts - self._followed(node, now)
+        is_here = end is not None and end.is_here
+        if left <= 0 or not self._scheduler.may_replace(node, is_here=is_here):
             return False
-        order = ReplacementOrder(node, self._common.marker, end, partial(self._next_config, node))
+        make_config = partial(self._next_config, node, left - 1)
+        order = ReplacementOrder(node, self._common.marker, end, left - 1, make_config)
         if not self._launcher.replace(order):
             return False
-        self._replaced[node] = [*recent, now]
+        self._begun.setdefault(node, []).append(now)
         return True
 
-    def _next_config(self, node: int) -> AgentConfig:
-        pair = self._link.admission.renew(node)
+    def _followed(self, node: int, now: float) -> int:
+        return self._scheduler.agents_followed(node, self._begun.get(node, ()), now)
+
+    def _limit_text(self, node: int, now: float) -> str:
+        """Return why no other agent takes the place of a node's, if that has happened too often; else nothing."""
+        followed = self._followed(node, now)
+        if not followed or followed < self._common.restarts:
+            return ""
+        minutes = AGENTS_COUNTED_S / 60
+        return (
+            f"; it was started again {counted(followed, 'time')} within {minutes:g} minutes, and is not again"
+        )
+
+    def _next_config(self, node: int, restarts: int) -> AgentConfig:
+        admission = self._link.transport.admission
+        assert admission is not None  # agents of jobs have keys
+        pair = admission.renew(node)
         return replace(
             self._common,
             node=node,
@@ -90,6 +110,7 @@ class AgentEnds:
             public_key=pair.public,
             secret_key=pair.secret,
             must_enrol=True,
+            restarts=restarts,
             follows=FOLLOWS,
         )
 
@@ -126,3 +147,10 @@ def log_ignored_messages(log: RunLog, scheduler: Scheduler, link: FleetLink, for
         log.info(f"ignored {ignored.stale} messages about attempts that were over")
     for kind, count in sorted(link.refused().items()):
         log.warning(f"{count} {kind.replace('_', ' ')}")
+
+
+def swept(marker: str) -> tuple[str, ...]:
+    """End what a run has left on this machine; return what could not be ended."""
+    from sflow_ctl.runtime.fleet.leftovers import sweep  # few runs lose a node
+
+    return tuple(sweep(marker))

@@ -92,6 +92,10 @@ class TaskOptions(Struct, frozen=True, kw_only=True):
     """The workflow gets a default monitor, unless it has one."""
     enable_task_monitor: tuple[str, ...] = ()
     """These tasks get one."""
+    reuse: tuple[str, ...] = ()
+    """Runs whose results the new run takes over where tasks are the same work, each `RUN` or `RUN:TASKS`."""
+    reuse_anyway: tuple[str, ...] = ()
+    """Tasks that take over results although their work has changed."""
 
 
 class RunOptions(Struct, frozen=True, kw_only=True):

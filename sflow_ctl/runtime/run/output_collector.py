@@ -11,7 +11,6 @@ import os
 import queue
 import select
 import stat
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -19,8 +18,10 @@ from typing import TYPE_CHECKING, Any, AnyStr, NamedTuple
 
 import msgspec
 
-from protocol.machine.pattern_process import install as install_pattern_process
+from protocol.machine.loop_signals import QuietThread
+from protocol.messages.handover import FoundOutput
 from protocol.text.counted import counted
+from protocol.text.line_pattern import Groups, use_slow_engine
 from protocol.text.process_labels import LabelRemover, Labels
 from sflow_ctl.core.commands import CollectOutputs, RenderTexts
 from sflow_ctl.core.events import TextsRendered
@@ -43,6 +44,15 @@ MAX_LINE = 16 << 20
 SHORTAGE_WITHIN_S, SHORTAGE_PAUSE_S = 10.0, 0.2
 
 
+class WantedOutputs(NamedTuple):
+    """An attempt whose outputs are read."""
+
+    task: PlannedTask
+    attempt: int
+    found: Sequence[FoundOutput] = ()
+    """What its agent has found."""
+
+
 class TaskOutputs(NamedTuple):
     """The values of a task's outputs."""
 
@@ -63,16 +73,16 @@ class OutputCollector:
     """`collect` a task's outputs; once `fileno` is readable they are among `collected`."""
 
     def __init__(self, run_directory: Path) -> None:
-        install_pattern_process()
+        use_slow_engine(_search_in_a_process)
         self._run_directory = run_directory
         self.fileno = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self.values: dict[str, dict[str, Any]] = {}
         """All collected values, by task."""
         self.problems: dict[str, list[str]] = {}
         """Why values are missing, by task."""
-        self._wanted: queue.SimpleQueue[tuple[PlannedTask, int] | None] = queue.SimpleQueue()
+        self._wanted: queue.SimpleQueue[WantedOutputs | None] = queue.SimpleQueue()
         self._done: queue.SimpleQueue[TaskOutputs] = queue.SimpleQueue()
-        self._thread: threading.Thread | None = None
+        self._thread: QuietThread | None = None
         self._renderer: Renderer | None = None
         self._results: ResultFiles | None = None
         self.writes_results = True
@@ -97,7 +107,8 @@ class OutputCollector:
     def work_on(self, order: CollectOutputs | RenderTexts, run: "Run") -> None:
         """Begin what the scheduler of `run` has ordered."""
         if isinstance(order, CollectOutputs):
-            self.collect(run.task_named(order.task).plan, order.attempt)
+            found = tuple(run.found.get(order.task, {}).values())
+            self.collect(run.task_named(order.task).plan, order.attempt, found)
             return
         if self._renderer is None:
             from sflow_ctl.runtime.renderer import Renderer  # few tasks have deferred values
@@ -109,12 +120,12 @@ class OutputCollector:
         """Return the deferred values that were evaluated since the last call."""
         return [] if self._renderer is None else self._renderer.take()
 
-    def collect(self, task: PlannedTask, attempt: int) -> None:
-        """Begin to read the outputs of an attempt that exited with success."""
+    def collect(self, task: PlannedTask, attempt: int, found: Sequence[FoundOutput] = ()) -> None:
+        """Begin to read the outputs of an attempt that exited with success; `found` are those that its agent has found."""
         if self._thread is None:
-            self._thread = threading.Thread(target=self._work, name="outputs", daemon=True)
+            self._thread = QuietThread(self._work, "outputs")
             self._thread.start()
-        self._wanted.put((task, attempt))
+        self._wanted.put(WantedOutputs(task, attempt, found))
 
     def collected(self) -> Iterator[TaskOutputs]:
         """Return the values read since the last call."""
@@ -131,9 +142,9 @@ class OutputCollector:
 
     def _work(self) -> None:
         while (wanted := self._next()) is not None:
-            task, attempt = wanted
+            task, attempt, _ = wanted
             try:
-                values, problems = self._read(task, attempt)
+                values, problems = self._read(wanted)
             except Exception as error:  # noqa: BLE001 - a value that cannot be read never holds a task up
                 values, problems = {}, [f"could not be read: {type(error).__name__}: {error}"]
             self.values[task.name] = values
@@ -147,7 +158,7 @@ class OutputCollector:
         with contextlib.suppress(OSError):  # closed: the run has ended
             os.eventfd_write(self.fileno, 1)
 
-    def _next(self) -> tuple[PlannedTask, int] | None:
+    def _next(self) -> WantedOutputs | None:
         """Return the next task to read, None at the end; write `results.json` when that is due."""
         while True:
             due = None if self._results is None or not self.writes_results else self._results.next_write()
@@ -156,10 +167,11 @@ class OutputCollector:
                 return self._wanted.get(timeout=wait_s)
             self.write_results()
 
-    def _read(self, task: PlannedTask, attempt: int) -> tuple[dict[str, Any], list[str]]:
+    def _read(self, wanted: WantedOutputs) -> tuple[dict[str, Any], list[str]]:
         from sflow_ctl.results.outputs import collect  # the parse library, only for tasks that need it
-        from sflow_ctl.results.recorded import outputs_document
+        from sflow_ctl.results.recorded import outputs_document, values_of_found
 
+        task, attempt, handed = wanted
         log = self._run_directory / log_path(task.name)
 
         def lines(source: str) -> Iterator[str]:
@@ -180,13 +192,13 @@ class OutputCollector:
         ]
         if task.result is not None:
             self._add_result(task, found, lambda: lines(STDOUT))
-        document = outputs_document(task.name, found.values, found.metrics, specs)
+        document = outputs_document(task.name, found.values, found.metrics, specs, handed, attempt)
         text = msgspec.json.format(msgspec.json.encode(document, order="sorted"), indent=2)
         try:
             write_durably(log.parent / "outputs.json", SECRETS.mask.raw(text) + b"\n")
         except OSError as error:  # the values are known all the same
             found.problems.append(f"outputs.json cannot be written: {error}")
-        return found.visible, found.problems
+        return {**found.visible, **values_of_found(handed)}, found.problems
 
     def _add_result(
         self, task: PlannedTask, found: "OutputValues", read_log: Callable[[], Iterable[str]]
@@ -282,3 +294,10 @@ def _lines(path: Path, source: str, labels: Labels) -> Iterator[str]:
                 yield line.decode(errors="replace")
     for line in remover.rest():
         yield line.decode(errors="replace")
+
+
+def _search_in_a_process(pattern: str, line: str, limit: int) -> list[Groups] | None:
+    """Search a line that RE2 cannot search."""
+    from protocol.machine.pattern_process import search  # few patterns need it
+
+    return search(pattern, line, limit)

@@ -19,7 +19,7 @@ from sflow_ctl.format.loader import DocumentError, LoadedDocument, load_document
 from sflow_ctl.plan.copies.task_list import kinds_of
 from sflow_ctl.plan.model import Plan
 from sflow_ctl.plan.secrets import SECRETS
-from sflow_ctl.planner.launch.arguments import replaced_arguments, split_arguments
+from sflow_ctl.planner.launch.arguments import split_arguments
 from sflow_ctl.planner.phases.nodes import OWN_JOBS, WRAPPER
 from sflow_ctl.planner.pipeline import PlanContext, build_plan, findings_after
 from sflow_ctl.planner.placement.capacity import crowd_warning
@@ -33,9 +33,9 @@ from sflow_ctl.runtime.files.settings_files import (
 )
 from sflow_ctl.runtime.fleet.fleet import NVIDIA_CONTROL, Generation
 from sflow_ctl.runtime.record.directory import make_run_id
-from sflow_ctl.runtime.record.sources import SourceFile, source_files
+from sflow_ctl.runtime.record.sources import SourceFile, matching_paths, package_source, source_files
 from sflow_ctl.runtime.run.options import RunOptions
-from sflow_ctl.settings import Effective
+from sflow_ctl.settings import Effective, policies_of
 
 if TYPE_CHECKING:
     from sflow_ctl.planner.context import JobNode
@@ -185,35 +185,37 @@ def plan_run(read: ReadRun, options: RunOptions, is_dry: bool) -> PlannedRun:
     directory = settings.output_dir / run_id
     if is_dry and earlier is None:
         directory = settings.output_dir / "_dry_run" / name
-    for path in (directory, options.workflow.workspace_dir):
-        str(path).encode()  # another encoding is refused before anything is made
+    f"{directory}{options.workflow.workspace_dir}".encode()  # another encoding is refused before anything is made
     context = plan_context(read, options, nodes, run_id, directory, is_dry)
+    recorded = () if earlier is None else earlier.state.plan.packages
+    context = replace(context, package_of=package_source(recorded))
 
     def replan(job_id: str, job_nodes: "tuple[JobNode, ...]", here: tuple[str, str]) -> Plan:
         known = replace(context, job_nodes=job_nodes, job_id=job_id, here=here)
-        return with_simulated_gpus(selected(build_plan(loaded, known), options), options)
+        return _judged(made(known), context)
 
-    plan = with_simulated_gpus(selected(build_plan(loaded, context), options), options)
+    def made(known: "PlanContext") -> Plan:
+        plan = with_simulated_gpus(selected(build_plan(loaded, known), options), options)
+        return plan if earlier is None else earlier.grown(plan)
+
+    plan = made(context)
     if any(task.outputs for task in kinds_of(plan.tasks)):
         from sflow_ctl.results.checks import wrong_outputs  # the parse library, only for files with outputs
 
         if findings := wrong_outputs(plan, loaded.where):
             raise PlanError(findings)
-    crowd = crowd_warning(plan, len(os.sched_getaffinity(0)))
-    if crowd is not None:
+    if (crowd := crowd_warning(plan, len(os.sched_getaffinity(0)))) is not None:
         plan = msgspec.structs.replace(plan, warnings=(*plan.warnings, crowd))
     if plan.storage:
         from sflow_ctl.runtime.uploads.at_start import upload_warnings  # few runs upload anything
 
         plan = msgspec.structs.replace(plan, warnings=(*plan.warnings, *upload_warnings(plan)))
+    plan = _judged(plan, context)
     if not any(node.backend_type == "slurm" for node in plan.nodes):
         nodes = NodeSource()
     labels = _labels(loaded, options, plan)
     salloc = _salloc_commands(read, options, name, nodes.asked) if nodes.asked else ()
-    recorded, is_own_copy = (
-        loaded.recorded_yaml(),
-        earlier is not None and not options.workflow.are_files_given,
-    )
+    is_own_copy = earlier is not None and not options.workflow.are_files_given
     sources = (
         earlier.facts.sources if earlier is not None and is_own_copy else source_files(options.workflow.files)
     )
@@ -221,7 +223,7 @@ def plan_run(read: ReadRun, options: RunOptions, is_dry: bool) -> PlannedRun:
         plan,
         settings,
         run_id,
-        recorded,
+        loaded.recorded_yaml(),
         () if nodes.allocation is None else (BackendJob(nodes.allocation, nodes.wrapper),),
         salloc,
         replan,
@@ -229,6 +231,15 @@ def plan_run(read: ReadRun, options: RunOptions, is_dry: bool) -> PlannedRun:
         sources,
         labels,
     )
+
+
+def _judged(plan: Plan, context: "PlanContext") -> Plan:
+    """Return the plan with its warnings judged. Raises: PlanError for those that settings make errors."""
+    if context.policies is None:
+        return plan
+    from sflow_ctl.planner.judging.judged import judged  # few sites and files have rules
+
+    return judged(plan, context.policies)
 
 
 def _labels(loaded: LoadedDocument, options: RunOptions, plan: Plan) -> dict[str, str]:
@@ -300,6 +311,7 @@ def plan_context(
         is_strict=read.found.settings.strict,
         path_exists=os.path.exists,
         read_text=lambda path: Path(path).read_text(encoding="utf-8"),
+        glob=matching_paths,
         job_nodes=None if allocation is None else BackendJob(allocation, nodes.wrapper).nodes,
         job_id="0" if allocation is None else allocation.job_id,
         docker_args=split_arguments(options.fleet.extra_docker_args),
@@ -315,6 +327,10 @@ def plan_context(
         skips_artifact_check=options.workflow.skip_artifact_check,
         monitors_workflow=options.tasks.enable_workflow_monitor,
         monitored_tasks=options.tasks.enable_task_monitor,
+        package_of=package_source(()),
+        python_path=os.environ.get("PYTHONPATH", ""),
+        scratch=read.found.settings.scratch,
+        policies=policies_of(read.found.settings.validation),
         gpu_memory_here=gpu_memory_here,
         allow_placeholder_nodes=is_dry or bool(nodes.asked),
     )
@@ -330,20 +346,9 @@ def gpu_memory_here() -> int:
 def _salloc_commands(
     read: ReadRun, options: RunOptions, name: str, backends: Sequence[str]
 ) -> tuple[tuple[str, tuple[str, ...]], ...]:
-    """Return the command that requests a job for each of these backends."""
-    from sflow_ctl.batch.slurm_request import completed, slurm_requests
-    from sflow_ctl.planner.phases.node_filter import NodeFilter
-    from sflow_ctl.runtime.slurm.own_allocation import salloc_argv
+    from sflow_ctl.runtime.slurm.own_allocation import salloc_commands
 
-    more = NodeFilter(options.fleet.include_nodes, options.fleet.exclude_nodes)
-    fleet = options.fleet
-    said = replaced_arguments(split_arguments(fleet.extra_args), split_arguments(fleet.extra_salloc_args))
-    commands = []
-    for request in slurm_requests(read.loaded, more):
-        if request.backend is not None and request.backend in backends:
-            whole = completed(request, options.workflow.settings, read.found.settings)
-            commands.append((request.backend, salloc_argv(whole, name, said)))
-    return tuple(commands)
+    return salloc_commands(read, options, name, backends)
 
 
 def with_simulated_gpus(plan: Plan, options: RunOptions) -> Plan:

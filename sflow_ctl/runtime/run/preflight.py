@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from protocol.errors import Finding, PlanError
+from protocol.messages.rank_spec import JOB_PROGRAM
 from protocol.text.counted import counted
 from sflow_ctl.format.schema import CONTAINER_ENGINES
 from sflow_ctl.plan.model import Plan, PlannedTask
@@ -78,6 +79,8 @@ def await_gpus(plan: Plan, options: FleetOptions, say: Callable[[str], object]) 
 
 def _programs(task: PlannedTask) -> tuple[str, ...]:
     """Return the programs that can start the task; any one of them is enough."""
+    if task.argv[:1] == (JOB_PROGRAM,):
+        return ("sbatch",) if task.operator_kind == "slurm_job" else task.argv[1:2]
     if task.container is None:
         return task.argv[:1]
     return CONTAINER_ENGINES if task.container.engine == "auto" else (task.container.engine,)

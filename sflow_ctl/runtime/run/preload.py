@@ -7,6 +7,8 @@ has nothing else to do, from its beginning on.
 import importlib
 from collections.abc import Callable
 
+from sflow_ctl.core.model.run import Run
+from sflow_ctl.plan.copies.task_list import kinds_of
 from sflow_ctl.plan.model import Plan
 
 _ALWAYS = (
@@ -45,7 +47,7 @@ class Preload:
 
     def __init__(self, plan: Plan, *, is_reported: bool) -> None:
         names = list(_ALWAYS)
-        if any(task.has_values for task in plan.tasks):
+        if any(task.has_values for task in kinds_of(plan.tasks)):
             names += [*_OUTPUTS, *_EXPRESSIONS]  # later tasks may use the values
         if plan.monitors:
             names += _MONITORS
@@ -54,14 +56,15 @@ class Preload:
         self._at_end = _REPORT if is_reported else ()
         self._left = [*names, *self._at_end][::-1]
 
-    def wait(self, wait: Callable[[int], bool], timeout_ms: int, *, has_started: bool) -> None:
+    def wait(self, wait: Callable[[int], bool], timeout_ms: int, run: Run) -> None:
         """Wait for events by `wait`, or import the next module, which takes a few ms, if none is here.
 
-        Once tasks have started, only after a moment without events: the end of a short task must not wait for an import.
+        Once tasks have started, only after a moment without events: the end of a short task must not wait for an import. Nothing
+        is imported while the thread for expressions works: what both would import at once is half there for one of them.
         """
-        if not timeout_ms or not self._left:
+        if not timeout_ms or not self._left or run.rendering or run.deciding:
             wait(timeout_ms)
-        elif not wait(min(timeout_ms, QUIET_MS) if has_started else 0):
+        elif not wait(min(timeout_ms, QUIET_MS) if run.has_started else 0):
             importlib.import_module(self._left.pop())
 
     def finish(self) -> None:

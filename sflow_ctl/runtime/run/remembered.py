@@ -13,7 +13,7 @@ from msgspec.structs import asdict, replace
 from protocol.errors import UsageError
 from sflow_ctl.runtime.run.options import FleetOptions, RunOptions, TaskOptions, WorkflowOptions
 
-_NOT_KEPT = {"files", "are_files_given", "job_id", "workspace_dir", "settings"}
+_NOT_KEPT = {"files", "are_files_given", "job_id", "workspace_dir", "settings", "reuse", "reuse_anyway"}
 """Options that are kept in another way, or not at all: the composed workflow is in the run directory.
 
 The Slurm job is that of each controller.
@@ -50,6 +50,9 @@ def remember(options: RunOptions, directory: Path) -> dict[str, Any]:
 def recall(options: RunOptions, kept: Mapping[str, Any], directory: Path) -> RunOptions:
     """Return a resume's options, completed by the remembered ones of the run in `directory`."""
     workflow, given = options.workflow, options.workflow.workspace_dir
+    if not workflow.are_files_given:  # the run's own copy has the values of its inputs, of files too
+        own = [one for one in kept.get("overrides", ()) if not one.startswith("inputs.")]
+        kept = {**kept, "overrides": own}
     is_default_place = given == Path.cwd()
     recalled = replace(
         options,

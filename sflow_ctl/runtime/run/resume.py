@@ -19,10 +19,10 @@ from sflow_ctl.core.states import LIVE, Outcome, Reason, TaskState, Transition
 from sflow_ctl.plan.artifact_mentions import PlannedArtifactUse
 from sflow_ctl.plan.log_paths import log_path, rank_log_path
 from sflow_ctl.plan.model import Plan
-from sflow_ctl.plan.secrets import SECRETS
 from sflow_ctl.report.resumed import ResumedSummary, Takeover, resumed_summary
 from sflow_ctl.report.run_view import RunView, TaskRecord
 from sflow_ctl.report.timeline import Timeline
+from sflow_ctl.runtime.journal.lazy_records import LazyRecords
 from sflow_ctl.runtime.record import layout
 from sflow_ctl.runtime.record.claim import (
     Claim,
@@ -35,7 +35,7 @@ from sflow_ctl.runtime.record.claim import (
     shows_life,
 )
 from sflow_ctl.runtime.record.directory import RunFacts
-from sflow_ctl.runtime.record.plan_file import decode_plan, encode_plan
+from sflow_ctl.runtime.record.plan_file import as_recorded
 from sflow_ctl.runtime.record.prior_plans import PriorPlans
 from sflow_ctl.runtime.record.reader import Liveness, RunReader, RunStatus
 from sflow_ctl.runtime.resuming.results_there import results_there
@@ -75,6 +75,12 @@ class PriorRun(Struct, frozen=True):
         """The number of the last controller."""
         return self.facts.incarnation if self.claim is None else self.claim.claim.incarnation - 1
 
+    def grown(self, plan: Plan) -> Plan:
+        """Return a plan with the copies for items and the tasks of blocks that the run has had."""
+        from sflow_ctl.plan.revisions.growing import grown_like
+
+        return grown_like(plan, self.state.plan)
+
     def progress(self) -> str:
         """Return "12 of 40 tasks had completed"."""
         count = sum(record.state is TaskState.COMPLETED for record in self.state.tasks.values())
@@ -111,13 +117,23 @@ def earlier_run(
 
 
 def prior_run(
-    directory: Path, workspace: Path, claim: HeldClaim | None, *, is_completed: bool = False
+    directory: Path,
+    workspace: Path,
+    claim: HeldClaim | None,
+    *,
+    is_completed: bool = False,
+    is_lazy: bool = False,
 ) -> PriorRun:
-    """Read what a run's earlier controllers have done. Raises: RunDirectoryError."""
+    """Read what a run's earlier controllers have done; if `is_lazy`, for one that takes over, which decodes records later.
+
+    Raises: RunDirectoryError.
+    """
     reader = RunReader(directory)  # another controller may have ended in between
-    reader.begin_from_snapshot()
-    timeline = Timeline({})
-    if reader.timeline is not None:
+    reader.begin_from_snapshot(is_lazy=is_lazy)
+    timeline, records = Timeline({}), reader.state.tasks
+    if reader.timeline is not None and isinstance(records, LazyRecords):
+        timeline = Timeline.continued(reader.timeline, records.state_then)
+    elif reader.timeline is not None:
         states = {record.name: record.state for record in reader.state.tasks.values()}
         timeline = Timeline.restored(reader.timeline, states)
     for change in reader.refresh():
@@ -203,7 +219,7 @@ def prior_results(
     left: dict[str, str] = {}
     missed: frozenset[str] = frozenset()
     notes: tuple[str, ...] = ()
-    if choice is not None and choice.tasks is not None:
+    if choice is not None and (choice.tasks is not None or choice.keeps_completed):
         from sflow_ctl.report.selecting.rerun import Before
         from sflow_ctl.runtime.resuming.chosen import chosen_rerun  # few resumes are of chosen tasks
 
@@ -233,10 +249,12 @@ def prior_results(
             max(record.attempts, _logged_attempts(run.directory, name)),
             name in kept,
             there.outputs.get(name) if name in kept else None,
+            there.found.get(name, ()) if name in kept else (),
             reasons.get(name, ""),
             exit_code=held[name].exit_code if name in held else None,
             runtime_s=held[name].runtime_s if name in held else None,
             has_uploads_left=name in uploads,
+            has_outputs_left=name in there.unfound and name in kept,
             why_left=left.get(name, ""),
             is_missed=name in missed,
             is_rerun=choice is not None,
@@ -281,6 +299,7 @@ def kept_changes(run: PriorRun, results: dict[str, PriorResult]) -> list[Change]
         if name in results
         and results[name].is_done
         and not results[name].has_uploads_left
+        and not results[name].has_outputs_left
         and record.state is TaskState.COMPLETED
     ]
 
@@ -321,13 +340,6 @@ def _unfinished(record: TaskRecord) -> str:
     if record.state in LIVE:
         return f"it was {record.state} when its controller ended"
     return f"it had not completed: {record.state}"
-
-
-def as_recorded(plan: Plan) -> Plan:
-    """Return the plan as a run directory has it: a changed secret does not make a task different work."""
-    if not SECRETS.mask:
-        return plan
-    return decode_plan(b"".join(encode_plan(plan, SECRETS.mask.data)))
 
 
 def refuse_masked_values(document: object, secrets: Sequence[str], directory: Path) -> None:

@@ -9,7 +9,7 @@ from types import FrameType, TracebackType
 from typing import Self
 
 from protocol.errors import ExitStatus
-from protocol.machine.signal_pipe import SignalPipe
+from protocol.machine.loop_signals import SignalPipe
 from protocol.text.signal_names import signal_name
 from sflow_ctl.runtime.supervision.lifeline import Handlers, handle_with, release_signals, restore
 from sflow_ctl.runtime.supervision.supervisor import FIRST, FORWARDED, STOPS_A_RUN, SUPERVISOR_DIED
@@ -41,14 +41,33 @@ def stop_status(number: int) -> ExitStatus:
     return _EARLY.get(number, ExitStatus.TIME_LIMIT)
 
 
+class _Patience:
+    """Lets one signal pass at the end of a run: what waits there may wait for something that never answers."""
+
+    def __init__(self) -> None:
+        self._is_lost = False
+
+    def lose(self) -> None:
+        """Take note of a signal. Raises: KeyboardInterrupt for the second one."""
+        if self._is_lost:
+            raise KeyboardInterrupt
+        self._is_lost = True
+
+
 class SignalInbox:
-    """Collects the signals of this process while it is entered."""
+    """Collects the signals of this process while it is entered: for the loop, and once that is over for `hurries`.
+
+    It keeps the signals when it is left without an error: the run is over, and the process ends.
+    """
 
     def __init__(self) -> None:
         self._pending: list[int] = []
         self._came: list[int] = []
         self._pipe: SignalPipe | None = None
         self._old_handlers: Handlers = {}
+        self._hurry: Callable[[], object] | None = None
+        self.is_hurried = False
+        """A signal has come that the loop has not taken."""
 
     def __enter__(self) -> Self:
         self._pipe = SignalPipe()
@@ -59,7 +78,10 @@ class SignalInbox:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        restore(self._old_handlers)
+        if kind is None:
+            self._hurry = _Patience().lose  # the run is over: one signal more must not change its exit status
+        else:
+            restore(self._old_handlers)
         assert self._pipe is not None
         pipe, self._pipe = self._pipe, None
         pipe.close()
@@ -79,6 +101,12 @@ class SignalInbox:
             numbers.append(self._pending.pop(0))
         return numbers
 
+    def hurries(self, hurry: Callable[[], object]) -> None:
+        """Have each signal call `hurry` from now on, also one that the loop has left."""
+        self._hurry = hurry
+        if self._pending:
+            self._hurried(hurry)
+
     def collect(self) -> list[int]:
         """Take in the signals for a loop that stands still, and wake it up; return all that have come so far, in order.
 
@@ -90,11 +118,24 @@ class SignalInbox:
                 handler(info.si_signo, None)
             if self._pipe is not None:
                 self._pipe.wake()
-        return list(self._came)
+        return [*self._unhandled(), *self._came]
+
+    def _unhandled(self) -> list[int]:
+        """Return the signals that this process has, and whose handler waits for the loop to execute code."""
+        if self._pipe is None:
+            return []
+        meant = dict.fromkeys(map(meant_by, self._pipe.noted()))
+        return [number for number in meant if number in FORWARDED and number not in self._came]
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         self._pending.append(number)
         self._came.append(number)
+        if self._hurry is not None:
+            self._hurried(self._hurry)
+
+    def _hurried(self, hurry: Callable[[], object]) -> None:
+        self.is_hurried = True
+        hurry()
 
 
 class _Handled:
@@ -116,36 +157,18 @@ class _Handled:
         raise NotImplementedError
 
 
-class EndSignals(_Handled):
-    """Keeps signals from cutting off the end of a run: each calls `hurry` while this is entered.
-
-    A `SignalInbox` that is entered meanwhile takes the signals for as long as it is.
-    """
-
-    def __init__(self, hurry: Callable[[], object]) -> None:
-        super().__init__()
-        self._hurry = hurry
-        self.is_hurried = False
-        """A signal has come."""
-
-    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
-        self.is_hurried = True
-        self._hurry()
-
-
-class ReportSignals(EndSignals):
+class ReportSignals(_Handled):
     """Lets one signal pass while the report of an ended run is printed: an impatient key press must not cost the cause.
 
     The next one raises KeyboardInterrupt: what the report is printed to may accept nothing.
     """
 
     def __init__(self) -> None:
-        super().__init__(lambda: None)
+        super().__init__()
+        self._patience = _Patience()
 
     def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
-        if self.is_hurried:
-            raise KeyboardInterrupt
-        self.is_hurried = True
+        self._patience.lose()
 
 
 class StoppedEarlyError(BaseException):
@@ -159,7 +182,7 @@ class StoppedEarlyError(BaseException):
 class EarlySignals(_Handled):
     """Lets the first signal unwind what prepares a run, so that nothing of it is left; further ones do not cut that off.
 
-    A `SignalInbox` or `EndSignals` that is entered meanwhile takes the signals for as long as it is.
+    A `SignalInbox` that is entered meanwhile takes the signals for as long as it is.
     """
 
     def __init__(self) -> None:

@@ -7,6 +7,7 @@ Connects the parts and decides nothing about tasks: `planning.py` makes the plan
 import gc
 import os
 import time
+from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -17,6 +18,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from sflow_ctl.core.commands import FinishRun
+from sflow_ctl.plan.copies.task_list import kinds_of
 from sflow_ctl.plan.model import Plan
 from sflow_ctl.planner.context import UNKNOWN_ADDRESS
 from sflow_ctl.runtime.assembly.parts import (
@@ -48,7 +50,7 @@ from sflow_ctl.runtime.run.preflight import (
     fetch_missing_artifacts,
     log_beginning,
 )
-from sflow_ctl.runtime.run.signals import EndSignals
+from sflow_ctl.runtime.run.signals import SignalInbox
 from sflow_ctl.runtime.supervision.handover import end_succession, hand_over_run
 
 if TYPE_CHECKING:
@@ -115,7 +117,12 @@ def _run_in_jobs(
         launcher.discard_spares()
     request = _fleet_request(replace(planned, plan=plan), options)
     with open_fleet(request, [job.allocation for job in jobs], launcher, terminal.print_line) as fleet:
-        nodes = tuple(replace(node, address=fleet.addresses.get(node.name, "")) for node in nodes)
+        nodes = tuple(
+            replace(
+                node, address=fleet.addresses.get(node.name, ""), gpu_bytes=fleet.gpu_bytes.get(node.name, 0)
+            )
+            for node in nodes
+        )
         here = (host, address_towards(fleet.addresses.values(), planned.settings.interface))
         plan = planned.replan(main.job_id, nodes, here)
         return _run(replace(planned, plan=plan, jobs=jobs, here=here), options, fleet, terminal, fetched)
@@ -129,23 +136,28 @@ def _run(
     fetched: "list[Progress]",
 ) -> RunEnd:
     """Run a plan with agents that have started or can be started; return once all of it has stopped."""
-    if planned.plan.artifacts:
+    if planned.plan.artifacts or any(task.reads for task in kinds_of(planned.plan.tasks)):
         from sflow_ctl.runtime.artifacts.contents import with_contents  # most runs have none
 
         planned = replace(planned, plan=with_contents(planned.plan))
     if planned.earlier is not None:  # revisions are counted over all controllers
         counted = msgspec.structs.replace(planned.plan, revision=planned.earlier.state.plan.revision)
+        if counted.blocks:
+            from sflow_ctl.runtime.resuming.blocks import with_iterations_that_count  # few runs have loops
+
+            counted = with_iterations_that_count(planned.earlier, counted, options.rerun)
         planned = replace(planned, plan=counted)
-    record = open_record(planned, options, fleet)
-    resumed = _resumed_lines(planned, record)
-    for line in resumed:
-        terminal.print_line(line)
-    scheduler = make_scheduler(planned, options, fleet, record)
+    with SignalInbox() as signals:  # a run with a directory is stopped in order, and has a summary
+        record = open_record(planned, options, fleet)
+        resumed = _resumed_lines(planned, record)
+        for line in resumed:
+            terminal.print_line(line)
+        scheduler = make_scheduler(planned, options, fleet, record)
 
-    def log_begin(log: RunLog) -> None:
-        log_beginning(log, planned.run_id, planned.plan, resumed, fetched)
+        def log_begin(log: RunLog) -> None:
+            log_beginning(log, planned.run_id, planned.plan, resumed, fetched)
 
-    return carry_out(planned, options, fleet, terminal, record, scheduler, log_begin)
+        return carry_out(planned, options, fleet, terminal, record, scheduler, signals, log_begin)
 
 
 def carry_out(
@@ -155,17 +167,20 @@ def carry_out(
     terminal: Terminal,
     record: Record,
     scheduler: "Scheduler",
+    signals: SignalInbox,
     log_begin: Callable[[RunLog], object],
     taken_over: "TakenOver | None" = None,
 ) -> RunEnd:
-    """Run the loop with an open record; return once all has stopped. `taken_over` is what a killed controller has left."""
+    """Run the loop with an open record; return once all has stopped. `taken_over` is what a killed controller has left.
+
+    `signals` has been entered, and stays so until the summary is written.
+    """
     directory = record.directory
     followed = None if taken_over is None else taken_over.followed
-    desk = RequestDesk(fleet.keys.operator.public)
+    desk = RequestDesk()
     place_of = scheduler.run.node_of
-    output = make_output(
-        planned, fleet, record, terminal.open_console(directory.path), desk, place_of, followed
-    )
+    console = terminal.open_console(directory.path)
+    output = make_output(planned, fleet, record, console, desk, place_of, followed)
     with ExitStack() as ends:
         log = RunLog(directory.path / layout.RUN_LOG, options.log_level)
         ends.callback(log.close)
@@ -174,7 +189,7 @@ def carry_out(
         ends.callback(journal.close)
         clock = make_clock(planned)
         monitor = make_monitor(planned, directory.path, log, output)
-        shell = Shell(record, output, journal, log, clock, monitor, desk)
+        shell = Shell(record, output, journal, log, clock, monitor, desk, signals)
 
         def hand_over() -> None:  # the plan may be another one by then
             hand_over_run(replace(planned, plan=scheduler.plan), options, fleet, record)
@@ -191,7 +206,6 @@ def carry_out(
         for warning in (*(text for job in planned.jobs for text in job.allocation.warnings), *fleet.warnings):
             log.warning(warning)
             output.say(f"warning: {warning}")
-        signals = ends.enter_context(EndSignals(output.hurry))  # until the summary is written
         with ExitStack() as closing:
             if clock is not None:
                 clock.start()
@@ -199,15 +213,17 @@ def carry_out(
             closing.callback(controller.note_output)
             closing.callback(_close_output, output, fleet)
             closing.callback(directory.remove_connection)
-            closing.callback(directory.make_the_rest(planned.plan))
+            if taken_over is None:
+                closing.callback(directory.make_the_rest(planned.plan))
             closing.enter_context(RequestFiles(directory.path, desk))
+            closing.callback(signals.hurries, output.hurry)
             if taken_over is not None:
                 controller.continue_after(taken_over)
             finish = controller.run(fleet.early)
             if controller.takeover is not None:
                 controller.takeover.record(time.monotonic())
-        end = _concluded(finish, planned, fleet, record, controller, output)
-        end = _reported(planned, end, fleet, shell, controller, signals, terminal)
+        end = _concluded(finish, planned, fleet, record, controller, output, scheduler)
+        end = _reported(planned, end, fleet, shell, controller, terminal)
         log.info(f"run {end.summary.outcome}: exit status {int(end.status)}")
         end_succession(directory.path)
     return end
@@ -220,6 +236,7 @@ def _concluded(
     record: Record,
     controller: Controller,
     output: OutputService,
+    scheduler: "Scheduler",
 ) -> RunEnd:
     """Write how the run ended, and return it."""
     return conclude(
@@ -229,14 +246,21 @@ def _concluded(
         state=controller.state,
         outputs=controller.outputs.values,
         output_problems=controller.outputs.problems,
-        refused={**fleet.link.refused(), **{kind: n for kind, n in output.counters.items() if n}},
+        refused=_refused(fleet, output),
         job_ids=[job.allocation.job_id for job in planned.jobs],
         resumed=record.resumed,
         record_error=controller.record_keeper.error,
         takeovers=() if controller.takeover is None else controller.takeover.all,
         agent_restarts=controller.nodes.agent_restarts(),
         windows=controller.measures.close(),
+        values=scheduler.run.deferred,
     )
+
+
+def _refused(fleet: Fleet, output: OutputService) -> dict[str, int]:
+    """Return how often something was refused, dropped or repeated, by kind."""
+    counts = output.counters + Counter(fleet.clients.refused()) + Counter(fleet.link.refused())
+    return dict(counts)
 
 
 def _reported(
@@ -245,10 +269,10 @@ def _reported(
     fleet: Fleet,
     shell: Shell,
     controller: Controller,
-    signals: EndSignals,
     terminal: Terminal,
 ) -> RunEnd:
     """Write the reports of a run that has ended, upload it, tell of its end; return the end with what became of that."""
+    signals = shell.signals
     controller.summary.finish(end.summary)
     if shell.monitor is not None:
         _report(shell.monitor, planned, end.directory, shell.log, signals)
@@ -264,7 +288,7 @@ def _reported(
 
 
 def _report(
-    monitor: "MonitorRecorder", planned: PlannedRun, directory: Path, log: RunLog, signals: EndSignals
+    monitor: "MonitorRecorder", planned: PlannedRun, directory: Path, log: RunLog, signals: SignalInbox
 ) -> None:
     """Make the reports of monitors."""
     from sflow_ctl.runtime.monitor.ending import report_monitors  # most runs have no monitor
@@ -279,7 +303,7 @@ def _with_archive(
     fleet: Fleet,
     shell: Shell,
     controller: Controller,
-    signals: EndSignals,
+    signals: SignalInbox,
     terminal: Terminal,
 ) -> RunEnd:
     """Upload the run directory, before a moment or a signal; return the run's end with what became of that."""
@@ -293,7 +317,7 @@ def _with_archive(
 
 
 def _tell_end(
-    notifier: "Notifier", end: RunEnd, log: RunLog, signals: EndSignals, terminal: Terminal
+    notifier: "Notifier", end: RunEnd, log: RunLog, signals: SignalInbox, terminal: Terminal
 ) -> None:
     """Tell of the end of the run; the output service that shows warnings has been closed."""
 
@@ -318,6 +342,7 @@ def _resumed_lines(planned: PlannedRun, record: Record) -> list[str]:
 
 
 def _close_output(output: OutputService, fleet: Fleet) -> None:
-    """Close the output service, then the sockets, unless its thread is stuck and still uses them."""
+    """Close the output service, then the connections, unless its thread is stuck and still uses them."""
     if output.close(OUTPUT_DRAIN_S):
+        fleet.clients.close()
         fleet.link.close()

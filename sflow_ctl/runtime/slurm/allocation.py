@@ -12,6 +12,7 @@ from collections.abc import Collection, Mapping
 from msgspec import Struct
 
 from protocol.errors import AllocationError
+from protocol.machine.loop_signals import signals_for_children
 from sflow_ctl.planner.context import JobNode
 from sflow_ctl.planner.numbers import NumberError, as_seconds
 from sflow_ctl.runtime.children import memory_file
@@ -239,14 +240,15 @@ def ask(*argv: str, within_s: float | None = None) -> str:
     with os.fdopen(descriptor, "rb") as printed:
         try:
             # A file and not a pipe: a process that a wrapper started may hold a pipe open for ever.
-            asked = subprocess.Popen(
-                argv,
-                stdin=subprocess.DEVNULL,
-                stdout=printed,
-                stderr=subprocess.DEVNULL,
-                env=_asking_environment(os.environ),
-                start_new_session=True,
-            )
+            with signals_for_children():
+                asked = subprocess.Popen(
+                    argv,
+                    stdin=subprocess.DEVNULL,
+                    stdout=printed,
+                    stderr=subprocess.DEVNULL,
+                    env=_asking_environment(os.environ),
+                    start_new_session=True,
+                )
         except OSError:
             return ""
         try:

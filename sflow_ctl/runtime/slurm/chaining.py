@@ -104,7 +104,8 @@ def _files_below(directory: Path) -> Iterator[Path]:
             count += 1
             if count > MAX_FILES:
                 return
-            if not name.endswith(".log") and name not in _WRITTEN_BY_US:
+            is_ours = name in _WRITTEN_BY_US or name.startswith(".sflow_")
+            if not name.endswith(".log") and not is_ours:
                 yield Path(root, name)
 
 

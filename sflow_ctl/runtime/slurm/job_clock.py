@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
+from protocol.machine.loop_signals import QuietThread
 from sflow_ctl.core.actions.job_time import is_same_end
 from sflow_ctl.core.events import JobEndKnown
 from sflow_ctl.runtime.slurm.allocation import (
@@ -50,7 +51,7 @@ class JobClock:
         self._news: list[JobEndKnown] = []
         self._wakeup = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         # A daemon: an unanswered question must not hold up the end of the run.
-        self._thread = threading.Thread(target=self._run, name="job-clock", daemon=True)
+        self._thread = QuietThread(self._run, "job-clock")
 
     @property
     def fileno(self) -> int:

@@ -7,14 +7,20 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from protocol.errors import AllocationError
 from sflow_ctl.batch.memory import without_replaced_memory
-from sflow_ctl.batch.slurm_request import SlurmRequest
-from sflow_ctl.planner.launch.arguments import replaced_arguments
+from sflow_ctl.batch.slurm_request import SlurmRequest, completed, slurm_requests
+from sflow_ctl.planner.launch.arguments import replaced_arguments, split_arguments
+from sflow_ctl.planner.phases.node_filter import NodeFilter
 from sflow_ctl.runtime.slurm.allocation import Allocation, allocation_of
 from sflow_ctl.runtime.supervision.lifeline import lifeline
 from sflow_ctl.slurm.step_command import outside_of_job
+
+if TYPE_CHECKING:
+    from sflow_ctl.runtime.run.options import RunOptions
+    from sflow_ctl.runtime.run.planning import ReadRun
 
 RELEASE_WITHIN_S = 90.0
 _held: dict[int, int] = {}
@@ -34,6 +40,20 @@ def salloc_argv(request: SlurmRequest, workflow: str, extra_args: Sequence[str])
     asked = without_replaced_memory(request.extra_args, extra_args)
     name = ("--job-name", request.job_name or workflow)
     return (*argv, *name, "--no-shell", *replaced_arguments(asked, extra_args))
+
+
+def salloc_commands(
+    read: "ReadRun", options: "RunOptions", name: str, backends: Sequence[str]
+) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """Return the command that requests a job for each of these backends."""
+    fleet = options.fleet
+    said = replaced_arguments(split_arguments(fleet.extra_args), split_arguments(fleet.extra_salloc_args))
+    commands = []
+    for request in slurm_requests(read.loaded, NodeFilter(fleet.include_nodes, fleet.exclude_nodes)):
+        if request.backend is not None and request.backend in backends:
+            whole = completed(request, options.workflow.settings, read.found.settings)
+            commands.append((request.backend, salloc_argv(whole, name, said)))
+    return tuple(commands)
 
 
 @contextlib.contextmanager

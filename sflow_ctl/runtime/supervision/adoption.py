@@ -14,9 +14,9 @@ from functools import partial
 from pathlib import Path
 
 import msgspec
-import zmq
 from msgspec.structs import replace
 
+from protocol.machine.prctl import hide_memory
 from protocol.messages.config import ControllerPlace
 from protocol.text.counted import counted
 from protocol.text.listing import listed
@@ -26,20 +26,21 @@ from sflow_ctl.runtime.artifacts.contents import with_contents
 from sflow_ctl.runtime.assembly.parts import Record, make_scheduler, publish_connection
 from sflow_ctl.runtime.fleet.addresses import own_addresses
 from sflow_ctl.runtime.fleet.fleet import Fleet
-from sflow_ctl.runtime.fleet.keys import hide_memory
 from sflow_ctl.runtime.fleet.link import FleetLink
 from sflow_ctl.runtime.logs.last_changes import LastChanges
 from sflow_ctl.runtime.record import layout
 from sflow_ctl.runtime.record.directory import RunDirectory
 from sflow_ctl.runtime.record.durable import write_durably
-from sflow_ctl.runtime.record.plan_file import decode_plan, encode_plan
+from sflow_ctl.runtime.record.plan_file import as_recorded, decode_plan, encode_plan
 from sflow_ctl.runtime.record.processes import process_start_ticks
 from sflow_ctl.runtime.record.run_log import RunLog
+from sflow_ctl.runtime.reporting.gathering import node_facts
 from sflow_ctl.runtime.revising.in_force import PlansInForce, as_in_force
 from sflow_ctl.runtime.run.ending import RunEnd
 from sflow_ctl.runtime.run.options import FleetOptions, RunOptions, TaskOptions
 from sflow_ctl.runtime.run.planning import PlannedRun
-from sflow_ctl.runtime.run.resume import PriorRun, as_recorded
+from sflow_ctl.runtime.run.resume import PriorRun
+from sflow_ctl.runtime.run.signals import SignalInbox
 from sflow_ctl.runtime.run.workflow import Terminal, carry_out
 from sflow_ctl.runtime.supervision.history import taken_over
 from sflow_ctl.runtime.supervision.rare import Jobs, Resumed, decoded
@@ -47,6 +48,8 @@ from sflow_ctl.runtime.supervision.steps import distant_steps
 from sflow_ctl.runtime.supervision.succession import Succession
 from sflow_ctl.runtime.supervision.supervisor import Death
 from sflow_ctl.runtime.supervision.testament import left
+from sflow_ctl.runtime.transport.client_port import ClientPort
+from sflow_ctl.runtime.transport.network import NetworkTransport
 
 ANSWER_WITHIN_S = 12.0
 """An agent looks for another controller after three heartbeats without one, and then every second."""
@@ -84,6 +87,7 @@ def adopt(planned: PlannedRun, options: RunOptions, terminal: Terminal) -> RunEn
     facts = replace(
         earlier.facts,
         incarnation=incarnation,
+        lineage=heir.lineage,
         host=socket.gethostname(),
         pid=os.getpid(),
         pid_started=process_start_ticks(os.getpid()),
@@ -111,8 +115,7 @@ def adopt(planned: PlannedRun, options: RunOptions, terminal: Terminal) -> RunEn
     gc.disable()  # until the run continues: records of 100,000 tasks are made, and none is garbage
     make = partial(make_scheduler, planned, own, fleet, record)
     plans = PlansInForce(directory.path, heir.lineage, plan)
-    gone_for_s = (time.time_ns() - wrote_ns) / 1e9
-    death = Death(0, wrote_ns, time.monotonic() - gone_for_s, (), ())
+    death = Death(0, wrote_ns, time.monotonic() - (time.time_ns() - wrote_ns) / 1e9, (), ())
     found = taken_over(directory.path, heir.lineage, make, death, plans)
     planned = replace(planned, plan=found.scheduler.plan)
     directory.take_over(facts)
@@ -122,14 +125,18 @@ def adopt(planned: PlannedRun, options: RunOptions, terminal: Terminal) -> RunEn
         log.warning(f"incarnation {incarnation} adopts the agents that its predecessor has left")
         log.info(found.began_with)
 
-    return carry_out(planned, own, fleet, terminal, record, found.scheduler, log_begin, found)
+    with SignalInbox() as signals:
+        return carry_out(planned, own, fleet, terminal, record, found.scheduler, signals, log_begin, found)
 
 
 def _plan(planned: PlannedRun, heir: Succession, earlier: PriorRun) -> Plan:
     """Return the plan as the last controller made it, with the values of secrets; another one if the workflow is another."""
     addresses = {node.name: node.address for node in earlier.state.plan.nodes}
+    gpus = {one.name: one.inventory.smallest_gpu_bytes for one in node_facts(earlier.directory)}
     nodes = tuple(
-        replace(node, address=addresses.get(node.name, "")) for job in planned.jobs for node in job.nodes
+        replace(node, address=addresses.get(node.name, ""), gpu_bytes=gpus.get(node.name, 0))
+        for job in planned.jobs
+        for node in job.nodes
     )
     plan = with_contents(planned.replan(planned.jobs[0].allocation.job_id, nodes, heir.here))
     return as_in_force(earlier.directory, earlier.state.plan, plan, as_recorded)
@@ -164,12 +171,13 @@ def _reach(
     """Return a fleet of the agents that answer; None if there are none."""
     times = replace(heir.times, join_within_s=heir.times.lost_after_s)
     addresses = own_addresses(planned.settings.interface)
-    link = FleetLink(heir.keys, addresses, incarnation, times, time.monotonic())
+    network = NetworkTransport(heir.keys, addresses)
+    link = FleetLink(network, incarnation, times, time.monotonic())
     path = earlier.directory / layout.CONTROLLER
     try:
-        link.admission.admit(heir.node_keys)
-        link.admission.end_enrolment()
-        _publish(path, incarnation, link)
+        network.admission.admit(heir.node_keys)
+        network.admission.end_enrolment()
+        _publish(path, incarnation, network)
         terminal.print_line(
             f"asking the agents on {counted(len(plan.nodes), 'node')} whether they live, for up to {ANSWER_WITHIN_S:g} s"
         )
@@ -184,10 +192,13 @@ def _reach(
         path.unlink(missing_ok=True)
         return None
     steps = distant_steps(heir, plan)
-    common = replace(heir.common, control_endpoints=link.control_endpoints, log_endpoints=link.log_endpoints)
+    common = replace(
+        heir.common, control_endpoints=network.control_endpoints, log_endpoints=network.log_endpoints
+    )
     return Fleet(
         steps.steps,
         link,
+        ClientPort(heir.keys, addresses),
         heir.keys,
         heir.nonce,
         [],
@@ -199,21 +210,21 @@ def _reach(
     )
 
 
-def _publish(path: Path, incarnation: int, link: FleetLink) -> None:
+def _publish(path: Path, incarnation: int, network: NetworkTransport) -> None:
     place = ControllerPlace(
-        incarnation=incarnation, control_endpoints=link.control_endpoints, log_endpoints=link.log_endpoints
+        incarnation=incarnation,
+        control_endpoints=network.control_endpoints,
+        log_endpoints=network.log_endpoints,
     )
     write_durably(path, msgspec.json.encode(place) + b"\n")
 
 
 def _await_hellos(link: FleetLink, expected: set[int]) -> Sequence[AgentJoined]:
     """Return the hellos of the agents that answer soon."""
-    poller = zmq.Poller()
-    link.register(poller)
     joined: dict[int, AgentJoined] = {}
     deadline = time.monotonic() + ANSWER_WITHIN_S
     while expected - joined.keys() and (left_s := deadline - time.monotonic()) > 0:
-        poller.poll(math.ceil(left_s * 1000))
+        link.wait(math.ceil(left_s * 1000))
         for event in link.receive(time.monotonic()):
             if isinstance(event, AgentJoined):
                 if not joined:

@@ -17,7 +17,13 @@ from typing import NoReturn
 CONSOLE = ".sflow/console.log"
 """In the run directory: what a run prints that has no terminal."""
 FOR_VIEW = "SFLOW_DETACHED_FOR_VIEW"
-"""Variable with which `run --tui` starts a run: it is answered with the run directory and nothing else. Tasks do not get it."""
+"""Variable with which `run --tui` and `run --json` start a run. Tasks do not get it.
+
+It is answered with one line: how many signals were passed on to the run, and the run directory. Those of `STOPPING` are blocked
+when the program starts with it, so that none meets a half-started interpreter.
+"""
+STOPPING = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
+"""Signals that are passed on to a run."""
 _LOOK_S = 0.2
 _announcing: int | None = None
 """In a detached run that has not begun: where the caller's process waits for its name."""
@@ -34,14 +40,18 @@ def detaches(argv: Sequence[str]) -> bool:
 def detach() -> None:
     """Return in the process of a run that no terminal reaches. The caller's process never returns. Raises: OSError."""
     global _announcing, _is_detached
+    is_for_view = bool(os.environ.pop(FOR_VIEW, ""))
+    if is_for_view:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)  # until there is a run they end this process
     reading, writing = os.pipe()
     early = os.memfd_create("sflow-early-output", os.MFD_CLOEXEC)
     given = _standard_input() if "-" in sys.argv else os.open(os.devnull, os.O_RDONLY)
-    is_for_view = bool(os.environ.pop(FOR_VIEW, ""))
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)  # from here on none may end the caller alone
     run = os.fork()
     if run:
         os.close(writing)
         _Caller(run, reading, early, is_for_view).wait()
+    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     os.close(reading)
     os.setsid()
     os.dup2(given, 0)
@@ -89,12 +99,14 @@ class _Caller:
 
     def __init__(self, run: int, reading: int, early: int, is_for_view: bool) -> None:
         self._run, self._reading, self._early, self._is_for_view = run, reading, early, is_for_view
-        self._shown = 0
+        self._shown = self._passed_on = 0
 
     def wait(self) -> NoReturn:
         """Wait until the run has begun or ended, say so, and end."""
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, lambda got, _frame: self._pass_on(got))
+        for number in STOPPING:
+            if signal.getsignal(number) != signal.SIG_IGN:  # nohup
+                signal.signal(number, lambda got, _frame: self._pass_on(got))
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
         while not select.select([self._reading], [], [], _LOOK_S)[0]:
             self._show_early()
         said = os.read(self._reading, 65536)
@@ -106,7 +118,8 @@ class _Caller:
             os._exit(code if code >= 0 else 128 - code)
         directory = os.fsdecode(said)
         if self._is_for_view:
-            _write(1, os.path.abspath(directory))  # noqa: PTH100 - pathlib is for larger programs
+            signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)  # those that come now are the caller's
+            _write(1, f"{self._passed_on} {os.path.abspath(directory)}\n")  # noqa: PTH100 - pathlib is for larger programs
             os._exit(0)
         _write(2, f"Detached; its output is in {directory}/{CONSOLE}, and `sflow-ctl attach` follows it.\n")
         name = os.path.basename(directory)  # noqa: PTH119 - pathlib is for larger programs
@@ -120,6 +133,7 @@ class _Caller:
 
     def _pass_on(self, number: int) -> None:
         """Signal the run: it has not begun, and the terminal does not reach it."""
+        self._passed_on += 1
         with contextlib.suppress(ProcessLookupError):
             os.kill(self._run, number)
 

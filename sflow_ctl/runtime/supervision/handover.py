@@ -26,31 +26,36 @@ def hand_over_run(planned: PlannedRun, options: RunOptions, fleet: Fleet, record
     if line is None:
         return
     guards = _guards() if planned.jobs else {}
-    ports = fleet.link.listeners.ports()
+    ports = fleet.link.transport.ports()
+    client_ports = fleet.clients.ports()
+    doors = fleet.link.transport.doors()
     kept = fleet.launcher.kept()
     agents = [(one, number) for one, number in kept if isinstance(one, KeptAgent)]
     steps = [(one, number) for one, number in kept if isinstance(one, KeptStep)]
     descriptors = [
-        *(port.descriptor for port in ports),
+        *(port.descriptor for port in (*ports, *client_ports)),
+        *doors.values(),
         *(one for _, one in agents),
         *(one for _, one in steps),
         *guards.values(),
     ]
     if len(descriptors) >= MAX_DESCRIPTORS:
         return
+    admission = fleet.link.transport.admission
     succession = Succession(
         run_directory=record.directory.path.absolute(),
         run_id=planned.run_id,
         incarnation=record.facts.incarnation,
         lineage=record.lineage or record.facts.incarnation,
         plan=b"".join(encode_plan(planned.plan)) if SECRETS.mask else b"",
+        secrets=SECRETS.values(),
         settings=planned.settings,
         here=planned.here,
         jobs=_jobs(planned),
         is_quiet=options.quiet,
         log_level=options.log_level,
         keys=fleet.keys,
-        node_keys=fleet.link.admission.admitted(),
+        node_keys={} if admission is None else admission.admitted(),
         nonce=fleet.nonce,
         common=fleet.common,
         configs=tuple(fleet.configs),
@@ -59,6 +64,8 @@ def hand_over_run(planned: PlannedRun, options: RunOptions, fleet: Fleet, record
         fence_s=fleet.fence_s,
         resumed=_resumed(record),
         endpoints=tuple(port.endpoint for port in ports),
+        client_endpoints=tuple(port.endpoint for port in client_ports),
+        doors=tuple(doors),
         agents=tuple(agent for agent, _ in agents),
         steps=tuple(step for step, _ in steps),
         guards=tuple(guards),

@@ -4,16 +4,20 @@ Called by `takeover.py`; `run/controller.py` continues with the result.
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Protocol
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from protocol.messages.facts import RankExited
 from protocol.text.lazy_pattern import lazy_pattern
+from sflow_ctl.core.checkpoint.lazy_tasks import LazyTasks, made
 from sflow_ctl.core.checkpoint.saved_state import UnusableCheckpointError, restore
 from sflow_ctl.core.events import JobEndKnown, OutputsCollected, SchedulerEvent, TextsRendered
+from sflow_ctl.core.model.run import Run
+from sflow_ctl.core.model.task import Task
 from sflow_ctl.core.scheduler import Scheduler
 from sflow_ctl.core.states import LIVE
 from sflow_ctl.core.takeover import Rebuilt, Recorded, rebuild
@@ -34,6 +38,14 @@ from sflow_ctl.runtime.supervision.supervisor import Death
 _COUNTED = (b'"kind":"transition"', b'"kind":"uploads"', b'"kind":"checkpoint"')
 """Kinds of lines, in the order of the fields of `Recorded`."""
 _INCARNATION = lazy_pattern(rb'^\{"seq":\d+,"incarnation":(\d+),')
+
+
+class MakeScheduler(Protocol):
+    """Makes a scheduler as the killed controller had it when it began."""
+
+    def __call__(self, plan: Plan, *, records: list[Task] | None = None) -> Scheduler:
+        """Return that of a plan; with `records` one that a checkpoint gives its state."""
+        ...
 
 
 class TakenOver(Struct):
@@ -61,7 +73,7 @@ class TakenOver(Struct):
 def taken_over(
     directory: Path,
     lineage: int,
-    make_scheduler: Callable[[Plan], Scheduler],
+    make_scheduler: "MakeScheduler",
     death: Death,
     plans: PlansInForce,
 ) -> TakenOver:
@@ -71,12 +83,13 @@ def taken_over(
     """
     began = time.monotonic()
     found = read_checkpoint(directory, lineage)
-    plan = plans.of(found.revision) if isinstance(found, UsableCheckpoint) else plans.first
-    scheduler = make_scheduler(plan or plans.first)
+    plan = plans.of(found.revision) if isinstance(found, UsableCheckpoint) else None
+    records = None if plan is None else LazyTasks(plan.tasks)
+    scheduler = make_scheduler(plan or plans.first, records=records)
     known, start = ShellNotes(), START
     if isinstance(found, UsableCheckpoint):
         try:
-            if plan is None or not found.is_of(scheduler.run.tasks):
+            if plan is None or not found.is_of(scheduler.run.index_of):
                 raise UnusableCheckpointError("it is of another plan")
             start = _restored(directory, scheduler, found, known)
         except (UnusableCheckpointError, *UNREADABLE, KeyError, IndexError) as error:
@@ -87,8 +100,8 @@ def taken_over(
     history = _events(directory, lineage, known, scheduler, before)
     rebuilt = rebuild(scheduler, history, recorded, known.stops)
     run = scheduler.run
-    open_attempts = {task.attempt_id for task in run.tasks if task.is_live or task.attempt.held}
-    attempts = {task.plan.name: task.attempt.number for task in run.tasks if task.attempt.number}
+    known_tasks = list(made(run.tasks))
+    open_attempts = {task.attempt_id for task in known_tasks if task.is_live or task.attempt.held}
     seconds = time.monotonic() - began
     return TakenOver(
         death,
@@ -96,8 +109,8 @@ def taken_over(
         known,
         rebuilt,
         [one for rank, one in known.exits.items() if rank.attempt in open_attempts],
-        FollowedLogs(attempts, frozenset(open_attempts)),
-        sum(task.state in LIVE for task in run.tasks),
+        FollowedLogs(_attempts(run), frozenset(open_attempts)),
+        sum(task.state in LIVE for task in known_tasks),
         frozenset(index for index, node in enumerate(run.nodes) if node.is_up),
         f"the scheduler continues from its checkpoint at line {start.seq} of the journal ({seconds:.2f} s)"
         if before is not None
@@ -105,6 +118,16 @@ def taken_over(
         found.size if isinstance(found, UsableCheckpoint) else 0,
         found.revision if isinstance(found, UsableCheckpoint) else 1,
     )
+
+
+def _attempts(run: Run) -> dict[str, int]:
+    """Return the last attempt of each task that has begun."""
+    attempts: dict[str, int] = {}
+    if isinstance(run.tasks, LazyTasks):
+        names = list(run.index_of)
+        attempts = dict.fromkeys([names[index] for index in run.tasks.kept], 1)
+    attempts.update((task.plan.name, task.attempt.number) for task in made(run.tasks) if task.attempt.number)
+    return attempts
 
 
 def _restored(directory: Path, scheduler: Scheduler, found: UsableCheckpoint, known: ShellNotes) -> Place:
@@ -166,7 +189,7 @@ def _events(
             whole = None if index is None else recorded_values(directory, run.tasks[index].plan)
             event = replace(event, values=event.values if whole is None else whole)
         if isinstance(event, TextsRendered) and (entry.is_cut or SECRETS.mask):
-            event = replace(event, texts=None)
+            event = replace(event, texts=None, items=None, step=None)
         known.note(event)
         yield entry.at + shift_s, event
 

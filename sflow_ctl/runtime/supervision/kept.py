@@ -18,3 +18,7 @@ class KeptStep(NamedTuple):
     """Of srun."""
     nodes: dict[int, str]
     """The names of its nodes, by number in the run."""
+    started: int = 0
+    """When srun was started, in kernel ticks after boot: with `pid` it identifies the process."""
+    is_orphan: bool = False
+    """No process of the run waits for its srun: supervisor and controller have both died."""

@@ -41,8 +41,7 @@ class Lifeline:
         """Of the controller before; what it had kept is this one's to take over."""
         self._socket = birth.socket
         self._ends = dict(birth.death.ends if birth.death is not None else ())
-        self._times: dict[int, list[int]] = {number: [0, 0] for number in FORWARDED}
-        """How often each signal came directly, and from the supervisor."""
+        self._arrivals: dict[int, SignalArrivals] = {number: SignalArrivals() for number in FORWARDED}
         handle_with(_end_by_default, self)
         os.set_blocking(self.fileno, False)
         fcntl.fcntl(self.fileno, fcntl.F_SETOWN, os.getpid())
@@ -96,10 +95,27 @@ class Lifeline:
 
     def is_news(self, number: int, is_forwarded: bool) -> bool:
         """Count a signal; return whether it was sent once more, and not only to both processes."""
-        times = self._times[number]
-        before = max(times)
-        times[is_forwarded] += 1
-        return max(times) > before
+        return self._arrivals[number].is_news(is_forwarded)
+
+
+class SignalArrivals:
+    """How often a signal came directly, how often from the supervisor, and how often it was sent as far as that is known."""
+
+    def __init__(self) -> None:
+        self._came = [0, 0]
+        self._sent = 0
+
+    def is_news(self, is_forwarded: bool) -> bool:
+        """Count one that came; return whether it is one more than was known.
+
+        The other one's handler may run in the middle of this, wherever a function is called: none is.
+        """
+        came = self._came
+        came[is_forwarded] += 1
+        if came[is_forwarded] <= self._sent:
+            return False
+        self._sent += 1
+        return True
 
 
 _lifeline: Lifeline | None = None
@@ -174,7 +190,9 @@ def _on_socket(line: Lifeline, handler: Handler) -> Handler:
 def _end_by_default(number: int, _frame: FrameType | None) -> None:
     """Do what a signal does to a program that does nothing about it."""
     if number == signal.SIGINT:
-        raise KeyboardInterrupt
+        os._exit(
+            128 + number
+        )  # no exception: one that is raised while msgspec 0.20 makes a class crashes the interpreter
     if number == SUPERVISOR_DIED:
         number = signal.SIGTERM
     signal.signal(number, signal.SIG_DFL)

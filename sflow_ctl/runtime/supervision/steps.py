@@ -1,5 +1,6 @@
 """Takes over the job steps that a killed controller had started. Only for runs in Slurm jobs; called by `takeover.py`."""
 
+import os
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -32,13 +33,23 @@ class AdoptedSteps(NamedTuple):
 
 
 def distant_steps(heir: Succession, plan: Plan) -> AdoptedSteps:
-    """Return a launcher for the jobs of a run whose steps no process here is known of: it sweeps lost nodes."""
+    """Return launchers for the jobs of a run whose supervisor has died as well: they sweep lost nodes.
+
+    An srun that lives on this host is watched; one on another is not, and its nodes' silence shows its end.
+    """
     launchers = []
+    is_here = heir.here[0] == os.uname().nodename
     for allocation, _ in decoded(heir.jobs, Jobs).jobs:
         names = {node.index: node.name for node in plan.nodes if node.job_id == allocation.job_id}
-        launcher = _launcher(heir, allocation)
-        launcher.stand_in(names)
-        launchers.append((launcher, _config(heir, names)))
+        for step in heir.steps if is_here else ():
+            launcher = _launcher(heir, allocation)
+            if step.nodes.keys() <= names.keys() and launcher.watch(step):
+                launchers.append((launcher, _config(heir, step.nodes)))
+                names = {node: name for node, name in names.items() if node not in step.nodes}
+        if names:
+            launcher = _launcher(heir, allocation)
+            launcher.stand_in(names)
+            launchers.append((launcher, _config(heir, names)))
     return AdoptedSteps(JobSteps(launchers))
 
 

@@ -30,6 +30,8 @@ class Succession(msgspec.Struct, frozen=True, kw_only=True):
     """The controller whose scheduler has lived on since: its first events are where the journal is replayed from."""
     plan: bytes
     """The file form of the plan if the run has secrets, else empty: `plan.json` does not have their values."""
+    secrets: tuple[tuple[str, str], ...] = ()
+    """(name, value) of all that the run has learnt."""
     settings: RunSettings
     here: tuple[str, str] = ("", "")
     """The controller's host and address, as the plan has them."""
@@ -49,7 +51,11 @@ class Succession(msgspec.Struct, frozen=True, kw_only=True):
     resumed: bytes = b""
     """`Resumed`, encoded, of a run that was resumed."""
     endpoints: tuple[str, ...]
-    """A third each for control, logs and clients. Their ports are the first descriptors."""
+    """Half for control and half for logs. Their ports are the first descriptors."""
+    client_endpoints: tuple[str, ...]
+    """Their ports follow."""
+    doors: tuple[int, ...] = ()
+    """The nodes whose agents have doors, which follow."""
     agents: tuple[KeptAgent, ...]
     """Those of this machine; the descriptors of their standard error follow."""
     steps: tuple[KeptStep, ...]
@@ -63,6 +69,8 @@ class Inherited(NamedTuple):
 
     succession: Succession
     ports: Sequence[int]
+    client_ports: Sequence[int]
+    doors: Sequence[int]
     agents: Sequence[int]
     steps: Sequence[int]
     guards: Sequence[int]
@@ -94,15 +102,19 @@ def inherited(descriptors: Sequence[int]) -> Inherited:
     first, *rest = descriptors
     content = os.pread(first, os.fstat(first).st_size, 0)
     succession = decoded(content)
-    ports, agents = len(succession.endpoints), len(succession.agents)
-    first_guard = ports + agents + len(succession.steps)
-    return Inherited(
-        succession,
-        rest[:ports],
-        rest[ports : ports + agents],
-        rest[ports + agents : first_guard],
-        rest[first_guard:],
+    sizes = (
+        len(succession.endpoints),
+        len(succession.client_endpoints),
+        len(succession.doors),
+        len(succession.agents),
+        len(succession.steps),
     )
+    parts: list[Sequence[int]] = []
+    for size in sizes:
+        parts.append(rest[:size])
+        del rest[:size]
+    ports, client_ports, doors, agents, steps = parts
+    return Inherited(succession, ports, client_ports, doors, agents, steps, rest)
 
 
 def _decoded(kind: type[Any], value: Any) -> Any:

@@ -55,7 +55,6 @@ MAX_DESCRIPTORS = 250
 _BEGIN = (["run"], ["rerun"], ["replay"])
 """Commands that begin or continue a run."""
 _STARTS_NOTHING = frozenset(("-h", "--help", "--dry-run", "--tui"))
-_PR_SET_DUMPABLE, _PR_SET_CHILD_SUBREAPER = 4, 36
 
 
 class Death(NamedTuple):
@@ -275,12 +274,11 @@ class _Supervisor:
 
 
 def _prepare_to_inherit() -> None:
-    """Take in children of controllers that die, and hide the descriptors that this process keeps. Source: prctl(2)."""
-    import ctypes  # the controller imports much more at this time
+    """Take in children of controllers that die, and hide the descriptors that this process keeps."""
+    from protocol.machine.prctl import adopt_orphans, hide_memory
 
-    prctl = ctypes.CDLL(None).prctl
-    prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+    adopt_orphans()
+    hide_memory()
 
 
 def _is_deaf(pid: int) -> bool:

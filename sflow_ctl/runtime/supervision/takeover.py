@@ -6,21 +6,20 @@ Agents say hello with their complete state, as after a broken connection, and th
 import gc
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 
 from msgspec.structs import replace
 
+from protocol.machine.prctl import hide_memory
 from protocol.text.signal_names import signal_name
 from sflow_ctl.plan.model import Plan
 from sflow_ctl.plan.secrets import SECRETS
 from sflow_ctl.runtime.assembly.parts import Record, make_scheduler, publish_connection
 from sflow_ctl.runtime.fleet.fleet import AgentLauncher, Fleet
-from sflow_ctl.runtime.fleet.keys import hide_memory
 from sflow_ctl.runtime.fleet.link import FleetLink
-from sflow_ctl.runtime.fleet.listeners import OpenPort
 from sflow_ctl.runtime.fleet.local import LocalLauncher
 from sflow_ctl.runtime.logs.last_changes import LastChanges
 from sflow_ctl.runtime.record.claim import claim_run
@@ -33,10 +32,15 @@ from sflow_ctl.runtime.run.ending import RunEnd
 from sflow_ctl.runtime.run.options import FleetOptions, RunOptions, TaskOptions, WorkflowOptions
 from sflow_ctl.runtime.run.planning import BackendJob, PlannedRun
 from sflow_ctl.runtime.run.resume import prior_run
+from sflow_ctl.runtime.run.signals import SignalInbox
 from sflow_ctl.runtime.run.workflow import Terminal, carry_out
 from sflow_ctl.runtime.supervision.history import taken_over
 from sflow_ctl.runtime.supervision.succession import Inherited, inherited
 from sflow_ctl.runtime.supervision.supervisor import Death
+from sflow_ctl.runtime.transport.client_port import ClientPort
+from sflow_ctl.runtime.transport.local import LocalTransport
+from sflow_ctl.runtime.transport.ports import OpenPort
+from sflow_ctl.runtime.transport.transport import Transport
 
 
 def take_over(death: Death, open_terminal: Callable[[Plan, bool], Terminal]) -> RunEnd:
@@ -50,7 +54,8 @@ def take_over(death: Death, open_terminal: Callable[[Plan, bool], Terminal]) -> 
     heir = legacy.succession
     directory = RunDirectory(heir.run_directory.parent, heir.run_id)
     claim = claim_run(directory.path, heir.incarnation)
-    earlier = prior_run(directory.path, heir.settings.output_dir, claim)
+    earlier = prior_run(directory.path, heir.settings.output_dir, claim, is_lazy=True)
+    SECRETS.take(heir.secrets)
     plan = decode_plan(heir.plan) if heir.plan else earlier.state.plan
     SECRETS.declare(plan.secrets, os.environ)
     for name in plan.secrets:
@@ -61,6 +66,7 @@ def take_over(death: Death, open_terminal: Callable[[Plan, bool], Terminal]) -> 
     facts = replace(
         earlier.facts,
         incarnation=claim.claim.incarnation,
+        lineage=heir.lineage,
         pid=os.getpid(),
         pid_started=process_start_ticks(os.getpid()),
     )
@@ -96,8 +102,8 @@ def take_over(death: Death, open_terminal: Callable[[Plan, bool], Terminal]) -> 
 
     planned = replace(planned, plan=plan)
     terminal = open_terminal(plan, heir.is_quiet)
-    with _own_jobs(legacy):
-        return carry_out(planned, options, fleet, terminal, record, left.scheduler, log_begin, left)
+    with _own_jobs(legacy), SignalInbox() as signals:
+        return carry_out(planned, options, fleet, terminal, record, left.scheduler, signals, log_begin, left)
 
 
 def _own_jobs(legacy: Inherited) -> AbstractContextManager[None]:
@@ -112,14 +118,12 @@ def _own_jobs(legacy: Inherited) -> AbstractContextManager[None]:
 def _fleet(legacy: Inherited, incarnation: int, plan: Plan) -> Fleet:
     """Return the fleet of the killed controller: its ports, and the processes that it had started."""
     heir = legacy.succession
-    ports = [
-        OpenPort(endpoint, number) for endpoint, number in zip(heir.endpoints, legacy.ports, strict=True)
-    ]
     times = replace(heir.times, join_within_s=heir.times.lost_after_s)
-    link = FleetLink(heir.keys, (), incarnation, times, time.monotonic(), ports)
-    link.admission.admit(heir.node_keys)
-    link.admission.end_enrolment()
     local = LocalLauncher()
+    transport = _transport(legacy, local, len(plan.nodes))
+    link = FleetLink(transport, incarnation, times, time.monotonic(), takes_over=True)
+    client_ports = _ports(heir.client_endpoints, legacy.client_ports)
+    clients = ClientPort(heir.keys, (), client_ports)
     local.adopt(list(zip(heir.agents, legacy.agents, strict=True)), heir.configs)
     launcher: AgentLauncher = local
     close: Callable[[], None] = lambda: None  # noqa: E731 - as a fleet of this machine has it
@@ -132,6 +136,7 @@ def _fleet(legacy: Inherited, incarnation: int, plan: Plan) -> Fleet:
     return Fleet(
         launcher,
         link,
+        clients,
         heir.keys,
         heir.nonce,
         list(heir.configs),
@@ -140,6 +145,25 @@ def _fleet(legacy: Inherited, incarnation: int, plan: Plan) -> Fleet:
         fence_s=heir.fence_s,
         close=close,
     )
+
+
+def _transport(legacy: Inherited, local: LocalLauncher, nodes: int) -> Transport:
+    """Return what the agents connect to, as the killed controller had it."""
+    heir = legacy.succession
+    if not heir.endpoints:
+        through_doors = LocalTransport(nodes, dict(zip(heir.doors, legacy.doors, strict=True)))
+        local.open_door = through_doors.open
+        return through_doors
+    from sflow_ctl.runtime.transport.network import NetworkTransport  # ZeroMQ
+
+    network = NetworkTransport(heir.keys, (), _ports(heir.endpoints, legacy.ports))
+    network.admission.admit(heir.node_keys)
+    network.admission.end_enrolment()
+    return network
+
+
+def _ports(endpoints: Sequence[str], descriptors: Sequence[int]) -> list[OpenPort]:
+    return [OpenPort(endpoint, number) for endpoint, number in zip(endpoints, descriptors, strict=True)]
 
 
 def _jobs(encoded: bytes) -> tuple[BackendJob, ...]:

@@ -8,6 +8,7 @@ import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+from protocol.machine.loop_signals import QuietThread
 from sflow_ctl.report.telemetry.openmetrics import openmetrics_text
 from sflow_ctl.report.telemetry.series import Series
 from sflow_ctl.runtime.record.durable import write_for_now
@@ -69,7 +70,7 @@ class Publisher:
                 self._written_at = time.monotonic()
         elif self._server is None:
             self._server = _server(self, self._target)
-            threading.Thread(target=self._server.serve_forever, name="openmetrics", daemon=True).start()
+            QuietThread(self._server.serve_forever, "openmetrics").start()
 
 
 def _server(publisher: Publisher, port: int) -> ThreadingHTTPServer:

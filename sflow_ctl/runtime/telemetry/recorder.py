@@ -7,13 +7,13 @@ stored as they come, so a fleet costs the controller no more than its bytes. Not
 import contextlib
 import os
 import queue
-import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
 
 from protocol.ids import RankId
+from protocol.machine.loop_signals import QuietThread
 from protocol.messages.facts import Measured
 from protocol.messages.telemetry import MarkedWindow
 from sflow_ctl.runtime.record.durable import open_to_append, read_regular
@@ -60,7 +60,7 @@ class TelemetryRecorder:
         """By node, the agent whose rows its file of newest rows has."""
         self._dropped: dict[int, int] = {}
         self._refused = 0
-        self._thread: threading.Thread | None = None
+        self._thread: QuietThread | None = None
 
     # ------------------------------------------------------------------ the controller's side
 
@@ -76,7 +76,7 @@ class TelemetryRecorder:
             self._refused += 1
             return
         if self._thread is None:
-            self._thread = threading.Thread(target=self._work, name="telemetry", daemon=True)
+            self._thread = QuietThread(self._work, "telemetry")
             self._thread.start()
         self._wanted.put((node, message, [one for one in message.windows if is_own(node, one.rank)]))
 

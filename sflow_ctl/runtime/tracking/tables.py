@@ -6,23 +6,23 @@ from typing import Any
 
 import msgspec
 
-from sflow_ctl.results.exported import ExportedRun, rows_of
 from sflow_ctl.results.table import results_csv
+from sflow_ctl.results.task_entries import TaskEntry, export_rows
 from sflow_ctl.runtime.tracking.extras import needed
 
 
-def write_csv(runs: Sequence[ExportedRun], path: Path) -> int:
-    """Write a row for each task of these runs; return how many. Raises: OSError."""
-    columns, rows = rows_of(runs)
+def write_csv(entries: Sequence[TaskEntry], path: Path) -> int:
+    """Write a row for each of these tasks; return how many. Raises: OSError."""
+    columns, rows = export_rows(entries)
     path.write_text(results_csv(columns, rows), encoding="utf-8")
     return len(rows)
 
 
-def write_parquet(runs: Sequence[ExportedRun], path: Path) -> int:
+def write_parquet(entries: Sequence[TaskEntry], path: Path) -> int:
     """Write the same table as Parquet, numbers as numbers; return the count of rows. Raises: UsageError, OSError."""
     pyarrow = needed("pyarrow", "parquet")
     parquet = needed("pyarrow.parquet", "parquet")
-    columns, rows = rows_of(runs)
+    columns, rows = export_rows(entries)
     table = pyarrow.table({name: _column([row[index] for row in rows]) for index, name in enumerate(columns)})
     parquet.write_table(table, path)
     return len(rows)

@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from protocol.errors import Finding
+from sflow_ctl.plan.copies.task_list import kinds_of
 from sflow_ctl.plan.model import Plan
 
 _VARIABLES = (
@@ -28,7 +29,7 @@ _FILES = (
 
 def upload_warnings(plan: Plan, environment: Mapping[str, str] = os.environ) -> list[Finding]:
     """Return what uploads of the plan will probably lack."""
-    used = {upload.target for task in plan.tasks for upload in task.uploads}
+    used = {upload.target for task in kinds_of(plan.tasks) for upload in task.uploads}
     used |= {plan.upload_all.target} if plan.upload_all is not None else set()
     buckets = [target.name for target in plan.storage if target.type == "s3" and target.name in used]
     if not buckets:

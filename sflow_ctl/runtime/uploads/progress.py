@@ -6,13 +6,19 @@ from typing import TYPE_CHECKING, assert_never
 import msgspec
 
 from protocol.messages.uploads import UploadOutcome
-from sflow_ctl.core.commands import AnswerRequest, RecordCheckpoint, RecordUploads, RecordWaiting, ReviseRun
+from sflow_ctl.core.commands import (
+    AnswerRequest,
+    RecordCheckpoint,
+    RecordStall,
+    RecordUploads,
+    RecordWaiting,
+    ReviseRun,
+)
 from sflow_ctl.core.events import OutputsCollected, SchedulerEvent
 from sflow_ctl.core.states import Transition
 from sflow_ctl.plan.secrets import SECRETS
 from sflow_ctl.report.run_view import RunView
 from sflow_ctl.report.transition_text import transition_text
-from sflow_ctl.report.upload_text import outcome_text, problem_texts
 from sflow_ctl.runtime.journal.writer import Journal
 from sflow_ctl.runtime.logs.service import OutputService
 from sflow_ctl.runtime.operating.desk import RequestDesk
@@ -69,9 +75,17 @@ class RunProgress:
         self._log.warning(text)
         self._output.say(f"warning: {text}")
 
+    def _show_stall(self, command: RecordStall) -> None:
+        from sflow_ctl.report.words import duration_text
+
+        text = f"{command.task}#{command.attempt} has printed nothing for {duration_text(command.silent_s)}"
+        self.warn(text)
+        if self.notifier is not None:
+            self.notifier.stalled(command.task, text)
+
     def show(
         self,
-        command: RecordWaiting | RecordUploads | RecordCheckpoint | AnswerRequest | ReviseRun,
+        command: RecordWaiting | RecordUploads | RecordCheckpoint | RecordStall | AnswerRequest | ReviseRun,
         now: float,
     ) -> None:
         """Show and record what tasks wait for, what was uploaded, what attempts continue from, or what an operator has led to."""
@@ -93,6 +107,8 @@ class RunProgress:
                 self._log.info(text, f"sflow.task.{task}")
                 if choice.path:
                     self._output.say(text)
+            case RecordStall():
+                self._show_stall(command)
             case AnswerRequest():
                 self._desk.answer(command)
                 if not command.is_repeated:
@@ -137,6 +153,8 @@ def lines_about(subject: str, outcome: UploadOutcome, log: RunLog) -> list[str]:
     """Log an outcome, every file by name; return its lines for the console. `subject` is the task, or `upload_all`."""
     for file in outcome.files:
         log.info(SECRETS.mask.text(f"{subject}: {file.path} uploaded to {file.address}"))
+    from sflow_ctl.report.upload_text import outcome_text, problem_texts  # few runs upload anything
+
     problems = [SECRETS.mask.text(problem) for problem in problem_texts(outcome)]
     for problem in problems:
         log.warning(f"uploads of {subject}: {problem}")

@@ -12,7 +12,15 @@ from sflow_ctl.plan.log_paths import log_path
 from sflow_ctl.runtime.logs.cursor import Cursor
 from sflow_ctl.runtime.logs.store import RankLog, current_path
 from sflow_ctl.runtime.record.reader import Liveness, RunReader
-from sflow_ctl.runtime.viewing.client import Current, Ended, LogOutput, OutputEnded, ViewEvent
+from sflow_ctl.runtime.viewing.client import (
+    Current,
+    Ended,
+    LogOutput,
+    OutputEnded,
+    ViewerLink,
+    ViewEvent,
+    connect,
+)
 
 LOOK_S = 0.2
 LIVENESS_S = 1.0
@@ -104,3 +112,12 @@ class FileWatch(Struct):
 
     def _is_over(self, rank: RankId) -> bool:
         return self._has_ended or self.reader.state.has_ended(rank.attempt.task, rank.attempt.number)
+
+
+def watch_run(reader: RunReader) -> tuple[ViewerLink | FileWatch, str]:
+    """Connect to the controller, or watch the files of the run; return the watch and how it was reached."""
+    facts = reader.connection()
+    link = connect(facts) if facts is not None else None
+    if link is not None:
+        return link, "through its controller"
+    return FileWatch(reader), "through its files (its controller does not answer)"

@@ -64,6 +64,8 @@ class Ask(FromViewer, frozen=True, kw_only=True, tag="ask"):
     by: str
     """Who asks, for people."""
     action: AnyAction
+    secrets: tuple[tuple[str, str], ...] = ()
+    """(name, value) of secrets that the run does not have yet, and the plan of an `Apply` was made with. In no journal."""
 
 
 class ToViewer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type"):

@@ -14,6 +14,7 @@ from sflow_ctl.runtime.record.plan_file import decode_plan
 
 LINE = re.compile(r"(?:\d+: ?|\[\S+\] ?)?(\S+#\d+\.\d+) (\d{6}) (\.{40})$")
 PART = re.compile(r"\S+#\d+\.\d+ \d{0,6}")
+INCOMPLETE = re.compile(r" logs are incomplete, their node was lost: (.+)$")
 NOT_BEGUN = "before any task was started"
 STATUSES = frozenset({0, 1, 3, 124, 130, 143})
 
@@ -107,8 +108,8 @@ class Ended:
             return []
 
     def _logs(self) -> Iterator[str]:
-        """Every line of every log whole and once; all lines of what has completed."""
-        completed = self.completed()
+        """Every line of every log whole and once; all lines of what has completed, unless the run names the log as incomplete."""
+        completed, given_up = self.completed(), self._given_up()
         whole: dict[str, int] = defaultdict(int)
         for path in sorted(self.directory.glob("*/*.log*")):
             lines = path.read_bytes().split(b"\n")
@@ -131,8 +132,16 @@ class Ended:
                 continue
             _, task, attempt, rank, _ = line.split()
             who = f"{task}#{attempt}.{rank}"
+            if {who, f"{task}#{attempt}"} & given_up:
+                continue
             if task in completed and attempt == self._last_attempt(task) and whole[who] != self._wanted(task):
                 yield f"{who} printed {self._wanted(task)} lines, its log has {whole[who]}"
+
+    def _given_up(self) -> set[str]:
+        """Return the ranks whose logs the run calls incomplete, as their nodes were lost: their exits are known all the same."""
+        lines = _lines(self.directory / "sflow.log")
+        found = [match[1].split(", ") for line in lines if (match := INCOMPLETE.search(line))]
+        return {rank for ranks in found for rank in ranks}
 
     def _last_attempt(self, task: str) -> str:
         ended = [line.split() for line in _lines(self.record / "record") if line.startswith("end ")]

@@ -22,6 +22,7 @@ from protocol.machine.procfs import (
 )
 from sflow_agent.guarding.keeper import NAME as KEEPER
 from sflow_agent.probes.sockets import listening_sockets
+from sflow_ctl.runtime.files.settings_files import SITE_VARIABLE
 from sflow_ctl.runtime.record.claim import read_claim
 from tests.delaying_link import end_delaying, start_delaying
 from tests.faults.chaos.jumping_clock import LONGEST_JUMP_S, JumpingClock, can_jump
@@ -77,11 +78,13 @@ class LocalSite(Site):
             if chosen.spools_logs:
                 options.append(f"--log-spool={self._home / 'spool'}")
         clock = {} if self._clock is None else self._clock.environment
+        site = self._home / "site.yaml"
+        site.write_text(f"agent_link: {'network' if chosen.uses_network else 'auto'}\n")
         with output.open("ab") as file:
             self._process = subprocess.Popen(
                 command("run", *what, *options),
                 cwd=self._home,
-                env={**os.environ, "PYTHONPATH": str(ROOT), **clock},
+                env={**os.environ, "PYTHONPATH": str(ROOT), SITE_VARIABLE: str(site), **clock},
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=subprocess.STDOUT,

@@ -74,6 +74,11 @@ class Round(msgspec.Struct, frozen=True, kw_only=True):
         """Return whether its processes have clocks that can jump."""
         return self._has("clock-jump", "pause")
 
+    @property
+    def uses_network(self) -> bool:
+        """Return whether its local agents reach the controller through a network, which can be cut: half of those rounds."""
+        return self._has("cut", "reset", "lossy", "delay") and self.seed % 2 == 0
+
     def _has(self, *kinds: str) -> bool:
         return any(fault.kind in kinds for faults in self.faults for fault in faults)
 

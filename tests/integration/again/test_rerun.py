@@ -74,6 +74,21 @@ def test_labels_are_kept_and_found(place: Path) -> None:
     assert (entry["run_id"], entry["labels"]["size"]) == ("r", "1")
 
 
+def test_results_are_kept_although_their_tasks_have_changed(place: Path) -> None:
+    changed = ("--set", "tasks.prep.script=echo other")
+    done = sflow_ctl("rerun", "r", *changed, "--dry-run", cwd=place)
+    assert "prep runs again: its script changed" in done.stdout
+    kept = sflow_ctl("rerun", "r", *changed, "--keep-completed", "--dry-run", cwd=place)
+    assert kept.returncode == 0, kept.stderr
+    assert "prep runs again" not in kept.stdout
+    assert "prep is kept, although its script changed" in kept.stdout
+    for name in ("train_0", "train_1", "other", "last"):
+        assert f"{name} runs again" in kept.stdout
+    refused = sflow_ctl("rerun", "r", "prep", "--keep-completed", cwd=place)
+    assert refused.returncode == 2
+    assert "--keep-completed is for a rerun without chosen tasks" in refused.stderr
+
+
 def test_a_copy_is_made_only_for_what_can_run_and_says_where_it_is_from(place: Path) -> None:
     refused = sflow_ctl("rerun", "r", "last", "--new", "--run-id", "c", cwd=place)
     assert refused.returncode == 2
@@ -159,8 +174,16 @@ def test_in_a_live_run_what_has_ended_starts_again_and_what_runs_is_left_alone(t
         assert done.returncode == 0, done.stderr
         assert "left alone, they have not ended: wait" in done.stdout
         wait_until(lambda: _completed(run, "b") == 2, "b has completed twice")
+        refused = sflow_ctl("retry", "r", "wait", cwd=tmp_path)
+        assert (refused.returncode, "wait has not ended" in refused.stderr) == (2, True)
+        done = sflow_ctl("retry", "r", "a", "wait", cwd=tmp_path)
+        assert (done.returncode, done.stdout.splitlines()[0]) == (0, "a starts again; it was completed"), (
+            done.stderr
+        )
+        assert "left alone, they have not ended: wait" in done.stderr
+        wait_until(lambda: _completed(run, "b") == 3, "b has completed three times")
         (tmp_path / "over").touch()
         assert run.finish()[0] == 0
     finally:
         run.kill()
-    assert tasks(tmp_path, "r") == {"a": ("completed", 2), "b": ("completed", 2), "wait": ("completed", 1)}
+    assert tasks(tmp_path, "r") == {"a": ("completed", 3), "b": ("completed", 3), "wait": ("completed", 1)}

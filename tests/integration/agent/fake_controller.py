@@ -16,10 +16,11 @@ from protocol.messages.checks import Probe
 from protocol.messages.config import AgentConfig
 from protocol.messages.facts import FromAgent, Hello, RankCleared, RankExited, RankStarted
 from protocol.messages.orders import Enrolled, Leave, Spawn, Stop, ToAgent, Welcome
-from protocol.messages.packets import LogAck, ToAgentPacket
+from protocol.messages.packets import LogAck, LogChunk, ToAgentPacket
 from protocol.messages.rank_spec import HangPolicy, RankSpec, Stopping
 from protocol.session.channel import Channel
-from protocol.session.codec import decode_from_agent, decode_log_chunk, encode
+from protocol.session.codec import decode_from_agent, decode_log_frame, encode
+from sflow_ctl.runtime.handover.file_store import FileStore
 
 DEADLINE_S = 10.0
 M = TypeVar("M", bound=FromAgent)
@@ -88,6 +89,8 @@ class FakeController:
         self.is_mute = False
         """Receives and sends nothing, as a hanging controller."""
         self.acknowledges_logs = True
+        self.files = FileStore(directory)
+        """Its run directory, for an agent with another one."""
         self.process: subprocess.Popen[bytes] | None = None
 
     def _router(self) -> tuple["zmq.Socket[bytes]", str]:
@@ -252,7 +255,11 @@ class FakeController:
             if not self.logs.poll(0):
                 break
             self.log_identity, header, body = self.logs.recv_multipart()
-            chunk = decode_log_chunk(header)
+            chunk = decode_log_frame(header)
+            if not isinstance(chunk, LogChunk):
+                answer, given = self.files.take(0, chunk, body)
+                self.logs.send_multipart((self.log_identity, encode(answer), given))
+                continue
             self.chunks += 1
             log = self.received.setdefault(chunk.rank, bytearray())
             if chunk.offset <= len(log):

@@ -2,8 +2,10 @@
 
 import os
 import signal
+import sys
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -109,7 +111,7 @@ def test_a_run_whose_controller_died_says_so(tmp_path: Path) -> None:
 
 def test_a_task_that_ended_will_not_become_ready(tmp_path: Path) -> None:
     run = long_run(tmp_path, "sleep 0.2; exit 4")
-    with pytest.raises(FleetError, match="server failed before it was ready"):
+    with pytest.raises(FleetError, match="server is not ready: failed"):
         run.wait("server", until="ready", timeout_s=PATIENCE_S)
 
 
@@ -137,3 +139,37 @@ def test_a_run_that_does_not_exist_is_named(tmp_path: Path) -> None:
         Run.open("nobody", tmp_path)
     with pytest.raises(FleetError, match="run-not-readable"):
         Run(tmp_path)
+
+
+def test_a_notebook_shows_how_far_a_run_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """IPython, which is not installed here, is imported by notebooks: its two names stand in for it."""
+    shown: list[str] = []
+    handle = SimpleNamespace(update=lambda html: shown.append(html))
+
+    def display(html: str, display_id: bool) -> object:
+        assert display_id, "without it nothing can be replaced"
+        assert not shown, "shown once, then replaced"
+        shown.append(html)
+        return handle
+
+    shell = SimpleNamespace(kernel=object())
+    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell))
+    monkeypatch.setitem(sys.modules, "IPython.display", SimpleNamespace(display=display, HTML=str))
+    workflow = Workflow("steps", on_failure="continue")
+    said = 'echo "{\\"current\\": 3, \\"total\\": 4, \\"message\\": \\"<fast>\\"}" >> "$SFLOW_PROGRESS_FILE"'
+    workflow.task("train", [said, "until test -e go; do sleep 0.05; done"])
+    workflow.task("wrong", "exit 3")
+    run = workflow.run(is_awaited=False, workspace=tmp_path)
+    waiting = threading.Thread(target=run.wait, daemon=True)
+    waiting.start()
+    progress = "running: train (3 of 4 (75 %): &lt;fast&gt;)"
+    try:
+        wait_until(lambda: any(progress in one for one in shown), "progress")
+    finally:
+        (tmp_path / "go").touch()
+    waiting.join(PATIENCE_S)
+    assert f"<b>{run.id}</b> 2 of 2 ended: 1 completed, 1 failed<br>failed: wrong" in shown[-1]
+    del shell.kernel  # IPython in a terminal shows nothing: its lines cannot be replaced
+    number = len(shown)
+    run.wait()
+    assert len(shown) == number

@@ -153,3 +153,17 @@ def test_a_notebook_shows_the_graph() -> None:
     shown = workflow._repr_html_()
     assert "prepare" in shown
     assert "<svg" in shown or "<pre>" in shown
+
+
+def test_tasks_may_be_a_mapping_by_name() -> None:
+    text = 'version: "0.1"\nworkflow:\n  name: w\n  tasks:\n    a: {script: ["true"]}\n    b: {script: ["true"], depends_on: a}\n'
+    read = Workflow.from_yaml(text)
+    assert read["b"].fields == {"script": ["true"], "depends_on": "a"}
+    assert [task["name"] for task in yaml.safe_load(read.to_yaml())["workflow"]["tasks"]] == ["a", "b"]
+
+
+@pytest.mark.parametrize(("tasks", "where"), [("[1]", "[0]"), ("{a: text}", ".a"), ("7", "[0]")])
+def test_a_task_that_is_no_mapping_is_refused_with_its_place(tasks: str, where: str) -> None:
+    with pytest.raises(FleetError) as raised:
+        Workflow.from_yaml(f"workflow:\n  name: w\n  tasks: {tasks}\n")
+    assert f"workflow.tasks{where}" in str(raised.value)

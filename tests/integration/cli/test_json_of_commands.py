@@ -70,8 +70,8 @@ def test_ux_15_a_signal_stops_the_run_that_is_followed(tmp_path: Path) -> None:
     process.send_signal(signal.SIGTERM)
     said, _ = process.communicate(timeout=PATIENCE_S)
     last = json.loads(said.splitlines()[-1])
-    assert (last["type"], last["summary"]["outcome"]) == ("summary", "interrupted")
-    assert process.returncode == last["exit_status"] != 0
+    assert (last["type"], last["summary"]["outcome"]) == ("summary", "terminated")
+    assert process.returncode == last["exit_status"] == 143
 
 
 def test_ux_15_a_plan_and_a_detached_run_are_json_too(tmp_path: Path) -> None:
@@ -103,3 +103,21 @@ def test_ux_15_lists_and_scripts_are_json_too(tmp_path: Path) -> None:
     whole = json.loads(done.stdout)
     assert [one["status"] for one in whole["jobs"]] == ["written"]
     assert Path(whole["table"]).is_file()
+
+
+def test_first_files_and_skills_are_json_too(tmp_path: Path) -> None:
+    def told(*words: str) -> Any:
+        done = sflow_ctl(*words, "--json", cwd=tmp_path)
+        assert (done.returncode, done.stderr) == (0, "")
+        return json.loads(done.stdout)
+
+    assert "sweep" in [one["name"] for one in told("init", "--list")["templates"]]
+    begun = told("init", "sweep")
+    assert (begun["path"], begun["next"]) == (str(tmp_path / "sflow.yaml"), "sflow-ctl run")
+    assert Path(begun["schema"]).is_file()
+    assert told("init", "-o", "b.yaml", "--no-schema")["schema"] == ""
+    names = [one["name"] for one in told("skill", "--list")["skills"]]
+    (first,) = told("skill", "-o", "here")["folders"]
+    assert first["written"] >= len(names) > 1
+    (again,) = told("skill", "-o", "here")["folders"]
+    assert (again["written"], again["unchanged"]) == (0, first["written"])

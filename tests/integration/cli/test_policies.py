@@ -61,6 +61,38 @@ def test_a_failure_that_does_not_count_is_named_and_the_run_succeeds(tmp_path: P
     assert log(tmp_path, "needs") == ""
 
 
+def test_a_part_of_the_copies_is_enough_and_failures_of_others_are_named(tmp_path: Path) -> None:
+    workflow = (
+        "  tasks:\n"
+        "    - name: a\n"
+        "      replicas: 4\n"
+        "      success: {min_ratio: 0.75}\n"
+        "      script: ['[ $SFLOW_REPLICA_INDEX != 1 ] && [ $SFLOW_REPLICA_INDEX != \"$ALSO\" ]']\n"
+        "    - {name: b, depends_on: [a], script: [echo merged]}\n"
+    )
+    done, summary = run(tmp_path, workflow)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert summary["tolerated"] == ["a_1"]
+    assert states(summary)["b"] == "completed"
+    assert "a_1" in done.stdout
+
+
+def test_exit_statuses_say_whether_another_attempt_has_a_point(tmp_path: Path) -> None:
+    done, summary = run(
+        tmp_path,
+        "  on_failure: isolate\n"
+        "  tasks:\n"
+        "    - {name: busy, retries: {count: 3, interval: 0, reasons: []}, script: ['[ $SFLOW_ATTEMPT = 3 ] || exit 75']}\n"
+        "    - {name: bug, retries: {count: 3, interval: 0, reasons: []}, script: [exit 1]}\n"
+        "    - {name: usage, retries: {count: 3, interval: 0}, script: [exit 64]}\n"
+        "    - {name: own, retries: {count: 1, interval: 0, exit_codes: {fatal: [1]}}, script: [exit 64]}\n",
+    )
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert states(summary) == {"busy": "completed", "bug": "failed", "usage": "failed", "own": "failed"}
+    attempts = {task["name"]: task["attempts"] for task in summary["tasks"]}
+    assert attempts == {"busy": 3, "bug": 1, "usage": 1, "own": 2}
+
+
 def test_the_end_has_its_tasks_whatever_happened_and_ctrl_c_waits_for_them(tmp_path: Path) -> None:
     (tmp_path / "w.yaml").write_text(
         HEAD + "  tasks:\n"

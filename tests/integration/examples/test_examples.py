@@ -140,3 +140,9 @@ def test_train_sweep(tmp_path: Path) -> None:
     assert "/checkpoints/epoch_4.npz (epoch 4): it has the highest epoch" in printed
     report = (directory / ".sflow/report.json").read_text()
     assert '"value":"accuracy","over":"LR"' in report.replace(" ", "")
+
+
+def test_active_learning(tmp_path: Path) -> None:
+    printed, directory = run_example("active_learning", tmp_path)
+    assert outputs(directory, "learn_4.select")["spread"] == pytest.approx(0.0056, abs=0.0001)
+    assert "[report] learned from 19 points" in printed

@@ -10,11 +10,12 @@ import msgspec
 import pytest
 
 from sflow_ctl.core.states import FirstCause, Outcome, Reason
+from sflow_ctl.report.page.details import FIRST_TASKS
 from sflow_ctl.report.run_report.building import run_report
 from sflow_ctl.report.run_report.model import RunReport, UsageReport, UsageSeries
 from sflow_ctl.runtime.reporting.writing import page_of
 from tests.chromium import Page, chromium_page, find_chromium
-from tests.unit.run_report.runs import S, Story, plan, task
+from tests.unit.run_report.runs import S, Story, many, plan, task
 
 EVIL = "<script>window.harmed = 1</script><img src=x onerror='window.harmed = 2'>"
 PIXELS = """(id) => {
@@ -162,6 +163,33 @@ def test_the_table_of_tasks_is_filtered_and_sorted(opened: Opened) -> None:
     page.run("document.querySelectorAll('#tasks th button')[0].click()")
     assert page.run(names) == ["b_4", "b_2", "b_1"]
     assert page.run("document.querySelector('#tasks th').ariaSort") == "descending"
+
+
+def test_rows_of_many_tasks_are_laid_out_when_they_are_looked_at(opened: Opened, tmp_path: Path) -> None:
+    """By a link, by the filter, by an order, and on paper; at once they would take most of the time to open the page."""
+    page, path = opened[0], tmp_path / "many.html"
+    story = many(1000)
+    path.write_bytes(page_of(run_report(story.record(story.ended(20.0)))))
+    rows, hidden = "document.querySelectorAll('#tasks tbody tr').length", "document.querySelector('.rest')"
+    page.open(path)
+    assert page.run(rows) == FIRST_TASKS
+    assert page.run(f"{hidden}.querySelectorAll('tbody tr').length") == 1000 - FIRST_TASKS
+    assert page.run(f"{hidden}.open") is False
+    last = page.run(f"{hidden}.querySelector('tbody').lastElementChild.id")
+    page.run(f"location.hash = {last!r}")
+    page.run("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => done(1))))")
+    assert page.run(f"{hidden}.open") is True
+    page.run(
+        "const field = document.querySelector('.filter'); field.value = 't_9'; field.dispatchEvent(new Event('input'))"
+    )
+    assert page.run(rows) == 1000
+    assert page.run(hidden) is None
+    page.open(path)
+    page.run("document.querySelectorAll('#tasks th button')[0].click()")
+    assert page.run(rows) == 1000
+    page.open(path)
+    page.run("window.dispatchEvent(new Event('beforeprint'))")
+    assert page.run(rows) == 1000
 
 
 def test_nothing_is_wider_than_a_narrow_window(opened: Opened) -> None:

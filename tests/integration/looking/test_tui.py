@@ -7,24 +7,33 @@ import pty
 import select
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 from textual.pilot import Pilot
 from textual.widgets import DataTable, Input, Static
 
 from protocol.errors import UsageError
+from sflow_ctl.cli.commands.attach import say_end
+from sflow_ctl.cli.start.own_run import OwnRun
 from sflow_ctl.cli.tui.app import RunApp
 from sflow_ctl.cli.tui.dialogs import Confirm, Help, Leaving
 from sflow_ctl.cli.tui.feed import Feed, LogLine
 from sflow_ctl.cli.tui.log_view import MAX_LINES, LogView
 from sflow_ctl.cli.tui.steering import RunSteering, Verb
+from sflow_ctl.report.summary import Summary
 from sflow_ctl.runtime.journal.entry import Entry
-from sflow_ctl.runtime.record.reader import RunReader
-from tests.support import PATIENCE_S, Run, command, sflow_ctl, wait_until
+from sflow_ctl.runtime.record import layout
+from sflow_ctl.runtime.record.claim import Claim, encode_claim
+from sflow_ctl.runtime.record.processes import process_start_ticks
+from sflow_ctl.runtime.record.reader import Liveness, RunReader
+from sflow_ctl.runtime.supervision.detaching import STOPPING
+from tests.support import PATIENCE_S, Run, command, marked, sflow_ctl, wait_until
 
 Act = Callable[[RunApp, Pilot[Leaving]], Awaitable[None]]
 
@@ -104,8 +113,8 @@ class Screen:
     def type(self, keys: bytes) -> None:
         os.write(self._ours, keys)
 
-    def interrupt(self) -> None:
-        self._process.send_signal(signal.SIGINT)
+    def send(self, number: int) -> None:
+        self._process.send_signal(number)
 
     def wait_for(self, text: bytes) -> None:
         wait_until(lambda: text in self._read() or self._process.poll() is not None, text.decode())
@@ -113,7 +122,7 @@ class Screen:
 
     def finish(self) -> int:
         """The exit status, once the terminal is as it was."""
-        wait_until(lambda: self._read() and self._process.poll() is not None, "the end")
+        wait_until(lambda: (self._read(), self._process.poll())[1] is not None, "the end")
         self._read()
         after = self._settings()
         os.close(self._theirs)
@@ -136,6 +145,7 @@ def test_a_live_run_on_80_by_24(live: Run) -> None:
             pilot, has(app, "srv", "running", '"^up$" is not in the log', "1 failed, 1/6"), "the tasks"
         )
         await until(pilot, has(app, "log of srv", "loading"), "the log of the first task")
+        assert has(app, "space Pin ", "i Info ", "r Restart", "^p palette")(), screen_text(app)  # none is cut
         (live.directory.parent.parent / "up").touch()
         await until(pilot, has(app, "completed", "ready"), "news")
         await pilot.press("2")
@@ -383,24 +393,98 @@ def test_run_tui_shows_its_own_run_where_another_one_has_its_name(tmp_path: Path
     screen.wait_for(b"stop it in order")
     screen.type(b"s")
     assert screen.finish() == 130
-    assert b"stopping the run: 1 live task" in screen.seen
+    assert b"stopping 1 task (Ctrl-C again kills at once): t" in screen.seen
     assert b"Detached" not in screen.seen
     assert RunReader(tmp_path / "elsewhere/mine").summary() is not None
 
 
-def test_ctrl_c_before_the_view_is_there_leaves_no_run_behind(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("moment", "number", "status"),
+    [
+        ("plan.json", signal.SIGINT, 130),
+        ("console.log", signal.SIGINT, 130),
+        ("console.log", signal.SIGHUP, 129),
+        ("the view", signal.SIGINT, 130),
+        ("the view", signal.SIGTERM, 143),
+    ],
+)
+def test_a_signal_at_any_moment_of_run_tui_stops_its_run_in_order(
+    tmp_path: Path, moment: str, number: signal.Signals, status: int
+) -> None:
     (tmp_path / "w.yaml").write_text(
         'version: "0.1"\nworkflow: {name: w, tasks: [{name: t, script: [echo begun; sleep 600]}]}\n'
     )
     screen = Screen("run", "w.yaml", "--tui", "--run-id", "mine", cwd=tmp_path)
     directory = tmp_path / "sflow_output/mine"
-    wait_until((directory / ".sflow/console.log").exists, "the run")
-    screen.interrupt()  # as Ctrl-C does: the terminal is not the view's yet
-    assert screen.finish() == 130
+    if moment == "the view":
+        screen.wait_for(b"\x1b[?1049h")
+    else:
+        wait_until((directory / ".sflow" / moment).exists, "the run")
+    screen.send(number)
+    assert screen.finish() == status, screen.seen
     summary = RunReader(directory).summary()
     assert summary is not None
-    assert summary.exit_status == 130
-    assert b"\x1b[?1049h" not in screen.seen
+    assert summary.exit_status == status
+    assert screen.seen.count(b"\x1b[?1049h") == screen.seen.count(b"\x1b[?1049l")
+    assert marked("mine", directory) == []
+
+
+@pytest.mark.parametrize("passed_on", [0, 1, 2])
+def test_each_signal_reaches_the_run_once_by_one_way_or_the_other(tmp_path: Path, passed_on: int) -> None:
+    """What starts a run may have passed signals on, or have come too late for that: it says how many."""
+    got = tmp_path / "got"
+    program = (
+        "import signal, sys\n"
+        "signal.pthread_sigmask(signal.SIG_BLOCK, (2, 15))\n"
+        "print('ready', flush=True)\n"
+        f"for _ in range({2 - passed_on}): open({str(got)!r}, 'a').write(f'{{signal.sigwait((2, 15))}} ')\n"
+        "sys.stdin.read()\n"
+    )
+    supervisor = subprocess.Popen(
+        [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert supervisor.stdout is not None
+    assert supervisor.stdout.readline() == b"ready\n"
+    ticks = process_start_ticks(supervisor.pid)
+    (tmp_path / ".sflow").mkdir()
+    claim = Claim(incarnation=1, host="h", world="w", pid=1, pid_started=1, supervisor=supervisor.pid)
+    claim = replace(claim, supervisor_started=ticks)
+    (tmp_path / layout.CLAIM).write_bytes(encode_claim(claim))
+    starter = (
+        "import os, signal\n"
+        "signal.pthread_sigmask(signal.SIG_BLOCK, (2, 15))\n"
+        "os.kill(os.getppid(), 2); signal.sigwait((2,)); os.kill(os.getppid(), 15); signal.sigwait((15,))\n"
+        f"print({passed_on}, {str(tmp_path)!r})\n"
+    )
+    handlers = {number: signal.getsignal(number) for number in STOPPING}
+    own = OwnRun()
+    try:
+        assert own.start([sys.executable, "-c", starter]) == 0
+        assert own.directory == tmp_path
+        assert own.signals == [2, 15]
+        expected = "".join(f"{number} " for number in (2, 15)[passed_on:])
+        wait_until(lambda: expected == (got.read_text() if got.exists() else ""), "the signals")
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        supervisor.communicate(b"")
+    assert not own.lives()
+
+
+def test_a_run_that_ends_while_it_is_looked_at_is_not_taken_for_a_dead_one(
+    ended: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader, looks = RunReader(ended.directory), list[int]()
+    written = RunReader.summary
+
+    def summary(self: RunReader) -> Summary | None:
+        looks.append(1)
+        return None if len(looks) == 1 else written(self)
+
+    monkeypatch.setattr(RunReader, "summary", summary)
+    assert reader.status().liveness is Liveness.ENDED
+    looks.clear()
+    assert say_end(reader) == 1
 
 
 def test_run_tui_says_what_is_wrong_with_a_file_before_any_screen(tmp_path: Path) -> None:

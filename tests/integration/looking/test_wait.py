@@ -40,7 +40,7 @@ def test_tasks_of_a_live_run_are_waited_for(live: Run, tmp_path: Path) -> None:
     status, report = answer(tmp_path, "cli", "--timeout", "0")
     assert (status, report["is_timed_out"], report["is_met"]) == (124, True, False)
     never = sflow_ctl("wait", "good", "after", "--for", "ready", cwd=tmp_path)
-    assert (never.returncode, never.stdout) == (1, "after skipped before it was ready, exit status 1\n")
+    assert (never.returncode, never.stdout) == (1, "after is not ready: skipped, exit status 1\n")
 
 
 def test_a_task_that_becomes_ready_ends_the_wait(live: Run, tmp_path: Path) -> None:

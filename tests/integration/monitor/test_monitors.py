@@ -338,8 +338,9 @@ def test_batch_passes_the_options_on(tmp_path: Path) -> None:
 WITHOUT = """
 import os, sys
 def note(event, arguments):
-    if event == "import" and "monitor" in arguments[0]:
-        os.write(9, f"{arguments[0]}\\n".encode())
+    if event == "exec" and getattr(arguments[0], "co_name", "") == "<module>" and "monitor" in arguments[0].co_filename:
+        name = arguments[0].co_filename.removeprefix(os.environ["PYTHONPATH"] + "/").removesuffix(".py").removesuffix("/__init__")
+        os.write(9, f"{name.replace('/', '.')}\\n".encode())
 sys.addaudithook(note)
 from sflow_ctl.__main__ import main
 main()

@@ -187,3 +187,31 @@ def test_exec_enters_the_container(started: list[Run], podman: Podman, tmp_path:
     assert (inside.returncode, inside.stdout) == (7, "a\n"), inside.stderr
     assert sflow_ctl("stop", cwd=tmp_path).returncode == 0
     nothing_left(run)
+
+
+ENVIRONMENT = """environments:
+  e: {source: "${{ variables.PLACE }}/env.sh", env: {B: "it's b"}, before: ["export C=$A-$B"]}
+  gone: {source: gone.sh}
+"""
+
+
+@pytest.mark.parametrize("operator", [DOCKER, CONTAINER])
+def test_an_environment_is_set_up_inside_the_container(
+    podman: Podman, started: list[Run], tmp_path: Path, operator: str
+) -> None:
+    (tmp_path / "env.sh").write_text("export A=a\ntest -e /etc/debian_version || export A=inside\n")
+    operator = operator.replace("'--network=host'", f"'--network=host', '--volume={tmp_path}:{tmp_path}'")
+    text = workflow(operator, 'echo "$C"', "      environment: e\n").replace("{TEXT:", "{PLACE: x, TEXT:")
+    more = "    - {name: b, depends_on: [a], operator: box, environment: gone, retries: 2, script: [date]}\n"
+    run = start(
+        started,
+        tmp_path,
+        f"{text}{more}".replace("workflow:\n", f"{ENVIRONMENT}workflow:\n", 1),
+        "--set",
+        f"PLACE={tmp_path}",
+    )
+    assert run.finish()[0] == 1
+    assert log_of(run).splitlines()[-1] == "inside-it's b"
+    bad = run.summary().tasks[1]
+    assert (bad.reason_word, bad.attempts) == ("bootstrap", 1), bad.reason
+    assert "gone.sh" in bad.reason

@@ -279,3 +279,23 @@ def test_strict_ends_at_the_first_failure(sshd: Sshd, started: list[Run], tmp_pa
     run = start(started, tmp_path, text)
     assert run.finish()[0] == 1
     assert log_of(run) == "one\n"
+
+
+def test_an_environment_is_set_up_on_the_other_machine(
+    sshd: Sshd, started: list[Run], tmp_path: Path
+) -> None:
+    (tmp_path / "env.sh").write_text("export A=${SSH_CONNECTION:+there}\n")
+    environments = f'environments: {{e: {{source: {tmp_path}/env.sh, env: {{B: "it\'s b"}}, before: ["export C=$A-$B"]}}}}\n'
+    text = workflow(sshd, 'echo "$C"').replace(
+        "workflow:\n", f"{environments}workflow:\n  environment: e\n", 1
+    )
+    run = start(started, tmp_path, text)
+    assert run.finish()[0] == 0, log_of(run)
+    assert log_of(run).splitlines()[-1] == "there-it's b"
+    (tmp_path / "env.sh").write_text("echo broken >&2; false\n")
+    again = Run.start(text, tmp_path, run_id="again")
+    started.append(again)
+    assert again.finish()[0] == 1
+    task = again.summary().tasks[0]
+    assert task.reason_word == "bootstrap", task.reason
+    assert "broken" in (again.directory / "a" / "a.log").read_text()

@@ -9,7 +9,7 @@ import zmq
 
 from protocol.ids import AttemptId, RankId
 from protocol.messages.packets import LogAck, LogChunk
-from protocol.session.codec import decode_log_ack, encode
+from protocol.session.codec import decode_log_answer, encode
 from sflow_ctl.core.states import Reason, TaskState, Transition
 from sflow_ctl.plan.log_paths import log_path
 from sflow_ctl.runtime.fleet.keys import KeyPair, RunKeys
@@ -18,6 +18,8 @@ from sflow_ctl.runtime.logs.consumers.console import ConsoleSink
 from sflow_ctl.runtime.logs.service import OutputService
 from sflow_ctl.runtime.operating.desk import RequestDesk
 from sflow_ctl.runtime.peers.peer import LinkTimes
+from sflow_ctl.runtime.transport.client_port import ClientPort
+from sflow_ctl.runtime.transport.network import NetworkTransport
 
 DEADLINE_S = 10.0
 
@@ -30,21 +32,26 @@ def change(task: str, new: TaskState, attempt: int = 1, old: TaskState = TaskSta
     return Transition(task=task, attempt=attempt, old=old, new=new, reason=Reason("started"), node=0)
 
 
+def pair_of(secret: str) -> KeyPair:
+    """Return a secret key with its public half."""
+    return KeyPair(zmq.curve_public(secret.encode()).decode(), secret)
+
+
 class Controller:
     """The main thread's part: answers the authenticator, and takes completed logs."""
 
     def __init__(self, directory: Path, *, agents: int = 1, console: ConsoleSink | None = None) -> None:
         self.keys = RunKeys.make(agents)
-        self.link = FleetLink(self.keys, ("127.0.0.1",), 1, LinkTimes(), time.monotonic())
+        self.link = FleetLink(NetworkTransport(self.keys, ("127.0.0.1",)), 1, LinkTimes(), time.monotonic())
+        self.clients = ClientPort(self.keys, ("127.0.0.1",))
         self.directory = directory
-        self.desk = RequestDesk(self.keys.operator.public)
+        self.desk = RequestDesk()
         self.places: dict[RankId, int] = {}
         self.output = OutputService(
             gang_sizes={},
-            log_socket=self.link.logs,
-            client_socket=self.link.clients,
+            logs=self.link.transport.logs,
+            clients=self.clients,
             run_directory=directory,
-            node_of_key=self.link.admission.node_of_key,
             log_path_of=lambda rank: log_path(rank.attempt.task),
             console=console,
             desk=self.desk,
@@ -67,6 +74,7 @@ class Controller:
         if not self.is_closed:
             self.is_closed = True
             assert self.output.close(deadline_s)
+            self.clients.close()
             self.link.close()
 
     def publish(self, transition: Transition) -> None:
@@ -102,7 +110,7 @@ class Agent:
         self.socket.curve_serverkey = controller.keys.controller.public.encode()
         self.socket.curve_publickey = pair.public.encode()
         self.socket.curve_secretkey = pair.secret.encode()
-        self.socket.connect(controller.link.log_endpoints[0])
+        self.socket.connect(controller.link.transport.log_endpoints[0])
         self.acks: dict[RankId, list[int]] = {}
 
     def close(self) -> None:
@@ -134,5 +142,7 @@ class Agent:
     def receive(self) -> list[LogAck]:
         result = []
         while self.socket.poll(0):
-            result.append(decode_log_ack(self.socket.recv()))
+            answer = decode_log_answer(self.socket.recv())
+            assert isinstance(answer, LogAck)
+            result.append(answer)
         return result

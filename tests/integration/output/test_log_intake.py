@@ -18,7 +18,7 @@ from sflow_ctl.plan.model import Plan
 from sflow_ctl.runtime.fleet.keys import KeyPair
 from sflow_ctl.runtime.logs import intake
 from sflow_ctl.runtime.logs.store import RankLog, SpoolFiles
-from tests.integration.output.fleet import Agent, Controller, change, rank_of
+from tests.integration.output.fleet import Agent, Controller, change, pair_of, rank_of
 
 LOG = "t/t.log"
 
@@ -175,7 +175,9 @@ def test_an_oversized_frame_ends_its_connection_and_nothing_else(tmp_path: Path)
 @pytest.mark.parametrize("key", ["unknown", "viewer"])
 def test_logs_without_an_agents_key_are_refused(tmp_path: Path, key: str) -> None:
     with Controller(tmp_path, agents=2) as controller:
-        stranger = Agent(controller, keys=KeyPair.make() if key == "unknown" else controller.keys.viewer)
+        stranger = Agent(
+            controller, keys=KeyPair.make() if key == "unknown" else pair_of(controller.keys.viewer)
+        )
         stranger.send(rank_of("t"), 0, b"evil", is_end=True)
         good = Agent(controller, node=1)
         controller.until(lambda: controller.link.refused().get("unauthenticated_connections"), "denial")

@@ -75,18 +75,17 @@ class Run:
     def open(self) -> Controller:
         """Takes viewers from now on."""
         self.controller = Controller(self.path)
-        keys, link = self.controller.keys, self.controller.link
+        keys, clients = self.controller.keys, self.controller.clients
         self.directory.write_connection(
             ConnectionFacts(
                 run_id=self.facts.run_id,
                 pid=self.facts.pid,
                 host=self.facts.host,
-                client_endpoints=link.client_endpoints,
+                client_endpoints=clients.endpoints,
                 controller_key=keys.controller.public,
-                viewer_public=keys.viewer.public,
-                viewer_secret=keys.viewer.secret,
+                viewer_secret=keys.viewer,
             ),
-            OperatorFacts(public=keys.operator.public, secret=keys.operator.secret),
+            OperatorFacts(secret=keys.operator),
         )
         return self.controller
 

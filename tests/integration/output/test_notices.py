@@ -183,3 +183,21 @@ workflow:
     assert json.loads(Path(summary).read_text())["run_id"] == "r"
     assert (tmp_path / "tasks.txt").read_text().splitlines() == ["task_succeeded train", "task_failed test"]
     assert not (tmp_path / "wrong.txt").exists()
+
+
+STALLS = """version: "0.1"
+workflow:
+  name: w
+  notify: {command: "echo $SFLOW_NOTICE $SFLOW_NOTICE_TASK >> told", when: [progress_stalled, task_failed], after: 1s, task: "s*"}
+  tasks:
+    - {name: slow, script: ["echo begin; until grep -qs slow told; do sleep 0.05; done; echo end"]}
+    - {name: other, script: ["sleep 1.5"]}
+"""
+
+
+def test_a_task_that_prints_nothing_causes_a_notice_and_continues(tmp_path: Path) -> None:
+    (tmp_path / "w.yaml").write_text(STALLS)
+    ended = sflow_ctl("run", "w.yaml", cwd=tmp_path)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert (tmp_path / "told").read_text() == "progress_stalled slow\n"
+    assert "warning: slow#1 has printed nothing for 1" in ended.stdout

@@ -30,22 +30,20 @@ from sflow_ctl.runtime.viewing.client import (
     connect,
 )
 from sflow_ctl.runtime.viewing.messages import Attach, Change, Follow, ViewerRefused, decode_to_viewer, encode
-from tests.integration.output.fleet import DEADLINE_S, Agent, Controller, change, rank_of
+from tests.integration.output.fleet import DEADLINE_S, Agent, Controller, change, pair_of, rank_of
 
 S = TaskState
 PREAD = os.pread
 
 
 def facts_of(controller: Controller, keys: KeyPair | None = None) -> ConnectionFacts:
-    pair = keys or controller.keys.viewer
     return ConnectionFacts(
         run_id="R",
         pid=os.getpid(),
         host="here",
-        client_endpoints=controller.link.client_endpoints,
+        client_endpoints=controller.clients.endpoints,
         controller_key=controller.keys.controller.public,
-        viewer_public=pair.public,
-        viewer_secret=pair.secret,
+        viewer_secret=controller.keys.viewer if keys is None else keys.secret,
     )
 
 
@@ -179,6 +177,7 @@ def test_the_end_of_the_run_is_the_last_thing_a_viewer_hears(tmp_path: Path) -> 
         assert controller.output.close(DEADLINE_S)
         hear(controller, link, lambda events: Ended(is_orderly=True) in events)
     controller.is_closed = True
+    controller.clients.close()
     controller.link.close()
 
 
@@ -188,9 +187,9 @@ def test_a_viewers_key_opens_nothing_else(tmp_path: Path) -> None:
         socket = context.socket(zmq.DEALER)
         socket.linger = 0
         socket.curve_serverkey = controller.keys.controller.public.encode()
-        socket.curve_publickey = controller.keys.viewer.public.encode()
-        socket.curve_secretkey = controller.keys.viewer.secret.encode()
-        socket.connect(controller.link.control_endpoints[0])
+        pair = pair_of(controller.keys.viewer)
+        socket.curve_publickey, socket.curve_secretkey = pair.public.encode(), pair.secret.encode()
+        socket.connect(controller.link.transport.control_endpoints[0])
         socket.send(b"stop everything")
         controller.until(lambda: controller.link.refused().get("unauthenticated_connections"), "denial")
         socket.close()
@@ -200,6 +199,14 @@ def test_a_viewers_key_opens_nothing_else(tmp_path: Path) -> None:
 def test_attaching_needs_the_key(tmp_path: Path) -> None:
     with Controller(tmp_path) as controller, ThreadPoolExecutor(1) as pool:
         future = pool.submit(connect, facts_of(controller, KeyPair.make()), 0.5)
+        controller.until(future.done, "an answer")
+        assert future.result() is None
+        assert controller.clients.refused()["unauthenticated_connections"]
+
+
+def test_an_agents_key_does_not_open_the_port_of_viewers(tmp_path: Path) -> None:
+    with Controller(tmp_path) as controller, ThreadPoolExecutor(1) as pool:
+        future = pool.submit(connect, facts_of(controller, controller.keys.agents[0]), 0.5)
         controller.until(future.done, "an answer")
         assert future.result() is None
 
@@ -312,8 +319,8 @@ def test_there_is_a_limit_to_viewers(tmp_path: Path) -> None:
             socket = context.socket(zmq.DEALER)
             socket.linger = 0
             socket.curve_serverkey = facts.controller_key.encode()
-            socket.curve_publickey = facts.viewer_public.encode()
-            socket.curve_secretkey = facts.viewer_secret.encode()
+            pair = pair_of(facts.viewer_secret)
+            socket.curve_publickey, socket.curve_secretkey = pair.public.encode(), pair.secret.encode()
             socket.connect(facts.client_endpoints[0])
             socket.send(encode(Attach()))
             sockets.append(socket)

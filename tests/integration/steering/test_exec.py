@@ -132,6 +132,6 @@ def test_a_command_ends_with_its_task(live: Run) -> None:
     )
     wait_until(lambda: sleepers(4715), "it runs")
     assert sflow_ctl("stop", "a_1", cwd=place(live)).returncode == 0
-    assert client.communicate(timeout=PATIENCE_S)[1] == "sflow-ctl exec: the task has ended\n"
+    assert client.communicate(timeout=PATIENCE_S)[1] == "run live:\nsflow-ctl exec: the task has ended\n"
     assert client.returncode == 129
     assert not sleepers(4715)

@@ -23,7 +23,7 @@ IDS = [f"{number:032x}" for number in range(8)]
 def desk(tmp_path: Path) -> Iterator[RequestDesk]:
     """A desk whose files are watched in `tmp_path`."""
     (tmp_path / layout.REQUESTS).mkdir(parents=True)
-    made = RequestDesk("key")
+    made = RequestDesk()
     with RequestFiles(tmp_path, made):
         yield made
     os.close(made.fileno)
@@ -78,7 +78,7 @@ def test_a_request_is_taken_once_and_its_answer_is_the_loops(desk: RequestDesk, 
 
 def test_requests_without_an_answer_get_the_end_of_the_run(tmp_path: Path) -> None:
     (tmp_path / layout.REQUESTS).mkdir(parents=True)
-    made = RequestDesk("key")
+    made = RequestDesk()
     with RequestFiles(tmp_path, made):
         request_path(tmp_path, IDS[0]).write_bytes(msgspec.json.encode(a_request(0)))
         assert select.select([made.fileno], [], [], 30)[0]
@@ -87,7 +87,7 @@ def test_requests_without_an_answer_get_the_end_of_the_run(tmp_path: Path) -> No
 
 
 def test_more_requests_than_the_limit_are_refused() -> None:
-    made = RequestDesk("key")
+    made = RequestDesk()
     said: list[ToOperatorMessage] = []
     for _ in range(MAX_WAITING + 1):
         made.take(a_request(0), said.append)

@@ -77,7 +77,7 @@ def test_only_the_operators_key_may_change_a_run(live: Run, monkeypatch: pytest.
     reader = RunReader(live.directory)
     facts = reader.connection()
     assert facts is not None
-    viewer = OperatorFacts(public=facts.viewer_public, secret=facts.viewer_secret)
+    viewer = OperatorFacts(secret=facts.viewer_secret)
     monkeypatch.setattr(client, "operator_key", lambda _reader: viewer)
     replied = client.ask(reader, StopTasks(tasks=("after",)))
     assert replied.answer.error == "this key may look at the run, and not change it"

@@ -10,7 +10,7 @@ from typing import assert_never
 from protocol.ids import AttemptId, RankId
 from protocol.messages.checks import Probe
 from protocol.messages.facts import FromAgent, LaunchFailed, RankCleared, RankExited, RankStarted
-from protocol.messages.orders import Spawn, Stop
+from protocol.messages.orders import FindOutputs, Spawn, Stop
 from protocol.messages.rank_spec import HangPolicy, RankSpec, Stopping
 from sflow_agent.core.agent import AgentCore
 from sflow_agent.core.commands import (
@@ -25,6 +25,7 @@ from sflow_agent.core.commands import (
     FinishLogs,
     ForgetRank,
     GiveUpTree,
+    HandOver,
     InspectNode,
     LearnMonitors,
     LearnSecrets,
@@ -121,6 +122,9 @@ class CheckedCore(AgentCore):
                 assert not any(rank.attempt == search.attempt for rank in self._ordered), (
                     f"{search.attempt} has begun"
                 )
+            case HandOver(order=asked):
+                has_begun = any(rank.attempt == asked.attempt for rank in self._ordered)
+                assert isinstance(asked, FindOutputs) or not has_begun, f"{asked.attempt} has begun"
             case Exit():
                 assert not self._open, f"the agent leaves while it has {self._open}"
                 self._has_left = True

@@ -42,6 +42,7 @@ from sflow_agent.core.events import (
     EndRequested,
     ExitDiagnosed,
     FactsAcknowledged,
+    FactsSent,
     LogsDelivered,
     Ordered,
     ProcessesReaped,
@@ -62,6 +63,12 @@ READINESS = Probe(kind="readiness", checks=(TcpCheck(port=80),))
 SIGTERM = 15
 
 
+def acknowledge(core: CheckedCore) -> None:
+    """Have the controller acknowledge all that was reported."""
+    assert core.handle(FactsSent(), 9.0) == []
+    assert core.handle(FactsAcknowledged(), 9.0) == []
+
+
 # ---------------------------------------------------------------------- starting
 
 
@@ -75,7 +82,7 @@ def test_a_rank_is_started_once_whatever_is_repeated() -> None:
     ]
     assert core.live() == (LiveRank(A, 100, 7),)
     core.handle(reaped(), 2.0)
-    core.handle(FactsAcknowledged(), 9.0)
+    acknowledge(core)
     assert core.handle(order, 3.0) == []
     assert core.next_wakeup() is None
 
@@ -98,7 +105,22 @@ def test_an_exit_without_leftovers_is_one_fact() -> None:
     assert core.handle(reaped(), 3.0) == [Report(fact), ForgetRank(A)]
     assert core.exited() == (fact,)
     assert (core.live(), core.clearing()) == ((), ())
-    core.handle(FactsAcknowledged(), 9.0)
+    acknowledge(core)
+    assert core.exited() == ()
+
+
+def test_an_exit_is_forgotten_while_others_are_still_to_be_acknowledged() -> None:
+    core = running()
+    core.handle(reaped(), 3.0)
+    core.handle(FactsSent(), 3.0)
+    core.handle(Ordered(Spawn(ranks=(a_spec(B),))), 4.0)
+    core.handle(ProcessStarted(B, 101, 7), 4.0)
+    core.handle(ProcessesReaped((ProcessExited(B, 0, None, 0, False),)), 5.0)
+    core.handle(FactsAcknowledged(), 6.0)
+    assert [exit.rank for exit in core.exited()] == [B]
+    core.handle(FactsAcknowledged(), 7.0)  # of what was sent before
+    assert [exit.rank for exit in core.exited()] == [B]
+    acknowledge(core)
     assert core.exited() == ()
 
 
@@ -108,7 +130,7 @@ def test_leftovers_are_ended_and_then_cleared() -> None:
     assert [fact.cleared for fact in reports(commands) if isinstance(fact, RankExited)] == [False]
     assert commands[-1] == SignalTree(A, SIGTERM)
     assert core.clearing() == (A,)
-    core.handle(FactsAcknowledged(), 9.0)
+    acknowledge(core)
     assert len(core.exited()) == 1
     assert core.next_wakeup() == 6.0
     assert core.handle(WakeUp(), 6.0) == [SignalTree(A, SIGKILL)]
@@ -310,7 +332,7 @@ def test_a_bad_exit_is_reported_with_its_cause() -> None:
     assert report == Report(expected)
     assert core.exited() == (expected,)
     assert core.live() == ()
-    core.handle(FactsAcknowledged(), 9.0)
+    acknowledge(core)
     assert core.handle(ExitDiagnosed(A, FULL), 1.2) == []
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from protocol.messages.checkpoints import CheckpointBase, CheckpointChoice, CheckpointRules, FileSelection
+from protocol.messages.handover import CheckpointBase, CheckpointChoice, CheckpointRules, FileSelection
 from sflow_agent.checkpoints import finding
 from sflow_agent.checkpoints.choosing import marker_of
 from sflow_agent.checkpoints.finding import find_checkpoint

@@ -3,7 +3,8 @@
 import pytest
 
 from protocol.messages.inspection import Quota
-from sflow_agent.inspection.file_systems import least, mount_of, quota_of
+from protocol.mounts import Mount, mount_of
+from sflow_agent.inspection.file_systems import least, quota_of
 
 MOUNTS = """22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw
 30 22 0:26 / /home rw - nfs4 server:/export/home rw,vers=4.2
@@ -26,11 +27,15 @@ broken line
     ],
 )
 def test_a_path_is_on_the_mount_that_is_seen(path: str, expected: tuple[str, str]) -> None:
-    assert mount_of(path, MOUNTS) == expected
+    assert mount_of(path, MOUNTS)[:2] == expected
 
 
 def test_an_empty_list_of_mounts_adds_no_option() -> None:
-    assert mount_of("/a", "") == ("", "")
+    assert mount_of("/a", "") == Mount()
+
+
+def test_options_are_those_of_the_mount_and_of_the_file_system() -> None:
+    assert mount_of("/home/x", MOUNTS).options == ("rw", "rw", "vers=4.2")
 
 
 QUOTA = """Disk quotas for user ann (uid 1000):

@@ -75,3 +75,21 @@ def test_a_source_that_gets_news_from_one_before_it_is_served_in_the_same_turn()
     agent = Agent(First(0.0), second)
     agent.loop.turn()
     assert agent.performed == [Report(Terminated())]
+
+
+def test_what_the_prompt_source_reports_is_sent_before_others_are_looked_at() -> None:
+    prompt, behind = Source(NEVER), Source(0.0)
+    agent = Agent(Source(NEVER), prompt, behind)
+    sent: list[tuple[int, int]] = []
+    agent.loop = Loop(
+        AgentCore(is_in_job=True),
+        agent._perform,
+        agent.waits.append,
+        lambda _now: sent.append((len(agent.performed), behind.polls)),
+        LoopWatch(),
+    )
+    agent.loop.sources += [prompt, behind]
+    agent.loop.prompt = prompt
+    prompt.news = [TerminationSeen()]
+    agent.loop.turn()
+    assert sent == [(1, 0), (1, 1)]

@@ -6,6 +6,7 @@ from protocol.messages.rank_spec import RankSpec
 from sflow_agent.core.agent import AgentCore
 from sflow_agent.core.events import (
     FactsAcknowledged,
+    FactsSent,
     Ordered,
     ProcessesReaped,
     ProcessExited,
@@ -30,6 +31,7 @@ def steps_of_a_stop(count: int) -> int:
             core.handle(Ordered(Stop(attempt=rank.attempt, grace_s=5.0)), 1.0)
         for rank in ranks:
             core.handle(ProcessesReaped((ProcessExited(rank, None, 15, 0, False),)), 1.0)
+            core.handle(FactsSent(), 1.0)
             core.handle(FactsAcknowledged(), 1.0)
             core.next_wakeup()
         core.handle(WakeUp(), 7.0)

@@ -4,13 +4,10 @@ import subprocess
 import sys
 
 INTERRUPTED = """
-import builtins
-imported = builtins.__import__
-def interrupt(name, *rest, **more):
-    if name == "sflow_ctl.cli.program":
-        raise KeyboardInterrupt
-    return imported(name, *rest, **more)
-builtins.__import__ = interrupt
+from protocol.machine import lean_msgspec
+def interrupt():
+    raise KeyboardInterrupt
+lean_msgspec.import_msgspec = interrupt
 from sflow_ctl.__main__ import main
 main()
 """

@@ -7,8 +7,11 @@ from typing import assert_never
 
 from protocol.ids import AttemptId, RankId
 from protocol.messages.orders import (
+    CheckInputs,
+    ConfirmLife,
     EndStep,
     FindCheckpoint,
+    FindOutputs,
     Lease,
     Leave,
     Release,
@@ -28,6 +31,7 @@ from sflow_ctl.core.commands import (
     Command,
     FinishRun,
     RecordCheckpoint,
+    RecordStall,
     RecordTransition,
     RecordUploads,
     RecordWaiting,
@@ -43,6 +47,7 @@ from sflow_ctl.core.model.task import Task
 from sflow_ctl.core.requests import RequestAnswer
 from sflow_ctl.core.states import LIVE, TERMINAL, TRANSITIONS, TaskState, Transition
 from sflow_ctl.plan.deferred import needs_rendering
+from sflow_ctl.plan.revisions.growing import late_list
 
 
 class CommandChecks:
@@ -96,10 +101,17 @@ class CommandChecks:
             case AwaitLog(rank=rank):
                 assert self._task(rank.attempt.task).attempt.number == rank.attempt.number
             case CollectOutputs(task=name, attempt=attempt):
-                assert self._task(name).plan.outputs, f"{name} has no outputs"
+                assert self._task(name).plan.has_values, f"{name} has no outputs"
                 assert self._task(name).attempt.number == attempt
-            case RenderTexts(task=name, attempt=attempt):
+            case RenderTexts(task=name, attempt=attempt, what=what):
                 assert self._task(name).attempt.number == attempt
+                if what == "when":
+                    assert self._task(name).plan.when is not None
+                    return
+                if what in ("items", "block"):
+                    plan = self._task(name).plan
+                    assert (late_list(plan) if what == "items" else plan.block) is not None
+                    return
                 assert needs_rendering(self._task(name).plan), f"{name} has nothing to render"
             case RecordWaiting(task=name, text=text, what=what):
                 uploads = (TaskState.READY,) if what == "uploads" else ()
@@ -112,6 +124,9 @@ class CommandChecks:
                 assert self._task(name).plan.uploads, f"{name} has no uploads"
                 assert self._task(name).attempt.number == attempt
                 self._uploaded.add((name, attempt))
+            case RecordStall(task=name, attempt=attempt):
+                assert self._task(name).attempt.number == attempt
+                assert self._states[name] in (TaskState.RUNNING, TaskState.READY)
             case AskJobEnd():
                 assert run.gone_at is not None
                 assert run.outcome is None or run.shutdown.branch
@@ -199,9 +214,25 @@ class CommandChecks:
                 assert attempt.number == task.attempt.number, (
                     "an order about the checkpoint of an old attempt"
                 )
-                assert node == task.attempt.node, f"{attempt} does not begin on node {node}"
                 is_withdrawn = task.state not in LIVE  # by what follows in the same turn
+                assert is_withdrawn or node == task.attempt.seeking_on, (
+                    f"{attempt} does not look on node {node}"
+                )
                 assert task.attempt.is_seeking or is_withdrawn, f"{attempt} looks for nothing"
+            case ConfirmLife(number=number):
+                assert self._run.timers.question_of(node) == number, "a question that nothing waits for"
+                assert self._run.nodes[node].is_up
+            case FindOutputs(attempt=attempt, rules=rules):
+                task = self._task(attempt.task)
+                assert attempt.number == task.attempt.number, "an order about the outputs of an old attempt"
+                assert rules == task.plan.found
+                assert task.attempt.held.keys() == task.attempt.open_ranks, f"{attempt} still runs"
+                assert task.attempt.finding_on == node
+            case CheckInputs(attempt=attempt):
+                task = self._task(attempt.task)
+                assert attempt.number == task.attempt.number, "an order about the inputs of an old attempt"
+                is_withdrawn = task.state not in LIVE  # by what follows in the same turn
+                assert node in task.attempt.checking or is_withdrawn, f"{attempt} has nothing to check there"
             case UploadFiles(attempt=attempt):
                 task = self._task(attempt.task)
                 assert attempt.number == task.attempt.number, "an order to upload for an old attempt"

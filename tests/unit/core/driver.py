@@ -7,7 +7,7 @@ test ignores fails the test, at the next event or at its end.
 from collections.abc import Iterator
 from typing import Any, Self, SupportsIndex, TypeVar, cast, overload
 
-from protocol.messages.orders import Lease, Spawn, Stop, ToAgent
+from protocol.messages.orders import ConfirmLife, Lease, Spawn, Stop, ToAgent
 from sflow_ctl.core.commands import (
     AbandonNode,
     AcceptAgent,
@@ -17,6 +17,7 @@ from sflow_ctl.core.commands import (
     Command,
     FinishRun,
     RecordCheckpoint,
+    RecordStall,
     RecordTransition,
     RecordUploads,
     RecordWaiting,
@@ -38,7 +39,7 @@ from sflow_ctl.plan.errors import ExpressionError
 from sflow_ctl.plan.model import Plan
 from tests.unit.core.command_checks import CommandChecks
 from tests.unit.core.lines import command_line
-from tests.unit.core.plans import exited, goodbye, hello, ready, started
+from tests.unit.core.plans import confirmed, exited, goodbye, hello, ready, started
 
 EXCEPTIONAL = (
     RecordCheckpoint,
@@ -46,6 +47,7 @@ EXCEPTIONAL = (
     AnswerRequest,
     AwaitLog,
     CollectOutputs,
+    RecordStall,
     RecordUploads,
     RecordWaiting,
     ReviseRun,
@@ -137,6 +139,8 @@ class Driver:
         self.now = 0.0
         self.renders = True
         """Whether calls evaluate deferred values."""
+        self.confirms = True
+        """Whether agents confirm at once that they run."""
         self.commands: list[Command] = []
         """All so far."""
         self.journal: list[tuple[float, SchedulerEvent]] = []
@@ -167,6 +171,12 @@ class Driver:
         for command in self.handle(event, self.now):
             if isinstance(command, RenderTexts) and self.renders:
                 commands += self._handle_all(rendered(self.scheduler, command))
+            elif (
+                isinstance(command, SendToAgent)
+                and isinstance(command.message, ConfirmLife)
+                and self.confirms
+            ):
+                commands += self._handle_all(confirmed(command.message.number, command.node))
             else:
                 commands.append(command)
         return commands
@@ -297,11 +307,37 @@ class Driver:
 def rendered(scheduler: Scheduler, order: RenderTexts) -> TextsRendered:
     """Evaluate the deferred values of an attempt, as the controller's shell does in its thread."""
     task = scheduler.run.task_named(order.task)
+    if order.what == "when":
+        return decided(scheduler, order)
+    if order.what in ("items", "block"):
+        return grown(scheduler, order)
     try:
         texts = scheduler.run.deferred.rendered(task.plan, task.attempt.ports)
     except ExpressionError as error:
         return TextsRendered(task=order.task, attempt=order.attempt, problem=error.text)
     return TextsRendered(task=order.task, attempt=order.attempt, texts=texts)
+
+
+def decided(scheduler: Scheduler, order: RenderTexts) -> TextsRendered:
+    """Evaluate the condition of a task, as the controller's shell does in its thread."""
+    run = scheduler.run
+    try:
+        holds, operands = run.deferred.decided(run.task_named(order.task).plan)
+    except ExpressionError as error:
+        return TextsRendered(task=order.task, attempt=order.attempt, problem=error.text, what="when")
+    return TextsRendered(task=order.task, attempt=order.attempt, what="when", holds=holds, operands=operands)
+
+
+def grown(scheduler: Scheduler, order: RenderTexts) -> TextsRendered:
+    """Evaluate what runs in the place of a task, as the controller's shell does in its thread."""
+    run = scheduler.run
+    plan = run.task_named(order.task).plan
+    try:
+        items = run.deferred.items(plan) if order.what == "items" else None
+        step = run.deferred.block_step(plan) if order.what == "block" else None
+    except ExpressionError as error:
+        return TextsRendered(task=order.task, attempt=order.attempt, problem=error.text, what=order.what)
+    return TextsRendered(task=order.task, attempt=order.attempt, what=order.what, items=items, step=step)
 
 
 def replay(

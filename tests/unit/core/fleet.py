@@ -12,9 +12,25 @@ from dataclasses import dataclass, field
 from typing import assert_never
 
 from protocol.ids import RankId
-from protocol.messages.checkpoints import CheckpointChoice
-from protocol.messages.facts import CheckpointFound, FromAgent, Leased, SidePurpose
-from protocol.messages.orders import FindCheckpoint, Lease, ToAgent, UploadFiles, Welcome
+from protocol.messages.facts import (
+    CheckpointFound,
+    FromAgent,
+    InputsChecked,
+    Leased,
+    OutputsFound,
+    SidePurpose,
+)
+from protocol.messages.handover import CheckpointChoice, FoundOutput, RecordedFile
+from protocol.messages.orders import (
+    CheckInputs,
+    FileOrder,
+    FindCheckpoint,
+    FindOutputs,
+    Lease,
+    ToAgent,
+    UploadFiles,
+    Welcome,
+)
 from protocol.messages.rank_spec import RankSpec
 from protocol.messages.uploads import UploadOutcome, UploadProblem
 from protocol.session.channel import Channel, Numbered
@@ -32,6 +48,7 @@ from sflow_ctl.core.commands import (
     Command,
     FinishRun,
     RecordCheckpoint,
+    RecordStall,
     RecordTransition,
     RecordUploads,
     RecordWaiting,
@@ -91,6 +108,8 @@ class SimulatedAgent:
     has_left: bool = False
     """Its core is done; its link still repeats unacknowledged facts."""
     channel: Channel[FromAgent] = field(default_factory=Channel)
+    awaited: int | None = None
+    """The last packet when the core was told that its facts are sent."""
     leases: dict[str, Leased] = field(default_factory=dict)
     next_port: int = 10_000
 
@@ -312,6 +331,7 @@ class Fleet:
                 RecordTransition()
                 | RecordWaiting()
                 | RecordUploads()
+                | RecordStall()
                 | RecordCheckpoint()
                 | Warn()
                 | AskJobEnd()
@@ -363,7 +383,7 @@ class Fleet:
         agent.session_number = next(self._session_number)
         agent.session = f"session-{agent.session_number}"
         agent.is_welcome = False
-        agent.channel = Channel()
+        agent.channel, agent.awaited = Channel(), None
         for message in unacknowledged:  # as the agent's link does: it may have been lost
             self._report(agent, message)
         self._repeat_hello(agent, agent.session)
@@ -405,8 +425,12 @@ class Fleet:
             for message in numbered.messages:
                 agent.is_welcome = agent.is_welcome or isinstance(message, Welcome)
                 self._feed(agent, agent_events.Ordered(message))
-        if agent.channel.is_idle:
+        if agent.awaited is not None and agent.channel.has_acknowledged(agent.awaited):
+            agent.awaited = None
             self._feed(agent, agent_events.FactsAcknowledged())
+        if agent.awaited is None:
+            agent.awaited = agent.channel.newest
+            self._feed(agent, agent_events.FactsSent())
         if agent.is_welcome and agent.channel.owes_ack:
             self._put_to_controller(agent, agent.channel.heartbeat())
 
@@ -477,6 +501,8 @@ class Fleet:
                 raise AssertionError(f"no task here is a job step: {command}")
             case agent_commands.SearchCheckpoint(order=search):
                 self._search(agent, search)
+            case agent_commands.HandOver(order=asked):
+                self._hand_over(agent, asked)
             case agent_commands.InspectNode():
                 raise AssertionError(f"no inspection was asked for: {command}")
             case (
@@ -516,8 +542,31 @@ class Fleet:
         problem = "two may be meant" if self._random.random() < self._behaviour.fail / 4 else ""
         path = "" if problem or self._random.random() < 0.5 else f"{order.directory}/step_7.pt"
         choice = CheckpointChoice(rule="step" if path else "none", why="so", path=path, problem=problem)
-        found = CheckpointFound(attempt=order.attempt, choice=choice)
+        is_listed = bool(path) and order.is_for_another
+        files = (RecordedFile(path=path, bytes=7, mtime_ns=7),) if is_listed else ()
+        found = CheckpointFound(attempt=order.attempt, choice=choice, files=files)
         self._at(self._random.random() * 5, lambda: self._report(agent, found))
+
+    def _hand_over(self, agent: SimulatedAgent, order: FileOrder) -> None:
+        """Answer some time later; now and then an output is missing, or an input has changed."""
+        problem = "it is gone" if self._random.random() < self._behaviour.fail / 4 else ""
+        if isinstance(order, CheckInputs):
+            answer: FromAgent = InputsChecked(attempt=order.attempt, problem=problem)
+        else:
+            assert isinstance(order, FindOutputs)
+            outputs = tuple(
+                FoundOutput(
+                    name=rule.name,
+                    kind=rule.kind,
+                    path=f"{order.directory}/{rule.name}",
+                    files=(
+                        RecordedFile(path=f"{order.directory}/{rule.name}", bytes=1, mtime_ns=1, sha256="d"),
+                    ),
+                )
+                for rule in order.rules
+            )
+            answer = OutputsFound(attempt=order.attempt, outputs=() if problem else outputs, problem=problem)
+        self._at(self._random.random() * 5, lambda: self._report(agent, answer))
 
     def _upload(self, agent: SimulatedAgent, order: UploadFiles) -> None:
         """End an upload some time later; one of its files may be lost."""

@@ -7,8 +7,10 @@ from protocol.messages.facts import (
     Ending,
     FromAgent,
     Goodbye,
+    InputsChecked,
     LaunchFailed,
     Leased,
+    OutputsFound,
     ProbeTriggered,
     ProbeWaiting,
     RankCleared,
@@ -19,8 +21,11 @@ from protocol.messages.facts import (
     Uploading,
 )
 from protocol.messages.orders import (
+    CheckInputs,
+    ConfirmLife,
     EndStep,
     FindCheckpoint,
+    FindOutputs,
     Lease,
     Leave,
     Release,
@@ -40,6 +45,7 @@ from sflow_ctl.core.commands import (
     Command,
     FinishRun,
     RecordCheckpoint,
+    RecordStall,
     RecordTransition,
     RecordUploads,
     RecordWaiting,
@@ -93,6 +99,8 @@ def command_line(command: Command) -> str:
             return f"{task}#{attempt} uploaded {outcome.count}, {len(outcome.problems)} problems"
         case AskJobEnd():
             return "ask for the job's end"
+        case RecordStall(task=task, attempt=attempt, silent_s=silent_s):
+            return f"{task}#{attempt} is silent for {silent_s:g} s"
         case Warn(text=text):
             return f"warn: {text}"
         case ReviseRun(plan=plan):
@@ -130,6 +138,8 @@ def _order(message: ToAgent) -> str:
             return f"signal {attempt} {number}"
         case EndStep(part=part, signal=signal, patience_s=patience_s, grace_s=grace_s):
             return f"end step {part} {signal} {patience_s:g} {grace_s:g}"
+        case ConfirmLife(number=number):
+            return f"confirm {number}"
         case Leave(grace_s=grace_s):
             return f"leave {grace_s:g}"
         case Lease(task=task, number=number):
@@ -138,6 +148,10 @@ def _order(message: ToAgent) -> str:
             return f"release {task}"
         case FindCheckpoint(attempt=attempt):
             return f"find the checkpoint of {attempt}"
+        case FindOutputs(attempt=attempt):
+            return f"find the outputs of {attempt}"
+        case CheckInputs(attempt=attempt):
+            return f"check the inputs of {attempt}"
         case UploadFiles(attempt=attempt):
             return f"upload {attempt}"
         case _:
@@ -206,6 +220,10 @@ def _fact(message: FromAgent) -> str:
             return f"leased {task} {number}"
         case CheckpointFound(attempt=attempt, choice=choice):
             return f"{attempt} continues from {choice.path or 'nothing'}"
+        case OutputsFound(attempt=attempt, outputs=outputs, problem=problem):
+            return f"outputs of {attempt}: {problem or ', '.join(one.name for one in outputs)}"
+        case InputsChecked(attempt=attempt, problem=problem):
+            return f"inputs of {attempt}: {problem or 'as they should be'}"
         case Uploading(attempt=attempt, text=text):
             return f"{attempt} uploads {text}"
         case Uploaded(attempt=attempt, outcome=outcome):

@@ -8,6 +8,7 @@ from protocol.messages.facts import (
     Goodbye,
     Hello,
     Leased,
+    LifeConfirmed,
     LiveRank,
     ProbeTriggered,
     ProbeWaiting,
@@ -225,6 +226,11 @@ def cleared(
     return MessageReceived(
         node=node, message=RankCleared(rank=rank(name, attempt, number), survivors=survivors)
     )
+
+
+def confirmed(number: int, node: int = 0) -> MessageReceived:
+    """The answer of an agent that was asked whether it runs."""
+    return MessageReceived(node=node, message=LifeConfirmed(number=number))
 
 
 def ready(name: str, attempt: int = 1, node: int = 0, kind: ProbeKind = "readiness") -> MessageReceived:

@@ -1,5 +1,7 @@
 """Agents that die or end by themselves, and are started again: their tasks follow their policy on the same node."""
 
+from collections.abc import Sequence
+
 import pytest
 from msgspec.structs import replace
 
@@ -11,6 +13,10 @@ from tests.unit.core.driver import Driver
 from tests.unit.core.plans import a_plan, a_task, exited, hello, started
 
 KILLED = "was killed by SIGKILL"
+WARNED = (
+    "warn: agent-died: the agent of node localhost-0 was killed by SIGKILL; "
+    "another one has joined, and the processes there have ended"
+)
 
 
 def next_agent(follows: str = "") -> AgentJoined:
@@ -23,8 +29,7 @@ def test_a_task_runs_again_where_its_agent_was_killed() -> None:
     said = run(next_agent(KILLED))
     assert said == [
         "0: accept s2",
-        "warn: agent-died: the agent of node localhost-0 was killed by SIGKILL; "
-        "another one has joined, and the processes there have ended",
+        WARNED,
         "a#1 running->waiting retry",
     ]
     assert "the agent of node localhost-0 was killed by SIGKILL, and its processes were ended" in run.why("a")
@@ -64,3 +69,34 @@ def test_nothing_starts_on_a_node_whose_agent_ends_by_itself() -> None:
     )
     assert run(WakeUp()) == ["a#1 waiting->queued dependencies"], "it waits for an agent"
     assert run(next_agent())[-2:] == ["a#2 queued->starting placed", "0: spawn a#2"]
+
+
+@pytest.mark.parametrize(
+    ("begun", "followed", "now", "times"),
+    [
+        ((), (), 0.0, 0),
+        ((), (5.0, 6.0), 10.0, 2),  # by its guardian
+        ((), (5.0, 6.0), 605.5, 1),  # the first is too long ago
+        ((4.0,), (5.0,), 10.0, 1),  # by the controller
+        ((4.0,), (5.0, 6.0), 10.0, 2),  # by the controller, then by the next guardian
+        ((4.0, 7.0), (5.0,), 10.0, 2),  # the second has not joined yet
+        ((4.0, 7.0), (8.0,), 10.0, 2),  # the first has never joined
+        ((4.0, 7.0), (), 605.0, 1),
+    ],
+)
+def test_agents_in_place_of_others_count_once_each(
+    begun: Sequence[float], followed: Sequence[float], now: float, times: int
+) -> None:
+    run = Driver(a_plan(a_task("a"))).scheduler
+    run.run.nodes[0].followed_at = list(followed)
+    assert run.agents_followed(0, begun, now) == times
+
+
+def test_an_agent_counts_once_however_often_it_says_hello() -> None:
+    run = Driver(a_plan(a_task("a", retries=3, interval_s=0.0)))
+    run(hello(), started("a"))
+    assert WARNED in run(next_agent(KILLED))
+    run(hello(0, "s3", incarnation=2, follows=KILLED))
+    assert run.scheduler.agents_followed(0, (), run.now) == 1
+    assert WARNED in run(hello(0, "s4", incarnation=3, follows=KILLED))
+    assert run.scheduler.agents_followed(0, (), run.now) == 2

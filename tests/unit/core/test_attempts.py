@@ -139,7 +139,7 @@ def test_only_the_first_rank_must_have_written_something() -> None:
 
 
 def retrying(*reasons: str, service: bool = False) -> Driver:
-    retries = Retries(count=2, interval_s=1.0, reasons=reasons)
+    retries = Retries(count=2, interval_s=1.0, reasons=reasons or None)
     return running(msgspec.structs.replace(a_task("a", service=service), retries=retries))
 
 

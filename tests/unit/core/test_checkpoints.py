@@ -8,6 +8,7 @@ import msgspec
 import pytest
 from hypothesis import strategies as st
 
+from sflow_ctl.core.checkpoint.lazy_tasks import LazyTasks
 from sflow_ctl.core.checkpoint.saved_state import (
     Checkpoints,
     SavedPart,
@@ -22,12 +23,33 @@ from sflow_ctl.core.model.task import Task
 from sflow_ctl.core.model.timers import CROWDED, DeadlineDue, RetryDue, Timers
 from sflow_ctl.core.scheduler import Scheduler
 from sflow_ctl.format.expressions.templates import EVALUATOR
+from sflow_ctl.plan.copies.task_list import Copies, Part, listed_tasks
 from sflow_ctl.plan.model import Plan
 from tests.unit.core.driver import Driver
 from tests.unit.core.fleet import Behaviour, Fleet
 from tests.unit.core.plans import a_plan, a_task
 from tests.unit.core.test_cells import chain, gpus, swept
 from tests.unit.core.test_fleet_properties import behaviours, fits, plans
+
+
+def with_copies(plan: Plan, chance: random.Random) -> Plan:
+    """The plan with copies of some of its tasks, and tasks that wait for all of them, or for one."""
+    parts: list[Part] = list(plan.tasks)
+    for number in range(chance.randrange(3)):
+        base, size = f"c{number}", chance.randint(2, 4)
+        first = msgspec.structs.replace(
+            chance.choice(plan.tasks),
+            base=base,
+            name=f"{base}_0",
+            replica_index=0,
+            deferred=(),
+            env={"SFLOW_TASK_OUTPUT_DIR": "/run/t"},
+        )
+        parts.append(Copies(first, size, chance.choice((None, None, "finished"))))
+        if first.finally_when is None:
+            groups, one = ((base,), ()) if chance.random() < 0.7 else ((), (f"{base}_1",))
+            parts.append(a_task(f"e{number}", groups=groups, after_end=one))
+    return msgspec.structs.replace(plan, tasks=listed_tasks(parts))
 
 
 def written(part: SavedPart) -> SavedPart:
@@ -78,6 +100,7 @@ def counters(scheduler: Scheduler) -> list[object]:
 )
 @hypothesis.given(plan=plans(), seed=st.integers(0, 2**32), behaviour=behaviours)
 def test_checkpoint_and_tail_are_the_whole_journal(plan: Plan, seed: int, behaviour: Behaviour) -> None:
+    plan = with_copies(plan, random.Random(seed))
     hypothesis.assume(fits(plan))
     fleet = Fleet(plan, seed, behaviour)
     fleet.run()
@@ -85,9 +108,13 @@ def test_checkpoint_and_tail_are_the_whole_journal(plan: Plan, seed: int, behavi
     chance = random.Random(seed)
     cuts = {chance.randrange(len(journal)) for _ in range(chance.choice((1, 3, 8)))}
 
-    def new() -> Scheduler:
+    def new(*, is_lazy: bool = False) -> Scheduler:
         return Scheduler(
-            plan, evaluator=EVALUATOR, fence_s=behaviour.fence_s, max_unanswered=behaviour.window
+            plan,
+            evaluator=EVALUATOR,
+            fence_s=behaviour.fence_s,
+            max_unanswered=behaviour.window,
+            records=LazyTasks(plan.tasks) if is_lazy else None,
         )
 
     scheduler, parts = new(), list[SavedPart]()
@@ -98,21 +125,23 @@ def test_checkpoint_and_tail_are_the_whole_journal(plan: Plan, seed: int, behavi
         tail += commands if parts and number > max(cuts) else []
         if number in cuts:
             parts.append(written(checkpoints.take()))
-            after = new()
-            restore(after.run, [(part, 0.0) for part in parts])
-            assert counters(after) == counters(scheduler)
-            assert whole_state(after) == whole_state(scheduler)
+            for is_lazy in (False, True):
+                after = new(is_lazy=is_lazy)
+                restore(after.run, [(part, 0.0) for part in parts])
+                assert counters(after) == counters(scheduler)
+                assert whole_state(after) == whole_state(scheduler)
             scheduler.run.changed.clear()
             if chance.random() < 0.3:  # the next parts are those of a successor
-                again = new()
+                again = new(is_lazy=chance.random() < 0.5)
                 restore(again.run, [(part, 0.0) for part in parts])
                 scheduler, checkpoints = again, Checkpoints(again.run)
-    after = new()
-    restore(after.run, [(part, 0.0) for part in parts])
-    rest = [command for now, event in journal[max(cuts) + 1 :] for command in after.handle(event, now)]
-    assert rest == tail
-    assert whole_state(after) == whole_state(scheduler)
-    assert counters(after) == counters(scheduler)
+    for is_lazy in (False, True):
+        after = new(is_lazy=is_lazy)
+        restore(after.run, [(part, 0.0) for part in parts])
+        rest = [command for now, event in journal[max(cuts) + 1 :] for command in after.handle(event, now)]
+        assert rest == tail
+        assert whole_state(after) == whole_state(scheduler)
+        assert counters(after) == counters(scheduler)
 
 
 @pytest.mark.parametrize("limits", [{"max_parallel": 1}, {"max_parallel": 2}, {"gpu_budget": 1}])
@@ -192,7 +221,7 @@ def test_timers_of_attempts_that_are_over_are_dropped_when_there_are_many() -> N
     for number in range(2 * CROWDED):
         timers.set(float(number), DeadlineDue(number, 1) if number % 2 else RetryDue(number, 1))
     assert len(timers.saved().heap) <= CROWDED
-    assert timers.pop_due(1e9) == DeadlineDue(5, 1)
+    assert timers.pop_due(1e9) == (5.0, DeadlineDue(5, 1))
 
 
 DERIVED = {
@@ -218,6 +247,8 @@ APART = {
     "unsatisfiable",
     "requests",
     "outputs",
+    "found",
+    "handing",
     "output_problems",
 }
 """Those that a checkpoint has in another form."""

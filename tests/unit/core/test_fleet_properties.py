@@ -4,7 +4,7 @@ import hypothesis
 import msgspec
 from hypothesis import strategies as st
 
-from protocol.messages.checkpoints import CheckpointRules, ResumeKind
+from protocol.messages.handover import CheckpointRules, ResumeKind
 from protocol.messages.rank_spec import HangPolicy, SideCommand, Stopping
 from protocol.messages.uploads import FileUpload, OnUploadError
 from sflow_ctl.core.states import TERMINAL, Outcome, TaskState
@@ -111,6 +111,15 @@ def plans(draw: st.DrawFn) -> Plan:
         env = {**tasks[index].env, "SFLOW_TASK_OUTPUT_DIR": "/run/t"}
         tasks[index] = msgspec.structs.replace(tasks[index], checkpoint=rules, env=env)
     for index, task in enumerate(tasks):
+        if task.retries.count:
+            retries = msgspec.structs.replace(
+                task.retries,
+                infra_count=draw(st.integers(0, 2)),
+                avoids_nodes=draw(st.booleans()),
+                fatal_codes=draw(st.sampled_from([(), (1,), (2,)])),
+                reasons=draw(st.sampled_from([None, None, (), ("exit",)])),
+            )
+            task = msgspec.structs.replace(task, retries=retries)
         rule: OnNodeLost | None = draw(st.sampled_from([None, None, "fail", "elsewhere", "elsewhere"]))
         tasks[index] = msgspec.structs.replace(task, on_node_lost=rule)
     plan = a_plan(*tasks, nodes=NODES, gpus=GPUS, max_running=draw(st.sampled_from([None, None, 2, 5])))

@@ -16,8 +16,9 @@ from sflow_ctl.core.events import (
     WakeUp,
 )
 from sflow_ctl.core.states import Reason, TaskState
-from sflow_ctl.plan.model import AssignedArgument, DeferredExpression, Placement, Plan, PlannedTask
+from sflow_ctl.plan.model import DeferredExpression, Placement, Plan, PlannedTask
 from sflow_ctl.plan.parts.again import Restart, Retries
+from sflow_ctl.plan.parts.launcher import AssignedArgument
 from sflow_ctl.plan.results import STDOUT, PlannedOutput
 from tests.unit.core.driver import Driver, rendered
 from tests.unit.core.plans import HTTP, a_plan, a_task, cleared, exited, hello, ready, started

@@ -3,14 +3,19 @@
 import msgspec
 import pytest
 
+from protocol.messages.checks import LogCheck, LogPattern, Probe
 from protocol.messages.orders import Lease, Spawn
+from protocol.messages.rank_spec import Success
 from sflow_ctl.core.commands import AnswerRequest, FinishRun, RenderTexts
 from sflow_ctl.core.events import OperatorRequest, SchedulerEvent, StopRequested, TextsRendered
 from sflow_ctl.core.rendering import MAX_AT_ONCE
 from sflow_ctl.core.requests import StopTasks
 from sflow_ctl.core.takeover import Recorded
-from sflow_ctl.plan.deferred import MAX_FILLED, RenderedTexts
+from sflow_ctl.plan.deferred import DeferredValues, Evaluator, RenderedTexts
+from sflow_ctl.plan.errors import ExpressionError
 from sflow_ctl.plan.model import DeferredExpression, PlannedTask
+from sflow_ctl.plan.parts.filled_size import MAX_FILLED
+from sflow_ctl.plan.results import PlannedFile
 from tests.unit.core.driver import Driver
 from tests.unit.core.plans import HTTP, a_plan, a_task, hello, leased
 
@@ -52,6 +57,49 @@ def test_a_value_that_cannot_be_evaluated_fails_its_task_alone() -> None:
     assert run(texts("a", problem=problem)).moves() == ["a failed"]
     assert run.why("a") == f"expression: {problem}"
     assert run.state("b") == "starting"
+
+
+FAILS: dict[str, dict[str, object]] = {
+    "script": {"script": f"echo {EXPRESSION}"},
+    "variables.X": {"env": {"Y": "1", "X": EXPRESSION}},
+    "operator": {"script": "true", "argv": ("bash", "-c", EXPRESSION)},
+    "probes": {
+        "probes": (Probe(kind="readiness", checks=(LogCheck(pattern=LogPattern(pattern=EXPRESSION)),)),)
+    },
+    "success": {"success": Success(require=(EXPRESSION,))},
+    "files.f/g": {
+        "deferred": (),
+        "files": (PlannedFile(path="f/g", content=EXPRESSION, mode=0o644, names={}),),
+    },
+    "": {},  # nothing of it has the expression
+}
+
+
+@pytest.mark.parametrize(("field", "fields"), FAILS.items())
+def test_an_expression_that_fails_names_its_field(field: str, fields: dict[str, object]) -> None:
+    task = msgspec.structs.replace(late("a"), **{"env": {}, "script": "", **fields})
+    plan = a_plan(task)
+
+    def fails(_text: str, _names: object) -> str:
+        raise ExpressionError("it fails")
+
+    values = DeferredValues(plan, {}, lambda _: None, Evaluator(text=fails, template=fails, value=fails))
+    with pytest.raises(ExpressionError) as error:
+        values.rendered(task, {})
+    assert error.value.field == field
+
+
+@pytest.mark.parametrize(
+    ("where", "field", "place"),
+    [
+        ("w.yaml:4:7  workflow.tasks[0]", "script", "; in w.yaml:4:7  workflow.tasks[0].script"),
+        ("", "script", ""),
+    ],
+)
+def test_the_reason_names_file_line_and_field(where: str, field: str, place: str) -> None:
+    run = manual(msgspec.structs.replace(late("a", on_failure="isolate"), where=where), a_task("b"))
+    run(msgspec.structs.replace(texts("a", problem="it fails"), field=field))
+    assert run.why("a") == f"expression: it fails{place}"
 
 
 def test_a_value_that_makes_an_order_too_large_fails_its_task_before_it_is_filled_in() -> None:

@@ -5,16 +5,17 @@ from typing import Any
 import msgspec
 import pytest
 
-from protocol.messages.checkpoints import CheckpointBase, CheckpointChoice, CheckpointRules
-from protocol.messages.facts import CheckpointFound
-from protocol.messages.orders import FindCheckpoint, Spawn
+from protocol.messages.facts import CheckpointFound, InputsChecked, LaunchFailed
+from protocol.messages.handover import CheckpointBase, CheckpointChoice, CheckpointRules, RecordedFile
+from protocol.messages.orders import CheckInputs, FindCheckpoint, Spawn
 from sflow_ctl.core.actions.resume import PriorResult
-from sflow_ctl.core.commands import RecordCheckpoint, Warn
+from sflow_ctl.core.commands import AbandonNode, RecordCheckpoint, Warn
 from sflow_ctl.core.events import AgentLost, MessageReceived, OperatorRequest, StopRequested, WakeUp
 from sflow_ctl.core.requests import RestartTasks
 from sflow_ctl.core.states import TaskState
 from sflow_ctl.core.takeover import Recorded
-from sflow_ctl.plan.model import Plan, PlannedTask
+from sflow_ctl.plan.model import Placement, Plan, PlannedTask
+from sflow_ctl.plan.parts.again import Retries
 from tests.unit.core.driver import Driver
 from tests.unit.core.plans import HTTP, a_plan, a_task, exited, hello, leased, rank, started
 
@@ -208,3 +209,105 @@ def test_a_successor_makes_the_same_choice() -> None:
         RecordCheckpoint(task="t", attempt=2, choice=FOUND)
     ]
     assert again.task("t").attempt.checkpoint == FOUND
+
+
+# ---------------------------------------------------------------------- nodes with other files
+
+FILES = (RecordedFile(path=FOUND.path, bytes=5, mtime_ns=9, sha256="ab"),)
+
+
+def moving(rules: CheckpointRules = RULES) -> PlannedTask:
+    """A task that is started elsewhere after a fault of its node."""
+    anywhere = Placement(nodes=(0, 1), is_flexible=True, node_count=1)
+    retries = Retries(count=3, infra_count=3, interval_s=0.0, avoids_nodes=True)
+    return msgspec.structs.replace(task(rules, placement=anywhere), retries=retries)
+
+
+def on_another_node(*, was_shared: bool, is_shared: bool, plan: Plan | None = None) -> Driver:
+    """Return a run whose task has failed on node 0, and whose second attempt has its place on node 1."""
+    run = Driver(plan or a_plan(moving(), nodes=2))
+    run(hello(0, shares_run_directory=was_shared))
+    run(hello(1, "s2", shares_run_directory=is_shared))
+    assert run.task("t").attempt.node == 0
+    run(MessageReceived(node=0, message=LaunchFailed(rank=rank("t"), errno=2, reason="no such program")))
+    run(WakeUp(), now=1.0)
+    assert run.task("t").attempt.node == 1
+    return run
+
+
+def carried(number: int, node: int, files: tuple[RecordedFile, ...] = FILES) -> MessageReceived:
+    message = CheckpointFound(attempt=rank("t", number).attempt, choice=FOUND, files=files)
+    return MessageReceived(node=node, message=message)
+
+
+@pytest.mark.parametrize(("was_shared", "is_shared"), [(False, True), (True, False), (False, False)])
+def test_a_node_with_other_files_is_asked_and_they_are_carried(*, was_shared: bool, is_shared: bool) -> None:
+    run = on_another_node(was_shared=was_shared, is_shared=is_shared)
+    assert run.task("t").attempt.seeking_on == 0
+    lines = run(carried(2, node=0), now=2.0)
+    assert lines.of(RecordCheckpoint)
+    (check,) = lines.orders(CheckInputs)
+    assert [one.path for given in check.inputs for one in given.files] == [FOUND.path]
+    assert not lines.orders(Spawn)
+    lines = run(MessageReceived(node=1, message=InputsChecked(attempt=rank("t", 2).attempt)), now=3.0)
+    assert env_of(lines)["RESUME_FROM_CHECKPOINT"] == FOUND.path
+
+
+def test_nodes_with_the_same_files_are_not_asked_about_each_other() -> None:
+    run = on_another_node(was_shared=True, is_shared=True)
+    assert run.task("t").attempt.seeking_on == 1
+    lines = run(found(2, node=1), now=2.0)
+    assert lines.of(RecordCheckpoint)
+    assert env_of(lines)["RESUME_FROM_CHECKPOINT"] == FOUND.path
+
+
+def test_files_that_cannot_be_carried_are_an_error_not_a_fresh_start() -> None:
+    run = on_another_node(was_shared=False, is_shared=True)
+    problem = msgspec.structs.replace(FOUND, problem="its files have 12 GiB, and the limit is 10 GiB")
+    assert run(found(2, problem, node=0), now=2.0).of(RecordCheckpoint)
+    ended = run.task("t")
+    assert (ended.state, ended.last_reason and ended.last_reason.word) == (TaskState.FAILED, "input_error")
+
+
+def test_without_any_there_the_own_node_is_asked() -> None:
+    strict = a_plan(moving(msgspec.structs.replace(RULES, must_exist=True)), nodes=2)
+    run = on_another_node(was_shared=False, is_shared=True, plan=strict)
+    (order,) = run(found(2, NONE, node=0), now=2.0).orders(FindCheckpoint)
+    assert order.rules.must_exist
+    assert not order.is_for_another
+    assert run.task("t").attempt.seeking_on == 1
+
+
+def test_a_node_that_is_lost_while_it_looks_is_passed_over() -> None:
+    run = on_another_node(was_shared=False, is_shared=True)
+    lines = run(AgentLost(node=0, reason="silent"), now=2.0)
+    assert lines.of(AbandonNode)
+    (order,) = lines.orders(FindCheckpoint)
+    assert not order.is_for_another
+    lines = run(found(2, NONE, node=1), now=3.0)
+    assert lines.of(RecordCheckpoint)
+    assert [one.text for one in lines.of(Warn) if "begins anew" in one.text]
+
+
+def test_another_node_that_shares_answers_for_a_lost_one() -> None:
+    plan = msgspec.structs.replace(
+        moving(), placement=Placement(nodes=(0, 1), is_flexible=True, node_count=1)
+    )
+    run = Driver(a_plan(plan, nodes=3))
+    run(hello(0), hello(1, "s2", shares_run_directory=False), hello(2, "s3"))
+    run(started("t"))
+    assert run(AgentLost(node=0, reason="silent"), now=2.0).of(AbandonNode)
+    run.wake()
+    assert (run.task("t").attempt.node, run.task("t").attempt.seeking_on) == (1, 2)
+
+
+def test_a_resumed_run_asks_each_directory_because_earlier_places_are_not_known() -> None:
+    run = Driver(a_plan(task(), nodes=4), earlier={"t": PriorResult(TaskState.FAILED, 3)})
+    others = [hello(1, "s2"), hello(2, "s3", shares_run_directory=False), hello(3, "s4")]
+    run(*others, hello(0, shares_run_directory=False))
+    asked = []
+    while run.task("t").attempt.is_seeking:
+        asked.append(run.task("t").attempt.seeking_on)
+        lines = run(found(4, NONE, node=asked[-1] or 0), now=1.0 + len(asked))
+    assert lines.of(RecordCheckpoint)
+    assert asked == [0, 1, 2]

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import msgspec
 import pytest
 
+from protocol.messages.uploads import FileUpload
 from sflow_ctl.plan.model import Plan
 from sflow_ctl.plan.revisions.refusals import refusals
 from sflow_ctl.plan.revisions.variable_use import SharedVariables
@@ -40,7 +41,11 @@ def test_the_same_plan_is_not_refused() -> None:
             ("backends", "local"),
             "backend local changed (gpus)",
         ),
-        (lambda: but(secrets=("TOKEN",)), ("secrets",), "which variables are secret cannot change"),
+        (
+            lambda: but(upload_all=FileUpload(target="t", pattern="**")),
+            ("storage",),
+            "where files are uploaded cannot change",
+        ),
         (lambda: but(services_may_leave=True), (), "the run keeps to the rules of the version"),
     ],
 )

@@ -3,8 +3,8 @@
 import msgspec
 import pytest
 
-from protocol.messages.checkpoints import CheckpointRules
 from protocol.messages.checks import LogCheck, LogPattern, Probe
+from protocol.messages.handover import CheckpointRules, OutputRule
 from protocol.messages.rank_spec import (
     Bootstrap,
     Container,
@@ -17,21 +17,25 @@ from protocol.messages.rank_spec import (
 from protocol.messages.uploads import FileUpload
 from sflow_ctl.plan.artifact_mentions import PlannedArtifactUse
 from sflow_ctl.plan.model import (
-    AssignedArgument,
     DeferredExpression,
-    DeferredPort,
     Dependency,
     Placement,
     Plan,
-    PlannedFile,
     PlannedNode,
     PlannedTask,
 )
-from sflow_ctl.plan.parts.again import Restart, Retries
-from sflow_ctl.plan.parts.cells import Cell
-from sflow_ctl.plan.parts.launcher import Launcher
+from sflow_ctl.plan.parts.again import Quorum, Restart, Retries
+from sflow_ctl.plan.parts.cells import BlockCall, Cell, Frame, PlannedForeach, PlannedItem
+from sflow_ctl.plan.parts.launcher import AssignedArgument, Launcher
 from sflow_ctl.plan.parts.needs import HostNeeds
-from sflow_ctl.plan.results import PlannedOutput, PlannedResult
+from sflow_ctl.plan.results import (
+    DeferredPort,
+    PlannedFile,
+    PlannedInput,
+    PlannedOutput,
+    PlannedResult,
+    PlannedWhen,
+)
 from sflow_ctl.plan.same_work import Work, difference
 from tests.unit.core.plans import a_plan, a_task
 
@@ -99,6 +103,8 @@ WORK: dict[str, tuple[PlannedTask, PlannedTask, str]] = {
     ),
     "probes": (BASE, but(probes=(FAILS,)), "its probes changed"),
     "outputs": (BASE, but(outputs=(PlannedOutput(pattern="x = {x}"),)), "its outputs changed"),
+    "found": (BASE, but(found=(OutputRule(name="x", kind="param"),)), "its outputs changed"),
+    "inputs": (BASE, but(inputs=(PlannedInput(name="x", variable="X", path="/x"),)), "its inputs changed"),
     "result": (BASE, but(result=PlannedResult(file="r.json")), "its result changed"),
     "success": (BASE, but(success=Success(forbid=("bad",))), "its conditions of success changed"),
     "deferred": (
@@ -115,6 +121,13 @@ WORK: dict[str, tuple[PlannedTask, PlannedTask, str]] = {
     "ports": (BASE, but(ports=(PortBlock(name="http"),)), "its port http is new"),
     "has_master_port": (BASE, but(has_master_port=True), "its port to meet at changed"),
     "sweep": (BASE, but(sweep=(("LR", "1"),)), "its swept values changed"),
+    "block": (but(block=BlockCall(block="fit")), but(block=BlockCall(block="scan")), "its block changed"),
+    "frame": (
+        but(frame=Frame(owner="fit", name="fit_0", inputs={"rate": 1})),
+        but(frame=Frame(owner="fit", name="fit_0", inputs={"rate": 2})),
+        "its use of a block that it belongs to changed",
+    ),
+    "item": (but(item=PlannedItem(value=1)), but(item=PlannedItem(value=2)), "its item changed"),
 }
 SAME: dict[str, object] = {
     "elsewhere": Placement(nodes=(0, 1), is_flexible=True), "pinned": "its file names its nodes",
@@ -123,11 +136,12 @@ SAME: dict[str, object] = {
     "keeps_gpus": True, "claims_nodes_until": "task_ready", "heeds_claims": True,
     "required_paths": (("x", "/x"),), "timeout_s": 9.0, "deadlines_s": (9.0,), "wait_s": 9.0,
     "hang": HangPolicy(no_output_s=3.0), "stopping": Stopping(grace_s=9.0), "retries": Retries(count=9),
-    "restart": Restart(), "on_failure": "drain", "on_node_lost": "fail", "min_ready": 9,
+    "restart": Restart(), "on_failure": "drain", "on_node_lost": "fail", "min_ready": 9, "quorum": Quorum(needed=1),
     "is_main": True, "finally_when": "after_stop",
     "is_log_direct": True, "console": "none", "needs": HostNeeds(cpus=2), "lends_gpus": True, "chooses_step_nodes": True,
     "where": "w.yaml:9:5", "cell": Cell(index=3, id="x", label="y"),
-    "uploads": (FileUpload(target="res", pattern="*"),), "removed_in": 2,
+    "when": PlannedWhen(text="${{ x }}"), "foreach": PlannedForeach(max_parallel=2), "key": "fit-1", "reads": ("/ws/data.csv",),
+    "uploads": (FileUpload(target="res", pattern="*"),), "removed_in": 2, "labels": (("stage", "train"),),
 }  # fmt: skip
 
 
@@ -218,7 +232,7 @@ def test_r3_a_steps_job_and_nodes_are_place_and_its_image_is_not() -> None:
 
 
 def test_r3_secrets_are_not_shown() -> None:
-    plan = msgspec.structs.replace(a_plan(), secrets=("KEY",))
+    plan = msgspec.structs.replace(a_plan(), secrets=("KEY",), variables={"KEY": "of the file"})
     old, new = but(env={"KEY": "hunter2", "U": "p:hunter2"}), but(env={"KEY": "hunter3", "U": "p:hunter2"})
     assert between(old, new, plan, plan) == "its environment variable KEY changed"
     said = between(old, but(env={"KEY": "hunter2", "U": "q:hunter2"}), plan, plan)

@@ -114,6 +114,19 @@ def test_a_ready_service_may_be_inactive_unless_its_policy_is_always(is_always: 
     assert bool(run(quiet("a")).orders(Stop)) is is_always
 
 
+def test_a_silence_that_people_hear_of_ends_nothing_and_is_recorded_each_time() -> None:
+    told = HangPolicy(stalled_s=60.0)
+    gang = a_task("a", placement=Placement(nodes=(0,)), ranks_per_node=(2,), hang=told)
+    run = Driver(a_plan(gang, a_task("web", service=True, hang=told), a_task("b", "web")))
+    run(hello(), started("a"), started("a", rank_number=1), started("web"), ready("web"))
+    assert run(quiet("a", kind="progress"), quiet("web", kind="progress")) == []
+    assert run(quiet("a", 1, kind="progress")) == ["a#1 is silent for 60 s"]
+    assert run(quiet("a", 1, kind="progress")) == [], "the same fact again"
+    assert run(quiet("a", 1, kind="progress", is_quiet=False)) == []
+    assert run(quiet("a", 1, kind="progress")) == ["a#1 is silent for 60 s"]
+    assert run.task("a").state is TaskState.RUNNING
+
+
 def test_a_service_that_is_not_ready_hangs() -> None:
     run = Driver(a_plan(a_task("a", service=True, hang=WATCH), a_task("b", "a")))
     run(hello(), started("a"))

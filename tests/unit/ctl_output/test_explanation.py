@@ -7,7 +7,7 @@ import pytest
 from sflow_ctl.core.model.task import build_graph, members_needed
 from sflow_ctl.core.states import Reason, TaskState, Transition
 from sflow_ctl.plan.model import Plan
-from sflow_ctl.planner.show.text import probe_text
+from sflow_ctl.planner.show.task_text import probe_text
 from sflow_ctl.report.looking.explanation import RunFactsNow, explain, needs_a_word
 from sflow_ctl.report.looking.task_ends import can_no_longer_come, has_come, task_exit_status
 from sflow_ctl.report.not_started import needed, not_started, unmet
@@ -163,7 +163,7 @@ def test_enough_members_of_a_group_are_enough(tmp_path: Path) -> None:
     for task in build_graph(plan):
         for dependency in task.plan.depends_on:
             group = [one for one in build_graph(plan) if one.plan.base == dependency.task]
-            assert needed(dependency, members) == members_needed(dependency, group)
+            assert needed(dependency, members) == members_needed(dependency, group[0].wanted, len(group))
     run = Known(plan)
     run.enter("srv_0", S.READY)
     assert unmet(run.state, "cli") == ["srv_1", "srv_2"]

@@ -8,13 +8,12 @@ import pytest
 
 from protocol.ids import AttemptId, RankId
 from sflow_ctl.runtime.logs.cursor import (
-    BLOCK_BYTES,
     COUNT_BYTES,
     KEEP_BYTES,
-    MAX_BLOCKS,
     SKIP_BEYOND_BYTES,
     Cursor,
 )
+from sflow_ctl.runtime.logs.line_index import BLOCK_BYTES, LineIndex
 from sflow_ctl.runtime.logs.store import RankLog, SpoolFiles, current_path, log_file, new_part
 
 pytest.importorskip("hypothesis")
@@ -130,7 +129,51 @@ def test_slow_readers_of_one_log_count_its_lines_once(
         shown = b"".join(piece.data for piece in pieces if piece is not None)
         assert begin // 8 + skipped + len(shown) // 8 == len(lines)
         assert (sum(read) < 4 * BLOCK_BYTES) == (begin > 0), sum(read)
-    assert len(log.newlines) <= MAX_BLOCKS
+
+
+def test_what_a_reader_skips_costs_no_more_with_many_readers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Readers that begin before, within and after what is counted get the same numbers of lines."""
+    path = tmp_path / "log"
+    lines = 3 * SKIP_BEYOND_BYTES // 8
+    path.write_bytes(b"".join(b"%07d\n" % number for number in range(lines)))
+    log = RankLog(RANK, path, position=path.stat().st_size)
+    counts: list[int] = []
+    count = Cursor._count
+
+    def counted(self: Cursor, offset: int, size: int) -> int | None:
+        counts.append(offset)
+        return count(self, offset, size)
+
+    monkeypatch.setattr(Cursor, "_count", counted)
+    for begin in (SKIP_BEYOND_BYTES + 16, 0, *(BLOCK_BYTES * number for number in range(20))):
+        cursor = Cursor(log, offset=begin, may_skip=True)
+        skipped = 0
+        while not cursor.is_at_end:
+            piece = cursor.read(64 * 1024)
+            assert piece is not None
+            skipped += piece.skipped_lines + len(piece.data) // 8
+        assert skipped == lines - begin // 8
+    blocks = path.stat().st_size // BLOCK_BYTES
+    own = SKIP_BEYOND_BYTES // BLOCK_BYTES + 1
+    assert len(counts) <= blocks + 20 * own
+
+
+def test_a_line_index_forgets_what_is_far_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sflow_ctl.runtime.logs.line_index.MAX_BLOCKS", 8)
+    index = LineIndex()
+    index.begin_at(5)
+    for lines in range(20):
+        index.add(lines)
+    assert (index.end, index.first > 15) == (25, True)
+    assert index.between(22, 25) == 17 + 18 + 19
+    index.begin_at(23)
+    assert index.end == 25
+    index.begin_at(30)
+    assert (index.first, index.end) == (30, 30)
+    index.begin_at(2)
+    assert (index.first, index.end) == (2, 2)
 
 
 def test_a_slow_reader_learns_how_many_lines_it_missed(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from protocol.telemetry.block import Kind
 from sflow_ctl.core.states import Reason, TaskState
-from sflow_ctl.planner.show.text import probe_text
+from sflow_ctl.planner.show.task_text import probe_text
 from sflow_ctl.report.looking.explanation import explain
 from sflow_ctl.report.screen.graph_lines import graph_lines
 from sflow_ctl.report.screen.node_rows import gpu_map_text, node_rows, tasks_text

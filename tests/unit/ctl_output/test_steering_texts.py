@@ -4,7 +4,7 @@ import signal
 
 import pytest
 
-from protocol.messages.checkpoints import CheckpointChoice
+from protocol.messages.handover import CheckpointChoice
 from sflow_ctl.core.commands import AnswerRequest
 from sflow_ctl.core.requests import (
     AnyAction,

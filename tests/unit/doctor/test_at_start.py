@@ -49,7 +49,9 @@ def test_nodes_that_do_not_share_the_directory_are_one_warning_once_all_are_know
     found = checks(*(hello(index, shares=False) for index in range(3)))
     assert said(found, 0, 1) == []
     (text,) = said(found, 2)
-    assert text.startswith("the run directory is not shared with n0, n1, n2: logs are sent")
+    assert text.startswith(
+        "the run directory is not shared with n0, n1, n2: logs and declared outputs are sent"
+    )
     assert said(found, 2) == []
 
 

@@ -138,11 +138,13 @@ def test_mail_is_sent_when_slurmforge_would_send_it(tmp_path: Path) -> None:
 def test_the_evaluation_waits_for_the_training_of_its_cell_and_gets_its_checkpoint(tmp_path: Path) -> None:
     text = f"{ZERO}eval: {{enabled: true, script: e.py, args: {{lr: 3}}, train_outputs: {{checkpoint_policy: best}}}}\n"
     found = document(tmp_path, text)
-    task = found["workflow"]["tasks"][1]
-    assert task["depends_on"] == ["train"]
+    train, task = found["workflow"]["tasks"]
+    checkpoint = {"name": "checkpoint", "path": ["checkpoints/**"], "required": False, "select": "best"}
+    assert train["outputs"] == [checkpoint]
+    given = {"from": "train.outputs.checkpoint", "env": "AI_INFRA_PRIMARY_CHECKPOINT"}
+    assert task["inputs"] == {"checkpoint": given}
+    assert 'export AI_INFRA_BEST_CHECKPOINT="$AI_INFRA_PRIMARY_CHECKPOINT"' in task["script"]
     assert "launcher" in task, "as the training: launch_mode inherit"
-    assert "AI_INFRA_PRIMARY_CHECKPOINT=$(cd" in task["script"]
-    assert "best" in task["script"]
     assert '--lr "$eval_lr"' in task["script"], "an argument of the same name has a variable of its own"
     assert task["files"]["run_args.json"].startswith("${{ {'lr': lr,")
     assert '--run_args_json "$(cat "$SFLOW_TASK_FILES_DIR/run_args.json")"' in task["script"]
@@ -229,13 +231,15 @@ dispatch: {{max_available_gpus: 2}}
     )
     assert "--tag a --tag 'b c'" in train["script"]
     assert 'cd "$SFLOW_TASK_OUTPUT_DIR"' in train["script"]
-    assert evaluation["depends_on"] == ["train"]
-    assert "input_ckpt=$(cd" in evaluation["script"]
-    assert 'export CKPT="$input_ckpt"' in evaluation["script"]
-    assert '--ckpt "$input_ckpt" --data "$input_data"' in evaluation["script"]
+    assert evaluation["inputs"] == {
+        "ckpt": {"from": "train.outputs.checkpoint", "required": False, "env": "CKPT", "arg": "--ckpt"},
+        "data": {"path": "d.bin", "arg": "--data"},
+    }
+    assert "${{ inputs.args }}" in evaluation["script"]
     assert "nvidia-smi" in evaluation["script"]
     assert 'export R="v"' in evaluation["script"]
-    assert evaluation["outputs"] == [{"name": "acc", "json": "a.b", "source": "m.json"}]
+    metric = {"name": "acc", "kind": "metric", "required": False, "path": ["m.json"], "json": "a.b"}
+    assert evaluation["outputs"] == [metric]
     assert evaluation["timeout"] == "00:30:00", "a number is minutes to Slurm"
     environment = {"modules": ["m"], "source": [{"path": "s.sh", "args": ["x"]}], "env": {"E": "1"}}
     assert found["environments"] == {"e": environment}

@@ -86,3 +86,29 @@ def test_what_is_wrong_is_said_without_the_address(tmp_path: Path, notify: str, 
 def test_a_run_without_services_is_never_ready(tmp_path: Path) -> None:
     (warning,) = planned(tmp_path, "{command: x, when: ready}", "").warnings
     assert warning.code == "never-ready"
+
+
+def test_silence_is_watched_on_the_nodes_of_the_tasks_that_are_meant(tmp_path: Path) -> None:
+    entry = "{command: x, when: [progress_stalled, end], after: 10m, task: 'a*'}"
+    plan = planned(tmp_path, entry, ", replicas: 2, hang: {no_output_for: 1h}")
+    assert plan.notices[0].stalled_s == 600.0
+    assert [(task.name, task.hang and (task.hang.stalled_s, task.hang.no_output_s)) for task in plan.tasks] == [
+        ("a_0", (600.0, 3600.0)), ("a_1", (600.0, 3600.0)), ("b", None)
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("entry", "said"),
+    [
+        ("{command: x, when: progress_stalled}", "`after` and the event progress_stalled go together"),
+        ("{command: x, after: 5m}", "`after` and the event progress_stalled go together"),
+        ("{command: x, when: progress_stalled, after: 0}", "after must be more than 0 seconds"),
+        (
+            "[{command: x, when: progress_stalled, after: 1}, {command: y, when: progress_stalled, after: 2, task: b}]",
+            'notify gives task "b" several times of silence: 1 s, 2 s',
+        ),
+    ],
+)
+def test_what_is_wrong_with_silence(tmp_path: Path, entry: str, said: str) -> None:
+    (finding,) = findings_of(tmp_path, text(entry))
+    assert said in finding.what

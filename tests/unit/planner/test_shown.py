@@ -70,7 +70,10 @@ def test_json_has_the_fields_that_tools_need(tmp_path: Path) -> None:
     assert load["depends_on"] == ["load_0"]
     assert load["conditions"] == [{"task": "load_0", "until": "completed"}]
     assert load["script"] == 'echo "<1>"'
-    assert load["retries"] == {"count": 1, "interval_s": 2.0, "backoff": 1.0, "reasons": []}
+    assert load["retries"] == {
+        "count": 1, "interval_s": 2.0, "backoff": 1.0, "max_interval_s": None, "reasons": None,
+        "transient_codes": [75], "fatal_codes": [64, 78], "infra_count": 0, "avoids_nodes": False,
+    }  # fmt: skip
     assert load["env"]["SFLOW_REPLICA_INDEX"] == "1"
     assert plan["timeout_s"] == 600
 
@@ -92,3 +95,36 @@ def test_ux_15_the_first_of_many_replicas_stands_for_all(tmp_path: Path) -> None
     assert "  worker × 200: worker_1 to worker_199 are alike" in lines
     assert sum(line.startswith("  worker_0  [") for line in lines) == 1
     assert not any(line.startswith("  worker_1  [") for line in lines)
+
+
+def test_a_plan_says_which_block_runs_and_shows_its_tasks(tmp_path: Path) -> None:
+    text = """
+workflow:
+  name: w
+  blocks:
+    fit:
+      inputs: {rate: float, tag: {type: str, default: x}}
+      outputs: {loss: "${{ task.train.outputs.loss }}"}
+      tasks:
+        train: {script: [echo training], outputs: {loss: {type: float}}}
+  tasks:
+    once: {block: fit, with: {rate: 0.5}}
+    often:
+      block: fit
+      with: {rate: 1}
+      loop: {max_iterations: 7, until: "${{ last.outputs.loss < 1 }}", carry: {rate: "${{ last.outputs.loss }}"}}
+"""
+    lines = plan_text(plan_of(tmp_path, text)).splitlines()
+    assert lines[lines.index("  once  [block]") + 1] == "    block:     fit; rate: 0.5"
+    often = lines.index("  often  [block]")
+    assert lines[often + 1 : often + 4] == [
+        "    block:     fit; rate: 1",
+        "    loop:      7 iterations at most, until ${{ last.outputs.loss < 1 }}; fails then",
+        "    carry:     rate: ${{ last.outputs.loss }}",
+    ]
+    block = lines.index("Block fit: takes rate (float), tag (str); gives loss")
+    assert lines[block + 1 : block + 4] == [
+        "  train  [bash, localhost]",
+        "    script:",
+        "      echo training",
+    ]

@@ -6,11 +6,14 @@ from typing import Any
 import msgspec
 import pytest
 
-from protocol.errors import SpecError
+from protocol.errors import PlanError, SpecError
 from protocol.messages.node import Gpu, Inventory
 from sflow_ctl.plan.gpu_checks import small_gpus
 from sflow_ctl.plan.model import Plan
+from sflow_ctl.planner.context import JobNode
 from sflow_ctl.planner.show.text import plan_text
+from sflow_ctl.report.looking.explanation import RunFactsNow, explain
+from sflow_ctl.report.run_view import RunView
 from tests.unit.planner.planning import findings_of, plan_of
 
 GIB = 1 << 30
@@ -129,3 +132,42 @@ def test_agents_check_what_was_assumed(tmp_path: Path) -> None:
     assert found.hint is not None
     assert "gpu_memory: 40960M" in found.hint
     assert small_gpus(plan_of(tmp_path, text("count: 2")), {0: inventory(GIB)}) == []
+
+
+JOB = """\
+backends: [{name: s, type: slurm, account: a, partition: p, time: 10, nodes: 2, gpus_per_node: 8%s}]
+workflow: {name: w, tasks: [{name: t, script: [x], resources: {nodes: {count: 1}, gpus: {count: auto, memory: 100G%s}}}]}
+"""
+
+
+def in_job(folder: Path, *gib: int | None, said: str = "", more: str = "") -> Plan:
+    nodes = tuple(
+        JobNode(f"n{index}", gpu_bytes=None if one is None else one * GIB) for index, one in enumerate(gib)
+    )
+    return plan_of(folder, JOB % (said, more), job_nodes=nodes, job_id="7", gpu_memory_here=lambda: 8 * GIB)
+
+
+def test_in_a_job_the_agents_figures_count(tmp_path: Path) -> None:
+    plan = in_job(tmp_path, 80, 40, said=", gpu_memory: 200G")
+    assert len(plan.tasks[0].placement.gpus) == 3
+    (note,) = [one.what for one in plan.notes if one.code == "gpu-sizing"]
+    assert note == (
+        'task "t" gets 3 GPUs: 100 GiB × 1 / 40 GiB (the smallest GPU of the job\'s nodes, on n1) = 2.5, so 3 GPUs'
+    )
+    run = RunFactsNow(
+        state=RunView(plan), history={}, now_ns=0, joined=frozenset(), lost={}, is_live=True, probe_text=lambda *_: ""
+    )  # fmt: skip
+    assert note.removeprefix('task "t" ') in [one.text for one in explain(run, "t").because]
+
+
+def test_before_agents_have_reported_a_first_plan_starts_them(tmp_path: Path) -> None:
+    first = in_job(tmp_path, None, None, more=", min: 2, round_to: 4")
+    assert (len(first.tasks[0].placement.gpus), first.tasks[0].placement.gpu_bytes) == (4, 0)
+    assert len(in_job(tmp_path, None, None, said=", gpu_memory: 50G").tasks[0].placement.gpus) == 2
+
+
+def test_agents_without_a_driver_leave_it_to_the_file(tmp_path: Path) -> None:
+    assert len(in_job(tmp_path, 0, 0, said=", gpu_memory: 50G").tasks[0].placement.gpus) == 2
+    with pytest.raises(PlanError) as caught:
+        in_job(tmp_path, 0, 0)
+    assert [one.code for one in caught.value.findings] == ["gpu-memory-unknown"]

@@ -3,7 +3,6 @@
 from protocol.diagnosis.signatures import Signature
 from protocol.ids import AttemptId, ProbeKey, RankId
 from protocol.messages.base import Message
-from protocol.messages.checkpoints import CheckpointBase, CheckpointChoice, CheckpointRules, FileSelection
 from protocol.messages.checks import ExecCheck, HttpCheck, LogCheck, LogPattern, Probe, TcpCheck
 from protocol.messages.facts import (
     AgentSuspended,
@@ -14,14 +13,17 @@ from protocol.messages.facts import (
     Goodbye,
     GpuLost,
     Hello,
+    InputsChecked,
     Inspected,
     LaunchFailed,
     Leased,
+    LifeConfirmed,
     LiveRank,
     LogSearch,
     Measured,
     NodeDescribed,
     Notice,
+    OutputsFound,
     ProbeTriggered,
     ProbeWaiting,
     RankCleared,
@@ -33,6 +35,19 @@ from protocol.messages.facts import (
     Terminated,
     Uploaded,
     Uploading,
+)
+from protocol.messages.handover import (
+    BestBy,
+    CheckpointBase,
+    CheckpointChoice,
+    CheckpointRules,
+    ExpectedFile,
+    ExpectedInput,
+    FileSelection,
+    FoundOutput,
+    OutputRule,
+    RecordedFile,
+    ValueFile,
 )
 from protocol.messages.inspection import (
     Directory,
@@ -58,13 +73,17 @@ from protocol.messages.monitor import (
 )
 from protocol.messages.node import Gpu, GpuUser, Inventory
 from protocol.messages.orders import (
+    CheckInputs,
+    ConfirmLife,
     EndStep,
     Enrolled,
     FindCheckpoint,
+    FindOutputs,
     Inspect,
     Lease,
     Leave,
     LogMatched,
+    MaskValues,
     MeasuresTaken,
     Refused,
     Reintroduce,
@@ -79,7 +98,7 @@ from protocol.messages.orders import (
     Watch,
     Welcome,
 )
-from protocol.messages.packets import LogAck, LogChunk
+from protocol.messages.packets import FileAnswer, FileEnd, FileGet, FilePut, LogAck, LogChunk
 from protocol.messages.rank_spec import (
     Bootstrap,
     Container,
@@ -131,6 +150,7 @@ SPEC = RankSpec(
     ),
     hang=HangPolicy(
         no_output_s=600.0,
+        stalled_s=300.0,
         no_gpu_use_s=900.0,
         command=SideCommand(argv=("bash", "-c", "py-spy dump"), timeout_s=30.0),
         is_always=True,
@@ -188,7 +208,15 @@ SPEC = RankSpec(
         is_inside=True,
     ),
     required_paths=(("MODEL", "/models/a"),),
-    files=(TaskFile(path="etc/router.yaml", content="port: 1", mode=0o755),),
+    files=(
+        TaskFile(
+            path="etc/router.yaml",
+            content="port: 1",
+            mode=0o755,
+            is_in_task_directory=True,
+            values=(ValueFile(placeholder="rows", path="/run/a/rows.json", type="list"),),
+        ),
+    ),
     success_exit_codes=(0, 3),
     is_log_direct=True,
     labels="srun",
@@ -331,8 +359,10 @@ TO_AGENT: tuple[ToAgent, ...] = (
     EndStep(part=RANK, mark_of=RANK, signal=15, patience_s=2.0, grace_s=5.0),
     Lease(task="decode_3", number=2, blocks=(PortBlock(name="base", count=16, contiguous=True),)),
     Release(task="decode_3"),
+    ConfirmLife(number=3),
     FindCheckpoint(
         attempt=ATTEMPT,
+        is_for_another=True,
         directory="/run/decode_3",
         rules=CheckpointRules(
             directory="checkpoints",
@@ -348,6 +378,42 @@ TO_AGENT: tuple[ToAgent, ...] = (
             argument="--resume",
         ),
         base=CheckpointBase("step_5.pt", 17),
+    ),
+    FindOutputs(
+        attempt=ATTEMPT,
+        written_by=2,
+        directory="/run/decode_3",
+        rules=(
+            OutputRule(
+                name="checkpoint",
+                kind="file",
+                selection=FileSelection(globs=("ckpt/*.pt",), select="best"),
+                best=BestBy(path="{dir}/m.json", key="val.loss", mode="max", step="epoch"),
+                store="hardlink",
+                takes_stale=True,
+                has_digest=False,
+                max_files=7,
+            ),
+            OutputRule(
+                name="n", kind="param", type="int", json="a.n", is_required=False, has_default=True, default=3
+            ),
+            OutputRule(name="v", kind="value", value=[1, "x"]),
+        ),
+        counts_all=True,
+    ),
+    CheckInputs(
+        attempt=ATTEMPT,
+        inputs=(
+            ExpectedInput(
+                name="ckpt",
+                source="train.outputs.checkpoint",
+                path="/run/train/a.pt",
+                files=(ExpectedFile(path="/run/train/a.pt", bytes=3, mtime_ns=9, sha256="ab"),),
+                stage="copy",
+                target="/run/decode_3/.sflow_inputs/ckpt/a.pt",
+                values=(ValueFile(placeholder="rows", path="/run/a/rows.json", type="list"),),
+            ),
+        ),
     ),
     UploadFiles(
         attempt=ATTEMPT,
@@ -365,6 +431,7 @@ TO_AGENT: tuple[ToAgent, ...] = (
                 addressing_style="path",
             ),
             StorageTarget(name="disk", type="directory", prefix="runs/7/", path="/archive"),
+            StorageTarget(name="own", type="plugin", prefix="runs/7/", uri="vault://team"),
         ),
     ),
     Watch(rank=RANK, offset=77),
@@ -379,6 +446,7 @@ TO_AGENT: tuple[ToAgent, ...] = (
         within_s=3.0,
     ),
     SamplesStored(number=3),
+    MaskValues(secrets=(("TOKEN", "swordfish"),)),
     MeasuresTaken(number=4),
     Leave(grace_s=1.0),
 )
@@ -386,8 +454,32 @@ FROM_AGENT: tuple[FromAgent, ...] = (
     RankStarted(rank=RANK, pid=4123, started_at_ns=1),
     LaunchFailed(rank=RANK, errno=2, reason="no such program", port_conflict="port 15000 (http) is taken"),
     Leased(task="decode_3", number=2, ports={"http": (15000,)}, problem="none are left"),
+    OutputsFound(
+        attempt=ATTEMPT,
+        outputs=(
+            FoundOutput(
+                name="checkpoint",
+                kind="file",
+                path="/run/decode_3/a.pt",
+                files=(RecordedFile(path="/run/decode_3/a.pt", bytes=3, mtime_ns=9, sha256="ab"),),
+                count=1,
+                bytes=3,
+                sha256="ab",
+                step=5,
+                why="it has the highest step",
+                notes=("is empty: b.pt",),
+            ),
+            FoundOutput(name="n", kind="param", value=3, is_missing=True, is_default=True),
+            FoundOutput(name="big", kind="param", path="/run/decode_3/big.json", is_large=True),
+        ),
+        problem="one is missing",
+        hint="write it",
+        is_missing=True,
+    ),
+    InputsChecked(attempt=ATTEMPT, problem="it has changed", hint="run the task again"),
     CheckpointFound(
         attempt=ATTEMPT,
+        files=(RecordedFile(path="/run/decode_3/checkpoints/step_5.pt", bytes=5, mtime_ns=6, sha256="ab"),),
         choice=CheckpointChoice(
             rule="step",
             why="it has the highest step",
@@ -418,6 +510,7 @@ FROM_AGENT: tuple[FromAgent, ...] = (
     ProbeWaiting(attempt=ATTEMPT, kind="readiness", detail="HTTP 503"),
     RankIdle(rank=RANK, kind="output", is_quiet=True),
     AgentSuspended(seconds=31.5),
+    LifeConfirmed(number=3),
     GpuLost(gpu=3, text="it has fallen off the bus (Xid 79)"),
     SideCommandEnded(rank=RANK, purpose="hang", output=b"Thread 1", problem="exited with 1"),
     LogSearch(
@@ -508,4 +601,12 @@ FROM_AGENT: tuple[FromAgent, ...] = (
 LOGS: tuple[Message, ...] = (
     LogChunk(rank=RANK, offset=1 << 40, is_spool=True, is_end=True),
     LogAck(rank=RANK, offset=5),
+    FilePut(
+        transfer=7,
+        path="train/ckpt/step_10.pt",
+        offset=1 << 40,
+        end=FileEnd(bytes=1 << 40, mtime_ns=1, mode=0o640, sha256="ab", is_directory=True),
+    ),
+    FileGet(transfer=8, path="train/ckpt/step_10.pt", offset=1 << 40, count=262144),
+    FileAnswer(transfer=7, offset=1 << 40, is_end=True, problem="there is no room"),
 )

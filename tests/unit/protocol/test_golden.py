@@ -16,7 +16,7 @@ import pytest
 from protocol.messages.base import Message
 from protocol.messages.facts import FromAgent
 from protocol.messages.orders import ToAgent
-from protocol.messages.packets import FromAgentPacket, LogAck, LogChunk, ToAgentPacket
+from protocol.messages.packets import FromAgentPacket, LogAnswer, LogFrame, ToAgentPacket
 from protocol.session import codec
 from protocol.session.version import PROTOCOL_VERSION
 from sflow_ctl.format.reference.protocol_page import page
@@ -34,10 +34,10 @@ PACKETS = {
 
 
 def decoded(name: str, frame: bytes) -> Any:
-    if name == "LogChunk":
-        return codec.decode_log_chunk(frame)
-    if name == "LogAck":
-        return codec.decode_log_ack(frame)
+    if name in {kind.__name__ for kind in get_args(LogFrame)}:
+        return codec.decode_log_frame(frame)
+    if name in {kind.__name__ for kind in get_args(LogAnswer)}:
+        return codec.decode_log_answer(frame)
     decode = codec.decode_to_agent if isinstance(PACKETS[name], ToAgentPacket) else codec.decode_from_agent
     packet, unknown = decode(frame)
     assert unknown == 0
@@ -51,7 +51,7 @@ def readable(frame: bytes) -> str:
 
 
 def test_every_message_has_a_sample() -> None:
-    kinds = {*get_args(ToAgent), *get_args(FromAgent), LogChunk, LogAck}
+    kinds = {*get_args(ToAgent), *get_args(FromAgent), *get_args(LogFrame), *get_args(LogAnswer)}
     assert {kind.__name__ for kind in kinds} == set(PACKETS)
     assert {path.stem for path in GOLDEN.iterdir() if path.suffix == ".msgpack"} == set(PACKETS)
 
@@ -159,5 +159,10 @@ def test_the_page_has_every_message_and_every_field() -> None:
 
 
 def test_every_message_has_its_type() -> None:
-    kinds: list[type[Message]] = [*get_args(ToAgent), *get_args(FromAgent), LogChunk, LogAck]
+    kinds: list[type[Message]] = [
+        *get_args(ToAgent),
+        *get_args(FromAgent),
+        *get_args(LogFrame),
+        *get_args(LogAnswer),
+    ]
     assert all(kind.__doc__ and kind.__doc__ != Message.__doc__ for kind in kinds)

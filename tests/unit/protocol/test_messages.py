@@ -7,7 +7,7 @@ from protocol.errors import MalformedMessageError
 from protocol.messages.base import Message
 from protocol.messages.facts import FromAgent
 from protocol.messages.orders import ToAgent
-from protocol.messages.packets import FromAgentPacket, ToAgentPacket
+from protocol.messages.packets import FromAgentPacket, LogAnswer, ToAgentPacket
 from protocol.session import codec
 from protocol.session.version import is_compatible
 from tests.unit.protocol.samples import FROM_AGENT, LOGS, RANK, TO_AGENT
@@ -26,9 +26,10 @@ def test_facts_survive_the_wire(message: FromAgent) -> None:
 
 
 def test_log_headers_survive_the_wire() -> None:
-    chunk, ack = LOGS
-    assert codec.decode_log_chunk(codec.encode(chunk)) == chunk
-    assert codec.decode_log_ack(codec.encode(ack)) == ack
+    for message in LOGS:
+        is_answer = isinstance(message, LogAnswer)
+        decode = codec.decode_log_answer if is_answer else codec.decode_log_frame
+        assert decode(codec.encode(message)) == message
 
 
 def test_an_unknown_field_is_ignored() -> None:
@@ -61,8 +62,8 @@ def test_garbage_is_malformed(frame: bytes) -> None:
     for decode in (
         codec.decode_to_agent,
         codec.decode_from_agent,
-        codec.decode_log_chunk,
-        codec.decode_log_ack,
+        codec.decode_log_frame,
+        codec.decode_log_answer,
     ):
         with pytest.raises(MalformedMessageError):
             decode(frame)
@@ -76,8 +77,8 @@ def test_s5_a_packet_nested_without_end_is_malformed(opening: bytes) -> None:
         for decode in (
             codec.decode_to_agent,
             codec.decode_from_agent,
-            codec.decode_log_chunk,
-            codec.decode_log_ack,
+            codec.decode_log_frame,
+            codec.decode_log_answer,
             codec.decode_config,
             codec.decode_step_config,
         ):

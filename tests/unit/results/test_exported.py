@@ -5,7 +5,8 @@ from typing import Any
 
 from sflow_ctl.core.states import TaskState
 from sflow_ctl.report.run_view import RunView
-from sflow_ctl.results.exported import FACTS, ExportedRun, rows_of, tracked_runs
+from sflow_ctl.results.exported import ExportedRun, entries_of_runs, tracked_runs
+from sflow_ctl.results.task_entries import FACTS, export_rows
 from tests.unit.planner.planning import plan_of
 
 FILE = """\
@@ -41,7 +42,7 @@ OUTPUTS: dict[str, dict[str, Any]] = {
 
 
 def test_every_task_has_a_row_with_facts_labels_parameters_and_values(tmp_path: Path) -> None:
-    columns, rows = rows_of([exported(tmp_path, DONE, OUTPUTS)])
+    columns, rows = export_rows(entries_of_runs([exported(tmp_path, DONE, OUTPUTS)]))
     assert columns == [
         *FACTS, "label.team", "param.lr", "value.loss", "value.kind", "value.flag", "value.bad", "value.none", "value.total",
     ]  # fmt: skip

@@ -124,21 +124,21 @@ def test_r17_a_long_line_costs_no_more_than_its_first_part() -> None:
 
 def test_r17_a_long_line_with_many_fields_takes_little_time() -> None:
     """The engine of the library would try each of 10,000 places for each of four fields."""
-    began = time.monotonic()
+    began = time.process_time()
     pattern = "{a} {b} {c} {d}: {value:d} ms"
     assert match_lines([pattern], ["x " * 5_000, "ms " * 3_000 + ": "]).values == {}
     found = match_lines([pattern], ["w " * 3 + "v: 12 ms", "w " * 100 + "v: 13 ms"]).values
     assert found["value"] == [12, 13]
-    assert time.monotonic() - began < 5
+    assert time.process_time() - began < 5
 
 
 def test_r17_a_short_line_with_many_words_takes_little_time() -> None:
     """The engine of the library would try all ways to cut a word of 110 letters into six."""
     pattern = "{a:w}{b:w}{c:w}{d:w}{e:w}{f:w} end"
-    began = time.monotonic()
+    began = time.process_time()
     assert match_lines([pattern], ["a" * 110 + " and"]).values == {}
     assert match_lines([pattern], ["a" * 110 + "  end"]).values == {}
-    assert time.monotonic() - began < 5
+    assert time.process_time() - began < 5
 
 
 @given(st.lists(st.sampled_from(["ab", " ", "12", ": ", "ms", "3.5", "\u2588"]), min_size=60, max_size=120))

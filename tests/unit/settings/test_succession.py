@@ -22,7 +22,7 @@ def test_times_of_another_machine_are_turned_into_those_of_this_one() -> None:
         seq=1, incarnation=1, wall_ns=time.time_ns() - int(written_s_ago * 1e9), at=5_000.0, kind="begin"
     )
     shift_s = clock_shift(there, Begin(1, 1, "1", boot="another"))
-    assert there.at + shift_s == pytest.approx(time.monotonic() - written_s_ago, abs=1.0)
+    assert there.at + shift_s == pytest.approx(time.monotonic() - written_s_ago, abs=20.0)
     assert clock_shift(there, Begin(1, 1, "1", boot=processes.boot())) == 0.0, (
         "a clock that was set is no other"
     )

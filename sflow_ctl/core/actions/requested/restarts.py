@@ -83,7 +83,7 @@ def _begin_anew(run: Run, out: Effects, task: Task, reason: Reason) -> list[Effe
     old = task.state
     release_kept(run, task)
     task.follows_by = "rerun" if task.plan.checkpoint is not None else None
-    task.retries_used, task.restarted_at = 0, ()
+    task.retries_used, task.restarted_at, task.infra_used, task.shunned = 0, (), 0, frozenset()
     if task.attempt.number:
         run.leases.begin_anew(task)
         task.attempt.verdict = None

@@ -6,6 +6,8 @@ until it has left that, and counts for no other meanwhile; `waves` stops those t
 
 from collections.abc import Iterable, Mapping
 
+from msgspec.structs import replace
+
 from protocol.text.listing import listed
 from sflow_ctl.core.actions.requested.graph import link_anew, never_met
 from sflow_ctl.core.actions.requested.restarts import forgive
@@ -23,7 +25,8 @@ from sflow_ctl.core.policy.restart_policy import begin_without_past
 from sflow_ctl.core.requests import Apply, Effect, RequestAnswer
 from sflow_ctl.core.states import TERMINAL, Reason, TaskState
 from sflow_ctl.plan.model import Plan, PlannedTask
-from sflow_ctl.plan.revisions.comparing import PlanChange, TasksNow, compare
+from sflow_ctl.plan.revisions.blocks import without_stale
+from sflow_ctl.plan.revisions.comparing import STARTS_AGAIN, PlanChange, TasksNow, compare
 from sflow_ctl.plan.revisions.describing import is_same, revision_text
 from sflow_ctl.plan.revisions.merging import merged
 from sflow_ctl.plan.revisions.refusals import refusals
@@ -42,18 +45,36 @@ def apply_plan(run: Run, out: Effects, action: Apply, by: str, now: float) -> Re
     if found:
         return RequestAnswer(error="; ".join(one.what for one in found), hint=found[0].hint)
     changes = compare(run.plan, new, tasks_now(run))
+    if new.blocks:
+        again = {name for name, one in changes.items() if one.kind in STARTS_AGAIN}
+        new = without_stale(new, lambda name: name not in again)
+        changes = compare(run.plan, new, tasks_now(run))
     if is_same(run.plan, new, changes):
         return RequestAnswer(text=f"nothing changes: revision {run.plan.revision} stays")
-    placed = {task.plan.name for task in run.tasks if task.attempt.placement is not None}
-    plan = merged(run.plan, new, changes, placed, action.source)
-    text = revision_text(plan.revision, changes)
-    out.perform(ReviseRun(by=by, source=action.source, plan=plan, text=text))
-    revision = _Revision(run, out, plan, changes)
-    effects = revision.begin(now)
+    text = revision_text(run.plan.revision + 1, changes)
+    effects = _put_in_force(
+        run, out, new, changes, ReviseRun(by=by, source=action.source, plan=new, text=text), now
+    )
     paused = (
         "; the run is paused: what starts waits for `sflow-ctl unpause`" if run.requests.is_paused else ""
     )
     return RequestAnswer(text=f"{text}{paused}", effects=effects)
+
+
+def put_in_force(run: Run, out: Effects, new: Plan, by: str, text: str, now: float) -> None:
+    """Continue with a plan that the run has made itself, in place of the present one."""
+    changes = compare(run.plan, new, tasks_now(run))
+    command = ReviseRun(by=by, source="", plan=new, text=f"revision {run.plan.revision + 1}: {text}")
+    _put_in_force(run, out, new, changes, command, now)
+
+
+def _put_in_force(
+    run: Run, out: Effects, new: Plan, changes: Mapping[str, PlanChange], command: ReviseRun, now: float
+) -> tuple[Effect, ...]:
+    placed = {task.plan.name for task in run.tasks if task.attempt.placement is not None}
+    plan = merged(run.plan, new, changes, placed, command.source)
+    out.perform(replace(command, plan=plan))
+    return _Revision(run, out, plan, changes).begin(now)
 
 
 def _why_not(run: Run, action: Apply) -> RequestAnswer | None:
@@ -85,7 +106,25 @@ def tasks_now(run: Run) -> TasksNow:
         for task in run.tasks
         if task.is_live and task.plan.has_readiness and not task.attempt.was_ready
     }
-    return TasksNow(unready, {run.tasks[index].plan.name for index in run.requests.stopped})
+    served = {
+        task.plan.name
+        for task in run.tasks
+        if task.state is TaskState.COMPLETED
+        and task.plan.is_service
+        and task.index not in run.requests.stopped
+    }
+    return TasksNow(unready, {run.tasks[index].plan.name for index in run.requests.stopped}, served)
+
+
+def add_tasks(run: Run, plans: Iterable[PlannedTask]) -> None:
+    """Add the records of tasks that are new."""
+    for plan in plans:
+        task = Task(index=len(run.tasks), plan=plan)
+        run.tasks.append(task)
+        run.index_of[plan.name] = task.index
+        run.tally.add(task)
+        run.changed.add(task.index)
+    run.tally.has_mains = any(task.wanted.is_main and not task.wanted.removed_in for task in run.tasks)
 
 
 class _Revision:
@@ -113,7 +152,8 @@ class _Revision:
         if run.is_time_armed and old_timeout != self._plan.timeout_s:
             run.timers.change_limit(WorkflowTimeout(), now, old_timeout, self._plan.timeout_s)
         self._give_plans(occupied)
-        self._add(self._plan.tasks[known:])
+        add_tasks(run, self._plan.tasks[known:])
+        run.cells.revise(self._plan, run.tasks)
         run.leases.use(self._plan)
         run.deferred = run.deferred.of_plan(self._plan)
         link_anew(run.tasks)
@@ -192,16 +232,6 @@ class _Revision:
             if task.plan is not plan:
                 take_on(run, task, plan)
 
-    def _add(self, plans: Iterable[PlannedTask]) -> None:
-        run = self._run
-        for plan in plans:
-            task = Task(index=len(run.tasks), plan=plan)
-            run.tasks.append(task)
-            run.index_of[plan.name] = task.index
-            run.tally.add(task)
-            run.changed.add(task.index)
-        run.tally.has_mains = any(task.wanted.is_main and not task.wanted.removed_in for task in run.tasks)
-
     def _move_on(self, affected: Iterable[Task], occupied: set[int]) -> None:
         """Begin what need not be stopped before, and put everything that may start into the queue."""
         run, out = self._run, self._out
@@ -222,7 +252,7 @@ class _Revision:
                 enqueue(run, out, task)
         run.queue = ReadyQueue()
         run.stuck_at = None
-        run.cells.forget_held()
+        run.cells.forget_held()  # a task that was removed may have let a cell begin
         run.awaiting_places.clear()
         for task in run.tasks:
             if task.state is TaskState.QUEUED and not task.is_reserved:

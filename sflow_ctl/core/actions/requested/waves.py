@@ -1,5 +1,6 @@
 """Stops the tasks that a revision has changed or removed, dependants first; starts again what had ended. Called by `reactor`."""
 
+from sflow_ctl.core.actions.requested.graph import never_met
 from sflow_ctl.core.actions.stopping import stop_task
 from sflow_ctl.core.actions.transitions import (
     change,
@@ -31,6 +32,9 @@ def revise_further(run: Run, out: Effects, now: float) -> None:
         _stop(run, out, revising, run.tasks[index], now)
     if revising.order.is_over and not revising.pending and not revising.freed:
         run.revising = None
+        run.unsatisfiable.extend(
+            never_met(run.tasks)
+        )  # what a task needs may have failed while it was stopped
 
 
 def _stop(run: Run, out: Effects, revising: Revising, task: Task, now: float) -> None:

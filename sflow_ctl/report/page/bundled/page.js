@@ -66,11 +66,20 @@
   let waiting = 0;
   addEventListener("resize", () => { clearTimeout(waiting); waiting = setTimeout(again, 150); });
 
+  function unfold() {  // the rest of a table of tasks is laid out when it is needed
+    for (const rest of document.querySelectorAll(".rest")) {
+      rest.parentElement.querySelector(".sortable").tBodies[0].append(...rest.querySelectorAll("tbody tr"));
+      rest.remove();
+    }
+  }
+  addEventListener("beforeprint", unfold);
+
   const filter = document.querySelector(".filter");
   if (filter) {
     const rows = [...document.querySelectorAll(".tasks tbody tr")], hits = document.querySelector(".hits");
     const texts = rows.map((row) => `${row.cells[0].textContent} ${row.cells[1].textContent} ${row.querySelector(".place").textContent}`.toLowerCase());
     filter.addEventListener("input", () => {
+      unfold();
       const words = filter.value.toLowerCase().split(/\s+/).filter(Boolean);
       let count = 0;
       rows.forEach((row, at) => { row.hidden = !words.every((word) => texts[at].includes(word)); count += !row.hidden; });
@@ -83,6 +92,7 @@
       button.textContent = head.textContent;
       head.replaceChildren(button);
       button.addEventListener("click", () => {
+        unfold();
         const down = head.classList.contains("sorted") && !head.classList.contains("down");
         for (const other of table.tHead.rows[0].cells) { other.classList.remove("sorted", "down"); other.removeAttribute("aria-sort"); }
         head.classList.add("sorted"); head.classList.toggle("down", down);

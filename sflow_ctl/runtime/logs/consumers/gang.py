@@ -17,7 +17,6 @@ from protocol.machine.named_file import keep_at_path
 from sflow_ctl.plan.log_paths import earlier_log_path, log_path
 from sflow_ctl.runtime.logs.consumers.consumer import FollowedLogs, LogConsumer
 from sflow_ctl.runtime.logs.cursor import Cursor
-from sflow_ctl.runtime.logs.late_lines import add_late_lines, rank_prefix
 from sflow_ctl.runtime.logs.store import RankLog
 
 READ_BYTES = 256 * 1024
@@ -107,6 +106,8 @@ class GangLogs(LogConsumer):
         """
         if not self.must_finish(log.rank):
             return
+        from sflow_ctl.runtime.logs.late_lines import rank_prefix  # few runs have gangs
+
         prefix = rank_prefix(log.rank.rank, self._sizes[log.rank.attempt.task])
         if offset > 0:  # it had come to an end before
             self._late[log] = prefix
@@ -193,6 +194,8 @@ class GangLogs(LogConsumer):
     def _add_late(self, log: RankLog) -> None:
         prefix = self._late.pop(log)
         self._close(log.rank.attempt)  # the file may be replaced
+        from sflow_ctl.runtime.logs.late_lines import add_late_lines
+
         try:
             add_late_lines(self._path(log.rank.attempt), log.path, prefix)
         except OSError as error:

@@ -7,10 +7,8 @@ therefore costs a megabyte at most and delays nothing.
 
 from collections import Counter, deque
 from collections.abc import Callable
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
-import zmq
 from msgspec import Struct, field
 
 from protocol.ids import AttemptId, RankId
@@ -20,6 +18,7 @@ from sflow_ctl.runtime.logs.cursor import Cursor
 from sflow_ctl.runtime.logs.last_changes import LastChanges
 from sflow_ctl.runtime.logs.store import RankLog
 from sflow_ctl.runtime.record.durable import UNREADABLE
+from sflow_ctl.runtime.transport.client_port import ClientPort
 from sflow_ctl.runtime.viewing.messages import (
     VIEWER_VERSION,
     Ask,
@@ -99,15 +98,13 @@ class ViewerHub(LogConsumer):
 
     def __init__(
         self,
-        socket: "zmq.Socket[bytes]",
+        port: ClientPort,
         last: LastChanges,
         log_of: Callable[[RankId], RankLog | None],
         counters: Counter[str],
         desk: "RequestDesk",
     ) -> None:
-        self.socket = socket
-        # A full or absent viewer must be an error, not a silently lost message.
-        self.socket.router_mandatory = True
+        self._port = port
         self._last = last
         self._log_of = log_of
         self._counters = counters
@@ -172,29 +169,28 @@ class ViewerHub(LogConsumer):
 
     def _receive(self, now: float) -> None:
         for _ in range(MESSAGES_PER_PASS):
-            try:
-                frames = self.socket.recv_multipart(zmq.NOBLOCK, copy=False)
-            except zmq.Again:
+            found = self._port.receive()
+            if found is None:
                 return
-            if len(frames) != 2:
+            routing_id, is_operator, frame = found
+            if frame is None:
                 self._counters["malformed"] += 1
                 continue
-            routing_id, key = frames[0].bytes, str(frames[1].get("User-Id"))
             try:
-                message = decode_from_viewer(frames[1].bytes)
+                message = decode_from_viewer(frame)
             except (*UNREADABLE, UnicodeDecodeError):
                 self._counters["malformed"] += 1
-                self._desk.refuse_unreadable(routing_id, key)
+                if is_operator:
+                    self._desk.refuse_unreadable(routing_id)
                 continue
             if isinstance(message, Ask):
-                self._desk.take_from_socket(routing_id, key, message)
+                self._desk.take_from_socket(routing_id, message, is_operator=is_operator)
             else:
                 self._take(routing_id, message, now)
 
     def _send_to_operators(self) -> None:
         for frames in self._desk.outgoing():
-            with suppress(zmq.ZMQError):  # it has left, or asks again
-                self.socket.send_multipart(frames, zmq.NOBLOCK)
+            self._port.send(frames)  # where that fails, it has left, or asks again
 
     def _take(self, routing_id: bytes, message: "Attach | Follow | Unfollow | Taken", now: float) -> None:
         viewer = self._viewers.get(routing_id)
@@ -356,22 +352,17 @@ class ViewerHub(LogConsumer):
 
     def _flush(self, viewer: Viewer) -> bool:
         while viewer.unsent:
-            try:
-                self.socket.send_multipart(viewer.unsent[0], zmq.NOBLOCK)
-            except zmq.Again:
+            sending = self._port.send(viewer.unsent[0])
+            if sending == "full":
                 return True
-            except zmq.ZMQError:  # EHOSTUNREACH: the viewer has gone
+            if sending == "gone":
                 self._forget(viewer)
                 return False
             viewer.unsent.popleft()
         return True
 
     def _refuse(self, routing_id: bytes, code: str, reason: str) -> None:
-        try:
-            self.socket.send_multipart(
-                (routing_id, encode(ViewerRefused(code=code, reason=reason))), zmq.NOBLOCK
-            )
-        except zmq.ZMQError:
+        if self._port.send((routing_id, encode(ViewerRefused(code=code, reason=reason)))) != "sent":
             self._counters["viewer_unsent"] += 1
 
 

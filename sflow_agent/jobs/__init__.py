@@ -1,0 +1,1 @@
+"""The watcher of a task whose work is done elsewhere: it submits, looks, follows the log, and cancels."""

@@ -1,0 +1,1 @@
+"""Commands about what tasks have handed over: `outputs` and `collect`."""

@@ -1,0 +1,1 @@
+"""What tasks hand to each other, and conditions on it. Few runs have any: the modules are imported when one has."""

@@ -1,0 +1,1 @@
+"""Rules for what tasks take over from earlier attempts and from each other: checkpoints, inputs, outputs."""

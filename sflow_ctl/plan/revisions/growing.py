@@ -1,0 +1,152 @@
+"""Plans that grow while their run continues: the copies of a task whose list of items has become known. Pure.
+
+The task that stood for its copies keeps its place and name, and is none of them from then on. New tasks follow all others, so
+that a scheduler finds every task at the index that it had. Called by `core/actions/growing`, and for a new plan of the same run.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from msgspec.structs import replace
+
+from sflow_ctl.plan.assignment import place_view
+from sflow_ctl.plan.copies.names import CopyNames
+from sflow_ctl.plan.copies.task_list import ByName, Copies, Part, kind_of, listed_tasks, parts_of
+from sflow_ctl.plan.errors import ExpressionError
+from sflow_ctl.plan.model import Dependency, Plan, PlannedTask
+from sflow_ctl.plan.parts.cells import LateItems, PlannedItem
+from sflow_ctl.plan.revisions.blocks import steps_of, with_step
+from sflow_ctl.plan.revisions.merging import flexible
+
+
+def late_list(task: PlannedTask) -> LateItems | None:
+    """Return the list that a task stands for; None for another task."""
+    return None if task.foreach is None else task.foreach.late
+
+
+def with_items(plan: Plan, name: str, items: Sequence[Any]) -> Plan:
+    """Return the plan with a copy of a task for each item, in place of those for an earlier list.
+
+    Raises: ExpressionError for a list that the task cannot be run for.
+    """
+    parts, stand_in = list(parts_of(plan.tasks)), _stand_in(plan, name)
+    if not items and _late(stand_in).fails_if_empty:
+        raise ExpressionError("its list has no items, and on_empty is fail")
+    done, copies = _known(stand_in, items)
+    rest: list[Part] = [done if part is stand_in else part for part in parts if not _is_copy(part, name)]
+    names = CopyNames(name, len(items))
+    taken = next((one.name for one in rest if isinstance(one, PlannedTask) and one.name in names), None)
+    if taken is not None:
+        raise ExpressionError(
+            f"a copy would be called {taken}, as another task is", "rename one of the tasks"
+        )
+    views = {key: view for key, view in plan.task_views.items() if key not in _names(parts, name)}
+    if views:
+        views |= dict.fromkeys(names, _view(plan, copies[0].first) if copies else {})
+        views[name] = list(names)
+    tasks = listed_tasks([*rest, *copies])
+    return replace(plan, revision=plan.revision + 1, source="", tasks=tasks, task_views=views)
+
+
+def grown_like(new: Plan, old: Plan) -> Plan:
+    """Return another plan of a run with the copies, and the tasks of blocks, that the plan so far has.
+
+    That is where it has the same lists and blocks.
+    """
+    revision, source = new.revision, new.source
+    for part in parts_of(old.tasks):
+        task = kind_of(part)
+        if task.removed_in or (late_list(task) is None and task.block is None):
+            continue
+        for before in part if isinstance(part, Copies) else (part,):
+            new = _grown_by(new, old, before)
+    return replace(new, revision=revision, source=source)
+
+
+def _grown_by(new: Plan, old: Plan, before: PlannedTask) -> Plan:
+    """Return a plan that has grown by what another plan has in the place of a task."""
+    task = ByName(new.tasks).get(before.name)
+    if task is None:
+        return new
+    late = late_list(before)
+    if late is not None:
+        items = items_in(old, before.name)
+        if late.size == len(items) and late_list(task) is not None:
+            new = with_items(new, before.name, items)
+    elif task.block is not None and before.block is not None and task.block.block == before.block.block:
+        for step in steps_of(old, before):
+            new = with_step(new, before.name, step)
+    return new
+
+
+def items_in(plan: Plan, name: str) -> list[Any]:
+    """Return the items that a plan has copies of a task for."""
+    return [one.item.value for one in _copies(plan, name) if one.item is not None]
+
+
+def _late(stand_in: PlannedTask) -> LateItems:
+    late = late_list(stand_in)
+    assert late is not None, f"{stand_in.name} stands for no copies"
+    return late
+
+
+def _stand_in(plan: Plan, name: str) -> PlannedTask:
+    return next(part for part in parts_of(plan.tasks) if isinstance(part, PlannedTask) and part.name == name)
+
+
+def _known(stand_in: PlannedTask, items: Sequence[Any]) -> tuple[PlannedTask, list[Copies]]:
+    """Return a task whose list is known, and its copies."""
+    foreach, late = stand_in.foreach, _late(stand_in)
+    assert foreach is not None
+    done = replace(stand_in, foreach=replace(foreach, late=replace(late, size=len(items))))
+    if not items:
+        return done, []
+    quorum = stand_in.quorum
+    if quorum is not None:
+        quorum = quorum.over(len(items))
+        if quorum.needed > len(items):
+            raise ExpressionError(
+                f"{quorum.needed} copies must complete, and its list has {len(items)} items"
+            )
+    first = replace(
+        flexible(stand_in),
+        name=f"{stand_in.name}_0",
+        foreach=replace(foreach, late=None),
+        item=PlannedItem(value=items[0]),
+        depends_on=(Dependency(task=stand_in.name, until="completed"), *stand_in.depends_on),
+        when=None if late.waits_for_when else stand_in.when,
+        quorum=quorum,
+    )
+    return done, [Copies(first, len(items), None, list(items))]
+
+
+def _is_copy(part: Part, name: str) -> bool:
+    """Return whether a part are copies of a task, or one of them."""
+    first = part.first if isinstance(part, Copies) else part
+    return first.base == name and first.item is not None
+
+
+def _copies(plan: Plan, name: str) -> Iterator[PlannedTask]:
+    """Yield the copies of a task that a plan has, in the order of their items."""
+    found = []
+    for part in parts_of(plan.tasks):
+        if _is_copy(part, name):
+            found += list(part) if isinstance(part, Copies) else [part] if not part.removed_in else []
+    yield from sorted(found, key=lambda task: task.replica_index)
+
+
+def _names(parts: Sequence[Part], name: str) -> set[str]:
+    return {
+        one.name
+        for part in parts
+        if _is_copy(part, name)
+        for one in (part if isinstance(part, Copies) else (part,))
+    }
+
+
+def _view(plan: Plan, task: PlannedTask) -> dict[str, Any]:
+    """Return what expressions see of a copy."""
+    view: dict[str, Any] = {"backend": task.backend, "operator": task.operator}
+    if task.placement.is_flexible:
+        return view
+    return view | place_view([plan.nodes[node] for node in task.placement.nodes], task.placement.gpus)

@@ -1,0 +1,1 @@
+"""What becomes of findings that are a matter of judgement."""

@@ -1,0 +1,46 @@
+"""How far a task is, as its program says: reading its lines, and putting it into words. Pure."""
+
+import json
+import math
+from typing import Any
+
+from protocol.text.ansi import printable_line
+from sflow_ctl.report.run_view import TaskProgress
+
+MAX_MESSAGE = 200
+
+
+def parsed_progress(line: str) -> TaskProgress | None:
+    """Return what a line says: `12/100`, `0.12`, or `{"current": 12, "total": 100, "message": "..."}`; else None."""
+    text = line.strip()
+    if text.startswith("{"):
+        return _of_json(text)
+    current, slash, total = text.partition("/")
+    first, second = _number(current), _number(total) if slash else None
+    if first is None or (slash and second is None):
+        return None
+    return TaskProgress(first, second)
+
+
+def _of_json(text: str) -> TaskProgress | None:
+    try:
+        given = json.loads(text)
+    except ValueError:
+        return None
+    current, total = _number(given.get("current")), _number(given.get("total"))
+    if current is None:
+        return None
+    message = given.get("message")
+    shown = printable_line(message)[:MAX_MESSAGE] if isinstance(message, str) else ""
+    return TaskProgress(current, total, shown)
+
+
+def _number(value: Any) -> float | None:
+    """Return a finite number; None for what is not one."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return number if math.isfinite(number) else None

@@ -1,0 +1,1 @@
+"""Reads and collects the outputs of runs, live or ended."""

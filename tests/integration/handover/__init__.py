@@ -1,0 +1,1 @@
+"""Files and values that tasks hand to each other, with real agents."""

@@ -1,0 +1,110 @@
+"""Properties of whole runs whose tasks have lists of items, known when planning or late: they end, and gather in order."""
+
+import hypothesis
+import msgspec
+from hypothesis import strategies as st
+
+from sflow_ctl.core.states import TERMINAL, TaskState
+from sflow_ctl.plan.copies.task_list import Copies
+from sflow_ctl.plan.model import Plan, PlannedTask
+from sflow_ctl.plan.parts.cells import LateItems, PlannedForeach, PlannedItem
+from sflow_ctl.plan.results import PlannedWhen
+from sflow_ctl.plan.revisions.growing import items_in, late_list
+from tests.unit.core.driver import replay
+from tests.unit.core.fleet import Behaviour, Fleet
+from tests.unit.core.test_fleet_properties import behaviours, fits, plans
+
+LISTS = ("${{ [] }}", "${{ [7] }}", "${{ [1, 2, 3] }}", "${{ 5 }}")
+CONDITIONS = (None, None, PlannedWhen(text="${{ item != 2 }}"))
+
+
+def may_have_items(tasks: list[PlannedTask], task: PlannedTask) -> bool:
+    """Return whether others may run in the place of a task of a plan that was drawn."""
+    groups = {one.task for other in tasks for one in other.depends_on if one.is_group}
+    users = {name for other in tasks for name in other.uses_ports}
+    is_plain = not (task.is_service or task.ports or task.uses_ports or task.deferred or task.files)
+    is_job = task.finally_when is None and not task.is_main and not task.has_master_port
+    is_free = task.base not in groups and not {task.name, task.base} & users
+    return is_plain and is_job and is_free and task.foreach is None
+
+
+@st.composite
+def listed(draw: st.DrawFn) -> Plan:
+    """Draw a plan of which some tasks are run for items."""
+    plan = draw(plans())
+    tasks = list(plan.tasks)
+    names = [task.name for task in tasks]
+    for name in draw(st.lists(st.sampled_from(names), unique=True, max_size=4)):
+        task = next(one for one in tasks if one.name == name)
+        if not may_have_items(tasks, task):
+            continue
+        foreach = PlannedForeach(max_parallel=draw(st.sampled_from([None, 1, 2])))
+        task = msgspec.structs.replace(
+            task,
+            base=name,
+            is_replicated=True,
+            when=draw(st.sampled_from(CONDITIONS)),
+            quorum=None,
+            min_ready=None,
+        )
+        if draw(st.booleans()):
+            late = LateItems(items=draw(st.sampled_from(LISTS)), max_items=10)
+            new = [msgspec.structs.replace(task, foreach=msgspec.structs.replace(foreach, late=late))]
+        else:
+            items = draw(st.lists(st.integers(0, 3), min_size=1, max_size=3))
+            first = msgspec.structs.replace(
+                task, name=f"{name}_0", foreach=foreach, item=PlannedItem(value=items[0])
+            )
+            new = list(Copies(first, len(items), None, items))
+        tasks = [
+            msgspec.structs.replace(
+                one,
+                depends_on=tuple(
+                    msgspec.structs.replace(each, is_group=True) if each.task == name else each
+                    for each in one.depends_on
+                ),
+            )
+            for one in tasks
+        ]
+        place = next(index for index, one in enumerate(tasks) if one.name == name)
+        tasks[place : place + 1] = new
+    return msgspec.structs.replace(plan, tasks=tuple(tasks))
+
+
+@hypothesis.settings(deadline=None, max_examples=80, suppress_health_check=list(hypothesis.HealthCheck))
+@hypothesis.given(plan=listed(), seed=st.integers(0, 2**32), behaviour=behaviours)
+def test_runs_with_items_end_and_their_copies_are_in_order(
+    plan: Plan, seed: int, behaviour: Behaviour
+) -> None:
+    hypothesis.assume(fits(plan))
+    fleet = Fleet(plan, seed, behaviour)
+    fleet.run()
+    assert fleet.finish is not None
+    run = fleet.scheduler.run
+    assert all(task.state in TERMINAL for task in run.tasks)
+    for task in run.tasks:
+        late = late_list(task.plan)
+        if late is None:
+            continue
+        if late.size is not None:
+            assert task.state is TaskState.COMPLETED or run.outcome is not None
+            copies = [
+                one for one in run.tasks if one.plan.base == task.plan.base and one.plan.item is not None
+            ]
+            assert [one.plan.name for one in copies] == [f"{task.plan.name}_{i}" for i in range(late.size)]
+            assert items_in(run.plan, task.plan.name) == [
+                one.plan.item.value for one in copies if one.plan.item
+            ]
+        else:
+            assert task.state is not TaskState.COMPLETED
+        assert task.last_reason is not None
+        assert task.last_reason.text or task.state is TaskState.CANCELLED
+
+
+@hypothesis.settings(deadline=None, max_examples=40, suppress_health_check=list(hypothesis.HealthCheck))
+@hypothesis.given(plan=listed(), seed=st.integers(0, 2**32), behaviour=behaviours)
+def test_a_journal_with_items_replays_to_the_same_plan(plan: Plan, seed: int, behaviour: Behaviour) -> None:
+    hypothesis.assume(fits(plan))
+    fleet = Fleet(plan, seed, behaviour)
+    fleet.run()
+    assert replay(plan, fleet.driver.journal, behaviour.fence_s, behaviour.window) == fleet.driver.commands
