@@ -383,7 +383,8 @@ def test_run_tui_shows_a_run_of_its_own_and_stops_it_when_asked(tmp_path: Path) 
 
 def test_run_tui_shows_its_own_run_where_another_one_has_its_name(tmp_path: Path) -> None:
     (tmp_path / "w.yaml").write_text(
-        'version: "0.1"\nvariables: {S: 600}\nworkflow: {name: w, tasks: [{name: t, script: [sleep $S]}]}\n'
+        'version: "0.1"\nvariables: {S: 600}\nworkflow:\n  name: w\n  tasks:\n'
+        '    - {name: t, script: ["trap \'sleep 1; exit 1\' TERM", "sleep $S & wait"]}\n'
     )
     assert sflow_ctl("run", "w.yaml", "--run-id", "mine", "--set", "S=0", cwd=tmp_path).returncode == 0
     words = ("--run-id", "mine", "--output-dir", "elsewhere")
