@@ -31,6 +31,11 @@ def stop_name(number: int) -> str:
     return KILLED_SUPERVISOR if number == SUPERVISOR_DIED else signal_name(number)
 
 
+def stop_text(name: str, *, is_again: bool) -> str:
+    """Return what a signal does that the loop has received."""
+    return f"{name} again: killing what is left" if is_again else f"{name} received, stopping"
+
+
 def meant_by(number: int) -> int:
     """Return the signal that the user meant by one that the supervisor may have sent in its place."""
     return FORWARDED[number - FIRST] if FIRST <= number < FIRST + len(FORWARDED) else number
