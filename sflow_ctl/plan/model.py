@@ -88,6 +88,9 @@ class Dependency(_Part, frozen=True, kw_only=True):
     task: str
     until: Until = "available"
     is_group: bool = False
+    pair: str = (
+        ""  # of a copy for an item: the base of `task`, which is the copy for the item at the same position
+    )
 
 
 class Placement(_Part, frozen=True, kw_only=True):
