@@ -96,6 +96,17 @@ def test_an_agent_imports_nothing_heavy(tmp_path: Path) -> None:
     assert len(ours(modules)) <= MOST_AGENT
 
 
+def test_measurements_that_are_not_published_import_nothing_heavy(tmp_path: Path) -> None:
+    listing = (
+        "import json, sys; from protocol.machine.lean_msgspec import import_msgspec; import_msgspec();"
+        "import sflow_ctl.runtime.telemetry.recorder; print(json.dumps(list(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", listing], cwd=tmp_path, capture_output=True, text=True, timeout=60
+    )
+    assert [name for name in HEAVY if name in json.loads(done.stdout)] == []
+
+
 def test_the_second_run_opens_one_file_for_the_code_of_all_modules(folder: Path) -> None:
     environ = plain_environment()
     for _ in range(2):
