@@ -4,11 +4,13 @@ import os
 import signal
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 
 import pytest
 
-from sflow_ctl.runtime.run.signals import ReportSignals
+from sflow_ctl.runtime.run import signals
+from sflow_ctl.runtime.run.signals import EarlySignals, ReportSignals, SignalInbox, StoppedEarlyError
 from tests.faults.fake_slurm import FakeSlurm
 from tests.faults.test_slurm_launch import HELLO, finish, start
 from tests.support import command, controller_of, is_alive, marked, wait_until
@@ -137,3 +139,19 @@ def test_an_interrupt_while_msgspec_is_imported_is_not_ignored() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, "interrupted\n"), done.stderr
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_stop_that_a_callback_has_lost_comes_before_the_run_begins(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Referent:
+        pass
+
+    monkeypatch.setattr(signals, "_EARLY_STOPS", [])
+    referent = Referent()
+    kept = weakref.ref(referent, lambda _: [os.kill(os.getpid(), signal.SIGTERM), *map(str, range(9))])
+    with EarlySignals():
+        del referent
+        assert kept() is None
+        with pytest.raises(StoppedEarlyError) as caught, SignalInbox():
+            pass
+    assert caught.value.status == 143
