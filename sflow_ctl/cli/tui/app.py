@@ -49,6 +49,25 @@ p          pause, so that nothing new starts; again: unpause
 
 ctrl+p     all commands        q  leave        ?  this text
 """
+KEYS: list[BindingType] = [
+    Binding("q", "leave", "Leave"),
+    Binding("question_mark", "help", "Help", key_display="?"),
+    Binding("i", "details", "Info"),
+    Binding("space", "pin", "Pin"),
+    Binding("slash", "filter_tasks", "Filter", key_display="/"),
+    Binding("f", "find", "Find"),
+    Binding("x", "steer('stop')", "Stop"),
+    Binding("r", "steer('restart')", "Restart"),
+    Binding("z", "zoom", "Zoom", show=False),
+    Binding("n", "find_next", "Find next", show=False),
+    Binding("g", "filter_log", "Filter log", show=False),
+    Binding("e", "follow", "Follow log", show=False),
+    Binding("k", "steer('signal')", "Signal", show=False),
+    Binding("p", "pause", "Pause", show=False),
+    Binding("X", "stop_run", "Stop run", show=False),
+    *(Binding(str(number), f"show_view({number})", show=False) for number in range(1, 5)),
+    Binding("ctrl+c", "leave", show=False, priority=True),
+]
 
 
 class RunApp(App[Leaving]):
@@ -57,25 +76,7 @@ class RunApp(App[Leaving]):
     CSS_PATH = "style.tcss"
     ENABLE_COMMAND_PALETTE = True
     _its_loop: asyncio.AbstractEventLoop | None = None
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("q", "leave", "Leave"),
-        Binding("question_mark", "help", "Help", key_display="?"),
-        Binding("i", "details", "Info"),
-        Binding("space", "pin", "Pin"),
-        Binding("slash", "filter_tasks", "Filter", key_display="/"),
-        Binding("f", "find", "Find"),
-        Binding("x", "steer('stop')", "Stop"),
-        Binding("r", "steer('restart')", "Restart"),
-        Binding("z", "zoom", "Zoom", show=False),
-        Binding("n", "find_next", "Find next", show=False),
-        Binding("g", "filter_log", "Filter log", show=False),
-        Binding("e", "follow", "Follow log", show=False),
-        Binding("k", "steer('signal')", "Signal", show=False),
-        Binding("p", "pause", "Pause", show=False),
-        Binding("X", "stop_run", "Stop run", show=False),
-        *(Binding(str(number), f"show_view({number})", show=False) for number in range(1, 5)),
-        Binding("ctrl+c", "leave", show=False, priority=True),
-    ]
+    BINDINGS: ClassVar[list[BindingType]] = KEYS
 
     def __init__(self, feed: Feed, directory: Path, steering: Steering, *, owns_run: bool = False) -> None:
         """With `owns_run` the view has started the run: who leaves is asked what becomes of it."""

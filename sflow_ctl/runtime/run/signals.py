@@ -59,6 +59,10 @@ class _Patience:
         self._is_lost = True
 
 
+_EARLY_STOPS: list[int] = []
+"""Signals that have stopped this process's run before it began."""
+
+
 class SignalInbox:
     """Collects the signals of this process while it is entered: for the loop, and once that is over for `hurries`.
 
@@ -75,6 +79,8 @@ class SignalInbox:
         """A signal has come that the loop has not taken."""
 
     def __enter__(self) -> Self:
+        if _EARLY_STOPS:
+            raise StoppedEarlyError(_EARLY_STOPS[0])  # it was raised before, where exceptions are ignored
         self._pipe = SignalPipe()
         self._old_handlers = handle_with(self._on_signal)
         release_signals()
@@ -187,7 +193,8 @@ class StoppedEarlyError(BaseException):
 class EarlySignals(_Handled):
     """Lets the first signal unwind what prepares a run, so that nothing of it is left; further ones do not cut that off.
 
-    A `SignalInbox` that is entered meanwhile takes the signals for as long as it is.
+    What it raises is lost in callbacks whose exceptions Python ignores, which imports have; a `SignalInbox` raises it again.
+    One that is entered meanwhile takes the signals for as long as it is.
     """
 
     def __init__(self) -> None:
@@ -203,4 +210,5 @@ class EarlySignals(_Handled):
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         if not self._is_stopped:
             self._is_stopped = True
+            _EARLY_STOPS.append(number)
             raise StoppedEarlyError(number)
