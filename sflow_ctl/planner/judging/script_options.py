@@ -3,7 +3,7 @@
 The programs are read, never run: what their text does not show is not judged.
 """
 
-import os.path
+import posixpath
 import re
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,7 +22,9 @@ _ARRAY = re.compile(r"\b(\w+)\+?=\(([^()]*)\)")
 _ALL_OF = re.compile(r"\$\{(\w+)\[@\]\}")
 _ENDS = frozenset(";&|()\n<>")
 """Characters of the words that end a command, or what a program is given of it."""
-_BEFORE = frozenset("exec time nohup command if then elif else do while until ! {".split())
+_BEFORE = frozenset(
+    ["exec", "time", "nohup", "command", "if", "then", "elif", "else", "do", "while", "until", "!", "{"]
+)
 """Words that may be before a program's name."""
 _PYTHON = re.compile(r"(?:.*/)?python[\d.]*")
 _WITH_VALUE = ("-W", "-X")
@@ -66,7 +68,7 @@ def _declared(file: str, read: Callable[[str], str]) -> DeclaredOptions:
 
 
 def _warn(task: str, file: str, option: str, declared: DeclaredOptions, findings: Findings) -> None:
-    what = f'task "{task}": {os.path.basename(file)} takes no option {option}'
+    what = f'task "{task}": {posixpath.basename(file)} takes no option {option}'
     meant = nearest(option, sorted(declared.flags - {"--help"}))
     hint = f"did you mean {meant}?" if meant else f"it takes {', '.join(sorted(declared.flags - {'--help'}))}"
     findings.warn("unknown-args", what, findings.loaded.where("tasks", task, "script"), hint)
@@ -87,7 +89,7 @@ def program_calls(script: str, directory: str, variables: Mapping[str, str]) -> 
         at = _program_at(words)
         path = None if at is None else _path(words[at], here, variables)
         if at is not None and path is not None:
-            yield ProgramCall(os.path.normpath(path), tuple(_options(words[at + 1 :], arrays)))
+            yield ProgramCall(posixpath.normpath(path), tuple(_options(words[at + 1 :], arrays)))
 
 
 def _commands(script: str) -> Iterator[list[str]]:
@@ -124,7 +126,7 @@ def _program_at(words: Sequence[str]) -> int | None:
     if program.endswith(".py"):
         return index
     index += 1
-    if os.path.basename(program) == "torchrun":
+    if posixpath.basename(program) == "torchrun":
         return next(
             (number for number in range(index, len(words)) if words[number].endswith(".py")), None
         )  # its options before it
@@ -146,9 +148,9 @@ def _path(word: str, here: str | None, variables: Mapping[str, str]) -> str | No
     path = _VARIABLE.sub(value, word)
     if any(mark in path for mark in "$`*?[{~"):
         return None
-    if os.path.isabs(path):
+    if posixpath.isabs(path):
         return path
-    return None if here is None else os.path.join(here, path)
+    return None if here is None else posixpath.join(here, path)
 
 
 def _options(words: Sequence[str], arrays: Mapping[str, Sequence[str]]) -> Iterator[str]:
