@@ -141,7 +141,7 @@ class Hang(Part, frozen=True, kw_only=True):
     """`until_ready`: a service is watched until it is ready; `always`: until its end. Other tasks are always watched."""
 
 
-class Progress(Part, frozen=True, kw_only=True):
+class ProgressLines(Part, frozen=True, kw_only=True):
     """How far a running task is, for whoever looks at the run."""
 
     log_regex: str
