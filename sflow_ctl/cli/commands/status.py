@@ -145,7 +145,7 @@ def _shown(
         reader.lose_live_tasks()
     may_change = ended is None and not is_dead
     if may_change:
-        read_progress(reader.state, reader.directory)
+        read_progress(reader.state, reader.directory, lambda: reader.plan)
     if watched is not None:
         now = (
             may_change,

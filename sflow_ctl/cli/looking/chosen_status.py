@@ -60,7 +60,7 @@ def print_chosen(
     if status.liveness is Liveness.DEAD:
         reader.lose_live_tasks()
     elif status.liveness is not Liveness.ENDED:
-        read_progress(state, reader.directory)
+        read_progress(state, reader.directory, lambda: reader.plan)
     numbers = {name: index for index, name in enumerate((task.name for task in reader.plan.tasks), 1)}
     shown = RunView(state.plan)
     shown.tasks = {name: state.tasks[name] for name in chosen}

@@ -142,7 +142,7 @@ def run_now(reader: RunReader) -> RunFactsNow:
     if status.liveness is Liveness.DEAD:
         reader.lose_live_tasks()
     if is_live:
-        read_progress(reader.state, reader.directory)
+        read_progress(reader.state, reader.directory, lambda: reader.plan)
     nodes = NodeWatch(reader.directory)
     nodes.refresh()
     return RunFactsNow(

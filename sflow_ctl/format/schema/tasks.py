@@ -6,7 +6,7 @@ import msgspec
 
 from sflow_ctl.format.schema.definitions import EnvironmentSteps, Variable
 from sflow_ctl.format.schema.monitor import Monitor, NamedWindow
-from sflow_ctl.format.schema.policies import Checkpoint, Hang, Restart, Retries, Stop
+from sflow_ctl.format.schema.policies import Checkpoint, Hang, ProgressLines, Restart, Retries, Stop
 from sflow_ctl.format.schema.probes import Probe, Probes
 from sflow_ctl.format.schema.results import Input, Output, Success
 from sflow_ctl.format.schema.sweep import BlockLoop, Foreach, Sweep, tasks_in
@@ -279,6 +279,8 @@ class Task(Part, frozen=True, kw_only=True, rename={"finally_": "finally", "with
     """How the task is stopped; a text is short for `{signal: TEXT}`."""
     hang: Hang | None = None
     """How long the task may show no activity. Default: no limit."""
+    progress: ProgressLines | None = None
+    """Where its log says how far it is: shown while it runs."""
     success_exit_codes: list[IntExpr] = []
     """Exit statuses that count as success, beside 0."""
     fail_fast: bool | None = None
