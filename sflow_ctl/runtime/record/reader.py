@@ -38,6 +38,7 @@ from sflow_ctl.runtime.record.claim import HolderState, holder_of, last_written_
 from sflow_ctl.runtime.record.directory import ConnectionFacts, RunFacts, facts_of
 from sflow_ctl.runtime.record.durable import UNREADABLE, read_regular
 from sflow_ctl.runtime.record.plan_file import PlanFile
+from sflow_ctl.runtime.record.plan_growth import GrowthWatch, read_plan_file
 from sflow_ctl.runtime.viewing.messages import Change
 
 T = TypeVar("T")
@@ -177,8 +178,9 @@ class RunReader:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.facts = self._read(layout.RUN, lambda content: msgspec.json.decode(content, type=RunFacts))
-        self._plan_file = self._read(layout.PLAN, PlanFile)
-        SECRETS.declare(self._plan_file.head.secrets, os.environ)
+        self._growth = GrowthWatch(directory)
+        self.plan_file = self._decoded(layout.PLAN, lambda: read_plan_file(directory))
+        SECRETS.declare(self.plan_file.head.secrets, os.environ)
         self.takeovers: list[Takeover] = []
         """Controllers that were killed and replaced."""
         self.last_wall_ns = self.facts.started_wall_ns
@@ -193,7 +195,7 @@ class RunReader:
     @cached_property
     def plan(self) -> Plan:
         """The whole plan."""
-        return self._decoded(layout.PLAN, self._plan_file.plan)
+        return self._decoded(layout.PLAN, self.plan_file.plan)
 
     @cached_property
     def state(self) -> RunView:
@@ -207,7 +209,7 @@ class RunReader:
         asked for.
         """
         found = read_snapshot(self.directory, self.facts.incarnation, self.facts.lineage)
-        names = list(self._plan_file.names()) if is_lazy else None
+        names = list(self.plan_file.names()) if is_lazy else None
         records = None if found is None else found.records(names)
         if found is not None and records is not None:
             self.state = RunView(self.head if is_brief else self.plan, records, found.paused_by)
@@ -215,16 +217,16 @@ class RunReader:
             self.last_wall_ns = found.last_wall_ns
             self.timeline, self.takeovers = found.timeline, list(found.takeovers)
         elif is_brief:
-            self.state = RunView(self.head, {name: TaskRecord(name) for name in self._plan_file.names()})
+            self.state = RunView(self.head, {name: TaskRecord(name) for name in self.plan_file.names()})
 
     def with_tasks(self, names: Collection[str]) -> None:
         """Give the state a plan that has these tasks, and not all others."""
-        self.state.plan = self._decoded(layout.PLAN, lambda: self._plan_file.plan_with(names))
+        self.state.plan = self._decoded(layout.PLAN, lambda: self.plan_file.plan_with(names))
 
     @property
     def head(self) -> Plan:
         """The plan without its tasks."""
-        return self._plan_file.head
+        return self.plan_file.head
 
     def refresh(self) -> list[Change]:
         """Return the changes of state written since the last call, after applying them to `state`."""
@@ -318,18 +320,16 @@ class RunReader:
         return fresh
 
     def _revised(self, entries: Sequence[Entry]) -> PlanFile | None:
-        """Return the plan that a revision among these entries has made; None if it is known."""
-        requests = (entry.request for entry in entries if entry.request is not None)
-        bases = [
-            one.action.base for one in requests if isinstance(one.action, Apply) and not one.answer.error
-        ]
-        if not bases or max(bases) < self.head.revision:
+        """Return the plan that a revision among these entries has made, or tasks that were added; None if it is known."""
+        requests = [one for entry in entries if (one := entry.request) is not None and not one.answer.error]
+        bases = [one.action.base for one in requests if isinstance(one.action, Apply)]
+        if (not bases or max(bases) < self.head.revision) and not self._growth.has_news():
             return None
-        found = self._read(layout.PLAN, PlanFile)
+        found = self._decoded(layout.PLAN, lambda: read_plan_file(self.directory))
         return found if found.head.revision > self.head.revision else None
 
     def _show_revision(self, file: PlanFile) -> None:
-        self._plan_file = file
+        self.plan_file = file
         SECRETS.declare(file.head.secrets, os.environ)
         self.__dict__.pop("plan", None)
         self.state.plan = self.plan
