@@ -57,6 +57,8 @@ def test_json_has_the_sweeps_and_the_cell_of_each_task(tmp_path: Path) -> None:
     data = to_json(plan_of(tmp_path, f"{CASES}{TASKS}"))
     (sweep,) = data["sweeps"]
     assert (sweep["cells"], sweep["total"], list(sweep["axes"])) == (6, 6, ["lr", "wd", "zed"])
-    assert [task["cell"]["index"] for task in data["tasks"]] == [*range(6)] * 2
-    assert data["tasks"][2]["cell"]["case"] == "large"
+    assert [task["cell"]["index"] for task in data["tasks"] if task["base"] == "a"] == [*range(6)]
+    assert [task["cell"]["case"] for task in data["tasks"] if task["base"] == "b"] == ["small"] * 2 + [
+        "large"
+    ] * 4
     assert not to_json(plan_of(tmp_path, TASKS))["sweeps"]
