@@ -18,7 +18,7 @@ NODES_FAULT = ("node_lost", "agent_died")
 """Reasons that are not the task's doing. A policy that names one of them means both: the processes are gone in both cases."""
 
 
-INFRASTRUCTURE = (*NODES_FAULT, "gpu_lost", "ports")
+INFRASTRUCTURE = (*NODES_FAULT, "gpu_lost", "ports", "job_node_failed", "job_preempted")
 """Reasons for which `retries` may have a budget of its own."""
 _AVOIDED = ("launch", "gpu_lost", "ports", "node_lost")
 """Reasons after which another node may do better."""

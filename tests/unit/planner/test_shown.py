@@ -58,6 +58,7 @@ def test_json_has_the_fields_that_tools_need(tmp_path: Path) -> None:
         "artifacts",
         "nodes",
         "tasks",
+        "sweeps",
         "monitors",
         "notes",
         "warnings",
