@@ -62,7 +62,7 @@ class Copies(Sequence[PlannedTask]):
 
     def _copies(self, indices: Sequence[int]) -> Iterator[PlannedTask]:
         first, base = self.first, self.first.base
-        depends_on = first.depends_on
+        depends_on, is_paired = first.depends_on, _has_pairs(first)
         for index in indices:
             if index == 0:
                 yield first
@@ -70,9 +70,32 @@ class Copies(Sequence[PlannedTask]):
             if self.chain_until is not None:
                 depends_on = (Dependency(task=f"{base}_{index - 1}", until=self.chain_until),)
             item = first.item if self.items is None else PlannedItem(value=self.items[index])
-            yield replace(
-                first, name=f"{base}_{index}", replica_index=index, depends_on=depends_on, item=item
+            paired = paired_with(first, index) if is_paired else {"depends_on": depends_on}
+            yield replace(first, name=f"{base}_{index}", replica_index=index, item=item, **paired)
+
+
+def _has_pairs(first: PlannedTask) -> bool:
+    """Return whether copies are paired with those of another task."""
+    sources = (source for given in first.inputs for source in given.sources)
+    return any(one.pair for one in first.depends_on) or any(one.pair for one in sources)
+
+
+def paired_with(first: PlannedTask, index: int) -> dict[str, Any]:
+    """Return what a copy at a position has of other tasks' copies: those at the same position."""
+    return {
+        "depends_on": tuple(
+            replace(one, task=f"{one.pair}_{index}") if one.pair else one for one in first.depends_on
+        ),
+        "inputs": tuple(
+            replace(
+                given,
+                sources=tuple(
+                    replace(one, tasks=(f"{one.pair}_{index}",)) if one.pair else one for one in given.sources
+                ),
             )
+            for given in first.inputs
+        ),
+    }
 
 
 Part = PlannedTask | Copies

@@ -102,6 +102,8 @@ def _repeats(task: PlannedTask) -> Iterator[tuple[str, str]]:
         )
     if task.timeout_s is not None:
         yield "timeout", f"{task.timeout_s:g} s"
+    if task.progress:
+        yield "progress", f"lines of its log that match {task.progress}"
 
 
 def _surroundings(task: PlannedTask, common: Mapping[str, str]) -> Iterator[tuple[str, str]]:

@@ -145,6 +145,8 @@ def _why(task: TaskReport) -> Iterator[Markup | str]:
         yield f"{word}{task.text[:300]}"
     if task.waits_for:
         yield f" not ready: {task.waits_for}"
+    if task.progress:
+        yield f" {task.progress}"
     if task.hint:
         yield tag("div", task.hint, class_="hint")
     for problem in task.output_problems[:3]:

@@ -34,7 +34,7 @@ from sflow_ctl.runtime.journal.entry import Entry
 from sflow_ctl.runtime.journal.reader import SHOWN, JournalReader
 from sflow_ctl.runtime.journal.snapshot import read_snapshot
 from sflow_ctl.runtime.record import layout
-from sflow_ctl.runtime.record.claim import HolderState, holder_of, read_claim
+from sflow_ctl.runtime.record.claim import HolderState, holder_of, last_written_ns, read_claim
 from sflow_ctl.runtime.record.directory import ConnectionFacts, RunFacts, facts_of
 from sflow_ctl.runtime.record.durable import UNREADABLE, read_regular
 from sflow_ctl.runtime.record.plan_file import PlanFile
@@ -254,6 +254,14 @@ class RunReader:
             return RunStatus(Liveness.ENDED, "ended")
         return status
 
+    def last_sign_ns(self) -> int:
+        """Return the last time at which the run's controller is known to have lived, in ns since 1970."""
+        return max(self.last_wall_ns, last_written_ns(self.directory))
+
+    def lose_live_tasks(self) -> None:
+        """Mark the running tasks as lost with their controller."""
+        self.state.lose_live_tasks(self.last_sign_ns())
+
     def controller_status(self) -> RunStatus:
         """Return whether the last controller is alive, also when an earlier one has left its summary."""
         facts = self.facts
@@ -267,7 +275,7 @@ class RunReader:
             return RunStatus(Liveness.RUNNING, text)
         if state is HolderState.UNKNOWN:
             return RunStatus(Liveness.UNKNOWN, text)
-        return RunStatus(Liveness.DEAD, f"{text}; last activity {_clock_text(self._last_sign_ns())}")
+        return RunStatus(Liveness.DEAD, f"{text}; last activity {_clock_text(self.last_sign_ns())}")
 
     def connection(self) -> ConnectionFacts | None:
         """Return how to reach the controller; None when it accepts no viewers.
@@ -352,15 +360,6 @@ class RunReader:
             self.standing_still.pop(name, None)
         else:
             self.standing_still[name] = event.doing
-
-    def _last_sign_ns(self) -> int:
-        signs = [self.last_wall_ns]
-        for name in (layout.JOURNAL, layout.RUN_LOG):
-            try:
-                signs.append((self.directory / name).stat().st_mtime_ns)
-            except OSError:
-                continue
-        return max(signs)
 
     def _read(self, name: str, decode: Callable[[bytes], T]) -> T:
         return self._decoded(name, lambda: decode(read_regular(self.directory / name)))

@@ -124,8 +124,28 @@ def test_the_fields_of_the_file_are_planned(tmp_path: Path) -> None:
         infra_count=4,
         avoids_nodes=True,
     )
+    named = plan_of(tmp_path, RETRIES.format("avoid_node: false")).tasks[0].retries
+    assert (named.infra_count, named.avoids_nodes) == (2, False)
     usual = plan_of(tmp_path, RETRIES.format("exit_codes: {retry: [64, 1]}")).tasks[0].retries
     assert (usual.transient_codes, usual.fatal_codes, usual.reasons) == ((64, 1), (78,), None)
+
+
+@pytest.mark.parametrize(
+    ("field", "faults"),
+    [
+        ("", 2),
+        ("retries: 1", 2),
+        ("retries: {count: 1, interval: 1, infra_count: 0}", 0),
+        ("kind: service", 0),
+    ],
+)
+def test_a_job_is_tried_again_after_faults_of_nodes(tmp_path: Path, field: str, faults: int) -> None:
+    text = f"workflow:\n  name: w\n  tasks:\n    t:\n      script: x\n      {field}\n    u: {{script: x}}\n"
+    usual = plan_of(tmp_path, text).tasks[0].retries
+    assert usual.infra_count == faults
+    assert usual.avoids_nodes == (field in ("", "retries: 1") or "infra_count" in field)
+    strict = plan_of(tmp_path, text.replace("kind: service", ""), compat="0.3.1").tasks[0].retries
+    assert (strict.infra_count, strict.avoids_nodes) == (0, False)
 
 
 @pytest.mark.parametrize(
