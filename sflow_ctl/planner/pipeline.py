@@ -99,6 +99,7 @@ def _plan(loaded: LoadedDocument, context: PlanContext) -> Plan:
         from sflow_ctl.planner.judging.fixed_ports import warn_of_fixed_ports
 
         warn_of_fixed_ports(tasks.tasks, findings)
+    _warn_of_options(source, tasks, findings)
     _warn_if_only_services(source, policy, tasks, findings)
     warn_of_secrets(tasks.tasks, source.document.secrets, findings)
     if uploads.storage:
@@ -128,6 +129,17 @@ def _check_keys(source: PlanInput, tasks: PlannedTasks, findings: Findings) -> N
 
         check_keys(list(tasks.tasks), findings)
         findings.stop_if_any()
+
+
+def _warn_of_options(source: PlanInput, tasks: PlannedTasks, findings: Findings) -> None:
+    """Warn of options that programs of tasks do not take."""
+    if any(".py" in line for task in source.tasks for line in task.script):
+        from sflow_ctl.planner.judging.script_options import (  # many workflows run no Python program
+            warn_of_unknown_options,
+        )
+
+        context = source.context
+        warn_of_unknown_options(tasks.tasks, context.workspace_dir, context.read_text, findings)
 
 
 def _check_inputs(source: PlanInput, findings: Findings) -> None:

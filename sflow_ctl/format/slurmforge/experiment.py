@@ -9,6 +9,7 @@ from sflow_ctl.format.slurmforge.axes import OldSweep, new_sweep
 from sflow_ctl.format.slurmforge.job import backend, most, room
 from sflow_ctl.format.slurmforge.names import safe_name
 from sflow_ctl.format.slurmforge.stage import Stage
+from sflow_ctl.plan.words import PolicyWord
 
 BACKEND = "cluster"
 
@@ -35,6 +36,8 @@ class Experiment(Struct, kw_only=True):
     environments: dict[str, dict[str, Any]] = field(default_factory=dict)
     """What is set up before stages, by the names that they use."""
     mail: MailOrder | None = None
+    policies: dict[str, PolicyWord] = field(default_factory=dict)
+    """What findings mean, by their codes."""
 
     def document(self) -> dict[str, Any]:
         """Return the workflow file."""
@@ -48,6 +51,7 @@ class Experiment(Struct, kw_only=True):
             **({"variables": dict(self.variables)} if self.variables else {}),
             **({"sweep": sweep} if sweep else {}),
             **({"backends": backends} if backends else {}),
+            **({"settings": {"validation": {"rules": dict(self.policies)}}} if self.policies else {}),
             **({"environments": self.environments} if self.environments else {}),
             "workflow": {
                 "name": safe_name(self.name),

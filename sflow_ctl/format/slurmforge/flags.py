@@ -4,10 +4,11 @@ The values come from variables, which the task finds in its environment: nothing
 changes them without another script.
 """
 
-import ast
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Literal, NamedTuple
+
+from sflow_ctl.format.python_options import declared_options
 
 Style = Literal["value", "word", "switch", "off_switch", "both", "bare_or_false", "each"]
 """How a value becomes words: `value`: after the flag; `word`: `true` or `false` after it; `switch`: the flag alone if true;
@@ -85,34 +86,12 @@ def switches(script: str | None) -> Mapping[str, tuple[str, Style]]:
         "store_false": "off_switch",
         "BooleanOptionalAction": "both",
     }
-    for flags, dest, action in _arguments(script):
-        style = styles.get(action)
-        if style is None or not flags:
+    for option in declared_options(script or "").options:
+        style = styles.get(option.action)
+        if style is None:
             continue
-        for name in (*flags, dest):
+        for name in (*option.flags, option.dest):
             core = name.lstrip("-")
             for spelling in (core, core.replace("-", "_"), core.replace("_", "-")):
-                found.setdefault(spelling, (flags[0], style))
+                found.setdefault(spelling, (option.flags[0], style))
     return found
-
-
-def _arguments(script: str | None) -> Iterator[tuple[list[str], str, str]]:
-    """Yield flags, destination and action of each argument."""
-    try:
-        tree = ast.parse(script or "")
-    except (SyntaxError, ValueError, RecursionError):
-        return
-    for node in ast.walk(tree):
-        if not isinstance(node, ast.Call) or getattr(node.func, "attr", None) != "add_argument":
-            continue
-        given: list[Any] = [one.value for one in node.args if isinstance(one, ast.Constant)]
-        flags = [one for one in given if isinstance(one, str) and one.startswith("--")]
-        named = {one.arg: one.value for one in node.keywords}
-        dest, action = named.get("dest"), named.get("action")
-        yield (
-            flags,
-            dest.value if isinstance(dest, ast.Constant) and isinstance(dest.value, str) else "",
-            str(action.value)
-            if isinstance(action, ast.Constant)
-            else getattr(action, "attr", getattr(action, "id", "")),
-        )

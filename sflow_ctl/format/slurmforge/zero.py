@@ -13,7 +13,13 @@ from sflow_ctl.format.slurmforge.registry import models
 from sflow_ctl.format.slurmforge.stage import CHECKPOINT_ARGUMENT, RESULT_DIRS, Stage, in_workspace, json_file
 from sflow_ctl.format.slurmforge.swept import Swept, cases_at, largest
 from sflow_ctl.format.slurmforge.zero_eval import evaluation
-from sflow_ctl.format.slurmforge.zero_rest import checkpoint_of, environment_of, leave_others, mail_of
+from sflow_ctl.format.slurmforge.zero_rest import (
+    checkpoint_of,
+    environment_of,
+    leave_others,
+    mail_of,
+    policies_of,
+)
 
 ReadText = Callable[[str], str | None]
 """Returns the text of a file of the project; None for one that is not there."""
@@ -73,6 +79,7 @@ class OldExperiment:
             has_cluster=given.has("cluster"),
             environments={ENVIRONMENT: environment} if environment else {},
             mail=mail,
+            policies=policies_of(given),
         )
 
     def _cannot_sweep(self, path: tuple[str, ...]) -> str | None:

@@ -1,9 +1,11 @@
 """Sections of slurmforge 0.x beside its programs: environment, mail, and what has no counterpart. Called by `zero.py`."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from sflow_ctl.format.slurmforge.experiment import MailOrder
 from sflow_ctl.format.slurmforge.given import Given
+from sflow_ctl.plan.words import PolicyWord
 
 _SIZING = "GPUs are asked for by number"
 _LEFT: tuple[tuple[str, tuple[str, ...]], ...] = (
@@ -18,13 +20,6 @@ _LEFT: tuple[tuple[str, tuple[str, ...]], ...] = (
         ("artifacts", "eval_image_globs"),
     ),
     ("a run directory keeps all that tasks write in $SFLOW_TASK_OUTPUT_DIR", ("artifacts", "extra_globs")),
-    ("arguments of scripts are not checked before the run", ("validation", "cli_args")),
-    ("what does not fit is always refused", ("validation", "topology_errors")),
-    ("settings.validation says what warnings mean", ("validation", "resource_warnings")),
-    (
-        "agents report the GPUs of their nodes, and a task never starts without its GPUs",
-        ("validation", "runtime_preflight"),
-    ),
     (_SIZING, ("resources", "auto_gpu")),
     (_SIZING, ("resources", "gpu_estimator")),
     (_SIZING, ("resources", "target_mem_per_gpu_gb")),
@@ -34,6 +29,39 @@ _LEFT: tuple[tuple[str, tuple[str, ...]], ...] = (
     (_SIZING, ("model", "estimator_profile")),
     ("runs share one job, and wait there until they fit", ("dispatch", "group_overflow_policy")),
 )
+
+
+_WORDS: Mapping[object, PolicyWord] = {
+    **dict.fromkeys(("off", "ignore", "false", "False"), "off"),
+    "warn": "warn",
+    **dict.fromkeys(("error", "strict"), "error"),
+}
+"""What words of policies mean; YAML reads a bare `off` as false. `ignore` is documented, but refused."""
+_JUDGED = {"cli_args": ("unknown-args",), "resource_warnings": ("idle-gpus", "other-node-count")}
+"""Our findings that take the place of those of a policy. All of them are warnings where nothing is said, as there."""
+_ALWAYS = {
+    "topology_errors": "what does not fit is always refused",
+    "runtime_preflight": "agents report the GPUs of their nodes, and a task never starts without its GPUs",
+}
+
+
+def policies_of(given: Given) -> dict[str, PolicyWord]:
+    """Return what findings mean, by our codes, where it is not what they mean anyway."""
+    found: dict[str, PolicyWord] = {}
+    for key, codes in _JUDGED.items():
+        if not given.has("validation", key):
+            continue
+        written = given.at("validation", key, default="warn")
+        word = _WORDS.get(str(written))
+        if word is None:
+            given.leave("it is neither error, warn nor off", "validation", key)
+        elif word != "warn":
+            found |= dict.fromkeys(codes, word)
+    for key, reason in _ALWAYS.items():
+        word = _WORDS.get(str(given.at("validation", key, default="error")))
+        if word != "error":
+            given.say(reason, "validation", key)
+    return found
 
 
 def environment_of(given: Given) -> dict[str, Any]:

@@ -122,8 +122,25 @@ class TasksInParts(Sequence[PlannedTask]):
             return tuple(map(self._at, range(len(self))[index]))
         return self._at(range(len(self))[index])
 
+    def part_at(self, index: int) -> int:
+        """Return the position of the part that has the task at an index."""
+        return bisect_right(self._ends, index)
+
+    def with_more(self, place: int, task: PlannedTask, more: Sequence[Part]) -> "TasksInParts":
+        """Return tasks of which the part at a place is another task, and others follow."""
+        other = TasksInParts(())
+        other.parts = (*self.parts[:place], task, *self.parts[place + 1 :], *more)
+        sizes = (len(part) if isinstance(part, Copies) else 1 for part in more)
+        other._ends = self._ends + list(accumulate(sizes, initial=len(self)))[1:]
+        return other
+
+    def since(self, index: int) -> Iterator[PlannedTask]:
+        """Yield the tasks from an index on, which begins a part."""
+        for part in self.parts[self.part_at(index) :]:
+            yield from part if isinstance(part, Copies) else (part,)
+
     def _at(self, index: int) -> PlannedTask:
-        place = bisect_right(self._ends, index)
+        place = self.part_at(index)
         part = self.parts[place]
         return part[index - self._ends[place] + len(part)] if isinstance(part, Copies) else part
 
@@ -151,6 +168,25 @@ def listed_tasks(parts: Sequence[Part]) -> Sequence[PlannedTask]:
     if any(isinstance(part, Copies) for part in parts):
         return TasksInParts(parts)
     return tuple(part for part in parts if isinstance(part, PlannedTask))
+
+
+def with_more(
+    tasks: Sequence[PlannedTask], index: int, task: PlannedTask, more: Sequence[Part]
+) -> Sequence[PlannedTask] | None:
+    """Return tasks of which the one at an index is another, and others follow; None if that one is a copy among others.
+
+    The tasks that stay are not looked at one by one.
+    """
+    if not isinstance(tasks, TasksInParts):
+        parts = (*tasks[:index], task, *tasks[index + 1 :], *more)
+        return listed_tasks(parts) if any(isinstance(part, Copies) for part in more) else parts  # type: ignore[return-value]
+    place = tasks.part_at(index)
+    return None if isinstance(tasks.parts[place], Copies) else tasks.with_more(place, task, more)
+
+
+def tasks_since(tasks: Sequence[PlannedTask], index: int) -> Sequence[PlannedTask]:
+    """Return the tasks from an index on, at which a part begins."""
+    return tuple(tasks.since(index)) if isinstance(tasks, TasksInParts) else tasks[index:]
 
 
 def parts_of(tasks: Sequence[PlannedTask]) -> Sequence[Part]:

@@ -46,6 +46,7 @@ JUDGED: dict[str, tuple[PolicyWord, str]] = {
     "shell-variable": ("warn", "a script does not get a variable's value from the shell"),
     "simulated-gpus": ("warn", "GPUs are simulated without `--simulate-gpus`"),
     "sweep-truncated": ("warn", "`max_runs` leaves out cells of a sweep"),
+    "unknown-args": ("warn", "a Python program of a script does not take an option that it is given"),
     "unknown-secret": ("warn", "a secret has no value that could be masked"),
     "unused-key": ("warn", "an option for the path of a checkpoint is used by no script"),
     "upload-names": ("warn", "uploads of replicas get names of their own"),

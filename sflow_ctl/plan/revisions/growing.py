@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from sflow_ctl.plan.assignment import place_view
 from sflow_ctl.plan.copies.names import CopyNames
-from sflow_ctl.plan.copies.task_list import ByName, Copies, Part, kind_of, listed_tasks, parts_of
+from sflow_ctl.plan.copies.task_list import ByName, Copies, Part, kind_of, listed_tasks, parts_of, with_more
 from sflow_ctl.plan.errors import ExpressionError
 from sflow_ctl.plan.graph import topological_order
 from sflow_ctl.plan.model import Dependency, Plan, PlannedTask
@@ -31,8 +31,6 @@ def with_items(plan: Plan, name: str, items: Sequence[Any]) -> Plan:
     Raises: ExpressionError for a list that the task cannot be run for.
     """
     parts, stand_in = list(parts_of(plan.tasks)), _stand_in(plan, name)
-    if not items and _late(stand_in).fails_if_empty:
-        raise ExpressionError("its list has no items, and on_empty is fail")
     done, copies = _known(stand_in, items)
     rest: list[Part] = [done if part is stand_in else part for part in parts if not _is_copy(part, name)]
     names = CopyNames(name, len(items))
@@ -48,6 +46,24 @@ def with_items(plan: Plan, name: str, items: Sequence[Any]) -> Plan:
         views |= dict.fromkeys(names, _view(plan, copies[0].first) if copies else {})
         views[name] = list(names)
     tasks = listed_tasks([*rest, *copies])
+    return replace(plan, revision=plan.revision + 1, source="", tasks=tasks, task_views=views)
+
+
+def with_first_items(plan: Plan, index: int, items: Sequence[Any]) -> Plan | None:
+    """Return what `with_items` does for the task at an index, of which there are no copies yet, made of the new tasks alone.
+
+    None where other tasks have to be looked at. The caller knows that no task has the name of a copy.
+    Raises: ExpressionError.
+    """
+    stand_in = plan.tasks[index]
+    done, copies = _known(stand_in, items)
+    tasks = with_more(plan.tasks, index, done, copies)
+    if tasks is None:
+        return None
+    views, names = plan.task_views, CopyNames(stand_in.name, len(items))
+    if views:
+        view = _view(plan, copies[0].first) if copies else {}
+        views = views | dict.fromkeys(names, view) | {stand_in.name: list(names)}
     return replace(plan, revision=plan.revision + 1, source="", tasks=tasks, task_views=views)
 
 
@@ -118,6 +134,8 @@ def _known(stand_in: PlannedTask, items: Sequence[Any]) -> tuple[PlannedTask, li
     """Return a task whose list is known, and its copies."""
     foreach, late = stand_in.foreach, _late(stand_in)
     assert foreach is not None
+    if not items and late.fails_if_empty:
+        raise ExpressionError("its list has no items, and on_empty is fail")
     done = replace(stand_in, foreach=replace(foreach, late=replace(late, size=len(items))))
     if not items:
         return done, []

@@ -324,3 +324,17 @@ p.add_argument("--either", action=argparse.BooleanOptionalAction); p.add_argumen
         '[ "$n" = None ] || args+=(--n "$n")',
         'p "${args[@]}"',
     ]
+
+
+def test_policies_of_0_x_become_rules_where_they_are_not_the_usual_ones(tmp_path: Path) -> None:
+    usual = "validation: {cli_args: warn, topology_errors: error, resource_warnings: warn, runtime_preflight: error}\n"
+    assert "settings" not in document(tmp_path, ZERO + usual)
+    assert left(tmp_path, ZERO + usual) == left(tmp_path, ZERO)
+    strict = document(tmp_path, f"{ZERO}validation: {{cli_args: strict, resource_warnings: off}}\n")
+    rules = {"unknown-args": "error", "idle-gpus": "off", "other-node-count": "off"}
+    assert strict["settings"] == {"validation": {"rules": rules}}
+    lenient = f"{ZERO}validation: {{cli_args: ignore, topology_errors: off, runtime_preflight: warn}}\n"
+    assert document(tmp_path, lenient)["settings"] == {"validation": {"rules": {"unknown-args": "off"}}}
+    said = {"validation.topology_errors", "validation.runtime_preflight"}
+    assert set(left(tmp_path, lenient)) - set(left(tmp_path, ZERO)) == said
+    assert "validation.cli_args" in left(tmp_path, f"{ZERO}validation: {{cli_args: loud}}\n")

@@ -132,7 +132,7 @@ def test_the_path_of_a_live_run_ends_now_and_a_service_is_not_its_end() -> None:
 def test_a_run_that_died_has_its_live_tasks_as_lost() -> None:
     story = Story(plan(task("work"), task("never", "work")))
     story.start(1.0, "work")
-    story.state.lose_live_tasks()
+    story.state.lose_live_tasks(BEGAN + 2_000_000_000)
     story.courses.lose(BEGAN + 2_000_000_000)
     report = run_report(story.record(liveness="died"))
     assert report.run.duration_s == 1.0
