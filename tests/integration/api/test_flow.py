@@ -154,13 +154,14 @@ def test_blocks_of_a_file_and_of_a_program_are_together() -> None:
 
 def test_what_cannot_be_is_said_where_it_is_written(module: Any) -> None:
     workflow = Workflow("w")
-    for given, said in (
+    wrong: tuple[tuple[Any, str], ...] = (
         ({"number": [1, "x"]}, "number of item 1 is 'x'"),
         ({"number": 5}, "which is not a list"),
         ({"number": "abc"}, "which is not a list"),
         ({}, "is mapped over no list"),
         ({"numbers": [1]}, "square has no parameter numbers"),
-    ):
+    )
+    for given, said in wrong:
         with pytest.raises(SpecError, match=said):
             workflow.map(module.square, given)
     with pytest.raises(SpecError, match="value has 1, by has 2"):
