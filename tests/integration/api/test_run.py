@@ -1,10 +1,10 @@
 """`Run`: live runs, ended ones, and one whose controller was killed."""
 
 import os
+import re
 import signal
 import sys
 import threading
-import re
 from pathlib import Path
 from types import SimpleNamespace
 
