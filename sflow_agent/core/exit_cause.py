@@ -27,6 +27,26 @@ _LAUNCH_LINE = lazy_pattern(
     r"| is not on the PATH of "  # as our presets say it
 )
 _LAUNCH_HINT = "check the program's name, its mode, its first line and PATH, all on the task's node"
+_LAUNCH_HINTS = (
+    (
+        ("Permission denied",),
+        "make it executable with chmod +x, or start it with its interpreter, as in: bash FILE",
+    ),
+    (
+        ("bad interpreter",),
+        "the program that its first line names is not there: correct that line, or install it",
+    ),
+    (
+        ("Exec format error",),
+        "it is a program for another processor, or a script without a first line such as #!/bin/bash",
+    ),
+    (("Argument list too long",), "write the arguments to a file, and have the program read that"),
+    (
+        ("./", ": No such file or directory"),
+        "a relative path is looked for in the workspace, where the run was started, on the task's node",
+    ),
+)
+"""What to do where a line has these words; the first that fits."""
 _KILL_HINT = (
     "sflow-ctl did not send it: the task itself, a person, the batch system or the kernel did; "
     "dmesg on the node may show more"
@@ -79,7 +99,10 @@ def cause_of(evidence: Evidence) -> ExitCause | None:
         line = next((line for line in reversed(evidence.tail) if _LAUNCH_LINE.search(line)), None)
         if line is not None:
             shown = line.strip()[:SHOWN_CHARACTERS]
-            return ExitCause(word="launch", text=shown, hint=_LAUNCH_HINT, line=shown)
+            hint = next(
+                (hint for words, hint in _LAUNCH_HINTS if all(one in line for one in words)), _LAUNCH_HINT
+            )
+            return ExitCause(word="launch", text=shown, hint=hint, line=shown)
     if found is not None:
         return _with_line(
             found.reason, found.text[:SHOWN_CHARACTERS], found.hint, found, evidence.found_number
