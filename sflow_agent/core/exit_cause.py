@@ -51,6 +51,7 @@ _KILL_HINT = (
     "sflow-ctl did not send it: the task itself, a person, the batch system or the kernel did; "
     "dmesg on the node may show more"
 )
+_ASKED_HINT = "sflow-ctl signal sent it; sflow-ctl events shows who asked for that"
 
 
 class Evidence(Struct, frozen=True):
@@ -70,6 +71,8 @@ class Evidence(Struct, frozen=True):
     """The kernel's log names the rank's process."""
     memory_limit: str = ""
     """"4.0 GiB"; empty without a limit."""
+    asked_signal: int | None = None
+    """The last signal that an operator has sent to it."""
 
 
 def is_asked_for_tracebacks(exit_code: int | None) -> bool:
@@ -82,6 +85,8 @@ def cause_of(evidence: Evidence) -> ExitCause | None:
     number = evidence.signal if evidence.signal is not None else (evidence.exit_code or 0) - 128
     found = evidence.found
     is_killed = number == _SIGKILL
+    if evidence.signal is not None and evidence.signal == evidence.asked_signal:
+        return ExitCause(word="signal", text="", hint=_ASKED_HINT)
     says_oom = found is not None and found.reason == "oom"
     if evidence.is_oom_victim or (evidence.oom_kills and (is_killed or says_oom)):
         limit = f"; the limit here is {evidence.memory_limit}" if evidence.memory_limit else ""

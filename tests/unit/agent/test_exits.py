@@ -118,6 +118,16 @@ def test_a_launch_says_what_to_do_about_its_words(line: str, hint: str) -> None:
     assert hint in cause.hint
 
 
+def test_a_signal_that_an_operator_has_sent_is_not_said_to_come_from_elsewhere() -> None:
+    cause = cause_of(Evidence(None, 9, asked_signal=9))
+    assert cause is not None
+    assert cause.hint.startswith("sflow-ctl signal sent it")
+    other = cause_of(Evidence(None, 9, asked_signal=1))
+    assert other is not None
+    assert other.hint.startswith("sflow-ctl did not send it")
+    assert cause_of(Evidence(3, None, asked_signal=1)) is None
+
+
 def test_the_status_of_a_launch_without_its_words_is_only_a_status() -> None:
     assert cause_of(Evidence(127, None, tail=["hello"])) is None
     assert word(Evidence(1, None, tail=["fooo: command not found"])) is None
