@@ -115,7 +115,6 @@ def plans(draw: st.DrawFn) -> Plan:
             retries = msgspec.structs.replace(
                 task.retries,
                 infra_count=draw(st.integers(0, 2)),
-                total_s=draw(st.sampled_from([None, None, 3.0, 60.0])),
                 avoids_nodes=draw(st.booleans()),
                 fatal_codes=draw(st.sampled_from([(), (1,), (2,)])),
                 reasons=draw(st.sampled_from([None, None, (), ("exit",)])),
