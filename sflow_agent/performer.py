@@ -67,6 +67,73 @@ if TYPE_CHECKING:
 S = TypeVar("S", bound=EventSource)
 
 
+class FileServices:
+    """What looks for checkpoints and files of tasks, and copies them between this node and the controller's directory."""
+
+    def __init__(self, parts: Parts, add_source: Callable[[EventSource], None]) -> None:
+        self._parts = parts
+        self._add_source = add_source
+        self._checkpoints: CheckpointSearch | None = None
+        self._handover: HandoverService | None = None
+        self._copies: RunDirectoryCopies | None = None
+
+    def forget(self, rank: RankId) -> None:
+        """Drop what is kept of the attempt of a rank that is gone, if it is the last one."""
+        ranks = self._parts.ranks.items()
+        if self._handover is not None and not any(
+            other.attempt == rank.attempt and not record.is_gone for other, record in ranks
+        ):
+            self._handover.forget(rank.attempt)
+
+    def close(self) -> None:
+        """Give up what is under way."""
+        if self._handover is not None:
+            self._handover.close()
+
+    def search(self, order: FindCheckpoint, now: float) -> None:
+        """Begin to look for checkpoints."""
+        if self._checkpoints is None:
+            from sflow_agent.checkpoints.search import CheckpointSearch
+
+            parts = self._parts
+            copies = self._run_directory()
+            hand_over = (lambda _files: ("", "")) if copies is None else copies.hand_over
+            made = CheckpointSearch(parts.workers, parts.report, parts.warn, hand_over)
+            self._checkpoints = self._started(made)
+        self._checkpoints.begin(order, now)
+
+    def hand_over(self, order: FileOrder, now: float) -> None:
+        """Begin to look for files, check or copy them."""
+        if self._handover is None:
+            from sflow_agent.handover.service import HandoverService
+
+            parts = self._parts
+            made = HandoverService(parts.workers, parts.report, parts.warn, self._run_directory())
+            self._handover = self._started(made)
+        self._handover.begin(order, now)
+
+    def _run_directory(self) -> "RunDirectoryCopies | None":
+        """Return the way to the controller's run directory; None where that is this node's as well."""
+        parts = self._parts
+        if parts.spool_index is None:
+            return None
+        if self._copies is None:
+            from sflow_agent.handover.copying import RunDirectoryCopies
+            from sflow_agent.handover.transfers import FileTransfers
+
+            transfers = self._started(
+                FileTransfers(parts.link.send_log, parts.descriptors, time.monotonic_ns())
+            )
+            parts.link.listeners.on_file_answer = transfers.take
+            config = parts.config
+            self._copies = RunDirectoryCopies(transfers, config.run_directory, config.copy_limit_bytes)
+        return self._copies
+
+    def _started(self, made: S) -> S:
+        self._add_source(made)
+        return made
+
+
 class Performer:
     """Performs commands. `add_source` gives the loop another source, `exit` ends it with a status."""
 
@@ -83,9 +150,7 @@ class Performer:
         self._driver: GpuDriver | None = None
         self._inspector: Inspector | None = None
         self._uploads: UploadRunner | None = None
-        self._checkpoints: CheckpointSearch | None = None
-        self._handover: HandoverService | None = None
-        self._copies: RunDirectoryCopies | None = None
+        self._files = FileServices(parts, add_source)
         self._monitoring: Monitoring | None = None
         self._telemetry: NodeTelemetry | None = None
         self._watchers: list[Monitoring | NodeTelemetry] = []
@@ -121,7 +186,8 @@ class Performer:
             case FinishLogs():
                 self._finish(now)
             case Exit(status=status):
-                self._end(status)
+                self._files.close()
+                self._exit(status)
             case _:
                 return self._perform_rare(command, now)
         return ()
@@ -138,18 +204,8 @@ class Performer:
             self._parts.logs.finish(rank)
             for watcher in self._watchers:
                 watcher.ended(rank, now)
-            if self._handover is not None and self._is_last_of_attempt(rank):
-                self._handover.forget(rank.attempt)
+            self._files.forget(rank)
         self._gone.clear()
-
-    def _is_last_of_attempt(self, rank: RankId) -> bool:
-        ranks = self._parts.ranks.items()
-        return not any(other.attempt == rank.attempt and not record.is_gone for other, record in ranks)
-
-    def _end(self, status: int) -> None:
-        if self._handover is not None:
-            self._handover.close()
-        self._exit(status)
 
     def _finish(self, now: float) -> None:
         """Hand over the rest of what was measured, and of all logs."""
@@ -205,9 +261,9 @@ class Performer:
             case TakePorts() | TakeBackPorts() | DropPorts():
                 return self._starter.lease(command)
             case SearchCheckpoint(order=order):
-                self._search(order, now)
+                self._files.search(order, now)
             case HandOver(order=order):
-                self._hand_over(order, now)
+                self._files.hand_over(order, now)
             case _:
                 raise AssertionError(f"no part of the agent carries out {command}")
         return ()
@@ -327,43 +383,6 @@ class Performer:
             parts.spawner.has_marks = True
             if orders.windows:
                 self._watchers.append(self._telemetry)
-
-    def _search(self, order: FindCheckpoint, now: float) -> None:
-        if self._checkpoints is None:
-            from sflow_agent.checkpoints.search import CheckpointSearch
-
-            parts = self._parts
-            copies = self._run_directory_copies()
-            hand_over = (lambda _files: ("", "")) if copies is None else copies.hand_over
-            made = CheckpointSearch(parts.workers, parts.report, parts.warn, hand_over)
-            self._checkpoints = self._source(made)
-        self._checkpoints.begin(order, now)
-
-    def _hand_over(self, order: FileOrder, now: float) -> None:
-        if self._handover is None:
-            from sflow_agent.handover.service import HandoverService
-
-            parts = self._parts
-            made = HandoverService(parts.workers, parts.report, parts.warn, self._run_directory_copies())
-            self._handover = self._source(made)
-        self._handover.begin(order, now)
-
-    def _run_directory_copies(self) -> "RunDirectoryCopies | None":
-        """Return the way to the controller's run directory; None where that is this node's as well."""
-        parts = self._parts
-        if parts.spool_index is None:
-            return None
-        if self._copies is None:
-            from sflow_agent.handover.copying import RunDirectoryCopies
-            from sflow_agent.handover.transfers import FileTransfers
-
-            transfers = self._source(
-                FileTransfers(parts.link.send_log, parts.descriptors, time.monotonic_ns())
-            )
-            parts.link.listeners.on_file_answer = transfers.take
-            config = parts.config
-            self._copies = RunDirectoryCopies(transfers, config.run_directory, config.copy_limit_bytes)
-        return self._copies
 
     def _inspect(self, order: Inspect, now: float) -> None:
         if self._inspector is None:

@@ -105,6 +105,8 @@ def test_an_interrupt_that_the_import_system_would_lose_ends_the_program(
     tmp_path: Path, words: list[str], status: int
 ) -> None:
     """Python only prints what a callback of a weak reference raises."""
+    # Without the file of all code, which would find the module first.
+    env = {**os.environ, "PYTHONPYCACHEPREFIX": str(tmp_path / "caches")}
     program = (
         "import os, sys, weakref\n"
         "class Hook:\n"
@@ -117,7 +119,13 @@ def test_an_interrupt_that_the_import_system_would_lose_ends_the_program(
         "from sflow_ctl.__main__ import main; main()\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", program],
+        cwd=tmp_path,
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
     assert (done.returncode, done.stdout) == (status, ""), done.stderr
 
