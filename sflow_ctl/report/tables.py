@@ -158,7 +158,7 @@ def _table(
         rows=tuple(tuple(row[index] for index in shown) for row in rows),
         right=frozenset({"ATTEMPTS", "DURATION", "CPU", "MEMORY", "ENERGY"}),
         shrinks=frozenset({"TASK", "NODE"}),
-        spare=("ENERGY", "MEMORY", "CPU", "GPUS", "NODE"),
+        spare=("ENERGY", "MEMORY", "CPU", "GPUS", "NODE", "ATTEMPTS", "EXIT", "DURATION", "REASON"),
         painted="STATE",
         colours=tuple(_COLOUR_OF.get(record.state) for record in records),
         notes=(*notes, *sentences),

@@ -78,10 +78,15 @@ def terminal_text(table: Table, width: int, *, colours: bool) -> str:
 
 
 def _fitting(table: Table, width: int) -> Table:
-    """Leave out columns that can be spared until the others fit; a number that is cut looks like another number."""
-    for heading in table.spare:
+    """Leave out columns until the others fit; a number that is cut looks like another number, and a row needs its name.
+
+    The first are those that can be spared, then those on the right; the first two columns stay.
+    """
+    others = [one for one in table.headings[:1:-1] if one not in table.spare]
+    for heading in (*(one for one in table.spare if one in table.headings[2:]), *others):
         kept = [index for index, one in enumerate(table.headings) if one != heading]
-        needed = GAP * (len(table.headings) - 1)
+        # rich adds the gap to the least width of the last column as well, and crops that without an ellipsis
+        needed = GAP * (len(table.headings) - (table.headings[-1] not in table.shrinks))
         for index, one in enumerate(table.headings):
             longest = _longest(table, index)
             needed += min(longest, MIN_NAME_WIDTH) if one in table.shrinks else longest

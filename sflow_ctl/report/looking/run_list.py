@@ -103,6 +103,7 @@ def run_table(whole: RunList, now_wall_ns: int, display: Callable[[str], str]) -
         rows=tuple(rows),
         right=frozenset({"AGE", "LASTED"}),
         shrinks=frozenset({"RUN", "DIRECTORY"}),
+        spare=("LASTED", "WHERE"),
         painted="STATE",
         colours=tuple(colours),
         notes=tuple(notes),

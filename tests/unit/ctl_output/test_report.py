@@ -106,6 +106,33 @@ def test_a_narrow_table_fits_and_keeps_what_matters(width: int) -> None:
     assert "waiting" in table
 
 
+@pytest.mark.parametrize(
+    ("width", "headings"),
+    [
+        (70, ["TASK", "STATE", "REASON", "ATTEMPTS", "EXIT", "DURATION", "NODE"]),
+        (48, ["TASK", "STATE", "REASON", "EXIT", "DURATION"]),
+        (38, ["TASK", "STATE", "REASON", "DURATION"]),
+        (28, ["TASK", "STATE", "REASON"]),
+        (18, ["TASK", "STATE"]),
+    ],
+)
+def test_a_table_without_room_keeps_the_names_of_its_rows(width: int, headings: list[str]) -> None:
+    lines = terminal_text(closing_table(failed_run()), width, colours=False).split("\n")
+    assert [one for one in lines[0].split() if one != "GPUS"] == headings
+    assert all(len(line) <= width for line in lines)
+
+
+@pytest.mark.parametrize("width", range(40, 70))
+def test_a_name_in_the_last_column_is_never_cut_without_an_ellipsis(width: int) -> None:
+    table = Table(
+        headings=("RUN", "STATE", "DIRECTORY"),
+        rows=(("a" * 40, "completed", "b" * 40),),
+        shrinks=frozenset({"RUN", "DIRECTORY"}),
+    )
+    words = terminal_text(table, width, colours=False).split("\n")[1].split()
+    assert all(word.endswith("\u2026") or word in ("a" * 40, "completed") for word in words), words
+
+
 def test_colours_change_no_column() -> None:
     import re
 
