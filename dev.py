@@ -87,6 +87,10 @@ SLURM_TESTS = (
 OTHER_TESTS = ("pytest", "-q", "-rs", "--durations=10", "-n", "3", "--dist=loadfile", *SIDE_BY_SIDE)
 COVERAGE = ("coverage", "report")
 """The limit is in pyproject.toml."""
+CHECK_LIMIT_S = 2400.0
+"""How long one check may take; each test has a limit of its own in pyproject.toml."""
+LAST_WORDS_S = 60.0
+"""How long an interrupted check may take to say what has failed until then."""
 
 
 def main() -> int:
@@ -261,7 +265,7 @@ class Checks:
     def run(self, check: tuple[str, ...]) -> None:
         """Run one check and show its output as it comes."""
         say_title(check)
-        self._end(check, self._start(check, None, 0).wait())
+        self._end(check, finished(self._start(check, None, 0)))
 
     def begin(self, check: tuple[str, ...]) -> tuple[tuple[str, ...], subprocess.Popen[bytes]]:
         """Return a check that runs with the lowest priority from now on; `finish` waits for it and shows its output."""
@@ -271,7 +275,7 @@ class Checks:
     def finish(self, begun: tuple[tuple[str, ...], subprocess.Popen[bytes]]) -> None:
         """Wait for what was begun and show its output."""
         check, process = begun
-        status = process.wait()
+        status = finished(process)
         say_title(check)
         sys.stdout.write(self._output(check).read_text(errors="replace"))
         self._end(check, status)
@@ -302,6 +306,17 @@ class Checks:
         return self._folder / f"{abs(hash(check))}.log"
 
 
+def finished(process: subprocess.Popen[bytes]) -> int:
+    """Wait for a check and return its exit status; interrupt one that exceeds its limit, so that it says what has failed."""
+    for number, seconds in ((signal.SIGINT, CHECK_LIMIT_S), (signal.SIGKILL, LAST_WORDS_S)):
+        try:
+            return process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            sys.stdout.write(f"\nno end after {seconds:.0f} s: {number.name}\n")
+            process.send_signal(number)
+    return process.wait()
+
+
 def say_title(check: tuple[str, ...]) -> None:
     """Write the command of a check as the title of its output."""
     sys.stdout.write(f"\n== {' '.join(check)}\n")
@@ -315,7 +330,7 @@ def failed_tests(results: Path) -> list[str]:
     paragraphs = []
     for case in ElementTree.parse(results).iter("testcase"):
         for problem in (*case.findall("failure"), *case.findall("error")):
-            end = "\n".join((problem.text or "").splitlines()[-40:])
+            end = "\n".join(line[:500] for line in (problem.text or "").splitlines()[-40:])
             paragraphs.append(f"\n-- {problem.tag} of {case.get('classname')}::{case.get('name')}\n{end}\n")
     return paragraphs
 

@@ -6,6 +6,7 @@ counts as idle.
 """
 
 import itertools
+import os
 from collections.abc import Callable, Sequence
 from heapq import heappop, heappush
 
@@ -31,6 +32,12 @@ class Watched(Struct):
     silence: InactivityTimer
     log: str = ""
     log_bytes: int = 0
+    file: str = ""
+    """Where the rank may say how far it is: it counts in place of the log once it is there."""
+    file_seen: tuple[int, int] | None = None
+    """Its size and time."""
+    is_file_used: bool = False
+    """This attempt has written it."""
     uuids: tuple[str, ...] = ()
 
 
@@ -63,7 +70,9 @@ class ActivityWatch:
             self._begin((spec.rank, "output"), Watched(silence, log=self._log_path(spec.log)), now)
         if spec.hang.stalled_s is not None:
             silence = InactivityTimer(spec.hang.stalled_s, now)
-            self._begin((spec.rank, "progress"), Watched(silence, log=self._log_path(spec.log)), now)
+            file = spec.env.get("SFLOW_PROGRESS_FILE", "")
+            watched = Watched(silence, log=self._log_path(spec.log), file=file, file_seen=_seen(file))
+            self._begin((spec.rank, "progress"), watched, now)
         if spec.hang.no_gpu_use_s is not None:
             uuids = self._uuids(spec)
             if uuids:
@@ -92,9 +101,7 @@ class ActivityWatch:
             if watched.uuids:
                 self._ask(key, watched)
                 continue
-            size = log_size(watched.log)
-            has_grown, watched.log_bytes = size != watched.log_bytes, size
-            self._observe(key, watched, has_grown, now, changed)
+            self._observe(key, watched, _has_moved(watched), now, changed)
         answers, self._answers = self._answers, []
         for key, watched, answer in answers:
             if self._watched.get(key) is watched:
@@ -152,3 +159,23 @@ class ActivityWatch:
                     f"the driver does not report the use of {uuid}: no_gpu_use_for has no effect with it"
                 )
         return any(percent != 0 for percent in answer.values())
+
+
+def _has_moved(watched: Watched) -> bool:
+    """Return whether a rank has said something since the last look: in its file of progress if it writes one, else in its log."""
+    seen = _seen(watched.file)
+    if seen != watched.file_seen:
+        watched.file_seen, watched.is_file_used = seen, seen is not None
+        return True
+    size = log_size(watched.log)
+    has_grown, watched.log_bytes = size != watched.log_bytes, size
+    return has_grown and not watched.is_file_used
+
+
+def _seen(path: str) -> tuple[int, int] | None:
+    """Return size and time of a file; None for one that is not there."""
+    try:
+        info = os.stat(path) if path else None  # noqa: PTH116 - as for logs
+    except OSError:
+        return None
+    return None if info is None else (info.st_size, info.st_mtime_ns)

@@ -24,6 +24,8 @@ from sflow_agent.connection.start_gate import StartGate
 from sflow_agent.core.agent import AgentCore
 from sflow_agent.descriptors import Descriptors
 from sflow_agent.introduction import Introduction, print_error
+from sflow_agent.launch.direct import DirectCommands
+from sflow_agent.launch.inherited import task_environment
 from sflow_agent.limits import allow_many, bear_run_mark, run_mark
 from sflow_agent.link import ControllerLink
 from sflow_agent.logs.follower import LogFollower
@@ -42,7 +44,7 @@ from sflow_agent.processes.cleanup import Cleanups
 from sflow_agent.processes.cleanup_list import CleanupList
 from sflow_agent.processes.containers import Containers
 from sflow_agent.processes.signals import Signals
-from sflow_agent.processes.spawn import Spawner, task_environment
+from sflow_agent.processes.spawn import Spawner
 from sflow_agent.processes.table import Processes
 from sflow_agent.processes.tree import StepMarks
 from sflow_agent.starting import Parts
@@ -115,7 +117,8 @@ class Agent:
         self._signals = Signals(descriptors, guardian)
         environment = task_environment(dict(os.environ), config.marker)
         interfaces = Interfaces(is_chosen=config.is_interface_chosen)
-        spawner = Spawner(place.base, environment, gpus, config.node_name, interfaces)
+        direct = DirectCommands(workers, environment, os.getcwd())  # noqa: PTH109
+        spawner = Spawner(place.base, environment, gpus, config.node_name, interfaces, direct)
         steps = _step_marks(config, cleanups)
         containers = Containers(environment, gpus, interfaces, spawner.find, spawner.log_path)
         self._outputs = outputs = Outputs(descriptors, handover, self._warn_once)

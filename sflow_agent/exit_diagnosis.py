@@ -50,6 +50,8 @@ class EndedRank(Struct, frozen=True):
     exit_code: int | None
     signal: int | None
     memory_kills: int
+    asked_signal: int | None = None
+    """The last signal that an operator has sent to it."""
 
 
 class ExitDiagnosis:
@@ -134,6 +136,7 @@ class ExitDiagnosis:
                 oom_kills=end.memory_kills,
                 is_oom_victim=is_killed and kernel_killed(end.pid, end.started_at),
                 memory_limit=self._memory_limit() if end.memory_kills else "",
+                asked_signal=end.asked_signal,
             )
         )
         if cause is not None and cause.word == "port_in_use":

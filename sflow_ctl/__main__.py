@@ -5,6 +5,7 @@ Everything of ours is imported after `prefer_installation`, inside `main`.
 
 import gc
 import os
+import signal
 import sys
 
 from sflow_ctl.import_path import prefer_installation
@@ -15,6 +16,7 @@ def main() -> None:
     if sys.getfilesystemencoding() != "utf-8":
         # Workflows, logs and messages are UTF-8 whatever the locale is; Python takes this option only at its start.
         os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
+    leave_at_interrupts()
     prefer_installation()
     open_standard_descriptors()
     gc.disable()  # until the command is imported: cli/importing.py has the reason
@@ -38,8 +40,22 @@ def main() -> None:
         from sflow_ctl.cli.program import main as run_command
     except KeyboardInterrupt:
         sys.exit(128 + 2)  # nothing has begun: no traceback for an early Ctrl-C
-
+    if sys.argv[1:2] != ["run"] and signal.getsignal(signal.SIGINT) is _leave:
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a run replaces it once something has begun
     run_command()
+
+
+def leave_at_interrupts() -> None:
+    """Have Ctrl-C end this process at once, while nothing has begun.
+
+    KeyboardInterrupt would be lost where Python or a library ignores exceptions, as in callbacks of the import system.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _leave)
+
+
+def _leave(number: int, _frame: object) -> None:
+    os._exit(128 + number)
 
 
 def begin_supervised() -> bool:

@@ -4,6 +4,7 @@ Tests of real GPUs set `SFLOW_SIMULATE_GPUS=0`.
 """
 
 import os
+import signal
 from collections.abc import Iterator
 
 import hypothesis
@@ -12,6 +13,10 @@ import pytest
 from sflow_ctl.plan.secrets import SECRETS
 
 os.environ.setdefault("SFLOW_SIMULATE_GPUS", "1")
+if (
+    signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+):  # as shells start what is in the background; programs inherit it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 hypothesis.settings.register_profile("fixed", derandomize=True)
 if os.environ.get("CI") == "true":
     hypothesis.settings.load_profile(
@@ -39,3 +44,23 @@ def no_secrets_of_other_tests() -> Iterator[None]:
     """Forget the secrets of workflows that a test has read in this process."""
     yield
     SECRETS.forget()
+
+
+LONG = 100_000
+
+
+def pytest_assertrepr_compare(op: str, left: object, right: object) -> list[str] | None:
+    """Show where two long texts differ: a full difference of megabytes takes pytest hours."""
+    if op != "==" or not isinstance(left, (bytes, str)) or not isinstance(right, (bytes, str)):
+        return None
+    if type(left) is not type(right) or len(left) + len(right) < LONG:
+        return None
+    place = next(
+        (i for i, (a, b) in enumerate(zip(left, right, strict=False)) if a != b), min(len(left), len(right))
+    )
+    around = slice(max(0, place - 100), place + 100)
+    return [
+        f"{len(left)} and {len(right)} long, different from place {place} on",
+        f"{left[around]!r}",
+        f"{right[around]!r}",
+    ]

@@ -46,8 +46,9 @@ class StallingFs:
             raise OSError("the file system could not be mounted")
 
     def stall(self) -> None:
-        """Answer nothing until `resume`."""
+        """Answer nothing until `resume`; no request is half answered, for then even SIGKILL would not end who waits for it."""
         self._daemon.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, self._daemon.pid, os.WSTOPPED | os.WNOWAIT)
 
     def resume(self) -> None:
         """Answer again."""

@@ -19,6 +19,9 @@ def import_msgspec() -> None:
     """
     if "msgspec" in sys.modules:
         return
+    # msgspec 0.23 imports it in C and ignores a failure: Ctrl-C in that moment would be lost, and its first decoder crash.
+    import datetime  # noqa: F401
+
     stand_ins: dict[str, ModuleType | None] = {
         "uuid": _with("uuid", "UUID", "SafeUUID"),
         "decimal": _with("decimal", "Decimal"),

@@ -14,6 +14,7 @@ from protocol.messages.monitor import MonitorOrders, RankWindow, Reading
 from protocol.messages.node import Inventory
 from protocol.messages.rank_spec import RankSpec
 from sflow_agent.core.events import AgentEvent
+from sflow_agent.launch.inherited import task_environment
 from sflow_agent.monitor.gpus import GpuReader
 from sflow_agent.monitor.host import HostReader
 from sflow_agent.monitor.sampler import Sampler
@@ -21,7 +22,6 @@ from sflow_agent.monitor.sampling import ActiveMonitors, ReadingQueue
 from sflow_agent.monitor.scripts import BackgroundScripts
 from sflow_agent.monitor.windows import WindowWatch
 from sflow_agent.node.gpu_driver import GpuDriver
-from sflow_agent.processes.spawn import task_environment
 from sflow_agent.worker import Workers
 
 

@@ -61,7 +61,7 @@ def _described(pid: int, marker: str) -> str:
     shown = itertools.takewhile(
         lambda word: not word.startswith("--"), (word.decode(errors="replace") for word in words)
     )
-    command = " ".join(shown).strip()
+    command = " ".join(" ".join(shown).split())  # a program given by -c has several lines
     return f"process {pid} ({command[:COMMAND_CHARACTERS]})" if command else f"process {name_of(pid)}"
 
 

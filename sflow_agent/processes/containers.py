@@ -8,10 +8,11 @@ import msgspec
 
 from protocol.machine.marks import RUN_MARKER
 from protocol.messages.rank_spec import Container, RankSpec
+from sflow_agent.launch.inherited import UNBUFFERED
 from sflow_agent.node.gpu_view import GpuView, SliceError
 from sflow_agent.node.interfaces import Interfaces
 from sflow_agent.processes.cleanup import Cleanup
-from sflow_agent.processes.spawn import UNBUFFERED, SpawnError
+from sflow_agent.processes.spawn import SpawnError
 
 _ENVIRONMENT = "SFLOW_ENVIRONMENT_"
 """Begins the names of variables that set up an environment in a container (`protocol.bootstrap`)."""

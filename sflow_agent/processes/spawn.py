@@ -14,6 +14,7 @@ from protocol.ids import RankId
 from protocol.machine.marks import ATTEMPT_MARKER, RANK_MARKER, RUN_MARKER
 from protocol.messages.rank_spec import JOB_PROGRAM, RankSpec
 from protocol.messages.telemetry import MARKS_FILE
+from sflow_agent.launch.direct import DirectCommands
 from sflow_agent.limits import as_inherited, inherited_limit, marked
 from sflow_agent.node.gpu_view import CUDA, NVIDIA, GpuView, SliceError
 from sflow_agent.node.interfaces import Interfaces
@@ -26,46 +27,6 @@ _WATCHER = (sys.executable, "-I", "-X", "utf8", "-m", "sflow_agent.jobs")
 """What watches the work of a task that is done elsewhere: with this agent's interpreter, whatever the task's environment is."""
 _HERE = contextlib.nullcontext()
 _LOG_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_APPEND
-_SCRUBBED_PREFIXES = (
-    "PMI_",
-    "PMIX_",
-    "OMPI_",
-    "PRTE_",
-    "MPI_LOCAL",
-    "SLURM_STEP",
-    "SLURM_CPU_BIND",
-    "SRUN_",
-    "SFLOW_AGENT_",
-)
-_SCRUBBED = frozenset(
-    (
-        "SLURM_PROCID",
-        "SLURM_LOCALID",
-        "SLURM_NODEID",
-        "SLURM_NTASKS",
-        "SLURM_NTASKS_PER_NODE",
-        "SLURM_NPROCS",
-        "SLURM_TASK_PID",
-        "SLURM_GTIDS",
-        "SLURM_LAUNCH_NODE_IPADDR",
-        "SLURM_SRUN_COMM_HOST",
-        "SLURM_SRUN_COMM_PORT",
-        "SLURM_UMASK",
-        "SLURM_DISTRIBUTION",
-        "SLURM_TRES_PER_TASK",
-        "SLURM_PTY_PORT",
-        "SLURM_CPUS_PER_TASK",
-    )
-)
-
-
-UNBUFFERED = ("PYTHONUNBUFFERED", "1")
-"""Output goes to a pipe or file, where Python would buffer up to 8 KiB: a probe would not see a server's one line.
-
-A value of the user's is kept.
-"""
-
-
 PLANNED_UUIDS = "SFLOW_PLANNED_GPU_UUIDS"
 """As sflow has it, `NODE=UUID,UUID`; of this node only."""
 
@@ -79,18 +40,6 @@ class SpawnError(Exception):
         self.reason = reason
 
 
-def task_environment(inherited: dict[str, str], marker: str) -> dict[str, str]:
-    """Return the environment that every rank inherits: the agent's without variables of the agent or its job step."""
-    environment = {
-        name: value
-        for name, value in inherited.items()
-        if name not in _SCRUBBED and not name.startswith(_SCRUBBED_PREFIXES)
-    }
-    environment[RUN_MARKER] = marker
-    environment.setdefault(*UNBUFFERED)
-    return environment
-
-
 def marks_path(log: str, rank: RankId) -> str:
     """Return the path of the file in which a rank marks its windows: beside its log, which containers can write, too."""
     return f"{log.rpartition('/')[0]}/.sflow_marks.{rank}"
@@ -100,14 +49,22 @@ class Spawner:
     """Starts ranks. Not thread-safe: it changes to a rank's working directory for a moment."""
 
     def __init__(
-        self, base: str, environment: dict[str, str], gpus: GpuView, node: str, interfaces: Interfaces
+        self,
+        base: str,
+        environment: dict[str, str],
+        gpus: GpuView,
+        node: str,
+        interfaces: Interfaces,
+        direct: DirectCommands | None = None,
     ) -> None:
+        """Without `direct`, bash is started for each script."""
         self._base = base
         self._node = node
         self._gpus = gpus
         self._interfaces = interfaces
         self._environment = environment
         self._home = os.getcwd()  # noqa: PTH109
+        self._direct = direct
         self._programs: dict[tuple[str, str | None], str] = {}
         self._environments: Environments | None = None
         self.has_marks = False
@@ -146,7 +103,9 @@ class Spawner:
             raise SpawnError(error.errno or 0, _explain_log(error, spec)) from error
         try:
             with self._in_directory(spec.cwd), as_inherited(), marked(mark):
-                pid = _spawn(program, argv, environment, log, output, files)
+                pid = self._spawn_direct(spec, argv, environment, log, output)
+                if pid is None:
+                    pid = _spawn(program, argv, environment, log, output, files)
         except OSError as error:
             raise SpawnError(error.errno or 0, _explain(error, program, spec)) from error
         except ValueError as error:  # a NUL in an argument or variable
@@ -155,6 +114,25 @@ class Spawner:
             if output is not None:
                 os.close(output)
         return pid, time.time_ns()
+
+    def _spawn_direct(
+        self,
+        spec: RankSpec,
+        argv: tuple[str, ...],
+        environment: dict[str, str],
+        log: str,
+        output: int | None,
+    ) -> int | None:
+        """Return the pid of a script's one plain command; None if bash must be started, perhaps only to say what is wrong."""
+        if self._direct is None or not (spec.cwd is None or spec.cwd == self._home):
+            return None
+        command = self._direct.command(argv, environment)
+        if command is None:
+            return None
+        try:
+            return _spawn(command.program, command.argv, command.environment, log, output, ())
+        except (OSError, ValueError):
+            return None
 
     def require(self, spec: RankSpec) -> None:
         """Check that the node has what the rank needs. Raises: SpawnError."""

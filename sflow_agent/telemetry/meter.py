@@ -161,10 +161,11 @@ class Meter:
             return
         began = time.monotonic()
         found = [pss_kib(pid) for pid, owner in list(self._owners.owned.items()) if owner == rank]
-        took_s = time.monotonic() - began
-        self._pss_of[rank], self._pss_at = now, now + took_s * PSS_SHARE
+        self._pss_at = now + (time.monotonic() - began) * PSS_SHARE
         known = [one for one in found if one is not None]
         self.meters.of[rank].pss_kib = sum(known) if known else None
+        # Of one that has no processes yet, or none any more, the others come first, but it need not wait for long.
+        self._pss_of[rank] = now if known else now - PSS_EVERY_S
 
     # ------------------------------------------------------------------ marks
 

@@ -259,7 +259,7 @@ class Run:
         reader = RunReader(self._directory)
         reader.refresh()
         if reader.summary() is None and reader.status().liveness is Liveness.DEAD:
-            reader.state.lose_live_tasks()
+            reader.lose_live_tasks()
         return reader
 
     def _chosen(self, tasks: Sequence[str]) -> tuple[str, ...]:

@@ -107,9 +107,13 @@ class Cells(Struct):
         self._take_in(tasks)
         self.forget_held()
 
-    def grow(self, plan: Plan, tasks: Iterable[Task]) -> None:
+    def grow(self, tasks: Sequence[Task]) -> None:
         """Take in tasks that have joined a live run; all else stays as it is."""
-        for sweep in _limited(plan):
+        limited: dict[str, PlannedTask] = {}
+        for task in tasks:
+            if task.plan.foreach is not None:
+                limited.setdefault(task.plan.base, task.plan)
+        for sweep in _limited_items(limited.values()):
             self.sweeps.setdefault(sweep.owner, SweepState(sweep))
         self._take_in(tasks)
 
@@ -289,10 +293,15 @@ def _owner_of(plan: PlannedTask) -> str:
 
 
 def _limited(plan: Plan) -> Iterable[PlannedSweep]:
-    """Yield the sweeps of a plan, and for each task with items that only so many may run at once one of its copies."""
+    """Yield the sweeps of a plan, and those of its tasks with items of which only so many may run at once."""
     yield from plan.sweeps
+    yield from _limited_items(kinds_of(plan.tasks))
+
+
+def _limited_items(kinds: Iterable[PlannedTask]) -> Iterable[PlannedSweep]:
+    """Yield, for each task with items of which only so many may run at once, how many those are."""
     seen: set[str] = set()
-    for kind in kinds_of(plan.tasks):
+    for kind in kinds:
         foreach = kind.foreach
         if foreach is not None and foreach.max_parallel is not None and kind.base not in seen:
             seen.add(kind.base)

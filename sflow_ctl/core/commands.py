@@ -148,6 +148,8 @@ class ReviseRun(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     plan: Plan
     text: str
     """What it changes, as a sentence."""
+    grown: int | None = None
+    """The index of the only task that it changes, where the others are as before and new ones follow."""
 
 
 class FinishRun(msgspec.Struct, frozen=True, kw_only=True, tag=True):

@@ -5,7 +5,7 @@ Tests and simulations call this; runs do not pay for it.
 
 from sflow_ctl.core.model.phase import RunPhase
 from sflow_ctl.core.model.run import Run
-from sflow_ctl.core.model.task import Task, members_needed
+from sflow_ctl.core.model.task import Requirement, Task, members_needed
 from sflow_ctl.core.policy.restart_policy import MAX_MOVES, MAX_RENEWALS
 from sflow_ctl.core.states import LIVE, TERMINAL, TaskState
 from sflow_ctl.plan.model import Dependency
@@ -17,6 +17,7 @@ def check_invariants(run: Run) -> None:
     _check_gpus(run, holders)
     for task in run.tasks:
         _check_task(run, task)
+    _check_requirements(run.tasks)
     occupying = sum(task.attempt.placement is not None for task in run.tasks)
     assert run.tally.live == occupying, f"{run.tally.live} counted as live, {occupying} are"
     working = sum(task.is_working for task in run.tasks)
@@ -95,6 +96,27 @@ def _check_task(run: Run, task: Task) -> None:
         assert task.unmet == unmet, f"{name} counts {task.unmet} unmet dependencies, has {unmet}"
     if task.state is TaskState.STARTING and task.attempt.number == 1 and task.state in LIVE:
         assert task.attempt.open_ranks, f"{name} is starting without ranks"
+
+
+def _check_requirements(tasks: list[Task]) -> None:
+    """Check that tasks which need something, and those that it is about, know of the same requirements."""
+    needed: dict[int, set[int]] = {}
+    about: dict[int, set[int]] = {}
+    every: dict[int, Requirement] = {}
+    for task in tasks:
+        for one in task.needs:
+            needed.setdefault(id(one), set()).add(task.index)
+            every[id(one)] = one
+        for one in task.requirements:
+            about.setdefault(id(one), set()).add(task.index)
+            every[id(one)] = one
+    for key, one in every.items():
+        names = [tasks[index].plan.name for index in one.members]
+        assert one.dependants, f"nothing waits for {names} to be {one.until}"
+        assert set(one.dependants) == needed.get(key, set()), f"others wait for {names} to be {one.until}"
+        assert set(one.members) == about.get(key, set()), f"{names} do not know that they are waited for"
+        holding = sum(one.until in tasks[index].met for index in one.members)
+        assert one.holding == holding, f"{one.holding} of {names} counted as {one.until}, {holding} are"
 
 
 def is_satisfied(run: Run, dependency: Dependency) -> bool:

@@ -69,6 +69,7 @@ def assemble(merged: Merged, refuses_ignored: bool = False) -> Assembly:
         sweep=sweep,
         settings=site,
         secrets=merged.secrets,
+        include={},  # what they have is in `workflow`
         **sections,
     )
     return result

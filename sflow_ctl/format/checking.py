@@ -27,6 +27,8 @@ _KEY = lazy_pattern(r"Expected `str` - at `key` in `(?P<path>.*)`$")
 _AT = lazy_pattern(r"(?P<what>.*?)(?: - at `(?P<path>.*)`)?$", re.DOTALL)
 _STEP = lazy_pattern(r"\.([^.\[\]]+)|\[(\d+)\]|\[(\.\.\.)\]")
 MAX_FINDINGS = 200
+MOST_OWNERS = 3
+"""Fields that a misplaced key may belong to, if they are named."""
 _HOST_WORDS = {"cpu": "cpus", "cores": "cpus", "mem": "memory", "ram": "memory"}
 """What people call fields of `resources`: not misspellings of `gpus`."""
 _COUNTED = frozenset({"replicas", "retries", "nodes", "gpus"})
@@ -116,7 +118,14 @@ def meant_key(key: str, allowed: Sequence[str]) -> str | None:
     if guess is not None:
         return guess
     other = nearest(key, words_for(allowed))
-    return None if other is None else meant_by(other, allowed)
+    return _with_words_of(key, allowed) if other is None else meant_by(other, allowed)
+
+
+def _with_words_of(key: str, allowed: Sequence[str]) -> str | None:
+    """Return the one allowed key that has some of the words of `key`, and no others, as grace for grace_period."""
+    words = set(key.lower().replace("-", "_").split("_"))
+    found = [name for name in allowed if words.issuperset(name.split("_"))]
+    return found[0] if len(found) == 1 else None
 
 
 def guess_hint(word: str, candidates: Sequence[str], otherwise: str | None) -> str | None:
@@ -164,19 +173,31 @@ def _problem(error: msgspec.ValidationError, data: Any, scope: _Scope) -> _Probl
     path = _parse_path(match["path"], data)
     if match["what"].startswith("Invalid enum value"):
         return _Problem(path, _wrong_word(_get(data, path), words_at(scope.kind, path), scope.place(path)))
-    hint = _type_hint(match["what"], path)
-    return _Problem(path, Finding("wrong-type", _explain(match["what"]), scope.place(path), hint))
+    hint, what = _type_hint(match["what"], path), _explain(match["what"])
+    if path and path[-1] in _COUNTED:
+        what = what.replace("expected a mapping or nothing", "expected a number or a mapping")
+    return _Problem(path, Finding("wrong-type", what, scope.place(path), hint))
 
 
 def _unknown_key(parent: Path, key: str, scope: _Scope) -> _Problem:
     path = (*parent, key)
     allowed = fields_at(scope.kind, parent)
     guess = _HOST_WORDS.get(key) if key in _HOST_WORDS and "gpus" in allowed else meant_key(key, allowed)
-    hint = f'did you mean "{guess}"?' if guess else f"allowed here: {', '.join(allowed)}"
+    hint = f'did you mean "{guess}"?' if guess else _deeper_hint(parent, key, scope)
     if key in ("cpus", "memory", *_HOST_WORDS) and "resources" in allowed:
         guess, hint = None, f"write resources: {{{_HOST_WORDS.get(key, key)}: ...}}"
     finding = Finding("unknown-key", f'unknown key "{key}"', scope.place(path), hint)
     return _Problem(path, finding, None if guess is None else (*parent, guess))
+
+
+def _deeper_hint(parent: Path, key: str, scope: _Scope) -> str:
+    """Return where a key belongs that a field beside it has, or else what is allowed."""
+    allowed = fields_at(scope.kind, parent)
+    having = [name for name in allowed if key in fields_at(scope.kind, (*parent, name))]
+    if not having or len(having) > MOST_OWNERS:
+        return f"allowed here: {', '.join(allowed)}"
+    where = " or ".join(f"{name}: {{{key}: ...}}" for name in having)
+    return f"it belongs below {' or '.join(having)}: write {where}"
 
 
 def _wrong_key(path: Path, data: Any, scope: _Scope) -> _Problem:

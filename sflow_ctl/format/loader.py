@@ -101,6 +101,12 @@ class LoadedDocument(Struct):
         return [] if self._merged is None else [source.text for source in self._merged.sources]
 
     @property
+    def included_files(self) -> list[FilePath]:
+        """The files that others include, each once."""
+        included = () if self._merged is None else self._merged.included.values()
+        return list(dict.fromkeys(source.path for source in included))
+
+    @property
     def site_settings(self) -> dict[str, Any]:
         """The files' `settings:`, key by key."""
         return {} if self._merged is None else {key: value for key, (value, _) in self._merged.site.items()}
@@ -167,7 +173,8 @@ def load_documents(
             assembled.document, lambda section, name, *path: items[section, name].where(*path)
         )
         merged.findings += [one for one in found if not _follows(one, assembled)]
-    if any(part in source.text for source in merged.sources for part in _OF_PLACEHOLDERS):
+    texts = [source.text for source in (*merged.sources, *merged.included.values())]
+    if any(part in text for text in texts for part in _OF_PLACEHOLDERS):
         from sflow_ctl.format.rules.placeholders import placeholder_findings  # few files have such words
 
         merged.findings += placeholder_findings(merged)
@@ -179,7 +186,7 @@ def load_documents(
         lambda section, name, *path: items[section, name].where(*path),
         merged.secret_where,
     )
-    is_as_written = len(paths) == 1 and not (overrides or artifact_overrides or missable)
+    is_as_written = len(paths) == 1 and not (overrides or artifact_overrides or missable or merged.included)
     text = merged.sources[0].text if is_as_written else None
     return LoadedDocument(assembled.document, tuple(merged.warnings), items, text, merged)
 
@@ -243,7 +250,8 @@ def read_sources(paths: Sequence[FilePath]) -> tuple[list[Source], list[Finding]
 
 
 def _check_expressions(merged: Merged) -> None:
-    for source in merged.sources:
+    included = {source.path: source for source in merged.included.values()}
+    for source in (*merged.sources, *included.values()):
         for path, text in _texts(source.data, ()):
             is_content = len(path) >= 2 and path[0] == "artifacts" and path[-1] == "content"
             is_content = is_content or (path[:2] == ("workflow", "tasks") and "files" in path[3:4])
@@ -293,9 +301,7 @@ def _composed(merged: Merged) -> dict[str, Any]:
     if merged.workflow_variables:
         workflow["variables"] = [_named_first(item) for item in merged.workflow_variables]
     if merged.blocks:
-        from sflow_ctl.format.merged.blocks import written_block  # few files have some
-
-        workflow["blocks"] = [written_block(block) for block in merged.blocks]
+        workflow["blocks"] = list(merged.written_blocks.values())
     of_blocks = tuple(f"{block.name}~" for block in merged.blocks)
     workflow["tasks"] = [_named_first(item) for item in merged.tasks if not item.name.startswith(of_blocks)]
     return {**composed, "workflow": workflow}

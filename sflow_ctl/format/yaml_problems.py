@@ -1,6 +1,13 @@
 """Explains libyaml's messages about syntax, with the mistake that is behind most of them. `yaml_source` reports them."""
 
+from typing import TYPE_CHECKING
+
 from protocol.errors import Finding
+from sflow_ctl.format.field_lookup import dotted
+from sflow_ctl.format.yaml_values import unquoted
+
+if TYPE_CHECKING:
+    from sflow_ctl.format.yaml_source import PathKey, Source
 
 _QUOTE = "put the whole value in quotes"
 _OTHER = "check indentation and quoting; a value with `: ` or ` #` in it needs quotes"
@@ -83,3 +90,19 @@ def sheet_problem(name: str) -> Finding | None:
     what = f"{name} is a sheet, not a workflow file"
     hint = f"name the workflow in its columns, and give the sheet to run, batch or compose: -b {name}"
     return Finding("sheet-as-workflow", what, name, hint)
+
+
+def nameless(source: "Source", path: "tuple[PathKey, ...]", has_name: bool) -> Finding:
+    """Return the finding about an entry of a list without a name, or with one that is not text."""
+    if has_name:
+        place = (*path, "name")
+        text = unquoted(source.node(place))
+        what = "the name is not text" if not text else f"the name {text} is not text, but a value of YAML"
+        return Finding(
+            "wrong-type",
+            what,
+            f"{source.where(place)}  {dotted(place)}",
+            "put it in quotes" if text else "give it a name in text",
+        )
+    where = f"{source.where(path)}  {dotted(path)}"
+    return Finding("missing-key", '"name" is missing', where, "give every entry of a list a `name:`")

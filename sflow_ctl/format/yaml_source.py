@@ -30,6 +30,8 @@ from sflow_ctl.format.yaml_values import (
 PathKey = str | int
 STANDARD_INPUT = Path("<stdin>")
 """What messages call the file `-`."""
+MAX_FILE_BYTES = 32 * 2**20
+"""A file of 10,000 tasks has a tenth of this, and takes seconds; of what has more, a checkpoint or a device, no end may come."""
 
 
 class _PlainResolver(yaml.resolver.Resolver):
@@ -121,7 +123,8 @@ def read_source(path: Path, kind: str = "workflow file") -> tuple[Source | None,
     try:
         root = _Loader(text).get_single_node()
         if root is None:
-            return None, [Finding("file-empty", f"the {kind} {path} is empty", str(path))]
+            hint = "sflow-ctl init writes one to begin with" if kind == "workflow file" else None
+            return None, [Finding("file-empty", f"the {kind} {path} is empty", str(path), hint)]
         data, problems = plain_data(root)
     except yaml.MarkedYAMLError as error:
         return None, [_syntax_finding(path, error, text)]
@@ -182,14 +185,26 @@ def dump(data: Any) -> str:
 
 
 @cache
-def _standard_input() -> str:
+def _standard_input() -> bytes:
     """Return all of standard input; it can be read only once, and a command may read its files twice."""
-    return sys.stdin.buffer.read().decode("utf-8-sig")
+    return sys.stdin.buffer.read(MAX_FILE_BYTES + 1)
+
+
+def _file_bytes(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(MAX_FILE_BYTES + 1)
 
 
 def _read_text(path: Path, kind: str) -> str | Finding:
+    shown = STANDARD_INPUT if str(path) == "-" else path
     try:
-        return _standard_input() if str(path) == "-" else path.read_text(encoding="utf-8-sig")
+        content = _standard_input() if str(path) == "-" else _file_bytes(path)
+        if len(content) > MAX_FILE_BYTES:
+            what = f"the {kind} {shown} is larger than {MAX_FILE_BYTES // 2**20} MiB: it seems to hold data"
+            return Finding(
+                "file-too-large", what, str(shown), "name another file, or have tasks read the data"
+            )
+        return content.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
     except FileNotFoundError:
         is_default = str(path) == "sflow.yaml"
         hint = (
@@ -204,7 +219,6 @@ def _read_text(path: Path, kind: str) -> str | Finding:
         return Finding("file-not-found", f"{path} is a directory, not a {kind}", str(path), hint)
     except UnicodeDecodeError as error:
         line, column, why = not_utf_8(error)
-        shown = STANDARD_INPUT if str(path) == "-" else path
         where = f"{shown}:{line}:{column}"
         return Finding("file-not-readable", f"the {kind} {shown} {why}", where, "save it as UTF-8")
     except OSError as error:

@@ -5,7 +5,7 @@ one of runs). `DeferredValues.rendered` evaluates, for each attempt, in a thread
 the scheduler only puts the values in their places (`filled_in`).
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import copy
 from functools import partial
 from typing import Any, NamedTuple, NoReturn, TypeVar
@@ -22,6 +22,7 @@ from sflow_ctl.plan.model import Plan, PlannedTask
 from sflow_ctl.plan.parts.cells import BlockStep
 from sflow_ctl.plan.results import PlannedInput, ResolvedInput
 from sflow_ctl.plan.task_views import OWN, PlaceOf, PortsOf, TaskPorts, TaskViews, planned_place
+from sflow_ctl.plan.words import Collect
 
 Outputs = Mapping[str, Mapping[str, Any]]
 T = TypeVar("T")
@@ -172,6 +173,19 @@ class DeferredValues:
             self._problems,
             self._found,
         )
+
+    def grown(self, plan: Plan, new: Iterable[PlannedTask]) -> "DeferredValues":
+        """Return what fills in the tasks of a plan that has grown by some tasks, and in which others stay as they are."""
+        other = copy(self)
+        names: dict[str, list[str]] = {}
+        collect: dict[str, Collect] = {}
+        for task in new:
+            if task.ports:
+                names[task.name] = [block.name for block in task.ports]
+            if task.foreach is not None:
+                collect[task.base] = task.foreach.collect
+        other._views = self._views.grown(plan.task_views, names, collect)
+        return other
 
     def limited(self, change: Callable[[Evaluator], Evaluator]) -> "DeferredValues":
         """Return the same with a changed evaluator."""

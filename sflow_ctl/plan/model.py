@@ -88,6 +88,9 @@ class Dependency(_Part, frozen=True, kw_only=True):
     task: str
     until: Until = "available"
     is_group: bool = False
+    pair: str = (
+        ""  # of a copy for an item: the base of `task`, which is the copy for the item at the same position
+    )
 
 
 class Placement(_Part, frozen=True, kw_only=True):
@@ -192,6 +195,7 @@ class PlannedTask(_Part, frozen=True, kw_only=True):
     """None leaves it to `retries` and `restart`."""
     stopping: Stopping = Stopping()
     hang: HangPolicy | None = None
+    progress: str = ""  # regular expression for lines of its log that say how far it is
     success_exit_codes: tuple[int, ...] = (0,)
     is_log_direct: bool = False
     """Its processes write to their log files directly."""
@@ -350,6 +354,7 @@ class Plan(_Part, frozen=True, kw_only=True):
     """Names of variables, of the file or of the caller's environment, whose values are masked in everything shown or recorded."""
     job_id: str | None = None
     """The Slurm job it is planned for."""
+    says_progress: bool = False  # a task has an expression for its progress
     artifacts: dict[str, str] = {}
     contents: dict[str, str] = {}
     """What was in the artifacts when the run began, as `runtime/artifacts/contents.py` describes it."""

@@ -75,6 +75,8 @@ class InputSource(InputPart, frozen=True, kw_only=True):
     """The value is a list, one for each of `tasks`; null for one that has none."""
     group: str = ""
     """The task as written whose copies for items are meant, in place of `tasks`: how many there are may be known late."""
+    pair: str = ""
+    """The task as written of whose copies `tasks` has the one for the item at the same position."""
     collect: Collect = "gap"
     """What such a list has in place of values that are missing."""
 

@@ -33,7 +33,7 @@ _NOT_WORK: dict[str, Any] = {
     # how its output reaches its log, and where its files go: that is done again by itself
     "is_log_direct": False, "console": "all", "uploads": (),
     # words about it, and whether it is still wanted
-    "labels": (),
+    "labels": (), "progress": "",
     # compared by content
     "reads": (),
     "removed_in": 0, "when": None, "foreach": None,

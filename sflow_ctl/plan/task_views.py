@@ -64,6 +64,23 @@ class TaskViews(Mapping[str, Any]):
         self._place_of = place_of
         self._collect = {} if collect is None else collect
 
+    def grown(
+        self,
+        facts: Mapping[str, Any],
+        port_names: Mapping[str, Collection[str]],
+        collect: Mapping[str, Collect],
+    ) -> "TaskViews":
+        """Return the views of a plan that has grown: these facts in place of those so far, the rest beside those."""
+        return TaskViews(
+            facts,
+            self._outputs,
+            {**self._port_names, **port_names} if port_names else self._port_names,
+            self._ports_of,
+            self._note_all,
+            self._place_of,
+            {**self._collect, **collect} if collect else self._collect,
+        )
+
     def __getitem__(self, name: str) -> Any:
         facts = self._facts[name]
         if isinstance(facts, list):

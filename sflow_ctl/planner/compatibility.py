@@ -31,6 +31,8 @@ class Compatibility(Struct, frozen=True, kw_only=True):
     """Let a task without room wait for it. If False, the static plan must have room for all tasks."""
     retries_late_services: bool = True
     """Let `retries` and `restart` count after a missed deadline for readiness."""
+    fault_attempts: int = 2
+    """`infra_count` of jobs that say nothing: further attempts after faults of nodes, if possible on other ones."""
     services_may_leave: bool = False
     """Count a ready service that ends with success as done, even if others still need it."""
     local_tasks_have_one_process: bool = False
@@ -67,6 +69,7 @@ STRICT = Compatibility(
     has_success=False,
     queues_for_room=False,
     retries_late_services=False,
+    fault_attempts=0,
     services_may_leave=True,
     local_tasks_have_one_process=True,
     has_docker_operator=False,

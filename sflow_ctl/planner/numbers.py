@@ -54,7 +54,7 @@ def as_int(value: Any, least: int | None = None) -> int:
         except ValueError:
             result = _integral(value)
     if result is None:
-        raise NumberError(f"must resolve to int, is {value!r}")
+        raise NumberError(f"must be a whole number, is {value!r}")
     if abs(result) > MOST:
         raise NumberError(f"must be at most {MOST}")
     if least is not None and result < least:

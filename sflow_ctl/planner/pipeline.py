@@ -185,11 +185,13 @@ def _with_notices(
 
 
 def _with_repeats(plan: Plan, source: PlanInput, scope: Scope, graph: Graph, findings: Findings) -> Plan:
-    """Return the plan with what it says of blocks and sweeps."""
+    """Return the plan with what few plans have: blocks, expressions for progress, sweeps."""
     if source.document.workflow.blocks:
         from sflow_ctl.planner.growing.blocks import with_blocks  # few documents have some
 
         plan = with_blocks(plan, source.document.workflow.blocks, scope, findings)
+    if any(task.progress is not None for task in source.tasks):
+        plan = msgspec.structs.replace(plan, says_progress=True)
     sweeps = {id(one.cells): one.cells.planned for one in graph.tasks if one.cells is not None}
     return msgspec.structs.replace(plan, sweeps=tuple(sweeps.values())) if sweeps else plan
 

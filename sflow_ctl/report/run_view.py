@@ -180,11 +180,13 @@ class RunView(Struct):
             return record is not None and record.attempts > attempt
         return record.state in TERMINAL or is_again(record.state, record.reason)
 
-    def lose_live_tasks(self) -> None:
-        """Mark the running tasks as lost: the controller has died, and its agents stop them."""
+    def lose_live_tasks(self, last_wall_ns: int) -> None:
+        """Mark the running tasks as lost: the controller has died, last heard of at `last_wall_ns`, and its agents stop them."""
         for record in self.tasks.values():
             if record.state in LIVE:
                 record.state, record.reason, record.waits_for, record.uploads = TaskState.LOST, None, "", ""
+                if record.started_wall_ns is not None:
+                    record.runtime_s = max(0.0, (last_wall_ns - record.started_wall_ns) / 1e9)
 
     @property
     def is_ended(self) -> bool:

@@ -4,7 +4,7 @@ Its size is limited, however many tasks a run has. Fed by the controller with ev
 """
 
 from collections import Counter, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 from msgspec import Struct
@@ -97,6 +97,13 @@ class Timeline:
         self._words = {task: state_word(state) for task, state in states.items()}
         self._counts = Counter(self._words.values())
         self._word_before = _unknown
+
+    def join(self, tasks: Iterable[str]) -> None:
+        """Take in tasks that wait from now on."""
+        for task in tasks:
+            if task not in self._words:
+                word = self._words[task] = state_word(TaskState.WAITING)
+                self._counts[word] += 1
 
     def saved(self) -> SavedTimeline:
         """Return the events, for another controller."""

@@ -20,7 +20,10 @@ workflow:
       script: ["echo up; while true; do sleep 0.05; done"]
       probes: {readiness: {log_watch: {match_pattern: up}}}
     - {name: again, retries: 2, script: ["until [ -e $SFLOW_WORKFLOW_OUTPUT_DIR/go ]; do sleep 0.05; done; echo done"]}
-    - {name: once, on_failure: continue, script: ["until [ -e $SFLOW_WORKFLOW_OUTPUT_DIR/go ]; do sleep 0.05; done"]}
+    - name: once
+      on_failure: continue
+      on_node_lost: fail
+      script: ["until [ -e $SFLOW_WORKFLOW_OUTPUT_DIR/go ]; do sleep 0.05; done"]
 """
 NAMES = ("server", "again", "once")
 

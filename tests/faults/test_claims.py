@@ -10,7 +10,14 @@ import pytest
 
 from protocol.errors import UsageError
 from sflow_ctl.runtime.record import claim as claims
-from sflow_ctl.runtime.record.claim import HolderState, claim_run, encode_claim, holder_of, own_claim
+from sflow_ctl.runtime.record.claim import (
+    HolderState,
+    claim_run,
+    encode_claim,
+    holder_of,
+    last_written_ns,
+    own_claim,
+)
 from sflow_ctl.runtime.record.durable import create_durably, write_durably
 from tests.faults.test_resume import elsewhere, failed_run, resume
 
@@ -84,3 +91,19 @@ def test_r11_a_run_whose_host_has_another_clock_is_not_taken_over(tmp_path: Path
 def test_r11_heartbeats_from_the_future_prove_nothing(tmp_path: Path) -> None:
     assert holder_of(*elsewhere(tmp_path, age_s=-3600)).state is HolderState.UNKNOWN
     assert holder_of(*elsewhere(tmp_path, age_s=-10)).state is HolderState.ALIVE
+
+
+def test_the_last_sign_of_a_controller_is_the_newest_of_what_it_writes(tmp_path: Path) -> None:
+    """Its tasks may have changed nothing for hours; it has renewed its claim, and measured them."""
+    assert last_written_ns(tmp_path) == 0
+    times = {
+        "sflow.log": 3,
+        ".sflow/events.jsonl": 5,
+        ".sflow/controller.lock": 8,
+        ".sflow/telemetry/0.n.tail": 9,
+    }
+    (tmp_path / ".sflow/telemetry").mkdir(parents=True)
+    for name, second in times.items():
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, (second, second))
+        assert last_written_ns(tmp_path) == second * 1_000_000_000

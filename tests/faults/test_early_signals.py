@@ -3,11 +3,14 @@
 import os
 import signal
 import subprocess
+import sys
+import weakref
 from pathlib import Path
 
 import pytest
 
-from sflow_ctl.runtime.run.signals import ReportSignals
+from sflow_ctl.runtime.run import signals
+from sflow_ctl.runtime.run.signals import EarlySignals, ReportSignals, SignalInbox, StoppedEarlyError
 from tests.faults.fake_slurm import FakeSlurm
 from tests.faults.test_slurm_launch import HELLO, finish, start
 from tests.support import command, controller_of, is_alive, marked, wait_until
@@ -93,3 +96,66 @@ def test_ux_02_one_more_key_press_does_not_cost_the_report() -> None:
     with ReportSignals(), pytest.raises(KeyboardInterrupt):
         report()
     assert printed == ["the cause"]
+
+
+@pytest.mark.parametrize(
+    ("words", "status"), [(["--version"], 130), (["run", "none.yaml"], 130), (["ps"], 130)]
+)
+def test_an_interrupt_that_the_import_system_would_lose_ends_the_program(
+    tmp_path: Path, words: list[str], status: int
+) -> None:
+    """Python only prints what a callback of a weak reference raises."""
+    program = (
+        "import os, sys, weakref\n"
+        "class Hook:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name == 'protocol.machine.lean_msgspec':\n"
+        "            referent = Hook()\n"
+        "            kept = weakref.ref(referent, lambda _: [os.kill(os.getpid(), 2), *map(str, range(9))])\n"
+        "            del referent\n"
+        f"sys.meta_path.insert(0, Hook()); sys.argv = ['sflow-ctl', *{words!r}]\n"
+        "from sflow_ctl.__main__ import main; main()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stdout) == (status, ""), done.stderr
+
+
+def test_an_interrupt_while_msgspec_is_imported_is_not_ignored() -> None:
+    """It imports datetime in C, ignores that this failed, and crashes at its first decoder."""
+    program = (
+        "import sys\n"
+        "class Hook:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name == 'datetime':\n"
+        "            raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Hook())\n"
+        "from protocol.machine.lean_msgspec import import_msgspec\n"
+        "try:\n"
+        "    import_msgspec()\n"
+        "except KeyboardInterrupt:\n"
+        "    print('interrupted')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "interrupted\n"), done.stderr
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_stop_that_a_callback_has_lost_comes_before_the_run_begins(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Referent:
+        pass
+
+    monkeypatch.setattr(signals, "_EARLY_STOPS", [])
+    referent = Referent()
+
+    def interrupt(_ref: object) -> None:
+        signal.raise_signal(signal.SIGTERM)
+
+    kept = weakref.ref(referent, interrupt)
+    with EarlySignals():
+        del referent
+        assert kept() is None
+        with pytest.raises(StoppedEarlyError) as caught, SignalInbox():
+            pass
+    assert caught.value.status == 143

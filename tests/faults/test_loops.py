@@ -84,3 +84,24 @@ def test_the_example_of_active_learning_ends_when_its_models_agree(tmp_path: Pat
     listed = json.loads(sflow_ctl("outputs", "--json", cwd=tmp_path).stdout)["outputs"]
     of_block = {one["name"]: one["value"] for one in listed if one["task"] == "learn"}
     assert (len(of_block["points"]), of_block["spread"] < 0.25) == (19, True)
+
+
+def test_a_resumed_run_does_not_need_the_file_that_it_included(tmp_path: Path) -> None:
+    head, _, rest = LOOP.partition("  blocks:\n")
+    blocks, _, tasks = rest.partition("  tasks:\n    learn:")
+    library = tmp_path / "library.yaml"
+    library.write_text(f"{head}  blocks:\n{blocks}")
+    main = head.replace("workflow:", "include: {lib: library.yaml}\nworkflow:")
+    uses = tasks.replace("block: step", "block: lib.step")
+    run = Run.start(f"{main}  tasks:\n    learn:{uses}", tmp_path)
+    try:
+        run.wait_for("learn_6.last", "running")
+        kill_run(run.process)
+        library.unlink()
+        (tmp_path / "go").touch()
+        done = sflow_ctl("run", "--resume", run.directory, cwd=tmp_path)
+    finally:
+        run.kill()
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "ended with 8" in done.stdout
+    assert set(attempts(run).values()) == {1, 2}

@@ -105,6 +105,7 @@ workflow:
   name: stray
   tasks:
     - name: t
+      on_node_lost: fail
       script:
         - env -i setsid sh -c 'echo $$ > "$0"; sleep 600' "$SFLOW_WORKFLOW_OUTPUT_DIR/stray" &
         - sleep 600

@@ -100,7 +100,7 @@ def say_end(reader: RunReader) -> int:
     ended = reader.summary()  # now: one that is written between two looks must not be taken for none
     reader.refresh()
     if ended is None and status.liveness is Liveness.DEAD:
-        reader.state.lose_live_tasks()
+        reader.lose_live_tasks()
     print_table(closing_table(reader.state))
     if ended is None:
         print_line(state_text(reader, None))

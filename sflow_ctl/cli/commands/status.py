@@ -152,10 +152,10 @@ def _shown(
     is_live = ended is None and liveness.liveness is Liveness.UNKNOWN and _ask_controller(reader)
     is_dead = ended is None and liveness.liveness is Liveness.DEAD
     if is_dead:
-        reader.state.lose_live_tasks()
+        reader.lose_live_tasks()
     may_change = ended is None and not is_dead
     if may_change:
-        read_progress(reader.state, reader.directory)
+        read_progress(reader.state, reader.directory, lambda: reader.plan)
     if watched is not None:
         now = (
             may_change,
@@ -196,7 +196,7 @@ def _print_for_people(reader: RunReader, ended: Summary | None, *, is_live: bool
         print_table(ended_table(reader.state, but=cause))
         print_cause(reader.state, ended, reader.directory)
     else:
-        print_table(status_table(reader.state, reader.last_wall_ns if is_dead else time.time_ns()))
+        print_table(status_table(reader.state, reader.last_sign_ns() if is_dead else time.time_ns()))
         if is_dead:
             print_line("\n".join(resume_lines(reader)))
         for node, doing in () if is_dead else reader.standing_still.items():

@@ -62,9 +62,9 @@ def print_chosen(
         chosen = [task.name for task in reader.plan.tasks]
     state, status = reader.state, reader.status()
     if status.liveness is Liveness.DEAD:
-        state.lose_live_tasks()
+        reader.lose_live_tasks()
     elif status.liveness is not Liveness.ENDED:
-        read_progress(state, reader.directory)
+        read_progress(state, reader.directory, lambda: reader.plan)
     numbers = {name: index for index, name in enumerate((task.name for task in reader.plan.tasks), 1)}
     shown = RunView(state.plan)
     shown.tasks = {name: state.tasks[name] for name in chosen}

@@ -140,15 +140,15 @@ def run_now(reader: RunReader) -> RunFactsNow:
         history.setdefault(change.transition.task, []).append((change.wall_ns, change.transition))
     is_live = status.liveness in (Liveness.RUNNING, Liveness.UNKNOWN)
     if status.liveness is Liveness.DEAD:
-        reader.state.lose_live_tasks()
+        reader.lose_live_tasks()
     if is_live:
-        read_progress(reader.state, reader.directory)
+        read_progress(reader.state, reader.directory, lambda: reader.plan)
     nodes = NodeWatch(reader.directory)
     nodes.refresh()
     return RunFactsNow(
         state=reader.state,
         history=history,
-        now_ns=time.time_ns() if is_live else reader.last_wall_ns,
+        now_ns=time.time_ns() if is_live else reader.last_sign_ns(),
         joined=frozenset(nodes.joined),
         lost=nodes.lost,
         is_live=is_live,

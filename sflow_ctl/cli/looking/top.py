@@ -80,7 +80,7 @@ def _shown(reader: RunReader, as_json: bool, shown: ShownState | None) -> bool:
     ended = reader.summary()
     is_live = ended is None and reader.status().liveness is not Liveness.DEAD
     if not is_live:
-        reader.state.lose_live_tasks()
+        reader.lose_live_tasks()
     newest = read_newest(reader.directory) if is_live else Telemetry()
     usage = task_usage(reader.state, newest, time.time_ns() // 1_000_000)
     nodes = node_usage(newest)

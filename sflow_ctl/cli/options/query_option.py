@@ -28,6 +28,6 @@ def tasks_of_query(
     query = task_query(queries)
     reader.refresh()
     if reader.status().liveness is Liveness.DEAD:
-        reader.state.lose_live_tasks()
+        reader.lose_live_tasks()
     found = fitting_tasks(query, reader.state)
     return found if names is None else [name for name in found if name in set(names)]

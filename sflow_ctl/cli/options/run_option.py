@@ -75,7 +75,7 @@ def changed_lines(facts: RunFacts, run: str) -> list[str]:
 
 def workflow_files(facts: RunFacts) -> list[str]:
     """Return the workflow files of a run as they are typed here; none if it was not made from files."""
-    return [display_path(Path(one.path)) for one in facts.sources]
+    return [display_path(Path(one.path)) for one in facts.sources if not one.is_included]
 
 
 def resume_lines(reader: RunReader) -> list[str]:

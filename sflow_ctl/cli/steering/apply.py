@@ -25,6 +25,8 @@ from sflow_ctl.runtime.revising.new_secrets import offered
 from sflow_ctl.runtime.revising.proposal import Proposal, leave, proposal
 from sflow_ctl.runtime.run.options import RunOptions
 
+RESUME_INSTEAD = "sflow-ctl run WORKFLOW --resume RUN continues it with a changed file"
+
 
 class TaskChange(msgspec.Struct, frozen=True, kw_only=True):
     """What another plan makes of a task."""
@@ -107,7 +109,7 @@ def _run_and_files(words: tuple[str, ...], options: RunOptions) -> tuple[RunRead
 
 def proposed(reader: RunReader, options: RunOptions) -> Proposal:
     """Return what a workflow would change in a live run. Raises: FleetError."""
-    check_alive(reader, "sflow-ctl run WORKFLOW --resume RUN continues it with a changed file")
+    check_alive(reader, RESUME_INSTEAD)
     return proposal(reader, options)
 
 

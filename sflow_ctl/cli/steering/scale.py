@@ -10,9 +10,10 @@ from protocol.text.listing import listed
 from sflow_ctl.cli.options.completing import complete_words
 from sflow_ctl.cli.options.paths import absolute
 from sflow_ctl.cli.options.run_option import output_dir_option
-from sflow_ctl.cli.steering.apply import carry_out, proposed
+from sflow_ctl.cli.steering.apply import RESUME_INSTEAD, carry_out, proposed
 from sflow_ctl.cli.steering.target import target_run
 from sflow_ctl.plan.model import PlannedTask
+from sflow_ctl.runtime.operating.client import check_alive
 from sflow_ctl.runtime.record import layout
 from sflow_ctl.runtime.record.reader import RunReader
 from sflow_ctl.runtime.run.options import FleetOptions, RunOptions, TaskOptions, WorkflowOptions
@@ -33,6 +34,7 @@ def scale(words: tuple[str, ...], dry_run: bool, as_json: bool, output_dir: Path
     room wait, and sflow-ctl explain says for what. Does not wait: sflow-ctl wait --for ready does.
     """
     reader, name, count = _chosen(words, output_dir)
+    check_alive(reader, RESUME_INSTEAD)
     _check(reader, name)
     given = WorkflowOptions(
         files=(absolute(reader.directory) / layout.WORKFLOW,),

@@ -89,7 +89,7 @@ class Activity:
         self._waits: dict[str, _Wait] = {}
         self._stopping: dict[str, float] = {}
         """When each task gets SIGKILL."""
-        self._why = ""
+        self._why = self._again = ""
         """Why the run stops, and what a further signal does."""
         self._gathered: list[str] = []
         self._gather_until: float | None = None
@@ -106,7 +106,8 @@ class Activity:
         self._stopping[task] = now + (0.0 if planned is None else planned.stopping.grace_s)
         if transition.reason.word not in _RUN_STOPS:
             return False
-        self._why = _why(transition.reason) or self._why
+        if (why := _why(transition.reason)) != ("", ""):
+            self._why, self._again = why
         self._gathered.append(task)
         if self._gather_until is not None:
             return False
@@ -205,26 +206,26 @@ class Activity:
 
     def _stop_line(self, now: float) -> str:
         count = len(self._gathered)
-        again = f" ({self._why})" if self._why else ""
         left = [task for task in self._gathered if task in self._stopping]
+        notes = "; ".join(note for note in (self._why, self._again if left else "") if note)
+        begin = f"stopping {counted(count, 'task')}{f' ({notes})' if notes else ''}: "
         if not left:
-            return f"stopping {counted(count, 'task')}{again}: {listed(self._gathered, SHOWN_NAMES)}"
+            return f"{begin}{listed(self._gathered, SHOWN_NAMES)}"
         last = max(left, key=lambda task: self._stopping[task])
-        names = listed(left, SHOWN_NAMES)
-        return f"stopping {counted(count, 'task')}{again}: {names}{self._kill_text(last, now)}"
+        return f"{begin}{listed(left, SHOWN_NAMES)}{self._kill_text(last, now)}"
 
     def _kill_text(self, task: str, now: float) -> str:
         return f", SIGKILL in {max(0.0, self._stopping[task] - now):.0f} s"
 
 
-def _why(reason: Reason) -> str:
-    """Return what is worth saying about a run's stop besides its tasks."""
+def _why(reason: Reason) -> tuple[str, str]:
+    """Return what is worth saying about a run's stop besides its tasks, and what can still be done about them."""
     text = printable(reason.text)
     if reason.word != "interrupted":
-        return text
+        return text, ""
     if "SIGINT" in text or not text:
-        return "Ctrl-C again kills at once"
-    return f"{text}; another signal kills at once"
+        return "", "Ctrl-C again kills at once"
+    return text, "another signal kills at once"
 
 
 def _detail(text: str) -> str:

@@ -1,6 +1,7 @@
 """The full-screen view of a run: tasks, nodes, graph and changes above, the log or the details of a task below."""
 
 import asyncio
+import os
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -16,6 +17,8 @@ from textual.widgets import ContentSwitcher, DataTable, Footer, Static, TabbedCo
 
 from protocol.errors import FleetError
 from protocol.text.ansi import printable_line
+from sflow_ctl.cli.terminal.paint import wants_unicode
+from sflow_ctl.cli.tui.ascii_driver import AsciiDriver
 from sflow_ctl.cli.tui.dialogs import AskText, Confirm, Help, LeaveOrStop, Leaving
 from sflow_ctl.cli.tui.feed import Feed
 from sflow_ctl.cli.tui.headings import Banner, Title
@@ -26,13 +29,15 @@ from sflow_ctl.plan.secrets import SECRETS
 
 LOOK_S = 0.5
 """How often it is drawn at most: a slow connection shall keep up."""
+LEAST_FOR_BOTH = 20
+"""Lines of a terminal that has room for the list and the log."""
 HELP = """\
 1 2 3 4    tasks, nodes, graph, changes
 up, down   choose a task: its log is below
 space      pin a task's log; several are merged
 i          details instead of the log
-z          the lower half alone; again: both
-/          filter tasks: state:failed, node:n1, a part of a name, !word
+z  enter   the log alone; again: as before
+/          filter tasks: state:failed, node:n1, part of a name, !word
 f  n       find in the log; the next place above
 g          show only lines with a text
 e          to the end of the log, and follow it
@@ -40,10 +45,29 @@ e          to the end of the log, and follow it
 x  X       stop the task; stop the run
 r          restart the task
 k          send a signal to the task
-p          no new starts; again: go on
+p          pause, so that nothing new starts; again: unpause
 
 ctrl+p     all commands        q  leave        ?  this text
 """
+KEYS: list[BindingType] = [
+    Binding("q", "leave", "Leave"),
+    Binding("question_mark", "help", "Help", key_display="?"),
+    Binding("i", "details", "Info"),
+    Binding("space", "pin", "Pin"),
+    Binding("slash", "filter_tasks", "Filter", key_display="/"),
+    Binding("f", "find", "Find"),
+    Binding("x", "steer('stop')", "Stop"),
+    Binding("r", "steer('restart')", "Restart"),
+    Binding("z", "zoom", "Zoom", show=False),
+    Binding("n", "find_next", "Find next", show=False),
+    Binding("g", "filter_log", "Filter log", show=False),
+    Binding("e", "follow", "Follow log", show=False),
+    Binding("k", "steer('signal')", "Signal", show=False),
+    Binding("p", "pause", "Pause", show=False),
+    Binding("X", "stop_run", "Stop run", show=False),
+    *(Binding(str(number), f"show_view({number})", show=False) for number in range(1, 5)),
+    Binding("ctrl+c", "leave", show=False, priority=True),
+]
 
 
 class RunApp(App[Leaving]):
@@ -52,29 +76,11 @@ class RunApp(App[Leaving]):
     CSS_PATH = "style.tcss"
     ENABLE_COMMAND_PALETTE = True
     _its_loop: asyncio.AbstractEventLoop | None = None
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("q", "leave", "Leave"),
-        Binding("question_mark", "help", "Help", key_display="?"),
-        Binding("i", "details", "Info"),
-        Binding("space", "pin", "Pin"),
-        Binding("slash", "filter_tasks", "Filter", key_display="/"),
-        Binding("f", "find", "Find"),
-        Binding("x", "steer('stop')", "Stop"),
-        Binding("r", "steer('restart')", "Restart"),
-        Binding("z", "zoom", "Zoom", show=False),
-        Binding("n", "find_next", "Find next", show=False),
-        Binding("g", "filter_log", "Filter log", show=False),
-        Binding("e", "follow", "Follow log", show=False),
-        Binding("k", "steer('signal')", "Signal", show=False),
-        Binding("p", "pause", "Pause", show=False),
-        Binding("X", "stop_run", "Stop run", show=False),
-        *(Binding(str(number), f"show_view({number})", show=False) for number in range(1, 5)),
-        Binding("ctrl+c", "leave", show=False, priority=True),
-    ]
+    BINDINGS: ClassVar[list[BindingType]] = KEYS
 
     def __init__(self, feed: Feed, directory: Path, steering: Steering, *, owns_run: bool = False) -> None:
         """With `owns_run` the view has started the run: who leaves is asked what becomes of it."""
-        super().__init__()
+        super().__init__(driver_class=None if wants_unicode(os.environ) else AsciiDriver)
         self.feed = feed
         self.animation_level = "none"
         self._directory = directory
@@ -123,8 +129,9 @@ class RunApp(App[Leaving]):
         self._is_stale = True
 
     def on_resize(self, event: Resize) -> None:
-        """Have a plain look where there is little room."""
-        self.screen.set_class(event.size.height < 30, "low")
+        """Have a plain look where there is little room; where there is least, the list alone until `z`."""
+        self.set_class(event.size.height < 30, "low")
+        self.set_class(event.size.height < LEAST_FOR_BOTH, "least")
         self._is_stale = True
 
     # What is shown
@@ -160,6 +167,7 @@ class RunApp(App[Leaving]):
             self.query_one(EventTable).draw(feed.changes)
         tasks = list(self._pinned) or [self._chosen]
         follow = "" if self.query_one(LogView).is_following else "  (e: to the end)"
+        follow += "  (z: back)" if self.has_class("zoomed") else ""
         what = "details of " + self._chosen if self._shows_details() else f"log of {', '.join(tasks)}{follow}"
         self.query_one("#lower-title", Static).update(f"── {what} ")
 
@@ -179,6 +187,10 @@ class RunApp(App[Leaving]):
         """Show the log of the task on which the cursor is."""
         if isinstance(event.data_table, TaskTable) and event.row_key.value:
             self._choose(event.row_key.value)
+
+    def on_data_table_row_selected(self) -> None:
+        """Show the lower half alone."""
+        self.action_zoom()
 
     def on_tabbed_content_tab_activated(self) -> None:
         """Draw the view that was chosen."""
@@ -226,8 +238,9 @@ class RunApp(App[Leaving]):
         self._follow_logs(tuple(self._pinned) or (self._chosen,))
 
     def action_zoom(self) -> None:
-        """Give the lower half the whole screen, or half of it again."""
-        self.query_one("#views").display = not self.query_one("#views").display
+        """Give the lower half the whole screen, or what it had before."""
+        self.toggle_class("zoomed")
+        self._is_stale = True
 
     def action_follow(self) -> None:
         """Go to the end of the log."""
@@ -287,12 +300,21 @@ class RunApp(App[Leaving]):
             with suppress(RuntimeError):  # the view has ended
                 self._its_loop.call_soon_threadsafe(self.exit, "stop")
 
+    def _is_too_late(self) -> bool:
+        """Say that a run that is over cannot be changed; return whether it is."""
+        if self.feed.is_over:
+            self.notify("the run has ended: nothing of it can be changed any more")
+        return self.feed.is_over
+
     def action_stop_run(self) -> None:
         """Stop the whole run, after a question."""
-        self._confirm("Stop the run?", "All its tasks are ended in order.", "stop", ())
+        if not self._is_too_late():
+            self._confirm("Stop the run?", "All its tasks are ended in order.", "stop", ())
 
     def action_pause(self) -> None:
         """Start no more tasks, or go on; after a question."""
+        if self._is_too_late():
+            return
         if self.feed.state.paused_by:
             self._confirm("Start tasks again?", f"Paused by {self.feed.state.paused_by}.", "unpause", ())
         else:
@@ -301,7 +323,7 @@ class RunApp(App[Leaving]):
     def action_steer(self, verb: Verb) -> None:
         """Change the chosen tasks, after a question."""
         tasks = tuple(self._pinned) or (self._chosen,)
-        if not tasks[0]:
+        if not tasks[0] or self._is_too_late():
             return
         if verb == "signal":
             self.push_screen(

@@ -178,7 +178,7 @@ class Feed:
         facts = RunFactsNow(
             state=self.state,
             history=self.history,
-            now_ns=self._reader.last_wall_ns if self.is_over else time.time_ns(),
+            now_ns=self._reader.last_sign_ns() if self.is_over else time.time_ns(),
             joined=self.joined,
             lost=self.lost,
             is_live=not self.is_over,
@@ -250,7 +250,7 @@ class Feed:
             with self._lock:
                 self.summary, self.liveness, self.usage, self.text = summary, liveness, usage, text
                 if liveness is Liveness.DEAD:
-                    self._reader.state.lose_live_tasks()
+                    self._reader.lose_live_tasks()
             is_news |= before != (summary, liveness)
         return is_news
 

@@ -39,12 +39,14 @@ def check_screen() -> None:
             hint='install it with sflow-ctl: pipx install "sflow-ctl[tui]", or pip install textual',
         ) from error
     streams = (sys.stdin, sys.stdout, sys.stderr)  # textual writes to standard error
-    if not all(stream.isatty() for stream in streams) or os.environ.get("TERM", "") in ("", "dumb"):
-        raise UsageError.of(
-            "no-screen",
-            "the full-screen view needs a terminal for its input and output",
-            hint="sflow-ctl attach without --tui, or status --watch",
-        )
+    term = os.environ.get("TERM", "")
+    what = ""
+    if not all(stream.isatty() for stream in streams):
+        what = "the full-screen view needs a terminal for its input and output"
+    elif term in ("", "dumb"):
+        what = f"the full-screen view needs a terminal that can move its cursor; TERM is {term or 'not set'}"
+    if what:
+        raise UsageError.of("no-screen", what, hint="sflow-ctl attach without --tui, or status --watch")
 
 
 def show_run(reader: RunReader, own: OwnRun | None = None) -> str:

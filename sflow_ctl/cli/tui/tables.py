@@ -18,6 +18,16 @@ from sflow_ctl.report.screen.task_rows import TaskRow, Usage, task_list
 from sflow_ctl.report.transition_text import transition_text
 
 Cells = tuple[Text, ...]
+BESIDE_A_NAME = 24
+"""Columns that are left for the state and the time of a task, however long its name is."""
+LEAST_NAME, LAST_LETTERS = 14, 4
+"""Of a name that is cut: its shortest form, and how much of its end, where replicas have their numbers, is kept."""
+
+
+def short_name(name: str, width: int) -> str:
+    """Return a task's name for a screen of this width."""
+    room = max(LEAST_NAME, width - BESIDE_A_NAME)
+    return name if len(name) <= room else f"{name[: room - LAST_LETTERS - 1]}\u2026{name[-LAST_LETTERS:]}"
 
 
 def cell(text: str, style: str | None = None) -> Text:
@@ -93,8 +103,9 @@ class TaskTable(NamedRows):
         self.border_subtitle = f"and {listed.left_out} more: / filters" if listed.left_out else ""
 
     def _cells(self, row: TaskRow, headings: Sequence[str], is_pinned: bool) -> Cells:
+        name = short_name(row.name, self.app.size.width)
         values = {
-            "TASK": cell(f"* {row.name}" if is_pinned else row.name),
+            "TASK": cell(f"* {name}" if is_pinned else name),
             "STATE": cell(row.state, row.colour),
             "TIME": cell(row.duration),
             "TRY": cell(row.attempts),

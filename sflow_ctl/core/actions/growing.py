@@ -4,7 +4,7 @@ What that is comes as an event, so a replay and a successor let the plan grow in
 """
 
 from sflow_ctl.core import rendering
-from sflow_ctl.core.actions.requested.graph import link_anew
+from sflow_ctl.core.actions.requested.graph import link_more
 from sflow_ctl.core.actions.requested.revisions import add_tasks, put_in_force
 from sflow_ctl.core.actions.stopping import cannot_start
 from sflow_ctl.core.actions.transitions import change, enqueue, take_on
@@ -14,12 +14,13 @@ from sflow_ctl.core.events import TextsRendered
 from sflow_ctl.core.model.run import Run
 from sflow_ctl.core.model.task import Task
 from sflow_ctl.core.states import Reason, TaskState
-from sflow_ctl.plan.copies.task_list import names_of
+from sflow_ctl.plan.copies.names import CopyNames
+from sflow_ctl.plan.copies.task_list import tasks_since
 from sflow_ctl.plan.errors import ExpressionError
 from sflow_ctl.plan.model import Plan
 from sflow_ctl.plan.parts.cells import BlockStep
-from sflow_ctl.plan.revisions.blocks import call_of, with_step
-from sflow_ctl.plan.revisions.growing import items_in, late_list, with_items
+from sflow_ctl.plan.revisions.blocks import call_of, with_next_step, with_step
+from sflow_ctl.plan.revisions.growing import items_in, late_list, with_first_items, with_items
 
 EXPANDED = "expanded"
 """The reason of a task that stood for others, which are there now."""
@@ -56,11 +57,12 @@ def grow(run: Run, out: Effects, task: Task, items: list[object], now: float) ->
     name, late = task.plan.name, late_list(task.plan)
     assert late is not None
     text = f"{name} has {len(items)} item{'' if len(items) == 1 else 's'}"
-    if late.size is not None:  # of an earlier time: another list has other copies
-        if items_in(run.plan, name) != list(items):
-            put_in_force(run, out, with_items(run.plan, name, items), "", text, now)
-    else:
-        _extend(run, out, task, with_items(run.plan, name, items), text)
+    is_first = late.size is None and not any(one in run.index_of for one in CopyNames(name, len(items)))
+    plan = with_first_items(run.plan, task.index, items) if is_first else None
+    if plan is not None:
+        _extend(run, out, task, plan, text)
+    elif late.size is None or items_in(run.plan, name) != list(items):  # another list has other copies
+        put_in_force(run, out, with_items(run.plan, name, items), "", text, now)
     if task.state is TaskState.QUEUED:
         change(run, out, task, TaskState.COMPLETED, Reason(EXPANDED, text))
 
@@ -68,38 +70,35 @@ def grow(run: Run, out: Effects, task: Task, items: list[object], now: float) ->
 def proceed(run: Run, out: Effects, task: Task, step: BlockStep, now: float) -> None:
     """Put the plan in force that has the next iteration of a block, or complete the task that stands for it."""
     name = task.plan.name
-    plan = with_step(run.plan, name, step)
-    if step.outputs is not None:
-        _extend(run, out, task, plan, f"{name} has ended")
-        run.outputs[name] = step.outputs
-        change(run, out, task, TaskState.COMPLETED, Reason("block_ended", step.why))
-        return
+    plan = with_next_step(run.plan, task.index, step)
+    if plan is not None and any(one.name in run.index_of for one in tasks_since(plan.tasks, len(run.tasks))):
+        plan = None  # of an earlier time
     loop = call_of(task.plan).loop
     text = "its block" if loop is None else f"iteration {step.iteration + 1} of at most {loop.max_iterations}"
-    if len(plan.tasks) > len(run.plan.tasks) and _names(run.plan) <= _names(plan):
-        _extend(run, out, task, plan, f"{name}, {text}")
+    what = f"{name} has ended" if step.outputs is not None else f"{name}, {text}"
+    if plan is not None:
+        _extend(run, out, task, plan, what)
     else:  # iterations of an earlier time are others, or gone
-        put_in_force(run, out, plan, "", f"{name}, {text}", now)
-    if task.state is TaskState.QUEUED:
+        put_in_force(run, out, with_step(run.plan, name, step), "", what, now)
+    if step.outputs is not None:
+        run.outputs[name] = step.outputs
+        change(run, out, task, TaskState.COMPLETED, Reason("block_ended", step.why))
+    elif task.state is TaskState.QUEUED:
         change(run, out, task, TaskState.WAITING, Reason("iteration", text))
 
 
-def _names(plan: Plan) -> set[str]:
-    return set(names_of(plan.tasks))
-
-
 def _extend(run: Run, out: Effects, task: Task, plan: Plan, text: str) -> None:
-    """Add what a plan has in the place of a task: nothing else that is there changes."""
-    out.perform(ReviseRun(by="", source="", plan=plan, text=f"revision {plan.revision}: {text}"))
+    """Add what a plan has in the place of a task: nothing else that is there changes, or is looked at."""
+    text = f"revision {plan.revision}: {text}"
+    out.perform(ReviseRun(by="", source="", plan=plan, text=text, grown=task.index))
     known = len(run.tasks)
     run.plan = plan
     take_on(run, task, plan.tasks[task.index])
-    add_tasks(run, plan.tasks[known:])
-    new = run.tasks[known:]
-    run.cells.grow(plan, new)
-    run.leases.use(plan)
-    run.deferred = run.deferred.of_plan(plan)
-    link_anew(run.tasks)
-    for one in new:
-        if one.unmet == 0 and run.may_start(one):
+    new = add_tasks(run, tasks_since(plan.tasks, known))
+    run.cells.grow(new)
+    run.leases.grow(plan, new)
+    run.deferred = run.deferred.grown(plan, [one.plan for one in new])
+    for one in (*link_more(run, task, new), *new):
+        is_waiting = one.state is TaskState.WAITING and not one.is_delayed and one is not task
+        if is_waiting and one.unmet == 0 and run.may_start(one):
             enqueue(run, out, one)

@@ -87,6 +87,11 @@ class Leases:
             if any(member.ports for member in members)
         }
 
+    def grow(self, plan: Plan, tasks: Iterable[Task]) -> None:
+        """Take in the replicas that have joined a live run."""
+        if any(task.plan.ports for task in tasks):
+            self.use(plan)
+
     def forget(self, task: Task) -> None:
         """Have a task ask for its ports anew, which are others than before, when it starts."""
         for key in [one for one in self._known if one.task == task.index]:

@@ -19,7 +19,7 @@ from sflow_ctl.core.model.ready_queue import ReadyQueue
 from sflow_ctl.core.model.resources import ClaimLedger, GpuLedger, HostLedger, PlacesNow, StartWindows
 from sflow_ctl.core.model.stop_order import Revising
 from sflow_ctl.core.model.tally import Tally
-from sflow_ctl.core.model.task import Task, build_graph
+from sflow_ctl.core.model.task import Links, Task, build_graph
 from sflow_ctl.core.model.timers import AttemptTimer, Timers
 from sflow_ctl.core.requests import Plans, RequestBook, no_plans
 from sflow_ctl.core.states import TERMINAL, FirstCause, Outcome
@@ -162,6 +162,8 @@ class Run(Struct):
     """Where the plans of revisions are."""
     revising: Revising | None = None
     """A revision that still has tasks to stop."""
+    links: Links | None = None
+    """What links tasks that join; None until the plan first grows after a revision."""
 
     @classmethod
     def of(

@@ -3,7 +3,7 @@
 The state of one attempt is in `attempt.Attempt`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -13,6 +13,7 @@ from protocol.ids import AttemptId
 from protocol.messages.handover import CheckpointBase, ResumeKind
 from sflow_ctl.core.model.attempt import NOT_STARTED, Attempt
 from sflow_ctl.core.states import LIVE, TERMINAL, Reason, TaskState
+from sflow_ctl.plan.copies.task_list import Copies, kind_of, parts_of
 from sflow_ctl.plan.model import Dependency, Placement, Plan, PlannedTask
 from sflow_ctl.plan.words import Until
 
@@ -95,6 +96,8 @@ class Task(Struct):
     """Attempts made elsewhere because a node was lost; they do not count as retries."""
     infra_used: int = 0
     """Attempts made after faults of nodes, of the budget for them."""
+    tries_since: float | None = None
+    """When the first of the attempts began that its `total_timeout` is for; None without one, and before."""
     shunned: frozenset[int] = frozenset()
     """Nodes that its next attempts avoid, if others can take it."""
     may_run: bool = False
@@ -211,6 +214,73 @@ def link(tasks: Sequence[Task]) -> None:
             task.needs += (requirement,)
         # A task that runs at the run's end waits for that end as well.
         task.unmet = len(task.needs) + (plan.finally_when is not None)
+
+
+class Links(Struct):
+    """What finds the members of dependencies while a plan grows: made when it first does, and again after a revision."""
+
+    groups: dict[str, list[int]]
+    """The tasks as written with the indices of their concrete ones."""
+    known: dict[Dependency, Requirement] = field(default_factory=dict)
+    """The requirements that were made since."""
+    _keys: dict[int, Dependency] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, plan: Plan) -> "Links":
+        """Return those of all tasks of a plan."""
+        links, index = cls({}), 0
+        for part in parts_of(plan.tasks):
+            size = len(part) if isinstance(part, Copies) else 1
+            links._take(kind_of(part), range(index, index + size))
+            index += size
+        return links
+
+    def grow(self, changed: Task, tasks: Iterable[Task]) -> None:
+        """Take in tasks that are new, and one that may stand for some of them from now on."""
+        group = self.groups.get(changed.plan.base, [])
+        if changed.wanted.is_grown and changed.index in group:
+            group.remove(changed.index)
+        for task in tasks:
+            self._take(task.plan, (task.index,))
+
+    def _take(self, plan: PlannedTask, indices: Iterable[int]) -> None:
+        if not plan.removed_in and not plan.is_grown:
+            self.groups.setdefault(plan.base, []).extend(indices)
+
+    def forget(self, requirement: Requirement) -> None:
+        """Have the next task that needs the same get another requirement."""
+        key = self._keys.pop(id(requirement), None)
+        if key is not None:
+            del self.known[key]
+
+    def requirement(
+        self, dependency: Dependency, tasks: list[Task], index_of: Mapping[str, int]
+    ) -> Requirement | None:
+        """Return the requirement of a dependency, counted by how far its members are; None for one that always holds."""
+        found = self.known.get(dependency)
+        if found is not None:
+            return found
+        name = dependency.task
+        members = [tasks[one] for one in (self.groups[name] if dependency.is_group else (index_of[name],))]
+        needed = members_needed(dependency, members[0].wanted, len(members))
+        if needed == 0:
+            return None
+        found = self.known[dependency] = Requirement(dependency.until, needed, len(members))
+        self._keys[id(found)] = dependency
+        for member in members:
+            member.requirements += (found,)
+            found.members.append(member.index)
+        count(found, members)
+        return found
+
+
+def count(requirement: Requirement, members: Sequence[Task]) -> None:
+    """Count the members of a requirement by how far they have come."""
+    until = requirement.until
+    requirement.holding = sum(until in task.met for task in members)
+    requirement.serving = sum(task.is_serving for task in members)
+    lost = sum(task.state in TERMINAL and until not in task.met for task in members)
+    requirement.possible = len(members) - lost
 
 
 def members_needed(dependency: Dependency, member: PlannedTask, count: int) -> int:

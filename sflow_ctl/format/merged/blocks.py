@@ -16,30 +16,34 @@ from sflow_ctl.format.yaml_source import Source
 
 MARK = "~"
 """Between the names of a block and of its task; no name of a task that is written has one."""
-_NAME = lazy_pattern(r"[A-Za-z][A-Za-z0-9_-]*")
+_NAME = lazy_pattern(r"[A-Za-z][A-Za-z0-9_-]*(?:\.[A-Za-z][A-Za-z0-9_-]*)*")
 _EXPRESSION = lazy_pattern(r"\$\{\{.*?\}\}", re.DOTALL)
 _TASK = lazy_pattern(r"(?<![.\w])task(?:\.(\w+)|\[\s*[\"']([^\"']+)[\"']\s*\])")
 
 
 def take_blocks(merged: Merged, source: Source, data: Any) -> None:
     """Add the blocks of a file, and their tasks, to what is merged."""
-    known = {block.name: block for block in merged.blocks}
     for item in named_items(source, ("workflow", "blocks"), data, merged.findings, allow_values=False):
-        if not _NAME.fullmatch(item.name):
-            what = f'"{item.name}" cannot be the name of a block'
-            merged.findings.append(Finding("unsafe-name", what, item.where(), "use letters, digits, _ and -"))
-            continue
-        if item.name in known:
-            place = known[item.name].where().partition("  ")[0]
-            what = f'block "{item.name}" is defined twice: the other one is at {place}'
-            merged.findings.append(Finding("duplicate-key", what, item.where(), "rename one of them"))
-            continue
-        known[item.name] = item
-        _take_one(merged, source, item)
+        add_block(merged, item)
 
 
-def _take_one(merged: Merged, source: Source, block: Item) -> None:
-    body = dict(block.body)
+def add_block(merged: Merged, block: Item) -> None:
+    """Add one block, and its tasks, to what is merged. Dots in its name separate prefixes of included files."""
+    other = next((one for one in merged.blocks if one.name == block.name), None)
+    if not _NAME.fullmatch(block.name):
+        what = f'"{block.name}" cannot be the name of a block'
+        merged.findings.append(Finding("unsafe-name", what, block.where(), "use letters, digits, _ and -"))
+    elif other is not None:
+        place = other.where().partition("  ")[0]
+        what = f'block "{block.name}" is defined twice: the other one is at {place}'
+        merged.findings.append(Finding("duplicate-key", what, block.where(), "rename one of them"))
+    else:
+        merged.written_blocks[block.name] = {"name": block.name, **block.body} | {"name": block.name}
+        _take_one(merged, block)
+
+
+def _take_one(merged: Merged, block: Item) -> None:
+    body, source = dict(block.body), block.source
     place = (*block.path, "tasks")
     tasks = named_items(source, place, body.pop("tasks", None), merged.findings, allow_values=False)
     if not tasks:
@@ -60,7 +64,7 @@ def _take_one(merged: Merged, source: Source, block: Item) -> None:
             name: {"type": one} if isinstance(one, str) else one for name, one in inputs.items()
         }
     body["outputs"] = _in_texts(block.name, names, body.get("outputs", {}))
-    merged.blocks.append(Item(block.name, body, block.source, block.path))
+    merged.blocks.append(Item(block.name, body, source, block.path))
 
 
 def _qualified(block: str, names: Collection[str], body: dict[str, Any]) -> dict[str, Any]:
@@ -107,11 +111,3 @@ def _in_texts(block: str, names: Collection[str], data: Any) -> Any:
         return f"task['{block}{MARK}{name}']" if name in names else match[0]
 
     return _EXPRESSION.sub(lambda match: _TASK.sub(named, match[0]), data)
-
-
-def written_block(block: Item) -> dict[str, Any]:
-    """Return a block as its file has it, with its tasks."""
-    data: Any = block.source.data
-    for key in block.path:
-        data = data[key]
-    return {"name": block.name, **data}

@@ -26,10 +26,10 @@ from sflow_ctl.format.other_words import entry_example, example_of
 from sflow_ctl.format.schema import Task, WorkflowSettings
 from sflow_ctl.format.written import variable_value
 from sflow_ctl.format.yaml_source import PathKey, Source
-from sflow_ctl.format.yaml_values import members_of, unquoted
+from sflow_ctl.format.yaml_values import members_of
 
 ROOT_KEYS = (
-    "version", "sweep", "settings", "variables", "artifacts", "backends", "operators", "environments", "storage",
+    "version", "include", "sweep", "settings", "variables", "artifacts", "backends", "operators", "environments", "storage",
     "signatures", "secrets", "workflow",
 )  # fmt: skip
 SETTINGS = WorkflowSettings.__struct_encode_fields__
@@ -59,6 +59,10 @@ class Merged(Struct):
     workflow_variables: list[Item] = field(default_factory=list)
     tasks: list[Item] = field(default_factory=list)
     blocks: list[Item] = field(default_factory=list)
+    written_blocks: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Name of a block to its body as a file has it."""
+    included: dict[str, Source] = field(default_factory=dict)
+    """Prefix to the file whose blocks have it."""
     warnings: list[Finding] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
     notes: list[Finding] = field(default_factory=list)
@@ -104,6 +108,10 @@ def merge(sources: Sequence[Source]) -> Merged:
                 _take_variables(item, ())
             _merge_named(merged, merged.sections[section], items, (section,))
         _take_workflow(merged, source)
+        if source.data.get("include") is not None:
+            from sflow_ctl.format.merged.includes import take_includes  # few files include others
+
+            take_includes(merged, source)
     for item in (*merged.sections["variables"], *merged.workflow_variables):
         settle_variable(item)
     merged.warnings += [change.warning(merged.secrets) for change in merged.changes]
@@ -145,25 +153,12 @@ def named_items(
                 _shape(source, (*path, index), "every entry of this list must be a mapping with a name")
             )
         elif not isinstance(body.get("name"), str):
-            findings.append(_nameless(source, (*path, index), "name" in body))
+            from sflow_ctl.format.yaml_problems import nameless
+
+            findings.append(nameless(source, (*path, index), "name" in body))
         else:
             items.append(Item(body["name"], dict(body), source, (*path, index)))
     return items
-
-
-def _nameless(source: Source, path: tuple[PathKey, ...], has_name: bool) -> Finding:
-    if has_name:
-        place = (*path, "name")
-        text = unquoted(source.node(place))
-        what = "the name is not text" if not text else f"the name {text} is not text, but a value of YAML"
-        return Finding(
-            "wrong-type",
-            what,
-            f"{source.where(place)}  {dotted(place)}",
-            "put it in quotes" if text else "give it a name in text",
-        )
-    where = f"{source.where(path)}  {dotted(path)}"
-    return Finding("missing-key", '"name" is missing', where, "give every entry of a list a `name:`")
 
 
 def variable_items(

@@ -23,7 +23,7 @@ _FOUND_BY = {"task": "its end", "log": "its log", "job": "its job", "rule": "the
 _PARTS: tuple[type[schema.Part], ...] = (
     schema.Document, schema.Variable, schema.Artifact, schema.Backend, schema.DockerHost, schema.Mail, schema.Operator,
     schema.Environment, schema.EnvironmentSteps, schema.SourcedFile, schema.Workflow,
-    schema.Task, schema.Dependency, schema.Restart, schema.Stop, schema.Hang, schema.Resources,
+    schema.Task, schema.Dependency, schema.Restart, schema.Stop, schema.Hang, schema.ProgressLines, schema.Resources,
     schema.Nodes, schema.Gpus, schema.GpuChoice, schema.Replicas, schema.Retries, schema.RetryCodes,
     schema.Checkpoint, schema.ResumeChoice,
     schema.CheckpointInjection, schema.Probes, schema.Probe, schema.Condition,

@@ -77,12 +77,10 @@ def _rare_findings(document: schema.Document, where: Callable[..., str]) -> list
         from sflow_ctl.format.rules.sweeps import sweep_findings
 
         findings += sweep_findings(document, where)
-    if any(task.foreach or task.block or task.loop for task in document.workflow.tasks):
-        from sflow_ctl.format.rules.growing import block_findings, foreach_findings
+    if any(task.foreach or task.block or task.loop or _has_pairs(task) for task in document.workflow.tasks):
+        from sflow_ctl.format.rules.growing import growing_findings
 
-        for task in document.workflow.tasks:
-            findings += foreach_findings(document, task, where)
-        findings += block_findings(document, where)
+        findings += growing_findings(document, where)
     if any(task.checkpoint for task in document.workflow.tasks):
         from sflow_ctl.format.rules.handover.checkpoints import checkpoint_findings
 
@@ -99,3 +97,9 @@ def _rare_findings(document: schema.Document, where: Callable[..., str]) -> list
 
         findings += workflow_value_findings(document.workflow, where)
     return findings
+
+
+def _has_pairs(task: schema.Task) -> bool:
+    """Return whether a task says which copies of another one it is about."""
+    written = (one.items for one in task.depends_on if not isinstance(one, str))
+    return "same" in (*written, *(one.items for one in task.inputs.values()))

@@ -23,6 +23,14 @@ RESERVED = frozenset(
 _NAME = lazy_pattern(r"[A-Za-z][A-Za-z0-9_]*")
 
 
+def growing_findings(document: schema.Document, where: Where) -> Iterator[Finding]:
+    """Check the tasks whose copies, or blocks, the plan is made of."""
+    for task in document.workflow.tasks:
+        yield from foreach_findings(document, task, where)
+        yield from pair_findings(document, task, where)
+    yield from block_findings(document, where)
+
+
 def foreach_findings(document: schema.Document, task: schema.Task, where: Where) -> Iterator[Finding]:
     """Check the list of items of a task."""
     foreach = task.foreach
@@ -50,8 +58,35 @@ def foreach_findings(document: schema.Document, task: schema.Task, where: Where)
     if sequence is not None and (sequence.end is None) == (sequence.count is None):
         what = f'the sequence of task "{task.name}" needs exactly one of end and count'
         yield Finding("wrong-value", what, place("sequence"), "e.g. sequence: {start: 1, end: 10}")
+    if foreach.has_late_sequence:
+        what = f'the {given[0]} of task "{task.name}" is known only while the run continues'
+        hint = "write items: ${{ range(FIRST, LAST + 1) }}, or a count that is one expression"
+        yield Finding("wrong-value", what, place(given[0]), hint)
     yield from _name_findings(document, task, foreach, place)
     yield from _conflicts(task, foreach, where)
+
+
+def pair_findings(document: schema.Document, task: schema.Task, where: Where) -> Iterator[Finding]:
+    """Check that `items: same` is between two tasks that have items."""
+    items_of = {one.name: one.foreach for one in document.workflow.tasks}
+    named: list[tuple[str, tuple[str | int, ...]]] = [
+        (one.task, ("depends_on", index, "items"))
+        for index, one in enumerate(task.depends_on)
+        if isinstance(one, schema.Dependency) and one.items == "same"
+    ]
+    named += [
+        (source.rpartition(".outputs.")[0], ("inputs", name, "items"))
+        for name, given in task.inputs.items()
+        if given.items == "same"
+        for source in given.source or [""]
+    ]
+    for other, path in named:
+        lacking = next((name for name in (task.name, other) if items_of.get(name, "") is None), None)
+        if lacking is not None or not other:
+            which = f'task "{lacking}"' if lacking else "this input"
+            what = f'task "{task.name}" has items: same, which is between two tasks with foreach, and {which} has none'
+            hint = "leave it out, or give both the same foreach"
+            yield Finding("conflicting-keys", what, where("tasks", task.name, *path), hint)
 
 
 def _name_findings(
@@ -86,12 +121,12 @@ def _conflicts(task: schema.Task, foreach: schema.Foreach, where: Where) -> Iter
     if isinstance(task.sweep, schema.Sweep):
         hint = "a list of items can be a product of several: foreach: {items: {...}, product: true}"
         yield conflict("has both foreach and a sweep of its own", "sweep", hint)
-    if foreach.tasks and task.is_service:
+    if foreach.is_late and task.is_service:
         hint = "list the items in the file, or make it a task that ends"
         yield conflict(
             "is a service, and how many of it there are is known only when others have ended", "foreach", hint
         )
-    if foreach.tasks and task.finally_:
+    if foreach.is_late and task.finally_:
         hint = "list the items in the file"
         yield conflict(
             "runs at the end of the run, and its items are outputs of other tasks", "foreach", hint
@@ -104,8 +139,8 @@ MARK = "~"
 """Between the names of a block and of its task, as `merged/blocks` puts it there."""
 _WITHOUT_PROCESS = (
     "python", "launcher", "operator", "environment", "probes", "ports", "files", "checkpoint", "outputs", "inputs", "result",
-    "uploads", "success", "retries", "restart", "timeout", "hang", "stop", "resources", "replicas", "monitor", "windows",
-    "kind", "args", "args_json",
+    "uploads", "success", "retries", "restart", "timeout", "total_timeout", "hang", "progress", "stop", "resources", "replicas",
+    "monitor", "windows", "kind", "args", "args_json",
 )  # fmt: skip
 """Fields that are about the processes of a task."""
 _NOT_IN_BLOCKS = ("main", "finally_", "sweep")

@@ -201,6 +201,9 @@ class Document(Part, frozen=True, kw_only=True):
     """Version of the format, in quotes: `"0.1"`."""
     workflow: Workflow
     """The tasks and what they have in common."""
+    include: dict[str, str] = {}
+    """Other files whose blocks tasks may stand for, by a prefix: with `{fit: lib/fit.yaml}` its block `train` is `fit.train`, and
+    its workflow as a whole `fit`. Paths are relative to the file that has them."""
     sweep: Sweep | None = None
     """Run the workflow for many values: every task that is not marked `sweep: false` once for each cell."""
     settings: Settings | None = None

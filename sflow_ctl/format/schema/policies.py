@@ -33,10 +33,11 @@ class Retries(Part, frozen=True, kw_only=True):
     """Exit statuses that decide by themselves. Default: 75 is retried, 64 and 78 are not."""
     infra_count: IntExpr | None = None
     """Further attempts after faults of nodes (`node_lost`, `agent_died`, `gpu_lost`, `ports`, `job_node_failed`,
-    `job_preempted`), which do not use up `count`. Default: 0; 3 for tasks whose work is done elsewhere, which then continue to
-    watch it."""
-    avoid_node: Flag = False
-    """After `launch`, `gpu_lost`, `ports` or `node_lost` start on another node, if one can take the task."""
+    `job_preempted`), which do not use up `count`. Default: 2, also without `retries`; 0 for services and tasks with
+    `restart`; 3 for tasks whose work is done elsewhere, which then continue to watch it."""
+    avoid_node: Flag | None = None
+    """After `launch`, `gpu_lost`, `ports` or `node_lost` start on another node, if one can take the task. Default: true where
+    `infra_count` has a default above 0."""
 
 
 class Restart(Part, frozen=True, kw_only=True):
@@ -140,6 +141,15 @@ class Hang(Part, frozen=True, kw_only=True):
     """`until_ready`: a service is watched until it is ready; `always`: until its end. Other tasks are always watched."""
 
 
+class ProgressLines(Part, frozen=True, kw_only=True):
+    """How far a running task is, for whoever looks at the run."""
+
+    log_regex: str
+    r"""Regular expression for lines of its log, for example `step (\d+)/(\d+)`: what is done, and of how much. The last line that
+    matches counts. Groups may be called `current`, `total`, `percent` and `message`. What the task writes to
+    `$SFLOW_PROGRESS_FILE` goes before."""
+
+
 class Notify(Part, frozen=True, kw_only=True):
     """A command, a webhook or a mail that is notified of the course of a run. The run does not wait for them before its end."""
 
@@ -157,7 +167,8 @@ class Notify(Part, frozen=True, kw_only=True):
     """`ready`: all services are ready for the first time; `failure`: the first task has failed for good; `end`: the run has
     ended, in any way; `run_succeeded`, `run_failed`: it has ended with status 0, or with another one; `task_succeeded`,
     `task_failed`, `task_finished`: a task has completed, has failed for good, or has ended in any way, at most 100 of them.
-    `progress_stalled`: a task has printed nothing for as long as `after` says, and is not ended for it.
+    `progress_stalled`: a task has printed nothing for as long as `after` says, or not changed `$SFLOW_PROGRESS_FILE` if it has
+    written that; it is not ended for it.
     Slurm's `afterok`, `afternotok` and `afterany` are `run_succeeded`, `run_failed` and `end`. Default: `end`."""
     task: Annotated[list[str], ONE] = []
     """Tasks whose events are sent, names or patterns such as `train*`. Default: all."""

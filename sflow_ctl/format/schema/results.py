@@ -157,6 +157,9 @@ class Input(Part, frozen=True, kw_only=True, rename={"source": "from"}):
     (`local`), which is removed when the attempt has ended. Default: its path as it is."""
     pick: Literal["first_available"] | None = None
     """Of several `from`: the first one that there is."""
+    items: Literal["same", "all"] = "all"
+    """From a task with `foreach`, for another one: the value of the item at the `same` position, for which alone it is waited, or
+    a list of those of `all` items."""
 
 
 class WorkflowInput(Part, frozen=True, kw_only=True):

@@ -6,7 +6,7 @@ import msgspec
 
 from sflow_ctl.format.schema.definitions import EnvironmentSteps, Variable
 from sflow_ctl.format.schema.monitor import Monitor, NamedWindow
-from sflow_ctl.format.schema.policies import Checkpoint, Hang, Restart, Retries, Stop
+from sflow_ctl.format.schema.policies import Checkpoint, Hang, ProgressLines, Restart, Retries, Stop
 from sflow_ctl.format.schema.probes import Probe, Probes
 from sflow_ctl.format.schema.results import Input, Output, Success
 from sflow_ctl.format.schema.sweep import BlockLoop, Foreach, Sweep, tasks_in
@@ -104,6 +104,8 @@ class Dependency(Part, frozen=True, kw_only=True):
     failed for good; `settled`: completed, skipped by a condition, or failed with `on_failure: continue`."""
     cells: Literal["same", "all"] = "same"
     """Of a task in the same sweep: the one of the `same` cell, or those of `all` cells."""
+    items: Literal["same", "all"] = "all"
+    """Between tasks with `foreach`: the copy for the item at the `same` position, or those of `all` items."""
 
 
 class Ports(Part, frozen=True, kw_only=True):
@@ -277,6 +279,8 @@ class Task(Part, frozen=True, kw_only=True, rename={"finally_": "finally", "with
     """How the task is stopped; a text is short for `{signal: TEXT}`."""
     hang: Hang | None = None
     """How long the task may show no activity. Default: no limit."""
+    progress: ProgressLines | None = None
+    """Where its log says how far it is: shown while it runs."""
     success_exit_codes: list[IntExpr] = []
     """Exit statuses that count as success, beside 0."""
     fail_fast: bool | None = None
@@ -321,6 +325,9 @@ class Task(Part, frozen=True, kw_only=True, rename={"finally_": "finally", "with
     can mark such windows itself: `sflow-ctl mark NAME`."""
     timeout: Time | None = None
     """Time limit of one attempt; for a service, of becoming ready: seconds or a duration. Default, or 0: no limit."""
+    total_timeout: Time | None = None
+    """Time limit of all attempts together, with the pauses between them, from the start of the first one. When it is over the
+    task ends, and is not tried again. For tasks that end by themselves. Default, or 0: no limit."""
     variables: list[Variable] = []
     """Variables of this task alone; they replace others of the same name."""
     labels: dict[str, str] = {}
@@ -370,8 +377,14 @@ class Task(Part, frozen=True, kw_only=True, rename={"finally_": "finally", "with
                 task, _, output = source.rpartition(".outputs.")
                 if task and output:
                     known = next((one for one in written if one.task == task), Dependency(task=task))
-                    if task not in inferred or until == "completed":
-                        inferred[task] = Dependency(task=task, until=until, cells=known.cells)
+                    before = inferred.get(task)
+                    is_all = one.items == "all" or (before is not None and before.items == "all")
+                    inferred[task] = Dependency(
+                        task=task,
+                        until=until if before is None or until == "completed" else before.until,
+                        cells=known.cells,
+                        items="all" if is_all else "same",
+                    )
         return [one for one in inferred.values() if one not in written]
 
     @property

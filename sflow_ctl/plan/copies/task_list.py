@@ -62,7 +62,7 @@ class Copies(Sequence[PlannedTask]):
 
     def _copies(self, indices: Sequence[int]) -> Iterator[PlannedTask]:
         first, base = self.first, self.first.base
-        depends_on = first.depends_on
+        depends_on, is_paired = first.depends_on, _has_pairs(first)
         for index in indices:
             if index == 0:
                 yield first
@@ -70,9 +70,32 @@ class Copies(Sequence[PlannedTask]):
             if self.chain_until is not None:
                 depends_on = (Dependency(task=f"{base}_{index - 1}", until=self.chain_until),)
             item = first.item if self.items is None else PlannedItem(value=self.items[index])
-            yield replace(
-                first, name=f"{base}_{index}", replica_index=index, depends_on=depends_on, item=item
+            paired = paired_with(first, index) if is_paired else {"depends_on": depends_on}
+            yield replace(first, name=f"{base}_{index}", replica_index=index, item=item, **paired)
+
+
+def _has_pairs(first: PlannedTask) -> bool:
+    """Return whether copies are paired with those of another task."""
+    sources = (source for given in first.inputs for source in given.sources)
+    return any(one.pair for one in first.depends_on) or any(one.pair for one in sources)
+
+
+def paired_with(first: PlannedTask, index: int) -> dict[str, Any]:
+    """Return what a copy at a position has of other tasks' copies: those at the same position."""
+    return {
+        "depends_on": tuple(
+            replace(one, task=f"{one.pair}_{index}") if one.pair else one for one in first.depends_on
+        ),
+        "inputs": tuple(
+            replace(
+                given,
+                sources=tuple(
+                    replace(one, tasks=(f"{one.pair}_{index}",)) if one.pair else one for one in given.sources
+                ),
             )
+            for given in first.inputs
+        ),
+    }
 
 
 Part = PlannedTask | Copies
@@ -101,8 +124,25 @@ class TasksInParts(Sequence[PlannedTask]):
             return tuple(map(self._at, range(len(self))[index]))
         return self._at(range(len(self))[index])
 
+    def part_at(self, index: int) -> int:
+        """Return the position of the part that has the task at an index."""
+        return bisect_right(self._ends, index)
+
+    def with_more(self, place: int, task: PlannedTask, more: Sequence[Part]) -> "TasksInParts":
+        """Return tasks of which the part at a place is another task, and others follow."""
+        other = TasksInParts(())
+        other.parts = (*self.parts[:place], task, *self.parts[place + 1 :], *more)
+        sizes = (len(part) if isinstance(part, Copies) else 1 for part in more)
+        other._ends = self._ends + list(accumulate(sizes, initial=len(self)))[1:]
+        return other
+
+    def since(self, index: int) -> Iterator[PlannedTask]:
+        """Yield the tasks from an index on, which begins a part."""
+        for part in self.parts[self.part_at(index) :]:
+            yield from part if isinstance(part, Copies) else (part,)
+
     def _at(self, index: int) -> PlannedTask:
-        place = bisect_right(self._ends, index)
+        place = self.part_at(index)
         part = self.parts[place]
         return part[index - self._ends[place] + len(part)] if isinstance(part, Copies) else part
 
@@ -129,6 +169,25 @@ def listed_tasks(parts: Sequence[Part]) -> Sequence[PlannedTask]:
     """Return the tasks of these parts."""
     tasks = tuple(part for part in parts if isinstance(part, PlannedTask))
     return tasks if len(tasks) == len(parts) else TasksInParts(parts)
+
+
+def with_more(
+    tasks: Sequence[PlannedTask], index: int, task: PlannedTask, more: Sequence[Part]
+) -> Sequence[PlannedTask] | None:
+    """Return tasks of which the one at an index is another, and others follow; None if that one is a copy among others.
+
+    The tasks that stay are not looked at one by one.
+    """
+    if not isinstance(tasks, TasksInParts):
+        parts = (*tasks[:index], task, *tasks[index + 1 :], *more)
+        return listed_tasks(parts) if any(isinstance(part, Copies) for part in more) else parts  # type: ignore[return-value]
+    place = tasks.part_at(index)
+    return None if isinstance(tasks.parts[place], Copies) else tasks.with_more(place, task, more)
+
+
+def tasks_since(tasks: Sequence[PlannedTask], index: int) -> Sequence[PlannedTask]:
+    """Return the tasks from an index on, at which a part begins."""
+    return tuple(tasks.since(index)) if isinstance(tasks, TasksInParts) else tasks[index:]
 
 
 def parts_of(tasks: Sequence[PlannedTask]) -> Sequence[Part]:

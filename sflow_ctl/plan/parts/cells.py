@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from protocol.messages.handover import ValueType
-from sflow_ctl.plan.words import Collect, OnOverflow
+from sflow_ctl.plan.words import Collect, OnOverflow, Until
 
 
 class Cell(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -77,6 +77,8 @@ class LateItems(ItemPart, frozen=True, kw_only=True):
     fails_if_empty: bool = False
     waits_for_when: bool = False
     """The task's condition is not about single items: it is decided before the list is asked for, once for all of them."""
+    pairs: tuple[tuple[str, Until], ...] = ()
+    """The tasks of whose copies each waits for the one at its own position, and how far that must be."""
     size: int | None = None
     """How many items there were, once that is known."""
 

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from sflow_ctl.plan.copies.task_list import ByName, Copies, Part, kind_of, listed_tasks, parts_of
+from sflow_ctl.plan.copies.task_list import ByName, Copies, Part, kind_of, listed_tasks, parts_of, with_more
 from sflow_ctl.plan.graph import dependency_names
 from sflow_ctl.plan.model import Dependency, Plan, PlannedTask
 from sflow_ctl.plan.parts.cells import BlockCall, BlockStep, Frame
@@ -49,15 +49,42 @@ def with_step(plan: Plan, name: str, step: BlockStep) -> Plan:
     before = [part for part in parts if not _is_gone(part, gone)]
     body = _body(plan, owner, step, _ends(before, name, step.iteration - 1))
     call = call_of(owner)
-    waits = replace(
-        owner,
-        block=replace(call, iteration=step.iteration, inputs=step.inputs, outputs=None),
-        depends_on=(*owner.depends_on[: call.own_needs], *_waits_for(body)),
-    )
+    waits = _waiting(owner, step, body)
     views = {key: view for key, view in plan.task_views.items() if key not in gone}
     views |= _views(plan, call.block, frame_name(owner, step.iteration))
     tasks = [*(waits if part is owner else part for part in before), *body]
     return replace(plan, revision=plan.revision + 1, source="", tasks=listed_tasks(tasks), task_views=views)
+
+
+def with_next_step(plan: Plan, index: int, step: BlockStep) -> Plan | None:
+    """Return the plan after the next step of the task at an index: what `with_step` returns, made of the new tasks alone.
+
+    None where other tasks have to be looked at: iterations of an earlier time may be there.
+    """
+    owner = plan.tasks[index]
+    call = call_of(owner)
+    if step.outputs is not None:
+        done = replace(owner, block=replace(call, outputs=step.outputs))
+        tasks = with_more(plan.tasks, index, done, ())
+        return None if tasks is None else replace(plan, revision=plan.revision + 1, source="", tasks=tasks)
+    if step.iteration != (0 if call.iteration is None else call.iteration + 1) or call.outputs is not None:
+        return None
+    body = _body(plan, owner, step, owner.depends_on[call.own_needs :])
+    tasks = with_more(plan.tasks, index, _waiting(owner, step, body), body)
+    if tasks is None:
+        return None
+    views = {**plan.task_views, **_views(plan, call.block, frame_name(owner, step.iteration))}
+    return replace(plan, revision=plan.revision + 1, source="", tasks=tasks, task_views=views)
+
+
+def _waiting(owner: PlannedTask, step: BlockStep, body: Sequence[PlannedTask]) -> PlannedTask:
+    """Return a task that stands for a block, and waits for the tasks of an iteration."""
+    call = call_of(owner)
+    return replace(
+        owner,
+        block=replace(call, iteration=step.iteration, inputs=step.inputs, outputs=None),
+        depends_on=(*owner.depends_on[: call.own_needs], *_waits_for(body)),
+    )
 
 
 def _parts_with(plan: Plan, name: str) -> list[Part]:
@@ -212,11 +239,12 @@ def _decoder() -> "msgspec.json.Decoder[tuple[PlannedTask, ...]]":
 
 def _views(plan: Plan, block: str, name: str) -> Mapping[str, object]:
     """Return what expressions see of the tasks of a use."""
-    mark = f"{block}{MARK}"
+    mark, views = f"{block}{MARK}", plan.task_views
+    keys = dict.fromkeys(key for task in plan.block_tasks[block] for key in (task.name, task.base))
     return {
         key.replace(mark, f"{name}.", 1): [one.replace(mark, f"{name}.", 1) for one in view]
-        if isinstance(view, list)
+        if isinstance(view := views[key], list)
         else view
-        for key, view in plan.task_views.items()
-        if key.startswith(mark)
+        for key in keys
+        if key in views
     }

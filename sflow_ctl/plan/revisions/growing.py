@@ -11,8 +11,9 @@ from msgspec.structs import replace
 
 from sflow_ctl.plan.assignment import place_view
 from sflow_ctl.plan.copies.names import CopyNames
-from sflow_ctl.plan.copies.task_list import ByName, Copies, Part, kind_of, listed_tasks, parts_of
+from sflow_ctl.plan.copies.task_list import ByName, Copies, Part, kind_of, listed_tasks, parts_of, with_more
 from sflow_ctl.plan.errors import ExpressionError
+from sflow_ctl.plan.graph import topological_order
 from sflow_ctl.plan.model import Dependency, Plan, PlannedTask
 from sflow_ctl.plan.parts.cells import LateItems, PlannedItem
 from sflow_ctl.plan.revisions.blocks import steps_of, with_step
@@ -30,11 +31,11 @@ def with_items(plan: Plan, name: str, items: Sequence[Any]) -> Plan:
     Raises: ExpressionError for a list that the task cannot be run for.
     """
     parts, stand_in = list(parts_of(plan.tasks)), _stand_in(plan, name)
-    if not items and _late(stand_in).fails_if_empty:
-        raise ExpressionError("its list has no items, and on_empty is fail")
     done, copies = _known(stand_in, items)
     rest: list[Part] = [done if part is stand_in else part for part in parts if not _is_copy(part, name)]
     names = CopyNames(name, len(items))
+    _check_pairs(plan, _late(stand_in), len(items))
+    rest = _without_partners_of(rest, name, len(items))
     taken = next((one.name for one in rest if isinstance(one, PlannedTask) and one.name in names), None)
     if taken is not None:
         raise ExpressionError(
@@ -48,19 +49,54 @@ def with_items(plan: Plan, name: str, items: Sequence[Any]) -> Plan:
     return replace(plan, revision=plan.revision + 1, source="", tasks=tasks, task_views=views)
 
 
+def with_first_items(plan: Plan, index: int, items: Sequence[Any]) -> Plan | None:
+    """Return what `with_items` does for the task at an index, of which there are no copies yet, made of the new tasks alone.
+
+    None where other tasks have to be looked at. The caller knows that no task has the name of a copy.
+    Raises: ExpressionError.
+    """
+    stand_in = plan.tasks[index]
+    done, copies = _known(stand_in, items)
+    tasks = with_more(plan.tasks, index, done, copies)
+    if tasks is None:
+        return None
+    views, names = plan.task_views, CopyNames(stand_in.name, len(items))
+    if views:
+        view = _view(plan, copies[0].first) if copies else {}
+        views = views | dict.fromkeys(names, view) | {stand_in.name: list(names)}
+    return replace(plan, revision=plan.revision + 1, source="", tasks=tasks, task_views=views)
+
+
 def grown_like(new: Plan, old: Plan) -> Plan:
     """Return another plan of a run with the copies, and the tasks of blocks, that the plan so far has.
 
     That is where it has the same lists and blocks.
     """
     revision, source = new.revision, new.source
-    for part in parts_of(old.tasks):
-        task = kind_of(part)
-        if task.removed_in or (late_list(task) is None and task.block is None):
-            continue
+    for part in _each_after_its_partners(old):
         for before in part if isinstance(part, Copies) else (part,):
             new = _grown_by(new, old, before)
     return replace(new, revision=revision, source=source)
+
+
+def _each_after_its_partners(plan: Plan) -> list[Part]:
+    """Return the parts that a plan has grown by, or may grow by: each after those that its copies are paired with."""
+    parts = [
+        part
+        for part in parts_of(plan.tasks)
+        if not kind_of(part).removed_in
+        and (late_list(kind_of(part)) is not None or kind_of(part).block is not None)
+    ]
+    by_name = {kind_of(part).name: part for part in parts}
+    partners = {
+        name: [base for base, _ in late.pairs if base in by_name]
+        for name, part in by_name.items()
+        if (late := late_list(kind_of(part))) is not None
+    }
+    if not any(partners.values()):
+        return parts
+    order = topological_order({name: partners.get(name, []) for name in by_name})
+    return [by_name[name] for name in order]
 
 
 def _grown_by(new: Plan, old: Plan, before: PlannedTask) -> Plan:
@@ -98,6 +134,8 @@ def _known(stand_in: PlannedTask, items: Sequence[Any]) -> tuple[PlannedTask, li
     """Return a task whose list is known, and its copies."""
     foreach, late = stand_in.foreach, _late(stand_in)
     assert foreach is not None
+    if not items and late.fails_if_empty:
+        raise ExpressionError("its list has no items, and on_empty is fail")
     done = replace(stand_in, foreach=replace(foreach, late=replace(late, size=len(items))))
     if not items:
         return done, []
@@ -113,11 +151,47 @@ def _known(stand_in: PlannedTask, items: Sequence[Any]) -> tuple[PlannedTask, li
         name=f"{stand_in.name}_0",
         foreach=replace(foreach, late=None),
         item=PlannedItem(value=items[0]),
-        depends_on=(Dependency(task=stand_in.name, until="completed"), *stand_in.depends_on),
+        depends_on=(
+            Dependency(task=stand_in.name, until="completed"),
+            *stand_in.depends_on,
+            *(Dependency(task=f"{base}_0", until=until, pair=base) for base, until in late.pairs),
+        ),
         when=None if late.waits_for_when else stand_in.when,
         quorum=quorum,
     )
     return done, [Copies(first, len(items), None, list(items))]
+
+
+def _check_pairs(plan: Plan, late: LateItems, size: int) -> None:
+    """Check that the copies that others are paired with are as many. Raises: ExpressionError."""
+    for base, _ in late.pairs:
+        count = len(items_in(plan, base))
+        if count != size:
+            raise ExpressionError(
+                f"its list has {size} items, and that of {base} has {count}, with whose copies its own are paired",
+                "give both the same list, or leave out items: same",
+            )
+
+
+def _without_partners_of(parts: list[Part], name: str, size: int) -> list[Part]:
+    """Return parts without the copies that are paired with copies of a task which is to have only so many."""
+    done: list[Part] = []
+    shorter: list[str] = []
+    for part in parts:
+        first = kind_of(part)
+        is_paired = first.item is not None and any(one.pair == name for one in first.depends_on)
+        if is_paired and isinstance(part, Copies) and len(part) > size:
+            shorter.append(first.base)
+            done += (
+                [Copies(first, size, None, None if part.items is None else part.items[:size])] if size else []
+            )
+        elif is_paired and isinstance(part, PlannedTask) and part.replica_index >= size:
+            shorter.append(first.base)
+        else:
+            done.append(part)
+    for base in dict.fromkeys(shorter):
+        done = _without_partners_of(done, base, size)
+    return done
 
 
 def _is_copy(part: Part, name: str) -> bool:

@@ -14,7 +14,7 @@ from sflow_ctl.plan.parts.cells import LateItems, PlannedForeach
 from sflow_ctl.plan.parts.items import MAX_ITEMS, WrongItemsError, index_name, items_of_value
 from sflow_ctl.planner.context import PlanContext
 from sflow_ctl.planner.deferred import ItemValues
-from sflow_ctl.planner.findings import UnplannableError
+from sflow_ctl.planner.findings import Findings, UnplannableError
 from sflow_ctl.planner.numbers import as_int, at
 from sflow_ctl.planner.phases.graph import Expanded
 from sflow_ctl.planner.tasks.scopes import TaskScope
@@ -40,7 +40,7 @@ def items_of(task: schema.Task, evaluate: Evaluate, context: PlanContext) -> lis
     """
     foreach = task.foreach
     assert foreach is not None
-    if foreach.tasks:
+    if foreach.is_late:
         return None
     field = next(
         name for name in ("sequence", "count", "glob", "items") if getattr(foreach, name) is not None
@@ -118,6 +118,32 @@ def _numbers(
         raise UnplannableError("wrong-value", what, 'e.g. "%03d"', (*place, "format")) from error
 
 
+def find_unpaired(expanded: Sequence[Expanded], findings: Findings) -> None:
+    """Find tasks whose copies are paired with those of a task that has another number of them."""
+    by_base = {one.task.name: one for one in expanded}
+    for one in expanded:
+        wanted = [each.task for each in one.task.dependencies if each.items == "same"]
+        for other in (by_base[name] for name in dict.fromkeys(wanted)):
+            count, needed = _size(other), _size(one)
+            if count == needed or (needed is None and count is not None):
+                continue
+            what = (
+                f'copies of task "{one.task.name}" are paired with those of "{other.task.name}" (items: same)'
+            )
+            if count is None:
+                what += ", whose list is known only when other tasks have completed"
+            else:
+                what += f", and have {needed} items where those have {count}"
+            place = findings.loaded.where("tasks", one.task.name, "foreach")
+            findings.add("wrong-value", what, place, "give both the same list, or leave out items: same")
+
+
+def _size(one: Expanded) -> int | None:
+    """Return the number of items of a task; None if it is not known yet."""
+    assert one.task.foreach is not None
+    return None if one.task.foreach.is_late else len(one.items or ())
+
+
 def refuse_item(task: schema.Task, field: Any) -> None:
     """Refuse the item, or the copy, in a field that all copies have in common. Raises: UnplannableError."""
     assert task.foreach is not None
@@ -182,12 +208,17 @@ def completed(
 def _late_items(planned: PlannedTask, task: schema.Task, scope: TaskScope, scripts: Scripts) -> LateItems:
     foreach = task.foreach
     assert foreach is not None
-    written = foreach.items if foreach.tasks else []
-    known = {name: value for name, value in scope.names.items() if not isinstance(value, ItemValues)}
+    written = foreach.late_items if foreach.is_late else []
+    known = {
+        name: value
+        for name, value in scope.names.items()
+        if name == "block" or not isinstance(value, ItemValues)
+    }
     names: dict[str, object] = {}
     lists = written.items() if isinstance(written, dict) else [("", written)]
     for key, value in lists:
-        place = ("foreach", "items", *((key,) if key else ()))
+        field = "items" if foreach.items is not None else "count"
+        place = ("foreach", field, *((key,) if key else ()))
         _, deferred = scripts.value(task, planned.name, value, place, known)
         names |= {name: one for each in deferred for name, one in each.names.items()}
     own = {foreach.as_, index_name(foreach.as_), "replica"}
@@ -198,5 +229,6 @@ def _late_items(planned: PlannedTask, task: schema.Task, scope: TaskScope, scrip
         is_product=foreach.product,
         max_items=limit_of(foreach, scope.value),
         fails_if_empty=foreach.on_empty == "fail",
+        pairs=tuple((one.task, one.until) for one in task.dependencies if one.items == "same"),
         waits_for_when=when is not None and not names_used(when.text) & own and not task.inputs,
     )

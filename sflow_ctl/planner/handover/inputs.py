@@ -115,7 +115,8 @@ def _source(task: schema.Task, name: str, given: schema.Input, text: str, settin
     producer, _, output = text.rpartition(".outputs.")
     graph, one, place = setting.graph, setting.one, ("inputs", name, "from")
     other = graph.task_named(producer)
-    _check_output(task, name, given, other.task, output, place)
+    is_same = given.items == "same"
+    _check_output(task, name, given, other.task, output, place, is_one=is_same)
     wanted = next(each for each in task.dependencies if each.task == producer)
     cell = setting.replica.cell
     if cell is not None and other.is_in_sweep_of(one) and wanted.cells == "same":
@@ -123,6 +124,9 @@ def _source(task: schema.Task, name: str, given: schema.Input, text: str, settin
         is_list = other.task.replicas is not None
     else:
         names, is_list = tuple(other.names), other.is_replicated
+    if is_same:
+        paired = (f"{producer}_{setting.replica.index}",)
+        return InputSource(text=text, tasks=paired, output=output, pair=producer)
     if other.foreach is not None:
         collect = other.foreach.collect
         return InputSource(text=text, tasks=(), output=output, is_list=True, group=producer, collect=collect)
@@ -139,6 +143,8 @@ def _check_output(
     other: schema.Task,
     output: str,
     place: tuple[str | int, ...],
+    *,
+    is_one: bool,
 ) -> None:
     """Check that a task has an output that fits an input. Raises: UnplannableError."""
     whose = f'input "{name}" of task "{task.name}"'
@@ -153,7 +159,7 @@ def _check_output(
     found = next((one for one in other.outputs if one.is_found and one.name == output), None)
     offered: ValueType | None = None if found is None else type_of_output(found)
     is_list = other.replicas is not None or other.foreach is not None
-    if given.type is None or offered is None or is_list:
+    if given.type is None or offered is None or (is_list and not is_one):
         return
     if offered not in _FITTING.get(given.type, (given.type,)):
         what = f"{whose}: wanted {given.type}, and {other.name}.outputs.{output} is a {offered}"

@@ -155,6 +155,10 @@ def expand_tasks(source: PlanInput, scope: Scope, findings: Findings) -> Graph:
     _find_collisions(expanded, findings)
     findings.stop_if_any()
     _find_cycle(expanded, findings)
+    if any(one.foreach is not None for one in expanded):
+        from sflow_ctl.planner.growing.items import find_unpaired  # few tasks have items
+
+        find_unpaired(expanded, findings)
     if not any(one.replicas for one in expanded):
         where = findings.loaded.where("tasks", expanded[0].task.name, "replicas")
         findings.add("nothing-to-run", "no task has a replica", where, "ask for at least one")

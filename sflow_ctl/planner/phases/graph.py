@@ -5,6 +5,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, overload
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from sflow_ctl.format import schema
 from sflow_ctl.plan.copies.names import CopyNames
@@ -120,7 +121,9 @@ def dependencies(expanded: Sequence[Expanded]) -> dict[str, tuple[Dependency, ..
         outside: list[Dependency] = []
         for wanted in with_replicas(one.task, by_base):
             other = by_base[wanted.task]
-            if other.is_sequential and wanted.until not in ("started", "failed"):
+            if wanted.items == "same" and one.foreach is not None:
+                outside += _paired(one, other, wanted)
+            elif other.is_sequential and wanted.until not in ("started", "failed"):
                 outside.append(Dependency(task=other.replicas[-1].name, until=wanted.until))
             elif other.is_sequential and wanted.until == "started":
                 outside.append(Dependency(task=other.replicas[0].name, until=wanted.until))
@@ -131,6 +134,14 @@ def dependencies(expanded: Sequence[Expanded]) -> dict[str, tuple[Dependency, ..
                     outside.append(Dependency(task=wanted.task, until="finished", is_group=True))
         result[one.task.name] = tuple(dict.fromkeys(outside))
     return result
+
+
+def _paired(one: Expanded, other: Expanded, wanted: schema.Dependency) -> Iterator[Dependency]:
+    """Yield what a copy at position 0 waits for; a task that stands for copies waits until those of the other are there."""
+    if not one.is_late:
+        yield Dependency(task=f"{wanted.task}_0", until=wanted.until, pair=wanted.task)
+    elif other.is_late:
+        yield Dependency(task=wanted.task, until="completed")
 
 
 def has_quorum(task: schema.Task) -> bool:
@@ -228,4 +239,9 @@ class Graph(Struct, frozen=True, dict=True):
             return self._waits_for_in_cell(one, replica, replica.cell.cell.index)
         if one.is_sequential and replica.index > 0:
             return (Dependency(task=one.replicas[replica.index - 1].name, until=self.chain_until),)
-        return self.outside[one.task.name]
+        outside = self.outside[one.task.name]
+        if replica.index and any(each.pair for each in outside):
+            return tuple(
+                replace(each, task=f"{each.pair}_{replica.index}") if each.pair else each for each in outside
+            )
+        return outside

@@ -21,7 +21,7 @@ from sflow_ctl.planner.phases.graph import Graph
 from sflow_ctl.planner.placement.flexible import Alternative
 from sflow_ctl.planner.placement.placed import PlacedTask
 from sflow_ctl.planner.source import PlanInput
-from sflow_ctl.planner.tasks.policies import on_node_lost
+from sflow_ctl.planner.tasks.policies import on_node_lost, usual_faults
 
 OPERATOR = "the nodelist of its operator names its nodes"
 EVALUATED = (
@@ -64,7 +64,8 @@ def movable(source: PlanInput, backends: PlannedBackends, placed: Sequence[Place
         has_spares = bool(backends.spares_of[one.backend.name])
         rule = on_node_lost(one.task, workflow, has_spares=has_spares)
         if rule is None:
-            return bool(one.task.retries or one.task.restart)
+            follows_faults = usual_faults(one.task, source, is_elsewhere=one.is_elsewhere)
+            return bool(one.task.retries or one.task.restart or follows_faults)
         return rule == "elsewhere"
 
     again = [one for one in placed if one.alternative.elsewhere and may_move(one)]

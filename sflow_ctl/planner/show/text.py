@@ -95,15 +95,20 @@ def _graph(plan: Plan) -> list[str]:
         if len(group := members[task.base]) > MAX_REPLICAS_IN_FULL:
             is_chain = any(d.task == name for d in group[1].depends_on)
             name = f"{task.base} × {len(group)}" + (", one after the other" if is_chain else "")
-        arrows = [_edge(d, members[d.task] if d.is_group else [by_name[d.task]]) for d in task.depends_on]
+        is_many = len(group) > MAX_REPLICAS_IN_FULL
+        arrows = [
+            _edge(d, members[d.task] if d.is_group else [by_name[d.task]], is_many) for d in task.depends_on
+        ]
         lines.append(f"  {name}" + (f"  <- {listed(arrows, 6)}" if arrows else ""))
     if len(order) > MAX_TASKS_IN_FULL:
         lines.append(f"  ... and {len(order) - MAX_TASKS_IN_FULL} more")
     return lines
 
 
-def _edge(dependency: Dependency, members: Sequence[PlannedTask]) -> str:
+def _edge(dependency: Dependency, members: Sequence[PlannedTask], is_of_many: bool) -> str:
     """Return a dependency as "load × 3 (Completed)": the task, and how far it must be."""
+    if dependency.pair and is_of_many:
+        return f"{dependency.pair}, the same item ({until_text(dependency, members[0])})"
     until = until_text(dependency, members[0])
     many = copies_text(members) if dependency.is_group else ""
     return f"{dependency.task}{many} ({until})"

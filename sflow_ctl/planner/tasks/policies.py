@@ -71,8 +71,11 @@ def end_policy(
 
     Raises: UnplannableError, NumberError, ExpressionError.
     """
+    retries = _retries(task, value, usual_faults(task, source, is_elsewhere=is_elsewhere))
+    if task.total_timeout is not None and source.rules.has_time_limits:
+        retries = msgspec.structs.replace(retries, total_s=_total_s(task, value))
     return EndPolicy(
-        retries=_retries(task, value, WATCHED_AGAIN if is_elsewhere else 0),
+        retries=retries,
         timeout_s=_timeout_s(task, source.rules.has_time_limits, value),
         kind=task.kind,
         is_main=_read(task, ("main",), as_flag, value(task.main)),
@@ -99,9 +102,17 @@ def _read(
     return number(f'task "{task.name}"', path, convert, value, *limits)
 
 
+def usual_faults(task: schema.Task, source: PlanInput, *, is_elsewhere: bool) -> int:
+    """Return how often a task that says nothing is tried again after faults of nodes: services have `restart` for that."""
+    if is_elsewhere:
+        return WATCHED_AGAIN
+    return 0 if task.is_service or task.restart is not None else source.rules.fault_attempts
+
+
 def _retries(task: schema.Task, value: Callable[[Any], Any], infra_count: int) -> Retries:
+    avoids_nodes = infra_count > 0
     if task.retries is None:
-        return Retries(infra_count=infra_count)
+        return Retries(infra_count=infra_count, avoids_nodes=avoids_nodes)
     written, codes = task.retries, task.retries.exit_codes or schema.RetryCodes()
     longest = None
     if written.max_interval is not None:
@@ -127,7 +138,9 @@ def _retries(task: schema.Task, value: Callable[[Any], Any], infra_count: int) -
         infra_count=infra_count
         if written.infra_count is None
         else _read(task, ("retries", "infra_count"), as_int, value(written.infra_count), 0),
-        avoids_nodes=_read(task, ("retries", "avoid_node"), as_flag, value(written.avoid_node)),
+        avoids_nodes=avoids_nodes
+        if written.avoid_node is None
+        else _read(task, ("retries", "avoid_node"), as_flag, value(written.avoid_node)),
     )
 
 
@@ -158,6 +171,14 @@ def _timeout_s(task: schema.Task, has_time_limits: bool, value: Callable[[Any], 
     if task.timeout is None or not has_time_limits:
         return None
     return _read(task, ("timeout",), as_seconds, value(task.timeout)) or None  # 0 means no limit, as in Slurm
+
+
+def _total_s(task: schema.Task, value: Callable[[Any], Any]) -> float | None:
+    if task.is_service:
+        what = f'task "{task.name}" has total_timeout, and is a service, which does not end by itself'
+        hint = "timeout is the time in which it must become ready"
+        raise UnplannableError("conflicting-keys", what, hint, ("total_timeout",))
+    return _read(task, ("total_timeout",), as_seconds, value(task.total_timeout)) or None
 
 
 def _on_failure(

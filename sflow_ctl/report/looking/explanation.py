@@ -75,8 +75,8 @@ class RunFactsNow(msgspec.Struct, frozen=True, kw_only=True):
     """Returns what a probe of a task asks."""
 
     def since(self, name: str) -> str:
-        """Return for how long a task has been in its state, as ` for 12 s`; empty if that is not known."""
-        changes = self.history.get(name)
+        """Return for how long a task has been in its state, as ` for 12 s`; empty if the run is over or that is not known."""
+        changes = self.history.get(name) if self.is_live else None
         return f" for {duration_text(max(0.0, (self.now_ns - changes[-1][0]) / 1e9))}" if changes else ""
 
 
@@ -207,7 +207,7 @@ def _dependency(
 def _now(run: RunFactsNow, name: str) -> str:
     """Return what another task is doing, and what that one waits for."""
     record = run.state.tasks[name]
-    said = f"{name} is {record.state.value}{run.since(name)}"
+    said = f"{name} {'is' if run.is_live else 'was'} {record.state.value}{run.since(name)}"
     if record.waits_for:
         return f"{said}, not ready: {record.waits_for}"
     if record.state in FAILURES and record.reason is not None:

@@ -5,9 +5,27 @@ import math
 from typing import Any
 
 from protocol.text.ansi import printable_line
+from protocol.text.line_pattern import LinePattern
 from sflow_ctl.report.run_view import TaskProgress
 
 MAX_MESSAGE = 200
+MAX_MATCHES = 1000
+"""Of an expression in one line."""
+
+
+def progress_in(line: str, pattern: LinePattern) -> TaskProgress | None:
+    """Return what a line of a log says: the last match of an expression for it; None without a number."""
+    found = pattern.matches(line, MAX_MATCHES)
+    if not found:
+        return None
+    groups, named = found[-1], pattern.named(found[-1])
+    if not named:
+        named = {"current": groups[1], "total": groups[2] if len(groups) > 2 else None}
+    current, total = _number(named.get("current")), _number(named.get("total"))
+    if current is None and (percent := _number(named.get("percent"))) is not None:
+        current = percent / 100
+    message = printable_line(named.get("message") or "")[:MAX_MESSAGE]
+    return None if current is None else TaskProgress(current, total, message)
 
 
 def parsed_progress(line: str) -> TaskProgress | None:

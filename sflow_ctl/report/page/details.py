@@ -145,6 +145,8 @@ def _why(task: TaskReport) -> Iterator[Markup | str]:
         yield f"{word}{task.text[:300]}"
     if task.waits_for:
         yield f" not ready: {task.waits_for}"
+    if task.progress:
+        yield f" {task.progress}"
     if task.hint:
         yield tag("div", task.hint, class_="hint")
     for problem in task.output_problems[:3]:
@@ -152,7 +154,7 @@ def _why(task: TaskReport) -> Iterator[Markup | str]:
     if task.uploads:
         yield tag("div", task.uploads, class_="hint")
     for attempt in task.attempts[:-1][-3:]:
-        yield tag("div", f"#{attempt.number} {attempt.exit} {attempt.text[:160]}", class_="hint")
+        yield tag("div", f"attempt {attempt.number}: {attempt.text[:160] or attempt.exit}", class_="hint")
 
 
 def groups_section(report: RunReport) -> Markup:

@@ -194,6 +194,7 @@ class _TaskReports:
             text="" if reason is None else reason.text,
             hint="" if reason is None else reason.hint,
             waits_for=record.waits_for,
+            progress="" if record.progress is None else record.progress.text,
             waited_s=waited,
             startup_s=startup,
             ready_after_s=ready,

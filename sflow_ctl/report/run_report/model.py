@@ -130,6 +130,8 @@ class TaskReport(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The remedy of a failure."""
     waits_for: str = ""
     """The readiness conditions that a running service has not met."""
+    progress: str = ""
+    """How far it is while it runs, by its own words."""
     waited_s: float | None = None
     """From when its dependencies held to when it was given its place."""
     startup_s: float | None = None

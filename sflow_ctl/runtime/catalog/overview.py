@@ -104,7 +104,7 @@ def _unended(directory: Path) -> RunEntry:
         return _entry(directory)
     is_dead = status.liveness is Liveness.DEAD
     if is_dead:
-        reader.state.lose_live_tasks()
+        reader.lose_live_tasks()
     claim = read_claim(directory / layout.CLAIM)
     return RunEntry(
         run_id=reader.facts.run_id,
@@ -115,7 +115,7 @@ def _unended(directory: Path) -> RunEntry:
         host=reader.facts.host if claim is None else claim.host,
         job_id="" if claim is None else claim.job_id,
         started_wall_ns=reader.facts.started_wall_ns,
-        ended_wall_ns=reader.last_wall_ns if is_dead else None,
+        ended_wall_ns=reader.last_sign_ns() if is_dead else None,
         counts={word.value: count for word, count in reader.state.counts().items()},
         labels=reader.facts.labels,
     )

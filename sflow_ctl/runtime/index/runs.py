@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from sflow_ctl.results.task_entries import TaskEntry
     from sflow_ctl.runtime.index.database import Index
 
-_FILES = (layout.RUN, layout.SUMMARY, layout.CLAIM, layout.JOURNAL, layout.PLAN)
+_FILES = (layout.RUN, layout.SUMMARY, layout.CLAIM, layout.JOURNAL, layout.PLAN, layout.PLAN_GROWTH)
 """Files of which at least one changes with everything that an entry tells of a run that has ended."""
 _LASTING = LIVE_STATES | {"unreadable"}
 """States of runs that are read each time: their processes, or a person, may change them at any moment."""

@@ -322,6 +322,19 @@ def _is_gone(directory: Path) -> bool:
     return False
 
 
+def last_written_ns(directory: Path) -> int:
+    """Return when a run's controller last wrote something, by the clock of its file system; 0 if nothing can be read."""
+    telemetry = directory / layout.TELEMETRY
+    signs = [directory / name for name in (layout.CLAIM, layout.JOURNAL, layout.RUN_LOG)]
+    with suppress(OSError):
+        signs += telemetry.iterdir()
+    newest = 0
+    for path in signs:
+        with suppress(OSError):
+            newest = max(newest, path.stat().st_mtime_ns)
+    return newest
+
+
 def is_abandoned_for_good(path: Path) -> bool:
     """Return whether a claim whose controller is gone was left so long ago that no other one takes the run over any more."""
     age_s = _seconds_since_heartbeat(path)

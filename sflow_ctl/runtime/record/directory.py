@@ -35,6 +35,7 @@ from sflow_ctl.runtime.record.durable import (
     write_new,
 )
 from sflow_ctl.runtime.record.plan_file import encode_plan
+from sflow_ctl.runtime.record.plan_growth import read_plan_file
 from sflow_ctl.runtime.record.processes import process_start_ticks, process_world
 from sflow_ctl.runtime.record.sources import SourceFile
 from sflow_ctl.runtime.run.options import Lineage, RunOptions
@@ -148,6 +149,8 @@ class RunDirectory:
         self.path = output_dir / run_id
         self.run_id = run_id
         self._building = output_dir / f".{run_id}.building"
+        self.recorded_revision: int | None = None
+        """The revision of the plan that is recorded; None while that is not known."""
 
     def create(self, plan: Plan, workflow_yaml: str, facts: RunFacts, nonce: str) -> None:
         """Make the directory with all facts known before the first task starts.
@@ -221,6 +224,7 @@ class RunDirectory:
             write_durably(self.path / layout.WORKFLOW, workflow_yaml.encode())
         write_durably(self.path / layout.RUN, _recorded(facts) + b"\n")
         write_durably(self.path / layout.PLAN, content)
+        self.recorded_revision = plan.revision
         known, files = {task.name for task in old.tasks}, dict(old.files)
         for task in [task for task in plan.tasks if task.name not in known][:MADE_AT_ONCE]:
             _make_task_directory(os.fspath(self.path), task.name)
@@ -240,7 +244,7 @@ class RunDirectory:
         """Keep the plan in force so far. Not again: after a crash in here `plan.json` may be the next one already."""
         kept = self.path / layout.earlier_plan(incarnation)
         if not kept.exists():
-            write_durably(kept, (self.path / layout.PLAN).read_bytes())
+            write_durably(kept, encode_plan(read_plan_file(self.path).plan()))
 
     def _is_there(self) -> RunDirectoryError:
         what = f"the run directory {self.path} exists already"
@@ -273,6 +277,7 @@ class RunDirectory:
         (root / layout.REQUESTS).mkdir(mode=0o700, exist_ok=True)
         write(root / layout.WORKFLOW, workflow_yaml.encode())
         write(root / layout.PLAN, encode_plan(plan, SECRETS.mask.data if SECRETS.mask else None))
+        self.recorded_revision = plan.revision
         write(root / layout.RUN, _recorded(facts) + b"\n")
         write(root / layout.NONCE, nonce.encode())
         for task in plan.tasks[:MADE_AT_ONCE]:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from functools import cache
 from itertools import islice
 from operator import attrgetter
-from typing import Any, get_type_hints
+from typing import TYPE_CHECKING, Any, get_type_hints
 
 import msgspec
 
@@ -19,6 +19,9 @@ from sflow_ctl.plan.copies.task_list import Copies, Part, listed_tasks, parts_of
 from sflow_ctl.plan.model import Plan, PlannedTask
 from sflow_ctl.plan.secrets import SECRETS
 from sflow_ctl.plan.words import Until
+
+if TYPE_CHECKING:
+    from sflow_ctl.runtime.record.plan_growth import Growth
 
 _FIELDS = PlannedTask.__struct_fields__
 _values_of = attrgetter(*_FIELDS)
@@ -36,11 +39,16 @@ def encode_plan(plan: Plan, mask: Mask | None = None) -> Iterator[bytes]:
     before, _, after = head.partition(b'"tasks":[]')
     yield before + b'"tasks":['
     separator = b"\n"
-    entries = _entries(plan)
-    while lines := [_encoded(entry, mask) for entry in islice(entries, _WRITTEN_AT_ONCE)]:
+    entries = encode_tasks(parts_of(plan.tasks), mask)
+    while lines := list(islice(entries, _WRITTEN_AT_ONCE)):
         yield separator + b",\n".join(lines)
         separator = b",\n"
     yield b"\n]" + after + b"\n"
+
+
+def encode_tasks(parts: Sequence[Part], mask: Mask | None) -> Iterator[bytes]:
+    """Yield the lines of tasks."""
+    return (_encoded(entry, mask) for entry in _entries(parts))
 
 
 def decode_plan(content: bytes) -> Plan:
@@ -94,13 +102,47 @@ class PlanFile:
         """Raises: msgspec.DecodeError for another content; of a line of a task only later."""
         file = msgspec.json.decode(content, type=_file_type())
         self._lines: list[msgspec.Raw] = file.tasks
+        self._later: dict[int, msgspec.Raw] = {}
+        """Lines in place of those at an index, which others may be like."""
+        self._index_of: dict[str, int] = {}
+        self._noted = 0
         rest = {name: getattr(file, name) for name in Plan.__struct_fields__ if name != "tasks"}
         self.head = Plan(**rest, tasks=())
         """The plan without its tasks."""
+        self.problem = ""
+        """What of it is not known, as a sentence."""
 
     def plan(self) -> Plan:
         """Return the whole plan. Raises: msgspec.DecodeError."""
-        return msgspec.structs.replace(self.head, tasks=listed_tasks(_parts(self._lines)))
+        lines = ((line, self._later.get(index)) for index, line in enumerate(self._lines))
+        return msgspec.structs.replace(self.head, tasks=listed_tasks(_parts(lines)))
+
+    def grow(self, growths: "Iterable[Growth]") -> None:
+        """Take in what has been added to the plan since. Raises: msgspec.DecodeError."""
+        views = None
+        for one in growths:
+            if views is None:
+                views = dict(self.head.task_views)
+                self._note_indices()
+            index = self._index_of.get(one.name)
+            if index is None:
+                raise msgspec.ValidationError(f"{one.name} has changed, and is not there")
+            self._later[index] = one.changed
+            self._lines += one.tasks
+            self._note_indices()
+            views |= one.task_views
+            self.head = msgspec.structs.replace(self.head, revision=one.revision, source="")
+        if views is not None:
+            self.head = msgspec.structs.replace(self.head, task_views=views)
+
+    def _note_indices(self) -> None:
+        """Note where the lines of single tasks are that have been added."""
+        decode = msgspec.json.Decoder(_Line).decode
+        for index in range(self._noted, len(self._lines)):
+            one = decode(self._lines[index])
+            if not one.copies:
+                self._index_of[one.name] = index
+        self._noted = len(self._lines)
 
     def names(self) -> list[str]:
         """Return the names of all tasks, in order. Raises: msgspec.DecodeError."""
@@ -110,9 +152,10 @@ class PlanFile:
         """Return the plan with these of its tasks, and those that they are like. Raises: msgspec.DecodeError."""
         decode, wanted, lines = msgspec.json.Decoder(_Line).decode, set(names), []
         of_copies: dict[str, set[str]] = {}
-        for line in reversed(self._lines):  # a task comes after the one that it is like
+        for index in reversed(range(len(self._lines))):  # a task comes after the one that it is like
             if not wanted:
                 break
+            line = self._lines[index]
             one = decode(line)
             if one.copies:
                 copies = _Copies(one.like, one.copies).names
@@ -121,7 +164,7 @@ class PlanFile:
                 here = wanted & set(one.names)
             if here:
                 wanted = wanted - here | ({one.like} - {""})
-                lines.append(line)
+                lines.append((line, self._later.get(index)))
         chosen = [one for part in _parts(reversed(lines)) for one in _chosen(part, of_copies)]
         return msgspec.structs.replace(self.head, tasks=tuple(chosen))
 
@@ -134,12 +177,13 @@ def _chosen(part: Part, wanted: Mapping[str, Collection[str]]) -> Sequence[Plann
     return [part[index] for index in sorted(index for index in indices if index is not None)]
 
 
-def _parts(lines: Iterable[msgspec.Raw]) -> list[Part]:
+def _parts(lines: Iterable[tuple[msgspec.Raw, msgspec.Raw | None]]) -> list[Part]:
+    """Return the parts that lines say, each with the one that has come in its place."""
     first: dict[str, PlannedTask] = {}
     parts: list[Part] = []
     whole = msgspec.json.Decoder(PlannedTask)
     fields = msgspec.json.Decoder(_RawFields)
-    for line in lines:
+    for line, later in lines:
         if not _is_copy(line):
             task = whole.decode(line)
         elif "copies" in (values := fields.decode(line)):
@@ -148,7 +192,7 @@ def _parts(lines: Iterable[msgspec.Raw]) -> list[Part]:
         else:
             task = _copy(values, first)
         first.setdefault(task.name, task)
-        parts.append(task)
+        parts.append(task if later is None else whole.decode(later))
     return parts
 
 
@@ -186,10 +230,10 @@ def _decoder_of(name: str) -> Callable[[msgspec.Raw], Any]:
     return msgspec.json.Decoder(hints[name]).decode
 
 
-def _entries(plan: Plan) -> Iterator[PlannedTask | _Copies | dict[str, Any]]:
+def _entries(parts: Sequence[Part]) -> Iterator[PlannedTask | _Copies | dict[str, Any]]:
     """Yield what is written of each task, or of all copies of one."""
     first: dict[str, tuple[Any, ...]] = {}
-    for task in parts_of(plan.tasks):
+    for task in parts:
         if isinstance(task, Copies):
             yield task.first
             items = None if task.items is None else list(task.items)

@@ -34,10 +34,11 @@ from sflow_ctl.runtime.journal.entry import Entry
 from sflow_ctl.runtime.journal.reader import SHOWN, JournalReader
 from sflow_ctl.runtime.journal.snapshot import read_snapshot
 from sflow_ctl.runtime.record import layout
-from sflow_ctl.runtime.record.claim import HolderState, holder_of, read_claim
+from sflow_ctl.runtime.record.claim import HolderState, holder_of, last_written_ns, read_claim
 from sflow_ctl.runtime.record.directory import ConnectionFacts, RunFacts, facts_of
 from sflow_ctl.runtime.record.durable import UNREADABLE, read_regular
 from sflow_ctl.runtime.record.plan_file import PlanFile
+from sflow_ctl.runtime.record.plan_growth import GrowthWatch, read_plan_file
 from sflow_ctl.runtime.viewing.messages import Change
 
 T = TypeVar("T")
@@ -177,8 +178,9 @@ class RunReader:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.facts = self._read(layout.RUN, lambda content: msgspec.json.decode(content, type=RunFacts))
-        self._plan_file = self._read(layout.PLAN, PlanFile)
-        SECRETS.declare(self._plan_file.head.secrets, os.environ)
+        self._growth = GrowthWatch(directory)
+        self.plan_file = self._decoded(layout.PLAN, lambda: read_plan_file(directory))
+        SECRETS.declare(self.plan_file.head.secrets, os.environ)
         self.takeovers: list[Takeover] = []
         """Controllers that were killed and replaced."""
         self.last_wall_ns = self.facts.started_wall_ns
@@ -193,7 +195,7 @@ class RunReader:
     @cached_property
     def plan(self) -> Plan:
         """The whole plan."""
-        return self._decoded(layout.PLAN, self._plan_file.plan)
+        return self._decoded(layout.PLAN, self.plan_file.plan)
 
     @cached_property
     def state(self) -> RunView:
@@ -207,7 +209,7 @@ class RunReader:
         asked for.
         """
         found = read_snapshot(self.directory, self.facts.incarnation, self.facts.lineage)
-        names = list(self._plan_file.names()) if is_lazy else None
+        names = list(self.plan_file.names()) if is_lazy else None
         records = None if found is None else found.records(names)
         if found is not None and records is not None:
             self.state = RunView(self.head if is_brief else self.plan, records, found.paused_by)
@@ -215,16 +217,16 @@ class RunReader:
             self.last_wall_ns = found.last_wall_ns
             self.timeline, self.takeovers = found.timeline, list(found.takeovers)
         elif is_brief:
-            self.state = RunView(self.head, {name: TaskRecord(name) for name in self._plan_file.names()})
+            self.state = RunView(self.head, {name: TaskRecord(name) for name in self.plan_file.names()})
 
     def with_tasks(self, names: Collection[str]) -> None:
         """Give the state a plan that has these tasks, and not all others."""
-        self.state.plan = self._decoded(layout.PLAN, lambda: self._plan_file.plan_with(names))
+        self.state.plan = self._decoded(layout.PLAN, lambda: self.plan_file.plan_with(names))
 
     @property
     def head(self) -> Plan:
         """The plan without its tasks."""
-        return self._plan_file.head
+        return self.plan_file.head
 
     def refresh(self) -> list[Change]:
         """Return the changes of state written since the last call, after applying them to `state`."""
@@ -252,6 +254,14 @@ class RunReader:
             return RunStatus(Liveness.ENDED, "ended")
         return status
 
+    def last_sign_ns(self) -> int:
+        """Return the last time at which the run's controller is known to have lived, in ns since 1970."""
+        return max(self.last_wall_ns, last_written_ns(self.directory))
+
+    def lose_live_tasks(self) -> None:
+        """Mark the running tasks as lost with their controller."""
+        self.state.lose_live_tasks(self.last_sign_ns())
+
     def controller_status(self) -> RunStatus:
         """Return whether the last controller is alive, also when an earlier one has left its summary."""
         facts = self.facts
@@ -265,7 +275,7 @@ class RunReader:
             return RunStatus(Liveness.RUNNING, text)
         if state is HolderState.UNKNOWN:
             return RunStatus(Liveness.UNKNOWN, text)
-        return RunStatus(Liveness.DEAD, f"{text}; last activity {_clock_text(self._last_sign_ns())}")
+        return RunStatus(Liveness.DEAD, f"{text}; last activity {_clock_text(self.last_sign_ns())}")
 
     def connection(self) -> ConnectionFacts | None:
         """Return how to reach the controller; None when it accepts no viewers.
@@ -310,18 +320,16 @@ class RunReader:
         return fresh
 
     def _revised(self, entries: Sequence[Entry]) -> PlanFile | None:
-        """Return the plan that a revision among these entries has made; None if it is known."""
-        requests = (entry.request for entry in entries if entry.request is not None)
-        bases = [
-            one.action.base for one in requests if isinstance(one.action, Apply) and not one.answer.error
-        ]
-        if not bases or max(bases) < self.head.revision:
+        """Return the plan that a revision among these entries has made, or tasks that were added; None if it is known."""
+        requests = [one for entry in entries if (one := entry.request) is not None and not one.answer.error]
+        bases = [one.action.base for one in requests if isinstance(one.action, Apply)]
+        if (not bases or max(bases) < self.head.revision) and not self._growth.has_news():
             return None
-        found = self._read(layout.PLAN, PlanFile)
+        found = self._decoded(layout.PLAN, lambda: read_plan_file(self.directory))
         return found if found.head.revision > self.head.revision else None
 
     def _show_revision(self, file: PlanFile) -> None:
-        self._plan_file = file
+        self.plan_file = file
         SECRETS.declare(file.head.secrets, os.environ)
         self.__dict__.pop("plan", None)
         self.state.plan = self.plan
@@ -352,15 +360,6 @@ class RunReader:
             self.standing_still.pop(name, None)
         else:
             self.standing_still[name] = event.doing
-
-    def _last_sign_ns(self) -> int:
-        signs = [self.last_wall_ns]
-        for name in (layout.JOURNAL, layout.RUN_LOG):
-            try:
-                signs.append((self.directory / name).stat().st_mtime_ns)
-            except OSError:
-                continue
-        return max(signs)
 
     def _read(self, name: str, decode: Callable[[bytes], T]) -> T:
         return self._decoded(name, lambda: decode(read_regular(self.directory / name)))

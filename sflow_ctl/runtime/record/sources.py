@@ -14,13 +14,15 @@ from sflow_ctl.plan.fetches import Package
 from sflow_ctl.runtime.record.durable import read_regular
 
 
-class SourceFile(msgspec.Struct, frozen=True):
+class SourceFile(msgspec.Struct, frozen=True, omit_defaults=True):
     """One workflow file."""
 
     path: str
     """Absolute."""
     sha256: str
     """Of its content when the run began, or was last resumed from it."""
+    is_included: bool = False
+    """Another one includes it; it is not given on a command line."""
 
 
 def package_source(recorded: Sequence[Package]) -> Callable[[str], Package]:
@@ -36,13 +38,13 @@ def package_source(recorded: Sequence[Package]) -> Callable[[str], Package]:
     return package_of
 
 
-def source_files(files: Iterable[Path]) -> tuple[SourceFile, ...]:
-    """Return the regular ones of these files; a pipe cannot be read again, or have changed."""
+def source_files(files: Iterable[Path], included: Iterable[Path] = ()) -> tuple[SourceFile, ...]:
+    """Return the regular ones of these files and of those that they include; a pipe cannot be read again, or have changed."""
     found = []
-    for file in files:
+    for file, is_included in (*((file, False) for file in files), *((file, True) for file in included)):
         digest = _digest(file)
         if digest is not None:
-            found.append(SourceFile(str(file.absolute()), digest))
+            found.append(SourceFile(str(file.absolute()), digest, is_included))
     return tuple(found)
 
 

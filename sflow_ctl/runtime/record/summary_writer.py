@@ -7,6 +7,7 @@ its record elsewhere.
 
 import contextlib
 import time
+from collections.abc import Collection
 from pathlib import Path
 
 from msgspec.structs import replace
@@ -62,6 +63,11 @@ class SummaryWriter:
         """Take in that the run has other tasks."""
         self._timeline.begin({record.name: record.state for record in state.tasks.values()})
         self._log.tasks = len(state.plan.tasks)
+
+    def grown(self, names: Collection[str]) -> None:
+        """Take in that tasks have joined the run."""
+        self._timeline.join(names)
+        self._log.tasks += len(names)
 
     def note(self, transition: Transition) -> None:
         """Take in a change of a task's state."""

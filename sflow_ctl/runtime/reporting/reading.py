@@ -38,8 +38,8 @@ def report_of(reader: RunReader, shown: str) -> RunReport:
         began = min(began, change.wall_ns)
         courses.note(change.transition, change.wall_ns)
     if summary is None and status.liveness is Liveness.DEAD:
-        reader.state.lose_live_tasks()
-        courses.lose(max(courses.last_ns, began))
+        reader.lose_live_tasks()
+        courses.lose(max(courses.last_ns, began, reader.last_sign_ns()))
     outputs = _outputs(reader)
     return gathered(
         reader.directory,
@@ -75,7 +75,7 @@ def exported_run(reader: RunReader) -> ExportedRun:
     status = reader.status()
     reader.refresh()
     if status.liveness is Liveness.DEAD:
-        reader.state.lose_live_tasks()
+        reader.lose_live_tasks()
     facts = reader.facts
     return ExportedRun(
         facts.run_id,

@@ -21,6 +21,7 @@ from sflow_ctl.plan.secrets import SECRETS
 from sflow_ctl.runtime.record import layout
 from sflow_ctl.runtime.record.durable import UNREADABLE, read_regular, write_durably
 from sflow_ctl.runtime.record.plan_file import decode_plan, encode_plan
+from sflow_ctl.runtime.record.plan_growth import read_plan_file
 from sflow_ctl.runtime.record.sources import SourceFile
 
 MAX_BYTES = 256 * 1024 * 1024
@@ -105,7 +106,7 @@ def read_plan(directory: Path, source: str, key: str = "") -> Plan:
     if key:
         _check_secrets(head, key)
     try:
-        return decode_plan(_with_secrets(content))
+        return decode_plan(with_secrets(content))
     except UNREADABLE as error:
         raise UnusablePlanError(f"{path} was not written by this version of sflow-ctl: {error}") from error
 
@@ -116,9 +117,14 @@ def read_revision(path: Path) -> Plan | None:
     Raises: OSError; one of `UNREADABLE`.
     """
     try:
-        return decode_plan(_with_secrets(read_regular(path)))
+        return decode_plan(with_secrets(read_regular(path)))
     except FileNotFoundError:
         return None
+
+
+def plan_in_force(directory: Path) -> Plan:
+    """Return the newest plan of a run, with the values of this process's secrets. Raises: OSError; one of `UNREADABLE`."""
+    return read_plan_file(directory, with_secrets).plan()
 
 
 def codes_of_secrets(key: str) -> dict[str, tuple[str, ...]]:
@@ -148,10 +154,10 @@ def code_of(key: str, value: str) -> str:
 
 def _comes_back(content: bytes, plan: Plan) -> bool:
     """Return whether a plan is what it was once the values of secrets are put back."""
-    return _with_secrets(content) == b"".join(encode_plan(plan))
+    return with_secrets(content) == b"".join(encode_plan(plan))
 
 
-def _with_secrets(content: bytes) -> bytes:
+def with_secrets(content: bytes) -> bytes:
     """Return a plan's file with values in place of the marks of secrets."""
     for name, value in SECRETS.values():
         mark = mark_of(name).encode()

@@ -5,22 +5,37 @@ their orders, only afterwards. A controller that is killed in between has a succ
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
 from sflow_ctl.core.commands import ReviseRun
-from sflow_ctl.plan.copies.task_list import gang_sizes
-from sflow_ctl.plan.model import Plan
+from sflow_ctl.plan.copies.task_list import gang_sizes, tasks_since
+from sflow_ctl.plan.model import Plan, PlannedTask
+from sflow_ctl.plan.secrets import SECRETS
 from sflow_ctl.report.run_view import RunView, TaskRecord
 from sflow_ctl.runtime.record import layout
 from sflow_ctl.runtime.record.directory import Revision
 from sflow_ctl.runtime.record.disk import disk_reason
-from sflow_ctl.runtime.record.durable import UNREADABLE
-from sflow_ctl.runtime.record.plan_file import encode_plan
-from sflow_ctl.runtime.revising.files import UnusablePlanError, read_head, read_plan, read_revision
+from sflow_ctl.runtime.record.durable import UNREADABLE, read_regular
+from sflow_ctl.runtime.record.plan_file import PlanFile, encode_plan
+from sflow_ctl.runtime.record.plan_growth import (
+    append_growth,
+    encode_growth,
+    growths,
+    read_growth,
+    recorded_revision,
+)
+from sflow_ctl.runtime.revising.files import (
+    UnusablePlanError,
+    plan_in_force,
+    read_head,
+    read_plan,
+    read_revision,
+    with_secrets,
+)
 
 if TYPE_CHECKING:
     from sflow_ctl.runtime.assembly.parts import Record, Shell
@@ -36,20 +51,46 @@ def put_in_force(
     revision = Revision(
         number=plan.revision, wall_ns=time.time_ns(), by=command.by, argv=(), text=command.text
     )
-    problem = write_revision(record, plan, old, revision)
-    if problem:
-        controller.progress.warn(problem)
-    view_plan(controller.state, plan)
-    controller.summary.revised(controller.state)
-    shell.output.gang_sizes.update(gang_sizes(plan.tasks))
+    new = plan.tasks if command.grown is None else tasks_since(plan.tasks, len(old.tasks))
+    if command.grown is None or not _is_added(record, plan, old, command.grown, revision):
+        problem = write_revision(record, plan, old, revision)
+        if problem:
+            controller.progress.warn(problem)
+    view_plan(controller.state, plan, new)
+    if command.grown is None:
+        controller.summary.revised(controller.state)
+    else:
+        controller.summary.grown([task.name for task in new])
+    shell.output.gang_sizes.update(gang_sizes(new))
 
 
-def view_plan(state: RunView, plan: Plan) -> None:
-    """Have the view of a run show another plan."""
+def view_plan(state: RunView, plan: Plan, new: Sequence[PlannedTask]) -> None:
+    """Have the view of a run show another plan, of which it may lack some tasks."""
     state.plan = plan
-    for task in plan.tasks:
+    for task in new:
         if task.name not in state.tasks:
             state.tasks[task.name] = TaskRecord(task.name)
+
+
+def _is_added(record: "Record", plan: Plan, old: Plan, changed: int, revision: Revision) -> bool:
+    """Add what a plan has gained to what is recorded of it; return False where the whole plan has to be written.
+
+    `changed` is the index of the task in whose place the new ones run.
+    """
+    directory = record.directory
+    if directory.recorded_revision is None:  # this controller has taken over
+        directory.recorded_revision = recorded_revision(directory.path)
+    if directory.recorded_revision != old.revision:
+        return False
+    directory.recorded_revision = 0  # until all of the line is there
+    mask = SECRETS.mask.data if SECRETS.mask else None
+    try:
+        line = encode_growth(old, plan, changed, revision.text, revision.wall_ns, mask)
+        append_growth(directory.path, line)
+    except OSError:
+        return False  # which says why
+    directory.recorded_revision = plan.revision
+    return True
 
 
 def write_revision(record: "Record", plan: Plan, old: Plan, revision: Revision) -> str:
@@ -83,7 +124,7 @@ class PlansInForce:
     def __init__(self, directory: Path, lineage: int, newest: Plan) -> None:
         """`newest` is the last plan that is known. Raises: OSError; one of `UNREADABLE`."""
         self._directory, self._newest = directory, newest
-        self.first = read_revision(directory / layout.first_plan(lineage)) or newest
+        self.first = read_revision(directory / layout.first_plan(lineage)) or self._base()
         """The one that the first of them began with."""
 
     def of(self, revision: int) -> Plan | None:
@@ -91,12 +132,37 @@ class PlansInForce:
         known = {plan.revision: plan for plan in (self._newest, self.first)}
         if revision in known:
             return known[revision]
-        return read_revision(self._directory / layout.revision_plan(revision))
+        whole = self._whole(revision)
+        if whole is None or whole.head.revision == revision:
+            return None if whole is None else whole.plan()
+        content = with_secrets(read_growth(self._directory))
+        whole.grow(one for one in growths(content, whole.head.revision) if one.revision <= revision)
+        return whole.plan() if whole.head.revision == revision else None
+
+    def _base(self) -> Plan:
+        """Return the plan that `plan.json` has, without what has been added since."""
+        base = read_revision(self._directory / layout.PLAN)
+        return self._newest if base is None or base.revision == self._newest.revision else base
+
+    def _whole(self, revision: int) -> PlanFile | None:
+        """Return the last plan up to a revision that was written as a whole."""
+        numbers = [
+            int(path.stem)
+            for path in (self._directory / layout.PLANS).glob("[0-9]*.json")
+            if path.stem.isdigit()
+        ]
+        before = max((number for number in numbers if self.first.revision < number <= revision), default=None)
+        if before is None:
+            content = b"".join(encode_plan(self.first))
+        else:
+            content = with_secrets(read_regular(self._directory / layout.revision_plan(before)))
+        file = PlanFile(content)
+        return file if file.head.revision <= revision else None
 
 
 def newest_plan(directory: Path, plan: Plan) -> Plan:
     """Return a plan, or a newer one that is in force by what the run directory says. Raises: OSError; one of `UNREADABLE`."""
-    found = read_revision(directory / layout.PLAN)
+    found = plan_in_force(directory)
     return found if found is not None and found.revision > plan.revision else plan
 
 
@@ -109,7 +175,7 @@ def as_in_force(directory: Path, old: Plan, plan: Plan, recorded: Callable[[Plan
         try:
             applied = read_plan(directory, old.source)
             if b"".join(encode_plan(recorded(applied))) == b"".join(encode_plan(recorded(plan))):
-                return read_revision(directory / layout.PLAN) or plan
+                return plan_in_force(directory)
         except (UnusablePlanError, OSError, *UNREADABLE):
             pass  # its tasks start again, as for any other workflow
     return replace(plan, revision=old.revision)
@@ -121,7 +187,7 @@ def complete(record: "Record", plan: Plan) -> str:
     old = record.state.plan
     if old.revision == plan.revision:
         return ""
-    view_plan(record.state, plan)
+    view_plan(record.state, plan, plan.tasks)
     text = f"revision {plan.revision} applied"
     revision = Revision(number=plan.revision, wall_ns=time.time_ns(), by="", argv=(), text=text)
     return write_revision(record, plan, old, revision)

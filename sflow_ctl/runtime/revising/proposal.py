@@ -179,7 +179,9 @@ def leave(found: Proposal, open_display: "Callable[[], FetchDisplay]") -> Apply:
         options=remember(found.options, reader.directory.absolute())
         if source.are_files_given
         else reader.facts.options,
-        sources=source_files(source.files) if source.are_files_given else reader.facts.sources,
+        sources=source_files(source.files, found.read.loaded.included_files)
+        if source.are_files_given
+        else reader.facts.sources,
         labels=reader.facts.labels,
         argv=tuple(sys.argv),
         secrets={} if key is None else codes_of_secrets(key.secret),

@@ -71,7 +71,7 @@ from sflow_ctl.runtime.run.last_steps import AgentEnds, end_agents, log_ignored_
 from sflow_ctl.runtime.run.node_book import NodeBook
 from sflow_ctl.runtime.run.output_collector import OutputCollector
 from sflow_ctl.runtime.run.preload import Preload
-from sflow_ctl.runtime.run.signals import SignalInbox, stop_name
+from sflow_ctl.runtime.run.signals import SignalInbox, stop_name, stop_text
 from sflow_ctl.runtime.slurm.job_end import JobEndNotice
 from sflow_ctl.runtime.telemetry.measures import Measures
 from sflow_ctl.runtime.uploads.progress import RunProgress
@@ -213,9 +213,9 @@ class Controller:
 
     def _stop_event(self, number: int) -> StopRequested:
         self._stops_requested += 1
-        name = stop_name(number)
-        self._log.info(f"{name} received, {'forcing the end' if self._stops_requested > 1 else 'stopping'}")
-        return StopRequested(signal=name, force=self._stops_requested > 1)
+        name, is_again = stop_name(number), self._stops_requested > 1
+        (self._warn if self._stops_requested == 2 else self._log.info)(stop_text(name, is_again=is_again))
+        return StopRequested(signal=name, force=is_again)
 
     def _handle(self, event: SchedulerEvent, now: float) -> None:
         if isinstance(event, MessageReceived) and isinstance(event.message, _ASIDE):

@@ -220,7 +220,9 @@ def plan_run(read: ReadRun, options: RunOptions, is_dry: bool) -> PlannedRun:
     salloc = _salloc_commands(read, options, name, nodes.asked) if nodes.asked else ()
     is_own_copy = earlier is not None and not options.workflow.are_files_given
     sources = (
-        earlier.facts.sources if earlier is not None and is_own_copy else source_files(options.workflow.files)
+        earlier.facts.sources
+        if earlier is not None and is_own_copy
+        else source_files(options.workflow.files, loaded.included_files)
     )
     return PlannedRun(
         plan,

@@ -145,7 +145,7 @@ def prior_run(
         PriorPlans(directory, reader.plan, workspace),
         is_completed,
         (reader.journal.last_seq + 1, reader.journal.segment),
-        reader.journal.problems(),
+        [*reader.journal.problems(), *filter(None, (reader.plan_file.problem,))],
         timeline,
         claim,
         reader.takeovers,

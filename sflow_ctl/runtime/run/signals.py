@@ -31,6 +31,11 @@ def stop_name(number: int) -> str:
     return KILLED_SUPERVISOR if number == SUPERVISOR_DIED else signal_name(number)
 
 
+def stop_text(name: str, *, is_again: bool) -> str:
+    """Return what a signal does that the loop has received."""
+    return f"{name} again: killing what is left" if is_again else f"{name} received, stopping"
+
+
 def meant_by(number: int) -> int:
     """Return the signal that the user meant by one that the supervisor may have sent in its place."""
     return FORWARDED[number - FIRST] if FIRST <= number < FIRST + len(FORWARDED) else number
@@ -54,6 +59,10 @@ class _Patience:
         self._is_lost = True
 
 
+_EARLY_STOPS: list[int] = []
+"""Signals that have stopped this process's run before it began."""
+
+
 class SignalInbox:
     """Collects the signals of this process while it is entered: for the loop, and once that is over for `hurries`.
 
@@ -70,6 +79,8 @@ class SignalInbox:
         """A signal has come that the loop has not taken."""
 
     def __enter__(self) -> Self:
+        if _EARLY_STOPS:
+            raise StoppedEarlyError(_EARLY_STOPS[0])  # it was raised before, where exceptions are ignored
         self._pipe = SignalPipe()
         self._old_handlers = handle_with(self._on_signal)
         release_signals()
@@ -182,7 +193,8 @@ class StoppedEarlyError(BaseException):
 class EarlySignals(_Handled):
     """Lets the first signal unwind what prepares a run, so that nothing of it is left; further ones do not cut that off.
 
-    A `SignalInbox` that is entered meanwhile takes the signals for as long as it is.
+    What it raises is lost in callbacks whose exceptions Python ignores, which imports have; a `SignalInbox` raises it again.
+    One that is entered meanwhile takes the signals for as long as it is.
     """
 
     def __init__(self) -> None:
@@ -198,4 +210,5 @@ class EarlySignals(_Handled):
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         if not self._is_stopped:
             self._is_stopped = True
+            _EARLY_STOPS.append(number)
             raise StoppedEarlyError(number)

@@ -190,9 +190,7 @@ def _on_socket(line: Lifeline, handler: Handler) -> Handler:
 def _end_by_default(number: int, _frame: FrameType | None) -> None:
     """Do what a signal does to a program that does nothing about it."""
     if number == signal.SIGINT:
-        os._exit(
-            128 + number
-        )  # no exception: one that is raised while msgspec 0.20 makes a class crashes the interpreter
+        os._exit(128 + number)  # no exception: callbacks of the import system, and msgspec, ignore some
     if number == SUPERVISOR_DIED:
         number = signal.SIGTERM
     signal.signal(number, signal.SIG_DFL)

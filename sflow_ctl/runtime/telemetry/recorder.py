@@ -9,6 +9,7 @@ import os
 import queue
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -18,8 +19,9 @@ from protocol.messages.facts import Measured
 from protocol.messages.telemetry import MarkedWindow
 from sflow_ctl.runtime.record.durable import open_to_append, read_regular
 from sflow_ctl.runtime.telemetry.files import TAIL, WHOLE, WINDOWS, NodeFile, folder, node_file
-from sflow_ctl.runtime.telemetry.publishing import Publisher
-from sflow_ctl.runtime.telemetry.thinning import thinned_file
+
+if TYPE_CHECKING:
+    from sflow_ctl.runtime.telemetry.publishing import Publisher
 
 CLOSE_WITHIN_S = 10.0
 MAX_WAITING = 2000
@@ -50,7 +52,11 @@ class TelemetryRecorder:
         self._nodes = nodes
         self._warn = warn
         self._limit = max(LEAST_BYTES, min(MOST_BYTES, ALL_BYTES // max(1, len(nodes))))
-        self._publisher = None if openmetrics is None else Publisher(openmetrics)
+        self._publisher: Publisher | None = None
+        if openmetrics is not None:
+            from sflow_ctl.runtime.telemetry import publishing  # a server, which few runs have
+
+            self._publisher = publishing.Publisher(openmetrics)
         self._wanted: queue.SimpleQueue[tuple[int, Measured, list[MarkedWindow]] | None] = queue.SimpleQueue()
         self._problems: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._said: set[str] = set()
@@ -130,6 +136,8 @@ class TelemetryRecorder:
         _append(of, WHOLE if message.is_whole else TAIL, message.frames)
         if message.is_whole:
             _truncate(of)
+            from sflow_ctl.runtime.telemetry.thinning import thinned_file  # with the first whole block
+
             thinned_file(_path(of, WHOLE), self._limit)
 
     def _prepare(self, of: NodeFile) -> None:

@@ -78,7 +78,7 @@ class RunProgress:
     def _show_stall(self, command: RecordStall) -> None:
         from sflow_ctl.report.words import duration_text
 
-        text = f"{command.task}#{command.attempt} has printed nothing for {duration_text(command.silent_s)}"
+        text = f"{command.task}#{command.attempt} has made no progress for {duration_text(command.silent_s)}"
         self.warn(text)
         if self.notifier is not None:
             self.notifier.stalled(command.task, text)

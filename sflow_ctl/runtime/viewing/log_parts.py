@@ -192,6 +192,11 @@ def _check(reader: RunReader, tasks: Sequence[str], wanted: Wanted) -> None:
             raise UsageError.of(
                 "unknown-rank", f"the largest of these tasks has {counted(most, 'process')}", hint=hint
             )
+    attempts = max((reader.state.tasks[task].attempts for task in tasks), default=0)
+    if attempts and (wanted.attempt or 0) > attempts:
+        of = f"{tasks[0]} has" if len(tasks) == 1 else "no task of these has more than"
+        hint = "--attempt all prints the logs of all attempts"
+        raise UsageError.of("unknown-attempt", f"{of} {counted(attempts, 'attempt')}", hint=hint)
 
 
 def _attempts(newest: int, wanted: int | None) -> list[int]:

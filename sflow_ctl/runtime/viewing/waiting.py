@@ -174,7 +174,7 @@ class Waiter:
 
     def _died(self) -> Waited:
         self.reader.refresh()
-        self.reader.state.lose_live_tasks()
+        self.reader.lose_live_tasks()
         text = f"{self.reader.facts.run_id} died: {self.reader.status().text}"
         return Waited("died", int(ExitStatus.INFRASTRUCTURE), text)
 

@@ -3,6 +3,7 @@
 import select
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pynvml
 import pytest
@@ -90,3 +91,30 @@ def test_gpus_that_cannot_be_watched_are_warned_of_once_for_each_task(gpus: tupl
     assert len(loop.warnings) == 1
     assert "a: no_gpu_use_for has no effect" in loop.warnings[0]
     assert loop.life.next_wakeup() is None
+
+
+def test_progress_is_judged_by_its_file_once_that_is_written(tmp_path: Path) -> None:
+    log, file = tmp_path / "a.log", tmp_path / "progress"
+    log.touch()
+    file.write_text("1/9 of an earlier attempt\n")
+    spec = RankSpec(
+        rank=A,
+        argv=("true",),
+        env={"SFLOW_PROGRESS_FILE": str(file)},
+        log=str(log),
+        hang=HangPolicy(stalled_s=0.3),
+    )
+    loop = Loop((), spec)
+    loop.until(lambda: loop.changes == [IdleChanged(A, "progress", True)], "silence")
+    log.write_text("it prints\n")
+    loop.until(lambda: loop.changes[1:] == [IdleChanged(A, "progress", False)], "output")
+    file.write_text("2/9\n")
+
+    def quiet_although_it_prints() -> bool:
+        with log.open("a") as stream:
+            stream.write("it prints\n")
+        return loop.changes[2:] == [IdleChanged(A, "progress", True)]
+
+    loop.until(quiet_although_it_prints, "no progress")
+    file.write_text("3/9\n")
+    loop.until(lambda: loop.changes[3:] == [IdleChanged(A, "progress", False)], "progress")

@@ -85,13 +85,16 @@ def test_a_port_that_is_free_has_no_owner(listener: int) -> None:
 
 def test_possible_keys_are_not_shown(tmp_path: Path) -> None:
     with subprocess.Popen(
-        (sys.executable, "-c", SERVER, "serve", "--api-key", "secret"), stdout=subprocess.PIPE, text=True
+        (sys.executable, "-c", SERVER.replace("; ", "\n"), "serve", "--api-key", "secret"),
+        stdout=subprocess.PIPE,
+        text=True,
     ) as server:
         assert server.stdout is not None
         owner = owner_of_port(int(server.stdout.readline()), "m")
         server.kill()
     assert owner is not None
     assert "secret" not in owner
+    assert "\n" not in owner, "the program has several lines"
 
 
 # ---------------------------------------------------------------------- programs

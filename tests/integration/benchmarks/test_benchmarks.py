@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[3]
-NOT_PROGRAMS = {"__init__", "measure", "reference", "peers"}
-"""The last two run releases of another program, which are installed from the network: see below, and `tests/conformance`."""
+NOT_PROGRAMS = {"__init__", "measure", "reference", "peers", "dflow"}
+"""The last three run releases of other programs, which are installed from the network: see below, and `tests/conformance`."""
 SLURM = "slurm"
 """Needs root and a Slurm; it is only imported here."""
 MODULES = sorted(path.stem for path in (ROOT / "bench").glob("*.py") if path.stem not in NOT_PROGRAMS)
@@ -32,6 +32,16 @@ def test_the_comparison_with_sflow_runs_and_prints_medians() -> None:
         pytest.skip(done.stderr)
     check(done)
     assert done.stdout.count("sflow / sflow-ctl, median of the rounds: ") == 5
+
+
+def test_the_comparison_with_dflow_finds_the_same_results() -> None:
+    if not (os.environ.get("SFLOW_REFERENCE") or os.environ.get("CI")):
+        pytest.skip("set SFLOW_REFERENCE=1 to run dflow, which is installed for it")
+    done = run("-m", "bench.dflow")
+    if done.returncode == 3:
+        pytest.skip(done.stderr)
+    check(done)
+    assert "results: the same" in done.stdout
 
 
 @pytest.mark.parametrize("module", [one for one in MODULES if one != SLURM])

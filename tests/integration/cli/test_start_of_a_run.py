@@ -17,9 +17,10 @@ from sflow_ctl.runtime.agent_process import start_early
 
 WORKFLOW = 'version: "0.1"\nworkflow: {name: w, tasks: [{name: a, script: ["true"]}]}\n'
 OURS = ("protocol", "sflow_agent", "sflow_ctl")
-MOST_CONTROLLER, MOST_AGENT = 411, 112
+MOST_CONTROLLER, MOST_AGENT = 411, 116
 """Modules of ours, with those that a controller imports while it has nothing to do. A run that needs more of them needs a reason:
-each costs about 0.3 ms. 27 make the report, after the tasks. Those of the local link came in place of pyzmq's."""
+each costs about 0.3 ms. 27 make the report, after the tasks. Those of the local link came in place of pyzmq's, four of an
+agent save the start of bash."""
 MOST_SINGLE_FILES = 20
 """Modules whose code is read before, or in order to read, the file with the code of all."""
 HEAVY = (
@@ -93,6 +94,17 @@ def test_an_agent_imports_nothing_heavy(tmp_path: Path) -> None:
     modules = json.loads(done.stdout)
     assert [name for name in (*HEAVY, *FOR_CONTROLLERS_ONLY) if name in modules] == []
     assert len(ours(modules)) <= MOST_AGENT
+
+
+def test_measurements_that_are_not_published_import_nothing_heavy(tmp_path: Path) -> None:
+    listing = (
+        "import json, sys; from protocol.machine.lean_msgspec import import_msgspec; import_msgspec();"
+        "import sflow_ctl.runtime.telemetry.recorder; print(json.dumps(list(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", listing], cwd=tmp_path, capture_output=True, text=True, timeout=60
+    )
+    assert [name for name in HEAVY if name in json.loads(done.stdout)] == []
 
 
 def test_the_second_run_opens_one_file_for_the_code_of_all_modules(folder: Path) -> None:

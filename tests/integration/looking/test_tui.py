@@ -22,10 +22,12 @@ from protocol.errors import UsageError
 from sflow_ctl.cli.commands.attach import say_end
 from sflow_ctl.cli.start.own_run import OwnRun
 from sflow_ctl.cli.tui.app import RunApp
+from sflow_ctl.cli.tui.ascii_driver import ascii_text
 from sflow_ctl.cli.tui.dialogs import Confirm, Help, Leaving
 from sflow_ctl.cli.tui.feed import Feed, LogLine
 from sflow_ctl.cli.tui.log_view import MAX_LINES, LogView
 from sflow_ctl.cli.tui.steering import RunSteering, Verb
+from sflow_ctl.cli.tui.tables import short_name
 from sflow_ctl.report.summary import Summary
 from sflow_ctl.runtime.journal.entry import Entry
 from sflow_ctl.runtime.record import layout
@@ -160,6 +162,24 @@ def test_a_live_run_on_80_by_24(live: Run) -> None:
     view(live, act)
 
 
+def test_a_tiny_terminal_shows_the_tasks_and_the_log_of_one_on_demand(live: Run) -> None:
+    async def act(app: RunApp, pilot: Pilot[Leaving]) -> None:
+        await until(pilot, has(app, "srv", "cli", "bad", "train"), "the tasks")
+        assert not has(app, "loading")()
+        await pilot.press("enter")
+        await until(
+            pilot,
+            lambda: has(app, "log of srv  (z: back)", "loading")() and not has(app, "good")(),
+            "the log",
+        )
+        await pilot.press("z", "question_mark")
+        await until(pilot, has(app, "tasks, nodes, graph"), "the help")
+        await pilot.press("end")
+        await until(pilot, has(app, "this text"), "the end of the help")
+
+    view(live, act, size=(40, 10))
+
+
 def test_keys_choose_filter_find_and_pin(live: Run) -> None:
     async def act(app: RunApp, pilot: Pilot[Leaving]) -> None:
         await until(pilot, has(app, "good"), "the tasks")
@@ -269,6 +289,19 @@ def test_a_failed_run_stays_with_its_first_cause_in_front(ended: Run) -> None:
     view(ended, act)
 
 
+def test_a_run_that_has_ended_is_not_asked_to_change(ended: Run) -> None:
+    told = Told()
+
+    async def act(app: RunApp, pilot: Pilot[Leaving]) -> None:
+        await until(pilot, lambda: app.feed.is_over, "the end")
+        for key in ("x", "X", "r", "k", "p"):
+            await pilot.press(key)
+            assert not isinstance(app.screen, Confirm)
+        await until(pilot, has(app, "the run has ended"), "why not")
+
+    view(ended, act, told)
+
+
 def test_a_view_of_an_ended_run_uses_next_to_no_cpu(ended: Run) -> None:
     async def act(app: RunApp, pilot: Pilot[Leaving]) -> None:
         await until(pilot, has(app, "log of bad", "oops"), "the cause")
@@ -366,6 +399,25 @@ def test_a_real_terminal_is_left_as_it_was(ended: Run, tmp_path: Path, term: str
     assert screen.finish() == 1
     assert b"\x1b[?1049h" in screen.seen
     assert b"\x1b[?1049l" in screen.seen
+    assert b"-- log of" in screen.seen
+    assert screen.seen.isascii()
+
+
+@pytest.mark.parametrize("term", ["dumb", ""])
+def test_a_terminal_that_cannot_move_its_cursor_is_named(ended: Run, tmp_path: Path, term: str) -> None:
+    screen = Screen("attach", "--tui", str(ended.directory), cwd=tmp_path, TERM=term)
+    screen.wait_for(f"TERM is {term or 'not set'}".encode())
+    assert screen.finish() == 2
+
+
+def test_ascii_is_as_wide_as_what_it_stands_for() -> None:
+    assert ascii_text("┌─ Größe ━╸ 世界 e\u0301…▏") == "+- Gr??e -  ???? e.|"
+
+
+def test_a_long_name_leaves_room_for_the_state() -> None:
+    assert short_name("benchmark_with_a_long_name_12", 80) == "benchmark_with_a_long_name_12"
+    assert short_name("benchmark_with_a_long_name_12", 40) == "benchmark_w…e_12"
+    assert short_name("benchmark_with_a_long_name_12", 10) == "benchmark…e_12"
 
 
 def test_run_tui_shows_a_run_of_its_own_and_stops_it_when_asked(tmp_path: Path) -> None:
@@ -383,7 +435,8 @@ def test_run_tui_shows_a_run_of_its_own_and_stops_it_when_asked(tmp_path: Path) 
 
 def test_run_tui_shows_its_own_run_where_another_one_has_its_name(tmp_path: Path) -> None:
     (tmp_path / "w.yaml").write_text(
-        'version: "0.1"\nvariables: {S: 600}\nworkflow: {name: w, tasks: [{name: t, script: [sleep $S]}]}\n'
+        'version: "0.1"\nvariables: {S: 600}\nworkflow:\n  name: w\n  tasks:\n'
+        '    - {name: t, script: ["trap \'sleep 1; exit 1\' TERM", "sleep $S & wait"]}\n'
     )
     assert sflow_ctl("run", "w.yaml", "--run-id", "mine", "--set", "S=0", cwd=tmp_path).returncode == 0
     words = ("--run-id", "mine", "--output-dir", "elsewhere")
@@ -393,7 +446,7 @@ def test_run_tui_shows_its_own_run_where_another_one_has_its_name(tmp_path: Path
     screen.wait_for(b"stop it in order")
     screen.type(b"s")
     assert screen.finish() == 130
-    assert b"stopping 1 task (Ctrl-C again kills at once): t" in screen.seen
+    assert b"stopping 1 task" in screen.seen
     assert b"Detached" not in screen.seen
     assert RunReader(tmp_path / "elsewhere/mine").summary() is not None
 

@@ -200,4 +200,4 @@ def test_a_task_that_prints_nothing_causes_a_notice_and_continues(tmp_path: Path
     ended = sflow_ctl("run", "w.yaml", cwd=tmp_path)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert (tmp_path / "told").read_text() == "progress_stalled slow\n"
-    assert "warning: slow#1 has printed nothing for 1" in ended.stdout
+    assert "warning: slow#1 has made no progress for 1" in ended.stdout

@@ -69,6 +69,51 @@ def test_a_reader_has_the_tasks_of_the_revision(is_brief: bool, live: Run, tmp_p
     wait_until(again, "and the next attempt of the changed one")
 
 
+LOOP = """version: "0.1"
+workflow:
+  name: w
+  blocks:
+    step:
+      inputs: {n: int}
+      outputs: {n: "${{ task.work.outputs.n }}"}
+      tasks:
+        work:
+          script: ['until [ -e go$SFLOW_ITERATION ]; do sleep 0.05; done; echo "{\\"n\\": 1}" > $SFLOW_OUTPUTS_FILE']
+          outputs: {n: {type: int}}
+  tasks:
+    learn: {block: step, with: {n: 0}, loop: {max_iterations: 3, at_limit: succeed}}
+"""
+
+
+def test_a_reader_has_the_iterations_of_a_loop_as_they_begin(tmp_path: Path) -> None:
+    run = Run.start(LOOP, tmp_path, run_id="loop")
+    try:
+        run.wait_for("learn_0.work", "running")
+        reader = RunReader(run.directory)
+        reader.refresh()
+        for iteration in range(3):
+            name = f"learn_{iteration}.work"
+
+            def is_running(name: str = name) -> bool:
+                reader.refresh()
+                record = reader.state.tasks.get(name)
+                return record is not None and str(record.state) == "running"
+
+            wait_until(is_running, f"iteration {iteration} is seen")
+            planned = {task.name: task for task in reader.plan.tasks}
+            assert planned[name].frame is not None
+            assert planned["learn"].block is not None
+            assert planned["learn"].block.iteration == iteration
+            assert reader.state.plan is reader.plan
+            (tmp_path / f"go{iteration}").touch()
+        status, output = run.finish()
+        assert status == 0, output
+        assert len((run.directory / ".sflow/plan_growth.jsonl").read_bytes().splitlines()) == 4
+        assert not list((run.directory / ".sflow").glob("plans/*.json")), "nothing is written as a whole"
+    finally:
+        run.kill()
+
+
 def test_attach_shows_new_tasks_and_new_attempts(live: Run, tmp_path: Path) -> None:
     seen = tmp_path / "seen"
     with seen.open("w") as file:

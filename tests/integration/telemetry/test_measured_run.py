@@ -40,7 +40,7 @@ workflow:
           python3 -c '
           import subprocess, time
           kept = b"x" * (60 << 20)
-          child = subprocess.Popen(["sleep", "1.5"])
+          child = subprocess.Popen(["sleep", "4"])
           child.wait()'
     - name: write
       script: ['head -c 8388608 /dev/zero > "$SFLOW_TASK_OUTPUT_DIR/file"; sync "$SFLOW_TASK_OUTPUT_DIR/file"; sleep 1.5']

@@ -235,6 +235,7 @@ DERIVED = {
     "headroom_s",
     "changed",
     "plans",
+    "links",
 }
 """Fields of a run that its scheduler's arguments give, or that a checkpoint begins anew."""
 APART = {

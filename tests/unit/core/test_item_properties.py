@@ -4,7 +4,7 @@ import hypothesis
 import msgspec
 from hypothesis import strategies as st
 
-from sflow_ctl.core.states import TERMINAL, TaskState
+from sflow_ctl.core.states import TaskState
 from sflow_ctl.plan.copies.task_list import Copies
 from sflow_ctl.plan.model import Plan, PlannedTask
 from sflow_ctl.plan.parts.cells import LateItems, PlannedForeach, PlannedItem
@@ -12,6 +12,7 @@ from sflow_ctl.plan.results import PlannedWhen
 from sflow_ctl.plan.revisions.growing import items_in, late_list
 from tests.unit.core.driver import replay
 from tests.unit.core.fleet import Behaviour, Fleet
+from tests.unit.core.growth_checks import check_gathered, check_growths, check_skips
 from tests.unit.core.test_fleet_properties import behaviours, fits, plans
 
 LISTS = ("${{ [] }}", "${{ [7] }}", "${{ [1, 2, 3] }}", "${{ 5 }}")
@@ -81,7 +82,9 @@ def test_runs_with_items_end_and_their_copies_are_in_order(
     fleet.run()
     assert fleet.finish is not None
     run = fleet.scheduler.run
-    assert all(task.state in TERMINAL for task in run.tasks)
+    check_skips(run)
+    check_gathered(run)
+    check_growths(plan, fleet.driver.commands)
     for task in run.tasks:
         late = late_list(task.plan)
         if late is None:

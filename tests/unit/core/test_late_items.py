@@ -13,7 +13,7 @@ from sflow_ctl.plan.model import Dependency, Plan, PlannedTask
 from sflow_ctl.plan.parts.again import Quorum
 from sflow_ctl.plan.parts.cells import LateItems, PlannedForeach
 from sflow_ctl.plan.results import InputSource, PlannedInput, PlannedOutput, PlannedWhen
-from sflow_ctl.plan.revisions.growing import grown_like, items_in
+from sflow_ctl.plan.revisions.growing import grown_like, items_in, with_items
 from tests.unit.core.driver import Driver, replay
 from tests.unit.core.plans import a_plan, a_task, cleared, exited, goodbye
 
@@ -211,3 +211,51 @@ def test_another_plan_of_the_run_has_the_same_copies() -> None:
     assert again.revision == whole.revision
     assert again.task_views["each"] == ["each_0", "each_1"]
     assert grown_like(plan(a_task("each")), run.run.plan).tasks[-1].name == "each", "it has no list any more"
+
+
+# ---------------------------------------------------------------------- copies in pairs
+
+
+def paired(name: str, other: str, *, is_other_late: bool = True) -> PlannedTask:
+    """A task that stands for copies, each of which waits for the copy of another task at its position."""
+    task = late(name, "list", *([other] if is_other_late else ()))
+    assert task.foreach is not None
+    assert task.foreach.late is not None
+    of_list = msgspec.structs.replace(task.foreach.late, pairs=((other, "completed"),))
+    return msgspec.structs.replace(task, foreach=msgspec.structs.replace(task.foreach, late=of_list))
+
+
+def needs(plan: Plan) -> dict[str, list[str]]:
+    return {task.name: [one.task for one in task.depends_on] for task in plan.tasks if task.item is not None}
+
+
+def test_a_late_copy_waits_for_the_copy_of_the_same_item() -> None:
+    run = grown(["a", "b"], paired("third", "next"), paired("next", "each"), late("each", "list"))
+    assert run.spawned()[-2:] == ["each_0#1", "each_1#1"]
+    complete(run, "each_1")
+    assert run.spawned()[-1] == "next_1#1"
+    complete(run, "next_1")
+    assert run.spawned()[-1] == "third_1#1"
+    assert run.state("next_0") is S.WAITING
+    assert needs(run.run.plan)["third_1"] == ["third", "list", "next", "next_1"]
+
+
+def test_lists_of_other_lengths_have_no_pairs() -> None:
+    other = msgspec.structs.replace(late("each", "list", items="${{ task.list.outputs.names[:1] }}"))
+    run = grown(["a", "b"], other, paired("next", "each"), after("last", "next"))
+    why = "its list has 2 items, and that of each has 1, with whose copies its own are paired"
+    assert why in run.why("next")
+    assert run.state("last") is S.SKIPPED
+
+
+def test_another_plan_has_the_same_pairs_in_whatever_order_its_tasks_are() -> None:
+    tasks = (paired("third", "next"), paired("next", "each"), late("each", "list"))
+    run = grown(["a", "b"], *tasks)
+    assert needs(grown_like(plan(*tasks), run.run.plan)) == needs(run.run.plan)
+
+
+def test_a_list_that_gets_shorter_takes_its_partners_with_it() -> None:
+    run = grown(["a", "b"], paired("third", "next"), paired("next", "each"), late("each", "list"))
+    shorter = with_items(run.run.plan, "each", ["a"])
+    assert sorted(needs(shorter)) == ["each_0", "next_0", "third_0"]
+    assert needs(with_items(run.run.plan, "each", [])) == {}

@@ -4,13 +4,14 @@ import hypothesis
 import msgspec
 from hypothesis import strategies as st
 
-from sflow_ctl.core.states import TERMINAL, TaskState
+from sflow_ctl.core.states import TaskState
 from sflow_ctl.plan.model import Dependency, Plan, PlannedTask
 from sflow_ctl.plan.parts.cells import BlockCall, LateItems, PlannedBlock, PlannedForeach, PlannedLoop
 from sflow_ctl.plan.results import PlannedWhen
 from sflow_ctl.plan.words import Until
 from tests.unit.core.driver import replay
 from tests.unit.core.fleet import Behaviour, Fleet
+from tests.unit.core.growth_checks import check_gathered, check_growths, check_skips
 from tests.unit.core.plans import a_task
 from tests.unit.core.test_fleet_properties import behaviours, fits
 from tests.unit.core.test_item_properties import listed, may_have_items
@@ -75,11 +76,10 @@ def test_runs_with_loops_end_and_every_skip_has_a_reason(plan: Plan, seed: int, 
     fleet.run()
     assert fleet.finish is not None
     run = fleet.scheduler.run
-    assert all(task.state in TERMINAL for task in run.tasks)
+    check_skips(run)
+    check_gathered(run)
+    check_growths(plan, fleet.driver.commands)
     for task in run.tasks:
-        if task.state is TaskState.SKIPPED:
-            assert task.last_reason is not None
-            assert task.last_reason.text
         call = task.plan.block
         if call is None or call.iteration is None:
             continue

@@ -137,6 +137,7 @@ SAME: dict[str, object] = {
     "required_paths": (("x", "/x"),), "timeout_s": 9.0, "deadlines_s": (9.0,), "wait_s": 9.0,
     "hang": HangPolicy(no_output_s=3.0), "stopping": Stopping(grace_s=9.0), "retries": Retries(count=9),
     "restart": Restart(), "on_failure": "drain", "on_node_lost": "fail", "min_ready": 9, "quorum": Quorum(needed=1),
+    "progress": "x(y)",
     "is_main": True, "finally_when": "after_stop",
     "is_log_direct": True, "console": "none", "needs": HostNeeds(cpus=2), "lends_gpus": True, "chooses_step_nodes": True,
     "where": "w.yaml:9:5", "cell": Cell(index=3, id="x", label="y"),

@@ -114,6 +114,15 @@ def test_ux_02_a_stop_says_why_and_what_a_further_signal_does() -> None:
         assert activity.lines(is_terminal=True) == [f"stopping 1 task{said}: a, SIGKILL in 4 s"]
 
 
+def test_a_stop_of_tasks_that_have_ended_proposes_no_further_signal() -> None:
+    clock = Clock()
+    activity = activity_of("a", clock=clock)
+    activity.add(change("a", S.STOPPING, "interrupted"))
+    activity.add(change("a", S.CANCELLED, "interrupted"))
+    clock.now = 1.0
+    assert activity.lines(is_terminal=True) == ["stopping 1 task: a"]
+
+
 def test_ux_02_services_that_are_not_needed_any_more_stop_in_the_status_line() -> None:
     activity = activity_of("a", clock=Clock())
     activity.add(change("a", S.STOPPING, "run_complete"))

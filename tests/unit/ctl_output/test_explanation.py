@@ -195,3 +195,15 @@ def test_the_status_of_a_task(run: Known, state: S, fields: dict[str, object], s
     assert task_exit_status(record) == status
     assert has_come(record, "end") == (status is not None)
     assert can_no_longer_come(record, "ready") == (status not in (None, 0))
+
+
+def test_a_task_that_is_lost_with_its_controller_ran_until_that_was_last_heard_of(run: Known) -> None:
+    run.enter("load_0", S.STARTING, node=0)
+    run.enter("load_0", S.RUNNING, node=0)
+    began = run.now
+    run.state.lose_live_tasks(began + 90 * SECOND)
+    run.is_live = False
+    run.now = began + 90 * SECOND
+    assert run.state.tasks["load_0"].runtime_s == 90.0
+    assert run.headline("load_0") == "load_0 lost after 1:30"
+    assert any(text.endswith("load_0 was lost") for text in run.texts("cli")), run.texts("cli")

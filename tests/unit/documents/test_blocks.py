@@ -14,7 +14,7 @@ from sflow_ctl.cli.app import group
 from sflow_ctl.format.loader import load_documents
 from sflow_ctl.planner.pipeline import build_plan
 from tests.conformance.test_conformance import CONTEXT
-from tests.documents.blocks import PAGES, ROOT, Block, all_blocks
+from tests.documents.blocks import PAGES, ROOT, Block, all_blocks, blocks
 
 BLOCKS = [block for block in all_blocks() if "illustrative" not in block.marks]
 YAML = [block for block in BLOCKS if block.language == "yaml"]
@@ -53,6 +53,9 @@ def is_whole(block: Block) -> bool:
 
 @pytest.mark.parametrize("block", YAML, ids=lambda block: block.place)
 def test_a_workflow_in_the_documents_can_be_planned(block: Block, tmp_path: Path) -> None:
+    for other in blocks(block.page):
+        if other.language == "yaml" and "file" in other.marks:  # which this one may include
+            (tmp_path / other.marks["file"]).write_text(other.text)
     path = tmp_path / "workflow.yaml"
     path.write_text(block.text if is_whole(block) else yaml.safe_dump(whole(block), sort_keys=False))
     problem = None

@@ -7,7 +7,7 @@ import hypothesis
 import pytest
 from hypothesis import strategies as st
 
-from sflow_ctl.format.yaml_source import dump, read_source
+from sflow_ctl.format.yaml_source import MAX_FILE_BYTES, dump, read_source
 from sflow_ctl.format.yaml_values import plain_scalar
 
 
@@ -190,3 +190,25 @@ def test_public_21_another_encoding_is_named_with_its_place(
     assert source is None
     assert (finding.where, finding.hint) == (f"{path}:{place}", "save it as UTF-8")
     assert what in finding.what
+
+
+def test_a_file_that_holds_data_is_refused_before_all_of_it_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "model.yaml"
+    with path.open("wb") as file:
+        file.truncate(MAX_FILE_BYTES + 1)
+    source, (finding,) = read_source(path)
+    assert source is None
+    assert (finding.code, finding.where) == ("file-too-large", str(path))
+    assert "larger than 32 MiB" in finding.what
+    _, (endless,) = read_source(Path("/dev/zero"))
+    assert endless.code == "file-too-large"
+
+
+@pytest.mark.parametrize("end", ["\r\n", "\r"])
+def test_lines_may_end_as_on_other_systems(end: str, tmp_path: Path) -> None:
+    path = tmp_path / "w.yaml"
+    path.write_bytes(f"a: |{end}  one{end}  two{end}".encode())
+    source, findings = read_source(path)
+    assert source is not None
+    assert not findings
+    assert source.data == {"a": "one\ntwo\n"}

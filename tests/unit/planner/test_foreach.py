@@ -284,3 +284,94 @@ def test_a_plan_says_of_each_copy_which_item_it_has(tmp_path: Path) -> None:
     assert "  last  <- each × 2 (Completed)" in lines
     many = plan_text(plan_of(tmp_path, listed.replace("[5, 6]", str([*range(50)])) + more))
     assert "50 items, the first is 0; 1 at once" in many
+
+
+@pytest.mark.parametrize(
+    "foreach", ['{count: "${{ task.a.outputs.n }}0"}', '{sequence: {end: "${{ task.a.outputs.n }}"}}']
+)
+def test_numbers_that_are_known_late_are_one_expression(tmp_path: Path, foreach: str) -> None:
+    more = "    a: {script: x, outputs: {n: {type: int}}}\n"
+    (problem,) = problems(tmp_path, workflow(foreach, more))
+    assert "is known only while the run continues; write items: ${{ range(FIRST, LAST + 1) }}" in problem
+    plan = plan_of(tmp_path, workflow('{count: "${{ task.a.outputs.n }}"}', more))
+    (late,) = [task.foreach.late for task in plan.tasks if task.foreach]
+    assert late is not None
+    assert late.items == "${{ range(task.a.outputs.n) }}"
+
+
+# ---------------------------------------------------------------------- copies in pairs
+
+PAIRED = "    next:\n      foreach: ITEMS\n      script: ['echo']\n      FIELD\n"
+
+
+def paired(field: str, items: str = "[x, y]", script: str = "echo") -> str:
+    return workflow("[a, b]", PAIRED.replace("ITEMS", items).replace("FIELD", field), script)
+
+
+@pytest.mark.parametrize(
+    "field", ["depends_on: [{task: each, items: same}]", "inputs: {n: {from: each.outputs.n, items: same}}"]
+)
+def test_a_copy_waits_for_the_copy_of_the_same_item(tmp_path: Path, field: str) -> None:
+    plan = plan_of(tmp_path, paired(field))
+    again = decode_plan(b"".join(encode_plan(plan)))
+    assert list(again.tasks) == list(plan.tasks)
+    for one in (plan, again):
+        needs = {task.name: [each.task for each in task.depends_on] for task in one.tasks}
+        assert needs == {"each_0": [], "each_1": [], "next_0": ["each_0"], "next_1": ["each_1"]}
+        sources = {task.name: [each.sources[0].tasks for each in task.inputs] for task in one.tasks}
+        if "inputs" in field:
+            assert (sources["next_0"], sources["next_1"]) == ([("each_0",)], [("each_1",)])
+    assert "next_1  <- each_1 (Completed)" in plan_text(plan)
+
+
+def test_copies_that_are_planned_one_by_one_are_paired_as_well(tmp_path: Path) -> None:
+    field = "success: {files: [out.txt]}\n      inputs: {n: {from: each.outputs.n, items: same}}"
+    plan = plan_of(tmp_path, paired(field))
+    assert not any(isinstance(part, Copies) and part.first.base == "next" for part in parts_of(plan.tasks))
+    task = plan.tasks[3]
+    assert ([one.task for one in task.depends_on], task.inputs[0].sources[0].tasks) == (
+        ["each_1"],
+        ("each_1",),
+    )
+
+
+def test_many_pairs_are_one_line_of_the_plan(tmp_path: Path) -> None:
+    text = paired("depends_on: [{task: each, items: same}]", "{count: 40}").replace("[a, b]", "{count: 40}")
+    assert "next × 40  <- each, the same item (Completed)" in plan_text(plan_of(tmp_path, text))
+
+
+def test_one_input_of_all_items_waits_for_all_of_them(tmp_path: Path) -> None:
+    both = "inputs: {n: {from: each.outputs.n, items: same}, all: {from: each.outputs.n}}"
+    plan = plan_of(tmp_path, paired(both))
+    assert [(one.task, one.is_group) for one in plan.tasks[2].depends_on] == [("each", True)]
+    assert plan.tasks[3].inputs[0].sources[0].tasks == ("each_1",)
+
+
+@pytest.mark.parametrize(
+    ("items", "field", "problem"),
+    [
+        ("[x]", "depends_on: [{task: each, items: same}]", "and have 1 items where those have 2"),
+        (
+            "[x, y]",
+            "depends_on: [{task: w, items: same}]\n    w: {script: [x]}",
+            'task "next" has items: same, which is between two tasks with foreach, and task "w" has none',
+        ),
+        (
+            "[x, y]",
+            "inputs: {n: {value: 3, items: same}}",
+            "which is between two tasks with foreach, and this input has none",
+        ),
+        (
+            "[x, y]",
+            "inputs: {n: {from: each.outputs.n, items: same, type: list}}",
+            "wanted list, and each.outputs.n is a int",
+        ),
+        (
+            "[x, y]",
+            "depends_on: [{task: far, items: same}]\n    far: {foreach: '${{ task.each.outputs.n }}', script: [x]}",
+            "whose list is known only when other tasks have completed",
+        ),
+    ],
+)
+def test_copies_without_a_partner_are_refused(tmp_path: Path, items: str, field: str, problem: str) -> None:
+    assert any(problem in one for one in problems(tmp_path, paired(field, items)))

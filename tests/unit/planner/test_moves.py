@@ -123,7 +123,7 @@ def test_n2_expressions_on_the_nodes_of_a_task_with_retries_wait(tmp_path: Path,
 
 @pytest.mark.parametrize("kind", CLIENTS)
 def test_n2_without_retries_they_are_evaluated_and_pin_the_task(tmp_path: Path, kind: str) -> None:
-    server = "{name: s, script: [x], resources: {nodes: {count: 1}}}"
+    server = "{name: s, script: [x], kind: service, resources: {nodes: {count: 1}}}"
     if kind == "variable":  # as before: only late values of a variable see tasks
         assert findings_of(tmp_path, WORKFLOW + f"    - {server}\n    - {CLIENTS[kind]}\n", nodes_override=3)
         return

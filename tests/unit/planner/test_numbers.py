@@ -31,7 +31,7 @@ def test_integers(written: object, number: int) -> None:
 
 @pytest.mark.parametrize("written", [1.5, "1.5", "x", None, [1], ""])
 def test_invalid_integers_are_refused(written: object) -> None:
-    with pytest.raises(NumberError, match="must resolve to int"):
+    with pytest.raises(NumberError, match="must be a whole number"):
         as_int(written)
 
 

@@ -2,7 +2,8 @@
 
 import pytest
 
-from sflow_ctl.report.looking.progress import MAX_MESSAGE, parsed_progress
+from protocol.text.line_pattern import LinePattern
+from sflow_ctl.report.looking.progress import MAX_MESSAGE, parsed_progress, progress_in
 from sflow_ctl.report.run_view import TaskProgress
 
 
@@ -38,3 +39,19 @@ def test_messages_are_cut_and_printable() -> None:
     assert found is not None
     assert len(found.message) == MAX_MESSAGE
     assert "\x1b" not in found.message
+
+
+@pytest.mark.parametrize(
+    ("regex", "line", "text"),
+    [
+        (r"step (\d+)/(\d+)", "step 1/4 step 3/4", "3 of 4 (75 %)"),
+        (r"epoch (\d+)", "epoch 7", "7"),
+        (r"(?P<percent>[\d.]+)%", "done: 12.5%", "12 %"),
+        (r"(?P<message>\w+): (?P<current>\d+)(?:/(?P<total>\d+))?", "train: 5", "5: train"),
+        (r"step (\d+)/(\d+)", "nothing", None),
+        (r"step (\w+)", "step x", None),
+    ],
+)
+def test_lines_of_a_log_say_how_far_a_task_is(regex: str, line: str, text: str | None) -> None:
+    found = progress_in(line, LinePattern(regex))
+    assert (None if found is None else found.text) == text

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator, Sequence
 
-from sflow_ctl.core.model.task import Task, link
+from sflow_ctl.core.model.run import Run
+from sflow_ctl.core.model.task import Links, Requirement, Task, count, link
 from sflow_ctl.core.states import TERMINAL
 
 
@@ -13,14 +14,52 @@ def link_anew(tasks: Sequence[Task]) -> None:
     link(tasks)
     counted = {id(one): one for task in tasks for one in task.requirements}
     for one in counted.values():
-        members = [tasks[index] for index in one.members]
-        one.holding = sum(one.until in task.met for task in members)
-        one.serving = sum(task.is_serving for task in members)
-        lost = sum(task.state in TERMINAL and one.until not in task.met for task in members)
-        one.possible = len(members) - lost
+        count(one, [tasks[index] for index in one.members])
     for task in tasks:
-        at_end = task.wanted.finally_when is not None
-        task.unmet = sum(not one.is_met for one in task.needs) + at_end
+        _count_unmet(task)
+
+
+def link_more(run: Run, changed: Task, new: Sequence[Task]) -> list[Task]:
+    """Link tasks that have joined a live run in the place of one; return those that wait for others than before.
+
+    What it costs is that of these tasks: all others keep their requirements.
+    """
+    if run.links is None:
+        run.links = Links.of(run.plan)
+    else:
+        run.links.grow(changed, new)
+    links, tasks = run.links, run.tasks
+    stale = {id(one) for one in changed.requirements} if changed.wanted.is_grown else set()
+    waiting = {index for one in changed.requirements if id(one) in stale for index in one.dependants}
+    again = [tasks[index] for index in sorted(waiting | {changed.index})]
+    if stale:  # its members are the new tasks now
+        for one in changed.requirements:
+            links.forget(one)
+        changed.requirements = ()
+    left: dict[int, tuple[Requirement, set[int]]] = {}
+    for task in (*again, *new):
+        before = {id(one): one for one in task.needs}
+        needs = [links.requirement(one, tasks, run.index_of) for one in task.wanted.depends_on]
+        task.needs = tuple(one for one in needs if one is not None)
+        for one in task.needs:
+            if before.pop(id(one), None) is None:
+                one.dependants.append(task.index)
+        for key, one in before.items():
+            left.setdefault(key, (one, set()))[1].add(task.index)
+        _count_unmet(task)
+    for one, gone in left.values():
+        one.dependants = [index for index in one.dependants if index not in gone]
+        if not one.dependants:
+            links.forget(one)
+            for index in one.members:
+                member = tasks[index]
+                member.requirements = tuple(other for other in member.requirements if other is not one)
+    return again
+
+
+def _count_unmet(task: Task) -> None:
+    at_end = task.wanted.finally_when is not None
+    task.unmet = sum(not one.is_met for one in task.needs) + at_end
 
 
 def never_met(tasks: Sequence[Task]) -> Iterator[tuple[Task, str]]:

@@ -4,7 +4,7 @@ Tasks keep their indices, so nothing that knows one by its index has to be chang
 until it has left that, and counts for no other meanwhile; `waves` stops those tasks. `plan/revisions` compares the plans.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from msgspec.structs import replace
 
@@ -116,15 +116,18 @@ def tasks_now(run: Run) -> TasksNow:
     return TasksNow(unready, {run.tasks[index].plan.name for index in run.requests.stopped}, served)
 
 
-def add_tasks(run: Run, plans: Iterable[PlannedTask]) -> None:
-    """Add the records of tasks that are new."""
+def add_tasks(run: Run, plans: Sequence[PlannedTask]) -> list[Task]:
+    """Add the records of tasks that are new, and return them."""
+    new = []
     for plan in plans:
         task = Task(index=len(run.tasks), plan=plan)
         run.tasks.append(task)
         run.index_of[plan.name] = task.index
         run.tally.add(task)
         run.changed.add(task.index)
-    run.tally.has_mains = any(task.wanted.is_main and not task.wanted.removed_in for task in run.tasks)
+        new.append(task)
+    run.tally.has_mains = run.tally.has_mains or any(plan.is_main and not plan.removed_in for plan in plans)
+    return new
 
 
 class _Revision:
@@ -153,10 +156,12 @@ class _Revision:
             run.timers.change_limit(WorkflowTimeout(), now, old_timeout, self._plan.timeout_s)
         self._give_plans(occupied)
         add_tasks(run, self._plan.tasks[known:])
+        run.tally.has_mains = any(task.wanted.is_main and not task.wanted.removed_in for task in run.tasks)
         run.cells.revise(self._plan, run.tasks)
         run.leases.use(self._plan)
         run.deferred = run.deferred.of_plan(self._plan)
         link_anew(run.tasks)
+        run.links = None
         self._move_on(affected, occupied)
         return tuple(effects)
 
