@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeGuard
 import click
 import msgspec
 
-from protocol.errors import ExitStatus
+from protocol.errors import ExitStatus, UsageError
 from sflow_ctl.cli.closing import print_cause
 from sflow_ctl.cli.options.completing import complete_runs
 from sflow_ctl.cli.options.query_option import query_option
@@ -90,6 +90,12 @@ class StatusReport(msgspec.Struct, frozen=True, kw_only=True):
     help="Show also what attempts have continued from, and why.",
 )
 @query_option
+@click.option(
+    "--fail-if-empty",
+    "must_find",
+    is_flag=True,
+    help="End with status 1 where --query means no task.",
+)
 @output_dir_option
 def status(
     run: str | None,
@@ -98,6 +104,7 @@ def status(
     is_numbered: bool,
     is_verbose: bool,
     queries: tuple[str, ...],
+    must_find: bool,
     output_dir: Path,
 ) -> int:
     """Show the state of a run and of each task.
@@ -105,6 +112,8 @@ def status(
     RUN is a run directory, a run id or the beginning of one. Default: the newest live run, else the newest. With --watch a
     terminal shows the present state in place of the one before; a pipe or file gets it again whenever a task has changed.
     """
+    if must_find and not queries:
+        raise UsageError.of("options", "--fail-if-empty needs --query", hint="add --query, e.g. state=failed")
     directory = find_run(run, output_dir, prefers_live=True)
     if queries or is_numbered:
         from sflow_ctl.cli.looking.chosen_status import print_chosen  # all tasks are shown, as a rule
@@ -116,6 +125,7 @@ def status(
             is_watching=is_watching,
             is_numbered=is_numbered,
             is_verbose=is_verbose,
+            must_find=must_find,
         )
     if is_watching:
         from sflow_ctl.cli.looking.watching import ShownState, watch  # the state is shown once, as a rule

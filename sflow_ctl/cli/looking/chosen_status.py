@@ -47,8 +47,12 @@ def print_chosen(
     is_watching: bool,
     is_numbered: bool,
     is_verbose: bool = False,
+    must_find: bool = False,
 ) -> int:
-    """Print the state of the tasks that queries mean; without any, of all. Raises: UsageError."""
+    """Print the state of the tasks that queries mean; without any, of all. Raises: UsageError.
+
+    `must_find` ends with status 1 where that is no task.
+    """
     if is_watching:
         raise UsageError.of("options", "--watch shows all tasks", hint="leave out --query and --numbers")
     if queries:
@@ -64,6 +68,7 @@ def print_chosen(
     numbers = {name: index for index, name in enumerate((task.name for task in reader.plan.tasks), 1)}
     shown = RunView(state.plan)
     shown.tasks = {name: state.tasks[name] for name in chosen}
+    end = ExitStatus.OK if chosen or not must_find else ExitStatus.RUN_FAILED
     if as_json:
         print_json(
             ChosenStatus(
@@ -76,7 +81,7 @@ def print_chosen(
                 tasks=task_summaries(shown),
             )
         )
-        return int(ExitStatus.OK)
+        return int(end)
     print_line(state_text(reader, reader.summary()))
     if queries:
         print_line(f"{counted(len(chosen), 'task')} of {len(state.tasks)} meant")
@@ -87,7 +92,7 @@ def print_chosen(
         from sflow_ctl.cli.commands.status import print_checkpoints
 
         print_checkpoints(shown)
-    return int(ExitStatus.OK)
+    return int(end)
 
 
 def _numbered(table: Table, numbers: Sequence[int]) -> Table:

@@ -352,6 +352,8 @@ class Task(Part, frozen=True, kw_only=True, rename={"finally_": "finally", "with
     def dependencies(self) -> list[Dependency]:
         """`depends_on`, every entry in its long form, and the tasks whose outputs it is given."""
         written = [Dependency(task=one) if isinstance(one, str) else one for one in self.depends_on]
+        if not (self.inputs or self.foreach or self.block):
+            return written  # nearly all tasks
         inferred = self._inferred(written) if self.inputs else []
         return [*written, *inferred, *self._needed_for_values([*written, *inferred])]
 

@@ -108,7 +108,9 @@ class TasksInParts(Sequence[PlannedTask]):
 
     def __init__(self, parts: Sequence[Part]) -> None:
         self.parts = tuple(parts)
-        self._ends = list(accumulate(len(part) if isinstance(part, Copies) else 1 for part in self.parts))
+        self._ends = list(
+            accumulate(1 if isinstance(part, PlannedTask) else len(part) for part in self.parts)
+        )
 
     def __len__(self) -> int:
         return self._ends[-1] if self._ends else 0
@@ -165,9 +167,8 @@ def _are_equal(tasks: Sequence[PlannedTask], other: object) -> bool:
 
 def listed_tasks(parts: Sequence[Part]) -> Sequence[PlannedTask]:
     """Return the tasks of these parts."""
-    if any(isinstance(part, Copies) for part in parts):
-        return TasksInParts(parts)
-    return tuple(part for part in parts if isinstance(part, PlannedTask))
+    tasks = tuple(part for part in parts if isinstance(part, PlannedTask))
+    return tasks if len(tasks) == len(parts) else TasksInParts(parts)
 
 
 def with_more(
@@ -201,16 +202,18 @@ def kinds_of(tasks: Sequence[PlannedTask]) -> Iterator[PlannedTask]:
 
 def kind_of(part: Part) -> PlannedTask:
     """Return the task that stands for a part."""
-    return part.first if isinstance(part, Copies) else part
+    return (
+        part if isinstance(part, PlannedTask) else part.first
+    )  # `Copies` is an ABC, of which the question is slow
 
 
 def names_of(tasks: Sequence[Part]) -> Iterator[str]:
     """Yield the names of tasks, or of those in parts, in their order."""
     for part in tasks.parts if isinstance(tasks, TasksInParts) else tasks:
-        if isinstance(part, Copies):
-            yield from part.names
-        else:
+        if isinstance(part, PlannedTask):
             yield part.name
+        else:
+            yield from part.names
 
 
 def names_where(tasks: Sequence[PlannedTask], fits: Callable[[PlannedTask], bool]) -> Iterator[str]:
@@ -228,7 +231,7 @@ def startable(part: Part) -> int:
     """Return how many tasks of a part wait for no other task."""
     if kind_of(part).depends_on:
         return 0
-    return len(part) if isinstance(part, Copies) and part.chain_until is None else 1
+    return 1 if isinstance(part, PlannedTask) or part.chain_until is not None else len(part)
 
 
 def members_of(tasks: Sequence[PlannedTask]) -> dict[str, Sequence[PlannedTask]]:

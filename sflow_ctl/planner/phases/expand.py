@@ -257,7 +257,9 @@ def _in_cells(
             )
         for one in inner.replicas:
             name = _shortened(f"{task.name}_{cell.cell.label}{one.name[len(task.name) :]}")
-            replicas.append(Replica(name, one.index, (*cell.variables, *one.sweep), cell))
+            replicas.append(
+                Replica(name, one.index, (*cell.variables, *one.sweep) if one.sweep else cell.variables, cell)
+            )
         sizes.append(len(inner.replicas))
         if len(replicas) > MAX_REPLICAS:
             raise _too_many(task, ("replicas",))

@@ -1,6 +1,6 @@
 """The concrete tasks of a workflow and what they wait for: the types that `expand` makes and all later phases read."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, overload
 
@@ -55,7 +55,7 @@ class Counted(Sequence[Replica]):
         return (Replica(name, index) for index, name in enumerate(self.names))
 
 
-class Expanded(Struct, frozen=True):
+class Expanded(Struct, frozen=True, dict=True):
     """A task as written, with its copies."""
 
     task: schema.Task
@@ -101,7 +101,7 @@ class Expanded(Struct, frozen=True):
         """Return the names of its copies in a cell."""
         return tuple(replica.name for replica in self.replicas_in(cell))
 
-    @property
+    @cached_property
     def names(self) -> Sequence[str]:
         """Return the names of its copies."""
         if isinstance(self.replicas, Counted):
@@ -198,23 +198,40 @@ class Graph(Struct, frozen=True, dict=True):
         """Maps swept tasks to what they wait for outside their cell."""
         return {}
 
+    @cached_property
+    def _joined(self) -> dict[str, Sequence[tuple[schema.Dependency, Expanded]] | None]:
+        """Maps swept tasks to what they wait for in their cells; None where that differs, or has several copies."""
+        return {}
+
     def _waits_for_in_cell(self, one: Expanded, replica: Replica, cell: int) -> tuple[Dependency, ...]:
         if one.is_chain_in_cell and replica.index > 0:
             before = one.replicas_in(cell)[replica.index - 1]
             return (Dependency(task=before.name, until=self.chain_until),)
-        from sflow_ctl.planner.sweeping.copies import needed_in_cell
-
         name = one.task.name
         if name not in self._beside_cells:
             joined = {wanted.task for wanted in one.task.dependencies if wanted.cells == "same"}
             joined = {other for other in joined if self._tasks[other].is_in_sweep_of(one)}
             self._beside_cells[name] = tuple(each for each in self.outside[name] if each.task not in joined)
-        own = (
+        own = [
             Dependency(task=member.name, until=wanted.until)
-            for wanted, members in needed_in_cell(one, self._tasks, cell)
+            for wanted, members in self._needed_in_cell(one, cell)
             for member in members
-        )
+        ]
         return (*own, *self._beside_cells[name])
+
+    def _needed_in_cell(
+        self, one: Expanded, cell: int
+    ) -> Iterable[tuple[schema.Dependency, Sequence[Replica]]]:
+        """Return what a task of a cell waits for in it: found once, where all of that has one copy in each cell."""
+        from sflow_ctl.planner.sweeping.copies import joined_tasks, needed_in_cell
+
+        name = one.task.name
+        if name not in self._joined:
+            self._joined[name] = joined_tasks(one, self._tasks)
+        joined = self._joined[name]
+        if joined is None:
+            return needed_in_cell(one, self._tasks, cell)
+        return [(wanted, other.replicas[cell : cell + 1]) for wanted, other in joined]
 
     def waits_for(self, one: Expanded, replica: Replica) -> tuple[Dependency, ...]:
         """Return what a concrete task waits for."""

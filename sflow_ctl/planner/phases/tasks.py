@@ -12,7 +12,7 @@ from protocol.messages.rank_spec import Success
 from protocol.messages.uploads import StorageTarget
 from sflow_ctl.format import schema
 from sflow_ctl.format.expressions.templates import EXPRESSION_START, as_text
-from sflow_ctl.plan.copies.task_list import Copies, Part, listed_tasks
+from sflow_ctl.plan.copies.task_list import Copies, Part, kind_of, listed_tasks
 from sflow_ctl.plan.model import DeferredExpression, PlannedNode, PlannedTask
 from sflow_ctl.plan.results import PlannedFile
 from sflow_ctl.planner.deferred import TaskNamespace, leasing
@@ -123,7 +123,7 @@ def plan_tasks(
 
 def _settled(part: Part, views: TaskNamespace) -> Sequence[Part]:
     """Return the part with what is certain of its places by now; copy by copy, if one of them is another case."""
-    if not isinstance(part, Copies):
+    if isinstance(part, PlannedTask):
         return (settled(part, views),)
     if part.first.elsewhere is None or not views.is_any_place_used(part.first.base, part.names):
         return (part,)
@@ -142,7 +142,7 @@ def _warn_of_reserved(names: Sequence[str], findings: Findings) -> None:
 
 
 def _has_deferred(part: Part) -> bool:
-    task = part.first if isinstance(part, Copies) else part
+    task = kind_of(part)
     if task.foreach is not None and task.foreach.late is None and task.foreach.is_quick and task.when is None:
         return False  # it asks for nothing but its item
     return bool(

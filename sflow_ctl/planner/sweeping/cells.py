@@ -46,6 +46,8 @@ class SweptCell(Struct, frozen=True):
     @property
     def others(self) -> tuple[tuple[str, Any], ...]:
         """Return the values that are not variables, by path."""
+        if not self.overrides:
+            return ()
         return tuple((path.text, value) for changes in self.overrides.values() for path, value in changes)
 
 

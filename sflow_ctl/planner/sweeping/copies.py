@@ -97,6 +97,22 @@ def needed_in_cell(
             pending += reversed(other.task.dependencies)
 
 
+def joined_tasks(
+    one: "Expanded", tasks: Mapping[str, "Expanded"]
+) -> Sequence[tuple[schema.Dependency, "Expanded"]] | None:
+    """Return what a task waits for in its own cell, whichever that is; None unless all those have one copy in each cell."""
+    joined = [
+        (wanted, tasks[wanted.task])
+        for wanted in one.task.dependencies
+        if tasks[wanted.task].is_in_sweep_of(one) and wanted.cells != "all"
+    ]
+    has_one_each = all(
+        other.cells is not None and list(other.offsets) == list(range(len(other.cells.cells) + 1))
+        for _, other in joined
+    )
+    return joined if has_one_each else None
+
+
 def refuse_waiting_for_all(tasks: Sequence["Expanded"], findings: Findings) -> None:
     """Find tasks of cells that wait for other cells, directly or not, where only some cells may run at once."""
     by_name = {one.task.name: one for one in tasks}

@@ -22,6 +22,7 @@ from sflow_ctl.planner.placement.placed import PlacedTask
 from sflow_ctl.planner.tasks.environment import without_own
 
 if TYPE_CHECKING:
+    from sflow_ctl.planner.sweeping.cells import SweptCell
     from sflow_ctl.planner.sweeping.scripts import CellScript
 
 _LONG = 8192
@@ -46,6 +47,8 @@ class EqualCopies(Struct):
     """Of swept tasks in which only the script has expressions."""
     _environments: dict[str, dict[str, str]] = {}
     """The last one of each task."""
+    _texts: dict[int, tuple["SweptCell", tuple[tuple[str, str], ...]]] = {}
+    """The swept values of cells, which all tasks of a cell share, by the identity of the cell."""
 
     @classmethod
     def of(cls, document: schema.Document, *, has_computed: bool, hidden: Collection[str]) -> "EqualCopies":
@@ -79,10 +82,23 @@ class EqualCopies(Struct):
             name=replica.name,
             replica_index=replica.index,
             depends_on=depends_on,
-            sweep=swept_texts(replica),
+            sweep=self._texts_of(replica),
             cell=cell_of(replica),
             item=placed.expanded.item_of(replica),
         )
+
+    def _texts_of(self, replica: Replica) -> tuple[tuple[str, str], ...]:
+        """Return the values of a copy in its sweep, as text; one tuple for all copies that have only those of the cell."""
+        cell = replica.cell
+        if cell is None or replica.sweep is not cell.variables:
+            return swept_texts(replica)
+        known = self._texts.get(id(cell))
+        if known is None:
+            known = self._texts[id(cell)] = (
+                cell,
+                swept_texts(replica),
+            )  # the cell is kept, and with it its identity
+        return known[1]
 
     def learn(self, placed: PlacedTask, planned: PlannedTask) -> None:
         """Keep a copy that others may be made of."""

@@ -14,6 +14,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from protocol.errors import Finding, PlanError, SpecError, UsageError
+from protocol.machine.garbage import without_collection
 from sflow_ctl.format.checking import nearest
 from sflow_ctl.format.loader import DocumentError, LoadedDocument, load_documents
 from sflow_ctl.plan.copies.task_list import kinds_of
@@ -111,6 +112,7 @@ class PlannedRun(Struct, frozen=True):
         return Generation(self.earlier.incarnation + 1, self.earlier.facts.markers())
 
 
+@without_collection()
 def read_run(options: RunOptions) -> ReadRun:
     """Read the workflow, and the settings of site and user. Raises: SpecError with what planning would find as well."""
     source = options.workflow
@@ -171,6 +173,7 @@ def _planning_findings(read: ReadRun, options: RunOptions, known: Sequence[Findi
     return findings_after(read.loaded, known, context)
 
 
+@without_collection()
 def plan_run(read: ReadRun, options: RunOptions, is_dry: bool) -> PlannedRun:
     """Plan a run without touching anything. In a Slurm job the plan is provisional until its agents report.
 

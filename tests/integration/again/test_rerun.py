@@ -67,6 +67,16 @@ def test_a_query_shows_tasks_and_refuses_unknown_words(place: Path) -> None:
     assert sflow_ctl("logs", "--run", "r", "--query", "node=n9", cwd=place).returncode == 2
 
 
+def test_a_query_that_means_nothing_can_be_a_failure(place: Path) -> None:
+    nothing, some = ("--query", "state=lost"), ("--query", "state=failed")
+    assert sflow_ctl("status", "r", *nothing, cwd=place).returncode == 0
+    for more in ((), ("--json",)):
+        assert sflow_ctl("status", "r", *nothing, "--fail-if-empty", *more, cwd=place).returncode == 1
+        assert sflow_ctl("status", "r", *some, "--fail-if-empty", *more, cwd=place).returncode == 0
+    refused = sflow_ctl("status", "r", "--fail-if-empty", cwd=place)
+    assert (refused.returncode, "needs --query" in refused.stderr) == (2, True)
+
+
 def test_labels_are_kept_and_found(place: Path) -> None:
     assert facts(place, "r")["labels"] == {"team": "text", "size": "1"}
     done = sflow_ctl("ps", "--query", "label.team=te*,run=r", "--json", cwd=place)
