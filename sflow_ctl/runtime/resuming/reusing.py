@@ -99,6 +99,9 @@ def reuse(
     for task in plan.tasks:
         if task.finally_when is not None:
             continue
+        if (others := _stands_for(task)) is not None:
+            missed[task.name] = others
+            continue
         found = [one for one in (_match(task, source) for source in sources) if isinstance(one, _Match)]
         done = next((one for one in found if _state(one) is TaskState.COMPLETED), None)
         if done is not None:
@@ -114,6 +117,14 @@ def reuse(
     free = _without_needs(plan, frozenset(whys))
     kept, again = decide(free, {**there.completed, **dict.fromkeys(whys, free)}, there.incomplete)
     return _Decided(plan, matches, missed, there, kept, again, whys, sources).reuse()
+
+
+def _stands_for(task: PlannedTask) -> str | None:
+    """Return why a task cannot be taken over that stands for others: these are not in the plan yet; None for another one."""
+    if task.block is not None:
+        return "the tasks of its block run anew"
+    is_late = task.foreach is not None and task.foreach.late is not None
+    return "its list is known only while the run continues: its items run anew" if is_late else None
 
 
 def _force(plan: Plan, there: "_Results", forced: frozenset[str]) -> dict[str, str]:
