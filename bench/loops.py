@@ -32,7 +32,10 @@ workflow:
     count:
       block: step
       with: {{n: 0}}
-      loop: {{max_iterations: {length}, until: "${{{{ last.outputs.n >= {length} }}}}", carry: {{n: "${{{{ last.outputs.n }}}}"}}}}
+      loop:
+        max_iterations: {length}
+        until: "${{{{ last.outputs.n >= {length} }}}}"
+        carry: {{n: "${{{{ last.outputs.n }}}}"}}
 """
 
 
