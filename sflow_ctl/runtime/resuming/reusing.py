@@ -92,7 +92,7 @@ def reuse(
     plan: Plan, texts: Sequence[str], anyway: Sequence[str], output_dir: Path, workspace: Path
 ) -> Reuse:
     """Decide what a new run of a plan takes over from other runs. Raises: UsageError for runs and tasks that there are not."""
-    sources = [_source(text, output_dir, workspace) for text in texts]
+    sources = [source_of(text, output_dir, workspace) for text in texts]
     forced = _forced(plan, anyway)
     matches: dict[str, _Match] = {}
     missed: dict[str, str] = {}
@@ -138,7 +138,7 @@ def _without_needs(plan: Plan, names: frozenset[str]) -> Plan:
     return msgspec.structs.replace(plan, tasks=tasks)
 
 
-def _source(text: str, output_dir: Path, workspace: Path) -> _Source:
+def source_of(text: str, output_dir: Path, workspace: Path) -> _Source:
     """Return the run and the tasks of it that `RUN[:TASKS]` means. Raises: UsageError."""
     run, colon, words = text.partition(":")
     if (Path(text) / layout.RUN).is_file():
