@@ -99,6 +99,8 @@ class WorkState(NamedTuple):
     """Of one that has ended; None if it has none, which is a failure."""
     text: str = ""
     """For people: "PENDING (Resources)", "it was evicted"."""
+    reason: str = ""
+    """Why one has ended that was not let end by itself: one of `JOB_REASONS`; empty where that is not known."""
 
 
 @runtime_checkable

@@ -18,7 +18,7 @@ from protocol.diagnosis.signatures import Signature, read_signatures
 from protocol.diagnosis.success import BLOCK_BYTES, PrintedLog, missing
 from protocol.messages.checks import HttpCheck, TcpCheck
 from protocol.messages.facts import ExitCause
-from protocol.messages.rank_spec import RankSpec
+from protocol.messages.rank_spec import JOB_PROGRAM, RankSpec
 from protocol.text.lazy_pattern import lazy_pattern
 from protocol.text.process_labels import Labels
 from sflow_agent.core.events import ExitDiagnosed
@@ -50,6 +50,8 @@ class EndedRank(Struct, frozen=True):
     exit_code: int | None
     signal: int | None
     memory_kills: int
+    asked_signal: int | None = None
+    """The last signal that an operator has sent to it."""
 
 
 class ExitDiagnosis:
@@ -114,6 +116,12 @@ class ExitDiagnosis:
             failed = bootstrap_cause(end.spec.bootstrap, end.exit_code, pieces)
             if failed is not None:
                 return failed
+        if end.spec.argv[:1] == (JOB_PROGRAM,):
+            from sflow_agent.job_notes.cause import job_cause  # the work of few tasks is done elsewhere
+
+            ended = job_cause(end.spec.env.get("SFLOW_TASK_OUTPUT_DIR", ""), pieces)
+            if ended is not None:
+                return ended
         asks = is_asked_for_tracebacks(end.exit_code)
         is_step = end.spec.launch_kind == "step"
         found = self._log_reader().explanation(pieces, with_tracebacks=asks, is_step=is_step)
@@ -128,6 +136,7 @@ class ExitDiagnosis:
                 oom_kills=end.memory_kills,
                 is_oom_victim=is_killed and kernel_killed(end.pid, end.started_at),
                 memory_limit=self._memory_limit() if end.memory_kills else "",
+                asked_signal=end.asked_signal,
             )
         )
         if cause is not None and cause.word == "port_in_use":

@@ -4,8 +4,8 @@ from typing import Literal
 
 from msgspec import Struct
 
-By = Literal["task", "log", "rule", "run"]
-"""The source of a reason: the end of its process, its log (`signatures.toml`), a rule of the file, the run."""
+By = Literal["task", "log", "job", "rule", "run"]
+"""The source of a reason: the end of its process, its log (`signatures.toml`), what ran its job, a rule of the file, the run."""
 
 
 class Meaning(Struct, frozen=True):
@@ -50,6 +50,10 @@ MEANINGS: tuple[Meaning, ...] = (
     Meaning("disk_full", "log", "the file system that it wrote to was full, or the quota was used up"),
     Meaning("image", "log", "the container image could not be pulled"),
     Meaning("traceback", "log", "a Python exception; its last line is the sentence"),
+    Meaning("job_timeout", "job", "its job of its own has reached the time limit of the job"),
+    Meaning("job_cancelled", "job", "its job of its own was cancelled, and not by the run"),
+    Meaning("job_preempted", "job", "its job of its own had to make room for another one"),
+    Meaning("job_node_failed", "job", "a node of its job of its own has failed"),
     Meaning(
         "no_output", "rule", "it ended with status 0, and a file of `success: files` is missing or too small"
     ),

@@ -8,6 +8,8 @@ JOB_VARIABLE = "SFLOW_JOB"
 """Has the `JobSpec` as JSON; the watcher takes it out of its environment."""
 POLL_VARIABLE, CANCEL_VARIABLE, FIND_VARIABLE = "SFLOW_JOB_POLL", "SFLOW_JOB_CANCEL", "SFLOW_JOB_FIND"
 """Have what bash runs for work of kind `commands`; the watcher takes them out of its environment, too."""
+JOB_REASONS = frozenset({"job_timeout", "job_cancelled", "job_preempted", "job_node_failed", "oom"})
+"""Reasons for which what runs a job ends it."""
 JobKind = Literal["slurm", "plugin", "commands"]
 
 

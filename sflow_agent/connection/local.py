@@ -107,6 +107,7 @@ class LocalConnections:
         way = self.dialled[0]
         packets = [(frame, way) for frame in self._held]
         self._held, self._held_bytes = [], 0
+        self._has_arrivals = False  # what else there is, the next wait finds at once
         if self._control is not None:
             self._control.flush()
             packets += [(frame, way) for frame, _ in self._control.receive()]
@@ -142,6 +143,7 @@ class LocalConnections:
         answers: list[tuple[LogAnswer, bytes]] = []
         if self._logs is None or not self._has_answers:
             return answers
+        self._has_answers = False
         self._logs.flush()
         for frame, body in self._logs.receive():
             try:

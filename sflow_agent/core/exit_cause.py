@@ -27,10 +27,31 @@ _LAUNCH_LINE = lazy_pattern(
     r"| is not on the PATH of "  # as our presets say it
 )
 _LAUNCH_HINT = "check the program's name, its mode, its first line and PATH, all on the task's node"
+_LAUNCH_HINTS = (
+    (
+        ("Permission denied",),
+        "make it executable with chmod +x, or start it with its interpreter, as in: bash FILE",
+    ),
+    (
+        ("bad interpreter",),
+        "the program that its first line names is not there: correct that line, or install it",
+    ),
+    (
+        ("Exec format error",),
+        "it is a program for another processor, or a script without a first line such as #!/bin/bash",
+    ),
+    (("Argument list too long",), "write the arguments to a file, and have the program read that"),
+    (
+        ("./", ": No such file or directory"),
+        "a relative path is looked for in the workspace, where the run was started, on the task's node",
+    ),
+)
+"""What to do where a line has these words; the first that fits."""
 _KILL_HINT = (
     "sflow-ctl did not send it: the task itself, a person, the batch system or the kernel did; "
     "dmesg on the node may show more"
 )
+_ASKED_HINT = "sflow-ctl signal sent it; sflow-ctl events shows who asked for that"
 
 
 class Evidence(Struct, frozen=True):
@@ -50,6 +71,8 @@ class Evidence(Struct, frozen=True):
     """The kernel's log names the rank's process."""
     memory_limit: str = ""
     """"4.0 GiB"; empty without a limit."""
+    asked_signal: int | None = None
+    """The last signal that an operator has sent to it."""
 
 
 def is_asked_for_tracebacks(exit_code: int | None) -> bool:
@@ -62,6 +85,8 @@ def cause_of(evidence: Evidence) -> ExitCause | None:
     number = evidence.signal if evidence.signal is not None else (evidence.exit_code or 0) - 128
     found = evidence.found
     is_killed = number == _SIGKILL
+    if evidence.signal is not None and evidence.signal == evidence.asked_signal:
+        return ExitCause(word="signal", text="", hint=_ASKED_HINT)
     says_oom = found is not None and found.reason == "oom"
     if evidence.is_oom_victim or (evidence.oom_kills and (is_killed or says_oom)):
         limit = f"; the limit here is {evidence.memory_limit}" if evidence.memory_limit else ""
@@ -79,7 +104,10 @@ def cause_of(evidence: Evidence) -> ExitCause | None:
         line = next((line for line in reversed(evidence.tail) if _LAUNCH_LINE.search(line)), None)
         if line is not None:
             shown = line.strip()[:SHOWN_CHARACTERS]
-            return ExitCause(word="launch", text=shown, hint=_LAUNCH_HINT, line=shown)
+            hint = next(
+                (hint for words, hint in _LAUNCH_HINTS if all(one in line for one in words)), _LAUNCH_HINT
+            )
+            return ExitCause(word="launch", text=shown, hint=hint, line=shown)
     if found is not None:
         return _with_line(
             found.reason, found.text[:SHOWN_CHARACTERS], found.hint, found, evidence.found_number

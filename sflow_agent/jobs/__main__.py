@@ -13,8 +13,8 @@ import time
 import msgspec
 
 from protocol.messages.jobs import CANCEL_VARIABLE, JOB_VARIABLE, POLL_VARIABLE, JobSpec
+from sflow_agent.job_notes.record import RecordFile
 from sflow_agent.jobs.driver import Driver, JobError
-from sflow_agent.jobs.record import RecordFile
 from sflow_agent.jobs.watching import JobWatch
 
 

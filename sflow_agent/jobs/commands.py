@@ -7,8 +7,8 @@ from protocol.json_path import json_path, members
 from protocol.messages.jobs import CANCEL_VARIABLE, FIND_VARIABLE, POLL_VARIABLE, JobSpec
 from protocol.plugins import WorkState
 from protocol.text.json_documents import documents
+from sflow_agent.job_notes.record import FILE
 from sflow_agent.jobs.driver import JobError, Ran, failure, run
-from sflow_agent.jobs.record import FILE
 
 LOOK_WITHIN_S = 120.0
 ID_VARIABLE, KEY_VARIABLE = "EXTERNAL_ID", "EXTERNAL_KEY"

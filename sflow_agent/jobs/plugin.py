@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from protocol.messages.jobs import JobSpec
+from protocol.messages.jobs import JOB_REASONS, JobSpec
 from protocol.plugins import BACKENDS, JobRequest, PluginError, WorkState, find_plugin
 from sflow_agent.jobs.driver import JobError
 from sflow_agent.jobs.following import FollowedFile
@@ -65,6 +65,11 @@ class PluginJobs:
         assert isinstance(state, WorkState)
         if state.state not in ("pending", "running", "ended"):
             raise JobError(f"plug-in {self._found.label}: a job's state cannot be {state.state!r}")
+        if state.reason and state.reason not in JOB_REASONS:
+            known = ", ".join(sorted(JOB_REASONS))
+            raise JobError(
+                f"plug-in {self._found.label}: the reason of a job's end cannot be {state.reason!r}; it is one of {known}"
+            )
         return state
 
     def cancel(self, id: str) -> None:

@@ -30,6 +30,20 @@ _ENDED = frozenset(
     }
 )
 """Source: squeue(1), Slurm 24.11, "JOB STATE CODES". A job that is requeued is PENDING, REQUEUED or COMPLETING again."""
+_REASONS = {
+    "TIMEOUT": "job_timeout",
+    "DEADLINE": "job_timeout",
+    "OUT_OF_MEMORY": "oom",
+    "NODE_FAIL": "job_node_failed",
+    "BOOT_FAIL": "job_node_failed",
+    "PREEMPTED": "job_preempted",
+    "CANCELLED": "job_cancelled",
+    "REVOKED": "job_cancelled",
+}
+_OF_SIGNALS = 128
+"""A shell's status for a command that a signal ended is this and the signal's number: Slurm may have sent it."""
+WORD_WITHIN_S = 5.0
+"""How long an end by a signal waits for Slurm's word, beside the time until Slurm is asked again."""
 _KEPT = ("SLURM_CONF", "SLURM_CLUSTERS", "SLURM_TIME_FORMAT")
 _DROPPED = (RUN_MARKER, ATTEMPT_MARKER, RANK_MARKER, "CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES")
 _SCRIPT = """\
@@ -71,6 +85,8 @@ class SlurmJobs:
         self._base = ""
         self._log: FollowedFile | None = None
         self._ended_at: float | None = None
+        self._signalled_at: float | None = None
+        self._is_cancelled = False
         self._missing_since: float | None = None
         self._last = WorkState("pending", text="submitted")
         self._claimed = ""
@@ -124,7 +140,7 @@ class SlurmJobs:
             self._claimed = claimed  # it was submitted twice, and this one has come first
         id = self._claimed or id
         if (code := self._exit_code()) is not None:
-            return WorkState("ended", code)
+            return self._ended(id, code)
         state, reason = self._states.of(id, self._env)
         now = time.monotonic()
         if state in _ENDED:
@@ -143,6 +159,7 @@ class SlurmJobs:
 
     def cancel(self, id: str) -> None:
         """Cancel the job."""
+        self._is_cancelled = True
         ran = run(["scancel", "--quiet", self._claimed or id], self._env, ASK_WITHIN_S)
         if ran.returncode and b"already" not in ran.stderr and b"nvalid job id" not in ran.stderr:
             raise failure("scancel has failed", ran)
@@ -171,7 +188,23 @@ class SlurmJobs:
         except (OSError, ValueError):
             return None
 
-    # ------------------------------------------------------------------ what squeue does not know
+    # ------------------------------------------------------------------ what only Slurm knows
+
+    def _ended(self, id: str, code: int) -> WorkState:
+        """Return the end of a job that has written its exit status: with Slurm's reason, if a signal has ended its command."""
+        if code < _OF_SIGNALS or self._is_cancelled:
+            return WorkState("ended", code)
+        now = time.monotonic()
+        self._signalled_at = now if self._signalled_at is None else self._signalled_at
+        try:
+            state = self._states.of(id, self._env)[0] or _accounted(id, self._env)
+        except JobError:
+            state = ""
+        if state in _ENDED:
+            return _end(state, code)
+        if now - self._signalled_at >= self._asks_every_s + WORD_WITHIN_S:
+            return WorkState("ended", code)
+        return WorkState("running", text="ended by a signal; Slurm's word for it is still to come")
 
     def _gone(self, id: str, now: float) -> WorkState:
         """Return the state of a job that squeue does not list any more."""
@@ -188,8 +221,9 @@ class SlurmJobs:
         return self._last
 
 
-def _end(state: str) -> WorkState:
-    return WorkState("ended", 0 if state == "COMPLETED" else None, f"Slurm says {state}")
+def _end(state: str, code: int | None = None) -> WorkState:
+    code = 0 if code is None and state == "COMPLETED" else code
+    return WorkState("ended", code, f"Slurm says {state}", _REASONS.get(state, ""))
 
 
 def job_environment(env: Mapping[str, str]) -> dict[str, str]:

@@ -11,8 +11,8 @@ from typing import Protocol
 from msgspec.structs import replace
 
 from protocol.plugins import WorkState
+from sflow_agent.job_notes.record import JobRecord, said_at_end
 from sflow_agent.jobs.driver import Driver, JobError
-from sflow_agent.jobs.record import JobRecord
 
 STOPPED = 143
 """The exit status of a watcher that was stopped: 128 + SIGTERM."""
@@ -90,9 +90,10 @@ class JobWatch:
             return STOPPED
         self._around.show(self._driver.follow())
         code = state.exit_code
-        self._records.write(replace(record, state="ended", exit_code=code))
+        ended = replace(record, state="ended", exit_code=code, reason=state.reason, text=state.text)
+        self._records.write(ended)
         if state.text:
-            self._around.say(f"job {record.id} has ended: {state.text}")
+            self._around.say(said_at_end(ended))
         if code is None:
             return 1
         return code if 0 <= code < 256 else 1

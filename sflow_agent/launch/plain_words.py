@@ -43,7 +43,7 @@ _LEVEL_DIGITS = 3
 
 
 def plain_words(script: str) -> tuple[str, ...] | None:
-    """Return the words of a script that is one simple command of plain words, of which the first is no word of bash's own."""
+    """Return the words of a script that is one simple command of plain words, if bash has no command of its own for the first."""
     if len(script) > MAX_CHARACTERS:
         return None
     line = script.removesuffix("\n")

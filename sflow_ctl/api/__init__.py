@@ -17,14 +17,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from protocol.errors import FleetError
-    from sflow_ctl.api.functions import TaskFunction, TaskOutput, task
+    from sflow_ctl.api.building import Task, TaskGroup, WorkflowBlock
+    from sflow_ctl.api.expressions import Expression, TaskOutput, expression, last
+    from sflow_ctl.api.functions import TaskFunction, task
     from sflow_ctl.api.models import Instance, RunEvent, RunState, TaskLine
     from sflow_ctl.api.run import Run, runs
     from sflow_ctl.api.starting import StartError
-    from sflow_ctl.api.workflow import Job, Task, Workflow
+    from sflow_ctl.api.workflow import Job, Workflow
     from sflow_ctl.planner.launch.python.python_shim import FatalError, TransientError, progress
 
 _HOMES = {
+    "WorkflowBlock": "sflow_ctl.api.building",
+    "Expression": "sflow_ctl.api.expressions",
     "FatalError": "sflow_ctl.planner.launch.python.python_shim",
     "FleetError": "protocol.errors",
     "Instance": "sflow_ctl.api.models",
@@ -33,18 +37,22 @@ _HOMES = {
     "RunEvent": "sflow_ctl.api.models",
     "RunState": "sflow_ctl.api.models",
     "StartError": "sflow_ctl.api.starting",
-    "Task": "sflow_ctl.api.workflow",
+    "Task": "sflow_ctl.api.building",
     "TaskFunction": "sflow_ctl.api.functions",
+    "TaskGroup": "sflow_ctl.api.building",
     "TaskLine": "sflow_ctl.api.models",
-    "TaskOutput": "sflow_ctl.api.functions",
+    "TaskOutput": "sflow_ctl.api.expressions",
     "TransientError": "sflow_ctl.planner.launch.python.python_shim",
     "Workflow": "sflow_ctl.api.workflow",
+    "expression": "sflow_ctl.api.expressions",
+    "last": "sflow_ctl.api.expressions",
     "progress": "sflow_ctl.planner.launch.python.python_shim",
     "runs": "sflow_ctl.api.run",
     "task": "sflow_ctl.api.functions",
 }
 
 __all__ = [
+    "Expression",
     "FatalError",
     "FleetError",
     "Instance",
@@ -55,10 +63,14 @@ __all__ = [
     "StartError",
     "Task",
     "TaskFunction",
+    "TaskGroup",
     "TaskLine",
     "TaskOutput",
     "TransientError",
     "Workflow",
+    "WorkflowBlock",
+    "expression",
+    "last",
     "progress",
     "runs",
     "task",

@@ -7,40 +7,19 @@ import functools
 import inspect
 import sys
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 
 from protocol.errors import Finding, SpecError
+from sflow_ctl.api.expressions import RESULT, Expression, TaskOutput
 
 if TYPE_CHECKING:
     import pydantic
 
 P = ParamSpec("P")
 R = TypeVar("R")
-RESULT = "result"
-"""Name of the output of a function that returns one value."""
 _TYPES: dict[Any, str] = {int: "int", float: "float", str: "str", bool: "bool", list: "list", dict: "dict"}
-
-
-class TaskOutput:
-    """An output of a task. As an input of another task it is handed over; in a text it is the expression for it."""
-
-    def __init__(self, task: str, name: str) -> None:
-        self.task, self.name = task, name
-
-    @property
-    def source(self) -> str:
-        """What the field `from` of an input has."""
-        return f"{self.task}.outputs.{self.name}"
-
-    def __str__(self) -> str:
-        """Return the expression, for scripts and other fields."""
-        return f"${{{{ task.{self.source} }}}}"
-
-    def __repr__(self) -> str:
-        """Return the task and the name."""
-        return f"TaskOutput({self.task!r}, {self.name!r})"
 
 
 class TaskFunction(Generic[P, R]):
@@ -118,10 +97,11 @@ class TaskFunction(Generic[P, R]):
             if name not in parameters:
                 continue
             hint = hints.get(name, Any)
-            kind = _type_of(hint)
+            kind = type_word(hint)
             typed = {} if kind is None else {"type": kind}
-            if isinstance(value, TaskOutput):
-                result[name] = {"from": value.source, **typed}
+            if isinstance(value, Expression):
+                given = value.as_input() if isinstance(value, TaskOutput) else {"value": str(value)}
+                result[name] = {**given, **typed}
                 continue
             adapter = TypeAdapter(hint)
             try:
@@ -134,6 +114,31 @@ class TaskFunction(Generic[P, R]):
             result[name] = (
                 {"value": plain, **typed} if plain is not None else {"required": False, "default": None}
             )
+        if findings:
+            raise SpecError(findings)
+        return result
+
+    def item_values(self, name: str, values: Any) -> Any:
+        """Return the values that a parameter has in all calls, checked, or what stands for them. Raises: SpecError."""
+        from pydantic import TypeAdapter, ValidationError
+
+        if isinstance(values, Expression):
+            return values
+        if isinstance(values, str | bytes) or not isinstance(values, Iterable):
+            what = f"{self.name}: the values of {name} are {values!r}, which is not a list"
+            raise SpecError.of("wrong-argument", what)
+        hint = self._hints().get(name, Any)
+        adapter, findings, result = TypeAdapter(hint), list[Finding](), []
+        for index, value in enumerate(values):
+            if isinstance(value, Expression):
+                result.append(value)
+                continue
+            try:
+                result.append(adapter.dump_python(adapter.validate_python(value), mode="json"))
+            except ValidationError as error:
+                said = "; ".join(one["msg"] for one in error.errors())
+                what = f"{self.name}: {name} of item {index} is {value!r}: {said}"
+                findings.append(Finding("wrong-argument", what))
         if findings:
             raise SpecError(findings)
         return result
@@ -159,7 +164,7 @@ class TaskFunction(Generic[P, R]):
 
 
 def _output(hint: Any) -> dict[str, Any]:
-    kind = _type_of(hint)
+    kind = type_word(hint)
     return {"kind": "param"} if kind is None else {"kind": "param", "type": kind}
 
 
@@ -174,10 +179,10 @@ def _fields_of(hint: Any) -> dict[str, Any]:
     return typing.get_type_hints(hint) if has_fields and isinstance(hint, type) else {}
 
 
-def _type_of(hint: Any) -> str | None:
+def type_word(hint: Any) -> str | None:
     """Return the word of the format for a type; None if there is none."""
     if typing.get_origin(hint) is typing.Annotated:
-        return _type_of(typing.get_args(hint)[0])
+        return type_word(typing.get_args(hint)[0])
     origin = typing.get_origin(hint) or hint
     if isinstance(origin, type) and issubclass(origin, Path):
         return "path"

@@ -106,4 +106,5 @@ def workflow_html(text: str) -> str:
 
 
 def _cell(value: Any) -> str:
-    return f"<td>{'' if value is None else escape(str(value))}</td>"
+    text = f"{value:.6g}" if isinstance(value, float) else "" if value is None else str(value)
+    return f"<td>{escape(text)}</td>"

@@ -2,21 +2,19 @@
 
 import copy
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any, Self
 
-import msgspec
-from pydantic_core import PydanticSerializationError, to_jsonable_python
-
 from protocol.errors import Finding, SpecError
-from sflow_ctl.api.functions import RESULT, TaskFunction, TaskOutput
+from sflow_ctl.api.building import Task, TaskGroup, WorkflowBlock, checked_fields, field_names, plain_value
+from sflow_ctl.api.expressions import Expression, TaskOutput
+from sflow_ctl.api.functions import type_word
 from sflow_ctl.api.models import Model
 from sflow_ctl.api.run import Run
 from sflow_ctl.api.starting import sflow_ctl
-from sflow_ctl.format.checking import nearest
-from sflow_ctl.format.schema import definitions, document, tasks
+from sflow_ctl.format.schema import definitions, document, results
 from sflow_ctl.format.yaml_source import dump, read_source, value_of
 
 VERSION = "0.1"
@@ -31,33 +29,7 @@ class Job(Model):
     """The batch script."""
 
 
-class Task:
-    """A task of a workflow. Made by `Workflow.task`."""
-
-    def __init__(self, name: str, fields: dict[str, Any]) -> None:
-        self.name = name
-        """Its name, to which other tasks' `depends_on` may refer, as to the task itself."""
-        self.fields = fields
-        """Its fields, as in a file."""
-
-    def __getitem__(self, field: str) -> Any:
-        """Return a field. Raises: KeyError if it is not set."""
-        return self.fields[field]
-
-    def output(self, name: str = RESULT) -> TaskOutput:
-        """Return an output, as an input for other tasks or for texts. Default: that of a function that returns one value."""
-        return TaskOutput(self.name, name)
-
-    def __setitem__(self, field: str, value: Any) -> None:
-        """Set a field. Raises: SpecError for one that the format does not have."""
-        self.fields |= _fields(tasks.Task, {field: value}, f'task "{self.name}"')
-
-    def __repr__(self) -> str:
-        """Return the name and the fields."""
-        return f"Task({self.name!r}, {self.fields!r})"
-
-
-class Workflow:
+class Workflow(TaskGroup):
     """A workflow: tasks, variables and what else a file may have. Converts to YAML and back without loss.
 
     Values may be what JSON has, paths, enumerations, dates, durations (seconds), dataclasses and pydantic models.
@@ -74,14 +46,15 @@ class Workflow:
 
         Raises: SpecError for fields that the format does not have.
         """
-        known = set(_names(document.WorkflowSettings))
+        super().__init__()
+        known = set(field_names(document.WorkflowSettings))
         settings = {key: value for key, value in fields.items() if key in known}
         sections = {key: value for key, value in fields.items() if key not in known}
-        self._sections = _fields(document.Document, sections, "a workflow", also=known)
+        self._sections = checked_fields(document.Document, sections, "a workflow", also=known)
         if variables is not None:
             self._sections["variables"] = {key: _variable(value) for key, value in variables.items()}
-        self._settings = {"name": name, **_plain_fields(settings)}
-        self._tasks: dict[str, Task] = {}
+        self._settings = {"name": name, **{key: plain_value(value) for key, value in settings.items()}}
+        self._blocks: dict[str, WorkflowBlock] = {}
 
     @classmethod
     def from_yaml(cls, source: str | PathLike[str]) -> Self:
@@ -92,7 +65,7 @@ class Workflow:
             read, findings = read_source(Path(source))
             if findings:
                 raise SpecError(findings)
-            data = None if read is None else read.data
+            data = None if read is None else _with_places(read.data, Path(source))
         if not isinstance(data, dict) or not isinstance(data.get("workflow"), dict):
             raise SpecError.of("no-workflow", "there is no section `workflow`", where=str(source)[:80])
         return cls._of(copy.deepcopy(data))
@@ -112,63 +85,54 @@ class Workflow:
         """The workflow's name."""
         return str(self._settings["name"])
 
-    @property
-    def tasks(self) -> tuple[Task, ...]:
-        """Its tasks, in the order in which they were added."""
-        return tuple(self._tasks.values())
-
-    def __getitem__(self, name: str) -> Task:
-        """Return a task. Raises: KeyError."""
-        return self._tasks[name]
-
-    def task(
-        self,
-        name: str,
-        script: str | Sequence[str] | None = None,
-        *,
-        depends_on: "Task | str | Sequence[Task | str | Mapping[str, Any]]" = (),
-        **fields: Any,
-    ) -> Task:
-        """Add a task, and return it.
+    def input(self, name: str, kind: Any = None, **fields: Any) -> Expression:
+        """Add an input that the workflow is started with, and return what stands for it.
 
         Args:
-            name: The task's name.
-            script: A text, or lines.
-            depends_on: Tasks, names, or mappings as in a file.
-            **fields: All other fields of the format, by their names there; a trailing underscore is left out (`finally_`).
+            name: Its name, as in `run(inputs={name: ...})`.
+            kind: Its type: a type of Python or a word of the format. Default: any.
+            **fields: Further fields: `default`, `required`, `description`.
 
-        Raises: SpecError for a name that is taken, and for fields that the format does not have.
+        Raises: SpecError for fields that the format does not have.
         """
-        if name in self._tasks:
-            hint = f'change the one that is there: workflow["{name}"]'
-            raise SpecError.of("task-twice", f'there is a task "{name}" already', hint=hint)
-        given = dict(fields) if script is None else {"script": _script(script), **fields}
-        if isinstance(given.get("inputs"), Mapping):
-            given["inputs"] = {key: _input(value) for key, value in given["inputs"].items()}
-        needed = [depends_on] if isinstance(depends_on, Task | str) else list(depends_on)
-        if needed:
-            given["depends_on"] = [one.name if isinstance(one, Task) else one for one in needed]
-        made = Task(name, _fields(tasks.Task, given, f'task "{name}"'))
-        self._tasks[name] = made
+        word = kind if isinstance(kind, str) else type_word(kind)
+        given = fields if word is None else {"type": word, **fields}
+        made = checked_fields(results.WorkflowInput, given, f'input "{name}"')
+        self._settings["inputs"] = {**self._settings.get("inputs", {}), name: made}
+        return Expression(f"workflow.inputs.{name}")
+
+    def set_outputs(self, **outputs: Any) -> None:
+        """Set the outputs of the whole run: outputs of tasks, expressions, or values."""
+        given = {name: _run_output(value) for name, value in outputs.items()}
+        self._settings["outputs"] = {**self._settings.get("outputs", {}), **given}
+
+    def block(self, name: str, **inputs: Any) -> WorkflowBlock:
+        """Add a block, and return it: its tasks and outputs are added to that.
+
+        Args:
+            name: Its name.
+            **inputs: Its inputs: types of Python or words of the format, or mappings with `type` and `default`.
+
+        Raises: SpecError for a name that is taken.
+        """
+        known = self._settings.get("blocks") or ()
+        names = known if isinstance(known, dict) else [one.get("name") for one in known]
+        if name in self._blocks or name in names:
+            raise SpecError.of("block-twice", f'there is a block "{name}" already')
+        made = self._blocks[name] = WorkflowBlock(name, inputs)
         return made
-
-    def call(self, function: "TaskFunction[..., Any] | Callable[..., Any]", /, **arguments: Any) -> Task:
-        """Add a task that calls a Python function, and return it.
-
-        Args:
-            function: A function marked with `@task`, or any other one at the top of a module.
-            **arguments: Its arguments: values, which are checked against its annotations, or outputs of other tasks.
-
-        Raises: SpecError for arguments that do not fit, and for a name that is taken: `function.options(name=...)`.
-        """
-        one = function if isinstance(function, TaskFunction) else TaskFunction(function, None, {})
-        return self.task(one.name, **one.task_fields(arguments))
 
     def document(self) -> dict[str, Any]:
         """Return the content of a file, as lists and mappings."""
-        listed = [{"name": one.name, **one.fields} for one in self._tasks.values()]
-        sections = {"version": VERSION, **self._sections}
-        return copy.deepcopy({**sections, "workflow": {**self._settings, "tasks": listed}})
+        sections, settings = {"version": VERSION, **self._sections}, dict(self._settings)
+        blocks = [one.document() for one in self._blocks.values()]
+        if blocks:
+            known = settings.get("blocks") or []
+            by_name = {
+                one["name"]: {key: part for key, part in one.items() if key != "name"} for one in blocks
+            }
+            settings["blocks"] = {**known, **by_name} if isinstance(known, dict) else [*known, *blocks]
+        return copy.deepcopy({**sections, "workflow": {**settings, "tasks": self._listed()}})
 
     def to_yaml(self) -> str:
         """Return the workflow as a file."""
@@ -192,6 +156,7 @@ class Workflow:
         *,
         is_awaited: bool = True,
         variables: Mapping[str, Any] | None = None,
+        inputs: Mapping[str, Any] | None = None,
         workspace: str | PathLike[str] | None = None,
         output_dir: str | PathLike[str] | None = None,
         options: Sequence[str] = (),
@@ -201,13 +166,14 @@ class Workflow:
         Args:
             is_awaited: Return once it has ended; an interrupt stops it then. Else return once it has begun.
             variables: Values in place of those of the workflow.
+            inputs: Values of the workflow's inputs.
             workspace: The tasks' directory, and the base of relative paths. Default: the current directory.
             output_dir: The parent of run directories. Default: as for commands.
             options: Further options of `sflow-ctl run`, as `("--nodes", "2")`.
 
         Raises: StartError with all findings if it does not begin. A run that fails does not raise: see `Run.status`.
         """
-        words = ["run", "-", "--detach", "--json", *_set(variables or {}), *options]
+        words = ["run", "-", "--detach", "--json", *_set(variables or {}), *_given(inputs or {}), *options]
         if output_dir is not None:
             words += ["--output-dir", str(Path(output_dir).absolute())]
         said = sflow_ctl(words, self.to_yaml(), directory=workspace, allowed=(0,))
@@ -253,6 +219,16 @@ class Workflow:
         return workflow_html(self.to_yaml())
 
 
+def _with_places(data: Any, file: Path) -> Any:
+    """Return the content of a file with the paths of files that it includes as seen from anywhere."""
+    included = data.get("include") if isinstance(data, dict) else None
+    if not isinstance(included, dict):
+        return data
+    home = file.absolute().parent
+    placed = {name: str(home / one) if isinstance(one, str) else one for name, one in included.items()}
+    return {**data, "include": placed}
+
+
 def _place(one: Mapping[str, Any]) -> str | None:
     field = one["field"]  # without a line: the file is not one of the user's
     return None if field is None else str(field)
@@ -262,22 +238,32 @@ def _set(variables: Mapping[str, Any]) -> list[str]:
     return [word for name, value in variables.items() for word in ("--set", f"{name}={_text(value)}")]
 
 
+def _given(inputs: Mapping[str, Any]) -> list[str]:
+    texts = {name: _text(value) for name, value in inputs.items()}
+    return [
+        word
+        for name, text in texts.items()
+        for word in ("--input", f"{name}={'@' if text.startswith('@') else ''}{text}")
+    ]
+
+
 def _text(value: Any) -> str:
-    plain = _plain(value)
+    plain = plain_value(value)
     return plain if isinstance(plain, str) else json.dumps(plain)
 
 
-def _script(script: str | Sequence[str]) -> str | list[str]:
-    return script if isinstance(script, str) else list(script)
-
-
-def _input(value: Any) -> Any:
-    return {"from": value.source} if isinstance(value, TaskOutput) else value
+def _run_output(value: Any) -> Any:
+    """Return an output of the run as a file has it."""
+    return value.source if isinstance(value, TaskOutput) and not value.is_same_item else plain_value(value)
 
 
 def _variable(value: Any) -> Any:
-    plain = _plain(value)
-    if isinstance(plain, dict) and plain.keys() <= set(_names(definitions.Variable)) and "value" in plain:
+    plain = plain_value(value)
+    if (
+        isinstance(plain, dict)
+        and plain.keys() <= set(field_names(definitions.Variable))
+        and "value" in plain
+    ):
         return plain
     return {"value": plain}
 
@@ -293,45 +279,3 @@ def _tasks_of(tasks: Any) -> Iterator[tuple[str, dict[str, Any]]]:
             raise SpecError.of("wrong-type", "a task is a mapping of fields", where=where)
         rest = dict(fields)
         yield str(name if by_name else rest.pop("name", "")), rest
-
-
-def _names(kind: Any) -> list[str]:
-    return [field.encode_name for field in msgspec.structs.fields(kind)]
-
-
-def _fields(
-    kind: Any, given: Mapping[str, Any], whose: str, also: Sequence[str] | set[str] = ()
-) -> dict[str, Any]:
-    """Return fields by their names in a file, with plain values. Raises: SpecError for unknown ones."""
-    known, result, findings = _names(kind), {}, []
-    for key, value in given.items():
-        name = key if key in known else key.removesuffix("_")
-        if name in known:
-            result[name] = _plain(value)
-            continue
-        meant = nearest(name, [*known, *also])
-        hint = f'did you mean "{meant}"?' if meant else "sflow-ctl schema tells all fields"
-        findings.append(Finding("unknown-field", f'{whose} has no field "{name}"', None, hint))
-    if findings:
-        raise SpecError(findings)
-    return result
-
-
-def _plain_fields(given: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: _plain(value) for key, value in given.items()}
-
-
-def _expression(value: Any) -> str:
-    """Return what stands for an output in a text. Raises: TypeError for anything else."""
-    if isinstance(value, TaskOutput):
-        return str(value)
-    raise TypeError(f"unable to serialize unknown type: {type(value)}")
-
-
-def _plain(value: Any) -> Any:
-    """Return a value as lists, mappings, texts and numbers. Raises: SpecError for one that cannot be."""
-    try:
-        return to_jsonable_python(value, timedelta_mode="float", exclude_none=False, fallback=_expression)
-    except (PydanticSerializationError, TypeError) as error:
-        what = f"a value of type {type(value).__name__} cannot be written to a file: {error}"
-        raise SpecError.of("not-a-value", what, hint="use text, numbers, lists or mappings") from error

@@ -1,11 +1,13 @@
 """Runs a command, and turns errors into messages and exit statuses. Called by `__main__`."""
 
 import errno
+import itertools
 import os
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 
-from protocol.errors import ExitStatus, FleetError
+from protocol.errors import ExitStatus, FleetError, UsageError
 from sflow_ctl.cli.leaving import leave
 from sflow_ctl.cli.terminal.lines import OutputLostError, discard_stdout, print_line, print_traceback
 
@@ -13,6 +15,9 @@ _HINTS = dict.fromkeys(
     (errno.EMFILE, errno.ENFILE), "\n  hint:  raise the limit of open files: ulimit -n, and ulimit -Hn"
 )
 """What to do about errors of the operating system, by number."""
+
+_NAMED = ("--output-dir", "--workspace-dir", "--run-id", "--resume", "--run")
+"""Options for which an empty value would be the working directory, or nothing at all."""
 
 
 def main() -> None:
@@ -85,6 +90,7 @@ def _status_of_command(debug: bool) -> int:
 
 def _status() -> int:
     """Run the command line: a plain `run` without click and the options of all commands, which take long to import."""
+    _refuse_empty(sys.argv[1:])
     if sys.argv[1:2] == ["run"]:
         from sflow_ctl.cli.plain_run import plain_options
 
@@ -96,3 +102,17 @@ def _status() -> int:
     from sflow_ctl.cli.app import run_command_line
 
     return run_command_line()
+
+
+def _refuse_empty(words: Sequence[str]) -> None:
+    """Raise UsageError for `--output-dir ""`: a shell writes that for a variable that is not set."""
+    ours = words[: words.index("--")] if "--" in words else words
+    for word, following in itertools.zip_longest(ours, ours[1:]):
+        option, equals, value = word.partition("=")
+        if option in _NAMED and (not value if equals else following == ""):
+            raise UsageError.of(
+                "empty-value",
+                f"the value of {option} is empty",
+                where=option,
+                hint="set the variable that it is written with, or leave the option out",
+            )

@@ -24,6 +24,7 @@ from sflow_ctl.core.model.timers import (
     ServerHeard,
     StopOverdue,
     TimeoutDue,
+    TotalTimeoutDue,
 )
 from sflow_ctl.core.policy import timeouts
 from sflow_ctl.core.states import TaskState
@@ -42,7 +43,7 @@ def on_attempt_timer(run: Run, out: Effects, timer: AttemptTimer, due_at: float,
             on_log_overdue(run, out, task, rank, now)
         case ServerHeard(rank=rank):
             on_server_heard(run, out, task, rank, now)
-        case TimeoutDue() | DeadlineDue() | OtherRanksDue() | StopOverdue():
+        case TimeoutDue() | TotalTimeoutDue() | DeadlineDue() | OtherRanksDue() | StopOverdue():
             if _applies(task, timer) and not _asks(run, out, task, timer, due_at, now):
                 _judge(run, out, task, timer, now)
         case _:
@@ -74,7 +75,7 @@ def _applies(task: Task, limit: Limit) -> bool:
     attempt = task.attempt
     is_starting = task.state in (TaskState.STARTING, TaskState.RUNNING)
     match limit:
-        case TimeoutDue():
+        case TimeoutDue() | TotalTimeoutDue():
             return is_starting or (task.state is TaskState.READY and not task.plan.is_service)
         case DeadlineDue(part=part):
             # Met, and some rank has still not started, is late as well.
@@ -101,6 +102,8 @@ def _judge(run: Run, out: Effects, task: Task, limit: Limit, now: float) -> None
     match limit:
         case TimeoutDue():
             stop_task(run, out, task, timeouts.timed_out(task, names), now)
+        case TotalTimeoutDue():
+            stop_task(run, out, task, timeouts.timed_out_in_total(task, names), now)
         case DeadlineDue(part=part):
             verdict = timeouts.not_ready_in_time(task, names, part, is_final=run.plan.late_is_final)
             stop_task(run, out, task, verdict, now)

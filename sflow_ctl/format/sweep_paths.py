@@ -12,7 +12,7 @@ TASK_FIELDS = ("resources", "timeout", "retries", "variables", "args", "checkpoi
 """Fields of a task that a cell may change."""
 FIXED = {
     "version": "the version of the format is that of the file",
-    "workflow": "it is the same for all cells of a run; name a variable, or tasks.TASK.FIELD",
+    "workflow": "it is the same for all cells of a run",
     "settings": "settings say how the whole run is started",
     "sweep": "a sweep cannot change itself",
     "backends": "nodes are given to the whole run",

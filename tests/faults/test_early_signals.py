@@ -147,13 +147,12 @@ def test_a_stop_that_a_callback_has_lost_comes_before_the_run_begins(monkeypatch
         pass
 
     monkeypatch.setattr(signals, "_EARLY_STOPS", [])
-
-    def stop(_: object) -> None:
-        os.kill(os.getpid(), signal.SIGTERM)
-        list(map(str, range(9)))  # bytecode in which the handler runs
-
     referent = Referent()
-    kept = weakref.ref(referent, stop)
+
+    def interrupt(_ref: object) -> None:
+        signal.raise_signal(signal.SIGTERM)
+
+    kept = weakref.ref(referent, interrupt)
     with EarlySignals():
         del referent
         assert kept() is None

@@ -30,6 +30,7 @@ TWO_NODES = """version: "0.1"
 backends: {pool: {type: local, nodes: 2}}
 workflow:
   name: two
+  on_node_lost: fail
   tasks:
     - {name: here, resources: {nodes: {indices: [0]}}, script: ["sleep 1000"]}
     - {name: there, resources: {nodes: {indices: [1]}}, script: ["sleep 1000"]}

@@ -168,7 +168,7 @@ def test_f05_the_end_of_one_agent_is_not_that_of_the_others(tmp_path: Path) -> N
     go = tmp_path / "go"
     slurm = FakeSlurm(tmp_path)
     tasks = (
-        "    - {name: t, operator: one, replicas: {count: 2}, on_failure: continue, "
+        "    - {name: t, operator: one, replicas: {count: 2}, on_failure: continue, on_node_lost: fail, "
         f"resources: {{nodes: {{count: 1}}}}, script: ['until [ -e {go} ]; do sleep 0.05; done; echo done']}}\n"
     )
     options = ("--interface", "lo", "--no-kill", "--lost-after", "2")

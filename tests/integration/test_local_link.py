@@ -22,7 +22,7 @@ from protocol.streams.door import accept, connect, make_door
 from protocol.streams.frame_stream import MAX_BODY_BYTES, Frame, FrameStream
 from protocol.streams.waiting import Waiting
 from sflow_agent.connection import local
-from sflow_agent.core.events import AgentEvent, FactsAcknowledged, FactsSent
+from sflow_agent.core.events import AgentEvent, FactsAcknowledged, FactsSent, Ordered
 from sflow_agent.link import ControllerLink
 from sflow_ctl.core.events import AgentJoined, MessageReceived, SchedulerEvent
 from sflow_ctl.runtime.fleet.link import FleetLink
@@ -303,6 +303,21 @@ def test_facts_are_acknowledged_though_there_is_always_a_newer_one(make_site: Ca
     assert said == [FactsSent(), FactsAcknowledged()] * (len(said) // 2) + [FactsSent()] * (len(said) % 2)
     site.until(lambda: agent.link.is_idle, "the rest")
     assert site.facts() == [str(one) for one in range(1, number + 1)]
+
+
+def test_an_agent_takes_no_second_turn_for_a_packet_that_it_has_read(make_site: Callable[..., Site]) -> None:
+    site = make_site()
+    agent = joined(site)
+    talk(site, agent, 1)
+    for number in (1, 2):
+        site.link.send(0, Watch(rank=RANK, offset=number))
+        site.link.flush(time.monotonic())
+        stand_behind(agent.inner)
+        agent.link.wait(10_000)
+        assert agent.link.next_wakeup() == 0.0
+        orders = [event.message for event in agent.link.poll(time.monotonic()) if isinstance(event, Ordered)]
+        assert orders == [Watch(rank=RANK, offset=number)]
+        assert agent.link.next_wakeup() > 0.0
 
 
 def test_a_connection_that_breaks_loses_nothing(make_site: Callable[..., Site]) -> None:

@@ -120,7 +120,9 @@ def test_f38_a_job_whose_controller_was_killed_resumes_on_another_node(cluster: 
 
 def test_f35_a_node_without_power_is_lost_by_name(cluster: Cluster) -> None:
     number = submit(
-        cluster, LONG.replace("long,", "long, replicas: {count: 2}, resources: {nodes: {count: 1}},"),
+        cluster, LONG.replace(
+            "long,", "long, on_node_lost: fail, replicas: {count: 2}, resources: {nodes: {count: 1}},"
+        ),
         nodes=2, run="--lost-after 3 --orphan-grace 5", no_kill=True,
     )  # fmt: skip
     tasks_run(cluster, 2)
@@ -138,7 +140,7 @@ def test_f35_a_node_without_power_is_lost_by_name(cluster: Cluster) -> None:
 def test_f35_the_rest_of_the_run_continues_where_the_workflow_allows_it(cluster: Cluster) -> None:
     """A node loses power; what ran there failed alone, what may run elsewhere runs there."""
     tasks = (
-        "    - {name: there, operator: one, on_failure: continue, replicas: {count: 2}, "
+        "    - {name: there, operator: one, on_failure: continue, on_node_lost: fail, replicas: {count: 2}, "
         "resources: {nodes: {count: 1}}, script: ['exec sleep 7777'], timeout: 25}\n"
         "    - {name: moved, operator: one, replicas: {count: 3}, resources: {nodes: {count: 1}}, "
         "depends_on: [{task: there, until: finished}], script: ['hostname']}\n"

@@ -118,4 +118,28 @@ def test_a_job_that_slurm_ends_fails_with_its_reason_and_is_tried_again(cluster:
     assert started.wait(90) == 0
     first = cluster.shared / "out/run/t_again/t_again.attempt-1.log"
     assert "CANCELLED AT" in first.read_text()
+    assert '"job_cancelled"' in (cluster.shared / "out/run/.sflow/events.jsonl").read_text()
     assert len(tries.read_text().split()) == 2
+
+
+def test_a_job_at_its_time_limit_and_a_preempted_one_have_these_reasons(cluster: Cluster) -> None:
+    """The script lives long enough to write 143, so only Slurm knows why."""
+    began = cluster.shared / "began"
+    began.unlink(missing_ok=True)
+    again = f"touch {began}; [ -e {began}2 ] && exit 0; touch {began}2; sleep 600"
+    run = start(
+        cluster,
+        "    t_limit: {backend: {name: jobs, time: '00:01:00'}, script: ['sleep 600']}\n"
+        f"    t_low: {{backend: {{name: jobs, partition: cancelled, nodes: 4}}, script: ['{again}']}}\n",
+    )
+    started = cluster.start_in_node(HEAD, run)
+    wait_until(began.exists, "the job of the lower partition", 60)
+    cluster.run_in_node(
+        HEAD, ["sbatch", "--partition=main", "--nodes=4", "--exclusive", "--time=1", "--wrap=sleep 1"]
+    )
+    assert started.wait(240) == 1
+    summary = json.loads((cluster.shared / "out/run/.sflow/summary.json").read_text())
+    ends = {one["name"]: (one["state"], one["reason_word"]) for one in summary["tasks"]}
+    assert ends == {"t_limit": ("failed", "job_timeout"), "t_low": ("completed", "exit")}
+    assert "has reached its time limit: Slurm says TIMEOUT" in summary["cause"]["text"]
+    assert '"job_preempted"' in (cluster.shared / "out/run/.sflow/events.jsonl").read_text()

@@ -134,7 +134,12 @@ def test_a_resume_on_another_node_of_the_job_adopts_the_agents(cluster: Cluster)
     for number_of_signal in (signal.SIGSTOP, signal.SIGKILL):  # so that the supervisor starts no other one
         for one in both:
             os.kill(one.pid, number_of_signal)
-    begun.wait(60)
+
+    def has_ended() -> bool:
+        begun.send_signal(signal.SIGCONT)  # nsenter stops with its child, and must see that this is dead
+        return begun.poll() is not None
+
+    wait_until(has_ended, "both are dead", 60)
     resumed = cluster.start_in_node(second, again)
     journal = run / ".sflow/events.jsonl"
 

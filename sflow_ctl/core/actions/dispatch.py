@@ -23,7 +23,7 @@ from sflow_ctl.core.model.rank_specs import rank_specs
 from sflow_ctl.core.model.readiness import Readiness, ranks_needed
 from sflow_ctl.core.model.run import Run
 from sflow_ctl.core.model.task import Address, Task
-from sflow_ctl.core.model.timers import DeadlineDue, TimeoutDue
+from sflow_ctl.core.model.timers import DeadlineDue, TimeoutDue, TotalTimeoutDue
 from sflow_ctl.core.policy import dependencies, explanations
 from sflow_ctl.core.states import PLACED, Reason, TaskState
 from sflow_ctl.plan.deferred import NO_TEXTS, needs_rendering
@@ -144,6 +144,10 @@ def _begin_attempt(run: Run, out: Effects, task: Task, placement: Placement, now
     number = task.attempt.number
     if task.plan.timeout_s is not None:
         run.timers.set(now + task.plan.timeout_s, TimeoutDue(task.index, number))
+    if task.plan.retries.total_s is not None:
+        task.tries_since = now if task.tries_since is None else task.tries_since
+        due_at = task.tries_since + task.plan.retries.total_s
+        run.timers.set(max(now, due_at), TotalTimeoutDue(task.index, number))
     for part, deadline_s in enumerate(task.plan.deadlines_s):
         if deadline_s is not None:
             run.timers.set(now + deadline_s, DeadlineDue(task.index, number, part))

@@ -96,6 +96,8 @@ class Task(Struct):
     """Attempts made elsewhere because a node was lost; they do not count as retries."""
     infra_used: int = 0
     """Attempts made after faults of nodes, of the budget for them."""
+    tries_since: float | None = None
+    """When the first of the attempts began that its `total_timeout` is for; None without one, and before."""
     shunned: frozenset[int] = frozenset()
     """Nodes that its next attempts avoid, if others can take it."""
     may_run: bool = False

@@ -31,6 +31,13 @@ class TimeoutDue(_Timer, frozen=True, tag=True):
     attempt: int
 
 
+class TotalTimeoutDue(_Timer, frozen=True, tag=True):
+    """The `total_timeout` of a task, over all of its attempts, is over."""
+
+    task: int
+    attempt: int
+
+
 class DeadlineDue(_Timer, frozen=True, tag=True):
     """The deadline of one of an attempt's readiness probes is over."""
 
@@ -107,13 +114,22 @@ class LeaveOverdue(_Timer, frozen=True, tag=True):
     """Agents have not left in time."""
 
 
-AttemptTimer = RetryDue | TimeoutDue | DeadlineDue | OtherRanksDue | StopOverdue | LogOverdue | ServerHeard
+AttemptTimer = (
+    RetryDue
+    | TimeoutDue
+    | TotalTimeoutDue
+    | DeadlineDue
+    | OtherRanksDue
+    | StopOverdue
+    | LogOverdue
+    | ServerHeard
+)
 RunTimer = (
     FenceOver | WorkflowTimeout | JobEndNear | AllocationEnding | FinalsOver | StopTimeout | LeaveOverdue
 )
 Timer = AttemptTimer | RunTimer
-Limit = TimeoutDue | DeadlineDue | OtherRanksDue | StopOverdue
-LIMITS = (TimeoutDue, DeadlineDue, OtherRanksDue, StopOverdue)
+Limit = TimeoutDue | TotalTimeoutDue | DeadlineDue | OtherRanksDue | StopOverdue
+LIMITS = (TimeoutDue, TotalTimeoutDue, DeadlineDue, OtherRanksDue, StopOverdue)
 """The timers that end an attempt which takes too long."""
 SAME_STANDSTILL_S = 10.0
 """An agent that was suspended together with the controller says so within that time."""

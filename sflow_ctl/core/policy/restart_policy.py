@@ -18,7 +18,7 @@ NODES_FAULT = ("node_lost", "agent_died")
 """Reasons that are not the task's doing. A policy that names one of them means both: the processes are gone in both cases."""
 
 
-INFRASTRUCTURE = (*NODES_FAULT, "gpu_lost", "ports")
+INFRASTRUCTURE = (*NODES_FAULT, "gpu_lost", "ports", "job_node_failed", "job_preempted")
 """Reasons for which `retries` may have a budget of its own."""
 _AVOIDED = ("launch", "gpu_lost", "ports", "node_lost")
 """Reasons after which another node may do better."""
@@ -44,6 +44,12 @@ class NextAttempt(Struct, frozen=True):
 
 def following(task: Task, end: AttemptVerdict, now: float) -> NextAttempt | None:
     """Return the next attempt after `end` in a run that is not stopping, or None when the task has ended."""
+    found = _following(task, end, now)
+    is_asked_for = end.is_repeated or (found is not None and found.is_revised)
+    return None if found is None or (_is_too_late(task, now + found.delay_s) and not is_asked_for) else found
+
+
+def _following(task: Task, end: AttemptVerdict, now: float) -> NextAttempt | None:
     if task.next_plan is not None:
         return None if task.next_plan.removed_in else NextAttempt(0.0, "", False, is_revised=True)
     if end.is_final:
@@ -64,6 +70,12 @@ def following(task: Task, end: AttemptVerdict, now: float) -> NextAttempt | None
     if restart is not None:
         return _restart(task, restart, end, now)
     return _retry(task, task.plan.retries, end)
+
+
+def _is_too_late(task: Task, at: float) -> bool:
+    """Return whether the time for all attempts of a task has passed then."""
+    total_s, since = task.plan.retries.total_s, task.tries_since
+    return total_s is not None and since is not None and at >= since + total_s
 
 
 def _retry(task: Task, retries: Retries, end: AttemptVerdict) -> NextAttempt | None:
@@ -104,7 +116,7 @@ def _delay_s(retries: Retries, used: int) -> float:
 def begin_without_past(task: Task) -> None:
     """Forget the retries, restarts, renewals and moves of a task that starts again because that is asked for."""
     task.retries_used, task.restarted_at, task.renewals, task.moves = 0, (), 0, 0
-    task.infra_used, task.shunned = 0, frozenset()
+    task.infra_used, task.shunned, task.tries_since = 0, frozenset(), None
 
 
 def _restart(task: Task, restart: Restart, end: AttemptVerdict, now: float) -> NextAttempt | None:
@@ -133,6 +145,7 @@ def note(task: Task, end: AttemptVerdict, next_one: NextAttempt, now: float) -> 
         begin_without_past(task)
         return
     if end.is_repeated:
+        task.tries_since = None
         return
     if task.plan.retries.avoids_nodes and end.reason.word in _AVOIDED and not next_one.in_place:
         task.shunned |= _nodes_at_fault(task)

@@ -17,6 +17,13 @@ def timed_out(task: Task, names: Sequence[str]) -> AttemptVerdict:
     return AttemptVerdict(TaskState.TIMEOUT, Reason("timeout", text), may_retry=True)
 
 
+def timed_out_in_total(task: Task, names: Sequence[str]) -> AttemptVerdict:
+    """Judge an attempt in which the time of all attempts of its task is over: no other one follows."""
+    total_s = task.plan.retries.total_s
+    text = f"did not end within its total_timeout of {total_s:g} s for all attempts{_because(task, names)}"
+    return AttemptVerdict(TaskState.TIMEOUT, Reason("timeout", text), may_retry=False, is_final=True)
+
+
 def not_ready_in_time(task: Task, names: Sequence[str], part: int, *, is_final: bool) -> AttemptVerdict:
     """Judge an attempt one of whose readiness probes was not true within its deadline.
 

@@ -58,6 +58,10 @@ def foreach_findings(document: schema.Document, task: schema.Task, where: Where)
     if sequence is not None and (sequence.end is None) == (sequence.count is None):
         what = f'the sequence of task "{task.name}" needs exactly one of end and count'
         yield Finding("wrong-value", what, place("sequence"), "e.g. sequence: {start: 1, end: 10}")
+    if foreach.has_late_sequence:
+        what = f'the {given[0]} of task "{task.name}" is known only while the run continues'
+        hint = "write items: ${{ range(FIRST, LAST + 1) }}, or a count that is one expression"
+        yield Finding("wrong-value", what, place(given[0]), hint)
     yield from _name_findings(document, task, foreach, place)
     yield from _conflicts(task, foreach, where)
 
@@ -117,12 +121,12 @@ def _conflicts(task: schema.Task, foreach: schema.Foreach, where: Where) -> Iter
     if isinstance(task.sweep, schema.Sweep):
         hint = "a list of items can be a product of several: foreach: {items: {...}, product: true}"
         yield conflict("has both foreach and a sweep of its own", "sweep", hint)
-    if foreach.tasks and task.is_service:
+    if foreach.is_late and task.is_service:
         hint = "list the items in the file, or make it a task that ends"
         yield conflict(
             "is a service, and how many of it there are is known only when others have ended", "foreach", hint
         )
-    if foreach.tasks and task.finally_:
+    if foreach.is_late and task.finally_:
         hint = "list the items in the file"
         yield conflict(
             "runs at the end of the run, and its items are outputs of other tasks", "foreach", hint
@@ -135,8 +139,8 @@ MARK = "~"
 """Between the names of a block and of its task, as `merged/blocks` puts it there."""
 _WITHOUT_PROCESS = (
     "python", "launcher", "operator", "environment", "probes", "ports", "files", "checkpoint", "outputs", "inputs", "result",
-    "uploads", "success", "retries", "restart", "timeout", "hang", "progress", "stop", "resources", "replicas", "monitor",
-    "windows", "kind", "args", "args_json",
+    "uploads", "success", "retries", "restart", "timeout", "total_timeout", "hang", "progress", "stop", "resources", "replicas",
+    "monitor", "windows", "kind", "args", "args_json",
 )  # fmt: skip
 """Fields that are about the processes of a task."""
 _NOT_IN_BLOCKS = ("main", "finally_", "sweep")

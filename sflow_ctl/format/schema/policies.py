@@ -32,9 +32,9 @@ class Retries(Part, frozen=True, kw_only=True):
     exit_codes: RetryCodes | None = None
     """Exit statuses that decide by themselves. Default: 75 is retried, 64 and 78 are not."""
     infra_count: IntExpr | None = None
-    """Further attempts after faults of nodes (`node_lost`, `agent_died`, `gpu_lost`, `ports`), which do not use up `count`.
-    Default: 2, also without `retries`; 0 for services and tasks with `restart`; 3 for tasks whose work is done elsewhere, which
-    then continue to watch it."""
+    """Further attempts after faults of nodes (`node_lost`, `agent_died`, `gpu_lost`, `ports`, `job_node_failed`,
+    `job_preempted`), which do not use up `count`. Default: 2, also without `retries`; 0 for services and tasks with
+    `restart`; 3 for tasks whose work is done elsewhere, which then continue to watch it."""
     avoid_node: Flag | None = None
     """After `launch`, `gpu_lost`, `ports` or `node_lost` start on another node, if one can take the task. Default: true where
     `infra_count` has a default above 0."""

@@ -88,7 +88,7 @@ class Foreach(Part, frozen=True, kw_only=True, rename={"as_": "as"}):
     sequence: NumberSequence | None = None
     """Numbers in equal steps, for example `{start: 1, end: 10}`."""
     count: IntExpr | None = None
-    """So many items: the numbers from 0 on."""
+    """So many items: the numbers from 0 on. It may be an output of another task."""
     glob: str | None = None
     """Files that match this pattern when the run is planned, in the order of their names. A relative pattern is in the
     workspace; the items are absolute paths."""
@@ -106,8 +106,29 @@ class Foreach(Part, frozen=True, kw_only=True, rename={"as_": "as"}):
 
     @property
     def tasks(self) -> list[str]:
-        """The tasks that expressions in `items` name."""
-        return tasks_in(self.items)
+        """The tasks that expressions in `items` or `count` name."""
+        return tasks_in([self.items, self.count])
+
+    @property
+    def is_late(self) -> bool:
+        """Whether the list is known only while the run continues: outputs of tasks, or inputs of a block, decide about it."""
+        return bool(self.tasks) or any(map(_BLOCK.search, _texts([self.items, self.count])))
+
+    @property
+    def has_late_sequence(self) -> bool:
+        """Whether such values are in `sequence`, where they cannot be, or in a count beside other text."""
+        sequence = self.sequence
+        texts = [] if sequence is None else [sequence.start, sequence.end, sequence.count, sequence.step]
+        is_late = bool(tasks_in(texts)) or any(map(_BLOCK.search, _texts(texts)))
+        return is_late or (self.is_late and self.items is None and self.late_items is None)
+
+    @property
+    def late_items(self) -> Any:
+        """What is a late list once its expressions are evaluated."""
+        count = _WHOLE.fullmatch(str(self.count))
+        return (
+            self.items if self.items is not None or count is None else f"${{{{ range({count[1].strip()}) }}}}"
+        )
 
 
 def tasks_in(value: Any) -> list[str]:
@@ -116,6 +137,8 @@ def tasks_in(value: Any) -> list[str]:
     return list(dict.fromkeys(names))
 
 
+_BLOCK = lazy_pattern(r"\$\{\{(?:(?!\}\}).)*?(?<![.\w'\"])block(?:\.|\[)")
+_WHOLE = lazy_pattern(r"\s*\$\{\{((?:(?!\}\}).)*)\}\}\s*")
 _TASK = lazy_pattern(r"(?<![.\w])task(?:\.(\w+)|\[\s*[\"']([^\"']+)[\"']\s*\])")
 
 

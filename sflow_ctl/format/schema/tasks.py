@@ -325,6 +325,9 @@ class Task(Part, frozen=True, kw_only=True, rename={"finally_": "finally", "with
     can mark such windows itself: `sflow-ctl mark NAME`."""
     timeout: Time | None = None
     """Time limit of one attempt; for a service, of becoming ready: seconds or a duration. Default, or 0: no limit."""
+    total_timeout: Time | None = None
+    """Time limit of all attempts together, with the pauses between them, from the start of the first one. When it is over the
+    task ends, and is not tried again. For tasks that end by themselves. Default, or 0: no limit."""
     variables: list[Variable] = []
     """Variables of this task alone; they replace others of the same name."""
     labels: dict[str, str] = {}

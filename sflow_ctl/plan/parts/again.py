@@ -20,6 +20,8 @@ class Retries(msgspec.Struct, frozen=True, kw_only=True):
     """Exit statuses that are never retried. Source: sysexits.h, EX_USAGE and EX_CONFIG."""
     infra_count: int = 0
     """New attempts after faults of nodes, beside `count`."""
+    total_s: float | None = None
+    """Limit of the time from the start of the first attempt to the end of the last one; None for no limit."""
     avoids_nodes: bool = False
     """After a fault that may be the node's the next attempt starts on another one, if there is any."""
 

@@ -40,7 +40,7 @@ def items_of(task: schema.Task, evaluate: Evaluate, context: PlanContext) -> lis
     """
     foreach = task.foreach
     assert foreach is not None
-    if foreach.tasks:
+    if foreach.is_late:
         return None
     field = next(
         name for name in ("sequence", "count", "glob", "items") if getattr(foreach, name) is not None
@@ -141,7 +141,7 @@ def find_unpaired(expanded: Sequence[Expanded], findings: Findings) -> None:
 def _size(one: Expanded) -> int | None:
     """Return the number of items of a task; None if it is not known yet."""
     assert one.task.foreach is not None
-    return None if one.task.foreach.tasks else len(one.items or ())
+    return None if one.task.foreach.is_late else len(one.items or ())
 
 
 def refuse_item(task: schema.Task, field: Any) -> None:
@@ -208,12 +208,17 @@ def completed(
 def _late_items(planned: PlannedTask, task: schema.Task, scope: TaskScope, scripts: Scripts) -> LateItems:
     foreach = task.foreach
     assert foreach is not None
-    written = foreach.items if foreach.tasks else []
-    known = {name: value for name, value in scope.names.items() if not isinstance(value, ItemValues)}
+    written = foreach.late_items if foreach.is_late else []
+    known = {
+        name: value
+        for name, value in scope.names.items()
+        if name == "block" or not isinstance(value, ItemValues)
+    }
     names: dict[str, object] = {}
     lists = written.items() if isinstance(written, dict) else [("", written)]
     for key, value in lists:
-        place = ("foreach", "items", *((key,) if key else ()))
+        field = "items" if foreach.items is not None else "count"
+        place = ("foreach", field, *((key,) if key else ()))
         _, deferred = scripts.value(task, planned.name, value, place, known)
         names |= {name: one for each in deferred for name, one in each.names.items()}
     own = {foreach.as_, index_name(foreach.as_), "replica"}

@@ -11,7 +11,7 @@ from sflow_ctl.plan.model import Plan, PlannedTask
 
 
 def to_json(plan: Plan) -> dict[str, Any]:
-    """Return plain data: workflow, variables, artifacts and tasks, with nodes by name.
+    """Return plain data: workflow, variables, artifacts, tasks and sweeps, with nodes by name.
 
     `plan.json` has the whole plan.
     """
@@ -26,6 +26,7 @@ def to_json(plan: Plan) -> dict[str, Any]:
             {"name": n.name, "backend": n.backend, "gpus": n.gpus, "spare": n.is_spare} for n in plan.nodes
         ],
         "tasks": [_task(plan, task, members) for task in plan.tasks],
+        "sweeps": msgspec.to_builtins(plan.sweeps),
         "monitors": msgspec.to_builtins(plan.monitors),
         "notes": msgspec.to_builtins(plan.notes),
         "warnings": msgspec.to_builtins(plan.warnings),
@@ -62,6 +63,7 @@ def _task(plan: Plan, task: PlannedTask, members: Mapping[str, Sequence[PlannedT
         "restart": msgspec.to_builtins(task.restart),
         "success": msgspec.to_builtins(task.success),
         "sweep": dict(task.sweep),
+        "cell": None if task.cell is None else msgspec.to_builtins(task.cell),
         "labels": dict(task.labels),
         "outputs": msgspec.to_builtins(task.outputs),
         "argv": list(task.argv),

@@ -102,6 +102,8 @@ def _repeats(task: PlannedTask) -> Iterator[tuple[str, str]]:
         )
     if task.timeout_s is not None:
         yield "timeout", f"{task.timeout_s:g} s"
+    if task.retries.total_s is not None:
+        yield "total", f"{task.retries.total_s:g} s for all attempts"
     if task.progress:
         yield "progress", f"lines of its log that match {task.progress}"
 

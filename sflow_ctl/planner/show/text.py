@@ -43,6 +43,10 @@ def plan_text(plan: Plan) -> str:
         )
     if plan.stop_timeout_s is not None:
         lines.append(f"Limit for its end: {plan.stop_timeout_s:g} s, then all remaining processes are killed")
+    if plan.sweeps:
+        from sflow_ctl.planner.show.sweeps import sweep_lines  # most plans have none
+
+        lines += sweep_lines(plan)
     lines += ["", "Order (a task starts when what it depends on is completed, or ready):", *_graph(plan)]
     lines += ["", "Allocation map:", *_map(plan)]
     lines += ["", "Environment of all tasks:", *(f"  {line}" for line in variables_text(_common(plan)))]

@@ -126,12 +126,13 @@ def _planned(sweep: schema.Sweep, owner: str, scope: Scope) -> PlannedSweep:
         return None if written is None else number(subject, path, as_count, scope.value(written), least)
 
     found = total(sweep)
-    paths = (path.text for case in cases_of(sweep) for path in axes_of(sweep, case))
+    axes = dict.fromkeys(path for case in cases_of(sweep) for path in axes_of(sweep, case))
+    paths = sorted(axes, key=lambda path: path.parts) if sweep.order == "sorted" else axes
     return PlannedSweep(
         owner=owner,
         cells=found if sweep.max_runs is None else min(found, sweep.max_runs),
         total=found,
-        axes=tuple(dict.fromkeys(paths)),
+        axes=tuple(path.text for path in paths),
         on_overflow=sweep.on_overflow,
         max_parallel=count("max_parallel", sweep.max_parallel, 1),
         gpu_budget=count("gpu_budget", sweep.gpu_budget, 1),

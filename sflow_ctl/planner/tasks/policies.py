@@ -71,8 +71,11 @@ def end_policy(
 
     Raises: UnplannableError, NumberError, ExpressionError.
     """
+    retries = _retries(task, value, usual_faults(task, source, is_elsewhere=is_elsewhere))
+    if task.total_timeout is not None and source.rules.has_time_limits:
+        retries = msgspec.structs.replace(retries, total_s=_total_s(task, value))
     return EndPolicy(
-        retries=_retries(task, value, usual_faults(task, source, is_elsewhere=is_elsewhere)),
+        retries=retries,
         timeout_s=_timeout_s(task, source.rules.has_time_limits, value),
         kind=task.kind,
         is_main=_read(task, ("main",), as_flag, value(task.main)),
@@ -168,6 +171,14 @@ def _timeout_s(task: schema.Task, has_time_limits: bool, value: Callable[[Any], 
     if task.timeout is None or not has_time_limits:
         return None
     return _read(task, ("timeout",), as_seconds, value(task.timeout)) or None  # 0 means no limit, as in Slurm
+
+
+def _total_s(task: schema.Task, value: Callable[[Any], Any]) -> float | None:
+    if task.is_service:
+        what = f'task "{task.name}" has total_timeout, and is a service, which does not end by itself'
+        hint = "timeout is the time in which it must become ready"
+        raise UnplannableError("conflicting-keys", what, hint, ("total_timeout",))
+    return _read(task, ("total_timeout",), as_seconds, value(task.total_timeout)) or None
 
 
 def _on_failure(

@@ -154,7 +154,7 @@ def _why(task: TaskReport) -> Iterator[Markup | str]:
     if task.uploads:
         yield tag("div", task.uploads, class_="hint")
     for attempt in task.attempts[:-1][-3:]:
-        yield tag("div", f"#{attempt.number} {attempt.exit} {attempt.text[:160]}", class_="hint")
+        yield tag("div", f"attempt {attempt.number}: {attempt.text[:160] or attempt.exit}", class_="hint")
 
 
 def groups_section(report: RunReport) -> Markup:

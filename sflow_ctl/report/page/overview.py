@@ -29,6 +29,8 @@ _GLYPHS = {
     "terminated": "■",
     "stopped": "■",
 }
+OTHER = 0.05
+"""The part of a run's time that is worth a word if the critical path does not have it."""
 MAX_PATH = 40
 """Steps of the critical path that are shown: the longest ones."""
 
@@ -190,12 +192,18 @@ def critical_path(report: RunReport) -> Markup:
             ("ran_s", "at work"),
         )
     ]
+    rest = whole - sum(seconds for seconds, _ in sums)
+    other = (
+        f" The other {100 * rest / whole:.0f} % lie between and after these steps."
+        if rest >= OTHER * whole
+        else ""
+    )
     said = ", ".join(f"{word} {100 * seconds / whole:.0f} %" for seconds, word in sums if seconds)
     head = ("Step", "After", "Until", "Begins", "Queued", "Start-up", "At work", "Part", "")
     return tag(
         "section",
         tag("h2", "Critical path"),
-        tag("p", f"{note}What the run had to wait for, one after the other: {said}.", class_="sub"),
+        tag("p", f"{note}What the run had to wait for, one after the other: {said}.{other}", class_="sub"),
         table(head, rows, right=(3, 4, 5, 6, 7)),
         id="path",
     )

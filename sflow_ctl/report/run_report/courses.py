@@ -94,6 +94,7 @@ class Courses(Struct):
 
     def lose(self, at: int) -> None:
         """Take in that the controller died at `at`: what lived is lost."""
+        self.last_ns = max(self.last_ns, at)
         for course in self.tasks.values():
             for attempt in course.attempts[-1:]:
                 if attempt.end is None:

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 
 from msgspec import Struct
 
+from sflow_ctl.core.states import TaskState as S
 from sflow_ctl.plan.model import Dependency, Plan, PlannedTask
 from sflow_ctl.report.run_report.courses import AttemptCourse, Courses
 from sflow_ctl.report.run_report.model import PathStep
@@ -41,7 +42,7 @@ class CriticalPath:
         self._ends: list[tuple[int, str, AttemptCourse]] | None = None
 
     def steps(self, cause: str | None) -> tuple[PathStep, ...]:
-        """Return the path to the end of the run, or to the failure of the task `cause`."""
+        """Return the path to the end of the run, or to the failure of the task `cause` that ended it."""
         at = self._last(cause)
         found: list[PathStep] = []
         seen: set[tuple[str, int]] = set()
@@ -76,7 +77,8 @@ class CriticalPath:
         """Return where the path ends."""
         if cause is not None and (course := self._courses.get(cause)) is not None and course.attempts:
             last = course.attempts[-1]
-            return _At(cause, last, "end", last.ended or self._now)
+            if last.ended is None or not self._went_on(last.ended):
+                return _At(cause, last, "end", last.ended or self._now)
         live = [
             (attempt.begun or 0, name, attempt)
             for name, attempt in self._attempts()
@@ -91,6 +93,15 @@ class CriticalPath:
             return None
         time, name, attempt = own[-1]
         return _At(name, attempt, "end", time)
+
+    def _went_on(self, after: int) -> bool:
+        """Return whether other tasks began, or came to their own end, after a failure: it did not end the run."""
+        return any(
+            (attempt.begun or 0) > after
+            or ((attempt.ended or 0) > after and attempt.end is S.COMPLETED and attempt.stopping is None)
+            for name, attempt in self._attempts()
+            if not self._is_finally(name)
+        )
 
     def _before(self, at: _At) -> tuple[str, _At | None]:
         """Return what an attempt began after, and the attempt whose progress that was."""
@@ -159,10 +170,14 @@ class CriticalPath:
         return None
 
     def _last_end(self, before: int, but: str) -> _At | None:
+        aside: _At | None = None
         for time, name, attempt in self._ends_before(before):
-            if name != but and not self._is_finally(name):
+            if name == but or self._is_finally(name):
+                continue
+            if not self._is_aside(name):
                 return _At(name, attempt, "end", time)
-        return None
+            aside = aside or _At(name, attempt, "end", time)
+        return aside
 
     def _ends_before(self, time: int) -> Iterator[tuple[int, str, AttemptCourse]]:
         """Yield the ends before a time, the last one first."""

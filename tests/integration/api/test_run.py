@@ -1,6 +1,7 @@
 """`Run`: live runs, ended ones, and one whose controller was killed."""
 
 import os
+import re
 import signal
 import sys
 import threading
@@ -53,6 +54,7 @@ def test_a_run_that_has_ended_says_all_of_it(tmp_path: Path) -> None:
     texts = [one.text for one in run.events(types=["state"]) if one.task == "fail"]
     assert texts[-1].startswith("fail#1 running -> failed")
     assert "failed" in run._repr_html_()
+    assert re.search(r"\d\.\d{8}", run._repr_html_()) is None, "seconds are shown, not all digits of a float"
     assert run.report() == run.directory / "report.html"
     assert run.report(tmp_path / "seen.html").stat().st_size > 1000
     assert Run.open(run.id, tmp_path / "sflow_output").directory == run.directory

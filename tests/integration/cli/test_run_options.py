@@ -128,3 +128,18 @@ def test_a_wait_for_gpus_is_a_number_of_seconds(tmp_path: Path) -> None:
     for given in ("", "0", "5"):
         done = sflow_ctl("run", EXAMPLES / "hello.yaml", "--wait-for-gpus", given, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
+
+
+def test_an_empty_value_is_not_taken_for_the_working_directory_or_for_none(tmp_path: Path) -> None:
+    for words in (
+        ("run", EXAMPLES / "hello.yaml", "--output-dir", ""),
+        ("run", EXAMPLES / "hello.yaml", "--run-id="),
+        ("status", "--output-dir", ""),
+        ("clean", "--yes", "--output-dir="),
+    ):
+        done = sflow_ctl(*words, cwd=tmp_path)
+        assert done.returncode == 2
+        assert "error[empty-value]: the value of --" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+    kept = sflow_ctl("run", EXAMPLES / "hello.yaml", "--run-id", "r", "--", cwd=tmp_path)
+    assert kept.returncode == 0, kept.stderr

@@ -1,6 +1,7 @@
 """Jobs of Slurm of their own, with stand-ins for its programs: states, losses, and whole runs that are stopped or killed."""
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -63,9 +64,43 @@ def test_a_job_that_slurm_ended_has_no_status_but_a_reason(tmp_path: Path, fake:
     jobs = driver(tmp_path, "sleep", "600")
     id = jobs.submit("k1")
     wait_until(lambda: fake.state(1) == "RUNNING", "the job")
-    for state in ("TIMEOUT", "OUT_OF_MEMORY", "NODE_FAIL", "PREEMPTED"):
+    reasons = {
+        "TIMEOUT": "job_timeout",
+        "OUT_OF_MEMORY": "oom",
+        "NODE_FAIL": "job_node_failed",
+        "PREEMPTED": "job_preempted",
+        "CANCELLED": "job_cancelled",
+        "LAUNCH_FAILED": "",
+    }
+    for state, reason in reasons.items():
         fake.set_state(1, state)
-        assert jobs.poll(id) == ("ended", None, f"Slurm says {state}")
+        assert jobs.poll(id) == ("ended", None, f"Slurm says {state}", reason)
+
+
+def test_an_end_by_a_signal_waits_for_the_word_of_slurm(
+    tmp_path: Path, fake: FakeSlurm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs = driver(tmp_path, "sleep", "600")
+    id = jobs.submit("k1")
+    wait_until(lambda: fake.state(1) == "RUNNING", "the job")
+    (tmp_path / "run/t/.sflow_job.k1.exit").write_text("143\n")
+    assert jobs.poll(id).state == "running"
+    fake.set_state(1, "TIMEOUT")
+    assert jobs.poll(id) == ("ended", 143, "Slurm says TIMEOUT", "job_timeout")
+    fake.set_state(1, "COMPLETING")
+    (fake.folder / "down").touch()
+    assert jobs.poll(id).state == "running"
+    monkeypatch.setattr(slurm, "WORD_WITHIN_S", 0.0)
+    assert jobs.poll(id) == ("ended", 143, "", "")
+
+
+def test_a_cancelled_job_does_not_wait_for_the_word_of_slurm(tmp_path: Path, fake: FakeSlurm) -> None:
+    jobs = driver(tmp_path, "sleep", "600")
+    id = jobs.submit("k1")
+    wait_until(lambda: fake.state(1) == "RUNNING", "the job")
+    jobs.cancel(id)
+    (tmp_path / "run/t/.sflow_job.k1.exit").write_text("143\n")
+    assert jobs.poll(id) == WorkState("ended", 143)
 
 
 def test_an_end_waits_for_the_status_that_is_on_its_way(
@@ -77,7 +112,7 @@ def test_an_end_waits_for_the_status_that_is_on_its_way(
     fake.set_state(1, "COMPLETED")
     assert jobs.poll(id).state == "running"
     monkeypatch.setattr(slurm, "END_SEEN_AFTER_S", 0.0)
-    assert jobs.poll(id) == ("ended", 0, "Slurm says COMPLETED")
+    assert jobs.poll(id) == ("ended", 0, "Slurm says COMPLETED", "")
 
 
 def test_a_requeued_job_is_still_the_same(tmp_path: Path, fake: FakeSlurm) -> None:
@@ -106,7 +141,7 @@ def test_a_job_that_squeue_has_forgotten_is_asked_of_accounting(
     (fake.folder / "jobs/1/purged").touch()
     assert jobs.poll(id).state == "pending", "it may be a moment's gap"
     (fake.folder / "accounting").write_text("CANCELLED by 0\n")
-    assert jobs.poll(id) == ("ended", None, "Slurm says CANCELLED")
+    assert jobs.poll(id) == ("ended", None, "Slurm says CANCELLED", "job_cancelled")
     (fake.folder / "accounting").unlink()
     monkeypatch.setattr(slurm, "GONE_AFTER_S", 0.0)
     assert jobs.poll(id).text.startswith("neither squeue nor sacct know it")
@@ -229,6 +264,51 @@ def test_an_agent_that_is_killed_has_its_successor_watch_the_job(
     os.kill(agent, signal.SIGKILL)
     wait_until(lambda: "continues with job 2" in log(tmp_path, "two"), "the adoption", 60)
     go.touch()
+    assert run.wait(60) == 0
+    assert fake.count == 2
+
+
+@pytest.mark.parametrize(
+    ("state", "word", "sentence"),
+    [
+        ("TIMEOUT", "job_timeout", "job 1 has reached its time limit: Slurm says TIMEOUT"),
+        ("OUT_OF_MEMORY", "oom", "job 1 has used more memory than it was given: Slurm says OUT_OF_MEMORY"),
+        ("CANCELLED", "job_cancelled", "job 1 was cancelled, and not by this run: Slurm says CANCELLED"),
+    ],
+)
+def test_the_reason_of_slurm_is_that_of_the_task(
+    tmp_path: Path, fake: FakeSlurm, start: Start, state: str, word: str, sentence: str
+) -> None:
+    """`retries` names it; the second job fails for a reason of its own."""
+    retries = f"retries: {{count: 2, interval: 0.1s, reasons: [{word}]}}"
+    (tmp_path / "w.yaml").write_text(
+        'version: "0.1"\nbackends: {jobs: {type: slurm_job, every: 0.2s}}\nworkflow:\n  name: w\n  tasks:\n'
+        f"    t: {{{retries}, script: ['[ $SLURM_JOB_ID != 1 ] || sleep 600; exit 4']}}\n"
+    )
+    run = start("w.yaml", "--run-id", "r")
+    wait_until(lambda: fake.count and fake.state(1) == "RUNNING", "the job", 60)
+    fake.set_state(1, state)
+    assert run.wait(60) == 1
+    assert fake.count == 2
+    summary = json.loads((tmp_path / "sflow_output/r/.sflow/summary.json").read_text())
+    (task,) = summary["tasks"]
+    assert (task["reason_word"], task["exit_code"]) == ("exit", 4), "an earlier attempt's note is not its own"
+    journal = (tmp_path / "sflow_output/r/.sflow/events.jsonl").read_text()
+    assert f'"{word}"' in journal
+    assert sentence in journal
+
+
+@pytest.mark.parametrize("state", ["NODE_FAIL", "PREEMPTED"])
+def test_what_is_not_the_tasks_doing_uses_no_retry(
+    tmp_path: Path, fake: FakeSlurm, start: Start, state: str
+) -> None:
+    (tmp_path / "w.yaml").write_text(
+        'version: "0.1"\nbackends: {jobs: {type: slurm_job, every: 0.2s}}\nworkflow:\n  name: w\n  tasks:\n'
+        "    t: {script: ['[ $SLURM_JOB_ID != 1 ] || sleep 600']}\n"
+    )
+    run = start("w.yaml", "--run-id", "r")
+    wait_until(lambda: fake.count and fake.state(1) == "RUNNING", "the job", 60)
+    fake.set_state(1, state)
     assert run.wait(60) == 0
     assert fake.count == 2
 

@@ -47,6 +47,20 @@ def test_a_signal_arrives_at_the_program(live: Run, place: Path) -> None:
     assert "error[request-refused]: live: after does not run: it is waiting" in done.stderr
 
 
+def test_a_task_that_an_operator_kills_is_said_to_be_killed_by_that(tmp_path: Path) -> None:
+    text = 'version: "0.1"\nworkflow: {name: w, tasks: [{name: t, script: [sleep 600]}]}\n'
+    run = Run.start(text, tmp_path, run_id="k")
+    try:
+        run.wait_for("t", "running")
+        assert sflow_ctl("signal", "k", "t", "KILL", cwd=tmp_path).returncode == 0
+        run.process.wait()
+    finally:
+        run.kill()
+    shown = sflow_ctl("status", "k", cwd=tmp_path).stdout
+    assert "hint:  sflow-ctl signal sent it" in shown
+    assert "asks to send SIGKILL to t" in sflow_ctl("events", "k", cwd=tmp_path).stdout
+
+
 def test_a_paused_run_starts_nothing_and_says_so(live: Run, place: Path) -> None:
     assert report(place, "pause")["text"].startswith("the run is paused: nothing new starts; ")
     assert "paused by" in sflow_ctl("status", "live", cwd=place).stdout

@@ -100,6 +100,34 @@ def test_f39_a_shell_that_cannot_start_a_program_is_a_launch(status: int, line: 
     assert (cause.word, cause.text, cause.line) == ("launch", line, line)
 
 
+@pytest.mark.parametrize(
+    ("line", "hint"),
+    [
+        ("bash: line 1: ./run.sh: Permission denied", "chmod +x"),
+        ("bash: ./run.sh: /bin/nosh: bad interpreter: No such file or directory", "first line"),
+        ("bash: line 1: ./a.out: cannot execute binary file: Exec format error", "another processor"),
+        ("bash: line 1: /bin/echo: Argument list too long", "to a file"),
+        ("bash: line 1: ./run.sh: No such file or directory", "in the workspace"),
+        ("bash: line 1: pythn3: command not found", "PATH"),
+        ("env: 'python9': No such file or directory", "PATH"),
+    ],
+)
+def test_a_launch_says_what_to_do_about_its_words(line: str, hint: str) -> None:
+    cause = cause_of(Evidence(127, None, tail=[line]))
+    assert cause is not None
+    assert hint in cause.hint
+
+
+def test_a_signal_that_an_operator_has_sent_is_not_said_to_come_from_elsewhere() -> None:
+    cause = cause_of(Evidence(None, 9, asked_signal=9))
+    assert cause is not None
+    assert cause.hint.startswith("sflow-ctl signal sent it")
+    other = cause_of(Evidence(None, 9, asked_signal=1))
+    assert other is not None
+    assert other.hint.startswith("sflow-ctl did not send it")
+    assert cause_of(Evidence(3, None, asked_signal=1)) is None
+
+
 def test_the_status_of_a_launch_without_its_words_is_only_a_status() -> None:
     assert cause_of(Evidence(127, None, tail=["hello"])) is None
     assert word(Evidence(1, None, tail=["fooo: command not found"])) is None

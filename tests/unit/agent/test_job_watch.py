@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from protocol.plugins import WorkState
+from sflow_agent.job_notes.record import JobRecord
 from sflow_agent.jobs.driver import JobError
-from sflow_agent.jobs.record import JobRecord
 from sflow_agent.jobs.watching import STOPPED, JobWatch
 
 

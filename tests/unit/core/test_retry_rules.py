@@ -7,6 +7,7 @@ import pytest
 
 from protocol.messages.facts import LaunchFailed
 from sflow_ctl.core.events import MessageReceived, WakeUp
+from sflow_ctl.core.policy.restart_policy import begin_without_past
 from sflow_ctl.core.states import TaskState
 from sflow_ctl.plan.model import Placement
 from sflow_ctl.plan.parts.again import Retries
@@ -160,3 +161,64 @@ def test_a_job_is_tried_again_after_faults_of_nodes(tmp_path: Path, field: str, 
 def test_what_is_wrong_with_them_is_said(tmp_path: Path, more: str, said: str) -> None:
     (finding,) = findings_of(tmp_path, RETRIES.format(more))
     assert said in finding.what
+
+
+# ---------------------------------------------------------------------- one limit for all attempts
+
+
+def limited(**retries: object) -> Driver:
+    drive = Driver(a_plan(msgspec.structs.replace(a_task("a"), retries=Retries(**retries))))  # type: ignore[arg-type]
+    drive(hello(), now=5.0)
+    return drive
+
+
+def why(drive: Driver) -> str:
+    reason = drive.task("a").last_reason
+    return "" if reason is None else reason.text
+
+
+def test_the_time_of_all_attempts_ends_the_one_that_runs() -> None:
+    drive = limited(count=9, interval_s=10, total_s=30)
+    drive(started("a"), exited("a", 1), now=15.0)
+    drive.wake()
+    assert (drive.now, drive.task("a").attempt.number) == (25.0, 2)
+    drive(started("a", 2))
+    list(drive.wake())
+    assert drive.now == 35.0, "30 s after the first attempt began"
+    assert drive.state("a") is S.STOPPING
+    list(drive(exited("a", 143, 2)))
+    assert drive.state("a") is S.TIMEOUT
+    assert "did not end within its total_timeout of 30 s for all attempts" in why(drive)
+
+
+def test_no_attempt_begins_when_the_time_of_all_would_be_over() -> None:
+    drive = limited(count=9, interval_s=10, total_s=30)
+    drive(started("a"), now=6.0)
+    list(drive(exited("a", 1), now=25.0))
+    assert drive.state("a") is S.FAILED
+
+
+def test_an_attempt_that_was_asked_for_has_all_of_the_time() -> None:
+    drive = limited(count=9, interval_s=10, total_s=30)
+    record = drive.task("a")
+    begin_without_past(record)
+    assert record.tries_since is None
+
+
+@pytest.mark.parametrize(
+    ("fields", "total_s", "problem"),
+    [
+        ("total_timeout: 1h", 3600.0, ""),
+        ("total_timeout: 0", None, ""),
+        ("total_timeout: 5, retries: 3", 5.0, ""),
+        ("total_timeout: 5, kind: service", None, "is a service, which does not end by itself"),
+        ("total_timeout: soon", None, "total_timeout"),
+    ],
+)
+def test_total_timeout_of_the_file(tmp_path: Path, fields: str, total_s: float | None, problem: str) -> None:
+    text = f"workflow: {{name: w, tasks: [{{name: t, script: [x], {fields}}}, {{name: u, script: [x]}}]}}"
+    if problem:
+        assert any(problem in one.what for one in findings_of(tmp_path, text))
+        return
+    assert plan_of(tmp_path, text).tasks[0].retries.total_s == total_s
+    assert plan_of(tmp_path, text, compat="0.3.1").tasks[0].retries.total_s is None

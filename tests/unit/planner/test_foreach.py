@@ -286,6 +286,19 @@ def test_a_plan_says_of_each_copy_which_item_it_has(tmp_path: Path) -> None:
     assert "50 items, the first is 0; 1 at once" in many
 
 
+@pytest.mark.parametrize(
+    "foreach", ['{count: "${{ task.a.outputs.n }}0"}', '{sequence: {end: "${{ task.a.outputs.n }}"}}']
+)
+def test_numbers_that_are_known_late_are_one_expression(tmp_path: Path, foreach: str) -> None:
+    more = "    a: {script: x, outputs: {n: {type: int}}}\n"
+    (problem,) = problems(tmp_path, workflow(foreach, more))
+    assert "is known only while the run continues; write items: ${{ range(FIRST, LAST + 1) }}" in problem
+    plan = plan_of(tmp_path, workflow('{count: "${{ task.a.outputs.n }}"}', more))
+    (late,) = [task.foreach.late for task in plan.tasks if task.foreach]
+    assert late is not None
+    assert late.items == "${{ range(task.a.outputs.n) }}"
+
+
 # ---------------------------------------------------------------------- copies in pairs
 
 PAIRED = "    next:\n      foreach: ITEMS\n      script: ['echo']\n      FIELD\n"

@@ -88,6 +88,26 @@ def test_the_critical_path_goes_over_what_gave_a_place_free() -> None:
     assert report.cause is None
 
 
+def test_the_path_of_a_run_that_went_on_after_a_failure_leads_to_its_end() -> None:
+    """Not to the service that was stopped when nothing needed it any more."""
+    srv = task("srv", serves=True)
+    bad, good = task("bad"), task("good")
+    end = task("end", finally_when="always")
+    story = Story(plan(srv, bad, good, end))
+    for name in ("srv", "bad", "good"):
+        story.start(0.0, name)
+    story.end(1.0, "bad", S.FAILED)
+    story.end(4.0, "good")
+    story.change(4.0, "srv", S.RUNNING, S.STOPPING)
+    story.change(4.5, "srv", S.STOPPING, S.CANCELLED)
+    story.change(4.5, "end", S.WAITING, S.QUEUED, attempt=0)
+    story.start(4.5, "end")
+    story.end(5.0, "end")
+    cause = FirstCause(text="task bad failed", task="bad", reason=Reason("exit", "because"))
+    report = run_report(story.record(story.ended(5.0, Outcome.FAILED, cause)))
+    assert steps(report) == [("good#1", "begin", "end"), ("end#1", "stop", "end")]
+
+
 def test_the_critical_path_takes_the_last_replica_that_was_waited_for() -> None:
     members = [task(f"t_{n}", base="t") for n in range(3)]
     last = task("last")
@@ -135,7 +155,7 @@ def test_a_run_that_died_has_its_live_tasks_as_lost() -> None:
     story.state.lose_live_tasks(BEGAN + 2_000_000_000)
     story.courses.lose(BEGAN + 2_000_000_000)
     report = run_report(story.record(liveness="died"))
-    assert report.run.duration_s == 1.0
+    assert report.run.duration_s == 2.0
     assert report.tasks[0].attempts[0].end is S.LOST
     assert report.tasks[1].attempts == ()
     assert steps(report) == [("work#1", "begin", "end")]

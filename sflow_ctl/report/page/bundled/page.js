@@ -34,7 +34,7 @@
         ...chart.lines.map((line) => {
           const stroke = style(line.colour < 0 ? "--many" : `--c${line.colour}`);
           const isMean = line.colour === 0 && chart.lines.length > 8;
-          return { label: line.name, stroke, width: isMean ? 3 : 1.75, spanGaps: true, points: { show: !isTime, size: 7, fill: stroke }, value: (u, value) => value == null ? "–" : short(value) + (chart.unit ? ` ${chart.unit}` : "") };
+          return { label: line.name, stroke, width: isMean ? 3 : 1.75, spanGaps: true, points: { show: !isTime || line.y.filter((value) => value != null).length === 1, size: 7, fill: stroke }, value: (u, value) => value == null ? "–" : short(value) + (chart.unit ? ` ${chart.unit}` : "") };
         }),
       ],
     };

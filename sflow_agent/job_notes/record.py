@@ -23,12 +23,21 @@ class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
     state: Literal["submitting", "submitted", "ended"]
     id: str = ""
     exit_code: int | None = None
+    reason: str = ""
+    """Why it has ended, if what ran it knows; one of `JOB_REASONS`."""
+    text: str = ""
+    """That in words: "Slurm says TIMEOUT"."""
     schema: str = SCHEMA
 
     @property
     def is_open(self) -> bool:
         """Return whether the job may exist."""
         return self.state != "ended"
+
+
+def said_at_end(record: JobRecord) -> str:
+    """Return the last line of a watcher whose job has ended for a reason."""
+    return f"job {record.id} has ended: {record.text}"
 
 
 class RecordFile:
