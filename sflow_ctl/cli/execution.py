@@ -88,8 +88,10 @@ def _reused(planned: "PlannedRun", options: RunOptions) -> "Reuse":
     """Return what the run would take over from others. Raises: UsageError."""
     from sflow_ctl.runtime.artifacts.contents import with_contents
     from sflow_ctl.runtime.assembly.parts import reused_in
+    from sflow_ctl.runtime.resuming.reused_growth import with_reused_growth
 
-    found = reused_in(replace(planned, plan=with_contents(planned.plan)), options)
+    plan = with_reused_growth(with_contents(planned.plan), options, planned.settings.output_dir)
+    found = reused_in(replace(planned, plan=plan), options)
     assert found is not None
     return found
 

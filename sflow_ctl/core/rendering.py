@@ -76,11 +76,20 @@ def _stands_for_others(task: Task) -> bool:
 
 
 def decide(run: Run, out: Effects, task: Task) -> None:
-    """Have that evaluated, unless it is being."""
-    if task.index not in run.deciding:
+    """Have that evaluated, unless it is being; once a revision is over, if that may make another plan."""
+    if run.revising is not None and decided_by(task) != "when":
+        hold(run, task)
+    elif task.index not in run.deciding:
         run.deciding.add(task.index)
         run.changed.add(task.index)
         out.perform(RenderTexts(task=task.plan.name, attempt=task.attempt.number, what=decided_by(task)))
+
+
+def hold(run: Run, task: Task) -> None:
+    """Keep a queued task that stands for others until the present revision is over."""
+    assert run.revising is not None
+    if task.index not in run.revising.held:
+        run.revising.held.append(task.index)
 
 
 def filled(run: Run, task: Task, event: TextsRendered) -> str:

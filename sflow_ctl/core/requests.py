@@ -64,7 +64,7 @@ class Apply(Action, frozen=True, kw_only=True, tag="apply"):
     source: str
     """The name of its files in the run directory, which its digest is a part of."""
     base: int
-    """The number of the revision that it was compared with: another one has come in between if that is not the newest."""
+    """The number of the revision that it was compared with. Another one may have come in between only if that added tasks."""
 
 
 AnyAction = StopRun | StopTasks | RestartTasks | SignalTasks | Pause | Unpause | Apply
@@ -99,6 +99,8 @@ class RequestAnswer(Struct, frozen=True, kw_only=True):
     """Why nothing was done; empty if the request was accepted."""
     hint: str = ""
     """What to do about the error."""
+    revision: int = 0
+    """The number of the plan that the request has put in force; 0 for other requests."""
 
 
 class RequestBook(Struct):

@@ -323,6 +323,7 @@ class Plan(_Part, frozen=True, kw_only=True):
     version: int = PLAN_VERSION
     revision: int = 1
     """Counts the plans that a run has had: each `apply` and `scale` makes another one."""
+    whole: int = 1  # the last revision that was another plan: those since have only added tasks
     source: str = ""
     """The name of the file that a revision was made from; empty for the first plan."""
     workflow: str
@@ -335,9 +336,8 @@ class Plan(_Part, frozen=True, kw_only=True):
     """The time that tasks have to save before their Slurm job's time is over; None: as settings say."""
     sweeps: tuple[PlannedSweep, ...] = ()
     blocks: dict[str, PlannedBlock] = {}
-    block_tasks: dict[
-        str, tuple[PlannedTask, ...]
-    ] = {}  # with a mark in their names in place of that of a use
+    block_tasks: dict[str, tuple[PlannedTask, ...]] = {}
+    """With a mark in their names in place of that of a use."""
     keep_alive: bool = False
     """Services alone keep the run alive."""
     services_may_leave: bool = False

@@ -16,7 +16,7 @@ from protocol.messages.handover import CheckpointRules
 from sflow_ctl.plan.artifact_mentions import MISSING, UNREADABLE, PlannedArtifactUse
 from sflow_ctl.plan.graph import needs_text
 from sflow_ctl.plan.model import Plan, PlannedTask
-from sflow_ctl.plan.parts.cells import BlockCall
+from sflow_ctl.plan.parts.cells import BlockCall, LateItems, PlannedForeach
 
 _NOT_WORK: dict[str, Any] = {
     # identity: a task is compared with the one of its name
@@ -171,11 +171,14 @@ def _core(work: Work) -> PlannedTask:
     probes = tuple(_without_times(one) for one in task.probes)
     block = task.block
     if block is not None:  # how far it is makes no other work
-        block = BlockCall(block=block.block, given=block.given, loop=block.loop, names=block.names)
+        block = BlockCall(
+            block=block.block, given=block.given, loop=block.loop, names=block.names, head=block.head
+        )
+    late = None if task.foreach is None else task.foreach.late
     inputs = tuple(msgspec.structs.replace(one, scratch="") if one.scratch else one for one in task.inputs)
     return msgspec.structs.replace(
         task,
-        **_NOT_WORK,
+        **{**_NOT_WORK, "foreach": None if late is None else _list_of(late)},
         block=block,
         inputs=inputs,
         checkpoint=_start(task.checkpoint),
@@ -189,6 +192,12 @@ def _core(work: Work) -> PlannedTask:
 def _start(rules: CheckpointRules | None) -> CheckpointRules | None:
     """Return what the first attempt begins from; how checkpoints are found makes no other work."""
     return None if rules is None or rules.start is None else CheckpointRules(directory="", start=rules.start)
+
+
+def _list_of(late: LateItems) -> PlannedForeach:
+    """Return the list of a task that stands for copies: another one makes others. Copies are compared themselves."""
+    words = LateItems(items=late.items, names=late.names, is_product=late.is_product, max_items=0)
+    return PlannedForeach(late=words)
 
 
 def _without_places(task: PlannedTask) -> Iterator[str]:

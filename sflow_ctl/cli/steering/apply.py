@@ -165,5 +165,10 @@ def _asked(found: Proposal, report: ApplyReport) -> ApplyReport:
     check_accepted(found.reader, replied.answer)
     answer = replied.answer
     return msgspec.structs.replace(
-        report, request=replied.id, way=replied.way, text=answer.text, effects=answer.effects
+        report,
+        request=replied.id,
+        way=replied.way,
+        text=answer.text,
+        effects=answer.effects,
+        revision=answer.revision or report.revision,
     )

@@ -34,6 +34,9 @@ def on_known(run: Run, out: Effects, event: TextsRendered, now: float) -> None:
     if task.unmet:  # what it depends on starts again
         run.queue.push(task.index)
         return
+    if run.revising is not None:  # the answer may be of the plan before it
+        rendering.hold(run, task)
+        return
     problem = event.problem
     if not problem:
         try:

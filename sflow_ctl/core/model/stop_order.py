@@ -58,6 +58,8 @@ class Revising(Struct):
     """A revision of the plan while tasks are stopped for it. No checkpoint is written then: it has no plans."""
 
     order: StopOrder
+    held: list[int] = field(default_factory=list)
+    """Queued tasks that stand for others: what runs in their place is asked for when the revision is over."""
     freed: list[Freed] = field(default_factory=list)
     """Since the last event."""
     pending: set[int] = field(default_factory=set)

@@ -135,6 +135,12 @@ class BlockCall(ItemPart, frozen=True, kw_only=True):
     loop: PlannedLoop | None = None
     names: dict[str, object] = {}
     """What the expressions of both use beside `task` and `last`."""
+    given_names: dict[str, object] = {}
+    """Those of them that `given` uses."""
+    carry_names: dict[str, object] = {}
+    """Those of them that `carry` uses."""
+    head: PlannedBlock | None = None
+    """What goes into the block and comes out of it: another one makes other work of the task."""
     own_needs: int = 0
     """How many of the task's dependencies are its own: what follows are tasks of the block."""
     iteration: int | None = None

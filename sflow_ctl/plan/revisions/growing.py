@@ -15,7 +15,7 @@ from sflow_ctl.plan.copies.task_list import ByName, Copies, Part, kind_of, liste
 from sflow_ctl.plan.errors import ExpressionError
 from sflow_ctl.plan.graph import topological_order
 from sflow_ctl.plan.model import Dependency, Plan, PlannedTask
-from sflow_ctl.plan.parts.cells import LateItems, PlannedItem
+from sflow_ctl.plan.parts.cells import BlockCall, BlockStep, LateItems, PlannedBlock, PlannedItem
 from sflow_ctl.plan.revisions.blocks import steps_of, with_step
 from sflow_ctl.plan.revisions.merging import flexible
 
@@ -57,6 +57,7 @@ def with_first_items(plan: Plan, index: int, items: Sequence[Any]) -> Plan | Non
     """
     stand_in = plan.tasks[index]
     done, copies = _known(stand_in, items)
+    _check_pairs(plan, _late(stand_in), len(items))
     tasks = with_more(plan.tasks, index, done, copies)
     if tasks is None:
         return None
@@ -109,10 +110,26 @@ def _grown_by(new: Plan, old: Plan, before: PlannedTask) -> Plan:
         items = items_in(old, before.name)
         if late.size == len(items) and late_list(task) is not None:
             new = with_items(new, before.name, items)
-    elif task.block is not None and before.block is not None and task.block.block == before.block.block:
-        for step in steps_of(old, before):
+    elif task.block is not None and before.block is not None:
+        for step in _steps_that_count(task.block, before.block, steps_of(old, before)):
             new = with_step(new, before.name, step)
     return new
+
+
+def _steps_that_count(now: BlockCall, before: BlockCall, steps: Sequence[BlockStep]) -> Sequence[BlockStep]:
+    """Return the steps that a block would have come to by its own words as well, as far as these are the same as before.
+
+    Another `until` or limit counts from the present iteration on, and decides about the end again.
+    """
+    head, old = now.head or PlannedBlock(), before.head or PlannedBlock()
+    inputs = (now.block, now.given, now.given_names, head.inputs, now.loop is None)
+    if inputs != (before.block, before.given, before.given_names, old.inputs, before.loop is None):
+        return ()
+    carry = (now.loop and now.loop.carry, now.carry_names, head.outputs, head.names)
+    if carry != (before.loop and before.loop.carry, before.carry_names, old.outputs, old.names):
+        return [step for step in steps[:1] if step.outputs is None]
+    is_same = (now.loop, now.names) == (before.loop, before.names)
+    return steps if is_same else [step for step in steps if step.outputs is None]
 
 
 def items_in(plan: Plan, name: str) -> list[Any]:

@@ -47,6 +47,7 @@ def merged(
     return replace(
         new,
         revision=revision,
+        whole=revision,
         source=source,
         nodes=old.nodes,
         job_id=old.job_id,

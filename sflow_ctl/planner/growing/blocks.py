@@ -1,13 +1,13 @@
 """Plans tasks that stand for blocks, and takes the tasks of blocks out of the plan: each use of a block makes some of them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from msgspec.structs import replace
 
 from sflow_ctl.format import schema
 from sflow_ctl.format.expressions.templates import EXPRESSION_START, names_used
-from sflow_ctl.plan.copies.task_list import Part, kind_of, listed_tasks, parts_of
+from sflow_ctl.plan.copies.task_list import Copies, Part, kind_of, listed_tasks, parts_of
 from sflow_ctl.plan.model import Plan, PlannedTask
 from sflow_ctl.plan.parts.cells import BlockCall, PlannedBlock, PlannedLoop
 from sflow_ctl.planner.deferred import known_names
@@ -45,6 +45,8 @@ def with_block(planned: PlannedTask, task: schema.Task, scope: TaskScope, script
         given=task.with_,
         loop=loop,
         names=known_names(_names(texts), scope.names),
+        given_names=known_names(_names(task.with_), scope.names),
+        carry_names={} if task.loop is None else known_names(_names(task.loop.carry), scope.names),
         own_needs=len(planned.depends_on),
     )
     return replace(planned, block=call)
@@ -92,5 +94,17 @@ def with_blocks(plan: Plan, blocks: Sequence[schema.TaskBlock], scope: Scope, fi
         )
         for block in blocks
     }
-    tasks = {name: tuple(listed_tasks(parts)) for name, parts in inside.items()}
-    return replace(plan, tasks=listed_tasks(rest), blocks=heads, block_tasks=tasks)
+    tasks = {name: tuple(listed_tasks(_with_heads(parts, heads))) for name, parts in inside.items()}
+    return replace(plan, tasks=listed_tasks(_with_heads(rest, heads)), blocks=heads, block_tasks=tasks)
+
+
+def _with_heads(parts: Sequence[Part], heads: Mapping[str, PlannedBlock]) -> list[Part]:
+    """Return tasks of which those that stand for blocks know what goes into these and comes out of them."""
+    done: list[Part] = []
+    for part in parts:
+        task = kind_of(part)
+        if task.block is not None:
+            task = replace(task, block=replace(task.block, head=heads[task.block.block]))
+            part = part.like(task) if isinstance(part, Copies) else task
+        done.append(part)
+    return done

@@ -322,8 +322,8 @@ class RunReader:
     def _revised(self, entries: Sequence[Entry]) -> PlanFile | None:
         """Return the plan that a revision among these entries has made, or tasks that were added; None if it is known."""
         requests = [one for entry in entries if (one := entry.request) is not None and not one.answer.error]
-        bases = [one.action.base for one in requests if isinstance(one.action, Apply)]
-        if (not bases or max(bases) < self.head.revision) and not self._growth.has_news():
+        is_applied = any(isinstance(one.action, Apply) for one in requests)
+        if not self._growth.has_news() and not is_applied:
             return None
         found = self._decoded(layout.PLAN, lambda: read_plan_file(self.directory))
         return found if found.head.revision > self.head.revision else None

@@ -26,7 +26,6 @@ from sflow_ctl.runtime.record.directory import RunFacts
 from sflow_ctl.runtime.record.durable import UNREADABLE, read_regular
 from sflow_ctl.runtime.reporting.secrecy import mask_of, masked, without_forms
 from sflow_ctl.runtime.run.node_book import NodeFacts
-from sflow_ctl.runtime.viewing.progress import read_progress
 
 LOG_LINES = 20
 MONITORS = "sflow_monitor"
@@ -66,6 +65,8 @@ def gathered(
     """Return the report of a run whose changes of state are known, without secrets."""
     plan, told, nodes = state.plan, [*problems], node_facts(directory)
     if summary is None:
+        from sflow_ctl.runtime.viewing.progress import read_progress  # not at the end of each run
+
         read_progress(state, directory)
     has_values = any(task.has_values for task in kinds_of(plan.tasks))
     record = RunRecord(

@@ -92,15 +92,12 @@ def reuse(
     plan: Plan, texts: Sequence[str], anyway: Sequence[str], output_dir: Path, workspace: Path
 ) -> Reuse:
     """Decide what a new run of a plan takes over from other runs. Raises: UsageError for runs and tasks that there are not."""
-    sources = [_source(text, output_dir, workspace) for text in texts]
+    sources = [source_of(text, output_dir, workspace) for text in texts]
     forced = _forced(plan, anyway)
     matches: dict[str, _Match] = {}
     missed: dict[str, str] = {}
     for task in plan.tasks:
         if task.finally_when is not None:
-            continue
-        if (others := _stands_for(task)) is not None:
-            missed[task.name] = others
             continue
         found = [one for one in (_match(task, source) for source in sources) if isinstance(one, _Match)]
         done = next((one for one in found if _state(one) is TaskState.COMPLETED), None)
@@ -117,14 +114,6 @@ def reuse(
     free = _without_needs(plan, frozenset(whys))
     kept, again = decide(free, {**there.completed, **dict.fromkeys(whys, free)}, there.incomplete)
     return _Decided(plan, matches, missed, there, kept, again, whys, sources).reuse()
-
-
-def _stands_for(task: PlannedTask) -> str | None:
-    """Return why a task cannot be taken over that stands for others: these are not in the plan yet; None for another one."""
-    if task.block is not None:
-        return "the tasks of its block run anew"
-    is_late = task.foreach is not None and task.foreach.late is not None
-    return "its list is known only while the run continues: its items run anew" if is_late else None
 
 
 def _force(plan: Plan, there: "_Results", forced: frozenset[str]) -> dict[str, str]:
@@ -149,7 +138,7 @@ def _without_needs(plan: Plan, names: frozenset[str]) -> Plan:
     return msgspec.structs.replace(plan, tasks=tasks)
 
 
-def _source(text: str, output_dir: Path, workspace: Path) -> _Source:
+def source_of(text: str, output_dir: Path, workspace: Path) -> _Source:
     """Return the run and the tasks of it that `RUN[:TASKS]` means. Raises: UsageError."""
     run, colon, words = text.partition(":")
     if (Path(text) / layout.RUN).is_file():

@@ -178,7 +178,7 @@ def as_in_force(directory: Path, old: Plan, plan: Plan, recorded: Callable[[Plan
                 return plan_in_force(directory)
         except (UnusablePlanError, OSError, *UNREADABLE):
             pass  # its tasks start again, as for any other workflow
-    return replace(plan, revision=old.revision)
+    return replace(plan, revision=old.revision, whole=old.revision)
 
 
 def complete(record: "Record", plan: Plan) -> str:

@@ -147,6 +147,12 @@ def _run(
 
             counted = with_iterations_that_count(planned.earlier, counted, options.rerun)
         planned = replace(planned, plan=counted)
+    elif options.tasks.reuse:
+        from sflow_ctl.runtime.resuming.reused_growth import with_reused_growth  # few runs reuse results
+
+        planned = replace(
+            planned, plan=with_reused_growth(planned.plan, options, planned.settings.output_dir)
+        )
     with SignalInbox() as signals:  # a run with a directory is stopped in order, and has a summary
         record = open_record(planned, options, fleet)
         resumed = _resumed_lines(planned, record)

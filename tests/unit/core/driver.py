@@ -31,6 +31,7 @@ from sflow_ctl.core.invariants import check_invariants
 from sflow_ctl.core.model.resources import MAX_RANKS
 from sflow_ctl.core.model.run import Run
 from sflow_ctl.core.model.task import Task
+from sflow_ctl.core.requests import Plans, no_plans
 from sflow_ctl.core.scheduler import Scheduler
 from sflow_ctl.core.states import TaskState, Transition
 from sflow_ctl.core.takeover import Rebuilt, Recorded, rebuild
@@ -341,8 +342,12 @@ def grown(scheduler: Scheduler, order: RenderTexts) -> TextsRendered:
 
 
 def replay(
-    plan: Plan, journal: list[tuple[float, SchedulerEvent]], fence_s: float = 0.0, window: int = MAX_RANKS
+    plan: Plan,
+    journal: list[tuple[float, SchedulerEvent]],
+    fence_s: float = 0.0,
+    window: int = MAX_RANKS,
+    plans: Plans = no_plans,
 ) -> list[Command]:
     """Return all commands of a scheduler that is given the same events at the same times."""
-    scheduler = Scheduler(plan, evaluator=EVALUATOR, fence_s=fence_s, max_unanswered=window)
+    scheduler = Scheduler(plan, evaluator=EVALUATOR, fence_s=fence_s, max_unanswered=window, plans=plans)
     return [command for now, event in journal for command in scheduler.handle(event, now)]

@@ -28,6 +28,7 @@ from sflow_ctl.plan.model import Plan, PlannedTask
 from sflow_ctl.plan.revisions.blocks import without_stale
 from sflow_ctl.plan.revisions.comparing import STARTS_AGAIN, PlanChange, TasksNow, compare
 from sflow_ctl.plan.revisions.describing import is_same, revision_text
+from sflow_ctl.plan.revisions.growing import grown_like
 from sflow_ctl.plan.revisions.merging import merged
 from sflow_ctl.plan.revisions.refusals import refusals
 
@@ -41,6 +42,8 @@ def apply_plan(run: Run, out: Effects, action: Apply, by: str, now: float) -> Re
     if refusal is not None:
         return refusal
     new = run.plans(action.source)
+    if action.base != run.plan.revision:  # the run has added tasks since
+        new = grown_like(new, run.plan)
     found = refusals(run.plan, new)
     if found:
         return RequestAnswer(error="; ".join(one.what for one in found), hint=found[0].hint)
@@ -58,7 +61,7 @@ def apply_plan(run: Run, out: Effects, action: Apply, by: str, now: float) -> Re
     paused = (
         "; the run is paused: what starts waits for `sflow-ctl unpause`" if run.requests.is_paused else ""
     )
-    return RequestAnswer(text=f"{text}{paused}", effects=effects)
+    return RequestAnswer(text=f"{text}{paused}", effects=effects, revision=run.plan.revision)
 
 
 def put_in_force(run: Run, out: Effects, new: Plan, by: str, text: str, now: float) -> None:
@@ -85,7 +88,7 @@ def _why_not(run: Run, action: Apply) -> RequestAnswer | None:
             error="a task with `on_failure: drain` has failed, and nothing new starts",
             hint="run --resume takes the new file when the run has ended",
         )
-    if action.base != run.plan.revision:
+    if not run.plan.whole <= action.base <= run.plan.revision:
         return RequestAnswer(
             error=f"revision {run.plan.revision} is in force, and this was compared with revision {action.base}",
             hint="apply it again: another one has come in between",

@@ -32,6 +32,9 @@ def revise_further(run: Run, out: Effects, now: float) -> None:
         _stop(run, out, revising, run.tasks[index], now)
     if revising.order.is_over and not revising.pending and not revising.freed:
         run.revising = None
+        for index in revising.held:
+            if run.tasks[index].state is TaskState.QUEUED:
+                run.queue.push(index)
         run.unsatisfiable.extend(
             never_met(run.tasks)
         )  # what a task needs may have failed while it was stopped
