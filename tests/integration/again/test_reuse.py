@@ -162,21 +162,3 @@ workflow:
     loop: {block: step, with: {n: 0}, loop: {max_iterations: 2, carry: {n: "${{ last.outputs.n }}"}}}
     sum: {inputs: {all: {from: each.outputs.v}}, script: 'echo "all $INPUT_ALL"'}
 """
-
-
-def test_what_a_plan_grows_by_runs_anew(tmp_path: Path) -> None:
-    (tmp_path / "w.yaml").write_text(GROWN)
-    assert sflow_ctl("run", "w.yaml", "--run-id", "one", cwd=tmp_path).returncode == 0
-    found = decisions(tmp_path, "--reuse", "one")
-    assert {name: word for name, (word, _) in found.items()} == {
-        "size": "hit",
-        "each": "miss",
-        "loop": "miss",
-        "sum": "stale",
-    }
-    assert found["each"][1] == "its list is known only while the run continues: its items run anew"
-    assert found["loop"][1] == "the tasks of its block run anew"
-    done = sflow_ctl("run", "w.yaml", "--run-id", "two", "--reuse", "one", cwd=tmp_path)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "[sum] all [0,1]" in done.stdout
-    assert outputs(tmp_path, "two")["all"] == [0, 1]
