@@ -162,3 +162,14 @@ workflow:
     loop: {block: step, with: {n: 0}, loop: {max_iterations: 2, carry: {n: "${{ last.outputs.n }}"}}}
     sum: {inputs: {all: {from: each.outputs.v}}, script: 'echo "all $INPUT_ALL"'}
 """
+
+
+def test_results_of_what_a_plan_grows_by_reach_what_needs_them(tmp_path: Path) -> None:
+    (tmp_path / "w.yaml").write_text(GROWN)
+    assert sflow_ctl("run", "w.yaml", "--run-id", "one", cwd=tmp_path).returncode == 0
+    (tmp_path / "w.yaml").write_text(GROWN.replace("all $INPUT", "changed $INPUT"))
+    done = sflow_ctl("run", "w.yaml", "--run-id", "two", "--reuse", "one", cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "[sum] changed [0,1]" in done.stdout
+    assert outputs(tmp_path, "two") == outputs(tmp_path, "one")
+    assert outputs(tmp_path, "two")["all"] == [0, 1]
