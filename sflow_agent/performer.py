@@ -128,7 +128,6 @@ class Performer:
         """Take note that ranks are gone, and their logs complete. To be called once their exits are sent."""
         for rank in self._gone:
             self._parts.logs.finish(rank)
-            self._parts.processes.trees.asked.pop(rank, None)
             for watcher in self._watchers:
                 watcher.ended(rank, now)
             if self._handover is not None and self._is_last_of_attempt(rank):
@@ -232,7 +231,7 @@ class Performer:
                 exit_code=command.exit_code,
                 signal=command.signal,
                 memory_kills=command.memory_kills,
-                asked_signal=parts.processes.trees.asked.get(command.rank),
+                asked_signal=parts.processes.trees.asked.pop(command.rank, None),
             )
         )
 

@@ -92,7 +92,7 @@ class TreeKiller:
         """When the `srun` of a job step gets SIGKILL: after SIGTERM it has Slurm end the step everywhere."""
         self._next_rescan = 0.0
         self.asked: dict[RankId, int] = {}
-        """The last signal that an operator has sent to ranks, until they are forgotten."""
+        """The last signal that an operator has sent to ranks; their diagnosis takes it."""
         self._pending: dict[RankId, None] = {}
         """Trees to scan in this pass, in order."""
 
