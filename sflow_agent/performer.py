@@ -157,8 +157,6 @@ class Performer:
         """What must know when ranks start and end."""
         self._gone: list[RankId] = []
         """Ranks to be forgotten once their exits are sent: a task may wait for that."""
-        self._asked: dict[RankId, int] = {}
-        """The last signal that an operator has sent to ranks."""
         self._starter = RankStarter(parts, self._watchers)
 
     def perform(self, command: AgentCommand, now: float) -> Sequence[AgentEvent]:
@@ -170,7 +168,7 @@ class Performer:
             case StartProcess(spec=spec):
                 return [self._starter.start(spec, now)]
             case SignalTree(rank=rank, signal=number, is_once=is_once):
-                self._signal(rank, number, is_once)
+                parts.processes.trees.order(rank, number, is_once)
             case GiveUpTree(rank=rank):
                 return parts.processes.trees.give_up(rank)
             case ForgetRank(rank=rank):
@@ -192,15 +190,9 @@ class Performer:
                 return self._perform_rare(command, now)
         return ()
 
-    def _signal(self, rank: RankId, number: int, is_once: bool) -> None:
-        if is_once:
-            self._asked[rank] = number
-        self._parts.processes.trees.order(rank, number, is_once)
-
     def forget(self, now: float) -> None:
         """Take note that ranks are gone, and their logs complete. To be called once their exits are sent."""
         for rank in self._gone:
-            self._asked.pop(rank, None)
             self._parts.logs.finish(rank)
             for watcher in self._watchers:
                 watcher.ended(rank, now)
@@ -295,7 +287,7 @@ class Performer:
                 exit_code=command.exit_code,
                 signal=command.signal,
                 memory_kills=command.memory_kills,
-                asked_signal=self._asked.get(command.rank),
+                asked_signal=parts.processes.trees.asked.pop(command.rank, None),
             )
         )
 

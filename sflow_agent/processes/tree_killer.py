@@ -91,6 +91,8 @@ class TreeKiller:
         self._srun_kills = RankTimers()
         """When the `srun` of a job step gets SIGKILL: after SIGTERM it has Slurm end the step everywhere."""
         self._next_rescan = 0.0
+        self.asked: dict[RankId, int] = {}
+        """The last signal that an operator has sent to ranks; their diagnosis takes it."""
         self._pending: dict[RankId, None] = {}
         """Trees to scan in this pass, in order."""
 
@@ -99,6 +101,7 @@ class TreeKiller:
         if rank not in self._main_of:
             return
         if is_once:
+            self.asked[rank] = number
             self._signal_once(rank, number)
             return
         if rank not in self._endings:
