@@ -73,10 +73,13 @@ def command_line_layer(said: Mapping[str, Any], findings: list[Finding]) -> Laye
 
 
 def workflow_layer(loaded: "LoadedDocument", findings: list[Finding]) -> Layer:
-    """Return the layer of the `settings:` of a workflow's files, whose types are checked already."""
-    layer = Layer(
-        loaded.site_settings, lambda path: loaded.site_settings_where(("settings", *path)), ("settings",)
-    )
+    """Return the layer of the `settings:` of a workflow's files, without those of wrong types, which are findings already."""
+    right = {
+        key: value
+        for key, value in loaded.site_settings.items()
+        if value is None or _has_right_type(schema.Settings, key, value)
+    }
+    layer = Layer(right, lambda path: loaded.site_settings_where(("settings", *path)), ("settings",))
     findings += rule_findings(layer, layer.data)
     return layer
 

@@ -172,7 +172,8 @@ def _problem(error: msgspec.ValidationError, data: Any, scope: _Scope) -> _Probl
     assert match is not None
     path = _parse_path(match["path"], data)
     if match["what"].startswith("Invalid enum value"):
-        return _Problem(path, _wrong_word(_get(data, path), words_at(scope.kind, path), scope.place(path)))
+        path, words = _unknown_word(path, data, scope)
+        return _Problem(path, _wrong_word(_get(data, path), words, scope.place(path)))
     hint, what = _type_hint(match["what"], path), _explain(match["what"])
     if path and path[-1] in _COUNTED:
         what = what.replace("expected a mapping or nothing", "expected a number or a mapping")
@@ -210,6 +211,19 @@ def _wrong_key(path: Path, data: Any, scope: _Scope) -> _Problem:
     hint = f"allowed here: {allowed}" if allowed else "put it in quotes"
     found = (*path, key) if key is not None else path
     return _Problem(found, Finding("wrong-type", what, scope.place(parent), hint))
+
+
+def _unknown_word(path: Path, data: Any, scope: _Scope) -> tuple[Path, Sequence[str]]:
+    """Return where a word is that is none of those that are known there, and these; `[...]` may have been another entry."""
+    words = words_at(scope.kind, path)
+    if isinstance(_get(data, path), str):
+        return path, words
+    parent = path if isinstance(_get(data, path), dict) else path[:-1]
+    here = _get(data, parent)
+    words = words or words_at(scope.kind, parent)
+    entries = here.items() if isinstance(here, dict) else ()
+    bad = next((key for key, value in entries if isinstance(value, str) and value not in words), None)
+    return (path if bad is None else (*parent, bad)), words
 
 
 def _wrong_word(value: Any, words: Sequence[str], place: str) -> Finding:

@@ -51,7 +51,7 @@ def print_chosen(
 ) -> int:
     """Print the state of the tasks that queries mean; without any, of all. Raises: UsageError.
 
-    `must_find` ends with status 1 where that is no task.
+    `must_find` ends with status 1 where no task is meant.
     """
     if is_watching:
         raise UsageError.of("options", "--watch shows all tasks", hint="leave out --query and --numbers")

@@ -12,7 +12,7 @@ from protocol.errors import Finding, FleetError
 from sflow_ctl.cli.options import setting_options
 from sflow_ctl.cli.options.given import NAMES
 from sflow_ctl.format import schema
-from sflow_ctl.format.loader import load_documents
+from sflow_ctl.format.loader import DocumentError, load_documents
 from sflow_ctl.format.yaml_source import dump
 from sflow_ctl.runtime.files.settings_files import job_fields, run_settings, settings_files, settings_layers
 from sflow_ctl.runtime.fleet.job_fleet import JOB_ORPHAN_GRACE_S
@@ -146,6 +146,34 @@ def test_a_file_that_is_not_a_mapping_is_refused(tmp_path: Path, text: str) -> N
     assert all(place for place in refused(tmp_path, text))
 
 
+@pytest.mark.parametrize(
+    ("written", "codes"),
+    [
+        ("{validation: {default: strict}}", ["wrong-value"]),
+        ("{validation: {rules: 5}}", ["wrong-type"]),
+        ("{validation: 7}", ["wrong-type"]),
+        ("{max_running: abc}", ["wrong-type"]),
+        ("{telemetry: {interval: 1s}}", ["unknown-key"]),
+        ("{lost_after: []}", ["wrong-type"]),
+        ("{nothing: 1}", ["unknown-key"]),
+    ],
+)
+def test_a_workflows_setting_of_a_wrong_type_is_an_error_of_the_file(
+    tmp_path: Path, written: str, codes: list[str]
+) -> None:
+    """It is left out where the rest of the document is planned to find out what else is wrong."""
+    path = tmp_path / "w.yaml"
+    path.write_text(
+        f'version: "0.1"\nsettings: {written}\nworkflow: {{name: w, tasks: [{{name: t, script: [x]}}]}}\n'
+    )
+    with pytest.raises(DocumentError) as caught:
+        load_documents([path])
+    assert [one.code for one in caught.value.findings] == codes
+    assert caught.value.rest is not None
+    layers = settings_layers({}, {"SFLOW_SITE_FILE": "", "XDG_CONFIG_HOME": str(tmp_path)})
+    assert layers.of(caught.value.rest).settings.max_running is None
+
+
 def test_a_workflow_has_no_output_directory(tmp_path: Path) -> None:
     with pytest.raises(FleetError, match="output_dir"):
         found(tmp_path, None, None, {"output_dir": "/x"}, {})
@@ -221,3 +249,19 @@ def test_clusters_f10_the_documents_promise_the_graces_of_the_program() -> None:
     for page, promise in promises.items():
         assert promise in (ROOT / "docs" / page).read_text(encoding="utf-8"), page
     assert LinkTimes().lost_after_s < JOB_ORPHAN_GRACE_S == 60
+
+
+@pytest.mark.parametrize("rules", ["{fixed-port: nope}", "{unknown-args: off, fixed-port: nope}"])
+def test_a_wrong_word_is_shown_where_it_is(tmp_path: Path, rules: str) -> None:
+    """Msgspec does not say which entry of a mapping is meant."""
+    path = tmp_path / "w.yaml"
+    path.write_text(
+        f'version: "0.1"\nsettings: {{validation: {{rules: {rules}}}}}\n'
+        "workflow: {name: w, tasks: [{name: t, script: [x]}]}\n"
+    )
+    with pytest.raises(DocumentError) as caught:
+        load_documents([path])
+    (finding,) = caught.value.findings
+    assert finding.what == '"nope" is not one of error, warn, off'
+    column = path.read_text().splitlines()[1].index("nope") + 1
+    assert (finding.where or "").startswith(f"{path}:2:{column}")
