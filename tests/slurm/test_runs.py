@@ -119,7 +119,10 @@ def test_f36_scancel_ends_everything_within_the_grace(cluster: Cluster) -> None:
 def test_f37_that_slurm_ends_a_run_is_the_cause(partition: str, cluster: Cluster) -> None:
     """Not that the tasks died of its signal, which may come to them first."""
     number = submit(
-        cluster, "    - {name: long, on_node_lost: fail, script: ['exec sleep 7777']}\n", exclusive=True, partition=partition
+        cluster,
+        "    - {name: long, on_node_lost: fail, script: ['exec sleep 7777']}\n",
+        exclusive=True,
+        partition=partition,
     )
     wait_until(lambda: any("7777" in one for one in ours_left(cluster)), "the tasks run", 30)
     if partition == "main":
