@@ -78,7 +78,9 @@ def check_end(cluster: Cluster, number: int) -> dict[str, int]:
     assert isinstance(tasks, list)
     assert "values [7,8]" in (cluster.shared / "out/run/learn_7.last/learn_7.last.log").read_text()
     wait_until(lambda: not ours_left(cluster), "nothing is left", 30)
-    return {task["name"]: task["attempts"] for task in tasks if "." in task["name"]}
+    ran = [task for task in tasks if "." in task["name"] and not task["name"].endswith(".each")]
+    assert len(ran) == 8 * 4
+    return {task["name"]: task["attempts"] for task in ran}
 
 
 def test_a_successor_continues_in_iteration_7(cluster: Cluster) -> None:
@@ -90,7 +92,6 @@ def test_a_successor_continues_in_iteration_7(cluster: Cluster) -> None:
     wait_until(lambda: b'"kind":"takeover"' in journal.read_bytes(), "the run is taken over", 60)
     attempts = check_end(cluster, number)
     assert set(attempts.values()) == {1}
-    assert len(attempts) == 8 * 5
 
 
 def test_another_job_continues_in_iteration_7(cluster: Cluster) -> None:
@@ -112,7 +113,7 @@ def test_the_copy_of_a_lost_node_runs_elsewhere_and_the_loop_continues(cluster: 
         attempts = check_end(cluster, number)
     finally:
         cluster.power_on(lost)
-        cluster.wait_node(lost, "IDLE")
+        cluster.wait_node(lost, "idle")
     assert sorted(count for count in attempts.values() if count != 1) == [2]
 
 
