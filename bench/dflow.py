@@ -20,6 +20,8 @@ from tests.conformance.reference.install import NotInstalledError, environment
 VERSION = "1.8.134"
 FUNCTIONS, FEW, MANY = sized((500, 500, 20_000), (3, 5, 10))
 ROUNDS = 2
+TRIES = 4
+"""Its pool of processes reads files that others are writing, so that a run with many functions fails now and then."""
 WORKERS = 2
 """Functions that dflow runs at once: as many as this machine has CPUs."""
 
@@ -98,6 +100,8 @@ class Squares:
         self.found: dict[str, object] = {}
         self.cpu_s: dict[str, float] = {}
         """Of all processes of the last round."""
+        self.failed_there, self.last_words = 0, ""
+        """How often dflow's program has failed, and what it has said."""
 
     def here(self) -> float:
         """Return the seconds of our whole process."""
@@ -109,7 +113,16 @@ class Squares:
         return seconds
 
     def there(self) -> float:
-        """Return the seconds of the whole process of dflow's program."""
+        """Return the seconds of the whole process of dflow's program, the first that does not fail."""
+        for _ in range(TRIES):
+            seconds = self._there_once()
+            if seconds is not None:
+                return seconds
+            self.failed_there += 1
+        sys.exit(f"dflow's program failed {TRIES} times: {self.last_words}")
+
+    def _there_once(self) -> float | None:
+        """Return the seconds of the whole process of dflow's program; None if it fails."""
         before, started = _children_s(), time.perf_counter()
         folder = self._cwd / f"theirs-{time.monotonic_ns()}"
         folder.mkdir()
@@ -119,7 +132,8 @@ class Squares:
         seconds = time.perf_counter() - started
         self.cpu_s["there"] = _children_s() - before
         if done.returncode:
-            sys.exit(f"dflow's program failed: {done.stdout[-2000:]}{done.stderr[-2000:]}")
+            self.last_words = done.stdout[-1000:] + done.stderr[-1000:]
+            return None
         self.found["there"] = json.loads(done.stdout.splitlines()[-1])
         return seconds
 
@@ -137,6 +151,7 @@ def compare(cwd: Path, python: Path) -> None:
     named = {"sflow-ctl": seconds["here"], "dflow, debug mode": seconds["there"]}
     notes = {
         "results": "the same",
+        "dflow's runs that failed by themselves": squares.failed_there,
         "dflow / sflow-ctl, of each round": ", ".join(f"{one:.1f}" for one in ratios),
         "processor s of the last round": f"{squares.cpu_s['here']:.1f}, dflow {squares.cpu_s['there']:.1f}",
     }
