@@ -1,8 +1,8 @@
 """Active learning from Python: train several small models, label where they disagree most, repeat until they agree.
 
-`python active_learning.py` runs it and prints the result; options are those of `sflow-ctl run`. `sflow-ctl run --resume RUN` continues
-it after a crash, wherever it was.
-The same as `active_learning.yaml`; the functions are tasks, each in a process of its own, on this machine or on the nodes of a job.
+`python active_learning.py` runs it and prints the result; options are those of `sflow-ctl run`. `sflow-ctl run --resume RUN`
+continues it after a crash, wherever it was. The same as `active_learning.yaml`; the functions are tasks, each in a process of
+its own, on this machine or on the nodes of a job.
 """
 
 import math
