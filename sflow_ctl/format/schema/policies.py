@@ -142,7 +142,7 @@ class Hang(Part, frozen=True, kw_only=True):
 
 
 class ProgressLines(Part, frozen=True, kw_only=True):
-    """How far a running task is, for whoever looks at the run."""
+    """How far a running task is, for those who look at the run."""
 
     log_regex: str
     r"""Regular expression for lines of its log, for example `step (\d+)/(\d+)`: what is done, and of how much. The last line that
