@@ -127,7 +127,8 @@ def test_n2_without_retries_they_are_evaluated_and_pin_the_task(tmp_path: Path, 
     if kind == "variable":  # as before: only late values of a variable see tasks
         assert findings_of(tmp_path, WORKFLOW + f"    - {server}\n    - {CLIENTS[kind]}\n", nodes_override=3)
         return
-    by_name = tasks(tmp_path, server, CLIENTS[kind])
+    client = CLIENTS[kind].replace("{name: c,", "{name: c, on_node_lost: fail,")
+    by_name = tasks(tmp_path, server, client)
     assert by_name["c"].deferred == ()
     assert by_name["s"].elsewhere is None
     assert "with retries" in by_name["s"].pinned
