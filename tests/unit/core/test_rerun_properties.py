@@ -71,6 +71,7 @@ def test_a_rerun_runs_what_is_chosen_and_all_that_follows_once(
     assert not found.again.keys() & found.left.keys()
     assert not found.again.keys() & found.kept
     _check_followers(plan, found, is_only=is_only)
+    _check_reasons(plan, found, wanted, earlier, is_only=is_only)
     hypothesis.assume(not found.refused)
 
     behaviour = Behaviour(max_delay_s=0.1, keeps_order=True, fail=fail / 2, takeovers=takeovers)
@@ -99,6 +100,29 @@ def test_a_rerun_runs_what_is_chosen_and_all_that_follows_once(
 def plan_of(plan: Plan, name: str) -> bool:
     """Whether a failure of the task is no failure of the run."""
     return next(task for task in plan.tasks if task.name == name).on_failure == "continue"
+
+
+def _check_reasons(
+    plan: Plan, found: Rerun, wanted: list[str], earlier: dict[str, PriorResult], *, is_only: bool
+) -> None:
+    """What runs again is chosen or follows from that, and has what it needs; what is left out for good is missed."""
+    members = plan.members()
+    services = {task.name for task in plan.tasks if task.is_service}
+    for task in plan.tasks:
+        if task.finally_when is not None:
+            continue
+        if task.name in found.again:
+            follows = any(one in found.again for one in dependency_names(task, members))
+            assert task.name in wanted or (follows and not is_only)
+            for need in task.depends_on:
+                if need.until not in ("available", "completed"):
+                    continue
+                names = [one.name for one in members[need.task]] if need.is_group else [need.task]
+                for name in {*names} - services:
+                    assert name in found.again or earlier[name].state is TaskState.COMPLETED
+        is_missable = task.on_failure != "continue" and task.name not in services
+        if task.name in found.left and is_missable and earlier[task.name].state is not TaskState.SKIPPED:
+            assert task.name in found.missed
 
 
 def _check_followers(plan: Plan, found: Rerun, *, is_only: bool) -> None:
