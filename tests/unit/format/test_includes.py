@@ -225,5 +225,5 @@ def test_a_pipe_includes_files_of_the_current_directory(
 ) -> None:
     write(tmp_path, lib__fit=FIT, lib__more__deep=DEEP)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("sflow_ctl.format.yaml_source._standard_input", lambda: MAIN)
+    monkeypatch.setattr("sflow_ctl.format.yaml_source._standard_input", MAIN.encode)
     assert len(load_documents([Path("-")]).document.workflow.blocks) == 3
