@@ -1,5 +1,6 @@
 """`sflow-ctl export`: results, parameters and states of runs for other tools."""
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -99,7 +100,21 @@ def export(
         print_json(ExportReport(target=target, path=place, records=count, runs=many))
         return int(ExitStatus.OK)
     print_line(f"✓ Exported {counted(count, unit)} of {counted(many, 'run')} to {where}")
+    if (command := _viewing(target, path)) is not None:
+        print_line(f"  Look at it: {command}")
     return int(ExitStatus.OK)
+
+
+def _viewing(target: str, path: str) -> str | None:
+    """Return the command that shows what was exported; None for tables and servers."""
+    place = shlex.quote(path)
+    if target == "wandb":
+        return f"wandb sync {place}/wandb/offline-run-*" if path != "." else "wandb sync wandb/offline-run-*"
+    if target != "mlflow" or path.startswith("http"):
+        return None
+    is_directory = "://" not in path or path.startswith("file:")
+    allowed = "MLFLOW_ALLOW_FILE_STORE=true " if is_directory else ""  # MLflow 3 asks for it
+    return f"{allowed}mlflow ui --backend-store-uri {place}"
 
 
 def _tracked(found: Sequence[ExportedRun], target: str, path: str) -> int:

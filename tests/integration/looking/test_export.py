@@ -80,6 +80,8 @@ def test_mlflow_has_a_run_for_each_cell_and_a_second_export_replaces_it(ended: P
         )
         assert done.returncode == 0, done.stderr
         assert "2 records of 1 run" in done.stdout
+        shown = "mlruns" if store == "mlruns" else address
+        assert f"MLFLOW_ALLOW_FILE_STORE=true mlflow ui --backend-store-uri {shown}" in done.stdout
     os.environ["MLFLOW_ALLOW_FILE_STORE"] = "true"
     client = mlflow.MlflowClient(tracking_uri=address)
     experiment = client.get_experiment_by_name("trained")
