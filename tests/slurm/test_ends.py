@@ -189,7 +189,7 @@ def test_n4_what_agent_and_guardian_leave_on_a_node_is_ended_there(cluster: Clus
         "['setsid sleep 7777 > /dev/null 2>&1 < /dev/null &', "
         "'env -i setsid -f sleep 7777 > /dev/null 2>&1 < /dev/null', 'exec sleep 7777']"
     )
-    place = "replicas: {count: 2}, resources: {nodes: {count: 1}}, operator: one"
+    place = "replicas: {count: 2}, resources: {nodes: {count: 1}}, operator: one, on_node_lost: fail"
     number = submit(cluster, f"    - {{name: t, {place}, script: {script}}}\n", nodes=2, run="--lost-after 3")
     wait_until(lambda: sum(one.endswith(" sleep 7777") for one in ours_left(cluster)) == 6, "all run", 30)
     host = cluster.job(number).batch_host
