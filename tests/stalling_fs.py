@@ -1,7 +1,8 @@
 """A file system that can be made to stall: a FUSE daemon without libfuse that serves a directory under another path.
 
-While the daemon is stopped (SIGSTOP), whatever touches the mount waits, as it does on a network file system whose server is
-gone; killing the daemon ends the waiting with an error. Used by tests; runs as `python -m tests.stalling_fs MOUNT BACKING`.
+While the daemon is stopped, whatever touches the mount waits, as it does on a network file system whose server is gone; killing
+the daemon ends the waiting with an error. SIGUSR1 stops it between two requests: who waits for one that it has read, and does
+not answer, cannot even be killed. Used by tests; runs as `python -m tests.stalling_fs MOUNT BACKING`.
 Source: Linux, include/uapi/linux/fuse.h, protocol 7.31.
 """
 
@@ -11,6 +12,7 @@ import contextlib
 import ctypes
 import errno
 import os
+import select
 import signal
 import struct
 import subprocess
@@ -24,6 +26,8 @@ _IN = struct.Struct("<IIQQIIII")
 _OUT = struct.Struct("<IiQ")
 _MS_NOSUID_NODEV = 6
 _MNT_DETACH = 2
+STALL = signal.SIGUSR1
+"""Sent to the daemon, stops it between two requests; SIGCONT continues it."""
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -46,8 +50,8 @@ class StallingFs:
             raise OSError("the file system could not be mounted")
 
     def stall(self) -> None:
-        """Answer nothing until `resume`; no request is half answered, for then even SIGKILL would not end who waits for it."""
-        self._daemon.send_signal(signal.SIGSTOP)
+        """Answer nothing until `resume`."""
+        self._daemon.send_signal(STALL)
         os.waitid(os.P_PID, self._daemon.pid, os.WSTOPPED | os.WNOWAIT)
 
     def resume(self) -> None:
@@ -86,10 +90,19 @@ class _Server:
 
     def serve(self) -> None:
         """Answer until the file system is unmounted."""
+        os.set_blocking(self._descriptor, False)
+        stalls, wakes = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        signal.set_wakeup_fd(wakes)
+        signal.signal(STALL, lambda *_: None)
+        os.write(1, b"mounted\n")
         while True:
+            if stalls in select.select([self._descriptor, stalls], [], [])[0]:
+                os.read(stalls, 64)
+                os.kill(os.getpid(), signal.SIGSTOP)
+                continue
             try:
                 request = os.read(self._descriptor, MAX_WRITE + 65536)
-            except InterruptedError:
+            except BlockingIOError:
                 continue
             except OSError as error:
                 if error.errno == errno.ENOENT:  # the request was interrupted
@@ -288,7 +301,6 @@ def main() -> None:
     """Serve until unmounted or killed."""
     mount, backing = sys.argv[1:]
     with _mounted(mount) as descriptor:
-        os.write(1, b"mounted\n")
         _Server(descriptor, backing).serve()
 
 

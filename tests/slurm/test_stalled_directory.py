@@ -10,7 +10,7 @@ import pytest
 from tests.slurm.rig import Cluster
 from tests.slurm.runs import SFLOW_CTL, fresh, ours_left
 from tests.slurm.test_runs import workflow
-from tests.stalling_fs import can_mount
+from tests.stalling_fs import STALL, can_mount
 from tests.support import ROOT, wait_until
 
 pytestmark = [
@@ -54,7 +54,7 @@ def test_r15_a_signal_ends_a_job_whose_run_directory_does_not_answer(cluster: Cl
         # Noted before: from then on the kernel may answer no question about a process that is just being started. That holds up
         # slurmstepd as well, which looks at all processes before it signals any: so the signal comes from here.
         ours = sorted(one.pid for one in cluster.processes_in_node(NODE) if "-m sflow_ctl run" in one.command)
-        os.kill(daemon.pid, signal.SIGSTOP)
+        os.kill(daemon.pid, STALL)
         wait_until(lambda: any(map(is_blocked, ours)), "the controller waits for the file system", 60)
         os.kill(ours[0], signal.SIGTERM)
         said = "SIGTERM received, but the run directory has not answered for "
