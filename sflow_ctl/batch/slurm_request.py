@@ -106,7 +106,8 @@ def _evaluated(value: Any, names: Mapping[str, Any]) -> Any:
 def survives_lost_nodes(document: schema.Document, backend: schema.Backend) -> bool:
     """Return whether tasks of a backend may start elsewhere when a node is lost: Slurm must not end the job then."""
     workflow = document.workflow
-    rules = (task.on_node_lost or workflow.on_node_lost for task in workflow.tasks)
+    tasks = (workflow.tasks, *(block.tasks for block in workflow.blocks))
+    rules = (task.on_node_lost or workflow.on_node_lost for some in tasks for task in some)
     return backend.spares is not None or "elsewhere" in rules
 
 

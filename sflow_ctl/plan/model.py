@@ -324,8 +324,7 @@ class Plan(_Part, frozen=True, kw_only=True):
     revision: int = 1
     """Counts the plans that a run has had: each `apply` and `scale` makes another one."""
     whole: int = 1  # the last revision that was another plan: those since have only added tasks
-    source: str = ""
-    """The name of the file that a revision was made from; empty for the first plan."""
+    source: str = ""  # the name of the file that a revision was made from; empty for the first plan
     workflow: str
     nodes: tuple[PlannedNode, ...]
     tasks: Sequence[PlannedTask]
@@ -338,8 +337,7 @@ class Plan(_Part, frozen=True, kw_only=True):
     blocks: dict[str, PlannedBlock] = {}
     block_tasks: dict[str, tuple[PlannedTask, ...]] = {}
     """With a mark in their names in place of that of a use."""
-    keep_alive: bool = False
-    """Services alone keep the run alive."""
+    keep_alive: bool = False  # services alone keep the run alive
     services_may_leave: bool = False
     """A ready service that ends with success is done, even if others still need it: the rule of sflow 0.2."""
     late_is_final: bool = False
@@ -388,9 +386,11 @@ class Plan(_Part, frozen=True, kw_only=True):
 
     @property
     def survives_lost_nodes(self) -> bool:
-        """Return whether the file says that tasks start elsewhere when a node is lost: Slurm must not end the job then."""
+        """Return whether tasks may start elsewhere when a node is lost: Slurm must not end the agents' step then."""
         return any(node.is_spare for node in self.nodes) or any(
-            task.on_node_lost == "elsewhere" for task in self.tasks
+            task.on_node_lost == "elsewhere" or (task.on_node_lost is None and task.retries.infra_count)
+            for tasks in (self.tasks, *self.block_tasks.values())
+            for task in tasks
         )
 
     def members(self) -> dict[str, Sequence[PlannedTask]]:

@@ -37,6 +37,27 @@ def test_nothing_is_placed_on_a_spare_node_but_all_may_move_there(tmp_path: Path
     assert plan.survives_lost_nodes
 
 
+@pytest.mark.parametrize(
+    ("task", "survives"),
+    [
+        ("{name: t, script: [x]}", True),  # a job is tried again after a fault of its node
+        ("{name: t, script: [x], on_node_lost: fail}", False),
+        ("{name: t, script: [x], retries: {count: 0, interval: 1, infra_count: 0}}", False),
+        (
+            "{name: t, script: [x], retries: {count: 0, interval: 1, infra_count: 0}, on_node_lost: elsewhere}",
+            True,
+        ),
+        ("{name: t, block: b}", True),
+    ],
+)
+def test_agents_go_on_without_a_lost_node_where_a_task_may_run_elsewhere(
+    tmp_path: Path, task: str, survives: bool
+) -> None:
+    blocks = "blocks: {b: {tasks: {inner: {script: [x]}}}}, " if "block" in task else ""
+    text = "backends: {pool: {type: local, nodes: 2}}\nworkflow: {name: w, %stasks: [%s]}\n"
+    assert plan_of(tmp_path, text % (blocks, task)).survives_lost_nodes is survives
+
+
 def test_a_task_that_is_placed_when_it_is_ready_may_be_placed_on_a_used_spare_node(tmp_path: Path) -> None:
     plan = planned(
         tmp_path, "{name: a, script: [x], resources: {gpus: 6}}, {name: b, script: [x], resources: {gpus: 2}}"
