@@ -115,7 +115,9 @@ def test_the_copy_of_a_lost_node_runs_elsewhere_and_the_loop_continues(cluster: 
         cluster.power_on(lost)
         cluster.wait_node(lost, "idle")
     moved = {name: count for name, count in attempts.items() if count != 1}
-    assert moved in ({"learn_6.each_0": 2}, {"learn_6.each_1": 2}), "nothing else runs again, and the other agent stays"
+    assert moved in ({"learn_6.each_0": 2}, {"learn_6.each_1": 2}), (
+        "nothing else runs again, and the other agent stays"
+    )
 
 
 def test_the_example_of_active_learning_is_resumed_by_another_job(cluster: Cluster) -> None:

@@ -21,7 +21,7 @@ from sflow_ctl.planner.phases.graph import Graph
 from sflow_ctl.planner.placement.flexible import Alternative
 from sflow_ctl.planner.placement.placed import PlacedTask
 from sflow_ctl.planner.source import PlanInput
-from sflow_ctl.planner.tasks.policies import on_node_lost, usual_faults
+from sflow_ctl.planner.tasks.policies import on_node_lost
 
 OPERATOR = "the nodelist of its operator names its nodes"
 EVALUATED = (
@@ -63,9 +63,10 @@ def movable(source: PlanInput, backends: PlannedBackends, placed: Sequence[Place
     def may_move(one: PlacedTask) -> bool:
         has_spares = bool(backends.spares_of[one.backend.name])
         rule = on_node_lost(one.task, workflow, has_spares=has_spares)
-        if rule is None:
-            follows_faults = usual_faults(one.task, source, is_elsewhere=one.is_elsewhere)
-            return bool(one.task.retries or one.task.restart or follows_faults)
+        if (
+            rule is None
+        ):  # that faults of nodes are tried again by default makes no place late: one that is named is kept
+            return bool(one.task.retries or one.task.restart)
         return rule == "elsewhere"
 
     again = [one for one in placed if one.alternative.elsewhere and may_move(one)]

@@ -261,9 +261,13 @@ def test_f62_a_stopped_viewer_slows_no_other_and_learns_how_much_it_missed(tmp_p
         controller.publish(change("a", S.RUNNING))
         connection = tmp_path / "connection.json"
         connection.write_bytes(msgspec.json.encode(facts_of(controller)))
-        with subprocess.Popen(
-            [sys.executable, "-c", _SLOW_VIEWER, str(connection)], stdout=subprocess.PIPE, text=True
-        ) as viewer:
+        with (
+            subprocess.Popen(
+                [sys.executable, "-c", _SLOW_VIEWER, str(connection)], stdout=subprocess.PIPE, text=True
+            ) as viewer,
+            ExitStack() as stack,
+        ):
+            stack.callback(viewer.kill)  # or its end is awaited for ever when something is wrong
             assert viewer.stdout is not None
             stdout = viewer.stdout
             controller.until(lambda: select.select([stdout], [], [], 0)[0], "the viewer attaches")
@@ -276,6 +280,7 @@ def test_f62_a_stopped_viewer_slows_no_other_and_learns_how_much_it_missed(tmp_p
             controller.until(lambda: agent.acknowledged(rank) == lines * size, "the log is here", 20)
             assert time.monotonic() - began < 10
             viewer.send_signal(signal.SIGCONT)
+            controller.until(lambda: select.select([stdout], [], [], 0)[0], "the viewer has all of it", 60)
             shown, skipped = (int(word) for word in stdout.readline().split())
             agent.close()
     assert skipped > 0
