@@ -4,6 +4,7 @@ Files of the kernel and the driver of GPUs are read apart: a driver that does no
 asked again before it has answered.
 """
 
+import threading
 import time
 from collections.abc import Callable
 from typing import Literal
@@ -15,6 +16,8 @@ from sflow_agent.monitor.sampling import SampleTimes
 from sflow_agent.worker import Workers
 
 Lot = Literal["host", "gpus"]
+LAST_WITHIN_S = 1.0
+"""How long the end of an agent waits for a reading that is under way."""
 
 
 class Sampler:
@@ -38,6 +41,9 @@ class Sampler:
         self._busy: set[Lot] = set()
         self._later: list[tuple[list[Scope], list[Scope]]] = []
         """What begins and what ends, of the node itself, while it is being read."""
+        self._host_read: list[Reading] = []
+        """What the thread that reads the node has read last."""
+        self._is_host_read = threading.Event()
 
     def change(self, intervals: dict[Scope, float], now: float) -> None:
         """Measure these scopes from now on; those that end are measured a last time."""
@@ -64,8 +70,8 @@ class Sampler:
 
     def read_last(self) -> list[Reading]:
         """Return a last reading of the node itself, at once: the agent ends."""
-        if "host" in self._busy:
-            return []
+        if "host" in self._busy:  # the reading at the end of the last task, if it comes in time
+            return self._host_read if self._is_host_read.wait(LAST_WITHIN_S) else []
         return self._host.read(_of_host(self._times.scopes))
 
     def _read_gpus(self) -> None:
@@ -83,8 +89,11 @@ class Sampler:
             for begun, ended in changes:
                 readings += self._host.read(ended)
                 self._host.begin(begun)
-            return [*readings, *self._host.read(due)]
+            self._host_read = [*readings, *self._host.read(due)]
+            self._is_host_read.set()
+            return self._host_read
 
+        self._is_host_read.clear()
         self._begin("host", read)
 
     def _begin(self, lot: Lot, read: Callable[[], list[Reading]]) -> None:

@@ -148,7 +148,7 @@ workflow:
 
 
 def test_a_short_task_is_measured_at_its_end_too(tmp_path: Path) -> None:
-    text = 'version: "0.1"\nworkflow: {name: w, tasks: [{name: a, script: ["sleep 3"], monitor: {}}]}\n'
+    text = 'version: "0.1"\nworkflow: {name: w, tasks: [{name: a, script: ["sleep 0.6"], monitor: {}}]}\n'
     directory = run(tmp_path, text)
     assert len(times(directory, "cpu")) == 2
 
