@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import Run, kill_run, sflow_ctl
+from tests.support import Run, kill_run, nothing_left, sflow_ctl
 
 WORKFLOW = """version: "0.1"
 variables: {SCALE: {value: 1}}
@@ -124,6 +124,7 @@ def test_a_live_run_and_a_run_that_reuses_and_is_killed(place: Path) -> None:
     try:
         live.wait_for("learn_2.work", "running")
         kill_run(live.process)
+        nothing_left(live)
         (place / "hold").unlink()
         made(place)
         again = sflow_ctl("run", "--resume", live.directory, cwd=place)

@@ -126,7 +126,7 @@ def test_a_killed_controller_leaves_nothing_on_a_host(
 def test_the_guardian_removes_what_a_killed_agent_has_on_a_host(
     ssh_service: Sshd, podman: Podman, started: list[Run], tmp_path: Path
 ) -> None:
-    run = start(started, tmp_path, far(ssh_host(ssh_service), STUBBORN))
+    run = start(started, tmp_path, far(ssh_host(ssh_service), STUBBORN, "    on_node_lost: fail\n"))
     up(run)
     (agent,) = run.agents()
     os.kill(agent, signal.SIGKILL)

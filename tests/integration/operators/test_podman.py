@@ -15,6 +15,10 @@ CONTAINER = f"{{type: container, engine: podman, image: '{IMAGE}'}}"
 STUBBORN = "trap '' TERM; (setsid bash -c 'while :; do sleep 1; done' &) ; echo up; while :; do sleep 1; done"
 
 
+FINAL = "      on_node_lost: fail\n"
+"""That its node's agent was killed is the end of the task."""
+
+
 def workflow(operator: str, script: str, more: str = "") -> str:
     """One task, which runs in a container."""
     lines = "\n".join(f"        {line}" for line in script.splitlines())
@@ -133,7 +137,7 @@ def test_a_container_whose_client_is_killed_is_removed(
 def test_the_guardian_removes_containers_when_the_agent_is_killed(
     podman: Podman, started: list[Run], tmp_path: Path
 ) -> None:
-    run = start(started, tmp_path, workflow(DOCKER, STUBBORN))
+    run = start(started, tmp_path, workflow(DOCKER, STUBBORN, FINAL))
     up(run)
     (agent,) = run.agents()
     os.kill(agent, signal.SIGKILL)
@@ -144,7 +148,7 @@ def test_the_guardian_removes_containers_when_the_agent_is_killed(
 def test_containers_end_when_agent_and_guardian_are_killed(
     podman: Podman, started: list[Run], tmp_path: Path
 ) -> None:
-    run = start(started, tmp_path, workflow(CONTAINER, STUBBORN))
+    run = start(started, tmp_path, workflow(CONTAINER, STUBBORN, FINAL))
     up(run)
     (agent,) = run.agents()
     guardian = parent_of(agent)

@@ -241,7 +241,13 @@ def test_n4_what_a_killed_supervisor_leaves_is_ended(sshd: Sshd, started: list[R
 def test_a_killed_client_ends_the_remote_tree(sshd: Sshd, started: list[Run], tmp_path: Path) -> None:
     """As at the end of every grace: there is nobody left to say that it must stop."""
     mark = secrets.token_hex(8)
-    run = start(started, tmp_path, workflow(sshd, f"export MARK={mark}; trap '' TERM; echo up; sleep 600; :"))
+    run = start(
+        started,
+        tmp_path,
+        workflow(
+            sshd, f"export MARK={mark}; trap '' TERM; echo up; sleep 600; :", "      on_node_lost: fail\n"
+        ),
+    )
     up(run)
     (agent,) = run.agents()
     os.kill(agent, signal.SIGKILL)
