@@ -236,7 +236,8 @@ def _finish(run: Run, out: Effects, task: Task, before: PriorResult, what: str) 
     out.take()  # of other tasks: their changes are recorded by the controller that made them
     nodes = [node for node in task.plan.placement.nodes if not run.nodes[node].is_gone]
     placement = Placement(nodes=tuple(nodes or task.plan.placement.nodes)[:1])
-    change(run, out, task, TaskState.QUEUED, Reason("resumed"))
+    if task.state is not TaskState.QUEUED:  # what it needs was taken over before it
+        change(run, out, task, TaskState.QUEUED, Reason("resumed"))
     occupy_for_uploads(run, task, placement, before.attempt + 1)
     run.has_started = True
     change(run, out, task, TaskState.STARTING, Reason("resumed"))

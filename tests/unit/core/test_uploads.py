@@ -290,6 +290,21 @@ def test_a_resumed_run_uploads_what_was_left_and_runs_nothing_for_it() -> None:
     assert run.spawned() == ["b#1"]
 
 
+def test_what_was_left_of_a_task_is_done_also_if_what_it_needs_is_kept() -> None:
+    whole = plan(a_task("first"), uploading(a_task("a", "first", timeout_s=60.0), "fail"))
+    earlier = {
+        "first": PriorResult(S.COMPLETED, 1, is_done=True, exit_code=0),
+        "a": PriorResult(S.RUNNING, 1, is_done=True, exit_code=0, has_uploads_left=True),
+    }
+    run = Driver(whole, earlier=earlier)
+    assert run.states("first", "a") == [S.COMPLETED, S.RUNNING]
+    assert run(hello())[-1] == "0: upload a#2"
+    lines = run(uploaded("a", attempt=2))
+    assert "a#2 uploaded 1, 0 problems" in lines
+    assert lines.moves() == ["a completed"]
+    assert run.spawned() == []
+
+
 def test_the_timeout_holds_for_an_upload_that_was_left() -> None:
     whole = plan(uploading(a_task("a", timeout_s=60.0), "fail"))
     prior = PriorResult(S.RUNNING, 1, is_done=True, has_uploads_left=True)
