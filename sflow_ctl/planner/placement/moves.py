@@ -63,9 +63,8 @@ def movable(source: PlanInput, backends: PlannedBackends, placed: Sequence[Place
     def may_move(one: PlacedTask) -> bool:
         has_spares = bool(backends.spares_of[one.backend.name])
         rule = on_node_lost(one.task, workflow, has_spares=has_spares)
-        if (
-            rule is None
-        ):  # that faults of nodes are tried again by default makes no place late: one that is named is kept
+        if rule is None:
+            # That faults of nodes are tried again by default makes no place late: one that others name is kept.
             return bool(one.task.retries or one.task.restart)
         return rule == "elsewhere"
 
