@@ -20,14 +20,41 @@ def python_variables(task: schema.Task) -> dict[str, str]:
 
 @cache
 def _source() -> str:
-    """Return the program without comments and docstrings: every order to start such a task carries it."""
-    tree = ast.parse(Path(python_shim.__file__).read_text(encoding="utf-8"))
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.FunctionDef | ast.ClassDef):
-            rest = [
-                one
-                for one in node.body
-                if not (isinstance(one, ast.Expr) and isinstance(one.value, ast.Constant))
-            ]
-            node.body = rest or [ast.Pass()]
-    return ast.unparse(tree)
+    """Return the program without what only people and checkers read: every order to start such a task carries it."""
+    tree = _Shorter().visit(ast.parse(Path(python_shim.__file__).read_text(encoding="utf-8")))
+    lines = ast.unparse(tree).splitlines()
+    return "\n".join(" " * ((len(line) - len(line.lstrip())) // 4) + line.lstrip() for line in lines)
+
+
+class _Shorter(ast.NodeTransformer):
+    """Removes docstrings, annotations, and imports for checkers; `unparse` leaves comments out."""
+
+    def visit_Expr(self, node: ast.Expr) -> ast.Expr | None:
+        return None if isinstance(node.value, ast.Constant) else node
+
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> ast.ImportFrom | None:
+        return None if node.module == "__future__" else node
+
+    def visit_If(self, node: ast.If) -> ast.AST | None:
+        is_for_checkers = isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+        return None if is_for_checkers else self.generic_visit(node)
+
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.Assign:
+        assert node.value is not None, "the program declares nothing without a value"
+        return ast.copy_location(ast.Assign([node.target], node.value), node)
+
+    def visit_arg(self, node: ast.arg) -> ast.arg:
+        node.annotation = None
+        return node
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
+        node.returns = None
+        return self._with_body(node)
+
+    def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
+        return self._with_body(node)
+
+    def _with_body(self, node: ast.FunctionDef | ast.ClassDef) -> ast.AST:
+        self.generic_visit(node)
+        node.body = node.body or [ast.Pass()]
+        return node
