@@ -1,7 +1,7 @@
 """Compares a map and reduce over small Python functions with the debug mode of dflow, and what an item of a list costs here.
 
-`python -m bench.dflow [functions|lists|sizes]`: all of it without a word. A release of pydflow is installed into an environment of
-the user's cache, which is first on PATH for both: functions run with its interpreter here as there.
+`python -m bench.dflow [functions|lists|sizes]`: all of it without a word. A release of pydflow is installed into an environment
+of the user's cache, which is first on PATH for both: functions run with its interpreter here as there.
 
 * `functions`: both square the same numbers and add them up, in turn, and must find the same.
 * `lists`: few and many items, written and late, beside as many replicas: the processor time of one must not grow with them.
