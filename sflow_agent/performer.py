@@ -192,6 +192,7 @@ class Performer:
 
     def forget(self, now: float) -> None:
         """Take note that ranks are gone, and their logs complete. To be called once their exits are sent."""
+        self._parts.processes.forget_gone()
         for rank in self._gone:
             self._parts.logs.finish(rank)
             for watcher in self._watchers:

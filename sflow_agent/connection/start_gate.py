@@ -75,7 +75,7 @@ class StartGate:
     def poll(self, now: float, /) -> Sequence[AgentEvent]:
         """Return the link's events; orders to start come once their paths have answered."""
         events = self._poll_link(now)
-        if not (events or self._held or self._later):
+        if not (self._held or self._later) and not self._are_to_wait(events, now):
             return events
         passed: list[AgentEvent] = []
         for event in events:
@@ -86,6 +86,19 @@ class StartGate:
         self._say_who_waits(now)
         self._later += [*passed, Ordered(Spawn(ranks=ready))] if ready else passed
         return self._some(has_end=any(isinstance(event, EndRequested) for event in passed))
+
+    def _are_to_wait(self, events: Sequence[AgentEvent], now: float) -> bool:
+        """Return whether a start among these events has to wait, or another event overtakes some; mostly none does."""
+        starts = 0
+        for event in events:
+            if isinstance(event, EndRequested):
+                return True
+            if isinstance(event, Ordered) and isinstance(event.message, Spawn):
+                ranks = event.message.ranks
+                starts += len(ranks)
+                if starts > STARTED_AT_ONCE or any([self._missing(spec, now) for spec in ranks]):
+                    return True
+        return False
 
     def _some(self, *, has_end: bool) -> list[AgentEvent]:
         """Return the next events, up to a number of starts; all of them at the agent's end, of which nothing is started."""
@@ -128,7 +141,7 @@ class StartGate:
     def _holds(self, spec: RankSpec, now: float) -> bool:
         if spec.rank in self._held:
             return True  # ordered again, in another session
-        missing = {path for path in self._paths_of(spec) if self._answered.get(path, 0.0) < now}
+        missing = self._missing(spec, now)
         if not missing:
             return False
         held = self._held[spec.rank] = _Held(spec, missing, now + SAID_AFTER_S)
@@ -143,14 +156,14 @@ class StartGate:
 
         return note
 
-    def _paths_of(self, spec: RankSpec) -> list[str]:
-        """Return the paths that may be on a file system of the user's."""
+    def _missing(self, spec: RankSpec, now: float) -> set[str]:
+        """Return the paths that a start needs, may be on a file system of the user's, and have not answered lately."""
         paths = [path for _, path in spec.required_paths]
         if spec.cwd is not None and spec.cwd != self._home:
             paths.append(spec.cwd)
         if spec.argv[0].startswith("/") and not spec.argv[0].startswith(_SYSTEM):
             paths.append(spec.argv[0])
-        return paths
+        return {path for path in paths if self._answered.get(path, 0.0) < now} if paths else set()
 
     def _drop(self, ranks: Sequence[RankId]) -> None:
         """Report that ranks which wait are not started any more."""

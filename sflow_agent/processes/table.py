@@ -87,6 +87,8 @@ class Processes:
         self._checks: dict[int, tuple[RankId, Callable[[int | None, int | None], None]]] = {}
         """Unreaped programs beside ranks, started for probes and stops, with their callbacks."""
         self._checks_of: dict[RankId, set[int]] = {}
+        self._gone: list[RankId] = []
+        """Ranks of which nothing is left, and whose exit may still have to be sent."""
         self._helpers: dict[int, Callable[[int | None, int | None], None]] = {}
         """Unreaped programs of the agent's own, with their callbacks."""
         self._steps = steps
@@ -261,6 +263,13 @@ class Processes:
         owners = self._owners_of_orphans() if has_children else None
         return [self._exited(*end, owners) for end in ended]
 
+    def forget_gone(self) -> None:
+        """Drop what is known of ranks of which nothing is left; to be called once their exits are sent."""
+        for rank in self._gone:
+            self.trees.drop(rank)
+            self._forget(rank)
+        self._gone.clear()
+
     def end_everything(self) -> list[str]:
         """Kill everything below this agent at its own end; name the survivors."""
         deadline = time.monotonic() + LAST_ACT_S
@@ -301,8 +310,7 @@ class Processes:
             or (rank in self._steps and bool(self._steps.members([rank]).get(rank)))
         )
         if not has_leftovers:
-            self.trees.drop(rank)
-            self._forget(rank)
+            self._gone.append(rank)
         conflict = self.find_port_conflict(rank) if exit_code != 0 else ""
         return ProcessExited(rank, exit_code, number, size, has_leftovers, conflict, lost_output, use)
 

@@ -274,7 +274,7 @@ class Cells(Struct):
         return admitted
 
     def _of(self, task: Task) -> tuple[SweepState, str, CellState] | None:
-        key = key_of(task)
+        key = key_of(task) if self.states else None
         if key is None or key not in self.states:
             return None
         return self.sweeps[key[0]], key[1], self.states[key]

@@ -2,6 +2,7 @@
 
 from typing import assert_never
 
+from protocol.ids import RankId
 from protocol.messages.facts import (
     AgentSuspended,
     CheckpointFound,
@@ -199,7 +200,7 @@ def _answer_order(run: Run, node: int, message: FromAgent) -> None:
 
 
 def _on_started(run: Run, out: Effects, node: int, message: RankStarted, now: float) -> None:
-    task, rank = run.current_on(node, *message.rank), message.rank.rank
+    task, rank = run.current_on(node, message.rank), message.rank.rank
     if task is None or rank not in task.attempt.unstarted:
         return
     attempt = task.attempt
@@ -220,7 +221,7 @@ def _on_probe(run: Run, out: Effects, node: int, message: ProbeTriggered | Probe
     if isinstance(message, ProbeWaiting):
         _on_waiting(run, out, node, message)
         return
-    task = run.current_on(node, message.attempt, message.rank)
+    task = run.current_on(node, RankId(message.attempt, message.rank))
     if task is None:
         return
     if message.kind == "readiness":
@@ -255,7 +256,7 @@ def _on_trouble(
         attempts = {(index, run.tasks[index].attempt.number) for index in run.nodes[node].live}
         run.timers.discount(attempts, message.seconds, now)
         return
-    task = run.current_on(node, *message.rank)
+    task = run.current_on(node, message.rank)
     if task is None:
         return
     note_inactivity(run, out, task, message, now)
@@ -263,7 +264,7 @@ def _on_trouble(
 
 def _on_waiting(run: Run, out: Effects, node: int, message: ProbeWaiting) -> None:
     rank = run.first_rank_on(node, message.attempt)
-    task = run.current_on(node, message.attempt, rank)
+    task = run.current_on(node, RankId(message.attempt, rank))
     if task is None or task.state is not TaskState.RUNNING:
         return
     if task.attempt.readiness.waits(node, message.detail):

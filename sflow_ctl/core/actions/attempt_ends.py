@@ -58,7 +58,7 @@ def _one_of_several_exited(run: Run, out: Effects, task: Task, message: RankExit
 
 def on_launch_failed(run: Run, out: Effects, node: int, message: LaunchFailed, now: float) -> None:
     """Take in that a rank could not be started."""
-    task = run.current_on(node, *message.rank)
+    task = run.current_on(node, message.rank)
     if task is None or message.rank.rank not in task.attempt.open_ranks:
         return
     attempt, rank = task.attempt, message.rank.rank
@@ -74,7 +74,7 @@ def on_launch_failed(run: Run, out: Effects, node: int, message: LaunchFailed, n
 
 def on_cleared(run: Run, out: Effects, node: int, message: RankCleared, now: float) -> None:
     """Take in that the process tree of a rank is gone."""
-    task = run.current_on(node, *message.rank)
+    task = run.current_on(node, message.rank)
     if task is None or message.rank.rank not in task.attempt.uncleared:
         return
     attempt, rank = task.attempt, message.rank.rank
@@ -141,14 +141,19 @@ def attempt_exited(run: Run, out: Effects, task: Task, now: float) -> None:
     if verdict.state is not TaskState.COMPLETED:
         note_down(task, now)
     verdict = exit_policy.with_port_conflict(task, verdict)
-    has_next = following(run, task, verdict, now) is not None
-    awaited = attempt.uncleared if has_next else attempt.uncleared - attempt.fenced
-    if awaited and (has_next or task.state is TaskState.STOPPING):
+    if attempt.uncleared and _must_be_cleared_first(run, task, verdict, now):
         attempt.verdict = verdict
         if task.state is not TaskState.STOPPING:
             change(run, out, task, TaskState.STOPPING, verdict.reason)
         return
     conclude(run, out, task, verdict, now)
+
+
+def _must_be_cleared_first(run: Run, task: Task, verdict: AttemptVerdict, now: float) -> bool:
+    """Return whether what an attempt has left behind must be gone before it is concluded."""
+    if following(run, task, verdict, now) is not None:
+        return True
+    return task.state is TaskState.STOPPING and bool(task.attempt.uncleared - task.attempt.fenced)
 
 
 def ranks_vanished(run: Run, out: Effects, task: Task, node: int, reason: Reason, now: float) -> None:

@@ -22,7 +22,7 @@ LOG_WAIT_S = 30.0
 
 def on_exited(run: Run, out: Effects, node: int, message: RankExited, now: float) -> None:
     """Take in an exit: hold it until its log is here, if the log is streamed."""
-    task = run.current_on(node, *message.rank)
+    task = run.current_on(node, message.rank)
     rank = message.rank.rank
     if task is None or rank not in task.attempt.open_ranks or rank in task.attempt.held:
         return

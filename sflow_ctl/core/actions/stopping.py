@@ -108,12 +108,14 @@ def _lift_all_fences(run: Run, out: Effects, now: float) -> None:
 
 def following(run: Run, task: Task, verdict: AttemptVerdict, now: float) -> NextAttempt | None:
     """Return the attempt that follows one with this verdict, or None."""
-    if not run.may_start(task):
+    return _possible(run, task, restart_policy.following(task, verdict, now))
+
+
+def _possible(run: Run, task: Task, due: NextAttempt | None) -> NextAttempt | None:
+    """Return the attempt that is due after the task's own rules, if the run and its nodes allow it."""
+    if due is None or not run.may_start(task):
         return None
-    next_one = restart_policy.following(task, verdict, now)
-    if next_one is None or next_one.is_revised:
-        return next_one
-    return None if why_never(run, task) else next_one
+    return due if due.is_revised or not why_never(run, task) else None
 
 
 def why_never(run: Run, task: Task, restarted: Collection[int] = ()) -> str:
@@ -127,12 +129,13 @@ def conclude(run: Run, out: Effects, task: Task, verdict: AttemptVerdict, now: f
     runtime_s = None if started_at is None else now - started_at
     if task.next_plan is not None and run.revising is not None:
         verdict = _of_removed(run.revising, task, verdict)
-    next_one = following(run, task, verdict, now)
-    if next_one is None:
-        verdict = _with_why_it_stays(run, task, verdict, now)
-    else:
-        _begin_again(run, out, task, verdict, next_one, runtime_s, now)
-        return
+    due = restart_policy.following(task, verdict, now)
+    if due is not None:
+        next_one = _possible(run, task, due)
+        if next_one is not None:
+            _begin_again(run, out, task, verdict, next_one, runtime_s, now)
+            return
+        verdict = _with_why_it_stays(run, task, verdict)
     if not task.attempt.uncleared:
         release(run, task)
     change(run, out, task, verdict.state, verdict.reason, runtime_s)
@@ -152,10 +155,8 @@ def _of_removed(revising: Revising, task: Task, verdict: AttemptVerdict) -> Atte
     return AttemptVerdict(TaskState.CANCELLED, revising.why[task.index]) if is_removed else verdict
 
 
-def _with_why_it_stays(run: Run, task: Task, verdict: AttemptVerdict, now: float) -> AttemptVerdict:
-    """Return the verdict of a task's last attempt, with the reason why another one that was due cannot run anywhere."""
-    if restart_policy.following(task, verdict, now) is None:
-        return verdict
+def _with_why_it_stays(run: Run, task: Task, verdict: AttemptVerdict) -> AttemptVerdict:
+    """Return the verdict of a task's last attempt, with the reason why another one that is due cannot run anywhere."""
     why = why_never(run, task)
     if not why:
         return verdict

@@ -52,10 +52,11 @@ class GpuLedger:
             return placement if all(map(is_up, placement.nodes)) else None
         if not placement.is_flexible:
             mask = _mask(placement.gpus)
-            if all(is_up(node) and self._has(node, mask) for node in placement.nodes):
-                self._take(placement.nodes, mask)
-                return placement
-            return None
+            for node in placement.nodes:
+                if not (is_up(node) and self._has(node, mask)):
+                    return None
+            self._take(placement.nodes, mask)
+            return placement
         wanted = placement.gpus_per_node
         if wanted == 0:
             return self._next_nodes(placement, is_up)
@@ -135,8 +136,10 @@ class GpuLedger:
 
     def has_lost(self, placement: Placement) -> bool:
         """Return whether a GPU that a placement names is lost."""
+        if not self.lost:
+            return False
         mask = _mask(placement.gpus)
-        return bool(self.lost) and any(self.lost.get(node, 0) & mask for node in placement.nodes)
+        return any(self.lost.get(node, 0) & mask for node in placement.nodes)
 
     def could_give(self, node: int, count: int) -> bool:
         """Return whether a node has so many GPUs that are not lost, in use or not."""
@@ -211,7 +214,7 @@ class ClaimLedger(Struct):
 
     def ended(self, task: Task) -> bool:
         """End the claim of a task that has ended, unless it holds until the run ends; return whether it had one."""
-        return task.plan.claims_nodes_until != "workflow_completion" and self._end(task)
+        return bool(self.owners) and task.plan.claims_nodes_until != "workflow_completion" and self._end(task)
 
     def _end(self, task: Task) -> bool:
         mine = [node for node, owner in self.owners.items() if owner == task.index]
@@ -267,8 +270,10 @@ class HostLedger(Struct):
 
     def ended(self, task: Task) -> None:
         """Free what a task holds."""
+        if task.index not in self.places:
+            return
         self.became_ready(task)
-        nodes = self.places.pop(task.index, ())
+        nodes = self.places.pop(task.index)
         if task.plan.needs is not None:
             self._count(task.plan.needs, nodes, -1)
 
@@ -308,7 +313,9 @@ class StartWindows(Struct):
 
     def ordered(self, node: int, spec: RankSpec) -> None:
         """Count an order."""
-        window = self._windows.setdefault(node, _Window())
+        window = self._windows.get(node)
+        if window is None:
+            window = self._windows[node] = _Window()
         size = _size(spec)
         window.size += size - window.unanswered.get(spec.rank, 0)
         window.unanswered[spec.rank] = size

@@ -263,7 +263,10 @@ class Run(Struct):
 
     def has_lost(self, placement: Placement) -> bool:
         """Return whether a node of a placement is lost, or a GPU that it names."""
-        return any(self.nodes[node].is_gone for node in placement.nodes) or self.ledger.has_lost(placement)
+        for node in placement.nodes:
+            if self.nodes[node].is_gone:
+                return True
+        return self.ledger.has_lost(placement)
 
     def fenced_for_s(self, nodes: Iterable[int], now: float) -> float:
         """Return how long it takes until nothing of the run can live on any of these nodes that is lost."""
@@ -308,15 +311,15 @@ class Run(Struct):
         self.stale_messages += 1
         return None
 
-    def current_on(self, node: int, attempt: AttemptId, rank: int) -> Task | None:
+    def current_on(self, node: int, rank: RankId) -> Task | None:
         """Return the task if its live attempt has this rank on `node`, whose agent says something about it.
 
         A fact about another node's rank is counted as foreign, one about an older attempt as stale.
         """
-        if self.node_of(RankId(attempt, rank)) != node:
+        if self.node_of(rank) != node:
             self.foreign_messages += 1
             return None
-        return self.current(attempt)
+        return self.current(rank.attempt)
 
     def first_rank_on(self, node: int, attempt: AttemptId) -> int:
         """Return the first rank of an attempt that was placed on a node; -1 for none."""

@@ -15,7 +15,7 @@ from pathlib import Path
 from protocol.diagnosis.signatures import Signature
 from protocol.errors import MalformedMessageError
 from protocol.ids import RankId
-from protocol.machine.loop_watch import Standstill
+from protocol.machine.loop_watch import MOVES, Standstill
 from protocol.messages.facts import Goodbye, Hello
 from protocol.messages.monitor import MonitorOrders
 from protocol.messages.orders import Refused, Reintroduce, ToAgent, Welcome, before_spawns
@@ -234,9 +234,9 @@ class FleetLink:
         is_made_anew = way != peer.way
         peer.way = way
         peer.last_heard = now
-        peer.standstill = Standstill(packet.stalled_s, packet.stalled_in)
+        peer.standstill = Standstill(packet.stalled_s, packet.stalled_in) if packet.stalled_s else MOVES
         if peer.channel.receive(packet.seq, packet.ack, now):
-            events.extend(MessageReceived(node=node, message=message) for message in packet.messages)
+            events += [MessageReceived(node=node, message=message) for message in packet.messages]
         if is_made_anew:
             # What was on its way through the old connection is lost; this one may break soon as well.
             for numbered in peer.channel.repeat(now) or [peer.channel.heartbeat()]:

@@ -64,9 +64,11 @@ class OwnStandstill:
         self._report_end()
         return has_any
 
-    def suspensions(self) -> list[Suspended]:
+    def suspensions(self, now: float) -> list[Suspended]:
         """Return for how long the process did not run since the last call, if it did not."""
-        seconds = self._thread.take_gap(time.monotonic())
+        if not self._thread.has_gap(now):
+            return []
+        seconds = self._thread.take_gap(time.monotonic())  # the thread may have looked since
         return [Suspended(seconds=round(seconds, 3))] if seconds else []
 
     def _report_end(self) -> None:

@@ -184,7 +184,7 @@ class Controller:
     # ------------------------------------------------------------------ events
 
     def _events(self, now: float) -> list[SchedulerEvent]:
-        events: list[SchedulerEvent] = [*self.standstill.suspensions()]
+        events: list[SchedulerEvent] = self.standstill.suspensions(now)
         ready = self._link.waiting
         if self._signals.fileno in ready:
             events.extend(self._stop_event(number) for number in self._signals.take())
@@ -194,8 +194,9 @@ class Controller:
             events.extend(self._logs.arrived())
         if self.outputs.fileno in ready:
             events.extend(self.progress.collected(self.outputs))
-        events.extend(self._link.tick(now))
-        self.nodes.report_silences(self._link.silences.silent, self._link.lost_after_s, self._warn)
+        if now >= self._link.next_wakeup():
+            events.extend(self._link.tick(now))
+            self.nodes.report_silences(self._link.silences.silent, self._link.lost_after_s, self._warn)
         if self._job_clock is not None:
             events.extend(self._job_clock.news())
         if self._monitor is not None:

@@ -3,7 +3,7 @@
 What follows is decided in `core/actions/job_time.py`.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from protocol.messages.facts import Terminated
@@ -26,11 +26,10 @@ class JobEndNotice:
         self._job_clock = job_clock
         self._is_noticed = False
 
-    def with_end(self, events: Sequence[SchedulerEvent]) -> Iterator[SchedulerEvent]:
-        """Yield the events, followed by the end of the job, once, if one of them reports it."""
-        yield from events
+    def with_end(self, events: Sequence[SchedulerEvent]) -> Sequence[SchedulerEvent]:
+        """Return the events, followed by the end of the job, once, if one of them reports it."""
         if self._is_noticed or not any(map(_is_termination, events)):
-            return
+            return events
         self._is_noticed = True
         known_s = None if self._job_clock is None else self._job_clock.kill_wait_now_s()
         within_s = DEFAULT_KILL_WAIT_S if known_s is None else known_s
@@ -38,7 +37,7 @@ class JobEndNotice:
         if known_s is None:
             when = f"probably {when}: that is Slurm's default of KillWait, and Slurm did not say this site's"
         self._log.info(f"agents received SIGTERM: Slurm ends the job {when}")
-        yield JobEnding(within_s=within_s)
+        return [*events, JobEnding(within_s=within_s)]
 
 
 def _is_termination(event: SchedulerEvent) -> bool:
