@@ -17,7 +17,7 @@ from sflow_agent.worker import Workers
 
 Lot = Literal["host", "gpus"]
 LAST_WITHIN_S = 1.0
-"""How long the end of an agent waits for a reading that is under way."""
+"""How long the end of an agent waits for readings that are under way."""
 
 
 class Sampler:
@@ -41,9 +41,8 @@ class Sampler:
         self._busy: set[Lot] = set()
         self._later: list[tuple[list[Scope], list[Scope]]] = []
         """What begins and what ends, of the node itself, while it is being read."""
-        self._host_read: list[Reading] = []
-        """What the thread that reads the node has read last."""
-        self._is_host_read = threading.Event()
+        self._under_way: dict[Lot, _UnderWay] = {}
+        """The readings that threads have begun last."""
 
     def change(self, intervals: dict[Scope, float], now: float) -> None:
         """Measure these scopes from now on; those that end are measured a last time."""
@@ -69,10 +68,26 @@ class Sampler:
             self._read_host(hosts)
 
     def read_last(self) -> list[Reading]:
-        """Return a last reading of the node itself, at once: the agent ends."""
-        if "host" in self._busy:  # the reading at the end of the last task, if it comes in time
-            return self._host_read if self._is_host_read.wait(LAST_WITHIN_S) else []
-        return self._host.read(_of_host(self._times.scopes))
+        """Return what is under way and a last reading of the node itself, at once: the agent ends.
+
+        What is under way may be the reading at the end of the last task. A reading that hangs is left alone.
+        """
+        deadline = time.monotonic() + LAST_WITHIN_S
+        host = self._wait_for("host", deadline)
+        if host is not None:
+            read = {reading.scope for reading in host}
+            host += self._read_changes(self._later)
+            host += self._host.read([scope for scope in _of_host(self._times.scopes) if scope not in read])
+            self._later = []
+        return [*(host or ()), *(self._wait_for("gpus", deadline) or ())]
+
+    def _wait_for(self, lot: Lot, deadline: float) -> list[Reading] | None:
+        """Return what is under way, once it is there; None if it takes too long."""
+        if lot not in self._busy:
+            return []
+        under_way = self._under_way[lot]
+        is_over = under_way.is_over.wait(max(0.0, deadline - time.monotonic()))
+        return list(under_way.readings) if is_over else None
 
     def _read_gpus(self) -> None:
         if "gpus" not in self._busy:
@@ -85,19 +100,20 @@ class Sampler:
         changes, self._later = self._later, []
 
         def read() -> list[Reading]:
-            readings: list[Reading] = []
-            for begun, ended in changes:
-                readings += self._host.read(ended)
-                self._host.begin(begun)
-            self._host_read = [*readings, *self._host.read(due)]
-            self._is_host_read.set()
-            return self._host_read
+            return [*self._read_changes(changes), *self._host.read(due)]
 
-        self._is_host_read.clear()
         self._begin("host", read)
+
+    def _read_changes(self, changes: list[tuple[list[Scope], list[Scope]]]) -> list[Reading]:
+        readings: list[Reading] = []
+        for begun, ended in changes:
+            readings += self._host.read(ended)
+            self._host.begin(begun)
+        return readings
 
     def _begin(self, lot: Lot, read: Callable[[], list[Reading]]) -> None:
         self._busy.add(lot)
+        self._under_way[lot] = under_way = _UnderWay(read)
 
         def done(result: list[Reading] | OSError) -> None:
             self._busy.discard(lot)
@@ -109,7 +125,24 @@ class Sampler:
             if lot == "host" and self._later:
                 self._read_host([])
 
-        self._workers.run(("monitor", lot), read, done)
+        self._workers.run(("monitor", lot), under_way.read, done)
+
+
+class _UnderWay:
+    """A reading that a thread does."""
+
+    def __init__(self, read: Callable[[], list[Reading]]) -> None:
+        self._read = read
+        self.readings: list[Reading] = []
+        self.is_over = threading.Event()
+
+    def read(self) -> list[Reading]:
+        """Read, in a thread. Raises: OSError."""
+        try:
+            self.readings = self._read()
+            return self.readings
+        finally:
+            self.is_over.set()
 
 
 def _of_host(scopes: list[Scope]) -> list[Scope]:

@@ -11,6 +11,8 @@ from protocol.ids import RankId
 from protocol.messages.telemetry import MAX_NAME, MarkedWindow
 
 READ_BYTES = 64 * 1024
+LAST_BYTES = 1024 * 1024
+"""How far the file of a rank that has ended is read: more than its windows may take."""
 MAX_WINDOWS = 1000
 """Of one rank."""
 
@@ -67,7 +69,13 @@ class MarkedRank(Struct):
 
     def end(self) -> list[MarkedWindow]:
         """Return the last windows of a rank that has ended; those without an end are open."""
-        found = self.look()
+        found: list[MarkedWindow] = []
+        before = -1
+        while before < self.offset <= LAST_BYTES:
+            before = self.offset
+            found += self.look()
+        if self.rest:  # its last line has no end
+            found += self.feed(b"\n")
         for name, begun in self.open.items():
             found += self._window(name, begun, None)
         self.open.clear()

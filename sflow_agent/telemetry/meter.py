@@ -60,6 +60,8 @@ class Order(Struct, frozen=True):
     """The job steps of the run that are known here, by their marks."""
     looks: tuple[GpuLook, ...] = ()
     """The GPUs, since the last measurement."""
+    unseen: Mapping[RankId, str] = {}
+    """Ranks that have ended without having been measured, with the paths of their marks."""
     wants_newest: bool = False
     """Rows since the last block may be sent."""
     is_last: bool = False
@@ -173,7 +175,10 @@ class Meter:
         for rank in self.meters.living:
             if rank not in self._marked and rank in order.known:
                 self._marked[rank] = MarkedRank(rank, order.known[rank].marks)
-        for rank in ended:
+        for rank, path in order.unseen.items():
+            if rank not in self._marked and Path(path).exists():
+                self._marked[rank] = MarkedRank(rank, path)
+        for rank in (*ended, *order.unseen):
             if (over := self._marked.pop(rank, None)) is not None:
                 made.windows += over.end()
                 made.warnings += [over.problem] if over.problem else []

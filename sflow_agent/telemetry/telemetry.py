@@ -4,7 +4,9 @@ Two threads measure, one /proc and one the driver of GPUs, each at most once at 
 exit, a probe or a heartbeat. Nothing is done when a rank starts or ends, and nothing is loaded before the first measurement.
 """
 
+import os
 import resource
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
@@ -33,6 +35,10 @@ OLD_ENOUGH = 0.9
 """Of an interval, one second at most: a rank that is younger is not measured yet, so that floods of short ones cost nothing."""
 MOST_SAVED_S = 0.1
 """Of a CPU: what may be used at once after a time with few processes."""
+MAX_UNSEEN = 20_000
+"""Ranks that have ended unmeasured since the last measurement and may have marked windows."""
+LAST_WITHIN_S = 1.0
+"""How long the end of an agent waits for a measurement that is under way."""
 
 
 class RunningRanks(Protocol):
@@ -91,6 +97,11 @@ class NodeTelemetry:
         self._gpu_looks: GpuLooks | None = None
         self._outbox: Outbox | None = None
         self._uses: dict[RankId, RankUse] = {}
+        self._unseen: dict[RankId, str] = {}
+        """Ranks that have ended and were not measured, with their logs."""
+        self._is_over = threading.Event()
+        self._under_way: Measurement | None = None
+        """The measurement that a thread has begun last; `_is_over` is set once it is over."""
         self._windows: list[WindowWatch] = []
         if orders.windows:
             from sflow_agent.telemetry.log_windows import watches  # few tasks have them
@@ -101,8 +112,12 @@ class NodeTelemetry:
 
     def use_of(self, rank: RankId, used: resource.struct_rusage) -> RankUse:
         """Return what a rank has used, by its last measurement and the kernel's account of its main process."""
-        measured = self._uses.get(rank) or RankUse()
+        measured = self._uses.get(rank)
         spec = self._sources.ranks[rank].spec
+        if measured is None:
+            measured = RankUse()
+            if len(self._unseen) < MAX_UNSEEN:
+                self._unseen[rank] = spec.log
         if spec.launch_kind != "process" or spec.container is not None:
             return measured  # the account is that of the client that started it
         own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -135,8 +150,12 @@ class NodeTelemetry:
         self._is_finished = True
         for watch in self._windows:
             watch.finish()
-        if self._meter is not None and not self._is_measuring:
-            self._take(self._meter.measure(self._order(is_last=True)))
+        if self._is_measuring and self._is_over.wait(LAST_WITHIN_S):
+            self._is_measuring = False
+            if self._under_way is not None:
+                self._take(self._under_way)
+        if not self._is_measuring and (self._meter is not None or self._has_unread_marks()):
+            self._take(self._measure(self._order(is_last=True)))
         if self._outbox is not None:
             self._send(self._outbox.take(is_last=True))
 
@@ -166,11 +185,14 @@ class NodeTelemetry:
         if self._has_real_gpus and not self._is_asking:
             self._is_asking = True
             self._workers.run(("telemetry", "gpus"), self._ask_gpus, self._asked, self._gpu_lane)
-        self._is_measuring = True
+        self._is_measuring, self._under_way = True, None
+        self._is_over.clear()
         order = self._order(wants_newest=self._outgoing().is_free and now >= self._send_at)
         if order.wants_newest:
             self._send_at = now + self._send_every_s
-        self._workers.run(("telemetry", "tasks"), lambda: self._measure(order), self._measured, self._lane)
+        self._workers.run(
+            ("telemetry", "tasks"), lambda: self._measure_in_thread(order), self._measured, self._lane
+        )
 
     def _order(self, *, wants_newest: bool = False, is_last: bool = False) -> "Order":
         from sflow_agent.telemetry.meter import KnownRank, Order
@@ -191,7 +213,15 @@ class NodeTelemetry:
         known = dict(self._known)
         left = self._uses.keys() | running
         self._known = {rank: one for rank, one in self._known.items() if rank in left}
-        return Order(mains, known, self._sources.processes.step_marks(), looks, wants_newest, is_last)
+        unseen, self._unseen = self._unseen, {}
+        marks_of = {rank: marks_path(self._sources.log_path(log), rank) for rank, log in unseen.items()}
+        steps = self._sources.processes.step_marks()
+        return Order(mains, known, steps, looks, marks_of, wants_newest, is_last)
+
+    def _has_unread_marks(self) -> bool:
+        """Return whether a rank that was not measured has marked windows: most have not, and then nothing is loaded."""
+        log_path = self._sources.log_path
+        return any(os.path.exists(marks_path(log_path(log), rank)) for rank, log in self._unseen.items())  # noqa: PTH110
 
     # ------------------------------------------------------------------ in threads
 
@@ -201,6 +231,13 @@ class NodeTelemetry:
 
             self._meter = Meter(self._sources.node_name)
         return self._meter.measure(order)
+
+    def _measure_in_thread(self, order: "Order") -> "Measurement":
+        try:
+            self._under_way = self._measure(order)
+            return self._under_way
+        finally:
+            self._is_over.set()
 
     def _ask_gpus(self) -> "tuple[list[GpuLook], float]":
         began_s = time.thread_time()
@@ -224,14 +261,15 @@ class NodeTelemetry:
 
     def _measured(self, result: "Measurement | OSError") -> None:
         self._is_measuring = False
+        if self._is_finished:
+            return
         if isinstance(result, OSError):
             self._warn(f"its tasks cannot be measured: {result.strerror or result}")
             self._due = self._began_at + max(self._every_s, 60.0)
             return
         self._take(result)
-        if not self._is_finished:
-            self._due = self._began_at + max(self._every_s, self._pause_s(result.cost_s))
-            self._send(self._outgoing().take(result.newest))
+        self._due = self._began_at + max(self._every_s, self._pause_s(result.cost_s))
+        self._send(self._outgoing().take(result.newest))
 
     def _take(self, result: "Measurement") -> None:
         self._uses = result.uses
