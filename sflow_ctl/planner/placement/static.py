@@ -1,7 +1,5 @@
 """Places a request at once: nodes and GPU numbers that are known before anything starts. Called by `place.py`."""
 
-from functools import lru_cache
-
 from sflow_ctl.plan.model import Placement
 from sflow_ctl.planner.placement.nodes_asked import (
     candidates,
@@ -28,17 +26,12 @@ def place_static(available: BackendNodes, request: PlacementRequest) -> Placemen
         gpus = _assign_gpus(available, request, nodes) if request.gpus is not None else ()
     if request.claims_nodes:
         available.claims.claim(nodes, request.claimant)
-    return _placement(
-        tuple(available.first + node for node in nodes),
-        tuple(gpus),
-        request.is_shared and request.gpu_indices is not None,
+    return Placement(
+        nodes=tuple(available.first + node for node in nodes),
+        gpus=gpus,
+        gpus_per_node=len(gpus),
+        is_shared=request.is_shared and request.gpu_indices is not None,
     )
-
-
-@lru_cache(1024)
-def _placement(nodes: tuple[int, ...], gpus: tuple[int, ...], is_shared: bool) -> Placement:
-    """Return a place; tasks in the same place, of which there may be 100,000, have one object."""
-    return Placement(nodes=nodes, gpus=gpus, gpus_per_node=len(gpus), is_shared=is_shared)
 
 
 def _assign_nodes(available: BackendNodes, request: PlacementRequest) -> list[int]:
