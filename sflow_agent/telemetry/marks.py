@@ -11,8 +11,8 @@ from protocol.ids import RankId
 from protocol.messages.telemetry import MAX_NAME, MarkedWindow
 
 READ_BYTES = 64 * 1024
-LAST_BYTES = 1024 * 1024
-"""How far the file of a rank that has ended is read: more than its windows may take."""
+LAST_READS = 64
+"""Of a file that has grown much since the last look: more than its windows that are kept need."""
 MAX_WINDOWS = 1000
 """Of one rank."""
 
@@ -69,12 +69,13 @@ class MarkedRank(Struct):
 
     def end(self) -> list[MarkedWindow]:
         """Return the last windows of a rank that has ended; those without an end are open."""
-        found: list[MarkedWindow] = []
-        before = -1
-        while before < self.offset <= LAST_BYTES:
+        found = self.look()
+        for _ in range(LAST_READS):
             before = self.offset
             found += self.look()
-        if self.rest:  # its last line has no end
+            if self.offset == before:
+                break
+        if self.rest.strip():  # its last line has no end
             found += self.feed(b"\n")
         for name, begun in self.open.items():
             found += self._window(name, begun, None)
