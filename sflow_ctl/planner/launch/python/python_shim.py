@@ -61,12 +61,11 @@ def main(arguments: list[str]) -> int:
     try:
         sys.path[:0] = _packages()
         function = _function(where)
-        result = function(**_arguments(function, where))
-        if inspect.iscoroutine(result):
-            import asyncio
-
-            result = asyncio.run(result)
-        _write(_outputs(result, names, where))
+        if "run_chunk" in globals():  # of a task for several items
+            status: int = globals()["run_chunk"](function, where, names)
+            return status
+        arguments_now = _arguments(function, where, _given().get("values", {}))
+        _write(_outputs(_called(function, arguments_now), names, where))
     except Exception as error:  # noqa: BLE001 - the function's own: it decides the exit status
         return _status(error)
     return 0
@@ -115,10 +114,25 @@ def _of_module(name: str) -> types.ModuleType:
         raise FatalError(text) from None
 
 
-def _arguments(function: Callable[..., Any], where: str) -> dict[str, Any]:
-    """Return the inputs as arguments, of the types that the function asks for. Raises: FatalError."""
+def _called(function: Callable[..., Any], arguments: dict[str, Any]) -> Any:
+    """Return what a function, also an asynchronous one, returns."""
+    result = function(**arguments)
+    if inspect.iscoroutine(result):
+        import asyncio
+
+        return asyncio.run(result)
+    return result
+
+
+def _given() -> dict[str, Any]:
+    """Return the document with the task's inputs; empty for one that has none."""
     path = os.environ.get("SFLOW_INPUTS_FILE")
-    given = json.loads(Path(path).read_text(encoding="utf-8"))["values"] if path else {}
+    document: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8")) if path else {}
+    return document
+
+
+def _arguments(function: Callable[..., Any], where: str, given: dict[str, Any]) -> dict[str, Any]:
+    """Return inputs as arguments, of the types that the function asks for. Raises: FatalError."""
     parameters = inspect.signature(function).parameters
     takes_any = any(one.kind is one.VAR_KEYWORD for one in parameters.values())
     unknown = [name for name in given if name not in parameters and not takes_any]
