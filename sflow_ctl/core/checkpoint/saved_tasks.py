@@ -21,7 +21,7 @@ from sflow_ctl.core.checkpoint.lazy_tasks import LazyTasks, made_of
 from sflow_ctl.core.model.attempt import NOT_STARTED, SETTLED, Attempt
 from sflow_ctl.core.model.port_leases import SavedLease
 from sflow_ctl.core.model.run import Run
-from sflow_ctl.core.model.task import NOTHING, Address, Task
+from sflow_ctl.core.model.task import NOTHING, Address, Task, count
 from sflow_ctl.core.policy.dependencies import reached
 from sflow_ctl.core.states import TERMINAL, Reason, TaskState
 from sflow_ctl.plan.model import Placement, PlannedTask
@@ -292,10 +292,9 @@ def count_requirements(tasks: list[Task], changed: Collection[int]) -> None:
         members = made_of(tasks, one.members)
         kept = sum(map(lazy.is_kept, one.members)) if lazy else 0
         is_reached = one.until in _USUAL
-        one.holding = sum(one.until in task.met for task in members) + (kept if is_reached else 0)
-        one.serving = sum(task.is_serving for task in members)
-        lost = sum(task.state in TERMINAL and one.until not in task.met for task in members)
-        one.possible = len(one.members) - lost - (0 if is_reached else kept)
+        count(one, members)
+        one.holding += kept if is_reached else 0
+        one.possible += len(one.members) - len(members) - (0 if is_reached else kept)
     those = list(requirements.values())
     dependants = lazy.count_needs(those) if lazy else [index for one in those for index in one.dependants]
     for index in set(dependants):

@@ -180,9 +180,10 @@ def expand_tasks(source: PlanInput, scope: Scope, findings: Findings) -> Graph:
 
 def _for_items(source: PlanInput, task: schema.Task, scope: Scope) -> Expanded:
     """Return the copies of a task for the items of its list. Raises: UnplannableError, NumberError, ExpressionError."""
-    from sflow_ctl.planner.growing.items import items_of, plan_foreach
+    from sflow_ctl.planner.growing.items import groups_of, items_of, plan_foreach
 
-    foreach, items = plan_foreach(task, scope.value), items_of(task, scope.value, source.context)
+    foreach = plan_foreach(task, scope.value)
+    items = groups_of(task, foreach, items_of(task, scope.value, source.context))
     replicas: Sequence[Replica] = Counted(CopyNames(task.name, len(items or ())))
     if items is None:
         replicas = (Replica(task.name, 0),)

@@ -274,7 +274,7 @@ def _quorum(task: schema.Task, expanded: Expanded, value: Callable[[Any], Any]) 
     written = task.success
     if written is None or not has_quorum(task):
         return None
-    count = len(expanded.replicas)
+    count = expanded.item_count
     subject, path = f'task "{task.name}"', ("success",)
     if not expanded.is_replicated or expanded.is_sequential or task.is_service or task.finally_:
         what = f"{subject}: min_count and min_ratio are for tasks with copies that run side by side and end"
