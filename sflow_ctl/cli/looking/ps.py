@@ -49,7 +49,8 @@ def ps(
 ) -> int:
     """List your runs: those in the output directory, and those that were started elsewhere.
 
-    Shows live runs, and runs whose controller died within a day. Your Slurm jobs that wait, or that hold no known run, have a row as well.
+    Shows live runs, and runs whose controller died within a day. Your Slurm jobs that wait, or that hold no known run, have a
+    row as well.
     """
     if task_queries:
         return _list_tasks(output_dir, queries, task_queries, as_json=as_json)
