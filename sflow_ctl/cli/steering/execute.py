@@ -59,7 +59,7 @@ class _WithCommand(click.Command):
     type=click.IntRange(min=0),
     default=0,
     show_default=True,
-    help="Of a task with several processes.",
+    help="Number of the process, of a task with several.",
 )
 @output_dir_option
 @click.pass_context

@@ -19,9 +19,9 @@ from sflow_ctl.runtime.operating.client import check_alive
 def restart(words: tuple[str, ...], as_json: bool, verbose: bool, output_dir: Path) -> int:
     """Start tasks of a live run again: what runs is stopped first, and what has ended begins anew.
 
-    TASK is a name (of all replicas), a replica as a[2], or a pattern as "a*". It keeps its place, and does not use up a retry or
-    a restart of its policy. Clients of a service continue, unless it has restart: {dependents: true}. Tasks that were skipped
-    because this one had failed run after all. Does not wait: sflow-ctl wait --for ready does.
+    TASK is a name (of all replicas), a replica such as a[2], or a pattern such as "a*". It keeps its place, and does not use
+    up a retry or a restart of its policy. Clients of a service continue, unless it has restart: {dependents: true}. Tasks
+    that were skipped because this one had failed run after all. Does not wait: sflow-ctl wait --for ready does.
     """
     reader, tasks = target_run_and_tasks(words, output_dir)
     if not tasks:

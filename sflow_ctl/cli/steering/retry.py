@@ -17,7 +17,7 @@ from sflow_ctl.runtime.operating.client import check_alive
 
 @click.command()
 @click.argument("words", nargs=-1, required=True, metavar="[RUN] TASK...", shell_complete=complete_words)
-@click.option("--only", "is_only", is_flag=True, help="Not what depends on them.")
+@click.option("--only", "is_only", is_flag=True, help="Do not run what depends on them.")
 @steering_options
 def retry(words: tuple[str, ...], is_only: bool, as_json: bool, verbose: bool, output_dir: Path) -> int:
     """Run tasks of a live run again that have failed or completed in it, as their next attempts, and what depends on them.

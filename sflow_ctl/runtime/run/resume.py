@@ -82,9 +82,9 @@ class PriorRun(Struct, frozen=True):
         return grown_like(plan, self.state.plan)
 
     def progress(self) -> str:
-        """Return "12 of 40 tasks had completed"."""
+        """Return "12 of 40 tasks already completed"."""
         count = sum(record.state is TaskState.COMPLETED for record in self.state.tasks.values())
-        return f"{count} of {len(self.state.tasks)} tasks had completed"
+        return f"{count} of {len(self.state.tasks)} tasks already completed"
 
 
 def earlier_run(
