@@ -7,6 +7,7 @@ would have without us, and too low for an agent with a socket for each of a thou
 import contextlib
 import resource
 import zlib
+from collections.abc import Container
 
 from protocol.machine.marks import MARK_TOP, MARKS, RANK_BITS, RUN_MARKS
 
@@ -44,6 +45,22 @@ def mark_of(number: int) -> int | None:
     _, hard = _inherited_queues
     top = MARK_TOP if hard == resource.RLIM_INFINITY else hard
     return top - 1 - number % MARKS if top >= MARK_TOP else None
+
+
+class RankMarks:
+    """The marks of ranks, in turn."""
+
+    def __init__(self) -> None:
+        self._number = 0
+
+    def next(self, taken: Container[int | None]) -> int | None:
+        """Return a mark that is not taken; None if ranks cannot be marked."""
+        for _ in range(MARKS):
+            self._number += 1
+            mark = mark_of(self._number)
+            if mark not in taken:
+                return mark
+        return None
 
 
 class marked:  # noqa: N801 - reads as a function, and a generator takes three times as long at every start

@@ -69,7 +69,9 @@ class Loop:
         for source in self.sources:
             due = source.next_wakeup()
             if due is not None and due <= now:
-                self.handle(source.poll(now), now)
+                events = source.poll(now)
+                if events:
+                    self.handle(events, now)
                 if source is self.prompt:
                     self._flush(now)
         wakeup = self._core.next_wakeup()

@@ -96,7 +96,7 @@ class StartGate:
             if isinstance(event, Ordered) and isinstance(event.message, Spawn):
                 ranks = event.message.ranks
                 starts += len(ranks)
-                if starts > STARTED_AT_ONCE or any([self._missing(spec, now) for spec in ranks]):
+                if starts > STARTED_AT_ONCE or any(self._missing(spec, now) for spec in ranks):
                     return True
         return False
 

@@ -30,11 +30,10 @@ class MemoryKills(Struct):
 
         Killed ranks come first: each takes one kill for itself before kills are attributed to others.
         """
-        kills = {}
-        for end in sorted(exits, key=lambda end: not was_killed(end)):
-            start = self._at_start.pop(end.rank, count)
-            if start == count:
-                continue
+        kills: dict[RankId, int] = {}
+        starts = [(self._at_start.pop(end.rank, count), end) for end in exits]
+        concerned = [(start, end) for start, end in starts if start != count]
+        for start, end in sorted(concerned, key=lambda one: not was_killed(one[1])) if concerned else ():
             unexplained = set(range(start + 1, count + 1)) - self._explained
             if unexplained:
                 self._explained |= {min(unexplained)} if was_killed(end) else unexplained

@@ -15,7 +15,7 @@ from functools import partial
 import msgspec
 
 from protocol.ids import RankId
-from protocol.machine.marks import MARKS, RANK_MARKER
+from protocol.machine.marks import RANK_MARKER
 from protocol.machine.procfs import (
     descendants,
     is_living,
@@ -35,7 +35,7 @@ from sflow_agent.core.events import (
     ProcessStarted,
 )
 from sflow_agent.descriptors import Descriptors
-from sflow_agent.limits import mark_of, with_step_mark
+from sflow_agent.limits import RankMarks, with_step_mark
 from sflow_agent.logs.output import Outputs, open_log_of
 from sflow_agent.node.memory_events import MemoryEvents
 from sflow_agent.processes.cleanup import Cleanups
@@ -80,7 +80,7 @@ class Processes:
         self._main_of_mark: dict[int, int] = {}
         """Main process by the limit that all its processes inherit."""
         self._mark_of_main: dict[int, int] = {}
-        self._number = self._parts = 0
+        self._marks, self._parts = RankMarks(), 0
         self._logs: dict[RankId, str] = {}
         self._owner_of_orphan: dict[int, RankId] = {}
         """A cache: the environment of an orphan is read once, not at every exit."""
@@ -117,7 +117,7 @@ class Processes:
                 spec, files = self._spawner.environments.prepare(spec, spec.bootstrap)
             # The engine ends the processes in a container: a signal to its monitor would lose the exit
             # status.
-            mark = self._next_mark() if spec.container is None else None
+            mark = self._marks.next(self._main_of_mark) if spec.container is None else None
             if spec.container is not None:
                 if spec.container.is_elsewhere:
                     self.trees.clients.add(spec.rank)
@@ -153,15 +153,6 @@ class Processes:
         self._parts += 1
         self._main_of[part] = -self._parts  # there is no main process here
         self._steps.add(part, mark_of)
-
-    def _next_mark(self) -> int | None:
-        """Return a mark that no living rank has; None if ranks cannot be marked."""
-        for _ in range(MARKS):
-            self._number += 1
-            mark = mark_of(self._number)
-            if mark not in self._main_of_mark:
-                return mark
-        return None
 
     def _open_output(self, spec: RankSpec, log: str) -> int | None:
         """Return the descriptor that the rank prints to; None is its log. Raises: OSError."""

@@ -161,6 +161,8 @@ def load_documents(
     SECRETS.declare(merged.secrets)
     _learn_secrets(merged, overrides)
     _check_expressions(merged)
+    for source in (*merged.sources, *merged.included.values()):
+        source.free()
     apply_set(merged, overrides, is_strict)
     _learn_secrets(merged, ())
     apply_artifacts(merged, artifact_overrides)

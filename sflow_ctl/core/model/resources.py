@@ -136,10 +136,8 @@ class GpuLedger:
 
     def has_lost(self, placement: Placement) -> bool:
         """Return whether a GPU that a placement names is lost."""
-        if not self.lost:
-            return False
-        mask = _mask(placement.gpus)
-        return any(self.lost.get(node, 0) & mask for node in placement.nodes)
+        lost = self.lost
+        return bool(lost) and any(lost.get(node, 0) & _mask(placement.gpus) for node in placement.nodes)
 
     def could_give(self, node: int, count: int) -> bool:
         """Return whether a node has so many GPUs that are not lost, in use or not."""

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from msgspec import Struct
 
 from sflow_ctl.core.model.task import Task
-from sflow_ctl.core.states import TERMINAL
+from sflow_ctl.core.states import LIVE, TERMINAL, TaskState
 
 
 class Tally(Struct):
@@ -43,11 +43,15 @@ class Tally(Struct):
         self._count(task, -1)
 
     def _count(self, task: Task, by: int) -> None:
-        if not task.is_settled:
+        """Count a task as its `is_settled` and `is_working` say. A task of a chain is counted eight times."""
+        state, plan = task.state, task.plan
+        is_over = state in TERMINAL
+        only_serves = state is TaskState.READY and plan.is_service
+        if not (is_over or only_serves or plan.finally_when is not None):
             self.unsettled += by
-        if task.is_working:
+        if task.is_delayed or (state in LIVE and not only_serves):
             self.working += by
-        if task.plan.is_main and task.state not in TERMINAL:
+        if plan.is_main and not is_over:
             self.mains_left += by
 
     def occupy(self, task: Task) -> None:

@@ -75,6 +75,9 @@ class _Setting(Struct, frozen=True):
     storage: Sequence[StorageTarget]
     copies: EqualCopies
     end_policies: dict[tuple[str, int], EndPolicy] = {}
+    """Of tasks with replicas."""
+    equal_policies: dict[EndPolicy, EndPolicy] = {}
+    """Each once: those of 100,000 tasks are few."""
     """Those of tasks whose replicas all have the same, by task, and by what a cell of a sweep has made of it."""
 
 
@@ -314,7 +317,8 @@ def _end_policy(setting: _Setting, placed: PlacedTask, scope: TaskScope) -> EndP
         has_spares=bool(setting.backends.spares_of[placed.backend.name]),
         is_elsewhere=placed.is_elsewhere,
     )
-    if not has_expressions:
+    policy = setting.equal_policies.setdefault(policy, policy)
+    if not has_expressions and len(placed.expanded.replicas) > 1:
         setting.end_policies[task] = policy
     return policy
 

@@ -133,8 +133,7 @@ class Controller:
         self._stops_requested = self._foreign_messages = 0  # facts about ranks of other nodes
         parts = (directory.path, self._signals, link, launcher, output, self._warn)
         self.standstill = standstill_of(*parts)
-        self._preload = preload
-        self.record_keeper = RecordKeeper(directory, journal, self._warn)
+        self._preload, self.record_keeper = preload, RecordKeeper(directory, journal, self._warn)
 
     def run(self, early: Sequence[SchedulerEvent] = ()) -> FinishRun:
         """Run the workflow to its end; `early` has arrived before.
@@ -184,7 +183,7 @@ class Controller:
     # ------------------------------------------------------------------ events
 
     def _events(self, now: float) -> list[SchedulerEvent]:
-        events: list[SchedulerEvent] = self.standstill.suspensions(now)
+        events: list[SchedulerEvent] = [*self.standstill.suspensions(now)]
         ready = self._link.waiting
         if self._signals.fileno in ready:
             events.extend(self._stop_event(number) for number in self._signals.take())
