@@ -104,17 +104,23 @@ class UsageTally:
         values: list[float | None] = []
         for number in used:
             tally = course.bins.get(number)
-            values.append(None if tally is None else round(tally[1] / tally[0], 1))
+            values.append(None if tally is None else shortened(tally[1] / tally[0]))
         return UsageSeries(
             metric=key.metric,
             unit=course.whole.unit,
             node=key.node,
             gpu=key.gpu or None,
             task=key.task or None,
-            average=round(course.whole.average, 2),
-            highest=round(course.whole.high, 2),
+            average=round(course.whole.average, 3),
+            highest=round(course.whole.high, 3),
             values=tuple(values),
         )
+
+
+def shortened(value: float) -> float:
+    """Return a value with the digits that a plot of it needs: a task may use a hundredth of a CPU."""
+    size = abs(value)
+    return round(value, 1 if size >= 10 else 2 if size >= 1 else 3)
 
 
 MAX_GAP_MS = 60_000
