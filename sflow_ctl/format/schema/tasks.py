@@ -101,7 +101,8 @@ class Dependency(Part, frozen=True, kw_only=True):
     """Name of the other task; all its replicas count."""
     until: Until = "available"
     """`available`: ready or completed; `ready`, `started`, `completed`: exactly that; `finished`: ended in any way; `failed`:
-    failed for good; `settled`: completed, skipped by a condition, or failed with `on_failure: continue`."""
+    failed for good; `settled`: completed, skipped by a condition, or failed with `on_failure: continue`, or as one of
+    several copies of which `success` tolerates that."""
     cells: Literal["same", "all"] = "same"
     """Of a task in the same sweep: the one of the `same` cell, or those of `all` cells."""
     items: Literal["same", "all"] = "all"
