@@ -105,6 +105,8 @@ def _repeats(task: PlannedTask) -> Iterator[tuple[str, str]]:
         yield "timeout", f"{task.timeout_s:g} s"
     if task.retries.total_s is not None:
         yield "total", f"{task.retries.total_s:g} s for all attempts"
+    if task.retries.queue_s is not None:
+        yield "queue", f"{task.retries.queue_s:g} s without a free place at most"
     if task.progress:
         yield "progress", f"lines of its log that match {task.progress}"
 
