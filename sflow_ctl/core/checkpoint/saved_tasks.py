@@ -106,6 +106,7 @@ class WholeTask(Struct, frozen=True, omit_defaults=True, kw_only=True):
     moves: int = 0
     infra_used: int = 0
     tries_since: float | None = None
+    placeless_since: float | None = None
     shunned: frozenset[int] = frozenset()
     may_run: bool = False
     address: Address | None = None
@@ -122,7 +123,8 @@ class WholeTask(Struct, frozen=True, omit_defaults=True, kw_only=True):
 
 _REST = (
     "earlier_places", "is_serving", "down_since", "is_delayed", "is_reserved", "lent", "retries_used",
-    "restarted_at", "renewals", "moves", "infra_used", "tries_since", "shunned", "may_run", "address", "follows_by",
+    "restarted_at", "renewals", "moves", "infra_used", "tries_since", "placeless_since", "shunned", "may_run", "address",
+    "follows_by",
     "checkpoint_base", "run_env",
 )  # fmt: skip
 """Fields of a task that one which has completed as most do has not changed."""
@@ -130,7 +132,7 @@ _COPIED = ("state", "last_reason", "met", "started_after", *_REST)
 _copied = attrgetter(*_COPIED)
 _rest_of_task = attrgetter(*_REST)
 _NO_REST: tuple[Any, ...] = (
-    NOTHING, False, None, False, False, None, 0, (), 0, 0, 0, None, frozenset(), False, None, None, None, NOTHING,
+    NOTHING, False, None, False, False, None, 0, (), 0, 0, 0, None, None, frozenset(), False, None, None, None, NOTHING,
 )  # fmt: skip
 _OWN = ("number", "place", "node", "gpus", "node_of_rank", "started_at", "exit_code", "pid")
 _rest_of_attempt = attrgetter(*(one for one in Attempt.__struct_fields__ if one not in _OWN))

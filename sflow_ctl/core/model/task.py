@@ -105,6 +105,8 @@ class Task(Struct):
     """Attempts made after faults of nodes, of the budget for them."""
     tries_since: float | None = None
     """When the first of the attempts began that its `total_timeout` is for; None without one, and before."""
+    placeless_since: float | None = None
+    """When it was queued and first found no free place; None while it has not, or has no `queue_timeout`."""
     shunned: frozenset[int] = frozenset()
     """Nodes that its next attempts avoid, if others can take it."""
     may_run: bool = False

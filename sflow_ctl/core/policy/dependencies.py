@@ -111,7 +111,10 @@ def _is_settled(task: Task) -> bool:
     """Return whether a task that has not completed has ended in a way that does not count against the run."""
     if task.state is S.SKIPPED:
         return task.last_reason is not None and task.last_reason.word in BY_CONDITION
-    return task.state in (S.FAILED, S.TIMEOUT, S.LOST) and task.plan.on_failure == "continue"
+    if task.plan.quorum is not None and task.last_reason is not None and task.last_reason.word == "enough":
+        return True
+    is_tolerated = task.plan.on_failure == "continue" or task.plan.quorum is not None
+    return is_tolerated and task.state in (S.FAILED, S.TIMEOUT, S.LOST)
 
 
 def word_of_skip(tasks: Sequence[Task], task: Task) -> str:

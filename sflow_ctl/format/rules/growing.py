@@ -160,7 +160,8 @@ MARK = "~"
 """Between the names of a block and of its task, as `merged/blocks` puts it there."""
 _WITHOUT_PROCESS = (
     "python", "launcher", "operator", "environment", "probes", "ports", "files", "checkpoint", "outputs", "inputs", "result",
-    "uploads", "success", "retries", "restart", "timeout", "total_timeout", "hang", "progress", "stop", "resources", "replicas",
+    "uploads", "success", "retries", "restart", "timeout", "total_timeout", "queue_timeout", "hang", "progress", "stop",
+    "resources", "replicas",
     "monitor", "windows", "kind", "args", "args_json",
 )  # fmt: skip
 """Fields that are about the processes of a task."""

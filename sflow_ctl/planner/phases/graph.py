@@ -142,7 +142,12 @@ def dependencies(expanded: Sequence[Expanded]) -> dict[str, tuple[Dependency, ..
             else:
                 is_group = other.is_replicated
                 outside.append(Dependency(task=wanted.task, until=wanted.until, is_group=is_group))
-                if is_group and has_quorum(other.task) and wanted.until in ("available", "completed"):
+                if is_group and has_quorum(other.task) and wanted.until == "settled":
+                    if (
+                        other.task.on_failure != "continue"
+                    ):  # single failures are tolerated: enough must complete
+                        outside.append(Dependency(task=wanted.task, until="completed", is_group=True))
+                elif is_group and has_quorum(other.task) and wanted.until in ("available", "completed"):
                     outside.append(Dependency(task=wanted.task, until="finished", is_group=True))
         result[one.task.name] = tuple(dict.fromkeys(outside))
     return result

@@ -74,6 +74,9 @@ def end_policy(
     retries = _retries(task, value, usual_faults(task, source, is_elsewhere=is_elsewhere))
     if task.total_timeout is not None and source.rules.has_time_limits:
         retries = msgspec.structs.replace(retries, total_s=_total_s(task, value))
+    if task.queue_timeout is not None and source.rules.has_time_limits:
+        queue_s = _read(task, ("queue_timeout",), as_seconds, value(task.queue_timeout)) or None
+        retries = msgspec.structs.replace(retries, queue_s=queue_s)
     return EndPolicy(
         retries=retries,
         timeout_s=_timeout_s(task, source.rules.has_time_limits, value),

@@ -21,6 +21,7 @@ from sflow_ctl.plan.results import InputSource, PlannedInput
 from sflow_ctl.plan.revisions.growing import items_in, with_items
 from sflow_ctl.plan.task_views import Chunks, TaskViews
 from sflow_ctl.plan.words import Collect
+from sflow_ctl.planner.show.text import plan_text
 from sflow_ctl.runtime.record.plan_file import decode_plan, encode_plan
 from tests.unit.planner.planning import plan_of
 from tests.unit.planner.test_foreach import problems
@@ -223,3 +224,16 @@ def test_what_is_too_large_for_messages_is_taken_entry_by_entry() -> None:
     assert (large.path, large.entry) == ("/run/each_0/n.json", 0)
     with pytest.raises(ExpressionError, match="too large for expressions"):
         views["each"].outputs["n"]
+
+
+def test_a_limit_of_the_time_without_a_place_is_planned_and_shown(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, "workflow: {name: w, tasks: [{name: a, script: [x], queue_timeout: 1m}]}")
+    assert plan.tasks[0].retries.queue_s == 60
+    assert "60 s without a free place at most" in plan_text(plan)
+
+
+def test_names_that_differ_only_in_case_are_warned_of(tmp_path: Path) -> None:
+    tasks = "[{name: Train, script: [x]}, {name: train, script: [x]}, {name: b, script: [x]}]"
+    (warning,) = plan_of(tmp_path, f"workflow: {{name: w, tasks: {tasks}}}").warnings
+    assert warning.code == "name-case"
+    assert warning.what == 'the names of tasks "Train" and "train" differ only in case'
