@@ -10,8 +10,7 @@ import msgspec
 from msgspec import Struct
 
 from sflow_ctl.report.page.markup import Markup, tag
-from sflow_ctl.report.run_report.model import Plot, RunReport, UsageReport, UsageSeries
-from sflow_ctl.report.run_report.usage import shortened
+from sflow_ctl.report.run_report.model import Plot, RunReport, UsageReport, UsageSeries, shortened
 
 COLOURS = 8
 """Colours of lines in the style; of more lines the rest are grey, with one for their average."""

@@ -10,7 +10,7 @@ from msgspec import Struct, field
 
 from sflow_ctl.report.monitor.metrics import MetricRow
 from sflow_ctl.report.monitor.tally import Spread
-from sflow_ctl.report.run_report.model import UsageReport, UsageSeries
+from sflow_ctl.report.run_report.model import UsageReport, UsageSeries, shortened
 
 BINS = 240
 MAX_COURSES = 64
@@ -115,12 +115,6 @@ class UsageTally:
             highest=round(course.whole.high, 3),
             values=tuple(values),
         )
-
-
-def shortened(value: float) -> float:
-    """Return a value with the digits that a plot of it needs: a task may use a hundredth of a CPU."""
-    size = abs(value)
-    return round(value, 1 if size >= 10 else 2 if size >= 1 else 3)
 
 
 MAX_GAP_MS = 60_000
