@@ -1,16 +1,20 @@
 """Compares a map and reduce over small Python functions with the debug mode of dflow, and what an item of a list costs here.
 
-`python -m bench.dflow [PYTHON]`: PYTHON is an interpreter that has pydflow; without one, a release is installed into an
-environment of the user's cache. Both square the same numbers and add them up, in turn, and must find the same. Then lists
-of few and many items, written and late, beside as many replicas: the processor time of one must not grow with their number.
+`python -m bench.dflow [functions|lists|sizes]`: all of it without a word. A release of pydflow is installed into an environment
+of the user's cache, which is first on PATH for both: functions run with its interpreter here as there.
+
+* `functions`: both square the same numbers and add them up, in turn, and must find the same.
+* `lists`: few and many items, written and late, beside as many replicas: the processor time of one must not grow with them.
+* `sizes`: the same for functions with an input and an output each.
 """
 
-import functools
 import json
+import os
 import resource
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from bench.measure import median, report, run_workflow, scratch, sized
@@ -18,10 +22,9 @@ from sflow_ctl.runtime.record import layout
 from tests.conformance.reference.install import NotInstalledError, environment
 
 VERSION = "1.8.134"
-FUNCTIONS, FEW, MANY = sized((500, 500, 20_000), (3, 5, 10))
+FUNCTIONS = sized(500, 3)
+SIZES = sized((500, 5_000, 20_000), (3, 5, 10))
 ROUNDS = 2
-TRIES = 4
-"""Its pool of processes reads files that others are writing, so that a run with many functions fails now and then."""
 WORKERS = 2
 """Functions that dflow runs at once: as many as this machine has CPUs."""
 
@@ -52,6 +55,7 @@ if __name__ == "__main__":
         PythonOPTemplate(square, slices=slices),
         parameters={{"number": list(range({count}))}},
         with_param=argo_range({count}),
+        key="square-{{{{item}}}}",  # without one, slices read a common file that others are writing, and some fail
     )
     values = squares.outputs.parameters["value"]
     workflow = Workflow(name="squares")
@@ -100,8 +104,6 @@ class Squares:
         self.found: dict[str, object] = {}
         self.cpu_s: dict[str, float] = {}
         """Of all processes of the last round."""
-        self.failed_there, self.last_words = 0, ""
-        """How often dflow's program has failed, and what it has said."""
 
     def here(self) -> float:
         """Return the seconds of our whole process."""
@@ -113,16 +115,7 @@ class Squares:
         return seconds
 
     def there(self) -> float:
-        """Return the seconds of the whole process of dflow's program, the first that does not fail."""
-        for _ in range(TRIES):
-            seconds = self._there_once()
-            if seconds is not None:
-                return seconds
-            self.failed_there += 1
-        sys.exit(f"dflow's program failed {TRIES} times: {self.last_words}")
-
-    def _there_once(self) -> float | None:
-        """Return the seconds of the whole process of dflow's program; None if it fails."""
+        """Return the seconds of the whole process of dflow's program."""
         before, started = _children_s(), time.perf_counter()
         folder = self._cwd / f"theirs-{time.monotonic_ns()}"
         folder.mkdir()
@@ -132,27 +125,25 @@ class Squares:
         seconds = time.perf_counter() - started
         self.cpu_s["there"] = _children_s() - before
         if done.returncode:
-            self.last_words = done.stdout[-1000:] + done.stderr[-1000:]
-            return None
+            sys.exit(f"dflow's program failed: {done.stdout[-1000:]}{done.stderr[-1000:]}")
         self.found["there"] = json.loads(done.stdout.splitlines()[-1])
         return seconds
 
 
 def compare(cwd: Path, python: Path) -> None:
-    """Measure both programs, and print their table."""
+    """Measure both programs, and print their table. dflow's takes minutes, so its one run has two of ours around it."""
     squares, seconds = Squares(cwd, python), dict[str, list[float]](here=[], there=[])
-    for _ in range(sized(ROUNDS, 1)):
-        seconds["here"].append(squares.here())
-        seconds["there"].append(squares.there())
+    seconds["here"].append(squares.here())
+    seconds["there"].append(squares.there())
+    seconds["here"].append(squares.here())
     wanted = {"sum": sum(i * i for i in range(FUNCTIONS)), "values": [i * i for i in range(FUNCTIONS)]}
     if not squares.found["here"] == squares.found["there"] == wanted:
         sys.exit(f"the results differ: {squares.found}, not {wanted}")
-    ratios = [there / here for here, there in zip(seconds["here"], seconds["there"], strict=True)]
+    ratios = [there / here for here in seconds["here"] for there in seconds["there"]]
     named = {"sflow-ctl": seconds["here"], "dflow, debug mode": seconds["there"]}
     notes = {
         "results": "the same",
-        "dflow's runs that failed by themselves": squares.failed_there,
-        "dflow / sflow-ctl, of each round": ", ".join(f"{one:.1f}" for one in ratios),
+        "dflow / sflow-ctl": ", ".join(f"{one:.1f}" for one in ratios),
         "processor s of the last round": f"{squares.cpu_s['here']:.1f}, dflow {squares.cpu_s['there']:.1f}",
     }
     report("dflow.map_reduce", f"s for {FUNCTIONS} functions", named, notes)
@@ -160,21 +151,31 @@ def compare(cwd: Path, python: Path) -> None:
 
 def listed(kind: str, count: int) -> str:
     """Return a workflow with so many tasks that do nothing."""
+    limit = f"max_items: {SIZES[-1]}"
     tasks = {
-        "written": f"    t: {{foreach: {{count: {count}, max_items: {MANY}}}, script: 'true'}}\n",
+        "written": f"    t: {{foreach: {{count: {count}, {limit}}}, script: 'true'}}\n",
         "late": f'    first: {{script: \'echo "{{\\"n\\": {count}}}" > $SFLOW_OUTPUTS_FILE\', outputs: {{n: {{type: int}}}}}}\n'
         "    t:\n"
-        f"      foreach: {{items: '${{{{ range(task.first.outputs.n) | list }}}}', max_items: {MANY}}}\n"
+        f"      foreach: {{items: '${{{{ range(task.first.outputs.n) | list }}}}', {limit}}}\n"
         "      script: 'true'\n",
         "replicas": f"    t: {{replicas: {{count: {count}}}, script: 'true'}}\n",
     }
     return f'version: "0.1"\nworkflow:\n  name: lists\n  tasks:\n{tasks[kind]}'
 
 
-def cost_ms(cwd: Path, kind: str, count: int) -> float:
+def list_ms(cwd: Path, kind: str, count: int) -> float:
     """Return the milliseconds of processor time, of all processes, for one of so many tasks."""
     before = _children_s()
     run_workflow(listed(kind, count), cwd, "-q", "--max-running", "64")
+    return (_children_s() - before) * 1000 / count
+
+
+def function_ms(cwd: Path, _kind: str, count: int) -> float:
+    """Return the same for functions."""
+    before = _children_s()
+    (cwd / "functions.py").write_text(FUNCTIONS_FILE)
+    text = OURS.format(count=count, workers=WORKERS).replace("{count:", f"{{max_items: {count}, count:")
+    run_workflow(text, cwd, "-q")
     return (_children_s() - before) * 1000 / count
 
 
@@ -183,32 +184,41 @@ def _children_s() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def lists(cwd: Path) -> None:
-    """Measure what an item costs, and print the table."""
-    kinds = ("written", "late", "replicas")
+def grown(
+    name: str, cwd: Path, kinds: tuple[str, ...], rounds: int, measure: Callable[[Path, str, int], float]
+) -> None:
+    """Measure what one of few and of many costs, and print the table."""
     results: dict[str, list[float]] = {}
-    for _ in range(sized(ROUNDS, 1)):  # minutes each, so no round is for warming up
+    for _ in range(sized(rounds, 1)):  # minutes each, so no round is for warming up
         for kind in kinds:
-            for count in (FEW, MANY):
-                results.setdefault(f"{kind}, {count}", []).append(cost_ms(cwd, kind, count))
-    ratios = {kind: median(results[f"{kind}, {MANY}"]) / median(results[f"{kind}, {FEW}"]) for kind in kinds}
-    notes = {f"{kind}, {MANY} over {FEW}": round(ratio, 2) for kind, ratio in ratios.items()}
-    report("dflow.lists", "processor ms of an item", results, notes)
+            for count in SIZES:
+                results.setdefault(f"{kind}, {count}", []).append(measure(cwd, kind, count))
+    few, many = SIZES[0], SIZES[-1]
+    ratios = {kind: median(results[f"{kind}, {many}"]) / median(results[f"{kind}, {few}"]) for kind in kinds}
+    notes = {f"{kind}, {many} over {few}": round(ratio, 2) for kind, ratio in ratios.items()}
+    report(name, "processor ms of an item", results, notes)
 
 
 def main() -> int:
-    """Print both tables."""
-    given = sys.argv[1:2]
-    if given and not Path(given[0]).is_file():
+    """Print the tables."""
+    parts = ("functions", "lists", "sizes")
+    chosen = sys.argv[1:] or parts
+    if not set(chosen) <= set(parts):
         sys.exit(__doc__)
     try:
-        python = Path(given[0]).absolute() if given else environment(VERSION, "pydflow")
+        python = environment(VERSION, "pydflow")
     except NotInstalledError as error:
         sys.stderr.write(f"{error}\n")
         return 3
-    for part in (functools.partial(compare, python=python), lists):
+    os.environ["PATH"] = f"{python.parent}:{os.environ['PATH']}"
+    for part in chosen:
         with scratch() as cwd:
-            part(cwd)
+            if part == "functions":
+                compare(cwd, python)
+            elif part == "lists":
+                grown("dflow.lists", cwd, ("written", "late", "replicas"), ROUNDS, list_ms)
+            else:
+                grown("dflow.sizes", cwd, ("functions",), 1, function_ms)
     return 0
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from protocol.errors import Finding
+from protocol.text.listing import listed
 from sflow_ctl.format import schema
 from sflow_ctl.format.checking import Where, check, nearest
 from sflow_ctl.format.expressions.templates import EXPRESSION_START
@@ -173,7 +174,7 @@ def _validation_findings(value: Any, layer: Layer) -> Iterator[Finding]:
         code = path[-1]
         if path[0] == "rules" and code not in JUDGED:
             near = nearest(code, [*JUDGED])
-            hint = f'did you mean "{near}"?' if near else "the reference lists those that may"
+            hint = f'did you mean "{near}"?' if near else f"rules may name {listed([*JUDGED], 40)}"
             what = f'no rule may be given for "{code}": it is not a warning, or always an error'
             yield Finding("unknown-rule", what, place, hint)
 

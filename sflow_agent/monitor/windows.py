@@ -92,6 +92,10 @@ class WindowWatch:
             is_at_end = False
             while not is_at_end and time.monotonic() < deadline:
                 _, is_at_end = _read(watched, READ_PER_PASS)
+            if not is_at_end:
+                self._warn(
+                    f"the window of {watched.rank}: its log could not be searched to its end in {LAST_READ_S:g} s"
+                )
             self._finish(watched)
 
     def _finish(self, watched: _Watched) -> None:

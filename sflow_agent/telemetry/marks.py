@@ -11,6 +11,8 @@ from protocol.ids import RankId
 from protocol.messages.telemetry import MAX_NAME, MarkedWindow
 
 READ_BYTES = 64 * 1024
+LAST_READS = 64
+"""Of a file that has grown much since the last look: more than its windows that are kept need."""
 MAX_WINDOWS = 1000
 """Of one rank."""
 
@@ -68,6 +70,13 @@ class MarkedRank(Struct):
     def end(self) -> list[MarkedWindow]:
         """Return the last windows of a rank that has ended; those without an end are open."""
         found = self.look()
+        for _ in range(LAST_READS):
+            before = self.offset
+            found += self.look()
+            if self.offset == before:
+                break
+        if self.rest.strip():  # its last line has no end
+            found += self.feed(b"\n")
         for name, begun in self.open.items():
             found += self._window(name, begun, None)
         self.open.clear()

@@ -87,6 +87,8 @@ class Meter:
         self.meters = Meters()
         self._shares = GpuShares()
         self._marked: dict[RankId, MarkedRank] = {}
+        self._read_to_end: set[RankId] = set()
+        """Ranks that have ended and are still known: their marks are complete."""
         self._rows = Rows(pause=lambda: time.sleep(0))
         self._newest_pid: int | None = None
         self._number = 0
@@ -100,13 +102,13 @@ class Meter:
         made = Measurement()
         at_ms = time.time_ns() // 1_000_000
         self._find_processes(order)
-        ended = self.meters.take(self._sums())
+        self.meters.take(self._sums())
         self._read_pss(time.monotonic())
         living = self.meters.living
         planned = {rank: order.known[rank].gpus for rank in living if rank in order.known}
         if order.looks:
             made.warnings += self._shares.take(order.looks, self._owners.owned, planned, self.meters.of)
-        self._read_marks(order, ended, made)
+        self._read_marks(order, made)
         if not order.is_last or order.looks or living:
             self._rows.add(at_ms, self._values(order), self._labels_of(order))
         for meter in self.meters.of.values():
@@ -169,18 +171,20 @@ class Meter:
 
     # ------------------------------------------------------------------ marks
 
-    def _read_marks(self, order: Order, ended: list[RankId], made: Measurement) -> None:
-        for rank in self.meters.living:
-            if rank not in self._marked and rank in order.known:
-                self._marked[rank] = MarkedRank(rank, order.known[rank].marks)
-        for rank in ended:
-            if (over := self._marked.pop(rank, None)) is not None:
-                made.windows += over.end()
-                made.warnings += [over.problem] if over.problem else []
-        for marked in self._marked.values():
-            made.windows += marked.end() if order.is_last else marked.look()
-            if marked.problem:
-                made.warnings.append(marked.problem)
+    def _read_marks(self, order: Order, made: Measurement) -> None:
+        """Read the marks of all ranks that are known; those of ranks that have ended a last time."""
+        running = {*order.mains.values(), *self.meters.living}
+        for rank, known in order.known.items():
+            if rank not in self._marked and rank not in self._read_to_end:
+                self._marked[rank] = MarkedRank(rank, known.marks)
+        self._read_to_end &= order.known.keys()
+        for rank, marked in list(self._marked.items()):
+            is_over = order.is_last or rank not in running
+            made.windows += marked.end() if is_over else marked.look()
+            made.warnings += [marked.problem] if marked.problem else []
+            if is_over:
+                del self._marked[rank]
+                self._read_to_end.add(rank)
 
     # ------------------------------------------------------------------ the row
 

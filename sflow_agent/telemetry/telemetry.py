@@ -1,12 +1,15 @@
 """Measures this node again and again and sends it: a source of the agent's loop, made by `performer` with the first `Welcome`.
 
 Two threads measure, one /proc and one the driver of GPUs, each at most once at a time: what hangs costs measurements, never an
-exit, a probe or a heartbeat. Nothing is done when a rank starts or ends, and nothing is loaded before the first measurement.
+exit, a probe or a heartbeat. A rank's start costs nothing, its end a look for marks, and nothing is loaded before it is needed.
 """
 
+import os
 import resource
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from protocol.ids import RankId
@@ -33,6 +36,9 @@ OLD_ENOUGH = 0.9
 """Of an interval, one second at most: a rank that is younger is not measured yet, so that floods of short ones cost nothing."""
 MOST_SAVED_S = 0.1
 """Of a CPU: what may be used at once after a time with few processes."""
+
+LAST_WITHIN_S = 1.0
+"""How long the end of an agent waits for a measurement that is under way."""
 
 
 class RunningRanks(Protocol):
@@ -84,6 +90,9 @@ class NodeTelemetry:
         self._lane = Lane("measurements", threads=1, queued=0)
         self._gpu_lane = Lane("measurements of GPUs", threads=1, queued=0)
         self._is_measuring = self._is_asking = self._is_finished = False
+        self._is_measured = threading.Event()
+        """The thread is through with `_measurement`; None where it came to nothing."""
+        self._measurement: Measurement | None = None
         self._began_at = now
         self._looks: list[GpuLook] = []
         self._known: dict[RankId, KnownRank] = {}
@@ -103,6 +112,8 @@ class NodeTelemetry:
         """Return what a rank has used, by its last measurement and the kernel's account of its main process."""
         measured = self._uses.get(rank) or RankUse()
         spec = self._sources.ranks[rank].spec
+        if rank not in self._known:
+            self._note_marks_of_short(rank, spec)
         if spec.launch_kind != "process" or spec.container is not None:
             return measured  # the account is that of the client that started it
         own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -135,8 +146,12 @@ class NodeTelemetry:
         self._is_finished = True
         for watch in self._windows:
             watch.finish()
-        if self._meter is not None and not self._is_measuring:
-            self._take(self._meter.measure(self._order(is_last=True)))
+        if self._is_measuring and self._is_measured.wait(LAST_WITHIN_S):
+            if self._measurement is not None:
+                self._take(self._measurement)
+            self._is_measuring = False
+        if (self._meter is not None or self._known) and not self._is_measuring:
+            self._take(self._measure(self._order(is_last=True)))
         if self._outbox is not None:
             self._send(self._outbox.take(is_last=True))
 
@@ -170,7 +185,10 @@ class NodeTelemetry:
         order = self._order(wants_newest=self._outgoing().is_free and now >= self._send_at)
         if order.wants_newest:
             self._send_at = now + self._send_every_s
-        self._workers.run(("telemetry", "tasks"), lambda: self._measure(order), self._measured, self._lane)
+        self._measurement = None
+        self._is_measured.clear()
+        work = partial(self._measure_in_thread, order)
+        self._workers.run(("telemetry", "tasks"), work, self._measured, self._lane)
 
     def _order(self, *, wants_newest: bool = False, is_last: bool = False) -> "Order":
         from sflow_agent.telemetry.meter import KnownRank, Order
@@ -193,7 +211,22 @@ class NodeTelemetry:
         self._known = {rank: one for rank, one in self._known.items() if rank in left}
         return Order(mains, known, self._sources.processes.step_marks(), looks, wants_newest, is_last)
 
+    def _note_marks_of_short(self, rank: RankId, spec: RankSpec) -> None:
+        """Have the marks read of a rank that ended before it was old enough to be measured."""
+        marks = marks_path(self._sources.log_path(spec.log), rank)
+        if os.access(marks, os.F_OK):
+            from sflow_agent.telemetry.meter import KnownRank
+
+            self._known[rank] = KnownRank(spec.gpus, marks)
+
     # ------------------------------------------------------------------ in threads
+
+    def _measure_in_thread(self, order: "Order") -> "Measurement":
+        try:
+            self._measurement = self._measure(order)
+            return self._measurement
+        finally:
+            self._is_measured.set()
 
     def _measure(self, order: "Order") -> "Measurement":
         if self._meter is None:
@@ -223,15 +256,16 @@ class NodeTelemetry:
         self._saved_s -= cost_s
 
     def _measured(self, result: "Measurement | OSError") -> None:
+        if self._is_finished:
+            return  # what came of it has been taken, if it came in time
         self._is_measuring = False
         if isinstance(result, OSError):
             self._warn(f"its tasks cannot be measured: {result.strerror or result}")
             self._due = self._began_at + max(self._every_s, 60.0)
             return
         self._take(result)
-        if not self._is_finished:
-            self._due = self._began_at + max(self._every_s, self._pause_s(result.cost_s))
-            self._send(self._outgoing().take(result.newest))
+        self._due = self._began_at + max(self._every_s, self._pause_s(result.cost_s))
+        self._send(self._outgoing().take(result.newest))
 
     def _take(self, result: "Measurement") -> None:
         self._uses = result.uses

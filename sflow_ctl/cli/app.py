@@ -45,7 +45,7 @@ _COMMANDS = {
         "export",
         "Write results of runs for other tools: CSV, MLflow, ...",
     ),
-    "index": ("sflow_ctl.cli.looking.index", "index", "Look after the index of runs."),
+    "index": ("sflow_ctl.cli.looking.index", "index", "Maintain the index of runs."),
     "keys": ("sflow_ctl.cli.handover.keys", "keys", "List tasks with numbers, addresses, keys and states."),
     "outputs": ("sflow_ctl.cli.handover.outputs", "outputs", "List files and values that tasks hand over."),
     "collect": ("sflow_ctl.cli.handover.collect", "collect", "Collect the files of outputs in a directory."),

@@ -122,12 +122,15 @@ def _run(options: RunOptions, launcher: LocalLauncher, consoles: list[Console]) 
         from sflow_ctl.runtime.files.replayed import make_readable_again
         from sflow_ctl.runtime.run.preamble import run_first
 
+        texts = read.loaded.source_texts
+
         def prepare() -> None:
             launcher.discard_spares()
-            make_readable_again(options.workflow.files, read.loaded.source_texts)
+            make_readable_again(options.workflow.files, texts)
 
         run_first(preamble(read.found), prepare)
     planned = plan_run(read, options, is_dry=False)
+    del read  # of 100,000 tasks the files take more memory than their plan
     if planned.earlier is not None:
         before, run = planned.earlier, display_path(planned.earlier.directory)
         if before.is_completed:

@@ -33,6 +33,9 @@ STANDARD_INPUT = Path("<stdin>")
 MAX_FILE_BYTES = 32 * 2**20
 """A file of 10,000 tasks has a tenth of this, and takes seconds; of what has more, a checkpoint or a device, no end may come."""
 
+LARGE_CHARACTERS = 2**18
+"""From this size on a file is rather parsed once more for a message than kept in parts: 100,000 tasks have 250 MB of them."""
+
 
 class _PlainResolver(yaml.resolver.Resolver):
     """Leaves untagged scalars alone: `yaml_values` converts them, faster and without traps."""
@@ -64,9 +67,27 @@ class Source(Struct):
     """One file: its data, and the place of each part of it."""
 
     path: Path
-    data: Any
-    root: yaml.Node
     text: str
+    _data: Any
+    _root: yaml.Node | None
+    _is_free: bool = False
+
+    @property
+    def data(self) -> Any:
+        """The file as plain data."""
+        return plain_data(self.root)[0] if self._is_free else self._data
+
+    @property
+    def root(self) -> yaml.Node:
+        """The file as parsed nodes."""
+        if self._root is None:
+            self._root = _Loader(self.text).get_single_node()
+        return self._root
+
+    def free(self) -> None:
+        """Free what was made of the text of a large file; it is made again if a message needs it, or its data."""
+        if len(self.text) > LARGE_CHARACTERS:
+            self._data, self._root, self._is_free = None, None, True
 
     def where(self, path: Sequence[PathKey]) -> str | None:
         """Return `file:line:column` of the value at `path`.
@@ -134,7 +155,7 @@ def read_source(path: Path, kind: str = "workflow file") -> tuple[Source | None,
         return None, [Finding("yaml-syntax", "not valid YAML: nested too deeply", str(path))]
     except InvalidDataError as error:
         return None, [_finding(path, error.problem)]
-    return Source(path, data, root, text), [_finding(path, problem) for problem in problems]
+    return Source(path, text, data, root), [_finding(path, problem) for problem in problems]
 
 
 def value_of(text: str) -> Any:

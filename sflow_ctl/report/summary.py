@@ -137,10 +137,13 @@ class TaskSummary(msgspec.Struct, frozen=True, kw_only=True):
     """The log of the last attempt."""
 
 
+SUMMARY_VERSION = 1
+
+
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
     """`summary.json`: how a run ended. `log` paths are relative to the run directory."""
 
-    version: int = 1
+    version: int = SUMMARY_VERSION
     """The version of this format."""
     run_id: str
     """The id of the run."""

@@ -174,7 +174,7 @@ workflow:
     run.process.wait()
     done = sflow_ctl("run", "r.yaml", "--resume", run.directory, cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "1 of 2 tasks had completed" in done.stdout
+    assert "1 of 2 tasks already completed" in done.stdout
     assert (run.directory / "first" / "first.log").read_text() == "attempt 1\n"
     assert (run.directory / "second" / "second.log").read_text() == "attempt 2\n"
     assert (run.directory / "second" / "second.attempt-1.log").read_text() == "attempt 1\n"

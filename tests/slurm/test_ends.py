@@ -92,7 +92,7 @@ def test_f38_a_requeued_job_resumes_in_its_run_directory(cluster: Cluster) -> No
     assert job.state == "COMPLETED", printed
     assert job.restarts == 1
     assert "this job was requeued: resuming" in printed
-    assert "1 of 2 tasks had completed" in printed
+    assert "1 of 2 tasks already completed" in printed
     assert log(cluster, "first") == "attempt 1\n"
     assert log(cluster, "second") == "attempt 2\n"
     assert log(cluster, "second", "second.attempt-1.log") == "attempt 1\n"

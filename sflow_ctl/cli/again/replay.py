@@ -49,8 +49,8 @@ def replay(
 ) -> int:
     """Begin a new run with the plan of an earlier one: its workflow, options and values, none of its results.
 
-    Tasks are chosen by name, --id, --index and --query: all that are given must hold, and within one kind any. What they
-    depend on runs as well. --set changes variables. The new run's run.json says which run it replays.
+    Tasks are chosen by name, --id, --index and --query. A task must match each kind that is given, and any one of a kind.
+    What they depend on runs as well. --set changes variables. The new run's run.json says which run it replays.
     """
     status = is_another_process()
     if status is not None:

@@ -48,7 +48,7 @@ SHOWN = 8
     "--fresh",
     "is_fresh",
     is_flag=True,
-    help="Begin anew: no checkpoint that is there by now counts any more.",
+    help="Start from the beginning: ignore all existing checkpoints.",
 )
 @click.option(
     "--checkpoint",
@@ -56,7 +56,7 @@ SHOWN = 8
     help="Continue from this checkpoint, a path in the task's `checkpoint: dir` or an absolute one, and none that is older.",
 )
 @click.option("--dry-run", is_flag=True, help="Print what would run and why; change nothing.")
-@click.option("--force", is_flag=True, help="Also if the run may still be running elsewhere.")
+@click.option("--force", is_flag=True, help="Rerun even if the run may still be running elsewhere.")
 def rerun(
     words: tuple[str, ...],
     queries: tuple[str, ...],
@@ -72,7 +72,7 @@ def rerun(
     """Run tasks of an earlier run again, in its directory, as their next attempts.
 
     Without TASK and --query all that has no result runs, and what --set or --file has changed. Chosen tasks run even if they
-    had completed, and so does all that depends on them (unless --only); what is left has the state that it had. The plan is
+    had completed, and so does all that depends on them (unless --only); all other tasks keep their states. The plan is
     the run's own, with --set, or that of --file. Of a live run, tasks that have ended start again in it; what runs is left
     alone. Prints what runs and why before anything starts.
     """

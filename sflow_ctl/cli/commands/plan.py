@@ -26,7 +26,7 @@ from sflow_ctl.cli.options.workflow_options import workflow_options
     metavar="RUN[:TASKS]",
     help="Say which results `run --reuse` would take over, and why not the others; repeatable.",
 )
-@click.option("--reuse-anyway", multiple=True, metavar="TASKS", help="As of `run`; repeatable.")
+@click.option("--reuse-anyway", multiple=True, metavar="TASKS", help="As in `run`; repeatable.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option(
     "--probe",

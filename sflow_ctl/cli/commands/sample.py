@@ -93,7 +93,7 @@ def show(name: str) -> int:
 @click.option("--force", is_flag=True, help="Overwrite an existing file.")
 @_json_option
 def copy(name: str, output: Path | None, force: bool, as_json: bool) -> int:
-    """Copy a sample into a file of yours."""
+    """Copy a sample to a file."""
     path = copy_sample(find_sample(name), output, force)
     if as_json:
         print_json(SampleCopy(path=str(path.absolute())))

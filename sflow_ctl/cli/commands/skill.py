@@ -75,7 +75,7 @@ _DEFAULT = Path("skills")
     type=click.Path(file_okay=False, path_type=Path),
     help="Directory to copy into. Default: skills.",
 )
-@click.option("--force", "-f", is_flag=True, help="Replace files that are there with another content.")
+@click.option("--force", "-f", is_flag=True, help="Replace existing files whose content differs.")
 @click.option("--yes", "-y", is_flag=True, help="Copy without a question.")
 @click.option("--list", "-l", "is_listed", is_flag=True, help="List the skills and copy nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON; asks no question.")

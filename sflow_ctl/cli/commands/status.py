@@ -94,7 +94,7 @@ class StatusReport(msgspec.Struct, frozen=True, kw_only=True):
     "--fail-if-empty",
     "must_find",
     is_flag=True,
-    help="End with status 1 where --query means no task.",
+    help="Exit with status 1 if --query matches no task.",
 )
 @output_dir_option
 def status(

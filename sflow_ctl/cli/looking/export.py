@@ -60,7 +60,7 @@ class ExportReport(msgspec.Struct, frozen=True, kw_only=True):
     "queries",
     multiple=True,
     metavar="QUERY",
-    help="All runs that this means, as of `ps --query`; repeatable: any of them.",
+    help="All runs that match this query, as in `ps --query`; repeatable: any of them.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON about what was written.")
 @output_dir_option

@@ -17,7 +17,7 @@ from sflow_ctl.runtime.index.runs import refreshed
 
 @click.group()
 def index() -> None:
-    """Look after the index of runs, which the setting `index: sqlite` asks for.
+    """Maintain the index of runs, which the setting `index: sqlite` asks for.
 
     It is a copy of what run directories have: lists read only runs that have changed since. Deleting it loses nothing.
     """
@@ -35,7 +35,7 @@ def refresh(as_json: bool, output_dir: Path) -> int:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @output_dir_option
 def rebuild(as_json: bool, output_dir: Path) -> int:
-    """Forget everything, and read all runs anew."""
+    """Discard the index, and read all runs again."""
     return _refresh(output_dir, as_json=as_json, is_new=True)
 
 

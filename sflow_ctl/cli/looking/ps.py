@@ -31,7 +31,8 @@ RECENT_S = 24 * 3600.0
     "queries",
     multiple=True,
     metavar="QUERY",
-    help='Only runs of which all of this is true, as "state=failed,workflow=train*", ended ones too; repeatable: any of them. '
+    help='Only runs that meet all of these conditions, as "state=failed,workflow=train*", ended ones too; '
+    "repeatable: any of them. "
     f"Keys: {', '.join(KEYS)}.",
 )
 @click.option(
@@ -39,7 +40,7 @@ RECENT_S = 24 * 3600.0
     "task_queries",
     multiple=True,
     metavar="QUERY",
-    help='List tasks of these runs, ended ones too, of which all of this is true, as "state=failed,task=train*"; '
+    help='List tasks of these runs, ended ones too, that meet all of these conditions, as "state=failed,task=train*"; '
     f"repeatable: any of them. Keys: {', '.join(TASK_KEYS)}.",
 )
 @output_dir_option
@@ -48,8 +49,8 @@ def ps(
 ) -> int:
     """List your runs: those in the output directory, and those that were started elsewhere.
 
-    Shows live runs, and runs whose controller died within a day. Jobs of yours that wait in Slurm, or in which no known
-    run is, have a row as well.
+    Shows live runs, and runs whose controller died within a day. Your Slurm jobs that wait, or that hold no known run, have a
+    row as well.
     """
     if task_queries:
         return _list_tasks(output_dir, queries, task_queries, as_json=as_json)

@@ -104,7 +104,8 @@ _JOB = section(
         "--chain",
         type=_POSITIVE,
         metavar="N",
-        help="Submit a job that resumes the run when this one is cut off, and so on, N jobs at most; stops when nothing moves.",
+        help="Submit a job that resumes the run when this one is cut off, and so on, N jobs at most; "
+        "stops when a job makes no progress.",
     ),
     click.option(
         "--until-done", is_flag=True, help=f"As --chain {UNTIL_DONE_JOBS}; --chain gives another number."
@@ -114,7 +115,7 @@ _JOB = section(
         "watched",
         multiple=True,
         metavar="PATTERN",
-        help='With --chain: files in the workspace whose change shows that the work moves, as "ckpt/*.pt"; files in the '
+        help='With --chain: files in the workspace whose change shows progress, as "ckpt/*.pt"; files in the '
         "tasks' directories always do; repeatable.",
     ),
 )

@@ -12,8 +12,8 @@ query_option = click.option(
     "queries",
     multiple=True,
     metavar="QUERY",
-    help='Only tasks of which all of this is true, as "state=failed,task=train*"; repeatable: any of them. '
-    f"Keys: {', '.join(KEYS)}. Patterns are as of file names.",
+    help='Only tasks that meet all of these conditions, as "state=failed,task=train*"; repeatable: any of them. '
+    f"Keys: {', '.join(KEYS)}. Patterns are those of file names.",
 )
 """Add `--query`, which chooses tasks."""
 

@@ -64,7 +64,7 @@ _AGENT_OPTIONS = section(
         "--agent-restarts",
         type=click.IntRange(0, 100),
         metavar="N",
-        help="Start a killed agent again on its node so often within 10 minutes; 0: the node is lost. Default: 3.",
+        help="Restart a killed agent on its node up to N times within 10 minutes; 0 treats the node as lost. Default: 3.",
     ),
     click.option(
         "--container-engine",

@@ -43,7 +43,7 @@ class RequestReport(msgspec.Struct, frozen=True, kw_only=True):
 
 def steering_options(command: F) -> F:
     """Add `--json`, `-v` and `--output-dir`."""
-    verbose = click.option("-v", "--verbose", is_flag=True, help="Say how the request came to the run.")
+    verbose = click.option("-v", "--verbose", is_flag=True, help="Print how the request reached the run.")
     as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
     return as_json(verbose(output_dir_option(command)))
 

@@ -42,7 +42,7 @@ class CancelReport(msgspec.Struct, frozen=True, kw_only=True):
 
 @click.command()
 @click.argument("run", required=False, metavar="[RUN]", shell_complete=complete_runs)
-@click.option("-v", "--verbose", is_flag=True, help="Say how the request came to the run.")
+@click.option("-v", "--verbose", is_flag=True, help="Print how the request reached the run.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @output_dir_option
 def cancel(run: str | None, verbose: bool, as_json: bool, output_dir: Path) -> int:

@@ -27,7 +27,7 @@ SHOWN = 8
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @output_dir_option
 def scale(words: tuple[str, ...], dry_run: bool, as_json: bool, output_dir: Path) -> int:
-    """Have a replicated task of a live run N replicas: more of them start if there is room, and those above N are stopped.
+    """Give a replicated task of a live run N replicas: more of them start if there is room, and those above N are stopped.
 
     RUN is a run directory, a run id or the beginning of one. Default: the only live run. TASK is one with replicas: N or
     replicas: {count: N}. Replicas that stay are left alone; what uses the ports of all of them starts again. Those without

@@ -21,8 +21,8 @@ from sflow_ctl.format.checking import nearest
 def signal_(words: tuple[str, ...], as_json: bool, verbose: bool, output_dir: Path) -> int:
     """Send a signal to all processes of running tasks.
 
-    SIGNAL is a name, as USR1 or SIGHUP, or a number. What follows is the program's own matter: a task that ends by it is
-    judged as if the signal had come from elsewhere (sflow-ctl stop and restart are for ends). A job step gets SIGUSR1 and
+    SIGNAL is a name, as USR1 or SIGHUP, or a number. How the program reacts is its own affair: a task that ends by it is
+    judged as if the signal had come from elsewhere. To end tasks, use sflow-ctl stop or restart. A job step gets SIGUSR1 and
     SIGUSR2 only, by its srun.
     """
     *names, word = words

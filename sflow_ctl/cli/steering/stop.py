@@ -22,10 +22,10 @@ def stop(
     """Stop a live run in order, as Ctrl-C does, or stop tasks of it.
 
     RUN is a run directory, a run id or the beginning of one. Default: the only live run. TASK is a name (of all replicas), a
-    replica as a[2], or a pattern as "a*". A stopped task does not start again, also if it has retries or a restart policy,
-    and its stop is not a failure. Tasks that need it alive are stopped as well, unless it has on_failure: continue; those
-    that wait for it are skipped. A run of which a job was stopped does not count as completed. Waits for the end; Ctrl-C
-    ends the wait only.
+    replica such as a[2], or a pattern such as "a*". A stopped task does not start again, also if it has retries or a restart
+    policy, and its stop is not a failure. Tasks that need it alive are stopped as well, unless it has on_failure: continue;
+    those that wait for it are skipped. A run of which a job was stopped does not count as completed. Waits for the end;
+    Ctrl-C ends the wait only.
     """
     reader, tasks = target_run_and_tasks(words, output_dir)
     action = StopTasks(tasks=tuple(tasks), is_killed=kill) if tasks else StopRun(is_killed=kill)

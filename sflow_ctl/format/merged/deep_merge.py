@@ -43,7 +43,7 @@ def merge_item(item: Item, later: Item, shown: Path) -> list[MergedLeaf]:
     layer = FilePart(later.source, later.path, later.is_shorthand)
     changes = list(_changes(item, layer, later.body, shown))
     item.body = merged_body(item.body, later.body)
-    item.later.append(layer)
+    item.later += (layer,)
     return changes
 
 

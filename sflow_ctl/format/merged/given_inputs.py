@@ -38,7 +38,7 @@ def set_input(merged: Merged, name: str, text: str) -> Finding | None:
         what = f'input "{name}" of the workflow: {error.filename} cannot be read: {error.strerror}'
         finding = Finding("wrong-input", what, option, "name a file that is there, or write @@ for a text")
     merged.workflow.body["inputs"] = {**declared, name: {**body, **given}}
-    merged.workflow.given["inputs", name, "value"] = option
+    merged.workflow.note_given(("inputs", name, "value"), option)
     return finding
 
 

@@ -3,15 +3,18 @@
 Made by `files`; the loader, presets, overrides and the assembly read and change bodies.
 """
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, cast
 
-from msgspec import Struct, field
+from msgspec import Struct
 
 from sflow_ctl.format.field_lookup import dotted
 from sflow_ctl.format.yaml_source import PathKey, Source
 
 Path = tuple[PathKey, ...]
+NOTHING: Mapping[Path, str] = MappingProxyType({})
+"""Nearly every entry of a file of 100,000 tasks has none: they share this."""
 
 
 class FilePart(Struct, frozen=True):
@@ -38,12 +41,18 @@ class Item(Struct):
     source: Source
     path: Path
     is_shorthand: bool = False
-    given: dict[Path, str] = field(default_factory=dict)
+    given: Mapping[Path, str] = NOTHING
     """Fields whose values are the command line's, with the option that gave them."""
-    later: list[FilePart] = field(default_factory=list)
+    later: tuple[FilePart, ...] = ()
     """Further files' parts of the entry, in order."""
-    required_by: list[str] = field(default_factory=list)
+    required_by: tuple[str, ...] = ()
     """Tasks whose `required_by` names this one, and which it does not wait for yet."""
+
+    def note_given(self, path: Path, option: str) -> None:
+        """Note the option, or the place, that gave a field its value."""
+        if not self.given:
+            self.given = {}
+        cast("dict[Path, str]", self.given)[path] = option
 
     @property
     def layers(self) -> tuple[FilePart, ...]:

@@ -60,7 +60,7 @@ def apply_set(merged: Merged, overrides: Sequence[str], is_strict: bool = False)
         for item, owner, path in items:
             _assign(item, value, is_strict)
             for field in ("value", "domain"):
-                owner.given[*path, field] = place
+                owner.note_given((*path, field), place)
 
 
 def _targets(merged: Merged, key: str) -> list[tuple[Item, Item, tuple[PathKey, ...]]]:
@@ -130,7 +130,7 @@ def apply_artifacts(merged: Merged, overrides: Sequence[str]) -> None:
             merged.findings.append(Finding("override-unknown", what, f"--artifact {text}", hint))
         else:
             item.body["uri"] = uri
-            item.given["uri",] = f"--artifact {text}"
+            item.note_given(("uri",), f"--artifact {text}")
             if not uri.startswith("file://"):
                 item.body.pop("content", None)
             scheme, is_fetched = uri.partition("://")[0], item.body.get("fetch") is True

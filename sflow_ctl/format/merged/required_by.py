@@ -23,8 +23,9 @@ def apply_required_by(tasks: list[Item]) -> list[Finding]:
                 notes.append(Finding("required-by", what, task.where("required_by", index)))
             elif other is not None and task.name not in (*_waits_for(other), *other.required_by):
                 position = len(_waits_for(other)) + len(other.required_by)
-                other.required_by.append(task.name)
-                other.given["depends_on", position] = task.where("required_by", index).partition("  ")[0]
+                other.required_by += (task.name,)
+                place = task.where("required_by", index).partition("  ")[0]
+                other.note_given(("depends_on", position), place)
     return notes
 
 

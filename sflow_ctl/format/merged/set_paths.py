@@ -125,7 +125,7 @@ def _check(kind: Any, path: list[str]) -> None:
 def _assign(item: Item, kind: type[schema.Part], path: list[str], value: Any, option: str) -> None:
     _check(kind, path)
     _put(kind, item.body, path, path, value)
-    item.given[tuple(path)] = option
+    item.note_given(tuple(path), option)
 
 
 def _put(kind: Any, data: Any, path: list[str], whole: list[str], value: Any) -> None:

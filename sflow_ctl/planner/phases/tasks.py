@@ -75,6 +75,9 @@ class _Setting(Struct, frozen=True):
     storage: Sequence[StorageTarget]
     copies: EqualCopies
     end_policies: dict[tuple[str, int], EndPolicy] = {}
+    """Of tasks with replicas."""
+    equal_policies: dict[EndPolicy, EndPolicy] = {}
+    """Each once: those of 100,000 tasks are few."""
     """Those of tasks whose replicas all have the same, by task, and by what a cell of a sweep has made of it."""
 
 
@@ -100,7 +103,7 @@ def plan_tasks(
     exported = source.rules.exported(scope.values)
     environment = shared_environment(exported, artifacts.paths, _run_environment(source))
     _warn_of_reserved((*exported, *artifacts.paths), findings)
-    first_items = {one.task.name: one.items[:1] for one in graph.tasks if one.items}
+    first_items = {one.task.name: item for one in graph.tasks if (item := one.first_item) is not None}
     scopes = TaskScopes(source, scope, scripts, views, findings, first_items)
     setting = _Setting(
         source,
@@ -314,7 +317,8 @@ def _end_policy(setting: _Setting, placed: PlacedTask, scope: TaskScope) -> EndP
         has_spares=bool(setting.backends.spares_of[placed.backend.name]),
         is_elsewhere=placed.is_elsewhere,
     )
-    if not has_expressions:
+    policy = setting.equal_policies.setdefault(policy, policy)
+    if not has_expressions and len(placed.expanded.replicas) > 1:
         setting.end_policies[task] = policy
     return policy
 

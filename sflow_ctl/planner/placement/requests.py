@@ -25,7 +25,7 @@ from sflow_ctl.planner.placement.capacity import Demand, check_capacity, gpus_ta
 from sflow_ctl.planner.placement.flexible import Alternative, alternative
 from sflow_ctl.planner.placement.order import Ancestry, placement_order
 from sflow_ctl.planner.placement.place import place_all
-from sflow_ctl.planner.placement.placed import NodeClaim, PlacedTask
+from sflow_ctl.planner.placement.placed import NodeClaim, PlacedTask, once
 from sflow_ctl.planner.placement.requested import BackendNodes, PlacementRequest
 from sflow_ctl.planner.source import PlanInput, Scope
 from sflow_ctl.planner.tasks.ports import plan_ports, served_port
@@ -88,7 +88,8 @@ def _placed(one: Expanded, backend: schema.Backend, placements: Mapping[str, _Pl
         yield PlacedTask(one, one.replicas[0], backend, *places[0], count=count)
         return
     for replica in one.replicas:
-        yield PlacedTask(one, replica, backend, *placements.get(replica.name, places[0]))
+        placement, other, claim = placements.get(replica.name, places[0])
+        yield PlacedTask(one, replica, backend, once(placement), other, claim)
 
 
 def _is_one(places: Sequence[_Place]) -> bool:

@@ -94,7 +94,7 @@ def check_alive(reader: RunReader, instead: str = "") -> None:
     status = reader.status()
     if status.liveness is Liveness.ENDED:
         what = f"the run {run_id} has already ended"
-        hint = instead.replace("RUN", word) or f"sflow-ctl status {word} shows how it ended"
+        hint = instead.replace("RUN", word, 1) or f"sflow-ctl status {word} shows how it ended"
         raise UsageError.of("run-has-ended", what, hint=hint)
     if status.liveness is Liveness.DEAD:
         what = f"{run_id} died: {status.text}"

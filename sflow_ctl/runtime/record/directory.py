@@ -61,6 +61,10 @@ class Revision(msgspec.Struct, frozen=True, kw_only=True):
     """What it has changed, as a sentence."""
 
 
+RUN_FORMAT = 1
+"""Grows when a field of `run.json` changes its meaning, or a file of the run directory moves."""
+
+
 class RunFacts(msgspec.Struct, frozen=True, kw_only=True):
     """`run.json`: the controller, its host, start time and options."""
 
@@ -73,6 +77,9 @@ class RunFacts(msgspec.Struct, frozen=True, kw_only=True):
     """
     started_wall_ns: int
     version: str
+    """Of sflow-ctl."""
+    format: int = 1
+    """The format of the run directory, RUN_FORMAT when it was written."""
     argv: tuple[str, ...]
     """The command that began the run."""
     resumes: tuple[tuple[str, ...], ...] = ()
@@ -376,6 +383,7 @@ def run_facts(
         pid_started=process_start_ticks(os.getpid()),
         started_wall_ns=time.time_ns(),
         version=VERSION,
+        format=RUN_FORMAT,
         argv=options.argv if earlier is None else earlier.argv,
         resumes=() if earlier is None else (*earlier.resumes, options.argv),
         options=remember(options, directory),

@@ -5,7 +5,7 @@ runs a plan.
 """
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +24,7 @@ from sflow_ctl.planner.launch.arguments import split_arguments
 from sflow_ctl.planner.phases.nodes import OWN_JOBS, WRAPPER
 from sflow_ctl.planner.pipeline import PlanContext, build_plan, findings_after
 from sflow_ctl.planner.placement.capacity import crowd_warning
+from sflow_ctl.runtime.assembly.replanning import Replanning
 from sflow_ctl.runtime.files.programs import is_installed
 from sflow_ctl.runtime.files.settings_files import (
     JOB_FIELDS,
@@ -88,8 +89,8 @@ class PlannedRun(Struct, frozen=True):
     """The Slurm jobs whose nodes are used: at first the one that the run is in, if any."""
     salloc: tuple[tuple[str, tuple[str, ...]], ...]
     """Backends that need jobs of their own, each with the command that requests its nodes."""
-    replan: Callable[[str, "tuple[JobNode, ...]", tuple[str, str]], Plan]
-    """Plan again with the id of the run's job, the nodes of all jobs, and this host's name and address as those see it."""
+    replan: Replanning
+    """Plans again once the nodes of the run's jobs are known."""
     earlier: "PriorRun | None" = None
     """The run to resume."""
     sources: tuple[SourceFile, ...] = ()
@@ -231,7 +232,7 @@ def plan_run(read: ReadRun, options: RunOptions, is_dry: bool) -> PlannedRun:
         loaded.recorded_yaml(),
         () if nodes.allocation is None else (BackendJob(nodes.allocation, nodes.wrapper),),
         salloc,
-        replan,
+        Replanning(replan),
         earlier,
         sources,
         labels,

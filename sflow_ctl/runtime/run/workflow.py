@@ -136,6 +136,7 @@ def _run(
     fetched: "list[Progress]",
 ) -> RunEnd:
     """Run a plan with agents that have started or can be started; return once all of it has stopped."""
+    planned.replan.end()
     if planned.plan.artifacts or any(task.reads for task in kinds_of(planned.plan.tasks)):
         from sflow_ctl.runtime.artifacts.contents import with_contents  # most runs have none
 

@@ -191,6 +191,7 @@ def _reach(
         link.close()
         path.unlink(missing_ok=True)
         return None
+    planned.replan.end()
     steps = distant_steps(heir, plan)
     common = replace(
         heir.common, control_endpoints=network.control_endpoints, log_endpoints=network.log_endpoints

@@ -18,6 +18,7 @@ from protocol.text.signal_names import signal_name
 from sflow_ctl.plan.model import Plan
 from sflow_ctl.plan.secrets import SECRETS
 from sflow_ctl.runtime.assembly.parts import Record, make_scheduler, publish_connection
+from sflow_ctl.runtime.assembly.replanning import Replanning
 from sflow_ctl.runtime.fleet.fleet import AgentLauncher, Fleet
 from sflow_ctl.runtime.fleet.link import FleetLink
 from sflow_ctl.runtime.fleet.local import LocalLauncher
@@ -61,7 +62,7 @@ def take_over(death: Death, open_terminal: Callable[[Plan, bool], Terminal]) -> 
     for name in plan.secrets:
         SECRETS.learn(name, plan.variables.get(name))
     plan = newest_plan(directory.path, plan)
-    planned = PlannedRun(plan, heir.settings, heir.run_id, "", _jobs(heir.jobs), (), _never, earlier)
+    planned = PlannedRun(plan, heir.settings, heir.run_id, "", _jobs(heir.jobs), (), Replanning(), earlier)
     options = _options(heir.is_quiet, heir.log_level)
     facts = replace(
         earlier.facts,
@@ -180,7 +181,3 @@ def _options(is_quiet: bool, log_level: str) -> RunOptions:
     return RunOptions(
         workflow=nothing, fleet=FleetOptions(), tasks=TaskOptions(), quiet=is_quiet, log_level=log_level
     )
-
-
-def _never(*_: object) -> Plan:
-    raise AssertionError("a run that is taken over has its plan")

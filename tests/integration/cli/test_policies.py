@@ -187,7 +187,7 @@ def test_a_run_whose_controller_was_killed_can_be_resumed(tmp_path: Path) -> Non
     (tmp_path / "go").touch()
     done = sflow_ctl("run", "--resume", "R", cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "Resuming sflow_output/R: 1 of 3 tasks had completed" in done.stdout
+    assert "Resuming sflow_output/R: 1 of 3 tasks already completed" in done.stdout
     assert [log(tmp_path, name) for name in ("first", "second", "third")] == ["value = 1\n", "2\n", "1\n"]
     assert log(tmp_path, "second", "second.attempt-1.log") == "1\n"
     assert not marked("R", tmp_path / "sflow_output" / "R")

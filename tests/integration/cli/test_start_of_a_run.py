@@ -29,6 +29,8 @@ HEAVY = (
     "shutil", "sqlite3", "ssl", "statistics", "subprocess", "tempfile", "textual", "tokenize", "traceback",
     "typing_extensions", "urllib.request", "xml", "zmq",
 )  # fmt: skip
+OF_MEASURED_TASKS = ("sflow_ctl.report.monitor", "sflow_ctl.report.run_report.usage")
+"""Imported at the end where a task was measured, which one that has just begun may be or not."""
 FOR_CONTROLLERS_ONLY, FOR_AGENTS_ONLY = ("yaml",), ("socket",)
 LIST_AT_EXIT = """
 import atexit, json, sys
@@ -79,7 +81,7 @@ def test_a_run_of_one_task_imports_nothing_heavy(folder: Path) -> None:
     assert done.returncode == 0, done.stderr
     modules, is_compiled, _ = json.loads((folder / "modules.json").read_text())
     assert [name for name in (*HEAVY, *FOR_AGENTS_ONLY) if name in modules] == []
-    assert len(ours(modules)) <= MOST_CONTROLLER
+    assert len([name for name in ours(modules) if not name.startswith(OF_MEASURED_TASKS)]) <= MOST_CONTROLLER
     assert not is_compiled, "PyYAML's pattern of characters was compiled, or is not ours any more"
 
 

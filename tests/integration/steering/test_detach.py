@@ -88,3 +88,12 @@ def test_cancel_says_that_a_run_died(tmp_path: Path) -> None:
         assert "error[run-died]: gone died" in done.stderr
     finally:
         run.kill()
+
+
+def test_a_hint_of_an_ended_run_names_its_task_whatever_it_is_called(tmp_path: Path) -> None:
+    (tmp_path / "w.yaml").write_text(
+        'version: "0.1"\nworkflow: {name: w, tasks: [{name: RUN, script: "true"}]}\n'
+    )
+    assert sflow_ctl("run", "w.yaml", "--run-id", "far", cwd=tmp_path).returncode == 0
+    done = sflow_ctl("restart", "far", "RUN", cwd=tmp_path)
+    assert "sflow-ctl rerun far RUN runs them again" in done.stderr

@@ -1,5 +1,6 @@
-"""An agent's telemetry with real processes and threads, and a fake driver of GPUs."""
+"""An agent's telemetry with real processes and threads, a fake driver of GPUs, and files of marks."""
 
+import resource
 import select
 import subprocess
 import time
@@ -20,6 +21,7 @@ from protocol.telemetry.columns import unpacked
 from sflow_agent.core.rank import Rank
 from sflow_agent.descriptors import Descriptors
 from sflow_agent.node.gpu_driver import GpuDriver
+from sflow_agent.telemetry.marks import MarkedRank
 from sflow_agent.telemetry.telemetry import NodeTelemetry, Sources
 from sflow_agent.worker import Workers
 from tests.unit.agent.fake_nvml import GIB, FakeGpu, FakeNvml, FakeProcess
@@ -166,3 +168,36 @@ def test_marks_of_a_rank_that_has_ended_are_sent(tmp_path: Path) -> None:
     node.run_until(lambda: any(message.windows for message in node.sent), "the window")
     (window,) = (one for message in node.sent for one in message.windows)
     assert (window.rank, window.name, window.begin_ms, window.end_ms) == (RANK, "w", 1000, None)
+
+
+def test_marks_of_a_rank_that_was_never_measured_are_sent(tmp_path: Path) -> None:
+    marks = tmp_path / "train" / f".sflow_marks.{RANK}"
+    marks.parent.mkdir()
+    marks.write_text("1000000000 begin w\n2000000000 end w\n")
+    node = Node(tmp_path, 1, ())
+    node.mains.clear()
+    node.telemetry.use_of(RANK, resource.getrusage(resource.RUSAGE_SELF))
+    node.telemetry.finish()
+    (window,) = (one for message in node.sent for one in message.windows)
+    assert (window.rank, window.name, window.begin_ms, window.end_ms) == (RANK, "w", 1000, 2000)
+
+
+def test_a_measurement_that_is_under_way_at_the_end_counts(tmp_path: Path) -> None:
+    marks = tmp_path / "train" / f".sflow_marks.{RANK}"
+    marks.parent.mkdir()
+    with process() as pid:
+        node = Node(tmp_path, pid, ())
+        node.run_until(lambda: node.sent, "a measurement")
+        marks.write_text("1000000000 begin w\n2000000000 end w\n")
+        node.telemetry.poll(time.monotonic() + 3600)  # begins one; the loop takes nothing in any more
+        node.telemetry.finish()
+    (window,) = (one for message in node.sent for one in message.windows)
+    assert (window.name, window.end_ms) == ("w", 2000)
+
+
+def test_the_file_of_marks_is_read_to_its_end_and_its_last_line_counts(tmp_path: Path) -> None:
+    marks = tmp_path / "marks"
+    filler = b"x" * 100
+    marks.write_bytes(b"1000000000 begin w\n" + (b"5 begin " + filler + b"\n") * 1000 + b"2000000000 end w")
+    ended = MarkedRank(RANK, str(marks)).end()
+    assert ("w", 1000, 2000) in {(one.name, one.begin_ms, one.end_ms) for one in ended}

@@ -15,7 +15,7 @@ from sflow_ctl.planner.launch.python.python_shim import OUTPUTS_VARIABLE, SOURCE
 from tests.unit.planner.planning import findings_of, plan_of
 
 FUNCTIONS = """
-import asyncio, collections, dataclasses, enum, os, sys
+import asyncio, collections, dataclasses, enum, functools, os, sys
 from pathlib import Path
 from typing import Annotated, Any
 from sflow_task import FatalError, TransientError, progress
@@ -37,6 +37,19 @@ def echo(value: Any = None, **others):
 
 def typed(where: Path, point: Point, n: int = 3):
     return {"value": [type(where).__name__, type(point).__name__, n]}
+
+def hinted(where: "Path", n: "int" = 3, *, flag: bool, **others: "Any"):
+    return {"value": [type(where).__name__, n, flag, others]}
+
+@functools.lru_cache
+def cached(value, more=2):
+    return {"value": value + more}
+
+partly = functools.partial(echo, value=1)
+
+class Made:
+    def __init__(self, value): self.value = value
+    def _asdict(self): return {"value": self.value}
 
 async def later(value):
     await asyncio.sleep(0)
@@ -71,11 +84,13 @@ def source(folder: Path) -> str:
 
 
 def call(
-    folder: Path, function: str, outputs: list[str], inputs: dict[str, Any] | None = None
+    folder: Path, function: str, outputs: list[str], inputs: dict[str, Any] | None = None, options: str = ""
 ) -> "subprocess.CompletedProcess[str]":
     """Call a function as a task does."""
     (folder / "functions.py").write_text(FUNCTIONS)
-    (folder / "inputs.json").write_text(json.dumps({"schema": 1, "values": inputs or {}, "inputs": {}}))
+    (folder / "inputs.json").write_text(
+        json.dumps({"schema": 1, "values": inputs or {}, "inputs": {}}) + "\n"
+    )
     variables = {
         SOURCE_VARIABLE: source(folder),
         OUTPUTS_VARIABLE: json.dumps(outputs),
@@ -84,7 +99,7 @@ def call(
         "SFLOW_PROGRESS_FILE": str(folder / "progress"),
         "SFLOW_WORKSPACE_DIR": str(folder),
     }
-    line = f'exec {sys.executable} -c "$SFLOW_PYTHON_TASK" {function}'
+    line = f'exec {sys.executable} {options} -c "$SFLOW_PYTHON_TASK" {function}'
     return subprocess.run(
         ["bash", "-c", line],
         cwd=folder,
@@ -95,8 +110,10 @@ def call(
     )
 
 
-def outputs(folder: Path, function: str, names: list[str], inputs: dict[str, Any] | None = None) -> Any:
-    done = call(folder, function, names, inputs)
+def outputs(
+    folder: Path, function: str, names: list[str], inputs: dict[str, Any] | None = None, options: str = ""
+) -> Any:
+    done = call(folder, function, names, inputs, options)
     assert done.returncode == 0, done.stderr
     place = folder / "outputs.json"
     return json.loads(place.read_text()) if place.exists() else None
@@ -108,6 +125,15 @@ def outputs(folder: Path, function: str, names: list[str], inputs: dict[str, Any
         ("echo", ["value"], {"value": [1, {"a": None}]}, {"value": [1, {"a": None}]}),
         ("echo", ["value", "more"], {"value": 1, "more": 2}, {"value": 1, "more": 2}),
         ("typed", ["value"], {"where": "/x", "point": {"x": 1}}, {"value": ["PosixPath", "Point", 3]}),
+        (
+            "hinted",
+            ["value"],
+            {"where": "/x", "flag": True, "a": 1},
+            {"value": ["PosixPath", 3, True, {"a": 1}]},
+        ),
+        ("cached", ["value"], {"value": 5}, {"value": 7}),
+        ("partly", ["value", "a"], {"a": 2}, {"value": 1, "a": 2}),
+        ("Made", ["value"], {"value": 5}, {"value": 5}),
         ("later", ["value"], {"value": 5}, {"value": 5}),
         ("point", ["x", "y"], {}, {"x": 1, "y": 2}),
         ("point", ["p"], {}, {"p": {"x": 1, "y": 2}}),
@@ -123,6 +149,23 @@ def test_inputs_are_arguments_and_the_result_is_the_outputs(
     tmp_path: Path, function: str, names: list[str], inputs: dict[str, Any], expected: Any
 ) -> None:
     assert outputs(tmp_path, f"functions:{function}", names, inputs) == expected
+
+
+SMALL = """
+import sys
+def plain(number: int, name: "str" = "x", *, more: list = ()) -> int:
+    slow = {"re", "json", "inspect", "typing", "pathlib", "importlib.util", "traceback", "ast"} & set(sys.modules)
+    return {"value": [number, name, more, __name__, __file__, __spec__.origin, sorted(slow)]}
+"""
+
+
+@pytest.mark.parametrize("place", ["small", "small.py"])
+def test_a_function_that_needs_no_modules_imports_none(tmp_path: Path, place: str) -> None:
+    (tmp_path / "small.py").write_text(SMALL)
+    given = {"number": 3, "more": [1.5, None, 'a "b" \u20ac \\']}
+    path = str(tmp_path / "small.py")
+    expected = [3, "x", given["more"], "small", path, path, []]
+    assert outputs(tmp_path, f"{place}:plain", ["value"], given, "-S") == {"value": expected}
 
 
 def test_a_function_of_a_file(tmp_path: Path) -> None:
@@ -170,6 +213,10 @@ def test_arguments_that_do_not_fit_are_said_by_name(tmp_path: Path) -> None:
         64,
         "FatalError: functions:typed has no parameter speed; it has where, point, n\n",
     )
+    done = call(tmp_path, "functions:hinted", [], {"where": "x"})
+    assert "FatalError: functions:hinted needs flag, which" in done.stderr
+    done = call(tmp_path, "functions:cached", [], {"more": 1, "other": 1})
+    assert "FatalError: functions:cached has no parameter other; it has value, more" in done.stderr
     done = call(tmp_path, "functions:typed", [], {"n": 1})
     assert "FatalError: functions:typed needs where, point, which the task has no inputs for" in done.stderr
     done = call(tmp_path, "functions:typed", [], {"where": "x", "point": {"x": "many"}})

@@ -1,6 +1,7 @@
 """Rows, blocks and messages: what is sent when, and how large a day is."""
 
 import random
+from pathlib import Path
 
 import pytest
 
@@ -187,3 +188,15 @@ def test_the_last_block_of_damaged_bytes_is_left_out() -> None:
     whole = rows.whole()
     found: list[Block] = list(blocks_in(whole + whole[:10]))
     assert len(found) == 1
+
+
+def test_the_end_reads_all_marks_and_a_last_line_without_an_end(tmp_path: Path) -> None:
+    file = tmp_path / "marks"
+    note = "x" * 1000
+    lines = [f"{number}000000 {kind} {note}" for number in range(200) for kind in ("begin", "end")]
+    file.write_text("\n".join(lines))  # more than one read
+    marked = MarkedRank(RANK, str(file))
+    found = marked.end()
+    assert len(found) == 200
+    assert found[-1].end_ms == 199
+    assert marked.problem == ""

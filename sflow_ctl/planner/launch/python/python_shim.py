@@ -2,23 +2,21 @@
 
 FUNCTION is `package.module:name` or `path/file.py:name`; its arguments are the task's inputs, its result the task's outputs. The
 standard library of Python 3.8 is all it needs: the interpreter is the user's, which has nothing of ours.
+
+Each of a thousand small tasks pays for what is imported at its start, so that is only what the interpreter has loaded already.
+Other modules are imported where a task needs them.
 """
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
-import inspect
-import json
 import os
 import sys
-import types
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_type_hints
 
-if TYPE_CHECKING:
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # checkers take it for true, as that of typing, which is slow to import
     from collections.abc import Callable
-    from types import TracebackType
+    from types import ModuleType, TracebackType
+    from typing import Any
 
 TRANSIENT, FATAL = 75, 64
 """Exit statuses of failures that may pass by themselves, and of others. Source: sysexits.h, EX_TEMPFAIL, EX_USAGE."""
@@ -29,7 +27,11 @@ PACKAGES_VARIABLE = "SFLOW_PYTHON_PACKAGES"
 """Has the directories of the run's copies of packages: they come before the working directory."""
 MODULE = "sflow_task"
 """Functions can import it: `from sflow_task import TransientError, FatalError, progress`."""
-_PLAIN = (int, float, str, bool, list, dict, type(None), Any, inspect.Parameter.empty)
+_PLAIN = (int, float, str, bool, list, dict, type(None))
+_PLAIN_NAMES = ("int", "float", "str", "bool", "list", "dict", "None")
+"""The same as annotations that are texts, which they are below `from __future__ import annotations`."""
+_TAKES_ANY = 0x08
+"""Flag of code that takes `**others`. Source: inspect.CO_VARKEYWORDS."""
 
 
 class TransientError(Exception):
@@ -42,31 +44,30 @@ class FatalError(Exception):
 
 def progress(current: float, total: float | None = None, message: str = "") -> None:
     """Say how far the task is: `progress(12, 100)`. Shown by `status`; calls cost a line in a file."""
-    line = json.dumps({"current": current, "total": total, "message": message})
+    line = _text_of({"current": current, "total": total, "message": message})
     path = os.environ.get("SFLOW_PROGRESS_FILE")
     if path:
-        with open(path, "a", encoding="utf-8") as file:  # noqa: PTH123 - old interpreters
+        with open(path, "a", encoding="utf-8") as file:
             file.write(line + "\n")
 
 
 def main(arguments: list[str]) -> int:
     """Call the function and write its outputs; return the exit status."""
     os.environ.pop(SOURCE_VARIABLE, None)
-    module = types.ModuleType(MODULE, __doc__)
+    module: ModuleType = type(sys)(MODULE)
     for one in (TransientError, FatalError, progress):
         setattr(module, one.__name__, one)
     sys.modules[MODULE] = module
-    where, names = arguments[0], json.loads(os.environ.pop(OUTPUTS_VARIABLE, "[]"))
+    where, names = arguments[0], _value_of(os.environ.pop(OUTPUTS_VARIABLE, "[]"))
     sys.argv = [where]
     try:
         sys.path[:0] = _packages()
         function = _function(where)
-        result = function(**_arguments(function, where))
-        if inspect.iscoroutine(result):
-            import asyncio
-
-            result = asyncio.run(result)
-        _write(_outputs(result, names, where))
+        if "run_chunk" in globals():  # of a task for several items
+            status: int = globals()["run_chunk"](function, where, names)
+            return status
+        arguments_now = _arguments(function, where, _given().get("values", {}))
+        _write(_outputs(_called(function, arguments_now), names, where))
     except Exception as error:  # noqa: BLE001 - the function's own: it decides the exit status
         return _status(error)
     return 0
@@ -74,6 +75,45 @@ def main(arguments: list[str]) -> int:
 
 def _packages() -> list[str]:
     return [one for one in os.environ.get(PACKAGES_VARIABLE, "").split(os.pathsep) if one]
+
+
+class _Reading:
+    """How JSON is read: what `json.JSONDecoder` has of its own."""
+
+    strict, object_hook, object_pairs_hook, parse_int, parse_float = True, None, None, int, float
+    parse_constant = float
+    memo: dict[str, str] = {}  # noqa: RUF012 - for the length of one call
+
+
+def _value_of(text: str) -> Any:
+    """Return what JSON means. `json` would import modules for patterns first, and then call the same program."""
+    try:
+        from _json import make_scanner
+
+        rules: Any = _Reading
+        text = text.strip()
+        value, end = make_scanner(rules)(text, 0)
+        if end == len(text):
+            return value
+    except Exception:  # noqa: BLE001 - another interpreter's, or not JSON: below, that is said
+        pass
+    import json
+
+    return json.loads(text)
+
+
+def _text_of(value: Any) -> str:
+    """Return a plain value as JSON; see `_value_of`."""
+    try:
+        from _json import encode_basestring_ascii, make_encoder
+
+        refuse: Any = None
+        write = make_encoder({}, refuse, encode_basestring_ascii, None, ": ", ", ", False, False, True)
+        return "".join(write(value, 0))
+    except Exception:  # noqa: BLE001 - another interpreter's
+        import json
+
+        return json.dumps(value)
 
 
 def _function(where: str) -> Callable[..., Any]:
@@ -90,49 +130,76 @@ def _function(where: str) -> Callable[..., Any]:
     return function
 
 
-def _of_file(place: str) -> types.ModuleType:
-    path = Path(os.environ.get("SFLOW_WORKSPACE_DIR", "."), place).resolve()
-    if not path.is_file():
+def _of_file(place: str) -> ModuleType:
+    path = os.path.realpath(os.path.join(os.environ.get("SFLOW_WORKSPACE_DIR", "."), place))
+    if not os.path.isfile(path):
         raise FatalError(f"there is no file {path}")
-    sys.path.insert(len(_packages()), str(path.parent))
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    if spec is None or spec.loader is None:
-        raise FatalError(f"{path} is not a Python file")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[path.stem] = module
-    spec.loader.exec_module(module)
+    folder, file = os.path.split(path)
+    sys.path.insert(len(_packages()), folder)
+    name = file[: -len(".py")]
+    module: ModuleType = _module_of(name, path)
+    sys.modules[name] = module
+    module.__dict__["__loader__"].exec_module(module)
     return module
 
 
-def _of_module(name: str) -> types.ModuleType:
+def _module_of(name: str, path: str) -> Any:
+    """Return a module that has not been executed. `importlib.util` would import other modules, and give the same functions."""
     try:
-        return importlib.import_module(name)
+        from _frozen_importlib import module_from_spec
+        from _frozen_importlib_external import spec_from_file_location
+    except ImportError:  # another interpreter's
+        from importlib.util import module_from_spec, spec_from_file_location
+    spec: Any = spec_from_file_location(name, path)
+    return module_from_spec(spec)
+
+
+def _of_module(name: str) -> ModuleType:
+    try:
+        __import__(name)
+        return sys.modules[name]
     except ModuleNotFoundError as error:
         if error.name is None or not f"{name}.".startswith(f"{error.name}."):
             raise
-        places = os.pathsep.join(one or str(Path.cwd()) for one in sys.path)
+        places = os.pathsep.join(one or os.getcwd() for one in sys.path)
         text = f"{sys.executable} has no module {error.name}; it looks in {places}"
         raise FatalError(text) from None
 
 
-def _arguments(function: Callable[..., Any], where: str) -> dict[str, Any]:
-    """Return the inputs as arguments, of the types that the function asks for. Raises: FatalError."""
+def _called(function: Callable[..., Any], arguments: dict[str, Any]) -> Any:
+    """Return what a function, also an asynchronous one, returns."""
+    result = function(**arguments)
+    if hasattr(result, "cr_await"):
+        import asyncio
+
+        return asyncio.run(result)
+    return result
+
+
+def _given() -> dict[str, Any]:
+    """Return the document with the task's inputs; empty for one that has none."""
     path = os.environ.get("SFLOW_INPUTS_FILE")
-    given = json.loads(Path(path).read_text(encoding="utf-8"))["values"] if path else {}
-    parameters = inspect.signature(function).parameters
-    takes_any = any(one.kind is one.VAR_KEYWORD for one in parameters.values())
-    unknown = [name for name in given if name not in parameters and not takes_any]
+    if not path:
+        return {}
+    with open(path, encoding="utf-8") as file:
+        document: dict[str, Any] = _value_of(file.read())
+    return document
+
+
+def _arguments(function: Callable[..., Any], where: str, given: dict[str, Any]) -> dict[str, Any]:
+    """Return inputs as arguments, of the types that the function asks for. Raises: FatalError."""
+    names, needed, takes_any = _parameters(function)
+    unknown = [] if takes_any else [name for name in given if name not in names]
     if unknown:
-        listed = ", ".join(parameters) or "none"
+        listed = ", ".join(names) or "none"
         raise FatalError("{} has no parameter {}; it has {}".format(where, ", ".join(unknown), listed))
-    variadic = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
-    missing = [
-        name
-        for name, one in parameters.items()
-        if name not in given and one.default is one.empty and one.kind not in variadic
-    ]
+    missing = [name for name in needed if name not in given]
     if missing:
         raise FatalError("{} needs {}, which the task has no inputs for".format(where, ", ".join(missing)))
+    if _are_plain(function, given):
+        return given
+    from typing import Any, get_type_hints
+
     with_extras: dict[str, Any] = {"include_extras": True} if sys.version_info >= (3, 9) else {}
     try:
         hints = get_type_hints(function, **with_extras)
@@ -141,9 +208,47 @@ def _arguments(function: Callable[..., Any], where: str) -> dict[str, Any]:
     return {name: _converted(value, hints.get(name, Any), name) for name, value in given.items()}
 
 
+def _parameters(function: Callable[..., Any]) -> tuple[list[str], list[str], bool]:
+    """Return the names of parameters, those without a default, and whether others are taken as well."""
+    if type(function) is type(main) and not function.__dict__:
+        code, own = function.__code__, function.__kwdefaults__ or {}
+        names = list(code.co_varnames[: code.co_argcount + code.co_kwonlyargcount])
+        first = code.co_argcount - len(function.__defaults__ or ())
+        needed = names[:first] + [name for name in names[code.co_argcount :] if name not in own]
+        return names, needed, bool(code.co_flags & _TAKES_ANY)
+    import inspect
+
+    all_of_them = inspect.signature(function).parameters.values()
+    variadic = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
+    named = [one for one in all_of_them if one.kind not in variadic]
+    takes_any = any(one.kind is one.VAR_KEYWORD for one in all_of_them)
+    return [one.name for one in named], [one.name for one in named if one.default is one.empty], takes_any
+
+
+def _are_plain(function: Callable[..., Any], given: dict[str, Any]) -> bool:
+    """Return whether the function takes all values as JSON has them."""
+    if type(function) is not type(main) or function.__dict__:
+        return False
+    try:
+        hints = function.__annotations__
+    except Exception:  # noqa: BLE001 - since Python 3.14 they are evaluated here
+        return False
+    space = function.__globals__
+    return all(
+        name not in hints
+        or hints[name] is None
+        or any(hints[name] is one for one in _PLAIN)
+        or (isinstance(hints[name], str) and hints[name] in _PLAIN_NAMES and hints[name] not in space)
+        for name in given
+    )
+
+
 def _converted(value: Any, hint: Any, name: str) -> Any:
     """Return a value as the type that a parameter is annotated with. Raises: FatalError."""
-    if value is None or hint in _PLAIN:
+    from pathlib import Path
+    from typing import Any
+
+    if value is None or hint is Any or hint in _PLAIN:
         return value
     if hint is Path:
         return Path(value)
@@ -214,8 +319,9 @@ def _write(outputs: dict[str, Any]) -> None:
     if not path or not outputs:
         return
     part = f"{path}.{os.getpid()}.part"
-    Path(part).write_text(json.dumps(outputs), encoding="utf-8")
-    os.replace(part, path)  # noqa: PTH105 - old interpreters
+    with open(part, "w", encoding="utf-8") as file:
+        file.write(_text_of(outputs))
+    os.replace(part, path)
 
 
 def _status(error: Exception) -> int:
