@@ -1,11 +1,14 @@
 """Seconds from `sflow-ctl apply` to the start of a changed task: of the whole command, and from the request to the process.
 
-By the command, by the controller's journal, and by the program, which writes down when it starts. The server beside it stays.
+By the command, by the controller's journal, and by the program, which writes down when it starts. The servers beside it keep
+their pids.
 """
 
 import subprocess
 import time
 from pathlib import Path
+
+import psutil
 
 from bench.measure import SFLOW_CTL, interleaved, report, scratch, sized
 from sflow_ctl.core.states import TaskState
@@ -38,6 +41,7 @@ class Applies:
             cwd=cwd, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
         self._await_attempt()
+        self._servers = self._server_pids()
 
     def whole_s(self) -> float:
         """Return the seconds from the start of the command to that of the task's program."""
@@ -59,10 +63,19 @@ class Applies:
 
     def close(self) -> None:
         """End the run."""
+        is_same = self._server_pids() == self._servers
         subprocess.run(
             [*SFLOW_CTL, "stop", "--kill", self._directory], stdout=subprocess.DEVNULL, check=False
         )
         self._process.wait(WITHIN_S)
+        if not is_same:
+            raise SystemExit("a server was started again")
+
+    def _server_pids(self) -> set[int]:
+        below = psutil.Process(self._process.pid).children(recursive=True)
+        pids = {one.pid for one in below if one.name() == "sleep"}
+        assert len(pids) == TASKS, f"{len(pids)} servers"
+        return pids
 
     def _write(self) -> None:
         self._number += 1

@@ -60,11 +60,16 @@ def seconds(
 
 @contextmanager
 def scratch() -> Iterator[Path]:
-    """A directory that is removed afterwards."""
+    """A directory that is removed afterwards. Runs are remembered in it, not in the registry of this user's runs."""
     path = Path(tempfile.mkdtemp(prefix="sflow-bench-"))
+    before = os.environ.get("XDG_STATE_HOME")
+    os.environ["XDG_STATE_HOME"] = str(path / "state")
     try:
         yield path
     finally:
+        del os.environ["XDG_STATE_HOME"]
+        if before is not None:
+            os.environ["XDG_STATE_HOME"] = before
         shutil.rmtree(path, ignore_errors=True)
 
 

@@ -78,7 +78,8 @@ def run_agent(
     use_slow_engine(_search_in_a_process)
     prepare_decoders()  # a local agent is started early, and waits for its configuration
     if encoded_config is None:
-        import sflow_agent.connection.local  # noqa: F401 - what it will need, most likely
+        import sflow_agent.connection.local
+        import sflow_agent.telemetry.telemetry  # noqa: F401 - what it will need, most likely
     try:
         config = left_config(legacy) if legacy.follows else read_config(encoded_config)
         if config is None:

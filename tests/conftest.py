@@ -11,7 +11,9 @@ import hypothesis
 import pytest
 
 from sflow_ctl.plan.secrets import SECRETS
+from tests.users_registry import UsersRegistry
 
+USERS_REGISTRY = UsersRegistry(os.environ)
 os.environ.setdefault("SFLOW_SIMULATE_GPUS", "1")
 if (
     signal.getsignal(signal.SIGINT) == signal.SIG_IGN
@@ -26,17 +28,22 @@ if os.environ.get("CI") == "true":
 
 @pytest.fixture(autouse=True, scope="session")
 def no_settings_of_this_machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Neither a site's nor a user's settings change what tests see."""
+    """Neither a site's nor a user's settings change what tests see; runs of fixtures for several tests are remembered here."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SFLOW_SITE_FILE", "")
         patch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("config")))
+        patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
         yield
 
 
 @pytest.fixture(autouse=True)
-def no_runs_of_other_tests(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test knows runs of this user, or of another test."""
+def no_runs_of_other_tests(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[None]:
+    """No test knows runs of this user, or of another test, and this user's registry gets none of theirs."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+    yield
+    USERS_REGISTRY.check(tmp_path_factory.getbasetemp())
 
 
 @pytest.fixture(autouse=True)

@@ -37,6 +37,7 @@ class StallingFs:
     def __init__(self, mount: Path, backing: Path) -> None:
         """Serve `backing` at `mount`; both are made. Raises: OSError where FUSE cannot be mounted."""
         self.path = mount
+        self._is_stalled = False
         for directory in (mount, backing):
             directory.mkdir(exist_ok=True)
         self._daemon = subprocess.Popen(
@@ -50,12 +51,16 @@ class StallingFs:
             raise OSError("the file system could not be mounted")
 
     def stall(self) -> None:
-        """Answer nothing until `resume`."""
+        """Answer nothing until `resume`, however often it is asked for."""
+        if self._is_stalled:  # a second signal would wait, and stop the daemon after it was continued
+            return
+        self._is_stalled = True
         self._daemon.send_signal(STALL)
         os.waitid(os.P_PID, self._daemon.pid, os.WSTOPPED | os.WNOWAIT)
 
     def resume(self) -> None:
         """Answer again."""
+        self._is_stalled = False
         self._daemon.send_signal(signal.SIGCONT)
 
     def close(self) -> None:

@@ -159,7 +159,7 @@ class OutputsFound(FromAgentMessage, frozen=True, kw_only=True):
 
     attempt: AttemptId
     outputs: tuple[FoundOutput, ...] = ()
-    """One for each rule, in their order; none with a problem."""
+    """One for each rule, in their order; with a problem none, unless the attempt is for several items: some may have values."""
     problem: str = ""
     """Why the attempt has failed after all, as a sentence."""
     hint: str = ""

@@ -200,6 +200,8 @@ class FoundOutput(HandoverPart, frozen=True, kw_only=True):
     """Its value is the default of the file."""
     is_large: bool = False
     """Its value is in the file at `path`, as JSON."""
+    lacking: tuple[int, ...] = ()
+    """Of a list with one entry for each item: the entries that stand for no value."""
 
 
 class ExpectedFile(HandoverPart, frozen=True, kw_only=True):
@@ -220,6 +222,8 @@ class ValueFile(HandoverPart, frozen=True, kw_only=True):
     path: str
     type: ValueType | None = None
     """Type that it must have."""
+    entry: int | None = None
+    """Which entry of the list in the file it is; None for all of the file."""
 
 
 class ExpectedInput(HandoverPart, frozen=True, kw_only=True):

@@ -169,6 +169,10 @@ class FindOutputs(FileOrder, frozen=True, kw_only=True):
     rules: tuple[OutputRule, ...]
     counts_all: bool = False
     """What was there before the attempt counts: it continued from a checkpoint."""
+    items: tuple[int, ...] | None = None
+    """Of an attempt for several items their positions: each output is a list with one entry for each of them."""
+    has_failed: bool = False
+    """That attempt has failed: entries that are not null count all the same."""
 
 
 class CheckInputs(FileOrder, frozen=True, kw_only=True):

@@ -41,7 +41,10 @@ def content_of(file: TaskFile) -> bytes:
     content = file.content.encode()
     for one in file.values:
         with open(one.path, "rb") as source:  # noqa: PTH123 - text, as everywhere here
-            content = content.replace(msgspec.json.encode(one.placeholder), source.read())
+            value = source.read()
+        if one.entry is not None:
+            value = msgspec.json.decode(value, type=list[msgspec.Raw])[one.entry]
+        content = content.replace(msgspec.json.encode(one.placeholder), value)
     return content
 
 

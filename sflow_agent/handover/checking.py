@@ -105,12 +105,13 @@ class CheckedFiles:
 def _check_type(given: ExpectedInput, value: ValueFile) -> None:
     """Check that a value in a file is of the type that the input has. Raises: HandoverError, OSError."""
     try:
-        typed(json.loads(read_small(value.path)), value.type)
+        content = json.loads(read_small(value.path))
+        typed(content if value.entry is None else content[value.entry], value.type)
     except WrongTypeError as error:
         raise HandoverError(
             f"its input {given.name}, from {given.source}: {error}, in {value.path}"
         ) from None
-    except (ValueError, RecursionError) as error:
+    except (ValueError, RecursionError, LookupError) as error:
         raise HandoverError(
             f"its input {given.name}, from {given.source}: {value.path} is not JSON: {error}"
         ) from None

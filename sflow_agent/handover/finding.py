@@ -28,6 +28,7 @@ from sflow_agent.checkpoints.globs import is_glob
 from sflow_agent.checkpoints.steps import numbers_of
 from sflow_agent.handover.best import best_by
 from sflow_agent.handover.digests import sha256_of_all
+from sflow_agent.handover.entries import EntriesError, absent, entries_of
 from sflow_agent.handover.keeping import kept, target_of
 from sflow_agent.handover.problems import HandoverError
 from sflow_agent.handover.reading import documents_in, given_value, given_values, size_of, value_of
@@ -49,6 +50,10 @@ class OutputSearch(NamedTuple):
     """What has changed before, by the file system's clock, is not of this attempt; None counts all."""
     given: Mapping[str, Any] = NOTHING
     """What its program has put into `GIVEN_VALUES`."""
+    items: tuple[int, ...] | None = None
+    """The positions of the items that the attempt is for, if it is for several."""
+    has_failed: bool = False
+    """It has failed: only what is there counts, and nothing has to be."""
 
 
 class SearchResult(NamedTuple):
@@ -63,11 +68,20 @@ class SearchResult(NamedTuple):
 
 
 def find_outputs(
-    directory: str, rules: Sequence[OutputRule], number: int, *, counts_all: bool
+    directory: str,
+    rules: Sequence[OutputRule],
+    number: int,
+    *,
+    counts_all: bool,
+    items: tuple[int, ...] | None = None,
+    has_failed: bool = False,
 ) -> SearchResult:
-    """Return what is found for each rule, in their order; all problems in one text. Raises: OSError."""
+    """Return what is found for each rule, in their order; all problems in one text. Raises: OSError.
+
+    With `items`, at these positions, each value is a list with one entry for each of them.
+    """
     since_ns = None if counts_all else changed_ns(f"{directory}/{ATTEMPT_MARK}")
-    search = OutputSearch(directory, number, since_ns)
+    search = OutputSearch(directory, number, since_ns, items=items, has_failed=has_failed)
     outputs: list[FoundOutput] = []
     errors: list[HandoverError] = []
     given_at = changed_ns(f"{directory}/{GIVEN_VALUES}")
@@ -80,10 +94,13 @@ def find_outputs(
     for rule in rules:
         try:
             outputs.append(_found(rule, search))
+        except EntriesError as error:
+            outputs.append(error.record)
+            errors.append(error)
         except HandoverError as error:
-            is_optional = rule.has_default or not rule.is_required
+            is_optional = (rule.has_default or not rule.is_required) and not has_failed
             if is_optional and (error.is_missing or error.is_unclear):
-                outputs.append(_absent(rule, str(error)))
+                outputs.append(absent(rule, str(error), items))
             else:
                 errors.append(error)
         except RefusedError as error:
@@ -91,7 +108,8 @@ def find_outputs(
     if errors:
         text = "; ".join(map(str, errors))
         hint = next((one.hint for one in errors if one.hint), "")
-        return SearchResult(problem=text, hint=hint, is_missing=all(one.is_missing for one in errors))
+        left = () if items is None else tuple(outputs)
+        return SearchResult(left, problem=text, hint=hint, is_missing=all(one.is_missing for one in errors))
     return SearchResult(tuple(outputs))
 
 
@@ -106,23 +124,13 @@ def changed_ns(path: str) -> int | None:
         return None
 
 
-def _absent(rule: OutputRule, why: str) -> FoundOutput:
-    return FoundOutput(
-        name=rule.name,
-        kind=rule.kind,
-        value=rule.default if rule.has_default else None,
-        why=why,
-        is_missing=True,
-        is_default=rule.has_default,
-    )
-
-
 def _found(rule: OutputRule, search: OutputSearch) -> FoundOutput:
     """Return what is found for a rule. Raises: HandoverError, RefusedError, OSError."""
     if rule.kind == "value":
         return _with_value(rule, search, rule.value, "it is in the file")
+    as_read = rule if search.items is None else msgspec.structs.replace(rule, kind="param", type=None)
     if rule.is_given:
-        return _with_value(rule, search, given_value(rule, search.given), "its program has said it")
+        return _with_value(rule, search, given_value(as_read, search.given), "its program has said it")
     if rule.kind == "dir":
         return _directory(rule, search)
     listing, notes = _listing(rule, search)
@@ -133,7 +141,7 @@ def _found(rule: OutputRule, search: OutputSearch) -> FoundOutput:
         return _one(rule, search, chosen, notes)
     path = f"{search.directory}/{chosen.path}"
     try:
-        value = value_of(rule, path, chosen.path)
+        value = value_of(as_read, path, chosen.path)
     except OSError as error:
         raise HandoverError(
             f"its output {rule.name} cannot be read: {chosen.path}: {error.strerror}"
@@ -337,20 +345,38 @@ def _with_value(
     rule: OutputRule, search: OutputSearch, value: Any, why: str, notes: Sequence[str] = ()
 ) -> FoundOutput:
     """Return the record of a value; a large one is put into a file. Raises: HandoverError, OSError."""
+    lacking: tuple[int, ...] = ()
+    problem = ""
     try:
-        value = typed(value, rule.type)
+        if search.items is None:
+            value = typed(value, rule.type)
+        else:
+            value, lacking, problem = entries_of(rule, value, search.items, has_failed=search.has_failed)
         bytes_ = size_of(value)
     except WrongTypeError as error:
         raise HandoverError(f"its output {rule.name}: {error}") from None
     except (ValueError, TypeError, RecursionError) as error:
         raise HandoverError(f"its output {rule.name} cannot be kept: {error}") from None
     record = FoundOutput(
-        name=rule.name, kind=rule.kind, value=value, bytes=bytes_, why=why, notes=tuple(notes)
+        name=rule.name,
+        kind=rule.kind,
+        value=value,
+        bytes=bytes_,
+        why=why,
+        notes=tuple(notes),
+        lacking=lacking,
     )
-    if bytes_ <= MAX_VALUE_BYTES:
-        return record
+    if bytes_ > MAX_VALUE_BYTES:
+        record = _in_a_file(rule, search, record)
+    if problem:
+        raise EntriesError(problem, record)
+    return record
+
+
+def _in_a_file(rule: OutputRule, search: OutputSearch, record: FoundOutput) -> FoundOutput:
+    """Return the record of a value that is too large for messages. Raises: OSError."""
     target = f"{search.directory}/{KEPT}/{search.number}/{rule.name}.json"
-    _write(target, msgspec.json.encode(value))
+    _write(target, msgspec.json.encode(record.value))
     file: RecordedFile = kept(
         msgspec.structs.replace(rule, store="in_place", has_digest=True),
         search.directory,

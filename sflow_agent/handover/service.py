@@ -50,7 +50,15 @@ class HandoverService:
         self._open[key] = now + SAID_AFTER_S
         if isinstance(order, FindOutputs):
             number, counts_all = order.written_by, order.counts_all
-            search = partial(find_outputs, order.directory, order.rules, number, counts_all=counts_all)
+            search = partial(
+                find_outputs,
+                order.directory,
+                order.rules,
+                number,
+                counts_all=counts_all,
+                items=order.items,
+                has_failed=order.has_failed,
+            )
             self._workers.run(key, partial(self._search, search), partial(self._found, order), self._lane)
         elif isinstance(order, CheckInputs):
             if local := [one for one in order.inputs if one.stage == "local"]:
@@ -85,7 +93,7 @@ class HandoverService:
     def _search(self, search: Callable[[], SearchResult]) -> SearchResult:
         """Find outputs, and have the controller get their files. Raises: OSError. In a thread."""
         found = search()
-        if self._copies is not None and not found.problem:
+        if self._copies is not None and found.outputs:
             try:
                 self._copies.send_outputs(found.outputs)
             except HandoverError as error:

@@ -52,7 +52,8 @@ class DirectCommands:
         is_plain = self._inherited["PWD"] == home and self._inherited["OLDPWD"] is None
         self._variables: dict[str, str | None] | None = {"PWD": home, "OLDPWD": None} if is_plain else None
         """What bash makes of the variables about directories; None while that is not known."""
-        self._is_examined = is_plain
+        if not is_plain:  # at once: the first task is started by bash if that is not known by then
+            workers.run("a shell's directories", self._examine, self._note_variables, self._lane)
 
     def command(self, argv: tuple[str, ...], environment: Mapping[str, str]) -> DirectCommand | None:
         """Return what to start in place of `argv` in the agent's directory; None if it must be `argv`."""
@@ -141,9 +142,6 @@ class DirectCommands:
 
     def _directories_for(self, environment: Mapping[str, str]) -> dict[str, str | None] | None:
         """Return what bash makes of the variables about directories; None if only bash can tell."""
-        if not self._is_examined:
-            self._is_examined = True
-            self._workers.run("a shell's directories", self._examine, self._note_variables, self._lane)
         if self._variables is None:
             return None
         for name, value in self._inherited.items():

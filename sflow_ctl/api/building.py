@@ -112,6 +112,9 @@ class TaskGroup:
         /,
         *,
         foreach: Mapping[str, Any] | None = None,
+        chunk: int | None = None,
+        chunk_parallel: int = 1,
+        shuffle: bool | int = False,
         **arguments: Any,
     ) -> Task:
         """Add a task that calls a Python function once for each item of a list, and return it: its outputs are lists.
@@ -121,6 +124,9 @@ class TaskGroup:
             items: Parameters to lists of the values that they have, one for each call; values are checked against annotations.
                 An output of another task may be such a list. Several lists are gone through together.
             foreach: Further fields of `foreach`: `{"max_parallel": 8}`; `{"product": True}` for all combinations.
+            chunk: How many items one task calls the function for, one after the other. Default: one.
+            chunk_parallel: How many of those calls run at once, each in a process of its own.
+            shuffle: Run the items in a random order; a number is its seed. Lists of outputs are in the order of the items.
             **arguments: Arguments that all calls have in common; `other.each()` is the value of another mapped task for the same
                 item.
 
@@ -141,7 +147,12 @@ class TaskGroup:
         name = more.get("as", "item")
         of_items = {key: Expression(f"{name}.{key}") for key in items}
         fields = one.task_fields({**arguments, **of_items})
-        own = {"foreach": {"items": lists, **more}}
+        grouping = {
+            **({} if chunk is None else {"chunk": chunk}),
+            **({} if chunk_parallel == 1 else {"chunk_parallel": chunk_parallel}),
+            **({} if shuffle is False else {"shuffle": {"seed": int(shuffle) if shuffle is not True else 0}}),
+        }
+        own = {"foreach": {"items": lists, **grouping, **more}}
         return self.task(one.name, **{**fields, **own})
 
     def use(

@@ -128,7 +128,7 @@ class Cells(Struct):
             return
         state = self.states.setdefault(key, CellState())
         if not task.plan.removed_in:
-            state.position = task.plan.replica_index if cell is None else cell.index
+            state.position = _turn_of(task.plan) if cell is None else cell.index
         if task.plan.is_service:
             state.services.append(task.index)
         self._count(task, state)
@@ -286,6 +286,12 @@ def key_of(task: Task) -> CellKey | None:
     if plan.foreach is not None and plan.item is not None and plan.foreach.max_parallel is not None:
         return _owner_of(plan), plan.name
     return None if plan.cell is None else (plan.cell.owner, plan.cell.id)
+
+
+def _turn_of(plan: PlannedTask) -> int:
+    """Return the place of a copy in the order in which they start."""
+    turn = None if plan.item is None else plan.item.turn
+    return plan.replica_index if turn is None else turn
 
 
 def _owner_of(plan: PlannedTask) -> str:

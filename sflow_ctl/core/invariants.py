@@ -115,7 +115,7 @@ def _check_requirements(tasks: list[Task]) -> None:
         assert one.dependants, f"nothing waits for {names} to be {one.until}"
         assert set(one.dependants) == needed.get(key, set()), f"others wait for {names} to be {one.until}"
         assert set(one.members) == about.get(key, set()), f"{names} do not know that they are waited for"
-        holding = sum(one.until in tasks[index].met for index in one.members)
+        holding = sum(tasks[index].holding(one.until) for index in one.members)
         assert one.holding == holding, f"{one.holding} of {names} counted as {one.until}, {holding} are"
 
 
@@ -129,5 +129,5 @@ def is_satisfied(run: Run, dependency: Dependency) -> bool:
         ]
     else:
         members = [run.task_named(dependency.task)]
-    holding = sum(dependency.until in member.met for member in members)
-    return holding >= members_needed(dependency, members[0].wanted, len(members))
+    holding, size = sum(one.holding(dependency.until) for one in members), sum(one.share for one in members)
+    return holding >= members_needed(dependency, members[0].wanted, size)

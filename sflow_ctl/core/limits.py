@@ -9,7 +9,7 @@ from typing import assert_never
 from protocol.messages.orders import ConfirmLife
 from sflow_ctl.core.actions.exit_gate import on_log_overdue, on_server_heard
 from sflow_ctl.core.actions.reconciliation import on_agent_lost
-from sflow_ctl.core.actions.stopping import stop_task
+from sflow_ctl.core.actions.stopping import cannot_start, stop_task
 from sflow_ctl.core.actions.transitions import end_delay
 from sflow_ctl.core.effects import Effects
 from sflow_ctl.core.model.run import Run
@@ -20,6 +20,7 @@ from sflow_ctl.core.model.timers import (
     Limit,
     LogOverdue,
     OtherRanksDue,
+    QueueTimeoutDue,
     RetryDue,
     ServerHeard,
     StopOverdue,
@@ -39,6 +40,10 @@ def on_attempt_timer(run: Run, out: Effects, timer: AttemptTimer, due_at: float,
         case RetryDue():
             if task.state is TaskState.WAITING:
                 end_delay(run, out, task)
+        case QueueTimeoutDue():
+            if task.state is TaskState.QUEUED and task.placeless_since is not None:
+                task.placeless_since = None
+                cannot_start(run, out, task, TaskState.FAILED, timeouts.found_no_place(task), now)
         case LogOverdue(rank=rank):
             on_log_overdue(run, out, task, rank, now)
         case ServerHeard(rank=rank):

@@ -180,6 +180,8 @@ def load_documents(
         from sflow_ctl.format.rules.placeholders import placeholder_findings  # few files have such words
 
         merged.findings += placeholder_findings(merged)
+    if merged.blocks and merged.findings:
+        merged.findings[:] = _as_written(merged, merged.findings)
     if merged.findings:
         raise _document_error(merged, assembled)
     assert assembled.document is not None
@@ -188,9 +190,18 @@ def load_documents(
         lambda section, name, *path: items[section, name].where(*path),
         merged.secret_where,
     )
+    if merged.blocks:
+        merged.warnings[:] = _as_written(merged, merged.warnings)
     is_as_written = len(paths) == 1 and not (overrides or artifact_overrides or missable or merged.included)
     text = merged.sources[0].text if is_as_written else None
     return LoadedDocument(assembled.document, tuple(merged.warnings), items, text, merged)
+
+
+def _as_written(merged: Merged, findings: Sequence[Finding]) -> list[Finding]:
+    """Return findings in which tasks of blocks have the names that the file gives them."""
+    from sflow_ctl.format.merged.blocks import findings_as_written  # few files have blocks
+
+    return findings_as_written(findings, [one.name for one in merged.blocks])
 
 
 class DocumentError(SpecError):

@@ -21,10 +21,11 @@ from sflow_ctl.plan.errors import ExpressionError
 from sflow_ctl.plan.model import Plan, PlannedTask
 from sflow_ctl.plan.parts.cells import BlockStep
 from sflow_ctl.plan.results import PlannedInput, ResolvedInput
-from sflow_ctl.plan.task_views import OWN, PlaceOf, PortsOf, TaskPorts, TaskViews, planned_place
+from sflow_ctl.plan.task_views import OWN, Chunks, PlaceOf, PortsOf, TaskPorts, TaskViews, planned_place
 from sflow_ctl.plan.words import Collect
 
 Outputs = Mapping[str, Mapping[str, Any]]
+FoundOf = Mapping[str, Mapping[str, FoundOutput]]
 T = TypeVar("T")
 
 
@@ -142,7 +143,7 @@ class DeferredValues:
         evaluator: Evaluator = NO_EXPRESSIONS,
         place_of: PlaceOf = planned_place,
         problems: Mapping[str, Sequence[str]] | None = None,
-        found: Mapping[str, Mapping[str, FoundOutput]] | None = None,
+        found: FoundOf | None = None,
     ) -> None:
         """`place_of` returns where a task runs that is not where it was planned to be.
 
@@ -160,7 +161,10 @@ class DeferredValues:
         collect = {
             kind.base: kind.foreach.collect for kind in kinds_of(plan.tasks) if kind.foreach is not None
         }
-        self._views = TaskViews(plan.task_views, outputs, names, ports_of, place_of=place_of, collect=collect)
+        chunks = Chunks.of(plan.tasks, collect, self._found)
+        self._views = TaskViews(
+            plan.task_views, outputs, names, ports_of, place_of=place_of, collect=collect, chunks=chunks
+        )
 
     def of_plan(self, plan: Plan) -> "DeferredValues":
         """Return what fills in the tasks of another plan of the same run."""
@@ -179,12 +183,14 @@ class DeferredValues:
         other = copy(self)
         names: dict[str, list[str]] = {}
         collect: dict[str, Collect] = {}
+        new = list(new)
         for task in new:
             if task.ports:
                 names[task.name] = [block.name for block in task.ports]
             if task.foreach is not None:
                 collect[task.base] = task.foreach.collect
-        other._views = self._views.grown(plan.task_views, names, collect)
+        chunks = Chunks.of(new, collect, self._found)
+        other._views = self._views.grown(plan.task_views, names, collect, chunks)
         return other
 
     def limited(self, change: Callable[[Evaluator], Evaluator]) -> "DeferredValues":
@@ -214,7 +220,7 @@ class DeferredValues:
             from sflow_ctl.plan.parts.checkpoint_view import checkpoint_view  # few tasks have any
 
             of_checkpoint["checkpoint"] = checkpoint_view(task.checkpoint, checkpoint, task.environment)
-        resolved = tuple(self.resolved_input(one, own) for one in task.inputs)
+        resolved = tuple(self.resolved_input(one, own, task) for one in task.inputs)
         if resolved:
             from sflow_ctl.plan.parts import inputs  # few tasks have any
 
@@ -238,13 +244,22 @@ class DeferredValues:
             inputs=resolved,
         )
 
-    def resolved_input(self, given: PlannedInput, own: Mapping[str, Any] | None = None) -> ResolvedInput:
-        """Return an input, or an output of the run, with its value now. Raises: ExpressionError."""
+    def resolved_input(
+        self, given: PlannedInput, own: Mapping[str, Any] | None = None, task: PlannedTask | None = None
+    ) -> ResolvedInput:
+        """Return an input of a task, or an output of the run, with its value now. Raises: ExpressionError."""
         from sflow_ctl.plan.parts import inputs  # few tasks have any
 
         if not given.is_deferred:
-            return inputs.resolved(given, self._outputs, self._found, self._views.copies_of)
+            return inputs.resolved(given, self._outputs, self._found, self._views)
         evaluate, field = self._evaluator.value, f"inputs.{given.name}"
+        if given.is_per_item and task is not None and task.item is not None and task.foreach is not None:
+            from sflow_ctl.plan.parts.chunks import each_evaluated  # few tasks have chunks
+
+            def of_one(names: Mapping[str, Any]) -> Any:
+                return self._value(evaluate, given.value, given.names, {**(own or {}), **names}, field)
+
+            return each_evaluated(given, task.foreach, task.item, of_one)
         return inputs.evaluated(
             given, lambda: self._value(evaluate, given.value, given.names, own or {}, field)
         )
@@ -275,7 +290,7 @@ class DeferredValues:
 
             directory = task.environment["SFLOW_TASK_OUTPUT_DIR"]
             own[inputs.NAME] = inputs.inputs_view(
-                task.inputs, [self.resolved_input(one, own) for one in task.inputs], directory
+                task.inputs, [self.resolved_input(one, own, task) for one in task.inputs], directory
             )
         evaluate = self._evaluator.value
         operands: dict[str, str] = {}

@@ -257,7 +257,7 @@ class PlannedTask(_Part, frozen=True, kw_only=True):
         if self.item is not None or self.frame is not None:
             from sflow_ctl.plan.parts.items import item_variables  # few tasks have one
 
-            own |= item_variables(self.item, self.replica_index, self.frame)
+            own |= item_variables(self.item, self.replica_index, self.frame, self.foreach)
         return {**self.env, **(self.cell.environment(self.sweep) if self.cell is not None else {}), **own}
 
     @property

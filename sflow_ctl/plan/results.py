@@ -99,6 +99,8 @@ class PlannedInput(InputPart, frozen=True, kw_only=True):
     is_required: bool = True
     default: Any = None
     argument: str | None = None
+    is_per_item: bool = False
+    """In a chunk: its value is a list with one entry for each item, of which `type` and `default` are those of one."""
     stage: StageKind | None = None
     scratch: str = ""
     """With `stage: local`: the directory on the nodes for the files of the run."""
@@ -128,6 +130,8 @@ class ResolvedInput(InputPart, frozen=True, kw_only=True):
     """The output was missing, and the default of the input counts, or that of the output."""
     is_absent: bool = False
     """There is no value, and none is needed."""
+    lacking: tuple[int, ...] = ()
+    """Of a list with one entry for each item of a chunk: those that have no value."""
     large: tuple[ValueFile, ...] = ()
     """Values that are too large for messages; `value` has placeholders for them."""
     files: tuple[ExpectedFile, ...] = ()

@@ -176,8 +176,12 @@ def _core(work: Work) -> PlannedTask:
         )
     late = None if task.foreach is None else task.foreach.late
     inputs = tuple(msgspec.structs.replace(one, scratch="") if one.scratch else one for one in task.inputs)
+    item = task.item
+    if item is not None and item.turn is not None:  # only when it starts
+        item = msgspec.structs.replace(item, turn=None)
     return msgspec.structs.replace(
         task,
+        item=item,
         **{**_NOT_WORK, "foreach": None if late is None else _list_of(late)},
         block=block,
         inputs=inputs,

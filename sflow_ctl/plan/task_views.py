@@ -11,6 +11,7 @@ from typing import Any, overload
 
 from msgspec import Struct
 
+from protocol.messages.handover import FoundOutput
 from protocol.text.listing import listed
 from sflow_ctl.plan.assignment import SERVICE_KEYS, service_view
 from sflow_ctl.plan.errors import ExpressionError
@@ -28,6 +29,57 @@ PortsOf = Callable[[str], TaskPorts | None]
 """Returns the ports of a concrete task; None while it has none."""
 
 
+class Chunks(Struct, frozen=True):
+    """Copies that are for several items each: where their results belong in a list over all items."""
+
+    positions: Mapping[str, Sequence[int]] = {}
+    """The positions of the items, by copy."""
+    found: Mapping[str, Mapping[str, FoundOutput]] = {}
+    """What agents have found of outputs, by copy and name."""
+
+    @classmethod
+    def of(cls, tasks: Sequence[Any], bases: Collection[str], found: Mapping[str, Any]) -> "Chunks":
+        """Return those among planned tasks; `bases` are the tasks that have items."""
+        if not bases:
+            return NO_CHUNKS
+        from sflow_ctl.plan.parts.chunks import positions_of  # few plans have items
+
+        return cls(positions_of(tasks, bases), found)
+
+    def are_of(self, copies: Sequence[str]) -> bool:
+        """Return whether these copies are for several items each."""
+        return bool(self.positions) and bool(copies) and copies[0] in self.positions
+
+    def grown(self, other: "Chunks") -> "Chunks":
+        """Return these with the copies of others."""
+        return Chunks({**self.positions, **other.positions}, self.found) if other.positions else self
+
+    def lacking(self, copy: str, output: str) -> Sequence[int]:
+        """Return the entries in an output of a copy that stand for no value."""
+        record = self.found.get(copy, {}).get(output)
+        return () if record is None else record.lacking
+
+    def spread(
+        self, copies: Sequence[str], output: str, values: Sequence[Any], there: Sequence[bool]
+    ) -> tuple[list[Any], list[bool]]:
+        """Return an output of copies item by item, and for which items it is there. Raises: ExpressionError for a large one."""
+        size = sum(len(self.positions[copy]) for copy in copies)
+        spread, are_there = [None] * size, [False] * size
+        for copy, value, is_there in zip(copies, values, there, strict=True):
+            record = self.found.get(copy, {}).get(output)
+            if is_there and record is not None and record.is_large:
+                hint = "hand it over with an input, or pass large values in files"
+                raise ExpressionError(f'output "{output}" of {copy} is too large for expressions', hint)
+            where = self.positions[copy]
+            if not is_there or not isinstance(value, list) or len(value) != len(where):
+                continue
+            lacking = self.lacking(copy, output)
+            for index, position in enumerate(where):
+                spread[position], are_there[position] = value[index], index not in lacking
+        return spread, are_there
+
+
+NO_CHUNKS = Chunks()
 PlaceOf = Callable[[str], Mapping[str, Any]]
 """The facts of a concrete task's place that differ from the plan's; empty while it is, or will be, where it was planned."""
 
@@ -49,6 +101,7 @@ class TaskViews(Mapping[str, Any]):
         note_all: Callable[[str], None] = lambda _base: None,
         place_of: PlaceOf = planned_place,
         collect: Mapping[str, Collect] | None = None,
+        chunks: Chunks = NO_CHUNKS,
     ) -> None:
         """`facts` of a replicated task are its replicas' names.
 
@@ -63,12 +116,14 @@ class TaskViews(Mapping[str, Any]):
         self._note_all = note_all
         self._place_of = place_of
         self._collect = {} if collect is None else collect
+        self.chunks = chunks
 
     def grown(
         self,
         facts: Mapping[str, Any],
         port_names: Mapping[str, Collection[str]],
         collect: Mapping[str, Collect],
+        chunks: Chunks = NO_CHUNKS,
     ) -> "TaskViews":
         """Return the views of a plan that has grown: these facts in place of those so far, the rest beside those."""
         return TaskViews(
@@ -79,6 +134,7 @@ class TaskViews(Mapping[str, Any]):
             self._note_all,
             self._place_of,
             {**self._collect, **collect} if collect else self._collect,
+            self.chunks.grown(chunks),
         )
 
     def __getitem__(self, name: str) -> Any:
@@ -109,7 +165,7 @@ class TaskViews(Mapping[str, Any]):
 
     def outputs_of(self, base: str, copies: Sequence[str]) -> "Mapping[str, list[Any]]":
         """Return the outputs of all copies by name: lists in the order of the copies."""
-        return _Gathered(base, copies, self._outputs, self._collect.get(base, "gap"))
+        return _Gathered(base, copies, self._outputs, self._collect.get(base, "gap"), self.chunks)
 
     def ports(self, name: str, shape: str) -> "_Ports":
         """Return the ports of a concrete task in one of their shapes."""
@@ -165,13 +221,22 @@ class _Gathered(Mapping[str, list[Any]]):
     """Maps names of outputs to their values over all copies of a task, null for those without one."""
 
     def __init__(
-        self, base: str, copies: Sequence[str], outputs: Mapping[str, Mapping[str, Any]], collect: Collect
+        self,
+        base: str,
+        copies: Sequence[str],
+        outputs: Mapping[str, Mapping[str, Any]],
+        collect: Collect,
+        chunks: Chunks,
     ) -> None:
         self._base, self._copies, self._outputs, self._collect = base, copies, outputs, collect
+        self._chunks = chunks
 
     def __getitem__(self, name: str) -> list[Any]:
+        values = [self._outputs.get(copy, {}).get(name) for copy in self._copies]
         there = [name in self._outputs.get(copy, ()) for copy in self._copies]
-        if self._copies and not any(there) and name not in self:
+        if self._chunks.are_of(self._copies):
+            values, there = self._chunks.spread(self._copies, name, values, there)
+        if self._copies and not any(there) and name not in tuple(self):
             known = ", ".join(self) or "none"
             raise ExpressionError(
                 f'no copy of task "{self._base}" has an output "{name}"', f"they have {known}"
@@ -182,7 +247,6 @@ class _Gathered(Mapping[str, list[Any]]):
             raise ExpressionError(f"{what}, and its list is collect: fail")
         from sflow_ctl.plan.parts.items import gathered  # few expressions ask for one
 
-        values = [self._outputs.get(copy, {}).get(name) for copy in self._copies]
         return gathered(values, there, self._collect)
 
     def __iter__(self) -> Iterator[str]:

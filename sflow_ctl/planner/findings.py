@@ -39,7 +39,7 @@ class Findings(Struct):
 
     def add(self, code: str, what: str, where: str | None, hint: str | None = None) -> None:
         """Note a finding, once."""
-        finding = Finding(code, what, where, hint or _HINTS.get(code))
+        finding = self._finding(code, what, where, hint or _HINTS.get(code))
         if self.policies is not None and self.policies.sets_aside(code):
             self.warn(code, what, where, finding.hint)
         elif finding not in self.found[-50:]:
@@ -47,13 +47,23 @@ class Findings(Struct):
 
     def warn(self, code: str, what: str, where: str | None, hint: str | None = None) -> None:
         """Note a warning, once."""
-        finding = Finding(code, what, where, hint)
+        finding = self._finding(code, what, where, hint)
         if finding not in self.warnings[-50:]:
             self.warnings.append(finding)
 
+    def _finding(self, code: str, what: str, where: str | None, hint: str | None) -> Finding:
+        """Return a finding in which tasks of blocks have the names that the file gives them."""
+        finding = Finding(code, what, where, hint)
+        blocks = self.loaded.document.workflow.blocks
+        if not blocks:
+            return finding
+        from sflow_ctl.format.merged.blocks import findings_as_written  # few files have blocks
+
+        return findings_as_written([finding], [one.name for one in blocks])[0]
+
     def note(self, code: str, what: str) -> None:
         """Note a fact that only a shown plan says."""
-        self.notes.append(Finding(code, what))
+        self.notes.append(self._finding(code, what, None, None))
 
     def add_problem(self, problem: UnplannableError, section: str, name: str) -> None:
         """Note a problem of one part of the file as a finding."""

@@ -27,6 +27,13 @@ _WRITTEN_AT_ONCE = 1000
 _NONE: Mapping[str, tuple[()]] = MappingProxyType({})
 
 
+SUMMARY_VERSION = 1
+
+
+class NewerFormatError(msgspec.ValidationError):
+    """A summary of a newer format than this version reads."""
+
+
 class UploadSummary(msgspec.Struct, frozen=True, kw_only=True):
     """What became of uploads."""
 
@@ -140,7 +147,7 @@ class TaskSummary(msgspec.Struct, frozen=True, kw_only=True):
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
     """`summary.json`: how a run ended. `log` paths are relative to the run directory."""
 
-    version: int = 1
+    version: int = SUMMARY_VERSION
     """The version of this format."""
     run_id: str
     """The id of the run."""
@@ -323,8 +330,11 @@ def summary_json(whole: Summary) -> Iterator[bytes]:
 
 
 def read_summary(content: bytes) -> Summary:
-    """Return the summary in a file. Raises: msgspec.DecodeError when it is not one."""
-    return msgspec.json.decode(content, type=Summary)
+    """Return the summary in a file. Raises: NewerFormatError; msgspec.DecodeError when it is not one."""
+    found = msgspec.json.decode(content, type=Summary)
+    if found.version > SUMMARY_VERSION:
+        raise NewerFormatError(f"it has format {found.version}; this version reads up to {SUMMARY_VERSION}")
+    return found
 
 
 def view_of(whole: Summary, plan: Plan) -> RunView:

@@ -8,6 +8,7 @@ import pytest
 
 from tests.faults.chaos import local_site
 from tests.faults.chaos.schedule import LOCAL_KINDS, decide
+from tests.stalling_fs import StallingFs, can_mount
 from tests.support import ROOT
 
 SEEDS = (2, 8, 17, 45)
@@ -18,6 +19,20 @@ def test_a_seed_decides_the_whole_round() -> None:
     assert decide(7) != decide(8)
     kinds = {fault.kind for seed in range(200) for faults in decide(seed).faults for fault in faults}
     assert kinds == set(LOCAL_KINDS)
+
+
+@pytest.mark.skipif(not can_mount(), reason="needs root and /dev/fuse")
+def test_a_disk_that_two_faults_stall_at_once_answers_when_both_are_over(tmp_path: Path) -> None:
+    disk = StallingFs(tmp_path / "mount", tmp_path / "backing")
+    try:
+        for _ in range(3):
+            disk.stall()
+            disk.stall()
+            disk.resume()
+            disk.resume()
+            subprocess.run(["ls", disk.path], check=True, timeout=30)
+    finally:
+        disk.close()
 
 
 @pytest.mark.skipif(not local_site.can_enter(), reason="needs namespaces of processes, mounts and networks")

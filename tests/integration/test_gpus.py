@@ -4,6 +4,7 @@ Variables say what there is. With a driver: `test_real_gpus.py`.
 """
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -45,7 +46,13 @@ def run(
     return subprocess.run(
         [sys.executable, "-c", WITH_DRIVER, "run", "w.yaml", "--run-id", "r", *arguments],
         cwd=tmp_path,
-        env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT), "SFLOW_SIMULATE_GPUS": "0", **variables},
+        env={
+            "PATH": "/usr/bin:/bin",
+            "PYTHONPATH": str(ROOT),
+            "SFLOW_SIMULATE_GPUS": "0",
+            "XDG_STATE_HOME": os.environ["XDG_STATE_HOME"],
+            **variables,
+        },
         capture_output=True,
         text=True,
         timeout=PATIENCE_S,

@@ -6,6 +6,7 @@ terminal, its size and its signals.
 
 import ctypes
 import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -74,7 +75,7 @@ def exec_(context: click.Context, words: tuple[str, ...], rank: int, output_dir:
     if len(tasks) != 1:
         names = ", ".join(tasks[:8]) or "none"
         raise UsageError.of("one-task", "exec needs one running task", hint=f"named are: {names}")
-    check_alive(reader, f"sflow-ctl logs --run RUN {tasks[0]} shows what it printed")
+    check_alive(reader, f"sflow-ctl logs --run RUN {shlex.quote(tasks[0])} shows what it printed")
     reader.refresh()
     record = reader.state.tasks[tasks[0]]
     if record.state not in LIVE or record.state is TaskState.STARTING:

@@ -12,6 +12,8 @@ from sflow_ctl.cli.steering.target import target_run_and_tasks
 from sflow_ctl.core.requests import RestartTasks
 from sflow_ctl.runtime.operating.client import check_alive
 
+AGAIN_INSTEAD = "sflow-ctl rerun RUN TASKS runs them again, and what needs them"
+
 
 @click.command()
 @click.argument("words", nargs=-1, required=True, metavar="[RUN] TASK...", shell_complete=complete_words)
@@ -27,6 +29,6 @@ def restart(words: tuple[str, ...], as_json: bool, verbose: bool, output_dir: Pa
     if not tasks:
         hint = "name tasks; sflow-ctl run --resume runs what is left of a run that has ended"
         raise UsageError.of("no-tasks", "a run is not restarted as a whole", hint=hint)
-    check_alive(reader, f"sflow-ctl rerun RUN {shlex.join(tasks)} runs them again, and what needs them")
+    check_alive(reader, AGAIN_INSTEAD.replace("TASKS", shlex.join(tasks)))
     request(reader, RestartTasks(tasks=tuple(tasks)), as_json=as_json, verbose=verbose)
     return int(ExitStatus.OK)

@@ -1,5 +1,6 @@
 """`sflow-ctl retry`: runs tasks of a live run again that have ended in it, with what depends on them."""
 
+import shlex
 from pathlib import Path
 
 import click
@@ -8,6 +9,7 @@ from protocol.errors import ExitStatus, UsageError
 from protocol.text.listing import listed
 from sflow_ctl.cli.options.completing import complete_words
 from sflow_ctl.cli.steering.asking import request, steering_options
+from sflow_ctl.cli.steering.restart import AGAIN_INSTEAD
 from sflow_ctl.cli.steering.target import SHOWN, target_run_and_tasks
 from sflow_ctl.cli.terminal.lines import print_line
 from sflow_ctl.core.requests import RestartTasks
@@ -29,9 +31,7 @@ def retry(words: tuple[str, ...], is_only: bool, as_json: bool, verbose: bool, o
     if not tasks:
         hint = "name tasks; sflow-ctl rerun RUN runs what has no result in a run that has ended"
         raise UsageError.of("no-tasks", "a run is not tried again as a whole", hint=hint)
-    check_alive(
-        reader, f"sflow-ctl rerun {reader.directory} {' '.join(tasks)} runs them again, and what needs them"
-    )
+    check_alive(reader, AGAIN_INSTEAD.replace("TASKS", shlex.join(tasks)))
     reader.refresh()
     states = {name: record.state for name, record in reader.state.tasks.items()}
     chosen = set(tasks)

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from protocol.text.ansi import printable
-from sflow_ctl.cli.terminal.paint import Colour, paint, stdout_wants_colours
+from sflow_ctl.cli.terminal.paint import Colour, paint, stdout_wants_colours, wants_unicode
 from sflow_ctl.plan.secrets import SECRETS
 
 
@@ -31,6 +31,10 @@ def write(text: str, *, err: bool = False, nl: bool = True, keeps_secrets: bool 
     if stream is None:
         return  # closed by the caller
     shown = text if keeps_secrets else SECRETS.mask.text(text)
+    if not shown.isascii() and not wants_unicode(os.environ) and stream.isatty():
+        from sflow_ctl.cli.terminal.drawn_characters import in_ascii  # few terminals
+
+        shown = in_ascii(shown)
     try:
         print(shown, end="\n" if nl else "", file=stream, flush=True)
     except OSError as error:

@@ -8,28 +8,14 @@ import unicodedata
 from textual.drivers.linux_driver import LinuxDriver
 
 from protocol.text.lazy_pattern import lazy_pattern
+from sflow_ctl.cli.terminal.drawn_characters import LETTER_OF
 
 _FOREIGN = lazy_pattern(r"[^\x00-\x7f]")
-_LINES = {
-    "-": "─━═╌╍╴╶╼╾",
-    "|": "│┃║▌▍▎▏▐▕▊▋▉",
-    "+": "┌┐└┘├┤┬┴┼╭╮╰╯┏┓┗┛┣┫┳┻╋╔╗╚╝✓",
-    "#": "█",
-    " ": "\u00a0╸╺▀▁▂▃▄▅▆▇▔░▒▓▖▗▘▝▞▟▙▛▜▚",
-    "*": "•●◉",
-    ".": "·…",
-    ">": "→▶❯",
-    "<": "←◀",
-    "^": "↑▲",
-    "v": "↓▼",
-    "x": "✗×",
-}
-_ASCII = {one: letter for letter, ones in _LINES.items() for one in ones}
 
 
 def ascii_text(text: str) -> str:
     """Return a text with a letter of ASCII for each cell of other characters; `?` for what looks like none."""
-    return str(_FOREIGN.sub(lambda found: _ASCII.get(found[0]) or "?" * _cells(found[0]), text))
+    return str(_FOREIGN.sub(lambda found: LETTER_OF.get(found[0]) or "?" * _cells(found[0]), text))
 
 
 def _cells(character: str) -> int:

@@ -23,7 +23,7 @@ from sflow_ctl.core.model.rank_specs import rank_specs
 from sflow_ctl.core.model.readiness import Readiness, ranks_needed
 from sflow_ctl.core.model.run import Run
 from sflow_ctl.core.model.task import Address, Task
-from sflow_ctl.core.model.timers import DeadlineDue, TimeoutDue, TotalTimeoutDue
+from sflow_ctl.core.model.timers import DeadlineDue, QueueTimeoutDue, TimeoutDue, TotalTimeoutDue
 from sflow_ctl.core.policy import dependencies, explanations
 from sflow_ctl.core.states import PLACED, Reason, TaskState
 from sflow_ctl.plan.deferred import NO_TEXTS, needs_rendering
@@ -53,10 +53,13 @@ def _start_those_with_room(run: Run, out: Effects, now: float) -> None:
         if index is None:
             break
         task = run.tasks[index]
-        if task.state is not TaskState.QUEUED:
-            continue
         placement = moves.wanted(run, task)
         room = (placement, task.plan.heeds_claims, task.plan.needs)
+        if (
+            task.state is not TaskState.QUEUED
+        ):  # it has ended while it was blocked: the next of its kind is tried
+            run.queue.retry_like(room)
+            continue
         if _is_put_off(run, out, task):
             run.queue.retry_like(room)
             continue
@@ -80,10 +83,19 @@ def _start_those_with_room(run: Run, out: Effects, now: float) -> None:
                 run.queue.retry_like(room)
                 continue
             run.queue.block(index, room)
+            _limit_wait(run, task, now)
             run.cells.found_no_room(run.tasks, task, placement)
             continue
         run.queue.retry_like(room)
         _begin_attempt(run, out, task, taken, now)
+
+
+def _limit_wait(run: Run, task: Task, now: float) -> None:
+    """Limit the time of a task that finds no free place, if the file does."""
+    limit_s = task.plan.retries.queue_s
+    if limit_s is not None and task.placeless_since is None:
+        task.placeless_since = now
+        run.timers.set(now + limit_s, QueueTimeoutDue(task.index, task.attempt.number))
 
 
 def _is_put_off(run: Run, out: Effects, task: Task) -> bool:
@@ -124,6 +136,7 @@ def _start_in_reserved_places(run: Run, out: Effects, now: float) -> None:
 
 
 def _wait_again(run: Run, out: Effects, task: Task) -> None:
+    task.placeless_since = None
     change(run, out, task, TaskState.WAITING, Reason("dependencies", "what it needs is starting again"))
     free_waiting_place(run, task)
 
@@ -140,6 +153,7 @@ def _may_be_anywhere(placement: Placement) -> bool:
 def _begin_attempt(run: Run, out: Effects, task: Task, placement: Placement, now: float) -> None:
     occupy(run, task, placement, now)
     run.has_started = True
+    task.placeless_since = None
     change(run, out, task, TaskState.STARTING, PLACED)
     number = task.attempt.number
     if task.plan.timeout_s is not None:

@@ -54,7 +54,8 @@ def outputs_found(run: Run, out: Effects, task: Task, now: float) -> None:
     attempt, number = task.attempt, task.attempt.number
     for rank, held in list(attempt.held.items()):
         if held.awaits == "files" and task.attempt.number == number:
-            if attempt.output_problem is None and task.state is not TaskState.STOPPING:
+            has_failed = attempt.output_problem is not None or exit_policy.is_bad(task, held.message)
+            if (attempt.items_done or not has_failed) and task.state is not TaskState.STOPPING:
                 attempt.held[rank] = HeldExit(held.message, "outputs")
                 out.perform(CollectOutputs(task=task.plan.name, attempt=number))
             else:
@@ -111,7 +112,8 @@ def _log_is_here(run: Run, out: Effects, task: Task, message: RankExited, now: f
     attempt = task.attempt
     is_last = attempt.open_ranks == {message.rank.rank}
     is_success = message.exit_code == 0 or not exit_policy.is_bad(task, message)
-    if task.plan.found and is_last and is_success and task.state is not TaskState.STOPPING:
+    has_results = is_success or (task.plan.item is not None and task.plan.item.positions is not None)
+    if task.plan.found and is_last and has_results and task.state is not TaskState.STOPPING:
         from sflow_ctl.core.actions.handover.files import find_outputs  # few tasks have any
 
         attempt.held[message.rank.rank] = HeldExit(message, "files")
@@ -137,6 +139,7 @@ def _log_is_here(run: Run, out: Effects, task: Task, message: RankExited, now: f
 def _outputs_are_here(run: Run, out: Effects, task: Task, message: RankExited, now: float) -> None:
     """Upload the files of a task that has exited with success; else the exit counts."""
     is_stopped = task.state is TaskState.STOPPING or run.shutdown.is_forced
+    is_stopped = is_stopped or task.attempt.items_done > 0  # of one that has failed
     if is_stopped or not uploads.begin(run, out, task, message, now):
         count_exit(run, out, task, message, now)
 

@@ -11,7 +11,7 @@ from sflow_ctl.core.actions.transitions import change, enqueue, take_on
 from sflow_ctl.core.commands import ReviseRun
 from sflow_ctl.core.effects import Effects
 from sflow_ctl.core.events import TextsRendered
-from sflow_ctl.core.model.run import Run
+from sflow_ctl.core.model.run import Run, turns_of
 from sflow_ctl.core.model.task import Task
 from sflow_ctl.core.states import Reason, TaskState
 from sflow_ctl.plan.copies.names import CopyNames
@@ -60,7 +60,9 @@ def grow(run: Run, out: Effects, task: Task, items: list[object], now: float) ->
     name, late = task.plan.name, late_list(task.plan)
     assert late is not None
     text = f"{name} has {len(items)} item{'' if len(items) == 1 else 's'}"
-    is_first = late.size is None and not any(one in run.index_of for one in CopyNames(name, len(items)))
+    assert task.plan.foreach is not None
+    names = CopyNames(name, task.plan.foreach.copies(len(items)))
+    is_first = late.size is None and not any(one in run.index_of for one in names)
     plan = with_first_items(run.plan, task.index, items) if is_first else None
     if plan is not None:
         _extend(run, out, task, plan, text)
@@ -98,6 +100,7 @@ def _extend(run: Run, out: Effects, task: Task, plan: Plan, text: str) -> None:
     run.plan = plan
     take_on(run, task, plan.tasks[task.index])
     new = add_tasks(run, tasks_since(plan.tasks, known))
+    run.queue.shuffle(turns_of(new))
     run.cells.grow(new)
     run.leases.grow(plan, new)
     run.deferred = run.deferred.grown(plan, [one.plan for one in new])

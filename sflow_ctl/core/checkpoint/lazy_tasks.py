@@ -153,8 +153,9 @@ class _Members:
         name = dependency.task
         holders = self._by_base[name] if dependency.is_group else [self._by_name[name]]
         indices = [index for holder in holders for index in _indices_of(holder)]
-        needed = members_needed(dependency, _plan_of(holders[0]), len(indices))
-        requirement = Requirement(dependency.until, needed, len(indices), members=indices)
+        size = sum(one.share if isinstance(one, Task) else len(one.copies) for one in holders)
+        needed = members_needed(dependency, _plan_of(holders[0]), size)
+        requirement = Requirement(dependency.until, needed, size, members=indices)
         for holder in holders:
             holder.requirements += (requirement,)
         return requirement
@@ -175,6 +176,8 @@ def _are_alike(copies: Copies, named: set[str]) -> bool:
     first = copies.first
     if copies.chain_until is not None or first.removed_in or first.finally_when is not None:
         return False
+    if first.quorum is not None and first.item is not None and first.item.positions is not None:
+        return False  # each counts for as many members as it has items
     return not any(name in copies.names for name in named)
 
 

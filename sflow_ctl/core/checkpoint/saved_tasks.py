@@ -21,7 +21,7 @@ from sflow_ctl.core.checkpoint.lazy_tasks import LazyTasks, made_of
 from sflow_ctl.core.model.attempt import NOT_STARTED, SETTLED, Attempt
 from sflow_ctl.core.model.port_leases import SavedLease
 from sflow_ctl.core.model.run import Run
-from sflow_ctl.core.model.task import NOTHING, Address, Task
+from sflow_ctl.core.model.task import NOTHING, Address, Task, count
 from sflow_ctl.core.policy.dependencies import reached
 from sflow_ctl.core.states import TERMINAL, Reason, TaskState
 from sflow_ctl.plan.model import Placement, PlannedTask
@@ -106,6 +106,7 @@ class WholeTask(Struct, frozen=True, omit_defaults=True, kw_only=True):
     moves: int = 0
     infra_used: int = 0
     tries_since: float | None = None
+    placeless_since: float | None = None
     shunned: frozenset[int] = frozenset()
     may_run: bool = False
     address: Address | None = None
@@ -122,7 +123,8 @@ class WholeTask(Struct, frozen=True, omit_defaults=True, kw_only=True):
 
 _REST = (
     "earlier_places", "is_serving", "down_since", "is_delayed", "is_reserved", "lent", "retries_used",
-    "restarted_at", "renewals", "moves", "infra_used", "tries_since", "shunned", "may_run", "address", "follows_by",
+    "restarted_at", "renewals", "moves", "infra_used", "tries_since", "placeless_since", "shunned", "may_run", "address",
+    "follows_by",
     "checkpoint_base", "run_env",
 )  # fmt: skip
 """Fields of a task that one which has completed as most do has not changed."""
@@ -130,7 +132,7 @@ _COPIED = ("state", "last_reason", "met", "started_after", *_REST)
 _copied = attrgetter(*_COPIED)
 _rest_of_task = attrgetter(*_REST)
 _NO_REST: tuple[Any, ...] = (
-    NOTHING, False, None, False, False, None, 0, (), 0, 0, 0, None, frozenset(), False, None, None, None, NOTHING,
+    NOTHING, False, None, False, False, None, 0, (), 0, 0, 0, None, None, frozenset(), False, None, None, None, NOTHING,
 )  # fmt: skip
 _OWN = ("number", "place", "node", "gpus", "node_of_rank", "started_at", "exit_code", "pid")
 _rest_of_attempt = attrgetter(*(one for one in Attempt.__struct_fields__ if one not in _OWN))
@@ -292,10 +294,9 @@ def count_requirements(tasks: list[Task], changed: Collection[int]) -> None:
         members = made_of(tasks, one.members)
         kept = sum(map(lazy.is_kept, one.members)) if lazy else 0
         is_reached = one.until in _USUAL
-        one.holding = sum(one.until in task.met for task in members) + (kept if is_reached else 0)
-        one.serving = sum(task.is_serving for task in members)
-        lost = sum(task.state in TERMINAL and one.until not in task.met for task in members)
-        one.possible = len(one.members) - lost - (0 if is_reached else kept)
+        count(one, members)
+        one.holding += kept if is_reached else 0
+        one.possible += len(one.members) - len(members) - (0 if is_reached else kept)
     those = list(requirements.values())
     dependants = lazy.count_needs(those) if lazy else [index for one in those for index in one.dependants]
     for index in set(dependants):

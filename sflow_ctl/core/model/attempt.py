@@ -93,6 +93,8 @@ class Attempt(Struct, omit_defaults=True):
     """Of one without processes: the attempt whose outputs are looked for."""
     output_problem: Reason | None = None
     """Why it has failed after all: an output that it must have is missing, or is not what it should be."""
+    items_done: int = 0
+    """Of one for several items that has failed: how many of them have all outputs."""
     checkpoint: CheckpointChoice | None = None
     """What it continues from; None for one that does not look for anything."""
     was_ready: bool = False

@@ -31,6 +31,9 @@ class ReadyQueue:
     """Indices of startable tasks. Pop, and either start the task or `block` it."""
 
     def __init__(self) -> None:
+        self._key_of: dict[int, int] = {}
+        """Of tasks whose copies start in another order: what stands for each in the heaps, where keys are in plan order."""
+        self._task_of: dict[int, int] = {}
         self._ready: list[int] = []
         self._blocked: dict[Room, list[int]] = {}
         self._nodes_of: dict[Room, frozenset[int]] = {}
@@ -38,19 +41,33 @@ class ReadyQueue:
 
     def push(self, index: int) -> None:
         """Add a task that may start."""
-        heappush(self._ready, index)
+        heappush(self._ready, self._key_of.get(index, index))
+
+    def shuffle(self, tasks: Iterable[tuple[str, int, int]]) -> None:
+        """Have copies of tasks start in another order: each by its base, its index and its turn. None is in the queue."""
+        groups: dict[str, list[tuple[int, int]]] = {}
+        for base, index, turn in tasks:
+            groups.setdefault(base, []).append((turn, index))
+        for group in groups.values():
+            keys = sorted(index for _, index in group)
+            for key, (_, index) in zip(keys, sorted(group), strict=True):
+                self._key_of[index], self._task_of[key] = key, index
 
     def pop(self) -> int | None:
         """Return the first task in plan order that is worth trying, or None."""
-        return heappop(self._ready) if self._ready else None
+        if not self._ready:
+            return None
+        key = heappop(self._ready)
+        return self._task_of.get(key, key)
 
     def block(self, index: int, room: Room) -> None:
         """Put back a task for which there was no room."""
-        heappush(self._blocked.setdefault(room, []), index)
+        heappush(self._blocked.setdefault(room, []), self._key_of.get(index, index))
 
     def first_blocked(self) -> int | None:
         """Return the first task in plan order that found no room, or None."""
-        return min((group[0] for group in self._blocked.values()), default=None)
+        key = min((group[0] for group in self._blocked.values()), default=None)
+        return key if key is None else self._task_of.get(key, key)
 
     def retry_like(self, room: Room) -> None:
         """Note that one of this kind was started: the next of its kind may fit as well."""

@@ -201,7 +201,7 @@ class Run(Struct):
             ledger=GpuLedger(plan.nodes),
             claims=ClaimLedger(),
             kept=[],
-            queue=ReadyQueue(),
+            queue=shuffled(ReadyQueue(), plan, tasks),
             leases=leases,
             outputs=outputs,
             output_problems=problems,
@@ -220,6 +220,10 @@ class Run(Struct):
             headroom_s=max(headroom_s, plan.stop_before_end_s or 0.0),
             plans=plans,
         )
+
+    def renew_queue(self) -> None:
+        """Empty the queue, for another plan."""
+        self.queue = shuffled(ReadyQueue(), self.plan, self.tasks)
 
     def enter(self, phase: RunPhase) -> None:
         """Change the phase. Raises: InvalidTransitionError for a change that is not in the table."""
@@ -376,3 +380,20 @@ def outputs_of_blocks(plan: Plan) -> Iterator[tuple[str, dict[str, Any]]]:
     for task in kinds_of(plan.tasks) if plan.blocks else ():
         if task.block is not None and task.block.outputs is not None:
             yield task.name, task.block.outputs
+
+
+def shuffled(queue: ReadyQueue, plan: Plan, tasks: Sequence[Task]) -> ReadyQueue:
+    """Return a queue of tasks of which some start in another order than that of the plan."""
+    kinds = kinds_of(plan.tasks)
+    bases = {one.base for one in kinds if one.foreach is not None and one.foreach.seed is not None}
+    if bases:
+        queue.shuffle(turns_of(one for one in tasks if one.plan.base in bases))
+    return queue
+
+
+def turns_of(tasks: Iterable[Task]) -> Iterator[tuple[str, int, int]]:
+    """Yield the base, the index and the turn of each task that has one."""
+    for one in tasks:
+        plan = one.wanted
+        if plan.item is not None and plan.item.turn is not None:
+            yield plan.base, one.index, plan.item.turn

@@ -25,6 +25,11 @@ NOTHING: Mapping[Any, Any] = MappingProxyType({})
 """Nearly every one of 100,000 tasks has none of something: they share this."""
 
 
+_FAILED = frozenset({TaskState.FAILED, TaskState.TIMEOUT, TaskState.LOST})
+BY_ITEMS = frozenset[Until]({"available", "completed"})
+"""What holds for single items of a task that has failed with others."""
+
+
 class Address(NamedTuple):
     """Nodes and ports of an attempt."""
 
@@ -75,6 +80,8 @@ class Task(Struct):
     """How far the task has come, for its dependants."""
     unmet: int = 0
     """Conditions that the task waits for and that do not hold now."""
+    counted_left: int = 0
+    """What `share_left` was when requirements were counted last."""
     is_serving: bool = False
     """Counted as serving in its requirements."""
     down_since: float | None = None
@@ -98,6 +105,8 @@ class Task(Struct):
     """Attempts made after faults of nodes, of the budget for them."""
     tries_since: float | None = None
     """When the first of the attempts began that its `total_timeout` is for; None without one, and before."""
+    placeless_since: float | None = None
+    """When it was queued and first found no free place; None while it has not, or has no `queue_timeout`."""
     shunned: frozenset[int] = frozenset()
     """Nodes that its next attempts avoid, if others can take it."""
     may_run: bool = False
@@ -117,6 +126,21 @@ class Task(Struct):
     def wanted(self) -> PlannedTask:
         """Return its plan, or the one that it will have."""
         return self.plan if self.next_plan is None else self.next_plan
+
+    @property
+    def share(self) -> int:
+        """Return how many members of a requirement it is: one for each of its items, if these count one by one."""
+        plan = self.wanted
+        return 1 if plan.quorum is None or plan.item is None else len(plan.item.positions or (0,))
+
+    @property
+    def share_left(self) -> int:
+        """Return how many of them have what is needed although the task has failed."""
+        return self.attempt.items_done if self.state in _FAILED and self.share > 1 else 0
+
+    def holding(self, until: Until) -> int:
+        """Return for how many of its members `until` holds now."""
+        return self.share if until in self.met else self.share_left if until in BY_ITEMS else 0
 
     @property
     def attempt_id(self) -> AttemptId:
@@ -203,10 +227,11 @@ def link(tasks: Sequence[Task]) -> None:
             requirement = requirements.get(dependency)
             if requirement is None:
                 members = (by_base if dependency.is_group else by_name)[dependency.task]
-                needed = members_needed(dependency, members[0].wanted, len(members))
+                size = sum(member.share for member in members)
+                needed = members_needed(dependency, members[0].wanted, size)
                 if needed == 0:  # it holds from the beginning, and nothing would ever say so
                     continue
-                requirement = requirements[dependency] = Requirement(dependency.until, needed, len(members))
+                requirement = requirements[dependency] = Requirement(dependency.until, needed, size)
                 for member in members:
                     member.requirements += (requirement,)
                     requirement.members.append(member.index)
@@ -262,10 +287,11 @@ class Links(Struct):
             return found
         name = dependency.task
         members = [tasks[one] for one in (self.groups[name] if dependency.is_group else (index_of[name],))]
-        needed = members_needed(dependency, members[0].wanted, len(members))
+        size = sum(member.share for member in members)
+        needed = members_needed(dependency, members[0].wanted, size)
         if needed == 0:
             return None
-        found = self.known[dependency] = Requirement(dependency.until, needed, len(members))
+        found = self.known[dependency] = Requirement(dependency.until, needed, size)
         self._keys[id(found)] = dependency
         for member in members:
             member.requirements += (found,)
@@ -277,10 +303,12 @@ class Links(Struct):
 def count(requirement: Requirement, members: Sequence[Task]) -> None:
     """Count the members of a requirement by how far they have come."""
     until = requirement.until
-    requirement.holding = sum(until in task.met for task in members)
+    requirement.holding = requirement.possible = 0
     requirement.serving = sum(task.is_serving for task in members)
-    lost = sum(task.state in TERMINAL and until not in task.met for task in members)
-    requirement.possible = len(members) - lost
+    for task in members:
+        task.counted_left = task.share_left
+        requirement.holding += task.holding(until)
+        requirement.possible += task.holding(until) if task.state in TERMINAL else task.share
 
 
 def members_needed(dependency: Dependency, member: PlannedTask, count: int) -> int:

@@ -38,6 +38,13 @@ class TotalTimeoutDue(_Timer, frozen=True, tag=True):
     attempt: int
 
 
+class QueueTimeoutDue(_Timer, frozen=True, tag=True):
+    """The `queue_timeout` of a task that found no free place is over; the attempt is the one before."""
+
+    task: int
+    attempt: int
+
+
 class DeadlineDue(_Timer, frozen=True, tag=True):
     """The deadline of one of an attempt's readiness probes is over."""
 
@@ -116,6 +123,7 @@ class LeaveOverdue(_Timer, frozen=True, tag=True):
 
 AttemptTimer = (
     RetryDue
+    | QueueTimeoutDue
     | TimeoutDue
     | TotalTimeoutDue
     | DeadlineDue

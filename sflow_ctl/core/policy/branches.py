@@ -101,9 +101,8 @@ def _is_possible(
     return holding >= one.needed
 
 
-def _may_hold(task: Task, until: Until, branch: Collection[int], may_others_end: bool) -> bool:
-    if until in task.met:
-        return True
-    if task.state in TERMINAL:
-        return False
-    return until == "finished" or task.index in branch or (may_others_end and task.state in LIVE)
+def _may_hold(task: Task, until: Until, branch: Collection[int], may_others_end: bool) -> int:
+    if until in task.met or task.state in TERMINAL:
+        return task.holding(until)
+    may_hold = until == "finished" or task.index in branch or (may_others_end and task.state in LIVE)
+    return task.share if may_hold else 0

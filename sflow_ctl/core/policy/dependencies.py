@@ -5,7 +5,7 @@ from functools import cache
 
 from msgspec import Struct
 
-from sflow_ctl.core.model.task import NEEDS_IT_ALIVE, Task
+from sflow_ctl.core.model.task import BY_ITEMS, NEEDS_IT_ALIVE, Requirement, Task
 from sflow_ctl.core.states import LIVE, TERMINAL, TaskState
 from sflow_ctl.plan.words import Until
 
@@ -68,38 +68,53 @@ def update(tasks: list[Task], task: Task, *, was_end: bool = False) -> Changes:
         task.met = reached(state, before)
         if _is_settled(task):
             task.met |= {"settled"}
-    met = task.met
     task.is_serving = is_serving = state is TaskState.READY and task.next_plan is None
     if not task.requirements:
         return _NOTHING
     changes = Changes([], [])
-    gained, lost = met - before, before - met
-    is_end = task.state in TERMINAL
     more_serve = is_serving - was_serving
+    left_before, task.counted_left = task.counted_left, task.share_left
     for requirement in task.requirements:
         was_met = requirement.is_met
         requirement.serving += more_serve
-        requirement.holding += (requirement.until in gained) - (requirement.until in lost)
+        lost = _count(requirement, task, before, left_before, was_end=was_end)
         if requirement.is_met and not was_met:
             changes.startable.extend(_one_less(tasks, requirement.dependants))
         elif was_met and not requirement.is_met:
             for target in requirement.dependants:
                 tasks[target].unmet += 1
-        if was_end and requirement.until not in before:
-            requirement.possible += 1
-        if is_end and requirement.until not in met:
-            requirement.possible -= 1
-            if requirement.possible == requirement.needed - 1:
-                because = f"needs {task.plan.name}, which is {task.state}"
-                changes.unsatisfiable.extend((tasks[target], because) for target in requirement.dependants)
+        if requirement.possible < requirement.needed <= requirement.possible + lost:
+            because = f"needs {task.plan.name}, which is {task.state}"
+            changes.unsatisfiable.extend((tasks[target], because) for target in requirement.dependants)
     return changes
+
+
+def _count(
+    requirement: Requirement, task: Task, before: frozenset[Until], left_before: int, *, was_end: bool
+) -> int:
+    """Count a task that had come as far as `before`, with so many items that had all that is needed.
+
+    Returns how many members it can be no more.
+    """
+    until, share = requirement.until, task.share
+    had, has = until in before, until in task.met
+    was_left, is_left = (left_before, task.counted_left) if until in BY_ITEMS else (0, 0)
+    requirement.holding += (share if has else is_left) - (share if had else was_left)
+    if was_end and not had:
+        requirement.possible += share - was_left
+    lost = share - is_left if task.state in TERMINAL and not has else 0
+    requirement.possible -= lost
+    return lost
 
 
 def _is_settled(task: Task) -> bool:
     """Return whether a task that has not completed has ended in a way that does not count against the run."""
     if task.state is S.SKIPPED:
         return task.last_reason is not None and task.last_reason.word in BY_CONDITION
-    return task.state in (S.FAILED, S.TIMEOUT, S.LOST) and task.plan.on_failure == "continue"
+    if task.plan.quorum is not None and task.last_reason is not None and task.last_reason.word == "enough":
+        return True
+    is_tolerated = task.plan.on_failure == "continue" or task.plan.quorum is not None
+    return is_tolerated and task.state in (S.FAILED, S.TIMEOUT, S.LOST)
 
 
 def word_of_skip(tasks: Sequence[Task], task: Task) -> str:
@@ -128,10 +143,16 @@ def never_met(tasks: list[Task], task: Task, restarted: Collection[int] = ()) ->
             ended = (index for index in requirement.members if tasks[index].state in TERMINAL)
             lacking = [index for index in ended if requirement.until not in tasks[index].met]
             final = [index for index in lacking if index not in restarted]
-            if requirement.possible + len(lacking) - len(final) < requirement.needed:
+            again = sum(_lost(tasks[one], requirement.until) for one in lacking if one in restarted)
+            if final and requirement.possible + again < requirement.needed:
                 one = tasks[final[0]]
                 return f"it needs {one.plan.name}, which is {one.state}"
     return ""
+
+
+def _lost(task: Task, until: Until) -> int:
+    """Return how many members of a requirement a task that has ended can be no more, unless it starts again."""
+    return task.share - task.holding(until)
 
 
 def end_has_come(task: Task) -> bool:

@@ -92,17 +92,26 @@ def judge(task: Task) -> AttemptVerdict:
             may_retry=True,
         )
     if task.attempt.failed_first is not None:
-        reason = _why(task.attempt.failed_first, who)
+        reason = _with_items(task, _why(task.attempt.failed_first, who))
         if reason.word == BOOTSTRAP:  # the same line would fail again: only `retries` that name it cover it
             return AttemptVerdict(TaskState.FAILED, reason, is_final=task.plan.restart is not None)
         return AttemptVerdict(TaskState.FAILED, reason, may_retry=True)
     if task.attempt.output_problem is not None:
         problem = task.attempt.output_problem
         state = TaskState.LOST if problem.word == "node_lost" else TaskState.FAILED
-        return AttemptVerdict(state, problem, may_retry=True)
+        return AttemptVerdict(state, _with_items(task, problem), may_retry=True)
     if task.attempt.upload_failure:
         return AttemptVerdict(TaskState.FAILED, Reason("upload", task.attempt.upload_failure))
     return _completed(task.attempt.exit_code)
+
+
+def _with_items(task: Task, reason: Reason) -> Reason:
+    """Return the reason of a failure with how many items of a chunk have their outputs, if some have."""
+    done, item = task.attempt.items_done, task.plan.item
+    if not done or item is None or item.positions is None:
+        return reason
+    text = f"{reason.text}; {done} of its {len(item.positions)} items have outputs"
+    return msgspec.structs.replace(reason, text=text)
 
 
 @cache

@@ -21,17 +21,24 @@ def why_unreachable(tasks: Sequence[Task], task: Task) -> str:
     """Say that too few copies can still complete, as a sentence without its subject; empty while enough can."""
     quorum, copies = task.plan.quorum, copies_of(tasks, task)
     assert quorum is not None
-    lost = sum(one.state in TERMINAL and one.state is not TaskState.COMPLETED for one in copies)
-    if len(copies) - lost >= quorum.needed:
+    size = sum(one.share for one in copies)
+    lost = sum(
+        one.share - one.share_left
+        for one in copies
+        if one.state in TERMINAL and one.state is not TaskState.COMPLETED
+    )
+    if size - lost >= quorum.needed:
         return ""
-    return f"only {len(copies) - lost} of its {len(copies)} copies could still complete, and {quorum.needed} must"
+    what = "copies" if size == len(copies) else "items"
+    return f"only {size - lost} of its {size} {what} could still complete, and {quorum.needed} must"
 
 
 def rest_if_reached(tasks: Sequence[Task], task: Task) -> list[Task]:
     """Return the copies that have not ended, once enough others have completed; none before."""
     quorum, copies = task.plan.quorum, copies_of(tasks, task)
     assert quorum is not None
-    if sum(one.state is TaskState.COMPLETED for one in copies) < quorum.needed:
+    done = sum(one.share if one.state is TaskState.COMPLETED else one.share_left for one in copies)
+    if done < quorum.needed:
         return []
     return [one for one in copies if one.state not in TERMINAL]
 

@@ -24,6 +24,16 @@ def timed_out_in_total(task: Task, names: Sequence[str]) -> AttemptVerdict:
     return AttemptVerdict(TaskState.TIMEOUT, Reason("timeout", text), may_retry=False, is_final=True)
 
 
+def found_no_place(task: Task) -> Reason:
+    """Return why a task is not started that has waited for a free place for too long."""
+    text = f"found no free place within its queue_timeout of {task.plan.retries.queue_s:g} s"
+    return Reason(
+        "timeout",
+        text,
+        hint="wait longer, or free GPUs, CPUs or memory: sflow-ctl explain says what it waits for",
+    )
+
+
 def not_ready_in_time(task: Task, names: Sequence[str], part: int, *, is_final: bool) -> AttemptVerdict:
     """Judge an attempt one of whose readiness probes was not true within its deadline.
 

@@ -5,7 +5,7 @@ workflow wherever a task refers to them. Called by `files`.
 """
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from protocol.errors import Finding
@@ -111,3 +111,32 @@ def _in_texts(block: str, names: Collection[str], data: Any) -> Any:
         return f"task['{block}{MARK}{name}']" if name in names else match[0]
 
     return _EXPRESSION.sub(lambda match: _TASK.sub(named, match[0]), data)
+
+
+def as_written(text: str, blocks: Collection[str]) -> str:
+    """Return a text for people, in which tasks of these blocks are named as the file does."""
+    if MARK not in text:
+        return text
+    names = "|".join(re.escape(one) for one in sorted(blocks, key=len, reverse=True))
+    task = rf"(?P<block>{names}){MARK}(?P<task>[A-Za-z][\w-]*)"
+
+    def in_expression(match: re.Match[str]) -> str:
+        name = match["task"]
+        return f"task.{name}" if name.isidentifier() else f"task['{name}']"
+
+    text = re.sub(rf"\btask\['{task}'\]", in_expression, text)
+    text = re.sub(rf'"{task}"', r'"\g<task>" of block "\g<block>"', text)
+    return re.sub(rf"(?<![\w.~/-]){task}", r"\g<task> of block \g<block>", text)
+
+
+def findings_as_written(findings: Iterable[Finding], blocks: Collection[str]) -> list[Finding]:
+    """Return findings in which tasks of these blocks are named as the file does."""
+    return [
+        Finding(
+            one.code,
+            as_written(one.what, blocks),
+            one.where,
+            None if one.hint is None else as_written(one.hint, blocks),
+        )
+        for one in findings
+    ]

@@ -33,8 +33,8 @@ def expand_short_forms(body: dict[str, Any]) -> None:
         body["retries"] = {"count": body["retries"], "interval": RETRY_INTERVAL}
     if _is_count(body.get("replicas")):
         body["replicas"] = {"count": body["replicas"]}
-    if isinstance(body.get("foreach"), str | list):
-        body["foreach"] = {"items": body["foreach"]}
+    if "foreach" in body:
+        body["foreach"] = _long_foreach(body["foreach"])
     resources = body.get("resources")
     if isinstance(resources, dict):
         body["resources"] = {
@@ -49,6 +49,14 @@ def expand_short_forms(body: dict[str, Any]) -> None:
         body["monitor"] = with_long_monitor(body["monitor"])
     if isinstance(body.get("windows"), list):
         body["windows"] = [_long_window(one) for one in body["windows"]]
+
+
+def _long_foreach(foreach: Any) -> Any:
+    if isinstance(foreach, str | list):
+        return {"items": foreach}
+    if isinstance(foreach, dict) and isinstance(foreach.get("shuffle"), bool):
+        return {**foreach, "shuffle": {} if foreach["shuffle"] else None}
+    return foreach
 
 
 def _expand_handover(body: dict[str, Any]) -> None:

@@ -64,6 +64,27 @@ def foreach_findings(document: schema.Document, task: schema.Task, where: Where)
         yield Finding("wrong-value", what, place(given[0]), hint)
     yield from _name_findings(document, task, foreach, place)
     yield from _conflicts(task, foreach, where)
+    if foreach.chunk is not None:
+        yield from _chunk_findings(task, where)
+
+
+def _chunk_findings(task: schema.Task, where: Where) -> Iterator[Finding]:
+    """Check that a task for several items at once hands over, and is given, what can be told apart by item."""
+    for index, one in enumerate(task.outputs):
+        if not one.is_found or one.found_kind not in ("param", "metric"):
+            what = f'output {one.name or index} of task "{task.name}" is one for a whole chunk of items'
+            hint = "with chunk, outputs are lists in $SFLOW_OUTPUTS_FILE with one entry for each item; of files, their paths"
+            yield Finding("conflicting-keys", what, where("tasks", task.name, "outputs", index), hint)
+    if task.result is not None:
+        what = f'task "{task.name}" has result, whose values are those of a whole chunk of items'
+        yield Finding(
+            "conflicting-keys", what, where("tasks", task.name, "result"), "use outputs, or drop chunk"
+        )
+    for name, given in task.inputs.items():
+        if given.items == "same" and given.stage is not None:
+            what = f'input "{name}" of task "{task.name}" has stage, and is a list of paths, one for each item of a chunk'
+            hint = "let the task use the files where they are, or drop chunk"
+            yield Finding("conflicting-keys", what, where("tasks", task.name, "inputs", name, "stage"), hint)
 
 
 def pair_findings(document: schema.Document, task: schema.Task, where: Where) -> Iterator[Finding]:
@@ -139,7 +160,8 @@ MARK = "~"
 """Between the names of a block and of its task, as `merged/blocks` puts it there."""
 _WITHOUT_PROCESS = (
     "python", "launcher", "operator", "environment", "probes", "ports", "files", "checkpoint", "outputs", "inputs", "result",
-    "uploads", "success", "retries", "restart", "timeout", "total_timeout", "hang", "progress", "stop", "resources", "replicas",
+    "uploads", "success", "retries", "restart", "timeout", "total_timeout", "queue_timeout", "hang", "progress", "stop",
+    "resources", "replicas",
     "monitor", "windows", "kind", "args", "args_json",
 )  # fmt: skip
 """Fields that are about the processes of a task."""

@@ -75,7 +75,7 @@ from sflow_ctl.format.schema.results import (
     WorkflowInput,
     WorkflowOutput,
 )
-from sflow_ctl.format.schema.sweep import BlockLoop, Foreach, NumberSequence, Sweep, SweepCase
+from sflow_ctl.format.schema.sweep import BlockLoop, Foreach, NumberSequence, Shuffle, Sweep, SweepCase
 from sflow_ctl.format.schema.tasks import (
     Dependency,
     External,
@@ -110,7 +110,7 @@ __all__ = [
     "Replicas", "Resources", "Restart", "Result", "ResultPattern",
     "ResumeChoice",
     "Retries", "RetryCodes",
-    "ServedPort", "Settings", "Signature", "SiteFile", "SourcedFile", "Stop", "Storage", "Success", "SuccessFile",
+    "ServedPort", "Settings", "Shuffle", "Signature", "SiteFile", "SourcedFile", "Stop", "Storage", "Success", "SuccessFile",
     "SuccessJson", "Sweep", "SweepCase",
     "Task", "TaskBlock", "TcpPort", "TelemetryChoices", "Time", "Upload", "UploadAll", "Validation", "Variable",
     "WindowMark", "Workflow",

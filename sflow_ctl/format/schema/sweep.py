@@ -73,6 +73,13 @@ class NumberSequence(Part, frozen=True, kw_only=True):
     """Make texts of the numbers, for example `"%03d"`. Default: they stay numbers."""
 
 
+class Shuffle(Part, frozen=True, kw_only=True):
+    """The order in which items are run."""
+
+    seed: IntExpr = 0
+    """Number that decides the order: the same one, for as many items, always gives the same order."""
+
+
 class Foreach(Part, frozen=True, kw_only=True, rename={"as_": "as"}):
     """The items that a task is run for, each in a copy with its own directory.
 
@@ -96,6 +103,15 @@ class Foreach(Part, frozen=True, kw_only=True, rename={"as_": "as"}):
     """Name of the item in expressions: `${{ item }}`, `${{ item.key }}`; its position is `${{ item_index }}`, from 0."""
     max_parallel: IntExpr | None = None
     """Run at most so many items at once. Default: as many as there is room for."""
+    chunk: IntExpr | None = None
+    """Hand so many items to one copy of the task: one process for all of them. `${{ item }}` and `$SFLOW_ITEM` are their list
+    then, and each output is a list with one entry for each. A Python function is still called for each item. Default: a copy for
+    each item."""
+    chunk_parallel: IntExpr = 1
+    """Of the items of a chunk, so many calls of a Python function run at once, each in a process of its own."""
+    shuffle: Shuffle | None = None
+    """Run the items in a random order, which the seed decides: `true`, or `{seed: 7}`. With `chunk`, that also decides which
+    items are in one chunk. Lists of outputs are in the order of the items all the same. Default: in their order."""
     max_items: IntExpr = 10_000
     """More items than this are an error. At most 1,000,000."""
     collect: Literal["gap", "drop", "fail"] = "gap"

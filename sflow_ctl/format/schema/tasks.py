@@ -101,7 +101,8 @@ class Dependency(Part, frozen=True, kw_only=True):
     """Name of the other task; all its replicas count."""
     until: Until = "available"
     """`available`: ready or completed; `ready`, `started`, `completed`: exactly that; `finished`: ended in any way; `failed`:
-    failed for good; `settled`: completed, skipped by a condition, or failed with `on_failure: continue`."""
+    failed for good; `settled`: completed, skipped by a condition, or failed with `on_failure: continue`, or as one of
+    several copies of which `success` tolerates that."""
     cells: Literal["same", "all"] = "same"
     """Of a task in the same sweep: the one of the `same` cell, or those of `all` cells."""
     items: Literal["same", "all"] = "all"
@@ -328,6 +329,8 @@ class Task(Part, frozen=True, kw_only=True, rename={"finally_": "finally", "with
     total_timeout: Time | None = None
     """Time limit of all attempts together, with the pauses between them, from the start of the first one. When it is over the
     task ends, and is not tried again. For tasks that end by themselves. Default, or 0: no limit."""
+    queue_timeout: Time | None = None
+    """Limit of the time in which no place is free for the task although what it depends on holds. Default, or 0: no limit."""
     variables: list[Variable] = []
     """Variables of this task alone; they replace others of the same name."""
     labels: dict[str, str] = {}

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from sflow_ctl.plan.copies.names import CopyNames
 from sflow_ctl.plan.model import Dependency, PlannedTask
-from sflow_ctl.plan.parts.cells import PlannedItem
+from sflow_ctl.plan.parts.cells import item_of
 from sflow_ctl.plan.words import Until
 
 
@@ -31,7 +31,7 @@ class Copies(Sequence[PlannedTask]):
     ) -> None:
         """With `chain_until` each copy waits for the one before it to come so far, and for nothing else.
 
-        `items` are those that the copies are for, one for each.
+        `items` are those that the copies are for, one for each, or what `grouped` makes of them.
         """
         self.first, self.chain_until, self.items = first, chain_until, items
         self.names = CopyNames(first.base, size)
@@ -69,7 +69,7 @@ class Copies(Sequence[PlannedTask]):
                 continue
             if self.chain_until is not None:
                 depends_on = (Dependency(task=f"{base}_{index - 1}", until=self.chain_until),)
-            item = first.item if self.items is None else PlannedItem(value=self.items[index])
+            item = first.item if self.items is None else item_of(first.foreach, self.items[index])
             paired = paired_with(first, index) if is_paired else {"depends_on": depends_on}
             yield replace(first, name=f"{base}_{index}", replica_index=index, item=item, **paired)
 

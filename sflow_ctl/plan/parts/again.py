@@ -22,6 +22,8 @@ class Retries(msgspec.Struct, frozen=True, kw_only=True):
     """New attempts after faults of nodes, beside `count`."""
     total_s: float | None = None
     """Limit of the time from the start of the first attempt to the end of the last one; None for no limit."""
+    queue_s: float | None = None
+    """Limit of the time in which no place is free for the next attempt; None for no limit."""
     avoids_nodes: bool = False
     """After a fault that may be the node's the next attempt starts on another one, if there is any."""
 

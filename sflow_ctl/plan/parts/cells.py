@@ -92,16 +92,46 @@ class PlannedForeach(ItemPart, frozen=True, kw_only=True):
     """How many copies may run at once; None for as many as there is room for."""
     collect: Collect = "gap"
     """What the lists of their outputs have in place of one that is missing."""
+    chunk: int | None = None
+    """How many items a copy is for; None for one, which is no list then."""
+    chunk_parallel: int = 1
+    """How many of them a Python function is called for at once."""
+    seed: int | None = None
+    """Decides the random order in which the items are run; None for their own."""
     late: LateItems | None = None
     """Of the task that stands for copies whose items are not known yet."""
     is_quick: bool = False
     """What of a copy is evaluated when it starts is nothing but its item, or a part of it."""
 
+    @property
+    def has_groups(self) -> bool:
+        """Return whether a plan has more for each copy than its item."""
+        return self.chunk is not None or self.seed is not None
+
+    def copies(self, items: int) -> int:
+        """Return how many copies there are for so many items."""
+        return items if self.chunk is None else -(-items // self.chunk)
+
 
 class PlannedItem(ItemPart, frozen=True, kw_only=True):
-    """The item of one copy; its position is the copy's `replica_index`."""
+    """The item of one copy, whose position is the copy's `replica_index`; or the items of a chunk."""
 
     value: Any
+    """Of a chunk the list of its items."""
+    positions: tuple[int, ...] | None = None
+    """Of a chunk: the positions of its items in the whole list. None for a single item."""
+    turn: int | None = None
+    """Its place in the order in which copies start, if that is not their own."""
+
+
+def item_of(foreach: PlannedForeach | None, group: Any) -> PlannedItem:
+    """Return the item of a copy from what a plan has for it: the item; or its turn, with positions and items."""
+    if foreach is None or not foreach.has_groups:
+        return PlannedItem(value=group)
+    turn, positions, values = group
+    if foreach.chunk is None:
+        return PlannedItem(value=values[0], turn=turn)
+    return PlannedItem(value=values, positions=tuple(positions))
 
 
 class PlannedBlock(ItemPart, frozen=True, kw_only=True):

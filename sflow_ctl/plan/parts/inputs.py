@@ -23,6 +23,7 @@ from protocol.typed_values import WrongTypeError, as_json, typed, typed_text
 from sflow_ctl.plan.errors import ExpressionError
 from sflow_ctl.plan.parts.items import gathered
 from sflow_ctl.plan.results import InputSource, PlannedInput, ResolvedInput
+from sflow_ctl.plan.task_views import NO_CHUNKS, TaskViews
 
 if TYPE_CHECKING:
     from sflow_ctl.plan.model import PlannedTask
@@ -36,13 +37,6 @@ FILE_VARIABLE = "SFLOW_INPUTS_FILE"
 MAX_VARIABLE = 128 * 1024 - 1
 """Bytes of a variable with its name. Source: Linux, MAX_ARG_STRLEN."""
 
-CopiesOf = Callable[[str], Sequence[str]]
-
-
-def _no_copies(_base: str) -> Sequence[str]:
-    return ()
-
-
 OutputsOf = Mapping[str, Mapping[str, Any]]
 """Values of outputs, by concrete task and name."""
 FoundOf = Mapping[str, Mapping[str, FoundOutput]]
@@ -50,9 +44,9 @@ FoundOf = Mapping[str, Mapping[str, FoundOutput]]
 
 
 def resolved(
-    given: PlannedInput, outputs: OutputsOf, found: FoundOf, copies_of: CopiesOf = _no_copies
+    given: PlannedInput, outputs: OutputsOf, found: FoundOf, views: TaskViews | None = None
 ) -> ResolvedInput:
-    """Return an input that needs no evaluation, with its value now; `copies_of` returns the names of a task's copies.
+    """Return an input that needs no evaluation, with its value now; `views` know the copies of tasks.
 
     Raises: ExpressionError that names it.
     """
@@ -64,9 +58,15 @@ def resolved(
     reasons: list[str] = []
     for source in given.sources:
         if source.group:
-            source = msgspec.structs.replace(source, tasks=tuple(copies_of(source.group)))
+            copies = () if views is None else tuple(views.copies_of(source.group))
+            source = msgspec.structs.replace(source, tasks=copies)
         missing = [name for name in source.tasks if not _has(name, source.output, outputs, found)]
         if len(missing) < len(source.tasks) or (source.is_list and not source.tasks):
+            chunks = NO_CHUNKS if views is None else views.chunks
+            if chunks.are_of(source.tasks) and (source.is_list or given.is_per_item):
+                from sflow_ctl.plan.parts.chunks import of_chunks  # few tasks have chunks
+
+                return of_chunks(given, source, outputs, chunks)
             return _of_source(given, source, outputs, found)
         known = found.get(source.tasks[0], {}).get(source.output) if source.tasks else None
         why = f" ({known.why})" if known is not None and known.why else ""
@@ -126,8 +126,8 @@ def _of_source(given: PlannedInput, source: InputSource, outputs: OutputsOf, fou
         record = found.get(task, {}).get(source.output)
         if record is not None and record.is_large and given.type not in (None, "path", "paths"):
             kind = None if source.is_list and given.type == "list" else given.type
-            large.append(ValueFile(placeholder=_placeholder(given, len(values)), path=record.path, type=kind))
-            values.append(_LARGE)
+            large.append(ValueFile(placeholder=placeholder(given, len(values)), path=record.path, type=kind))
+            values.append(LARGE)
         else:
             values.append(outputs.get(task, {}).get(source.output))
         if record is None:
@@ -136,12 +136,14 @@ def _of_source(given: PlannedInput, source: InputSource, outputs: OutputsOf, fou
         digests.append(record.sha256)
         files += expected_files(record)
     try:
-        value = _typed_list(given, source, values, there) if source.is_list else _typed(values[0], given.type)
+        value = (
+            typed_list(given, source, values, there) if source.is_list else typed_value(values[0], given.type)
+        )
     except WrongTypeError as error:
         raise ExpressionError(f'its input "{given.name}", from {source.text}: {error}') from None
     return ResolvedInput(
         name=given.name,
-        value=_with_placeholders(value, large),
+        value=with_placeholders(value, large),
         source=source.text,
         is_default=is_default,
         large=tuple(large),
@@ -150,7 +152,7 @@ def _of_source(given: PlannedInput, source: InputSource, outputs: OutputsOf, fou
     )
 
 
-def _typed_list(given: PlannedInput, source: InputSource, values: list[Any], there: list[bool]) -> list[Any]:
+def typed_list(given: PlannedInput, source: InputSource, values: list[Any], there: list[bool]) -> list[Any]:
     """Return the values of several copies; the type is that of each, but `list` and `paths`.
 
     Raises: WrongTypeError; ExpressionError if one is missing that must not be.
@@ -161,32 +163,34 @@ def _typed_list(given: PlannedInput, source: InputSource, values: list[Any], the
         raise ExpressionError(f"{what}, and its list is collect: fail")
     if given.type not in (None, "list"):
         each: ValueType | None = "path" if given.type == "paths" else given.type
-        values = [None if one is None else _typed(one, each) for one in values]
+        values = [None if one is None else typed_value(one, each) for one in values]
     return gathered(values, there, source.collect)
 
 
 # ---------------------------------------------------------------------- values that are too large for messages
 
-_LARGE = object()
+LARGE = object()
 """Stands for one while types are looked at: the agent looks at its type."""
 
 
-def _typed(value: Any, kind: ValueType | None) -> Any:
-    return value if value is _LARGE else typed(value, kind)
+def typed_value(value: Any, kind: ValueType | None) -> Any:
+    """Return a value of a type; one that is too large here is left. Raises: WrongTypeError."""
+    return value if value is LARGE else typed(value, kind)
 
 
-def _placeholder(given: PlannedInput, index: int) -> str:
+def placeholder(given: PlannedInput, index: int) -> str:
+    """Return what stands for a large value of an input in the file with all of them."""
     return f"\x01sflow:large:{given.name}:{index}\x01"
 
 
-def _with_placeholders(value: Any, large: Sequence[ValueFile]) -> Any:
+def with_placeholders(value: Any, large: Sequence[ValueFile]) -> Any:
     """Return a value with the placeholders of the files that have parts of it."""
     rest = iter(large)
 
     def filled(one: Any) -> Any:
         if isinstance(one, dict):
             return {name: filled(part) for name, part in one.items()}
-        return next(rest).placeholder if one is _LARGE else one
+        return next(rest).placeholder if one is LARGE else one
 
     if not large:
         return value
@@ -298,8 +302,9 @@ def inputs_document(planned: Sequence[PlannedInput], values: Sequence[ResolvedIn
                 "is_default": one.is_default,
                 "is_absent": one.is_absent,
                 **({"sha256": one.sha256} if one.sha256 else {}),
+                **({"is_per_item": True, "lacking": list(one.lacking)} if given.is_per_item else {}),
             }
-            for one in values
+            for given, one in zip(planned, values, strict=True)
         },
     }
     return msgspec.json.format(msgspec.json.encode(document), indent=2).decode() + "\n"

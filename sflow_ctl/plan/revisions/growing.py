@@ -15,7 +15,8 @@ from sflow_ctl.plan.copies.task_list import ByName, Copies, Part, kind_of, liste
 from sflow_ctl.plan.errors import ExpressionError
 from sflow_ctl.plan.graph import topological_order
 from sflow_ctl.plan.model import Dependency, Plan, PlannedTask
-from sflow_ctl.plan.parts.cells import BlockCall, BlockStep, LateItems, PlannedBlock, PlannedItem
+from sflow_ctl.plan.parts.cells import BlockCall, BlockStep, LateItems, PlannedBlock, item_of
+from sflow_ctl.plan.parts.items import WrongItemsError, grouped, ungrouped
 from sflow_ctl.plan.revisions.blocks import steps_of, with_step
 from sflow_ctl.plan.revisions.merging import flexible
 
@@ -33,9 +34,9 @@ def with_items(plan: Plan, name: str, items: Sequence[Any]) -> Plan:
     parts, stand_in = list(parts_of(plan.tasks)), _stand_in(plan, name)
     done, copies = _known(stand_in, items)
     rest: list[Part] = [done if part is stand_in else part for part in parts if not _is_copy(part, name)]
-    names = CopyNames(name, len(items))
+    names = CopyNames(name, len(copies[0]) if copies else 0)
     _check_pairs(plan, _late(stand_in), len(items))
-    rest = _without_partners_of(rest, name, len(items))
+    rest = _without_partners_of(rest, name, len(names))
     taken = next((one.name for one in rest if isinstance(one, PlannedTask) and one.name in names), None)
     if taken is not None:
         raise ExpressionError(
@@ -61,7 +62,7 @@ def with_first_items(plan: Plan, index: int, items: Sequence[Any]) -> Plan | Non
     tasks = with_more(plan.tasks, index, done, copies)
     if tasks is None:
         return None
-    views, names = plan.task_views, CopyNames(stand_in.name, len(items))
+    views, names = plan.task_views, CopyNames(stand_in.name, len(copies[0]) if copies else 0)
     if views:
         view = _view(plan, copies[0].first) if copies else {}
         views = views | dict.fromkeys(names, view) | {stand_in.name: list(names)}
@@ -134,7 +135,7 @@ def _steps_that_count(now: BlockCall, before: BlockCall, steps: Sequence[BlockSt
 
 def items_in(plan: Plan, name: str) -> list[Any]:
     """Return the items that a plan has copies of a task for."""
-    return [one.item.value for one in _copies(plan, name) if one.item is not None]
+    return ungrouped(one.item for one in _copies(plan, name) if one.item is not None)
 
 
 def _late(stand_in: PlannedTask) -> LateItems:
@@ -163,11 +164,15 @@ def _known(stand_in: PlannedTask, items: Sequence[Any]) -> tuple[PlannedTask, li
             raise ExpressionError(
                 f"{quorum.needed} copies must complete, and its list has {len(items)} items"
             )
+    try:
+        groups = grouped(foreach, items)
+    except WrongItemsError as error:
+        raise ExpressionError(str(error), error.hint) from None
     first = replace(
         flexible(stand_in),
         name=f"{stand_in.name}_0",
         foreach=replace(foreach, late=None),
-        item=PlannedItem(value=items[0]),
+        item=item_of(foreach, groups[0]),
         depends_on=(
             Dependency(task=stand_in.name, until="completed"),
             *stand_in.depends_on,
@@ -176,7 +181,7 @@ def _known(stand_in: PlannedTask, items: Sequence[Any]) -> tuple[PlannedTask, li
         when=None if late.waits_for_when else stand_in.when,
         quorum=quorum,
     )
-    return done, [Copies(first, len(items), None, list(items))]
+    return done, [Copies(first, len(groups), None, groups)]
 
 
 def _check_pairs(plan: Plan, late: LateItems, size: int) -> None:

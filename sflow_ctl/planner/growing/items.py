@@ -11,7 +11,7 @@ from sflow_ctl.format.expressions.simple import simple
 from sflow_ctl.format.expressions.templates import EXPRESSION_START, as_text, names_used
 from sflow_ctl.plan.model import PlannedTask
 from sflow_ctl.plan.parts.cells import LateItems, PlannedForeach
-from sflow_ctl.plan.parts.items import MAX_ITEMS, WrongItemsError, index_name, items_of_value
+from sflow_ctl.plan.parts.items import MAX_ITEMS, WrongItemsError, grouped, index_name, items_of_value
 from sflow_ctl.planner.context import PlanContext
 from sflow_ctl.planner.deferred import ItemValues
 from sflow_ctl.planner.findings import Findings, UnplannableError
@@ -30,7 +30,39 @@ def plan_foreach(task: schema.Task, evaluate: Evaluate) -> PlannedForeach:
     limit = None
     if foreach.max_parallel is not None:
         limit = at(("foreach", "max_parallel"), as_int, evaluate(foreach.max_parallel), 1)
-    return PlannedForeach(name=foreach.as_, max_parallel=limit, collect=foreach.collect)
+    chunk, parallel = _chunk_of(task, foreach, evaluate)
+    seed = foreach.shuffle
+    return PlannedForeach(
+        name=foreach.as_,
+        max_parallel=limit,
+        collect=foreach.collect,
+        chunk=chunk,
+        chunk_parallel=parallel,
+        seed=None if seed is None else at(("foreach", "shuffle", "seed"), as_int, evaluate(seed.seed)),
+    )
+
+
+def _chunk_of(task: schema.Task, foreach: schema.Foreach, evaluate: Evaluate) -> tuple[int | None, int]:
+    """Return how many items a copy is for, and how many run at once in it. Raises: UnplannableError, NumberError."""
+    parallel = at(("foreach", "chunk_parallel"), as_int, evaluate(foreach.chunk_parallel), 1)
+    if foreach.chunk is None:
+        if parallel != 1:
+            what = f'task "{task.name}" has chunk_parallel, and no chunk'
+            hint = "add chunk: N, or say with max_parallel how many copies run at once"
+            raise UnplannableError("missing-key", what, hint, ("foreach", "chunk_parallel"))
+        return None, 1
+    return at(("foreach", "chunk"), as_int, evaluate(foreach.chunk), 1), parallel
+
+
+def groups_of(task: schema.Task, foreach: PlannedForeach, items: Sequence[Any] | None) -> list[Any] | None:
+    """Return what each copy of a task is for; None for a list that is not known. Raises: UnplannableError."""
+    if items is None:
+        return None
+    try:
+        return grouped(foreach, items)
+    except WrongItemsError as error:
+        what = f'task "{task.name}": {error}'
+        raise UnplannableError("wrong-value", what, error.hint, ("foreach", "chunk")) from None
 
 
 def items_of(task: schema.Task, evaluate: Evaluate, context: PlanContext) -> list[Any] | None:
@@ -124,6 +156,12 @@ def find_unpaired(expanded: Sequence[Expanded], findings: Findings) -> None:
     for one in expanded:
         wanted = [each.task for each in one.task.dependencies if each.items == "same"]
         for other in (by_base[name] for name in dict.fromkeys(wanted)):
+            place = findings.loaded.where("tasks", one.task.name, "foreach")
+            if _grouping(one) != _grouping(other):
+                what = f'copies of task "{one.task.name}" are paired with those of "{other.task.name}" (items: same)'
+                hint = "give both the same chunk and shuffle"
+                findings.add("wrong-value", f"{what}, and have other items together", place, hint)
+                continue
             count, needed = _size(other), _size(one)
             if count == needed or (needed is None and count is not None):
                 continue
@@ -134,14 +172,19 @@ def find_unpaired(expanded: Sequence[Expanded], findings: Findings) -> None:
                 what += ", whose list is known only when other tasks have completed"
             else:
                 what += f", and have {needed} items where those have {count}"
-            place = findings.loaded.where("tasks", one.task.name, "foreach")
             findings.add("wrong-value", what, place, "give both the same list, or leave out items: same")
+
+
+def _grouping(one: Expanded) -> tuple[int | None, int | None]:
+    """Return what decides which items are together in a copy."""
+    assert one.foreach is not None
+    return (one.foreach.chunk, one.foreach.seed if one.foreach.chunk is not None else None)
 
 
 def _size(one: Expanded) -> int | None:
     """Return the number of items of a task; None if it is not known yet."""
     assert one.task.foreach is not None
-    return None if one.task.foreach.is_late else len(one.items or ())
+    return None if one.task.foreach.is_late else one.item_count if one.items else 0
 
 
 def refuse_item(task: schema.Task, field: Any) -> None:

@@ -7,7 +7,7 @@ from protocol.messages.handover import ValueType
 from protocol.typed_values import WrongTypeError, typed
 from sflow_ctl.format import schema
 from sflow_ctl.format.checking import guess_hint
-from sflow_ctl.format.expressions.templates import as_text
+from sflow_ctl.format.expressions.templates import EXPRESSION_START, as_text, names_used
 from sflow_ctl.format.rules.handover.inputs import variable_of
 from sflow_ctl.plan.model import DeferredExpression
 from sflow_ctl.plan.results import InputSource, PlannedInput
@@ -91,9 +91,20 @@ def _plan_one(task: schema.Task, name: str, given: schema.Input, setting: _Setti
         is_required=at((*place, "required"), as_flag, setting.evaluate(given.required)),
         default=default,
         argument=None if given.arg is None else as_text(setting.evaluate(given.arg)),
+        is_per_item=_is_per_item(task, given),
         stage=given.stage,
         scratch=setting.scratch if given.stage == "local" else "",
     )
+
+
+def _is_per_item(task: schema.Task, given: schema.Input) -> bool:
+    """Return whether an input differs between the items of a chunk: it uses the item, or is another task's output for it."""
+    foreach = task.foreach
+    if foreach is None or foreach.chunk is None:
+        return False
+    text = str(given.value)
+    uses_item = EXPRESSION_START in text and names_used(text) & {foreach.as_, f"{foreach.as_}_index"}
+    return given.items == "same" or bool(uses_item)
 
 
 def _names(deferred: list[DeferredExpression]) -> dict[str, object]:

@@ -46,7 +46,7 @@ def handover_parts(
         from sflow_ctl.planner.handover.inputs import plan_inputs
 
         def render(value: Any, path: tuple[str | int, ...]) -> tuple[Any, list[DeferredExpression]]:
-            names = {name: one for name, one in scope.names.items() if name != INPUTS}
+            names = {name: one for name, one in scope.names_of_inputs.items() if name != INPUTS}
             return scripts.value(task, replica.name, value, path, names)
 
         scratch = f"{context.scratch}/sflow-{context.run_id}"

@@ -154,6 +154,7 @@ def expand_tasks(source: PlanInput, scope: Scope, findings: Findings) -> Graph:
         findings.stop_if_any()
     _find_collisions(expanded, findings)
     findings.stop_if_any()
+    _warn_of_case(expanded, findings)
     _find_cycle(expanded, findings)
     if any(one.foreach is not None for one in expanded):
         from sflow_ctl.planner.growing.items import find_unpaired  # few tasks have items
@@ -180,9 +181,10 @@ def expand_tasks(source: PlanInput, scope: Scope, findings: Findings) -> Graph:
 
 def _for_items(source: PlanInput, task: schema.Task, scope: Scope) -> Expanded:
     """Return the copies of a task for the items of its list. Raises: UnplannableError, NumberError, ExpressionError."""
-    from sflow_ctl.planner.growing.items import items_of, plan_foreach
+    from sflow_ctl.planner.growing.items import groups_of, items_of, plan_foreach
 
-    foreach, items = plan_foreach(task, scope.value), items_of(task, scope.value, source.context)
+    foreach = plan_foreach(task, scope.value)
+    items = groups_of(task, foreach, items_of(task, scope.value, source.context))
     replicas: Sequence[Replica] = Counted(CopyNames(task.name, len(items or ())))
     if items is None:
         replicas = (Replica(task.name, 0),)
@@ -300,6 +302,17 @@ def _find_collisions(expanded: Sequence[Expanded], findings: Findings) -> None:
         what = f'a replica of task "{one.task.name}" and task "{other.task.name}" are both called "{name}"'
         where = findings.loaded.where("tasks", one.task.name)
         findings.add("name-collision", what, where, "rename one of the tasks")
+
+
+def _warn_of_case(expanded: Sequence[Expanded], findings: Findings) -> None:
+    """Warn of tasks whose directories would be one where a file system does not tell cases apart."""
+    known: dict[str, str] = {}
+    for name in (one.task.name for one in expanded):
+        other = known.setdefault(name.casefold(), name)
+        if other != name:
+            what = f'the names of tasks "{other}" and "{name}" differ only in case'
+            hint = "rename one: on file systems that do not tell cases apart, as of macOS, they share a directory and a log"
+            findings.warn("name-case", what, findings.loaded.where("tasks", name), hint)
 
 
 def _collisions(expanded: Sequence[Expanded]) -> Iterator[tuple[Expanded, Expanded, str]]:

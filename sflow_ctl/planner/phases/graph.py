@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from sflow_ctl.format import schema
 from sflow_ctl.plan.copies.names import CopyNames
 from sflow_ctl.plan.model import Dependency
-from sflow_ctl.plan.parts.cells import PlannedForeach, PlannedItem
+from sflow_ctl.plan.parts.cells import PlannedForeach, PlannedItem, item_of
 from sflow_ctl.plan.words import Until
 from sflow_ctl.planner.findings import UnplannableError
 
@@ -69,7 +69,7 @@ class Expanded(Struct, frozen=True, dict=True):
     is_chain_in_cell: bool = False
     foreach: PlannedForeach | None = None
     items: Sequence[Any] | None = None
-    """What its copies are for, one for each; None without `foreach`, and for a list that is not known yet."""
+    """What each of its copies is for, as `grouped` has it; None without `foreach`, and for a list that is not known yet."""
 
     @property
     def is_late(self) -> bool:
@@ -83,7 +83,19 @@ class Expanded(Struct, frozen=True, dict=True):
 
     def item_of(self, replica: Replica) -> PlannedItem | None:
         """Return the item of a copy."""
-        return None if self.items is None else PlannedItem(value=self.items[replica.index])
+        return None if self.items is None else item_of(self.foreach, self.items[replica.index])
+
+    @property
+    def first_item(self) -> PlannedItem | None:
+        """Return the item of the first copy; None without `foreach`, and for a list that is not known."""
+        return item_of(self.foreach, self.items[0]) if self.items else None
+
+    @property
+    def item_count(self) -> int:
+        """Return how many items its copies are for; without `foreach`, how many copies there are."""
+        if self.items is None or self.foreach is None or self.foreach.chunk is None:
+            return len(self.replicas)
+        return sum(len(positions) for _, positions, _ in self.items)
 
     def task_of(self, replica: Replica) -> schema.Task:
         """Return the task that a copy is of, as its cell has it."""
@@ -130,7 +142,12 @@ def dependencies(expanded: Sequence[Expanded]) -> dict[str, tuple[Dependency, ..
             else:
                 is_group = other.is_replicated
                 outside.append(Dependency(task=wanted.task, until=wanted.until, is_group=is_group))
-                if is_group and has_quorum(other.task) and wanted.until in ("available", "completed"):
+                if is_group and has_quorum(other.task) and wanted.until == "settled":
+                    if (
+                        other.task.on_failure != "continue"
+                    ):  # single failures are tolerated: enough must complete
+                        outside.append(Dependency(task=wanted.task, until="completed", is_group=True))
+                elif is_group and has_quorum(other.task) and wanted.until in ("available", "completed"):
                     outside.append(Dependency(task=wanted.task, until="finished", is_group=True))
         result[one.task.name] = tuple(dict.fromkeys(outside))
     return result

@@ -103,7 +103,7 @@ def plan_tasks(
     exported = source.rules.exported(scope.values)
     environment = shared_environment(exported, artifacts.paths, _run_environment(source))
     _warn_of_reserved((*exported, *artifacts.paths), findings)
-    first_items = {one.task.name: one.items[:1] for one in graph.tasks if one.items}
+    first_items = {one.task.name: item for one in graph.tasks if (item := one.first_item) is not None}
     scopes = TaskScopes(source, scope, scripts, views, findings, first_items)
     setting = _Setting(
         source,

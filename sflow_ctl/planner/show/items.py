@@ -51,7 +51,17 @@ def _items_text(task: PlannedTask, copies: int, are_all_shown: bool) -> str:
     """Return "3 items, the first is {"a":1}; 2 at once", or "number 1 of 3 items: {"a":1}"."""
     foreach = task.foreach
     assert foreach is not None
-    if task.item is not None:
+    if task.item is not None and task.item.positions is not None:
+        shown, count = _shown(task.item.value), len(task.item.positions)
+        at_once = "" if foreach.chunk_parallel == 1 else f", {foreach.chunk_parallel} at once"
+        many = f"{counted(copies, 'chunk')} of at most {counted(foreach.chunk or 1, 'item')}{at_once}"
+        order = "" if foreach.seed is None else f", in the order of seed {foreach.seed}"
+        what = (
+            f"number {task.replica_index} of {many}{order}: {counted(count, 'item')}, {shown}"
+            if are_all_shown
+            else f"{many}{order}, the first has {shown}"
+        )
+    elif task.item is not None:
         shown = _shown(task.item.value)
         many = counted(copies, "item")
         what = (
@@ -59,6 +69,7 @@ def _items_text(task: PlannedTask, copies: int, are_all_shown: bool) -> str:
             if are_all_shown
             else f"{many}, the first is {shown}"
         )
+        what += "" if foreach.seed is None else f"; started in the order of seed {foreach.seed}"
     else:
         late = foreach.late
         assert late is not None

@@ -67,7 +67,8 @@ def task_lines(
 
 def block_lines(plan: Plan, block: str, common: Mapping[str, str]) -> list[str]:
     """Return the lines about a block: what goes in and comes out, and its tasks."""
-    from sflow_ctl.plan.revisions.blocks import MARK  # few plans have blocks
+    from sflow_ctl.format.merged.blocks import as_written  # few plans have blocks
+    from sflow_ctl.plan.revisions.blocks import MARK
 
     planned = plan.blocks[block]
     takes = [name if kind is None else f"{name} ({kind})" for name, (kind, _) in planned.inputs.items()]
@@ -80,7 +81,7 @@ def block_lines(plan: Plan, block: str, common: Mapping[str, str]) -> list[str]:
     for group in members.values():
         for task in shown_members(group):
             lines += task_lines(plan, task, members, common, name=task.name.partition(MARK)[2])
-    return lines
+    return [as_written(line, plan.blocks) for line in lines]
 
 
 def _repeats(task: PlannedTask) -> Iterator[tuple[str, str]]:
@@ -104,6 +105,8 @@ def _repeats(task: PlannedTask) -> Iterator[tuple[str, str]]:
         yield "timeout", f"{task.timeout_s:g} s"
     if task.retries.total_s is not None:
         yield "total", f"{task.retries.total_s:g} s for all attempts"
+    if task.retries.queue_s is not None:
+        yield "queue", f"{task.retries.queue_s:g} s without a free place at most"
     if task.progress:
         yield "progress", f"lines of its log that match {task.progress}"
 

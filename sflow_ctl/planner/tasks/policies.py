@@ -74,6 +74,9 @@ def end_policy(
     retries = _retries(task, value, usual_faults(task, source, is_elsewhere=is_elsewhere))
     if task.total_timeout is not None and source.rules.has_time_limits:
         retries = msgspec.structs.replace(retries, total_s=_total_s(task, value))
+    if task.queue_timeout is not None and source.rules.has_time_limits:
+        queue_s = _read(task, ("queue_timeout",), as_seconds, value(task.queue_timeout)) or None
+        retries = msgspec.structs.replace(retries, queue_s=queue_s)
     return EndPolicy(
         retries=retries,
         timeout_s=_timeout_s(task, source.rules.has_time_limits, value),
@@ -274,7 +277,7 @@ def _quorum(task: schema.Task, expanded: Expanded, value: Callable[[Any], Any]) 
     written = task.success
     if written is None or not has_quorum(task):
         return None
-    count = len(expanded.replicas)
+    count = expanded.item_count
     subject, path = f'task "{task.name}"', ("success",)
     if not expanded.is_replicated or expanded.is_sequential or task.is_service or task.finally_:
         what = f"{subject}: min_count and min_ratio are for tasks with copies that run side by side and end"

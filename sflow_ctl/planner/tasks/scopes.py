@@ -4,7 +4,7 @@ Names are computed when an expression is first evaluated: most tasks have no exp
 takes time.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
@@ -14,6 +14,7 @@ from sflow_ctl.format import schema
 from sflow_ctl.format.casting import cast
 from sflow_ctl.format.expressions.templates import EXPRESSION_START, evaluate_any
 from sflow_ctl.plan.model import DeferredExpression
+from sflow_ctl.plan.parts.cells import PlannedItem
 from sflow_ctl.planner.deferred import ItemValues, note_places, refuse_inputs
 from sflow_ctl.planner.findings import Findings, UnplannableError
 from sflow_ctl.planner.phases.graph import Replica
@@ -39,9 +40,9 @@ class TaskScopes:
         scripts: Scripts,
         views: Mapping[str, Any],
         findings: Findings,
-        first_items: Mapping[str, Sequence[Any]] | None = None,
+        first_items: Mapping[str, PlannedItem] | None = None,
     ) -> None:
-        """`first_items` have the first item of each list that is known, by task."""
+        """`first_items` have the item of the first copy for each list that is known, by task."""
         self.scope, self.scripts, self.views = scope, scripts, views
         self.first_items = {} if first_items is None else first_items
         self.rules, self.gpu_memory_here = source.rules, source.context.gpu_memory_here
@@ -51,16 +52,21 @@ class TaskScopes:
         self._types = {variable.name: variable.type for variable in source.variables}
         self.has_computed = any(EXPRESSION_START in str(variable.value) for variable in source.variables)
 
-    def views_of_items(self, task: schema.Task) -> dict[str, Any]:
-        """Return the names for what differs between the copies of a task with `foreach`."""
+    def views_of_items(self, task: schema.Task, *, is_single: bool = False) -> dict[str, Any]:
+        """Return the names for what differs between the copies of a task with `foreach`; `is_single` for one item of a chunk."""
         assert task.foreach is not None
         from sflow_ctl.plan.parts.items import index_name  # few tasks have items
 
-        name, first = task.foreach.as_, self.first_items.get(task.name, ())
-        is_known = bool(first)
+        name, first = task.foreach.as_, self.first_items.get(task.name)
+        is_known = first is not None
+        value, where = (None, 0) if first is None else (first.value, first.positions or 0)
+        if is_single and first is not None and first.positions is not None:
+            value, where = first.value[0], first.positions[0]
         return {
-            name: ItemValues(first[0] if first else None, is_known=is_known),
-            index_name(name): ItemValues(0, is_known=is_known),
+            name: ItemValues(value, is_known=is_known),
+            index_name(name): ItemValues(
+                list(where) if isinstance(where, tuple) else where, is_known=is_known
+            ),
             "replica": ItemValues({"index": 0, "name": f"{task.name}_0"}, is_known=is_known),
         }
 
@@ -152,6 +158,14 @@ class TaskScope:
         if self.task.args_json is not None:
             found["args_json"] = f"{FILES}/{self.task.args_json}"
         return {name: text for name, text in found.items() if name not in names}
+
+    @property
+    def names_of_inputs(self) -> dict[str, Any]:
+        """Return the names for inputs, which in a chunk are evaluated for each item."""
+        foreach = self.task.foreach
+        if foreach is None or foreach.chunk is None:
+            return self.names
+        return {**self.names, **self._scopes.views_of_items(self.task, is_single=True)}
 
     def value(self, field: Any) -> Any:
         """Evaluate a field of the task. Raises: UnplannableError, ExpressionError."""

@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Struct
 
 from sflow_ctl.report.page.markup import Markup, tag
-from sflow_ctl.report.run_report.model import Plot, RunReport, UsageReport, UsageSeries
+from sflow_ctl.report.run_report.model import Plot, RunReport, UsageReport, UsageSeries, shortened
 
 COLOURS = 8
 """Colours of lines in the style; of more lines the rest are grey, with one for their average."""
@@ -112,7 +112,7 @@ def _mean(columns: Sequence[Sequence[float | None]]) -> tuple[float | None, ...]
     found: list[float | None] = []
     for row in zip(*columns, strict=True):
         known = [one for one in row if one is not None]
-        found.append(round(sum(known) / len(known), 1) if known else None)
+        found.append(shortened(sum(known) / len(known)) if known else None)
     return tuple(found)
 
 

@@ -346,3 +346,9 @@ class RunReport(Struct, frozen=True, kw_only=True):
     """Versions of programs and libraries."""
     tasks: tuple[TaskReport, ...] = ()
     """All tasks, in the order of the plan."""
+
+
+def shortened(value: float) -> float:
+    """Return a value with the digits that a plot of it needs: a task may use a hundredth of a CPU."""
+    size = abs(value)
+    return round(value, 1 if size >= 10 else 2 if size >= 1 else 3)

@@ -10,7 +10,7 @@ from msgspec import Struct, field
 
 from sflow_ctl.report.monitor.metrics import MetricRow
 from sflow_ctl.report.monitor.tally import Spread
-from sflow_ctl.report.run_report.model import UsageReport, UsageSeries
+from sflow_ctl.report.run_report.model import UsageReport, UsageSeries, shortened
 
 BINS = 240
 MAX_COURSES = 64
@@ -104,15 +104,15 @@ class UsageTally:
         values: list[float | None] = []
         for number in used:
             tally = course.bins.get(number)
-            values.append(None if tally is None else round(tally[1] / tally[0], 1))
+            values.append(None if tally is None else shortened(tally[1] / tally[0]))
         return UsageSeries(
             metric=key.metric,
             unit=course.whole.unit,
             node=key.node,
             gpu=key.gpu or None,
             task=key.task or None,
-            average=round(course.whole.average, 2),
-            highest=round(course.whole.high, 2),
+            average=round(course.whole.average, 3),
+            highest=round(course.whole.high, 3),
             values=tuple(values),
         )
 

@@ -56,7 +56,9 @@ class JournalReader:
         self._segment, self._offset, self.last_seq = start
         self._torn = b""
         self._unreadable = self._missing = 0
-        self._first_unreadable = 0
+        self._whole: list[bytes] = []
+        """The lines of the block that is read, where all numbers are there."""
+        self._first_unreadable: int | None = None
         """The number of the line before it."""
         self._torn_ends = 0
         """Lines that a controller was writing when it was killed: the next controller's follow them."""
@@ -118,7 +120,7 @@ class JournalReader:
                 try:
                     yield decode_entry(line)
                 except UNREADABLE:
-                    self._note_unreadable()
+                    self._note_unreadable(self._number_before(line))
 
     def problems(self) -> list[str]:
         """Return what of the journal could not be read so far, as sentences."""
@@ -163,13 +165,13 @@ class JournalReader:
         """Return the lines that are whole; count the others, and numbers that are left out."""
         first, last = (_seq(lines[0]), _seq(lines[-1])) if lines else (0, 0)
         if first == self.last_seq + 1 and last == self.last_seq + len(lines):
-            self.last_seq = last
+            self.last_seq, self._whole = last, lines
             return lines
-        whole, is_torn = [], False
+        whole, is_torn, self._whole = [], False, []
         for line in lines:
             seq = _seq(line)
             if not seq:
-                self._note_unreadable()
+                self._note_unreadable(self.last_seq)
                 is_torn = True
                 continue
             self._torn_ends += is_torn and _BEGIN in line
@@ -196,9 +198,17 @@ class JournalReader:
                     hint=f"use sflow-ctl {begin.version}",
                 )
 
-    def _note_unreadable(self) -> None:
+    def _note_unreadable(self, before: int) -> None:
         self._unreadable += 1
-        self._first_unreadable = self._first_unreadable or self.last_seq
+        first = self._first_unreadable
+        self._first_unreadable = before if first is None else min(first, before)
+
+    def _number_before(self, line: bytes) -> int:
+        """Return the number of the line before one that was yielded and cannot be decoded."""
+        seq = _seq(line)
+        if not seq and line in self._whole:
+            seq = self.last_seq - len(self._whole) + 1 + self._whole.index(line)
+        return max(0, seq - 1)
 
     def _lose(self, name: str) -> None:
         if name not in self._lost_files:

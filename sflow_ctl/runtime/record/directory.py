@@ -61,9 +61,15 @@ class Revision(msgspec.Struct, frozen=True, kw_only=True):
     """What it has changed, as a sentence."""
 
 
+FACTS_FORMAT = 1
+"""It grows when a field of `run.json` changes its meaning."""
+
+
 class RunFacts(msgspec.Struct, frozen=True, kw_only=True):
     """`run.json`: the controller, its host, start time and options."""
 
+    format: int = FACTS_FORMAT
+    """The version of this format."""
     run_id: str
     workflow: str
     host: str
@@ -97,6 +103,10 @@ class RunFacts(msgspec.Struct, frozen=True, kw_only=True):
     """The run that it is a replay of, or that it was copied from; null for a run of its own."""
     revisions: tuple[Revision, ...] = ()
     """The plans that were applied to it while it lived, oldest first."""
+
+    def __post_init__(self) -> None:
+        if self.format > FACTS_FORMAT:
+            raise ValueError(f"it has format {self.format}; this version reads up to {FACTS_FORMAT}")
 
     def markers(self) -> tuple[str, ...]:
         """Return the markers of all controllers of the run, oldest first."""

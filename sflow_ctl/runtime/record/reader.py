@@ -28,7 +28,7 @@ from sflow_ctl.plan.model import Plan
 from sflow_ctl.plan.secrets import SECRETS
 from sflow_ctl.report.resumed import Takeover
 from sflow_ctl.report.run_view import RunView, TaskRecord
-from sflow_ctl.report.summary import Summary, read_summary
+from sflow_ctl.report.summary import NewerFormatError, Summary, read_summary
 from sflow_ctl.report.timeline import SavedTimeline
 from sflow_ctl.runtime.journal.entry import Entry
 from sflow_ctl.runtime.journal.reader import SHOWN, JournalReader
@@ -242,6 +242,8 @@ class RunReader:
         """Return how the run ended; None while it has not."""
         try:
             return read_summary(read_regular(self.directory / layout.SUMMARY))
+        except NewerFormatError:
+            return self._read(layout.SUMMARY, read_summary)
         except (OSError, *UNREADABLE):
             return None
 
@@ -384,7 +386,7 @@ class RunReader:
             raise RunDirectoryError.of(
                 "run-not-readable",
                 f"{path} was not written by this version: {error}",
-                hint=f"the run was made by {self._version()}",
+                hint=f"use {self._version()}, which has made the run",
             ) from error
 
     def _version(self) -> str:

@@ -3,6 +3,7 @@
 Called by `run/workflow.py` after the summary is written. A report that cannot be made changes nothing of how the run ended.
 """
 
+import shlex
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -77,7 +78,7 @@ def json_of(report: msgspec.Struct) -> bytes:
 def write_at_end(end: RunEnd, facts: RunFacts, log: RunLog) -> None:
     """Write the report of a run whose summary is written; why that is not possible is in the run's log."""
     if len(end.state.tasks) > MOST_AT_END:
-        command = f"sflow-ctl report {facts.run_id}"
+        command = f"sflow-ctl report {shlex.quote(facts.run_id)}"
         log.info(
             f"no {layout.REPORT} of {len(end.state.tasks)} tasks at the end of the run: {command} makes it"
         )

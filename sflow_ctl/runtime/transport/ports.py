@@ -3,9 +3,9 @@
 Connections on which nothing is said are the kernel's: it hands them over only when there is something to read.
 """
 
+import _socket  # `socket` takes 2 ms to import, and every run has a port
 import errno
 import os
-import socket
 
 from msgspec import Struct
 
@@ -60,12 +60,15 @@ def _open_somewhere(host: str) -> OpenPort:
 
 def _open(host: str, number: int) -> OpenPort:
     """Listen on a port. Raises: OSError."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as port:
-        port.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        port.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, DEFER_S)
+    family = _socket.AF_INET6 if ":" in host else _socket.AF_INET
+    port = _socket.socket(family, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
+    try:
+        port.setsockopt(_socket.SOL_SOCKET, _socket.SO_REUSEADDR, 1)
+        port.setsockopt(_socket.IPPROTO_TCP, _socket.TCP_DEFER_ACCEPT, DEFER_S)
         port.bind((host, number))
         port.listen(BACKLOG)
         port.setblocking(False)
         shown = f"[{host}]" if ":" in host else host
         return OpenPort(f"tcp://{shown}:{number}", port.detach())
+    finally:
+        port.close()  # nothing, once it is detached

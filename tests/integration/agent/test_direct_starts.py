@@ -172,6 +172,11 @@ def test_commands_of_plain_words_are_started_without_bash(home: Path, script: st
     assert ended[0] == ended[1]
 
 
+def test_the_first_true_of_an_agent_needs_no_bash_after_a_change_of_directory(home: Path) -> None:
+    environment = environment_of(home, OLDPWD="/")
+    assert judge(home, environment).command(("bash", "-c", "true"), environment) is not None
+
+
 def test_a_link_to_the_directory_keeps_its_name(home: Path) -> None:
     command = answer(home, environment_of(home, PWD=str(home / "link")), "found")
     assert command is not None

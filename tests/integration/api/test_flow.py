@@ -175,3 +175,27 @@ def test_what_cannot_be_is_said_where_it_is_written(module: Any) -> None:
     assert str(expression("a > 1 or b.a == 'a'", a=made.output())) == (
         "${{ task.shift.outputs.result > 1 or b.a == 'a' }}"
     )
+
+
+def test_a_function_is_mapped_over_chunks_in_a_random_order(module: Any, tmp_path: Path) -> None:
+    workflow = Workflow("squares")
+    squares = workflow.map(
+        module.square,
+        {"number": [0, 1, 2, 3, 4]},
+        chunk=2,
+        chunk_parallel=2,
+        shuffle=7,
+        foreach={"max_parallel": 1},
+    )
+    squares["success"] = {"min_count": 4}
+    workflow.set_outputs(all=squares.output())
+    assert squares["foreach"] == {
+        "items": {"number": [0, 1, 2, 3, 4]},
+        "chunk": 2,
+        "chunk_parallel": 2,
+        "shuffle": {"seed": 7},
+        "max_parallel": 1,
+    }
+    run = again(workflow).run(workspace=tmp_path)
+    assert run.status().outcome == "completed", run.logs()
+    assert run.workflow_outputs()["all"] == [0, None, 4, 9, 16]

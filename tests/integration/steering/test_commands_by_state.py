@@ -70,6 +70,7 @@ TABLE = [
     Row("signal RUN srv HUP", (0, "srv gets SIGHUP"), OVER, DIED),
     Row("pause RUN", (0, "the run is paused"), OVER, DIED),
     Row("unpause RUN", (0, "tasks start again"), OVER, DIED),
+    Row("retry RUN done --only", (0, "done"), (2, "sflow-ctl rerun ended done runs them again"), DIED),
     Row("restart RUN rest_1", (0, "rest_1 is being stopped, and starts again"), (2, "sflow-ctl rerun ended rest_1"), DIED),
     Row("scale RUN rest 3", (0, "revision 2 applied: new rest_2"), (2, "sflow-ctl run WORKFLOW --resume ended"), DIED),
     Row("scale RUN done 3", (2, "not-scalable"), (2, "sflow-ctl run WORKFLOW --resume ended"), DIED),

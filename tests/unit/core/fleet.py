@@ -323,7 +323,12 @@ class Fleet:
                 if self._random.random() >= self._behaviour.lost_logs:
                     self._tell_later(self._random.random() * 5, LogArrived(rank=rank))
             case CollectOutputs(task=task, attempt=attempt):
-                found = OutputsCollected(task=task, attempt=attempt, values={"rate": 1.5})
+                chunks = {
+                    one.name: one.value
+                    for one in self.scheduler.run.found.get(task, {}).values()
+                    if one.kind == "param"
+                }
+                found = OutputsCollected(task=task, attempt=attempt, values=chunks or {"rate": 1.5})
                 self._tell_later(self._random.random() * 3, found)
             case RenderTexts():
                 self._tell_later(self._random.random() * 2, lambda: rendered(self.scheduler, command))
@@ -565,8 +570,19 @@ class Fleet:
                 )
                 for rule in order.rules
             )
+            if order.items is not None:
+                outputs = tuple(self._entries(rule.name, order) for rule in order.rules)
             answer = OutputsFound(attempt=order.attempt, outputs=() if problem else outputs, problem=problem)
         self._at(self._random.random() * 5, lambda: self._report(agent, answer))
+
+    def _entries(self, name: str, order: FindOutputs) -> FoundOutput:
+        """Return an output of a chunk: the positions of its items, without some of them where the attempt has failed."""
+        assert order.items is not None
+        lacking = tuple(
+            index for index in range(len(order.items)) if order.has_failed and self._random.random() < 0.5
+        )
+        entries = [None if index in lacking else one for index, one in enumerate(order.items)]
+        return FoundOutput(name=name, kind="param", value=entries, lacking=lacking)
 
     def _upload(self, agent: SimulatedAgent, order: UploadFiles) -> None:
         """End an upload some time later; one of its files may be lost."""

@@ -1,11 +1,12 @@
 """What holds for every plan that a run has made itself: checks that the properties of runs with items and loops share."""
 
 from collections.abc import Iterable
+from typing import Any
 
 from sflow_ctl.core.commands import Command, ReviseRun
 from sflow_ctl.core.model.run import Run
 from sflow_ctl.core.states import TERMINAL, TaskState
-from sflow_ctl.plan.model import Plan
+from sflow_ctl.plan.model import Plan, PlannedTask
 from sflow_ctl.plan.revisions.blocks import steps_of, with_step
 from sflow_ctl.plan.revisions.growing import items_in, with_items
 from sflow_ctl.runtime.record.plan_file import PlanFile, encode_plan
@@ -65,4 +66,19 @@ def check_gathered(run: Run) -> None:
         assert [task.replica_index for task in members] == list(range(len(members)))
         gathered = run.deferred._views.outputs_of(base, names)
         for output in gathered:
-            assert gathered[output] == [run.outputs.get(name, {}).get(output) for name in names]
+            if members[0].item.positions is None:
+                assert gathered[output] == [run.outputs.get(name, {}).get(output) for name in names]
+            else:
+                check_aligned(run, members, gathered[output])
+
+
+def check_aligned(run: Run, members: Iterable[PlannedTask], values: list[Any]) -> None:
+    """Assert that a list over the items of chunks, whose outputs are the positions of their items, has each in its place."""
+    where = [one for task in members if task.item is not None for one in task.item.positions or ()]
+    assert sorted(where) == list(range(len(values)))
+    for task in members:
+        assert task.item is not None
+        for index, position in enumerate(task.item.positions or ()):
+            found = run.found.get(task.name, {}).get("n")
+            is_there = task.name in run.outputs and found is not None and index not in found.lacking
+            assert values[position] == (position if is_there else None), task.name

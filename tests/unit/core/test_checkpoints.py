@@ -260,5 +260,5 @@ def test_every_field_of_a_run_and_a_task_is_in_a_checkpoint_or_derived() -> None
     same = {name for name in Run.__struct_fields__ if name in SavedRun.__struct_fields__}
     assert set(Run.__struct_fields__) - same - DERIVED - APART == {"revising"}
     of_task = set(Task.__struct_fields__) - set(WholeTask.__struct_fields__)
-    assert of_task == {"plan", "requirements", "needs", "next_plan"}
+    assert of_task == {"plan", "requirements", "needs", "next_plan", "counted_left"}
     # No checkpoint is written while a run has a revision that is not over: see `runtime/journal/checkpointing.py`.

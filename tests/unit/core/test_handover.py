@@ -23,6 +23,7 @@ from sflow_ctl.core.events import AgentLost, MessageReceived, OutputsCollected, 
 from sflow_ctl.core.states import TaskState
 from sflow_ctl.core.takeover import Recorded
 from sflow_ctl.plan.model import Placement, Plan, PlannedTask
+from sflow_ctl.plan.parts.cells import PlannedForeach, PlannedItem
 from sflow_ctl.plan.results import InputSource, PlannedInput
 from tests.unit.core.driver import Driver, replay
 from tests.unit.core.plans import a_plan, a_task, cleared, exited, goodbye, hello
@@ -285,3 +286,41 @@ def test_a_resumed_run_has_the_records_of_kept_tasks() -> None:
     run = Driver(plan(), earlier={"a": prior})
     (order,) = run(hello()).orders(CheckInputs)
     assert order.inputs[0].files[0].sha256 == "ab"
+
+
+# ---------------------------------------------------------------------- several items at once
+
+
+def chunk() -> PlannedTask:
+    item = PlannedItem(value=["x", "y", "z"], positions=(0, 1, 2))
+    rule = OutputRule(name="n", kind="param")
+    task = giving(a_task("a", on_failure="isolate"), rule)
+    return msgspec.structs.replace(task, foreach=PlannedForeach(chunk=3), item=item)
+
+
+@pytest.mark.parametrize(("lacking", "done"), [((1,), 2), ((0, 1, 2), 0)])
+def test_results_of_a_failed_chunk_are_kept_item_by_item(lacking: tuple[int, ...], done: int) -> None:
+    run = Driver.joined(a_plan(chunk()))
+    run.start("a")
+    run(exited("a", code=1))
+    (order,) = [one for _, one in run.orders() if isinstance(one, FindOutputs)]
+    assert (order.items, order.has_failed) == ((0, 1, 2), True)
+    values = [None if index in lacking else index for index in range(3)]
+    lines = run(found("a", FoundOutput(name="n", kind="param", value=values, lacking=lacking)))
+    if done:
+        assert lines.of(CollectOutputs) == [CollectOutputs(task="a", attempt=1)]
+        lines = run(collected(n=values))
+        assert run.run.outputs == {"a": {"n": values}}
+    assert "a failed" in lines.moves()
+    assert (f"{done} of its 3 items have outputs" in run.why("a")) == bool(done)
+    assert bool(run.run.found) == bool(done)
+
+
+def test_a_failed_chunk_without_outputs_fails_as_its_exit_says() -> None:
+    run = Driver.joined(a_plan(chunk()))
+    run.start("a")
+    run(exited("a", code=1))
+    lines = run(found("a", problem="its output n is missing", is_missing=True))
+    assert "a failed" in lines.moves()
+    assert "exit status 1" in run.why("a")
+    assert not run.run.found

@@ -4,10 +4,13 @@ import hypothesis
 import msgspec
 from hypothesis import strategies as st
 
+from protocol.messages.handover import OutputRule
 from sflow_ctl.core.states import TaskState
 from sflow_ctl.plan.copies.task_list import Copies
 from sflow_ctl.plan.model import Plan, PlannedTask
-from sflow_ctl.plan.parts.cells import LateItems, PlannedForeach, PlannedItem
+from sflow_ctl.plan.parts.again import Quorum
+from sflow_ctl.plan.parts.cells import LateItems, PlannedForeach, item_of
+from sflow_ctl.plan.parts.items import grouped, ungrouped
 from sflow_ctl.plan.results import PlannedWhen
 from sflow_ctl.plan.revisions.growing import items_in, late_list
 from tests.unit.core.driver import replay
@@ -39,24 +42,33 @@ def listed(draw: st.DrawFn) -> Plan:
         task = next(one for one in tasks if one.name == name)
         if not may_have_items(tasks, task):
             continue
-        foreach = PlannedForeach(max_parallel=draw(st.sampled_from([None, 1, 2])))
+        foreach = PlannedForeach(
+            max_parallel=draw(st.sampled_from([None, 1, 2])),
+            chunk=draw(st.sampled_from([None, None, 1, 2])),
+            seed=draw(st.sampled_from([None, None, 7])),
+        )
         task = msgspec.structs.replace(
             task,
             base=name,
             is_replicated=True,
-            when=draw(st.sampled_from(CONDITIONS)),
+            when=None if foreach.chunk is not None else draw(st.sampled_from(CONDITIONS)),
             quorum=None,
             min_ready=None,
         )
+        if foreach.chunk is not None:
+            env = {**task.env, "SFLOW_WORKFLOW_OUTPUT_DIR": "/run"}
+            task = msgspec.structs.replace(task, found=(OutputRule(name="n", kind="param"),), env=env)
         if draw(st.booleans()):
             late = LateItems(items=draw(st.sampled_from(LISTS)), max_items=10)
             new = [msgspec.structs.replace(task, foreach=msgspec.structs.replace(foreach, late=late))]
         else:
-            items = draw(st.lists(st.integers(0, 3), min_size=1, max_size=3))
+            items = draw(st.lists(st.integers(0, 3), min_size=1, max_size=5))
+            groups = grouped(foreach, items)
+            quorum = draw(st.sampled_from([None, Quorum(needed=len(items) // 2)]))
             first = msgspec.structs.replace(
-                task, name=f"{name}_0", foreach=foreach, item=PlannedItem(value=items[0])
+                task, name=f"{name}_0", foreach=foreach, item=item_of(foreach, groups[0]), quorum=quorum
             )
-            new = list(Copies(first, len(items), None, items))
+            new = list(Copies(first, len(groups), None, groups))
         tasks = [
             msgspec.structs.replace(
                 one,
@@ -94,10 +106,12 @@ def test_runs_with_items_end_and_their_copies_are_in_order(
             copies = [
                 one for one in run.tasks if one.plan.base == task.plan.base and one.plan.item is not None
             ]
-            assert [one.plan.name for one in copies] == [f"{task.plan.name}_{i}" for i in range(late.size)]
-            assert items_in(run.plan, task.plan.name) == [
-                one.plan.item.value for one in copies if one.plan.item
-            ]
+            assert task.plan.foreach is not None
+            count = task.plan.foreach.copies(late.size)
+            assert [one.plan.name for one in copies] == [f"{task.plan.name}_{i}" for i in range(count)]
+            assert items_in(run.plan, task.plan.name) == ungrouped(
+                one.plan.item for one in copies if one.plan.item
+            )
         else:
             assert task.state is not TaskState.COMPLETED
         assert task.last_reason is not None

@@ -6,6 +6,9 @@ import pytest
 
 from protocol.errors import FleetError
 from sflow_ctl.format.loader import load_documents
+from sflow_ctl.format.merged.blocks import as_written
+from sflow_ctl.planner.show.text import plan_text
+from tests.unit.planner.planning import findings_of, plan_of
 
 HEAD = """\
 version: "0.1"
@@ -89,3 +92,54 @@ def test_a_service_is_not_a_task_of_a_block(tmp_path: Path) -> None:
     more = "        server: {kind: service, script: [x]}\n"
     (found,) = findings(tmp_path, "    use: {block: step, with: {n: 1}}\n", HEAD + more)
     assert "of a block is a service" in found
+
+
+BLOCK = """\
+workflow:
+  name: w
+  blocks:
+    fit:
+      inputs: {n: int}
+      outputs: {m: "${{ task.one.outputs.m }}"}
+      tasks:
+        one: {script: echo, outputs: {m: {type: int}}}
+        other:
+          inputs: {x: {from: one.outputs.q}}
+          depends_on: [nope]
+          script: echo ${{ task.one.outputs.m }}
+  tasks:
+    all: {block: fit, with: {n: 1}}
+"""
+
+
+def test_messages_name_tasks_of_blocks_as_the_file_does(tmp_path: Path) -> None:
+    path = tmp_path / "w.yaml"
+    path.write_text(f'version: "0.1"\n{BLOCK}')
+    with pytest.raises(FleetError) as caught:
+        load_documents([path])
+    (finding,) = caught.value.findings
+    assert finding.what == 'task "other" of block "fit" depends on unknown task "nope"'
+    assert finding.hint == "tasks here: all, one of block fit, other of block fit"
+    findings = findings_of(tmp_path, BLOCK.replace("[nope]", "[one]"))
+    assert (
+        'input "x" of task "other" of block "fit" is from output "q" of "one" of block "fit"'
+        in findings[0].what
+    )
+    plan = plan_of(tmp_path, BLOCK.replace("[nope]", "[one]").replace("outputs.q", "outputs.m"))
+    text = plan_text(plan)
+    assert "~" not in text
+    assert "echo ${{ task.one.outputs.m }}" in text
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ('task "fit~a" waits', 'task "a" of block "fit" waits'),
+        ("${{ task['fit~a'].outputs.m }}", "${{ task.a.outputs.m }}"),
+        ("${{ task['fit~a-b'].outputs.m }}", "${{ task['a-b'].outputs.m }}"),
+        ("x, fit~a, p.fit~b", "x, a of block fit, b of block p.fit"),
+        ("other~a and ~/fit and dir/fit~a", "other~a and ~/fit and dir/fit~a"),
+    ],
+)
+def test_what_is_shown_of_a_name(text: str, shown: str) -> None:
+    assert as_written(text, ["fit", "p.fit"]) == shown

@@ -101,7 +101,7 @@ def test_rows_that_the_file_of_the_newest_ones_has_again_count_once() -> None:
     assert report is not None
     assert uses["a"].cpu_s == 0.31
     (course,) = report.series
-    assert (course.average, course.highest) == (0.77, 2.0)
+    assert (course.average, course.highest) == (0.767, 2.0)
 
 
 def test_the_table_of_tasks_has_columns_for_what_was_measured_only() -> None:
@@ -117,3 +117,13 @@ def test_the_table_of_tasks_has_columns_for_what_was_measured_only() -> None:
     head = re.findall(r"<th[^>]*>([^<]*)</th>", page[page.index('id="tasks"') :])
     assert head[7:12] == ["Ran", "CPU time", "Memory", "Node", "GPUs"]
     assert "2 MB" in page
+
+
+def test_a_task_that_uses_little_of_a_cpu_is_not_drawn_as_idle() -> None:
+    tally = UsageTally(0, 240)
+    for at, value in ((1, 0.0375), (2, 0.004), (3, 1.234), (4, 56.78)):
+        tally.point("task_cpu", "CPUs", at, value, "n0", task="a#1")
+    report = tally.report()
+    assert report is not None
+    assert report.series[0].values == (0.037, 0.004, 1.23, 56.8)
+    assert report.series[0].highest == 56.78

@@ -13,6 +13,7 @@ from sflow_ctl.core.effects import Effects
 from sflow_ctl.core.model.attempt import AttemptVerdict
 from sflow_ctl.core.model.run import Run
 from sflow_ctl.core.model.task import Task
+from sflow_ctl.core.policy import exit_policy
 from sflow_ctl.core.states import Reason, TaskState
 
 MISSING, WRONG, INPUT = "output_missing", "output_error", "input_error"
@@ -84,6 +85,8 @@ def _send_search(run: Run, out: Effects, task: Task) -> None:
         return  # it gets the order when it joins
     written_by = attempt.number if attempt.written_by is None else attempt.written_by
     continues = attempt.checkpoint is not None and bool(attempt.checkpoint.path)
+    item = task.plan.item
+    held = [one.message for one in attempt.held.values() if one.awaits == "files"]
     out.send(
         node,
         FindOutputs(
@@ -92,6 +95,8 @@ def _send_search(run: Run, out: Effects, task: Task) -> None:
             directory=task.plan.environment["SFLOW_TASK_OUTPUT_DIR"],
             rules=task.plan.found,
             counts_all=continues,
+            items=None if item is None else item.positions,
+            has_failed=any(exit_policy.is_bad(task, one) for one in held),
         ),
     )
 
@@ -106,13 +111,35 @@ def _take_outputs(run: Run, out: Effects, task: Task, message: OutputsFound, now
     attempt.finding_on = None
     run.handing.discard(task.index)
     run.changed.add(task.index)
-    if message.problem:
+    item = task.plan.item
+    has_failed = any(
+        one.awaits == "files" and exit_policy.is_bad(task, one.message) for one in attempt.held.values()
+    )
+    if item is not None and item.positions is not None and (has_failed or message.problem):
+        _take_results(run, out, task, message)
+    if has_failed:
+        pass  # its exit says why
+    elif message.problem:
         word = MISSING if message.is_missing else WRONG
         attempt.output_problem = Reason(word, message.problem, hint=message.hint)
     else:
         run.found[task.plan.name] = {one.name: one for one in message.outputs}
         _warn(out, task, message)
     outputs_found(run, out, task, now)
+
+
+def _take_results(run: Run, out: Effects, task: Task, message: OutputsFound) -> None:
+    """Keep what some items of a chunk that has failed have; nothing where none has all outputs."""
+    item = task.plan.item
+    assert item is not None
+    assert item.positions is not None
+    there = {one.name for one in message.outputs if not one.is_missing}
+    lacking = {index for one in message.outputs for index in one.lacking}
+    is_all = all(rule.name in there or not rule.is_required for rule in task.plan.found)
+    task.attempt.items_done = len(item.positions) - len(lacking) if is_all else 0
+    if task.attempt.items_done:
+        run.found[task.plan.name] = {one.name: one for one in message.outputs}
+        _warn(out, task, message)
 
 
 def _warn(out: Effects, task: Task, message: OutputsFound) -> None:

@@ -16,7 +16,6 @@ from sflow_ctl.core.actions.transitions import change, end_delay, enqueue, give_
 from sflow_ctl.core.commands import ReviseRun
 from sflow_ctl.core.effects import Effects
 from sflow_ctl.core.model.phase import RunPhase
-from sflow_ctl.core.model.ready_queue import ReadyQueue
 from sflow_ctl.core.model.run import Run
 from sflow_ctl.core.model.stop_order import Revising, StopOrder, stop_levels
 from sflow_ctl.core.model.task import Task
@@ -258,7 +257,7 @@ class _Revision:
             may_start = task.state is TaskState.WAITING and task.unmet == 0 and not task.is_delayed
             if may_start and task.plan.finally_when is None:
                 enqueue(run, out, task)
-        run.queue = ReadyQueue()
+        run.renew_queue()
         run.stuck_at = None
         run.cells.forget_held()  # a task that was removed may have let a cell begin
         run.awaiting_places.clear()

@@ -63,12 +63,11 @@ def main(arguments: list[str]) -> int:
     try:
         sys.path[:0] = _packages()
         function = _function(where)
-        result = function(**_arguments(function, where))
-        if hasattr(result, "cr_await"):
-            import asyncio
-
-            result = asyncio.run(result)
-        _write(_outputs(result, names, where))
+        if "run_chunk" in globals():  # of a task for several items
+            status: int = globals()["run_chunk"](function, where, names)
+            return status
+        arguments_now = _arguments(function, where, _given().get("values", {}))
+        _write(_outputs(_called(function, arguments_now), names, where))
     except Exception as error:  # noqa: BLE001 - the function's own: it decides the exit status
         return _status(error)
     return 0
@@ -167,13 +166,28 @@ def _of_module(name: str) -> ModuleType:
         raise FatalError(text) from None
 
 
-def _arguments(function: Callable[..., Any], where: str) -> dict[str, Any]:
-    """Return the inputs as arguments, of the types that the function asks for. Raises: FatalError."""
+def _called(function: Callable[..., Any], arguments: dict[str, Any]) -> Any:
+    """Return what a function, also an asynchronous one, returns."""
+    result = function(**arguments)
+    if hasattr(result, "cr_await"):
+        import asyncio
+
+        return asyncio.run(result)
+    return result
+
+
+def _given() -> dict[str, Any]:
+    """Return the document with the task's inputs; empty for one that has none."""
     path = os.environ.get("SFLOW_INPUTS_FILE")
-    given: dict[str, Any] = {}
-    if path:
-        with open(path, encoding="utf-8") as file:
-            given = _value_of(file.read())["values"]
+    if not path:
+        return {}
+    with open(path, encoding="utf-8") as file:
+        document: dict[str, Any] = _value_of(file.read())
+    return document
+
+
+def _arguments(function: Callable[..., Any], where: str, given: dict[str, Any]) -> dict[str, Any]:
+    """Return inputs as arguments, of the types that the function asks for. Raises: FatalError."""
     names, needed, takes_any = _parameters(function)
     unknown = [] if takes_any else [name for name in given if name not in names]
     if unknown:

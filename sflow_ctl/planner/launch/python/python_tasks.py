@@ -15,15 +15,33 @@ def python_variables(task: schema.Task) -> dict[str, str]:
     if task.python is None:
         return {}
     names = [one.name for one in task.outputs if one.found_kind in ("param", "metric") and not one.path]
-    return {SOURCE_VARIABLE: _source(), OUTPUTS_VARIABLE: json.dumps(names)}
+    is_chunk = task.foreach is not None and task.foreach.chunk is not None
+    return {SOURCE_VARIABLE: _source(with_chunks=is_chunk), OUTPUTS_VARIABLE: json.dumps(names)}
 
 
 @cache
-def _source() -> str:
+def _source(*, with_chunks: bool) -> str:
     """Return the program without what only people and checkers read: every order to start such a task carries it."""
-    tree = _Shorter().visit(ast.parse(Path(python_shim.__file__).read_text(encoding="utf-8")))
+    tree = _shortened(python_shim.__file__)
+    if with_chunks:
+        from sflow_ctl.planner.launch.python import chunk_shim  # few tasks have chunks
+
+        more = [one for one in _shortened(chunk_shim.__file__).body if not _is_known(one)]
+        tree.body[-1:] = [*more, tree.body[-1]]  # the last statement is the call of main
     lines = ast.unparse(tree).splitlines()
     return "\n".join(" " * ((len(line) - len(line.lstrip())) // 4) + line.lstrip() for line in lines)
+
+
+def _shortened(path: str) -> ast.Module:
+    tree: ast.Module = _Shorter().visit(ast.parse(Path(path).read_text(encoding="utf-8")))
+    return tree
+
+
+def _is_known(statement: ast.stmt) -> bool:
+    """Return whether a statement imports what the other program has, or what only checkers need."""
+    if not isinstance(statement, ast.ImportFrom):
+        return False
+    return statement.module == "typing" or str(statement.module).startswith("sflow_ctl.")
 
 
 class _Shorter(ast.NodeTransformer):
