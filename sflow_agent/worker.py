@@ -117,13 +117,15 @@ class Workers:
                 result = (
                     error if isinstance(error, OSError) else OSError(0, f"{type(error).__name__}: {error}")
                 )
-            self._finish(key, result)
-            with self._lock:
+            with self._lock:  # before the owner has the result: it may ask for more at once
                 del lane._began[key]
-                if not lane._queue:
-                    return
-                key, work = lane._queue.popleft()
-                lane._began[key] = time.monotonic()
+                following = lane._queue.popleft() if lane._queue else None
+                if following is not None:
+                    lane._began[following[0]] = time.monotonic()
+            self._finish(key, result)
+            if following is None:
+                return
+            key, work = following
 
     def _finish(self, key: object, result: object) -> None:
         self._finished.append((key, result))

@@ -37,12 +37,14 @@ def no_settings_of_this_machine(tmp_path_factory: pytest.TempPathFactory) -> Ite
 
 
 @pytest.fixture(autouse=True)
-def no_runs_of_other_tests(
-    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[None]:
-    """No test knows runs of this user, or of another test, and this user's registry gets none of theirs."""
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
-    yield
+def no_runs_of_other_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No test knows runs of this user, or of another test, and this user's registry gets none of theirs.
+
+    The look comes when the test's own patches are undone: it may have replaced what looks at files.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+        yield
     USERS_REGISTRY.check(tmp_path_factory.getbasetemp())
 
 
