@@ -118,5 +118,5 @@ def test_reuse_with_a_changed_output_after_a_failure_is_killed(tmp_path: Path, w
     finally:
         run.kill()
     assert outputs(run) == {"sum": 11}
-    again = {"length_0": 1, "length_1": 1, "length_2": 1 + whole, "checked": 1, "total": 1}
-    assert starts(tmp_path) == Counter(again), "what was made of the changed output, and nothing else"
+    wanted: dict[str, int] = {"length_0": 1, "length_1": 1, "length_2": 1 + whole, "checked": 1, "total": 1}
+    assert starts(tmp_path) == Counter(wanted), "what was made of the changed output, and nothing else"
