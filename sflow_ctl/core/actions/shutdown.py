@@ -83,7 +83,7 @@ def _run_branch(run: Run, out: Effects, step: BranchStep, now: float) -> bool:
     """
     skip_unsatisfiable(run, out)
     start_queued(run, out, now)
-    if not step.is_over(run.tasks):
+    if not step.is_over(run.tasks, run.deciding):
         return False
     run.shutdown.steps.pop(0)
     left = frozenset(step.left(run.tasks))

@@ -357,7 +357,9 @@ class Run(Struct):
         if tally.has_mains and tally.mains_left == 0:
             return True
         if self.phase is RunPhase.DRAINING:
-            return tally.jobs == 0 and not any(self.tasks[index].is_delayed for index in self.shutdown.branch)
+            branch = self.shutdown.branch
+            is_still = not any(self.tasks[index].is_delayed for index in branch)
+            return tally.jobs == 0 and is_still and self.deciding.isdisjoint(branch)
         return tally.unsettled == 0 and (not self.plan.keep_alive or tally.live == 0)
 
     def is_ending_for(self, task: Task) -> bool:

@@ -3,7 +3,7 @@
 Which steps a run takes is decided in `policy.shutdown_steps`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 
 from msgspec import Struct
 
@@ -49,9 +49,11 @@ class BranchStep(Struct, frozen=True, tag=True):
     is_last: bool = False
     """Everything else has been stopped: what cannot run now never will."""
 
-    def is_over(self, tasks: Sequence[Task]) -> bool:
-        """Return True when none of them will go further by itself; a ready service will not."""
-        return not any(_is_under_way(tasks[index]) for index in self.tasks)
+    def is_over(self, tasks: Sequence[Task], deciding: Set[int]) -> bool:
+        """Return True when none of them will go further by itself; those `deciding` will, a ready service will not."""
+        return deciding.isdisjoint(self.tasks) and not any(
+            _is_under_way(tasks[index]) for index in self.tasks
+        )
 
     def left(self, tasks: Sequence[Task]) -> set[int]:
         """Return those that have not started."""

@@ -3,6 +3,7 @@
 Also warns of more tasks at once than this machine is good for.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from msgspec import Struct
@@ -162,11 +163,15 @@ def crowd_warning(plan: Plan, cpus: int) -> Finding | None:
     They are not held back: tasks without dependencies may talk to each other, and would wait for those that have not started.
     """
     here = {node.index for node in plan.nodes if node.backend_type == "local"}
-    crowd = sum(
-        startable(part)
-        for part in parts_of(plan.tasks)
-        if (task := kind_of(part)).needs is None and here.issuperset(task.placement.nodes)
-    )
+    counts: Counter[str] = Counter()
+    limits: dict[str, int] = {}
+    for part in parts_of(plan.tasks):
+        task = kind_of(part)
+        if task.needs is None and here.issuperset(task.placement.nodes):
+            counts[task.base] += startable(part)
+            if task.foreach is not None and task.foreach.max_parallel is not None:
+                limits[task.base] = task.foreach.max_parallel
+    crowd = sum(min(count, limits.get(base, count)) for base, count in counts.items())
     if plan.max_running is not None or crowd <= CROWD_PER_CPU * cpus:
         return None
     what = f"{crowd} tasks may run at once on the {counted(cpus, 'CPU')} of this machine"

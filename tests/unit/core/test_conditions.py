@@ -9,6 +9,7 @@ from sflow_ctl.core.states import Outcome, TaskState
 from sflow_ctl.core.takeover import Recorded
 from sflow_ctl.plan.model import Dependency, Plan, PlannedTask
 from sflow_ctl.plan.results import PlannedOutput, PlannedWhen
+from sflow_ctl.plan.words import OnFailure
 from tests.unit.core.driver import Driver, replay
 from tests.unit.core.plans import a_plan, a_task, cleared, exited, goodbye, hello
 
@@ -169,3 +170,17 @@ def test_a_journal_with_conditions_replays() -> None:
     list(run(cleared("check"), goodbye()))
     events: list[tuple[float, SchedulerEvent]] = run.journal
     assert replay(run.run.plan, events) == run.commands
+
+
+@pytest.mark.parametrize("policy", ["cancel", "drain"])
+def test_a_condition_is_evaluated_although_the_run_ends(policy: OnFailure) -> None:
+    notify = msgspec.structs.replace(
+        on(a_task("notify")), depends_on=(Dependency(task="fails", until="failed"),)
+    )
+    run = checked(0.3, a_task("fails", on_failure=policy), notify)
+    run.start("fails")
+    run.renders = False
+    assert run(exited("fails", 1)).of(RenderTexts) == [RenderTexts(task="notify", attempt=0, what="when")]
+    assert run.state("notify") is S.QUEUED, "it is not over before that is known"
+    list(run(msgspec.structs.replace(decided(holds=True), task="notify")))
+    assert run.state("notify") is S.STARTING

@@ -14,6 +14,7 @@ from sflow_ctl.plan.parts.again import Quorum
 from sflow_ctl.plan.parts.cells import LateItems, PlannedForeach
 from sflow_ctl.plan.results import InputSource, PlannedInput, PlannedOutput, PlannedWhen
 from sflow_ctl.plan.revisions.growing import grown_like, items_in, with_items
+from sflow_ctl.plan.words import OnFailure
 from tests.unit.core.driver import Driver, replay
 from tests.unit.core.plans import a_plan, a_task, cleared, exited, goodbye
 
@@ -259,3 +260,16 @@ def test_a_list_that_gets_shorter_takes_its_partners_with_it() -> None:
     shorter = with_items(run.run.plan, "each", ["a"])
     assert sorted(needs(shorter)) == ["each_0", "next_0", "third_0"]
     assert needs(with_items(run.run.plan, "each", [])) == {}
+
+
+@pytest.mark.parametrize("policy", ["cancel", "drain"])
+def test_copies_that_come_while_the_run_ends_run_if_their_task_would(policy: OnFailure) -> None:
+    each = late("each", "list")
+    waits = Dependency(task="fails", until="failed")
+    each = msgspec.structs.replace(each, depends_on=(*each.depends_on, waits))
+    run = grown(["a", "b"], a_task("fails", on_failure=policy), each, after("last", "each"))
+    run.start("fails")
+    list(run(exited("fails", 1)))
+    assert run.state("each") is S.COMPLETED
+    complete(run, "each_0", "each_1", "last")
+    assert run.states("each_0", "each_1", "last") == [S.COMPLETED] * 3

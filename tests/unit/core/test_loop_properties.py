@@ -4,6 +4,7 @@ import hypothesis
 import msgspec
 from hypothesis import strategies as st
 
+from sflow_ctl.core.model.run import Run
 from sflow_ctl.core.states import TaskState
 from sflow_ctl.plan.model import Dependency, Plan, PlannedTask
 from sflow_ctl.plan.parts.cells import BlockCall, LateItems, PlannedBlock, PlannedForeach, PlannedLoop
@@ -11,7 +12,13 @@ from sflow_ctl.plan.results import PlannedWhen
 from sflow_ctl.plan.words import Until
 from tests.unit.core.driver import replay
 from tests.unit.core.fleet import Behaviour, Fleet
-from tests.unit.core.growth_checks import check_gathered, check_growths, check_skips
+from tests.unit.core.growth_checks import (
+    check_copies,
+    check_gathered,
+    check_growths,
+    check_order,
+    check_skips,
+)
 from tests.unit.core.plans import a_task
 from tests.unit.core.test_fleet_properties import behaviours, fits
 from tests.unit.core.test_item_properties import listed, may_have_items
@@ -77,8 +84,11 @@ def test_runs_with_loops_end_and_every_skip_has_a_reason(plan: Plan, seed: int, 
     assert fleet.finish is not None
     run = fleet.scheduler.run
     check_skips(run)
-    check_gathered(run)
+    check_gathered(run, fleet.driver.journal)
+    check_copies(plan, run)
+    check_order(run, fleet.driver.commands)
     check_growths(plan, fleet.driver.commands)
+    check_needs_of_blocks(plan, run)
     for task in run.tasks:
         call = task.plan.block
         if call is None or call.iteration is None:
@@ -90,8 +100,34 @@ def test_runs_with_loops_end_and_every_skip_has_a_reason(plan: Plan, seed: int, 
         assert [frame.inputs["n"] for frame in frames] == [
             frames[0].inputs["n"] + frame.iteration for frame in frames
         ]
-        if task.state is TaskState.COMPLETED:
+        is_done = task.state is TaskState.COMPLETED
+        if is_done:
             assert run.outputs[task.plan.name] == call.outputs == {"n": call.inputs["n"] + 1}
+        last, ends_well = end_of(call, frames[0].inputs["n"])
+        assert call.iteration < last
+        if is_done:
+            assert (call.iteration, ends_well) == (last - 1, True)
+        elif task.last_reason is not None and task.last_reason.word == "input_error":
+            assert (call.iteration, ends_well) == (last - 1, False)
+
+
+def end_of(call: BlockCall, start: int) -> tuple[int, bool]:
+    """Return how many iterations a block has that begins with a number, and whether it is a success."""
+    loop = call.loop
+    if loop is None:
+        return 1, True
+    wanted = loop.max_iterations if loop.until is None else max(1, 2 - start)
+    return min(wanted, loop.max_iterations), wanted <= loop.max_iterations or not loop.fails_at_limit
+
+
+def check_needs_of_blocks(first: Plan, run: Run) -> None:
+    """Assert that the tasks of a block wait for what the task waits for that stands for it."""
+    written = {task.name: task for task in first.tasks}
+    for task in run.plan.tasks:
+        owner = written.get(task.frame.owner) if task.frame is not None else None
+        if owner is not None and task.item is None:
+            needs = {(one.task, one.until) for one in task.depends_on}
+            assert {(one.task, one.until) for one in owner.depends_on} <= needs
 
 
 @hypothesis.settings(deadline=None, max_examples=40, suppress_health_check=list(hypothesis.HealthCheck))

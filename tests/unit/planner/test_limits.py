@@ -67,8 +67,8 @@ def test_a_limit_that_services_use_up_is_found_before_the_run(tmp_path: Path) ->
 
 
 def test_ux_14_a_crowd_on_a_small_machine_is_warned_of(tmp_path: Path) -> None:
-    def warned(more: str = "", workflow: str = "", cpus: int = 2) -> list[str]:
-        text = f"workflow: {{name: w, {workflow}tasks: [{{name: t, script: [x], replicas: 400{more}}}]}}\n"
+    def warned(more: str = "", workflow: str = "", cpus: int = 2, copies: str = "replicas: 400") -> list[str]:
+        text = f"workflow: {{name: w, {workflow}tasks: [{{name: t, script: [x], {copies}{more}}}]}}\n"
         warning = crowd_warning(plan_of(tmp_path, text), cpus)
         return [] if warning is None else [warning.what]
 
@@ -76,6 +76,8 @@ def test_ux_14_a_crowd_on_a_small_machine_is_warned_of(tmp_path: Path) -> None:
     assert warned(cpus=64) == []
     assert warned(", resources: {cpus: 1}") == []
     assert warned(workflow="max_running: 8, ") == []
+    assert warned(copies="foreach: {count: 400}") != []
+    assert warned(copies="foreach: {count: 400, max_parallel: 2}") == []
 
 
 @pytest.mark.parametrize(

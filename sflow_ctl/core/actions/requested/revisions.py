@@ -17,6 +17,7 @@ from sflow_ctl.core.commands import ReviseRun
 from sflow_ctl.core.effects import Effects
 from sflow_ctl.core.model.phase import RunPhase
 from sflow_ctl.core.model.run import Run
+from sflow_ctl.core.model.steps import BranchStep
 from sflow_ctl.core.model.stop_order import Revising, StopOrder, stop_levels
 from sflow_ctl.core.model.task import Task
 from sflow_ctl.core.model.timers import DeadlineDue, TimeoutDue, WorkflowTimeout
@@ -129,7 +130,24 @@ def add_tasks(run: Run, plans: Sequence[PlannedTask]) -> list[Task]:
         run.changed.add(task.index)
         new.append(task)
     run.tally.has_mains = run.tally.has_mains or any(plan.is_main and not plan.removed_in for plan in plans)
+    if run.shutdown.branch:
+        _join_branch(run, new)
     return new
+
+
+def _join_branch(run: Run, new: Sequence[Task]) -> None:
+    """Let tasks run in a run that ends which are there in the place of one that does."""
+    shutdown = run.shutdown
+    for task in new:
+        owner = (
+            task.plan.base if task.plan.frame is None or task.plan.item is not None else task.plan.frame.owner
+        )
+        if run.index_of.get(owner) in shutdown.branch:
+            shutdown.branch |= {task.index}
+    shutdown.steps = [
+        replace(step, tasks=shutdown.branch) if isinstance(step, BranchStep) else step
+        for step in shutdown.steps
+    ]
 
 
 class _Revision:
