@@ -14,15 +14,16 @@ me=$SFLOW_TASK_NAME attempt=$SFLOW_ATTEMPT rank=$SFLOW_RANK here="$RECORD/$SFLOW
 wrong() { echo "$me#$attempt.$rank: $*" >> "$RECORD/violations"; }
 mkdir -p "$here"
 exec 8> "$here/$attempt.$rank.live"
-flock -n 8 || wrong "attempt $attempt is started twice"
+is_held() { flock -n -E 75 "$@"; [ $? = 75 ]; }  # a fault may kill flock itself, which says nothing
+! is_held 8 || wrong "attempt $attempt is started twice"
 for other in "$here"/*.live; do
   case "$(basename "$other")" in "$attempt".*) continue ;; esac
-  flock -n -s "$other" true || wrong "lives at the same time as $(basename "$other" .live)"
+  ! is_held -s "$other" true || wrong "lives at the same time as $(basename "$other" .live)"
 done
 gpus=${USES_GPUS:+$CUDA_VISIBLE_DEVICES} fd=20
 for gpu in ${gpus//,/ }; do
   eval "exec $fd>> \"$RECORD/gpu.$SFLOW_TASK_NODE_NAME.$gpu\""
-  flock -n $fd || wrong "GPU $gpu of $SFLOW_TASK_NODE_NAME is given twice"
+  ! is_held $fd || wrong "GPU $gpu of $SFLOW_TASK_NODE_NAME is given twice"
   fd=$((fd + 1))
 done
 echo "$COUNT" > "$here/lines"
