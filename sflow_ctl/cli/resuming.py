@@ -16,7 +16,6 @@ from sflow_ctl.runtime.record.reader import RunReader, find_run
 from sflow_ctl.runtime.resuming.requeued import requeued_run
 from sflow_ctl.runtime.run.options import RunOptions
 from sflow_ctl.runtime.run.remembered import options_text, recall
-from sflow_ctl.version import VERSION
 
 
 def resumed(options: RunOptions, wanted: str | None) -> RunOptions:
@@ -57,8 +56,6 @@ def _continued(options: RunOptions, directory: Path) -> RunOptions:
     files = source.files if source.are_files_given else (directory / layout.WORKFLOW,)
     facts = RunReader(directory).facts
     kept = facts.options
-    if facts.version != VERSION:
-        print_line(f"sflow-ctl: the run was made by sflow-ctl {facts.version}; this is {VERSION}", err=True)
     if not source.are_files_given:
         for line in changed_lines(facts, display_path(directory)):
             print_line(f"sflow-ctl: {line}", err=True)

@@ -27,13 +27,6 @@ _WRITTEN_AT_ONCE = 1000
 _NONE: Mapping[str, tuple[()]] = MappingProxyType({})
 
 
-SUMMARY_VERSION = 1
-
-
-class NewerFormatError(msgspec.ValidationError):
-    """A summary of a newer format than this version reads."""
-
-
 class UploadSummary(msgspec.Struct, frozen=True, kw_only=True):
     """What became of uploads."""
 
@@ -142,6 +135,9 @@ class TaskSummary(msgspec.Struct, frozen=True, kw_only=True):
     """What its attempts after the first continued from, oldest first; the last 20."""
     log: str
     """The log of the last attempt."""
+
+
+SUMMARY_VERSION = 1
 
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
@@ -330,11 +326,8 @@ def summary_json(whole: Summary) -> Iterator[bytes]:
 
 
 def read_summary(content: bytes) -> Summary:
-    """Return the summary in a file. Raises: NewerFormatError; msgspec.DecodeError when it is not one."""
-    found = msgspec.json.decode(content, type=Summary)
-    if found.version > SUMMARY_VERSION:
-        raise NewerFormatError(f"it has format {found.version}; this version reads up to {SUMMARY_VERSION}")
-    return found
+    """Return the summary in a file. Raises: msgspec.DecodeError when it is not one."""
+    return msgspec.json.decode(content, type=Summary)
 
 
 def view_of(whole: Summary, plan: Plan) -> RunView:

@@ -61,15 +61,13 @@ class Revision(msgspec.Struct, frozen=True, kw_only=True):
     """What it has changed, as a sentence."""
 
 
-FACTS_FORMAT = 1
-"""It grows when a field of `run.json` changes its meaning."""
+RUN_FORMAT = 1
+"""Grows when a field of `run.json` changes its meaning, or a file of the run directory moves."""
 
 
 class RunFacts(msgspec.Struct, frozen=True, kw_only=True):
     """`run.json`: the controller, its host, start time and options."""
 
-    format: int = FACTS_FORMAT
-    """The version of this format."""
     run_id: str
     workflow: str
     host: str
@@ -79,6 +77,9 @@ class RunFacts(msgspec.Struct, frozen=True, kw_only=True):
     """
     started_wall_ns: int
     version: str
+    """Of sflow-ctl."""
+    format: int = 1
+    """The format of the run directory, RUN_FORMAT when it was written."""
     argv: tuple[str, ...]
     """The command that began the run."""
     resumes: tuple[tuple[str, ...], ...] = ()
@@ -103,10 +104,6 @@ class RunFacts(msgspec.Struct, frozen=True, kw_only=True):
     """The run that it is a replay of, or that it was copied from; null for a run of its own."""
     revisions: tuple[Revision, ...] = ()
     """The plans that were applied to it while it lived, oldest first."""
-
-    def __post_init__(self) -> None:
-        if self.format > FACTS_FORMAT:
-            raise ValueError(f"it has format {self.format}; this version reads up to {FACTS_FORMAT}")
 
     def markers(self) -> tuple[str, ...]:
         """Return the markers of all controllers of the run, oldest first."""
@@ -386,6 +383,7 @@ def run_facts(
         pid_started=process_start_ticks(os.getpid()),
         started_wall_ns=time.time_ns(),
         version=VERSION,
+        format=RUN_FORMAT,
         argv=options.argv if earlier is None else earlier.argv,
         resumes=() if earlier is None else (*earlier.resumes, options.argv),
         options=remember(options, directory),

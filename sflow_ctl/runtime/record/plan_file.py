@@ -16,7 +16,7 @@ import msgspec
 
 from sflow_ctl.plan.copies.names import CopyNames
 from sflow_ctl.plan.copies.task_list import Copies, Part, listed_tasks, parts_of
-from sflow_ctl.plan.model import PLAN_VERSION, Plan, PlannedTask
+from sflow_ctl.plan.model import Plan, PlannedTask
 from sflow_ctl.plan.secrets import SECRETS
 from sflow_ctl.plan.words import Until
 
@@ -101,10 +101,6 @@ class PlanFile:
     def __init__(self, content: bytes) -> None:
         """Raises: msgspec.DecodeError for another content; of a line of a task only later."""
         file = msgspec.json.decode(content, type=_file_type())
-        if file.version > PLAN_VERSION:
-            raise msgspec.ValidationError(
-                f"it has format {file.version}; this version reads up to {PLAN_VERSION}"
-            )
         self._lines: list[msgspec.Raw] = file.tasks
         self._later: dict[int, msgspec.Raw] = {}
         """Lines in place of those at an index, which others may be like."""

@@ -6,7 +6,6 @@ The run directory is the interface (docs/architecture.md): this module reads it,
 import contextlib
 import itertools
 import os
-import shlex
 import stat
 from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager
@@ -24,25 +23,28 @@ from protocol.text.lazy_pattern import lazy_pattern
 from sflow_ctl.core.events import NodeStandsStill
 from sflow_ctl.core.requests import Apply
 from sflow_ctl.plan.log_paths import log_path, rank_log_path
-from sflow_ctl.plan.model import Plan
+from sflow_ctl.plan.model import PLAN_VERSION, Plan
 from sflow_ctl.plan.secrets import SECRETS
 from sflow_ctl.report.resumed import Takeover
 from sflow_ctl.report.run_view import RunView, TaskRecord
-from sflow_ctl.report.summary import NewerFormatError, Summary, read_summary
+from sflow_ctl.report.summary import SUMMARY_VERSION, Summary, read_summary
 from sflow_ctl.report.timeline import SavedTimeline
 from sflow_ctl.runtime.journal.entry import Entry
 from sflow_ctl.runtime.journal.reader import SHOWN, JournalReader
 from sflow_ctl.runtime.journal.snapshot import read_snapshot
 from sflow_ctl.runtime.record import layout
 from sflow_ctl.runtime.record.claim import HolderState, holder_of, last_written_ns, read_claim
-from sflow_ctl.runtime.record.directory import ConnectionFacts, RunFacts, facts_of
+from sflow_ctl.runtime.record.directory import RUN_FORMAT, ConnectionFacts, RunFacts
 from sflow_ctl.runtime.record.durable import UNREADABLE, read_regular
+from sflow_ctl.runtime.record.formats import decoded, is_of_0_1, refuse_newer
 from sflow_ctl.runtime.record.plan_file import PlanFile
 from sflow_ctl.runtime.record.plan_growth import GrowthWatch, read_plan_file
 from sflow_ctl.runtime.viewing.messages import Change
 
 T = TypeVar("T")
 MAX_LISTED = 8
+_KNOWN = {layout.RUN: RUN_FORMAT, layout.PLAN: PLAN_VERSION, layout.SUMMARY: SUMMARY_VERSION}
+"""The newest formats of files that this version reads."""
 _AT_ONCE = 1000
 """Entries of the journal that are applied under one guard."""
 _STAMP = lazy_pattern(r"-(\d{8}-\d{6})-[0-9a-f]{6}$")
@@ -82,6 +84,12 @@ def find_run(argument: str | None, output_dir: Path, *, prefers_live: bool = Fal
         path = Path(argument)
         if (path / layout.RUN).is_file():
             return path
+        if is_of_0_1(path):
+            raise UsageError.of(
+                "run-not-readable",
+                f"{argument} is a run directory of sflow-ctl 0.1, whose files are in other places",
+                hint="use sflow-ctl 0.1, or read its logs and results.csv",
+            )
         if "/" in argument:
             raise UsageError.of(
                 "no-such-run",
@@ -178,8 +186,10 @@ class RunReader:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.facts = self._read(layout.RUN, lambda content: msgspec.json.decode(content, type=RunFacts))
+        self._refuse_newer(layout.RUN, self.facts.format)
         self._growth = GrowthWatch(directory)
         self.plan_file = self._decoded(layout.PLAN, lambda: read_plan_file(directory))
+        self._refuse_newer(layout.PLAN, self.plan_file.head.version)
         SECRETS.declare(self.plan_file.head.secrets, os.environ)
         self.takeovers: list[Takeover] = []
         """Controllers that were killed and replaced."""
@@ -241,11 +251,11 @@ class RunReader:
     def summary(self) -> Summary | None:
         """Return how the run ended; None while it has not."""
         try:
-            return read_summary(read_regular(self.directory / layout.SUMMARY))
-        except NewerFormatError:
-            return self._read(layout.SUMMARY, read_summary)
+            found = read_summary(read_regular(self.directory / layout.SUMMARY))
         except (OSError, *UNREADABLE):
             return None
+        self._refuse_newer(layout.SUMMARY, found.version)
+        return found
 
     def status(self) -> RunStatus:
         """Return whether the run is still active, as far as this host can know."""
@@ -363,35 +373,14 @@ class RunReader:
         else:
             self.standing_still[name] = event.doing
 
+    def _refuse_newer(self, name: str, found: int) -> None:
+        refuse_newer(self.directory / name, found, _KNOWN[name], self.facts.version)
+
     def _read(self, name: str, decode: Callable[[bytes], T]) -> T:
         return self._decoded(name, lambda: decode(read_regular(self.directory / name)))
 
     def _decoded(self, name: str, decode: Callable[[], T]) -> T:
-        path = self.directory / name
-        try:
-            return decode()
-        except OSError as error:
-            raise RunDirectoryError.of(
-                "run-not-readable",
-                f"cannot read {path}: {error.strerror or error}",
-                hint=f"ls -l {shlex.quote(str(path))} shows its owner and mode; without it only the logs beside it are left",
-            ) from error
-        except UNREADABLE as error:
-            if not isinstance(error, msgspec.ValidationError):
-                raise RunDirectoryError.of(
-                    "run-not-readable",
-                    f"{path} is damaged, or was not written to its end: {error}",
-                    hint="the logs in its tasks' directories are as they were; a full disk is the usual cause: df -h",
-                ) from error
-            raise RunDirectoryError.of(
-                "run-not-readable",
-                f"{path} was not written by this version: {error}",
-                hint=f"use {self._version()}, which has made the run",
-            ) from error
-
-    def _version(self) -> str:
-        facts = facts_of(self.directory)
-        return "another version" if facts is None else f"sflow-ctl {facts.version}"
+        return decoded(self.directory, name, decode, _KNOWN[name])
 
 
 def _clock_text(wall_ns: int) -> str:

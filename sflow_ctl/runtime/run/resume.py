@@ -41,6 +41,7 @@ from sflow_ctl.runtime.record.reader import Liveness, RunReader, RunStatus
 from sflow_ctl.runtime.resuming.results_there import results_there
 from sflow_ctl.runtime.run.output_collector import OutputCollector
 from sflow_ctl.runtime.viewing.messages import Change
+from sflow_ctl.version import VERSION
 
 if TYPE_CHECKING:
     from sflow_ctl.report.selecting.rerun import RerunChoice
@@ -145,12 +146,17 @@ def prior_run(
         PriorPlans(directory, reader.plan, workspace),
         is_completed,
         (reader.journal.last_seq + 1, reader.journal.segment),
-        [*reader.journal.problems(), *filter(None, (reader.plan_file.problem,))],
+        [*reader.journal.problems(), *filter(None, (reader.plan_file.problem, _other_version(reader.facts)))],
         timeline,
         claim,
         reader.takeovers,
         is_killed=reader.summary() is None,
     )
+
+
+def _other_version(facts: RunFacts) -> str:
+    """Return a sentence about the version that wrote a run; "" if it is this one. It is said once: a resume writes its own."""
+    return "" if facts.version == VERSION else f"sflow-ctl {facts.version} wrote the run; this is {VERSION}"
 
 
 def _is_gone_in_job(claim: Claim | None, job_id: str | None) -> bool:
