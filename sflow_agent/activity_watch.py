@@ -16,6 +16,9 @@ from protocol.ids import RankId
 from protocol.messages.facts import ActivityKind
 from protocol.messages.node import Gpu
 from protocol.messages.rank_spec import RankSpec
+from protocol.text.ansi import text_of_line
+from protocol.text.lazy_pattern import lazy_pattern
+from protocol.text.line_pattern import LinePattern
 from sflow_agent.core.events import IdleChanged
 from sflow_agent.core.poll_schedule import InactivityTimer
 from sflow_agent.logs.spool import log_size
@@ -26,12 +29,19 @@ MAX_GPU_REST_S = 1.0
 """The longest interval: a driver remembers its last second at most, and less on some GPUs."""
 
 
+MAX_READ_BYTES = 256 * 1024
+"""Of what a log has grown by between two looks: its end. What an agent has handed over is kept for longer."""
+LINE_END = lazy_pattern(rb"\r\n|\r|\n")
+
+
 class Watched(Struct):
     """One kind of activity of one rank that is watched."""
 
     silence: InactivityTimer
     log: str = ""
     log_bytes: int = 0
+    lines: LinePattern | None = None
+    """Of the log only lines that match count; None counts all."""
     file: str = ""
     """Where the rank may say how far it is: it counts in place of the log once it is there."""
     file_seen: tuple[int, int] | None = None
@@ -71,7 +81,9 @@ class ActivityWatch:
         if spec.hang.stalled_s is not None:
             silence = InactivityTimer(spec.hang.stalled_s, now)
             file = spec.env.get("SFLOW_PROGRESS_FILE", "")
-            watched = Watched(silence, log=self._log_path(spec.log), file=file, file_seen=_seen(file))
+            pattern = LinePattern(spec.hang.progress_lines) if spec.hang.progress_lines else None
+            log = self._log_path(spec.log)
+            watched = Watched(silence, log=log, lines=pattern, file=file, file_seen=_seen(file))
             self._begin((spec.rank, "progress"), watched, now)
         if spec.hang.no_gpu_use_s is not None:
             uuids = self._uuids(spec)
@@ -167,9 +179,27 @@ def _has_moved(watched: Watched) -> bool:
     if seen != watched.file_seen:
         watched.file_seen, watched.is_file_used = seen, seen is not None
         return True
+    if watched.lines is not None and not watched.is_file_used:
+        return _has_new_line(watched, watched.lines)
     size = log_size(watched.log)
     has_grown, watched.log_bytes = size != watched.log_bytes, size
     return has_grown and not watched.is_file_used
+
+
+def _has_new_line(watched: Watched, pattern: LinePattern) -> bool:
+    """Return whether a whole line that matches has come since the last look. A log may begin anew."""
+    size = log_size(watched.log)
+    begin = watched.log_bytes if watched.log_bytes <= size else 0
+    try:
+        with open(watched.log, "rb") as log:  # noqa: PTH123 - text, as everywhere here
+            begin = max(begin, size - MAX_READ_BYTES)
+            log.seek(begin)
+            new = log.read(size - begin)
+    except OSError:
+        return False  # not there yet
+    *lines, rest = LINE_END.split(new)
+    watched.log_bytes = begin + len(new) - len(rest)
+    return any(pattern.is_in(text_of_line(line)) for line in lines)
 
 
 def _seen(path: str) -> tuple[int, int] | None:

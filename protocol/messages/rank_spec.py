@@ -145,6 +145,8 @@ class HangPolicy(msgspec.Struct, frozen=True, kw_only=True):
     """Also for a service that is ready."""
     stalled_s: float | None = None
     """Without output for so long it counts as stalled: people get a notice, and it is not ended."""
+    progress_lines: str = ""
+    """A regular expression: of the output only lines that match count for that. Empty counts all."""
 
 
 class RankSpec(msgspec.Struct, frozen=True, kw_only=True):

@@ -314,7 +314,7 @@ class PlannedTask(_Part, frozen=True, kw_only=True):
     @property
     def is_service(self) -> bool:
         """Return whether it serves other tasks: it is stopped when all other tasks are done."""
-        return self.kind == "service" if self.kind is not None else self.has_readiness
+        return self.kind == "service" if self.kind is not None else bool(self.probes) and self.has_readiness
 
 
 class Plan(_Part, frozen=True, kw_only=True):

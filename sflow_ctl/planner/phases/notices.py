@@ -140,9 +140,10 @@ def with_silence_watched(planned: PlannedTasks, notices: Sequence[PlannedNotice]
 
     def watched(task: PlannedTask) -> PlannedTask:
         limit = next((one.stalled_s for one in _about_silence_of(task, notices)), None)
-        return (
-            task if limit is None else replace(task, hang=replace(task.hang or HangPolicy(), stalled_s=limit))
-        )
+        if limit is None:
+            return task
+        hang = replace(task.hang or HangPolicy(), stalled_s=limit, progress_lines=task.progress)
+        return replace(task, hang=hang)
 
     def of_part(part: Part) -> Part:
         if isinstance(part, Copies):

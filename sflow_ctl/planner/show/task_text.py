@@ -183,7 +183,8 @@ def _hang(hang: HangPolicy, *, is_service: bool) -> str:
     limits = (("output", hang.no_output_s), ("use of its GPUs", hang.no_gpu_use_s))
     what = " or ".join(f"no {name} for {limit_s:g} s" for name, limit_s in limits if limit_s is not None)
     if hang.stalled_s is not None:
-        told = f"a notice is sent after no output for {hang.stalled_s:g} s"
+        about = "line about its progress" if hang.progress_lines else "output"
+        told = f"a notice is sent after no {about} for {hang.stalled_s:g} s"
         if not what:
             return told
         what = f"{told}; ended after {what}"

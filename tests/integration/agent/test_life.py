@@ -118,3 +118,25 @@ def test_progress_is_judged_by_its_file_once_that_is_written(tmp_path: Path) -> 
     loop.until(quiet_although_it_prints, "no progress")
     file.write_text("3/9\n")
     loop.until(lambda: loop.changes[3:] == [IdleChanged(A, "progress", False)], "progress")
+
+
+def test_progress_that_is_in_the_log_is_only_in_lines_that_match(tmp_path: Path) -> None:
+    log = tmp_path / "a.log"
+    log.touch()
+    hang = HangPolicy(stalled_s=0.3, progress_lines=r"step (\d+)/(\d+)")
+    loop = Loop((), RankSpec(rank=A, argv=("true",), env={}, log=str(log), hang=hang))
+
+    def quiet_although_it_prints() -> bool:
+        with log.open("a") as stream:
+            stream.write("waiting\n")
+        return loop.changes == [IdleChanged(A, "progress", True)]
+
+    loop.until(quiet_although_it_prints, "silence")
+    with log.open("a") as stream:
+        stream.write("\x1b[32mstep 3/9\x1b[0m\n")
+    loop.until(lambda: loop.changes[1:] == [IdleChanged(A, "progress", False)], "a line that matches")
+    with log.open("a") as stream:
+        stream.write("step 4")  # no whole line
+    loop.until(lambda: loop.changes[2:] == [IdleChanged(A, "progress", True)], "silence again")
+    log.write_text("step 5/9\n")  # begun anew
+    loop.until(lambda: loop.changes[3:] == [IdleChanged(A, "progress", False)], "a log that begins anew")

@@ -7,6 +7,7 @@ import pytest
 from protocol.errors import SpecError
 from sflow_ctl.plan.model import Plan
 from sflow_ctl.plan.parts.notices import PlannedNotice
+from sflow_ctl.planner.show.text import plan_text
 from tests.unit.planner.planning import findings_of, plan_of
 
 SERVICE = ", kind: service, probes: {readiness: {tcp_port: {port: 80}}}"
@@ -112,3 +113,10 @@ def test_silence_is_watched_on_the_nodes_of_the_tasks_that_are_meant(tmp_path: P
 def test_what_is_wrong_with_silence(tmp_path: Path, entry: str, said: str) -> None:
     (finding,) = findings_of(tmp_path, text(entry))
     assert said in finding.what
+
+
+def test_only_lines_about_progress_keep_a_task_from_being_stalled(tmp_path: Path) -> None:
+    entry = "{command: x, when: progress_stalled, after: 5m}"
+    plan = planned(tmp_path, entry, ", progress: {log_regex: 'step (\\d+)'}")
+    assert [task.hang and task.hang.progress_lines for task in plan.tasks] == ["step (\\d+)", ""]
+    assert "a notice is sent after no line about its progress for 300 s" in plan_text(plan)

@@ -151,6 +151,7 @@ SPEC = RankSpec(
     hang=HangPolicy(
         no_output_s=600.0,
         stalled_s=300.0,
+        progress_lines="step",
         no_gpu_use_s=900.0,
         command=SideCommand(argv=("bash", "-c", "py-spy dump"), timeout_s=30.0),
         is_always=True,
