@@ -93,7 +93,7 @@ class PlannedForeach(ItemPart, frozen=True, kw_only=True):
     collect: Collect = "gap"
     """What the lists of their outputs have in place of one that is missing."""
     chunk: int | None = None
-    """How many items a copy is for; None for one, which is no list then."""
+    """How many items a copy is for; None for one, which is not a list then."""
     chunk_parallel: int = 1
     """How many of them a Python function is called for at once."""
     seed: int | None = None

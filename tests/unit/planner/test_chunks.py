@@ -123,7 +123,7 @@ def test_a_copy_sees_its_list_and_inputs_that_use_the_item_are_lists(tmp_path: P
         (workflow("{count: 4, chunk: 3}", PAIRED.format(5)), "have 5 items where those have 4"),
     ],
 )
-def test_what_cannot_be_told_apart_by_item_is_refused(tmp_path: Path, text: str, problem: str) -> None:
+def test_what_cannot_be_divided_by_item_is_refused(tmp_path: Path, text: str, problem: str) -> None:
     found = problems(tmp_path, text)
     assert any(problem in one for one in found), found
 

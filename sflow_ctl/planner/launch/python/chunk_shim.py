@@ -1,6 +1,6 @@
 """Calls a Python function for each item of a chunk, within one task. Joins `python_shim`, whose source travels to the node.
 
-What an item has returned is kept in a file until the whole chunk has succeeded, so that another attempt calls the function only
+What an item has returned is kept in a file until the whole chunk has completed, so that another attempt calls the function only
 for the others. The standard library of Python 3.8 is all it needs.
 """
 
