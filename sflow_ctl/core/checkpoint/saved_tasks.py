@@ -294,9 +294,10 @@ def count_requirements(tasks: list[Task], changed: Collection[int]) -> None:
         members = made_of(tasks, one.members)
         kept = sum(map(lazy.is_kept, one.members)) if lazy else 0
         is_reached = one.until in _USUAL
-        count(one, members)
-        one.holding += kept if is_reached else 0
-        one.possible += len(one.members) - len(members) - (0 if is_reached else kept)
+        count(one, members)  # of those that are made
+        unmade = len(one.members) - len(members)
+        one.holding = one.holding + (kept if is_reached else 0)
+        one.possible = one.possible + unmade - (0 if is_reached else kept)
     those = list(requirements.values())
     dependants = lazy.count_needs(those) if lazy else [index for one in those for index in one.dependants]
     for index in set(dependants):

@@ -303,12 +303,13 @@ class Links(Struct):
 def count(requirement: Requirement, members: Sequence[Task]) -> None:
     """Count the members of a requirement by how far they have come."""
     until = requirement.until
-    requirement.holding = requirement.possible = 0
-    requirement.serving = sum(task.is_serving for task in members)
     for task in members:
         task.counted_left = task.share_left
-        requirement.holding += task.holding(until)
-        requirement.possible += task.holding(until) if task.state in TERMINAL else task.share
+    requirement.holding = sum(task.holding(until) for task in members)
+    requirement.serving = sum(task.is_serving for task in members)
+    requirement.possible = sum(
+        task.holding(until) if task.state in TERMINAL else task.share for task in members
+    )
 
 
 def members_needed(dependency: Dependency, member: PlannedTask, count: int) -> int:
