@@ -157,7 +157,8 @@ def test_what_programs_are_given_as_well_is_not_warned_of(tmp_path: Path, value:
 
 def literal(folder: Path, value: object) -> str | None:
     """Return the warning about an argument, if there is one."""
-    text = f"variables: {{LR: 1}}\nworkflow: {{name: w, tasks: [{{name: t, script: ['p ${{{{ args }}}}'], args: {{x: {json.dumps(value)}}}}}]}}"
+    fields = f"script: ['p ${{{{ args }}}}'], args: {{x: {json.dumps(value)}}}"
+    text = f"variables: {{LR: 1}}\nworkflow: {{name: w, tasks: [{{name: t, {fields}}}]}}"
     found = [one for one in plan_of(folder, text).warnings if one.code == "literal-args"]
     assert len(found) <= 1
     return None if not found else found[0].what
