@@ -44,6 +44,7 @@ _WORDS = {
     "exec": ("command", "cmd", "script"),
     "match_pattern": ("pattern", "match", "text", "string"),
     "regex_pattern": ("regex", "regexp"),
+    "until": ("wait_for", "condition", "when", "status", "state"),
     "count": ("number", "num", "n", "size"),
     "tasks": ("jobs", "steps", "services", "stages"),
     "workflow": ("pipeline", "jobs", "services", "steps"),

@@ -22,6 +22,12 @@ _TRUNCATES = lazy_pattern(
     r"(?:(?<!>)>\|?|\btee\b(?!\s+-\w*a))\s*[\"']?/(?:dev/(?:stdout|stderr|fd/[12])|proc/(?:self|\$\$)/fd/[12])\b"
 )
 """Opens the file behind stdout or stderr anew, without appending."""
+_FOR_A_SHELL = lazy_pattern(
+    r"\$\{?(?P<name>[A-Za-z_][A-Za-z0-9_]*)\}?|\$\([^)]+\)|`[^`]+`|^~(?=/|$)|^(?:[|;&]{1,2}|\d?>>?|<)(?=\s|$)|"
+    r"\s(?:&&|\|\|?)\s|\s2>&1\b",
+    re.ASCII,
+)
+"""What people write for a shell, and hardly ever for a program."""
 _QUOTED = lazy_pattern(r"\"[^\"]*\"|'[^']*'")
 # fmt: off
 _SET_BY_BASH = frozenset((
@@ -62,6 +68,7 @@ def check_document(source: PlanInput, findings: Findings) -> None:
             _warn_of_owned(variable.name, where, findings)
         _warn_of_unspeakable(source, task, findings)
         _warn_of_truncation(task, findings)
+        _warn_of_shell_in_args(task, findings)
 
 
 def _warn_of_owned(name: str, where: str, findings: Findings) -> None:
@@ -96,6 +103,25 @@ def _warn_of_truncation(task: schema.Task, findings: Findings) -> None:
             what = f'task "{task.name}": with `log: direct`, `{match[0].strip()}` empties its log'
             where = findings.loaded.where("tasks", task.name, "script", index)
             findings.warn("log-truncated", what, where, "write >&2 or >&1, or leave log: direct out")
+
+
+def _warn_of_shell_in_args(task: schema.Task, findings: Findings) -> None:
+    """Warn of what a shell would replace or act on in `args`, which reach the program as they are."""
+    for name, value in task.args.items():
+        for text in value if isinstance(value, list) else [value]:
+            match = _FOR_A_SHELL.search(_EXPRESSION.sub("", text)) if isinstance(text, str) else None
+            if match is None:
+                continue
+            found = match[0].strip()
+            what = f'task "{task.name}": the program gets `{found}` of args.{name} as it is: args are quoted'
+            variable = match["name"]
+            hint = (
+                f"write ${{{{ variables.{variable} }}}} if it is a variable of the workflow, or --{name} in the script"
+                if variable
+                else f"write --{name.lstrip('-')} with it in the script, if the shell is to act on it"
+            )
+            findings.warn("literal-args", what, findings.loaded.where("tasks", task.name, "args", name), hint)
+            break
 
 
 def _check_hyphens(source: PlanInput, findings: Findings) -> None:

@@ -10,6 +10,7 @@ from typing import Any, TypeGuard
 
 from protocol.text.lazy_pattern import lazy_pattern
 from sflow_ctl.format.expressions.templates import has_expression
+from sflow_ctl.format.schema.dependencies import SLURMS
 
 RETRY_INTERVAL = "1s"
 """Pause before a retry where only the number of retries is given."""
@@ -59,8 +60,18 @@ def _long_foreach(foreach: Any) -> Any:
     return foreach
 
 
+def _in_our_words(needs: Any) -> Any:
+    """Return `depends_on` with our words in place of Slurm's."""
+    if isinstance(needs, list):
+        return [_in_our_words(one) for one in needs]
+    until = needs.get("until") if isinstance(needs, dict) else None
+    return {**needs, "until": SLURMS[until]} if isinstance(until, str) and until in SLURMS else needs
+
+
 def _expand_handover(body: dict[str, Any]) -> None:
-    """Replace the short forms of a task's outputs and inputs."""
+    """Replace the short forms of a task's outputs, inputs and needs."""
+    if "depends_on" in body:
+        body["depends_on"] = _in_our_words(body["depends_on"])
     outputs, inputs = body.get("outputs"), body.get("inputs")
     if is_mapping_of_outputs(outputs):
         outputs = [{"name": name, **one} for name, one in outputs.items()]

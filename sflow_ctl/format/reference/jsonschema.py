@@ -12,6 +12,7 @@ from sflow_ctl.format import schema
 from sflow_ctl.format.casting import VARIABLE_TYPES
 from sflow_ctl.format.presets import preset_names
 from sflow_ctl.format.reference.fields import is_duration, meanings, short_form, summary
+from sflow_ctl.format.schema.dependencies import SLURMS
 
 SCHEMA_FILE = "sflow.schema.json"
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -123,6 +124,8 @@ def _describe(part: dict[str, Any], kind: type[schema.Part]) -> None:
             written.update({"anyOf": [*forms, alternative], **default})
         elif "$ref" in written:  # beside a reference, older validators ignore everything else
             written["anyOf"] = [{"$ref": written.pop("$ref")}]
+        if (kind, field.name) == (schema.Dependency, "until"):
+            written["enum"] = [*written["enum"], *SLURMS]
         written["description"] = texts[field.name]
 
 

@@ -16,6 +16,7 @@ from sflow_ctl.format.schema.definitions import (
     artifact_may_have,
     artifact_schemes,
 )
+from sflow_ctl.format.schema.dependencies import Dependency
 from sflow_ctl.format.schema.document import (
     BlockInput,
     Document,
@@ -77,7 +78,6 @@ from sflow_ctl.format.schema.results import (
 )
 from sflow_ctl.format.schema.sweep import BlockLoop, Foreach, NumberSequence, Shuffle, Sweep, SweepCase
 from sflow_ctl.format.schema.tasks import (
-    Dependency,
     External,
     File,
     GpuChoice,

@@ -5,13 +5,24 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from sflow_ctl.format.schema.definitions import EnvironmentSteps, Variable
+from sflow_ctl.format.schema.dependencies import Dependency
 from sflow_ctl.format.schema.monitor import Monitor, NamedWindow
 from sflow_ctl.format.schema.policies import Checkpoint, Hang, ProgressLines, Restart, Retries, Stop
 from sflow_ctl.format.schema.probes import Probe, Probes
 from sflow_ctl.format.schema.results import Input, Output, Success
 from sflow_ctl.format.schema.sweep import BlockLoop, Foreach, Sweep, tasks_in
 from sflow_ctl.format.schema.uploads import Result, Upload
-from sflow_ctl.format.schema.values import COUNT, ITEMS, ONE, REGEXES, VALUES, Flag, IntExpr, Part, Time
+from sflow_ctl.format.schema.values import (
+    COUNT,
+    ITEMS,
+    ONE,
+    REGEXES,
+    VALUES,
+    Flag,
+    IntExpr,
+    Part,
+    Time,
+)
 from sflow_ctl.plan.words import Near, OnFailure, OnNodeLost, Pack, ReleaseAfter, Until
 
 
@@ -92,21 +103,6 @@ class Replicas(Part, frozen=True, kw_only=True):
     """Variables to sweep: one replica for each combination of the values of their domains."""
     min_ready: IntExpr | None = None
     """For services: number of ready replicas that is enough for tasks that depend on them. Default: all."""
-
-
-class Dependency(Part, frozen=True, kw_only=True):
-    """Another task, and the state it must have reached."""
-
-    task: str
-    """Name of the other task; all its replicas count."""
-    until: Until = "available"
-    """`available`: ready or completed; `ready`, `started`, `completed`: exactly that; `finished`: ended in any way; `failed`:
-    failed for good; `settled`: completed, skipped by a condition, or failed with `on_failure: continue`, or as one of
-    several copies of which `success` tolerates that."""
-    cells: Literal["same", "all"] = "same"
-    """Of a task in the same sweep: the one of the `same` cell, or those of `all` cells."""
-    items: Literal["same", "all"] = "all"
-    """Between tasks with `foreach`: the copy for the item at the `same` position, or those of `all` items."""
 
 
 class Ports(Part, frozen=True, kw_only=True):

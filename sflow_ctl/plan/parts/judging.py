@@ -19,6 +19,7 @@ JUDGED: dict[str, tuple[PolicyWord, str]] = {
     "idle-gpus": ("warn", "a task gets GPUs on nodes where no process of it starts"),
     "ignored-backend": ("warn", "tasks are left out with their backend"),
     "ignored-key": ("warn", "a key has no effect where it is"),
+    "literal-args": ("warn", "`args` have what only a shell would replace or act on"),
     "literal-dollar": ("warn", "a variable of an operator reaches its program as it is written"),
     "log-truncated": ("warn", "a script empties the log that it writes itself"),
     "many-tasks-at-once": ("warn", "more tasks may run at once than this machine has CPUs for"),

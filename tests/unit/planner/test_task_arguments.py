@@ -108,3 +108,57 @@ def test_auto_is_the_number_of_gpus(tmp_path: Path) -> None:
     )
     assert found.launcher is not None
     assert found.launcher.processes == 3
+
+
+@pytest.mark.parametrize(
+    ("value", "found"),
+    [
+        ("$HOME/data", "$HOME"),
+        ("run-${SLURM_JOB_ID}", "${SLURM_JOB_ID}"),
+        ("a-$(date +%s)", "$(date +%s)"),
+        ("`hostname`", "`hostname`"),
+        ("~/data", "~"),
+        ("out.txt 2>&1", "2>&1"),
+        ("a | tee log", "|"),
+        ("| tee log", "|"),
+        ("a && b", "&&"),
+        (["x", "$USER"], "$USER"),
+        ("${{ LR }}-$USER", "$USER"),
+    ],
+)
+def test_what_only_a_shell_acts_on_is_warned_of_in_arguments(
+    tmp_path: Path, value: object, found: str
+) -> None:
+    warning = literal(tmp_path, value)
+    assert warning is not None
+    assert f'task "t": the program gets `{found}` of args.x as it is: args are quoted' in warning
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "a; b",
+        "*.pt",
+        "^a$",
+        "R&D",
+        "cost: 5$",
+        "a~b",
+        "{a: 1}",
+        "x > y?",
+        "1<2",
+        "https://h/?a=1&b=2",
+        "${{ LR }}",
+        3,
+    ],
+)
+def test_what_programs_are_given_as_well_is_not_warned_of(tmp_path: Path, value: object) -> None:
+    assert literal(tmp_path, value) is None
+
+
+def literal(folder: Path, value: object) -> str | None:
+    """Return the warning about an argument, if there is one."""
+    fields = f"script: ['p ${{{{ args }}}}'], args: {{x: {json.dumps(value)}}}"
+    text = f"variables: {{LR: 1}}\nworkflow: {{name: w, tasks: [{{name: t, {fields}}}]}}"
+    found = [one for one in plan_of(folder, text).warnings if one.code == "literal-args"]
+    assert len(found) <= 1
+    return None if not found else found[0].what

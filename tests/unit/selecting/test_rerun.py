@@ -127,3 +127,109 @@ def test_in_a_live_run_nothing_that_lives_is_chosen_and_followers_come_after() -
         ended, live = ended_and_live(["c", "b", "a"], states, plan)
         assert ended == (["a", "b", "c"] if "c" in ended else ["a", "b"])
         assert (live == ["c"]) == (state in {S.WAITING, S.QUEUED, S.STARTING, S.RUNNING, S.READY, S.STOPPING})
+
+
+def test_only_what_may_still_run_and_counts_is_missed() -> None:
+    plan = a_plan(
+        a_task("a"),
+        a_task("b", on_failure="continue"),
+        a_task("c"),
+        a_task("d", "c"),
+        a_task("s", service=True),
+        a_task("u", "s"),
+    )
+    states = {
+        "a": S.COMPLETED,
+        "b": S.FAILED,  # its failure does not count
+        "c": S.COMPLETED,
+        "d": S.SKIPPED,  # by a condition: what it needs rests
+        "s": S.FAILED,  # nothing that runs needs it
+        "u": S.COMPLETED,
+    }
+    found = chosen(plan, states, "a")
+    assert found.left.keys() == {"b", "d"}
+    assert not found.missed
+
+
+def test_tasks_at_the_end_run_again_and_make_no_others_follow() -> None:
+    plan = a_plan(a_task("a"), a_task("b"), a_task("end", finally_when="after_stop"))
+    states = dict.fromkeys(("a", "b", "end"), S.COMPLETED)
+    for only in (False, True):
+        found = chosen(plan, states, "a", only=only)
+        assert found.again["end"] == "it runs at the end of every run"
+        assert list(found.again) == ["a", "end"]
+        assert found.kept == {"b"}
+    again = rerun(
+        plan, Before({**states, "a": S.FAILED}, ["b", "end"], {}, {}), RerunChoice(keeps_completed=True)
+    )
+    assert list(again.again) == ["a", "end"]
+
+
+def test_what_follows_any_of_several_needs_runs_again() -> None:
+    plan = a_plan(a_task("a"), a_task("b"), a_task("c", "a", "b"), a_task("d", "a"))
+    found = chosen(plan, dict.fromkeys("abcd", S.COMPLETED), "b")
+    assert found.again == {"b": "it is chosen; it had completed", "c": "it needs b, which runs again"}
+    assert found.kept == {"a", "d"}
+
+
+def test_a_need_is_met_as_far_as_its_condition_asks() -> None:
+    plan = a_plan(
+        a_task("a"),
+        a_task("after", after_end=("a",)),
+        a_task("if_failed", after_failure=("a",)),
+        a_task("copy_0", base="copy"),
+        a_task("copy_1", base="copy"),
+        a_task("all", groups=("copy",)),
+        a_task("s", "a", service=True),
+        a_task("user", "s"),
+    )
+    names = [task.name for task in plan.tasks]
+    failed = dict.fromkeys(names, S.COMPLETED) | {"a": S.FAILED, "copy_1": S.FAILED}
+    found = chosen(plan, failed, "after", "if_failed", "all", "user", only=True)
+    assert list(found.again) == ["after"]  # the end of a is enough
+    assert found.refused == {
+        "if_failed": "it needs a, which had failed, and does not run again",
+        "all": "it needs copy_1, which had failed, and does not run again",
+        "user": "it needs a, which had failed, and does not run again",  # the service would not start
+    }
+    new = {name: state for name, state in failed.items() if name != "a"}
+    assert "a, which is new" in chosen(plan, new, "after", only=True).refused["after"]
+    whole = dict.fromkeys(names, S.COMPLETED)
+    assert "a, which had completed" in chosen(plan, whole, "if_failed", only=True).refused["if_failed"]
+
+
+def test_chains_of_services_rest_and_the_chosen_ones_do_not() -> None:
+    plan = a_plan(a_task("s", service=True), a_task("t", "s", service=True), a_task("u", "t"), a_task("v"))
+    states = dict.fromkeys("stuv", S.COMPLETED)
+    assert chosen(plan, states, "v").kept == {"s", "t", "u"}
+    found = chosen(plan, states, "s", only=True)
+    assert list(found.again) == ["s"]
+    assert found.kept == {"t", "u", "v"}
+    lives = chosen(plan, {**states, "u": S.RUNNING}, "v")
+    assert lives.left == {"u": "it was running when its controller ended, and is not chosen"}
+    assert lives.kept == {"s", "t"}
+    assert lives.missed == {"u"}
+
+
+def test_what_has_no_result_is_chosen_where_all_results_are_kept() -> None:
+    plan = a_plan(
+        a_task("a"), a_task("b", "a"), a_task("s", service=True), a_task("e", finally_when="after_stop")
+    )
+    states = {"a": S.FAILED, "b": S.COMPLETED, "s": S.FAILED, "e": S.COMPLETED}
+    because = {"b": "its script changed"}
+    found = rerun(plan, Before(states, ["b"], because, {}), RerunChoice(keeps_completed=True))
+    assert found.again == {
+        "a": "it is chosen; it had failed",
+        "e": "it runs at the end of every run",
+    }
+    assert found.kept == {"b", "s"}
+    assert len(found.notes) == 2
+    follows = Before(states, ["b"], {"b": "it needs a, which runs again"}, {})
+    assert len(rerun(plan, follows, RerunChoice(keeps_completed=True)).notes) == 1
+
+
+def test_followers_in_a_live_run_need_one_of_those_and_are_none_of_the_end() -> None:
+    plan = a_plan(
+        a_task("a"), a_task("b"), a_task("c", "a", "b"), a_task("end", "a", finally_when="after_stop")
+    )
+    assert with_followers(["a"], plan) == ["a", "c"]
