@@ -155,3 +155,20 @@ def test_in_a_live_run_nothing_that_lives_is_chosen_and_followers_come_after() -
         ended, live = ended_and_live(["c", "b", "a"], states, plan)
         assert ended == (["a", "b", "c"] if "c" in ended else ["a", "b"])
         assert (live == ["c"]) == (state in {S.WAITING, S.QUEUED, S.STARTING, S.RUNNING, S.READY, S.STOPPING})
+
+
+def test_followers_are_those_of_the_named_tasks_and_not_what_runs_at_the_end() -> None:
+    plan = a_plan(
+        a_task("a"),
+        a_task("e"),
+        a_task("both", "a", "e"),
+        a_task("other", "e"),
+        a_task("end", "a", finally_when="after_stop"),
+    )
+    assert with_followers(["a"], plan) == ["a", "both"]
+
+
+def test_a_service_is_not_chosen_because_it_has_no_result() -> None:
+    plan = a_plan(a_task("s", service=True), a_task("x", "s"), a_task("y"))
+    before = Before({"s": S.FAILED, "x": S.COMPLETED, "y": S.FAILED}, ["x"], {}, {})
+    assert set(rerun(plan, before, RerunChoice(keeps_completed=True)).again) == {"y"}
