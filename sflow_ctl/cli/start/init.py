@@ -81,9 +81,9 @@ def init(
 ) -> int:
     """Write a small commented workflow to begin with: sflow.yaml.
 
-    TEMPLATE is serve-and-bench (default), train-eval or sweep. Each runs on a laptop as it is. The JSON Schema is written
-    beside the file, as .sflow.schema.json, and named in its first line: editors with the YAML language server then complete
-    and check what you type.
+    TEMPLATE is serve-and-bench (default), train-eval, sweep, map-reduce or resume-demo. Each runs on a laptop as it is. The
+    JSON Schema is written beside the file, as .sflow.schema.json, and named in its first line: editors with the YAML
+    language server then complete and check what you type.
     """
     if is_list and as_json:
         known = (TemplateEntry(name=name, about=about) for name, about in templates().items())

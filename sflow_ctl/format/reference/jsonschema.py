@@ -53,6 +53,10 @@ def json_schema() -> dict[str, Any]:
             if section in properties:
                 form = _either_form(entry, is_optional=section != "tasks")
                 properties[section] = {**form, "description": properties[section]["description"]}
+    # A task's outputs by name; a value that is not a mapping is of a single output, such as {pattern: ...}.
+    parts["Task"]["properties"]["outputs"]["anyOf"].append(
+        {"type": "object", "additionalProperties": {"$ref": "#/$defs/Output"}}
+    )
     parts["Variable"]["properties"]["type"]["anyOf"][0] = {"enum": sorted(VARIABLE_TYPES)}
     parts["Task"]["properties"]["uses"]["anyOf"][0] = {"enum": preset_names()}
     for entry in _NAMED.values():

@@ -29,6 +29,7 @@ from sflow_ctl.report.resumed import Takeover
 from sflow_ctl.report.run_view import RunView, TaskRecord
 from sflow_ctl.report.summary import SUMMARY_VERSION, Summary, read_summary
 from sflow_ctl.report.timeline import SavedTimeline
+from sflow_ctl.runtime.files.formats import decoded, is_of_0_1, refuse_newer
 from sflow_ctl.runtime.journal.entry import Entry
 from sflow_ctl.runtime.journal.reader import SHOWN, JournalReader
 from sflow_ctl.runtime.journal.snapshot import read_snapshot
@@ -36,7 +37,6 @@ from sflow_ctl.runtime.record import layout
 from sflow_ctl.runtime.record.claim import HolderState, holder_of, last_written_ns, read_claim
 from sflow_ctl.runtime.record.directory import RUN_FORMAT, ConnectionFacts, RunFacts
 from sflow_ctl.runtime.record.durable import UNREADABLE, read_regular
-from sflow_ctl.runtime.record.formats import decoded, is_of_0_1, refuse_newer
 from sflow_ctl.runtime.record.plan_file import PlanFile
 from sflow_ctl.runtime.record.plan_growth import GrowthWatch, read_plan_file
 from sflow_ctl.runtime.viewing.messages import Change

@@ -23,7 +23,7 @@ workflow:
 """
 
 
-@pytest.mark.parametrize("name", ["serve-and-bench", "train-eval", "sweep"])
+@pytest.mark.parametrize("name", sorted(templates()))
 def test_each_template_is_valid_and_runs_here(name: str, tmp_path: Path) -> None:
     made = sflow_ctl("init", name, cwd=tmp_path)
     assert made.stdout == "✓ Saved to sflow.yaml. Try it: sflow-ctl run\n"
@@ -37,6 +37,16 @@ def test_each_template_is_valid_and_runs_here(name: str, tmp_path: Path) -> None
     done = sflow_ctl("run", cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "results.csv" in done.stdout
+
+
+def test_templates_show_what_they_are_for(tmp_path: Path) -> None:
+    assert list(templates()) == ["map-reduce", "resume-demo", "serve-and-bench", "sweep", "train-eval"]
+    said = {}
+    for name in ("map-reduce", "resume-demo"):
+        assert sflow_ctl("init", name, "--no-schema", "-o", f"{name}.yaml", cwd=tmp_path).returncode == 0
+        said[name] = sflow_ctl("run", f"{name}.yaml", cwd=tmp_path).stdout
+    assert "[total] total = 195\n" in said["map-reduce"]
+    assert "[train] begins after step 3\n[train] steps = 6\n" in said["resume-demo"]
 
 
 def test_init_overwrites_nothing_and_knows_its_templates(tmp_path: Path) -> None:

@@ -110,6 +110,8 @@ def _check_reasons(
     services = {task.name for task in plan.tasks if task.is_service}
     for task in plan.tasks:
         if task.finally_when is not None:
+            assert task.name in found.again, "what runs at the end of every run does not run again"
+            assert task.name not in found.kept | found.missed
             continue
         if task.name in found.again:
             follows = any(one in found.again for one in dependency_names(task, members))

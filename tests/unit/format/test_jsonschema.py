@@ -102,3 +102,21 @@ def test_fields_of_durations_are_the_ones_with_the_type() -> None:
     } <= durations
     assert "TcpPort.port" not in durations
     assert msgspec.convert({"timeout": "90s"}, schema.WorkflowSettings).timeout == "90s"
+
+
+@pytest.mark.parametrize(
+    ("outputs", "is_valid"),
+    [
+        ({"n": {"type": "int"}, "parts": {"kind": "files", "path": "part_*"}}, True),
+        ([{"name": "n", "type": "int"}], True),
+        ({"pattern": "rate = {rate:f}"}, True),
+        ({"n": {"typ": "int"}}, False),
+        ({"patern": "rate = {rate:f}"}, False),
+    ],
+)
+def test_outputs_are_a_list_one_or_a_mapping_from_names(outputs: object, *, is_valid: bool) -> None:
+    validator = pytest.importorskip("jsonschema").Draft202012Validator(jsonschema.json_schema())
+    task = {"name": "a", "script": ["true"], "outputs": outputs}
+    assert validator.is_valid({"version": "0.1", "workflow": {"name": "w", "tasks": [task]}}) is is_valid
+    body = {"script": ["true"], "outputs": outputs}
+    assert validator.is_valid({"version": "0.1", "workflow": {"name": "w", "tasks": {"a": body}}}) is is_valid

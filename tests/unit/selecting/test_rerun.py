@@ -55,6 +55,34 @@ def test_only_keeps_what_follows_and_says_so() -> None:
     assert found.missed == {"b", "c"}  # they may run now, and do not
 
 
+def test_what_runs_at_the_end_runs_again_whatever_is_chosen() -> None:
+    plan = a_plan(a_task("a"), a_task("b"), a_task("end", finally_when="after_stop"))
+    for end in (S.COMPLETED, S.FAILED, S.CANCELLED, S.LOST):
+        for only in (False, True):
+            found = chosen(plan, {"a": S.FAILED, "b": S.COMPLETED, "end": end}, "a", only=only)
+            assert found.again["end"] == "it runs at the end of every run"
+            assert set(found.again) == {"a", "end"}
+            assert found.kept == {"b"}
+            assert not found.left
+            assert not found.missed
+    before = Before({"a": S.FAILED, "b": S.COMPLETED, "end": S.FAILED}, ["b"], {}, {})
+    lacking = rerun(plan, before, RerunChoice(keeps_completed=True))
+    assert lacking.again == {
+        "a": "it is chosen; it had failed",
+        "end": "it runs at the end of every run",
+    }
+
+
+def test_what_may_fail_and_what_stays_skipped_is_not_missed() -> None:
+    plan = a_plan(
+        a_task("a"), a_task("may", on_failure="continue"), a_task("b"), a_task("off", "b"), a_task("c", "off")
+    )
+    states = {"a": S.FAILED, "may": S.FAILED, "b": S.COMPLETED, "off": S.SKIPPED, "c": S.SKIPPED}
+    found = chosen(plan, states, "a")
+    assert set(found.left) == {"may", "off", "c"}
+    assert found.missed == {"c"}  # what it needs is left, and might have run
+
+
 def test_a_chosen_task_without_what_it_needs_is_refused() -> None:
     states = {"a": S.FAILED, "b": S.SKIPPED, "c": S.SKIPPED, "d": S.COMPLETED}
     found = chosen(CHAIN, states, "c")
@@ -233,3 +261,20 @@ def test_followers_in_a_live_run_need_one_of_those_and_are_none_of_the_end() -> 
         a_task("a"), a_task("b"), a_task("c", "a", "b"), a_task("end", "a", finally_when="after_stop")
     )
     assert with_followers(["a"], plan) == ["a", "c"]
+
+
+def test_followers_are_those_of_the_named_tasks_and_not_what_runs_at_the_end() -> None:
+    plan = a_plan(
+        a_task("a"),
+        a_task("e"),
+        a_task("both", "a", "e"),
+        a_task("other", "e"),
+        a_task("end", "a", finally_when="after_stop"),
+    )
+    assert with_followers(["a"], plan) == ["a", "both"]
+
+
+def test_a_service_is_not_chosen_because_it_has_no_result() -> None:
+    plan = a_plan(a_task("s", service=True), a_task("x", "s"), a_task("y"))
+    before = Before({"s": S.FAILED, "x": S.COMPLETED, "y": S.FAILED}, ["x"], {}, {})
+    assert set(rerun(plan, before, RerunChoice(keeps_completed=True)).again) == {"y"}
