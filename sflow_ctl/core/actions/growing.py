@@ -11,7 +11,8 @@ from sflow_ctl.core.actions.transitions import change, enqueue, take_on
 from sflow_ctl.core.commands import ReviseRun
 from sflow_ctl.core.effects import Effects
 from sflow_ctl.core.events import TextsRendered
-from sflow_ctl.core.model.run import Run, turns_of
+from sflow_ctl.core.model.ready_queue import turns_of
+from sflow_ctl.core.model.run import Run
 from sflow_ctl.core.model.task import Task
 from sflow_ctl.core.states import Reason, TaskState
 from sflow_ctl.plan.copies.names import CopyNames

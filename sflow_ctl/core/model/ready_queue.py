@@ -4,13 +4,18 @@ Tasks with the same placement need the same room, so only the first of each grou
 resources come free: the cost is per group, not per waiting task.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from heapq import heappop, heappush
+from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from sflow_ctl.plan.model import Placement
+from sflow_ctl.plan.copies.task_list import kinds_of
+from sflow_ctl.plan.model import Placement, Plan
 from sflow_ctl.plan.parts.needs import HostNeeds
+
+if TYPE_CHECKING:
+    from sflow_ctl.core.model.task import Task
 
 Room = tuple[Placement, bool, HostNeeds | None]
 """What a task needs to start: a place, whether claims of nodes keep it away, and CPUs and memory."""
@@ -123,3 +128,20 @@ def _ranges(numbers: Iterable[int]) -> Ranges:
 
 def _numbers(ranges: Ranges) -> list[int]:
     return [number for first, last in ranges for number in range(first, last + 1)]
+
+
+def shuffled(queue: ReadyQueue, plan: Plan, tasks: "Sequence[Task]") -> ReadyQueue:
+    """Return a queue of tasks of which some start in another order than that of the plan."""
+    kinds = kinds_of(plan.tasks)
+    bases = {one.base for one in kinds if one.foreach is not None and one.foreach.seed is not None}
+    if bases:
+        queue.shuffle(turns_of(one for one in tasks if one.plan.base in bases))
+    return queue
+
+
+def turns_of(tasks: "Iterable[Task]") -> Iterator[tuple[str, int, int]]:
+    """Yield the base, the index and the turn of each task that has one."""
+    for one in tasks:
+        plan = one.wanted
+        if plan.item is not None and plan.item.turn is not None:
+            yield plan.base, one.index, plan.item.turn

@@ -15,7 +15,7 @@ from protocol.messages.handover import FoundOutput
 from sflow_ctl.core.cells import Cells
 from sflow_ctl.core.model.phase import RUN_TRANSITIONS, RunPhase, Shutdown
 from sflow_ctl.core.model.port_leases import Leases
-from sflow_ctl.core.model.ready_queue import ReadyQueue
+from sflow_ctl.core.model.ready_queue import ReadyQueue, shuffled
 from sflow_ctl.core.model.resources import ClaimLedger, GpuLedger, HostLedger, PlacesNow, StartWindows
 from sflow_ctl.core.model.stop_order import Revising
 from sflow_ctl.core.model.tally import Tally
@@ -382,20 +382,3 @@ def outputs_of_blocks(plan: Plan) -> Iterator[tuple[str, dict[str, Any]]]:
     for task in kinds_of(plan.tasks) if plan.blocks else ():
         if task.block is not None and task.block.outputs is not None:
             yield task.name, task.block.outputs
-
-
-def shuffled(queue: ReadyQueue, plan: Plan, tasks: Sequence[Task]) -> ReadyQueue:
-    """Return a queue of tasks of which some start in another order than that of the plan."""
-    kinds = kinds_of(plan.tasks)
-    bases = {one.base for one in kinds if one.foreach is not None and one.foreach.seed is not None}
-    if bases:
-        queue.shuffle(turns_of(one for one in tasks if one.plan.base in bases))
-    return queue
-
-
-def turns_of(tasks: Iterable[Task]) -> Iterator[tuple[str, int, int]]:
-    """Yield the base, the index and the turn of each task that has one."""
-    for one in tasks:
-        plan = one.wanted
-        if plan.item is not None and plan.item.turn is not None:
-            yield plan.base, one.index, plan.item.turn
