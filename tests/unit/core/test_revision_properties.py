@@ -61,7 +61,8 @@ class RevisedFleet(Fleet):
             for task in self.plan.tasks
             if task.name not in names and {one.task for one in task.depends_on} <= known and chance() < 0.5
         ]
-        new = [a_task(f"new{number}", *sorted(names)[:1])] if chance() < 0.4 else []
+        first = sorted(task.name for task in kept if task.finally_when is None)[:1]  # as the planner demands
+        new = [a_task(f"new{number}", *first)] if chance() < 0.4 else []
         return msgspec.structs.replace(
             self.driver.run.plan,
             tasks=tuple(self._other(task, number) for task in (*kept, *back, *new)),
