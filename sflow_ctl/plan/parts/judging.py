@@ -28,6 +28,7 @@ JUDGED: dict[str, tuple[PolicyWord, str]] = {
     "missing-task": ("warn", "a task that may be missing is, and its mentions were taken out"),
     "monitor-fields": ("warn", "a monitor has fields that nothing measures"),
     "monitors-here": ("warn", "a monitor measures this machine, and not the one that works"),
+    "name-case": ("warn", "names of tasks differ only in case: on some file systems they are one directory"),
     "namespace-name": ("warn", "a variable has the name of a namespace of expressions"),
     "never-ready": ("warn", "people are to be told of something that does not happen"),
     "no-boto3": ("warn", "uploads need a package that is not here"),

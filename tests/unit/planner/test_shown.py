@@ -73,7 +73,8 @@ def test_json_has_the_fields_that_tools_need(tmp_path: Path) -> None:
     assert load["script"] == 'echo "<1>"'
     assert load["retries"] == {
         "count": 1, "interval_s": 2.0, "backoff": 1.0, "max_interval_s": None, "reasons": None,
-        "transient_codes": [75], "fatal_codes": [64, 78], "infra_count": 2, "total_s": None, "avoids_nodes": True,
+        "transient_codes": [75], "fatal_codes": [64, 78], "infra_count": 2, "total_s": None,
+        "queue_s": None, "avoids_nodes": True,
     }  # fmt: skip
     assert load["env"]["SFLOW_REPLICA_INDEX"] == "1"
     assert plan["timeout_s"] == 600
