@@ -360,6 +360,8 @@ def leftover_topic(examination: Examination) -> Topic:
             text = f"{_left_things(left)} of {whose} are left without an agent"
             verdicts.append(warn(node.name, text, _remedy(left)))
         for spool in report.spools:
+            if not spool.size_bytes:  # its agent was killed before any task wrote
+                continue
             text = f"{spool.path} has logs of run {_run_id(spool.run)} that did not reach its run directory"
             verdicts.append(warn(node.name, text, f"resume the run to have them, or rm -r {spool.path}"))
     others = f", beside {counted(len(live), 'live run')} of yours" if live else ""

@@ -282,6 +282,7 @@ def test_a_healthy_fleet_is_one_line_for_each_topic() -> None:
                 Engine(name="apptainer", path="/b", problem="of another installation"),
             ),
         ),
+        with_report(HEALTHY, spools=(LeftSpool(path="/tmp/s", run="r-1-0123abcd", size_bytes=0),)),
         with_report(HEALTHY, limits=(Limit(name="memlock", soft=65536, hard=65536),)),
         with_inventory(HEALTHY, cpus=128, cpus_online=128),
         with_inventory(HEALTHY, gpus=(change(H200, used_bytes=GIB // 2), OTHER)),
