@@ -90,7 +90,7 @@ def test_r6_a_disk_that_tasks_fill_ends_the_run_with_its_report(tmp_path: Path) 
     assert SAYS_FULL.search(output), output
     assert re.search(r"task [ab] failed", output), output  # both fail in the same instant
     plan = json.loads((tmp_path / "kept/r/.sflow/plan.json").read_bytes())
-    assert [one["name"] for one in plan["tasks"]][:3] == ["ok", "a", "b"]
+    assert [one["name"] for one in plan["tasks"][:3]] == ["ok", "a", "b"]
     assert not [path.name for path in (tmp_path / "kept/r/.sflow").iterdir() if path.name.startswith(".")]
 
 
