@@ -14,7 +14,7 @@ from sflow_ctl.cli.options.query_option import query_option, tasks_of_query
 from sflow_ctl.cli.options.run_option import output_dir_option, state_text, workflow_files
 from sflow_ctl.cli.options.run_words import run_and_tasks
 from sflow_ctl.cli.terminal.columns import display_path
-from sflow_ctl.cli.terminal.field_text import field_text, is_field_path
+from sflow_ctl.cli.terminal.field_text import field_text, is_field_path, is_section
 from sflow_ctl.cli.terminal.lines import print_json, print_line
 from sflow_ctl.core.states import Transition
 from sflow_ctl.planner.show.task_text import probe_text
@@ -82,10 +82,13 @@ def explain_(
     """Say why tasks wait, why they are not ready, and why they ended: causes, evidence, the next command.
 
     RUN is a run directory, a run id or the beginning of one. Default: the newest live run, else the newest. Without TASK all
-    tasks are explained that wait, are not ready, or did not complete. A path of the format, such as workflow.tasks.probes,
-    prints what the format says of that field, as `schema` does.
+    tasks are explained that wait, are not ready, or did not complete. A section or path of the format, such as
+    workflow.tasks.probes, prints what the format says of it, as `schema` does.
     """
     if len(words) == 1 and is_field_path(words[0]) and not Path(words[0]).exists():
+        print_line(field_text(words[0]))
+        return int(ExitStatus.OK)
+    if is_section(words) and _is_only_a_section(words, output_dir):
         print_line(field_text(words[0]))
         return int(ExitStatus.OK)
     reader, names = run_and_tasks(words, output_dir)
@@ -130,6 +133,16 @@ def explain_(
     if commands and (ended is None or names or ended.cause is None):
         print_line("\n".join(next_lines(commands)))
     return int(ExitStatus.OK)
+
+
+def _is_only_a_section(words: tuple[str, ...], output_dir: Path) -> bool:
+    """Return whether no run or task has the name of this section of the format; if one has, print that it is both."""
+    try:
+        run_and_tasks(words, output_dir)
+    except UsageError as error:
+        return error.findings[0].code in ("no-such-run", "no-runs")
+    print_line(f"{words[0]} is a section of the format as well: sflow-ctl schema {words[0]}", err=True)
+    return False
 
 
 def explained_text(reader: RunReader) -> str:

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+from tests.integration.looking.conftest import ENDING
 from tests.support import Run, sflow_ctl
 
 
@@ -118,3 +119,14 @@ def test_a_script_is_shown_of_named_tasks_only(ended: Run, tmp_path: Path) -> No
     assert result.returncode == 2
     assert "--script is given without a task" in result.stderr
     assert "sflow-ctl explain sflow_output/ended TASK --script" in result.stderr
+
+
+def test_a_section_of_the_format_is_explained_unless_a_task_has_its_name(tmp_path: Path) -> None:
+    text = sflow_ctl("explain", "environments", cwd=tmp_path).stdout
+    assert text.startswith("environments\n  takes ")
+    assert "there are no runs" in sflow_ctl("explain", "enviroments", cwd=tmp_path).stderr
+    Run.start(ENDING.replace("good", "artifacts"), tmp_path, run_id="r").finish()
+    assert sflow_ctl("explain", "operators", cwd=tmp_path).stdout.startswith("operators\n  takes ")
+    both = sflow_ctl("explain", "artifacts", cwd=tmp_path)
+    assert "artifacts completed after" in both.stdout
+    assert both.stderr == "artifacts is a section of the format as well: sflow-ctl schema artifacts\n"
