@@ -8,7 +8,7 @@ import click
 from protocol.errors import UsageError
 from sflow_ctl.cli.one_of_many import stands_by
 from sflow_ctl.cli.options.batch_options import BatchOptions, batch_options, job_options
-from sflow_ctl.cli.options.paths import FileToWrite
+from sflow_ctl.cli.options.file_to_write import FileToWrite
 from sflow_ctl.cli.options.sections import SectionedCommand
 from sflow_ctl.cli.options.workflow_options import file_options, host_options, row_option
 from sflow_ctl.cli.terminal.columns import display_path

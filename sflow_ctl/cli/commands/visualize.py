@@ -9,8 +9,8 @@ from typing import Any
 import click
 
 from protocol.errors import UsageError
+from sflow_ctl.cli.options.file_to_write import FileToWrite
 from sflow_ctl.cli.options.given import run_options
-from sflow_ctl.cli.options.paths import FileToWrite
 from sflow_ctl.cli.options.sections import SectionedCommand
 from sflow_ctl.cli.options.workflow_options import workflow_options
 from sflow_ctl.cli.terminal.lines import print_document, print_line, print_warning

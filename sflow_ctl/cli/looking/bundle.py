@@ -13,7 +13,7 @@ from protocol.errors import ExitStatus, FleetError, UsageError
 from protocol.text.sizes import size_text
 from sflow_ctl.cli.looking.explain import explained_text
 from sflow_ctl.cli.options.completing import complete_runs
-from sflow_ctl.cli.options.paths import FileToWrite
+from sflow_ctl.cli.options.file_to_write import FileToWrite
 from sflow_ctl.cli.options.run_option import output_dir_option
 from sflow_ctl.cli.terminal.columns import display_path
 from sflow_ctl.cli.terminal.lines import print_json, print_line

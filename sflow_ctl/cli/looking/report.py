@@ -7,7 +7,7 @@ import click
 from protocol.errors import ExitStatus, UsageError
 from protocol.text.sizes import size_text
 from sflow_ctl.cli.options.completing import complete_runs
-from sflow_ctl.cli.options.paths import FileToWrite
+from sflow_ctl.cli.options.file_to_write import FileToWrite
 from sflow_ctl.cli.options.run_option import output_dir_option
 from sflow_ctl.cli.terminal.columns import display_path
 from sflow_ctl.cli.terminal.lines import print_json, print_line, write
