@@ -15,7 +15,7 @@ from msgspec import Struct
 from protocol.errors import Finding
 from protocol.text.lazy_pattern import lazy_pattern
 from sflow_ctl.format.field_lookup import PathKey, dotted, fields_at, words_at
-from sflow_ctl.format.other_words import example_of, meant_by, words_for
+from sflow_ctl.format.other_words import elsewhere, example_of, meant_by, words_for
 
 T = TypeVar("T")
 Path = tuple[PathKey, ...]
@@ -187,6 +187,8 @@ def _unknown_key(parent: Path, key: str, scope: _Scope) -> _Problem:
     hint = f'did you mean "{guess}"?' if guess else _deeper_hint(parent, key, scope)
     if key in ("cpus", "memory", *_HOST_WORDS) and "resources" in allowed:
         guess, hint = None, f"write resources: {{{_HOST_WORDS.get(key, key)}: ...}}"
+    if there := elsewhere(key, allowed):
+        guess, hint = None, there
     finding = Finding("unknown-key", f'unknown key "{key}"', scope.place(path), hint)
     return _Problem(path, finding, None if guess is None else (*parent, guess))
 

@@ -11,6 +11,7 @@ _WORDS = {
     "sweep": ("matrix", "grid", "parametrize", "hyperparameters", "search"),
     "axes": ("shared_axes", "grid", "params", "parameters", "values"),
     "max_runs": ("limit", "max", "max_cells", "cap"),
+    "max_running": ("max_parallel", "concurrency", "parallel", "max_parallelism", "max_concurrent"),
     "max_parallel": ("concurrency", "max_running", "parallel", "max_parallelism"),
     "retries": ("retry", "max_retries", "attempts", "restarts"),
     "timeout": ("time", "time_limit", "timelimit", "walltime", "deadline", "timeout_minutes"),
@@ -53,6 +54,19 @@ _WORDS = {
     "value": ("default", "val"),
     "domain": ("values", "choices", "options", "enum"),
 }
+_ELSEWHERE = (
+    (
+        "gpu_budget",
+        "on_node_lost",
+        "the cells of a sweep have one: sweep: {gpu_budget: N}; a task asks with resources.gpus",
+    ),
+    (
+        "max_parallel",
+        "policy",
+        "workflow.max_running limits all tasks; of a list's copies foreach: {max_parallel: N} does",
+    ),
+)
+"""Keys that are elsewhere: the key, a key that tells where it was written, and what to write instead."""
 _EXAMPLES = {
     "sweep": "sweep: {axes: {lr: [0.1, 0.01]}}",
     "axes": "axes: {lr: [0.1, 0.01]}",
@@ -89,6 +103,11 @@ def meant_by(key: str, allowed: Sequence[str]) -> str | None:
     """Return the allowed key that a word of another tool stands for; None without one."""
     word = key.lower().replace("-", "_")
     return next((name for name in allowed if word in _WORDS.get(name, ())), None)
+
+
+def elsewhere(key: str, allowed: Sequence[str]) -> str | None:
+    """Return what to write instead of a key that other places have; None where there is no advice."""
+    return next((hint for name, sign, hint in _ELSEWHERE if name == key and sign in allowed), None)
 
 
 def words_for(allowed: Sequence[str]) -> list[str]:

@@ -8,6 +8,7 @@ import click
 from protocol.errors import UsageError
 from sflow_ctl.cli.one_of_many import stands_by
 from sflow_ctl.cli.options.batch_options import BatchOptions, batch_options, job_options
+from sflow_ctl.cli.options.file_to_write import FileToWrite
 from sflow_ctl.cli.options.sections import SectionedCommand
 from sflow_ctl.cli.options.workflow_options import file_options, host_options, row_option
 from sflow_ctl.cli.terminal.columns import display_path
@@ -26,7 +27,7 @@ _PATH = click.Path(path_type=Path)
     "-o",
     "--sbatch-path",
     "script_path",
-    type=_PATH,
+    type=FileToWrite(path_type=Path),
     help="File to write the script to. Default: standard output.",
 )
 @click.option(

@@ -124,7 +124,7 @@ _RUN = section(
     click.option(
         "--run-id",
         metavar="NAME",
-        help="Name of the run directory. Default: workflow name, date, time and a random suffix.",
+        help="Name of the run directory. Default, and for auto: workflow name, date, time and a random suffix.",
     ),
 )
 GPUS = section(

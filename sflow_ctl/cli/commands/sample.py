@@ -5,6 +5,8 @@ from pathlib import Path
 import click
 import msgspec
 
+from protocol.errors import UsageError
+from sflow_ctl.cli.options.paths import file_or_directory
 from sflow_ctl.cli.terminal.columns import display_path
 from sflow_ctl.cli.terminal.lines import print_document, print_json, print_line
 from sflow_ctl.runtime.files.samples import copy_sample, find_sample, samples
@@ -40,10 +42,22 @@ class SampleCopy(msgspec.Struct, frozen=True, kw_only=True):
 _json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
+_OTHER_WORDS = {
+    **dict.fromkeys(("export", "get", "download", "cp"), "copy"),
+    **dict.fromkeys(("cat", "print", "view"), "show"),
+    **dict.fromkeys(("ls", "all"), "list"),
+}
+"""What other programs call these commands. No sample has such a name."""
+
+
 class _ShortForms(click.Group):
     """Expands short forms: `sample NAME ...` is `sample copy NAME ...`; `sample` and `sample --list` are `sample list`."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if args and args[0] in _OTHER_WORDS:
+            meant = _OTHER_WORDS[args[0]]
+            what = f'there is no command "sample {args[0]}"'
+            raise UsageError.of("unknown-command", what, hint=f'did you mean "sample {meant}"?')
         is_help = any(arg in ctx.help_option_names for arg in args)
         if not is_help and (not args or args[0] not in self.commands):
             lists = not [arg for arg in args if arg not in ("--list", "--json")]
@@ -87,14 +101,17 @@ def show(name: str) -> int:
 @click.option(
     "-o",
     "--output",
-    type=click.Path(path_type=Path),
-    help="File or directory to write. Default: the current directory.",
+    type=click.Path(),
+    default=".",
+    help="File or directory to write; DIR/ is made if it is not there. Default: the current directory.",
 )
 @click.option("--force", is_flag=True, help="Overwrite an existing file.")
 @_json_option
-def copy(name: str, output: Path | None, force: bool, as_json: bool) -> int:
+def copy(name: str, output: str, force: bool, as_json: bool) -> int:
     """Copy a sample to a file."""
-    path = copy_sample(find_sample(name), output, force)
+    found = find_sample(name)
+    path = file_or_directory(output, f"{Path(found.name).name}.yaml")
+    copy_sample(found, path, force)
     if as_json:
         print_json(SampleCopy(path=str(path.absolute())))
         return 0

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from protocol.errors import UsageError
+from sflow_ctl.cli.options.file_to_write import FileToWrite
 from sflow_ctl.cli.options.given import run_options
 from sflow_ctl.cli.options.sections import SectionedCommand
 from sflow_ctl.cli.options.workflow_options import workflow_options
@@ -39,7 +40,7 @@ _OF_SUFFIX = {
 @click.option(
     "-o",
     "--output",
-    type=click.Path(path_type=Path),
+    type=FileToWrite(path_type=Path),
     help="File to write; - is standard output, the default for mermaid and dot.",
 )
 @click.option("--show-variables", is_flag=True, help="Include variables and their values.")

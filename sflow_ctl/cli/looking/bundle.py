@@ -13,6 +13,7 @@ from protocol.errors import ExitStatus, FleetError, UsageError
 from protocol.text.sizes import size_text
 from sflow_ctl.cli.looking.explain import explained_text
 from sflow_ctl.cli.options.completing import complete_runs
+from sflow_ctl.cli.options.file_to_write import FileToWrite
 from sflow_ctl.cli.options.run_option import output_dir_option
 from sflow_ctl.cli.terminal.columns import display_path
 from sflow_ctl.cli.terminal.lines import print_json, print_line
@@ -44,7 +45,11 @@ class BundleReport(msgspec.Struct, frozen=True, kw_only=True):
 @click.command()
 @click.argument("run", required=False, shell_complete=complete_runs)
 @click.option(
-    "-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="Default: sflow-bundle-RUN.tar.gz"
+    "-o",
+    "--output",
+    type=FileToWrite(path_type=Path),
+    metavar="FILE",
+    help="Default: sflow-bundle-RUN.tar.gz",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @output_dir_option

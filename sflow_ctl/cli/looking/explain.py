@@ -1,24 +1,26 @@
 """`sflow-ctl explain`: why tasks wait, why they are not ready, why they ended."""
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
 import msgspec
 
-from protocol.errors import ExitStatus
+from protocol.errors import ExitStatus, UsageError
 from sflow_ctl.cli.closing import print_cause
 from sflow_ctl.cli.options.completing import complete_words
 from sflow_ctl.cli.options.query_option import query_option, tasks_of_query
 from sflow_ctl.cli.options.run_option import output_dir_option, state_text, workflow_files
 from sflow_ctl.cli.options.run_words import run_and_tasks
 from sflow_ctl.cli.terminal.columns import display_path
-from sflow_ctl.cli.terminal.field_text import field_text, is_field_path
+from sflow_ctl.cli.terminal.field_text import field_text, is_field_path, is_section
 from sflow_ctl.cli.terminal.lines import print_json, print_line
 from sflow_ctl.core.states import Transition
 from sflow_ctl.planner.show.task_text import probe_text
 from sflow_ctl.report.cause import logs_command, next_lines, resume_commands
 from sflow_ctl.report.looking.explanation import Explanation, RunFactsNow, explain, needs_a_word
+from sflow_ctl.report.looking.started import StartedWith, started_lines
 from sflow_ctl.report.summary import Summary
 from sflow_ctl.runtime.logs.cursor import last_lines
 from sflow_ctl.runtime.record.reader import Liveness, RunReader
@@ -38,6 +40,8 @@ class ExplainedTask(msgspec.Struct, frozen=True, kw_only=True):
     """The path of the log that has the evidence."""
     log_tail: tuple[str, ...]
     """Its last lines."""
+    started_with: StartedWith | None = None
+    """With `--script`: what it was started with, or will be."""
 
 
 class ExplainReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -64,16 +68,27 @@ class ExplainReport(msgspec.Struct, frozen=True, kw_only=True):
 @click.command(name="explain")
 @click.argument("words", nargs=-1, metavar="[RUN] [TASK]... | KEY.PATH", shell_complete=complete_words)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option(
+    "--script",
+    "with_script",
+    is_flag=True,
+    help="Print the command line, environment and script of the tasks as well, with their place and ports.",
+)
 @query_option
 @output_dir_option
-def explain_(words: tuple[str, ...], as_json: bool, queries: tuple[str, ...], output_dir: Path) -> int:
+def explain_(
+    words: tuple[str, ...], as_json: bool, with_script: bool, queries: tuple[str, ...], output_dir: Path
+) -> int:
     """Say why tasks wait, why they are not ready, and why they ended: causes, evidence, the next command.
 
     RUN is a run directory, a run id or the beginning of one. Default: the newest live run, else the newest. Without TASK all
-    tasks are explained that wait, are not ready, or did not complete. A path of the format, such as workflow.tasks.probes,
-    prints what the format says of that field, as `schema` does.
+    tasks are explained that wait, are not ready, or did not complete. A section or path of the format, such as
+    workflow.tasks.probes, prints what the format says of it, as `schema` does.
     """
     if len(words) == 1 and is_field_path(words[0]) and not Path(words[0]).exists():
+        print_line(field_text(words[0]))
+        return int(ExitStatus.OK)
+    if is_section(words) and _is_only_a_section(words, output_dir):
         print_line(field_text(words[0]))
         return int(ExitStatus.OK)
     reader, names = run_and_tasks(words, output_dir)
@@ -86,6 +101,8 @@ def explain_(words: tuple[str, ...], as_json: bool, queries: tuple[str, ...], ou
             return int(ExitStatus.OK)
     chosen = names or [task.name for task in reader.plan.tasks if needs_a_word(run, task)]
     explained = [_with_log(reader, explain(run, name)) for name in chosen[:MAX_TASKS]]
+    if with_script:
+        explained = _with_scripts(reader, explained, names)
     left_out = max(0, len(chosen) - MAX_TASKS)
     commands = _next(reader, run, ended, chosen)
     if as_json:
@@ -116,6 +133,16 @@ def explain_(words: tuple[str, ...], as_json: bool, queries: tuple[str, ...], ou
     if commands and (ended is None or names or ended.cause is None):
         print_line("\n".join(next_lines(commands)))
     return int(ExitStatus.OK)
+
+
+def _is_only_a_section(words: tuple[str, ...], output_dir: Path) -> bool:
+    """Return whether no run or task has the name of this section of the format; if one has, print that it is both."""
+    try:
+        run_and_tasks(words, output_dir)
+    except UsageError as error:
+        return error.findings[0].code in ("no-such-run", "no-runs")
+    print_line(f"{words[0]} is a section of the format as well: sflow-ctl schema {words[0]}", err=True)
+    return False
 
 
 def explained_text(reader: RunReader) -> str:
@@ -163,6 +190,25 @@ def _with_log(reader: RunReader, explanation: Explanation) -> ExplainedTask:
     return ExplainedTask(explanation=explanation, log=str(path), log_tail=tuple(last_lines(path, LOG_LINES)))
 
 
+def _with_scripts(
+    reader: RunReader, explained: list[ExplainedTask], names: Sequence[str]
+) -> list[ExplainedTask]:
+    """Add what the tasks were started with. Raises: UsageError without names of tasks."""
+    if not names:
+        raise UsageError.of(
+            "missing-task",
+            "--script is given without a task",
+            hint=f"name one: sflow-ctl explain {display_path(reader.directory)} TASK --script",
+        )
+    from sflow_ctl.runtime.viewing.started import started_with  # evaluates expressions; few want that
+
+    shown = started_with(reader, [one.explanation.task for one in explained])
+    return [
+        msgspec.structs.replace(one, started_with=started)
+        for one, started in zip(explained, shown, strict=True)
+    ]
+
+
 def _lines(one: ExplainedTask) -> list[str]:
     lines = [one.explanation.headline, *(f"  {reason.text}" for reason in one.explanation.because)]
     if one.log is not None:
@@ -172,6 +218,8 @@ def _lines(one: ExplainedTask) -> list[str]:
             else f"  {display_path(Path(one.log))} is empty"
         )
         lines += [f"    | {line}" for line in one.log_tail]
+    if one.started_with is not None:
+        lines += [f"  {line}" for line in started_lines(one.started_with)]
     return lines
 
 

@@ -7,6 +7,7 @@ import click
 from protocol.errors import ExitStatus, UsageError
 from protocol.text.sizes import size_text
 from sflow_ctl.cli.options.completing import complete_runs
+from sflow_ctl.cli.options.file_to_write import FileToWrite
 from sflow_ctl.cli.options.run_option import output_dir_option
 from sflow_ctl.cli.terminal.columns import display_path
 from sflow_ctl.cli.terminal.lines import print_json, print_line, write
@@ -26,7 +27,7 @@ from sflow_ctl.runtime.reporting.writing import comparison_page_of, json_of, pag
 @click.option(
     "-o",
     "--output",
-    type=click.Path(path_type=Path, dir_okay=False, allow_dash=True),
+    type=FileToWrite(path_type=Path, dir_okay=False, allow_dash=True),
     metavar="FILE",
     help="Default: sflow-report-RUN.html, or sflow-report-RUN-RUN2.html. An existing file is replaced; - is standard output.",
 )

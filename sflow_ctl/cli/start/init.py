@@ -6,6 +6,7 @@ import click
 import msgspec
 
 from protocol.errors import ExitStatus, Finding, SpecError, UsageError
+from sflow_ctl.cli.options.paths import file_or_directory
 from sflow_ctl.cli.terminal.columns import display_path
 from sflow_ctl.cli.terminal.lines import print_json, print_line
 from sflow_ctl.runtime.files.templates import (
@@ -54,10 +55,10 @@ class InitReport(msgspec.Struct, frozen=True, kw_only=True):
 @click.option(
     "-o",
     "--output",
-    type=click.Path(path_type=Path),
-    default=Path("sflow.yaml"),
+    type=click.Path(),
+    default="sflow.yaml",
     show_default=True,
-    help="File to write, or directory for sflow.yaml.",
+    help="File to write, or directory for sflow.yaml; DIR/ is made if it is not there.",
 )
 @click.option("--no-schema", is_flag=True, help="Do not write the schema for editors.")
 @click.option("--force", is_flag=True, help="Overwrite existing files.")
@@ -72,7 +73,7 @@ class InitReport(msgspec.Struct, frozen=True, kw_only=True):
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def init(
     template: str | None,
-    output: Path,
+    output: str,
     no_schema: bool,
     force: bool,
     is_list: bool,
@@ -93,7 +94,7 @@ def init(
         for name, about in templates().items():
             print_line(f"{name:<{max(map(len, templates()))}}  {about}")
         return int(ExitStatus.OK)
-    path = output / "sflow.yaml" if output.is_dir() else output
+    path = file_or_directory(output, "sflow.yaml")
     if old is not None:
         if template is not None:
             hint = f"drop {template}, or --from-slurmforge"

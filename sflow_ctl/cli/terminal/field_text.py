@@ -1,5 +1,7 @@
 """What the format says of one field, for `schema KEY.PATH` and `explain KEY.PATH`: takes, default, meaning, example."""
 
+from collections.abc import Sequence
+
 from sflow_ctl.format.merged.files import ROOT_KEYS
 
 _WIDTH = 9
@@ -9,6 +11,11 @@ def is_field_path(word: str) -> bool:
     """Return whether a word is the path of a field, `workflow.tasks.probes`: it has a dot and begins as a file does."""
     first, dot, rest = word.partition(".")
     return bool(dot and rest) and first in (*ROOT_KEYS, "tasks")
+
+
+def is_section(words: Sequence[str]) -> bool:
+    """Return whether the one word is the name of a section of a file, which may also be that of a run or task."""
+    return len(words) == 1 and words[0] in ROOT_KEYS
 
 
 def field_text(path: str) -> str:

@@ -22,7 +22,7 @@ from sflow_ctl.format.merged.short_forms import (
     with_long_notify,
     with_long_values,
 )
-from sflow_ctl.format.other_words import entry_example, example_of
+from sflow_ctl.format.other_words import elsewhere, entry_example, example_of
 from sflow_ctl.format.schema import Task, WorkflowSettings
 from sflow_ctl.format.written import variable_value
 from sflow_ctl.format.yaml_source import PathKey, Source
@@ -382,7 +382,8 @@ def _hint_of_key(key: str, path: tuple[PathKey, ...], allowed: tuple[str, ...]) 
     if key in Task.__struct_encode_fields__:
         return f"it is a field of a task, as in tasks: [{{name: ..., {key}: ...}}]"
     meant = meant_key(key, allowed)
-    return f'did you mean "{meant}"?' if meant else f"allowed here: {', '.join(allowed)}"
+    other = elsewhere(key, allowed) or f"allowed here: {', '.join(allowed)}"
+    return f'did you mean "{meant}"?' if meant else other
 
 
 def _shape(source: Source, path: tuple[PathKey, ...], what: str) -> Finding:

@@ -11,10 +11,12 @@ import msgspec
 from protocol.errors import FleetError
 from sflow_ctl.core.states import Outcome
 from sflow_ctl.report.looking.run_list import RunEntry
+from sflow_ctl.report.summary import SUMMARY_VERSION
 from sflow_ctl.runtime.catalog.registry import known_runs
+from sflow_ctl.runtime.files.formats import refuse_newer, refuse_newer_stamp
 from sflow_ctl.runtime.record import layout
 from sflow_ctl.runtime.record.claim import read_claim
-from sflow_ctl.runtime.record.directory import RunFacts
+from sflow_ctl.runtime.record.directory import RUN_FORMAT, RunFacts
 from sflow_ctl.runtime.record.durable import UNREADABLE, read_regular
 from sflow_ctl.runtime.record.reader import Liveness, RunReader, list_runs
 
@@ -22,6 +24,7 @@ from sflow_ctl.runtime.record.reader import Liveness, RunReader, list_runs
 class _End(msgspec.Struct, frozen=True, kw_only=True):
     """The parts of `summary.json` that a list needs: the tasks of a large run take a hundred times as long."""
 
+    version: int = 0
     outcome: Outcome
     exit_status: int
     started_wall_ns: int
@@ -74,10 +77,17 @@ def live_runs(output_dir: Path) -> list[Path]:
 
 
 def _entry(directory: Path) -> RunEntry:
+    """Return the entry of a run. Raises: RunDirectoryError."""
     end = _end(directory)
     if end is None:
         return _unended(directory)
     facts = _facts(directory)
+    writer = "" if facts is None else facts.version
+    if facts is None:
+        refuse_newer_stamp(directory, layout.RUN, RUN_FORMAT)
+    else:
+        refuse_newer(directory / layout.RUN, facts.format, RUN_FORMAT, writer)
+    refuse_newer(directory / layout.SUMMARY, end.version, SUMMARY_VERSION, writer)
     claim = read_claim(f"{directory}/{layout.CLAIM}")
     return RunEntry(
         run_id=directory.name if facts is None else facts.run_id,

@@ -50,7 +50,7 @@ def decoded(directory: Path, name: str, decode: Callable[[], T], known: int) -> 
                 f"{path} is damaged, or was not written to its end: {error}",
                 hint="the logs in its tasks' directories are as they were; a full disk is the usual cause: df -h",
             ) from error
-        _refuse_newer_stamp(directory, name, known)
+        refuse_newer_stamp(directory, name, known)
         facts = facts_of(directory)
         raise RunDirectoryError.of(
             "run-not-readable",
@@ -70,7 +70,7 @@ def refuse_newer(path: Path, found: int, known: int, writer: str) -> None:
         )
 
 
-def _refuse_newer_stamp(directory: Path, name: str, known: int) -> None:
+def refuse_newer_stamp(directory: Path, name: str, known: int) -> None:
     """Raises: RunDirectoryError if a file that cannot be decoded says that it is of a newer format."""
     try:
         stamp = msgspec.json.decode(read_regular(directory / name), type=_Stamp)

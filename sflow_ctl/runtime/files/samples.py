@@ -51,11 +51,10 @@ def find_sample(name: str) -> Sample:
     return known[wanted]
 
 
-def copy_sample(sample: Sample, target: Path | None, is_forced: bool) -> Path:
-    """Write a sample to a file, or into a directory; return the file. Raises: SampleError."""
-    file_name = f"{Path(sample.name).name}.yaml"
-    path = Path(file_name) if target is None else target / file_name if target.is_dir() else target
+def copy_sample(sample: Sample, path: Path, is_forced: bool) -> None:
+    """Write a sample to a file, in a directory that is made if need be. Raises: SampleError."""
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("w" if is_forced else "x", encoding="utf-8") as file:
             file.write(sample.text)
     except FileExistsError as error:
@@ -65,7 +64,6 @@ def copy_sample(sample: Sample, target: Path | None, is_forced: bool) -> Path:
     except OSError as error:
         what = f"{path} cannot be written: {error.strerror or error}"
         raise SampleError.of("file-not-writable", what, str(path), "use -o OUT") from error
-    return path
 
 
 def _sample(name: str, text: str) -> Sample:

@@ -30,8 +30,9 @@ def template_text(name: str) -> str:
 
 
 def write_new_file(path: Path, text: str, *, is_forced: bool) -> None:
-    """Write a file that is not there yet. Raises: UsageError."""
+    """Write a file that is not there yet, in a directory that is made if need be. Raises: UsageError."""
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("w" if is_forced else "x", encoding="utf-8") as file:
             file.write(text)
     except FileExistsError as error:

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from protocol.messages.handover import PATH_KINDS, RecordedFile
+from protocol.messages.handover import PATH_KINDS, FoundOutput, RecordedFile
 from sflow_ctl.core.states import TaskState
 from sflow_ctl.plan.model import PlannedTask
 from sflow_ctl.results.recorded import block_values, found_in, values_of
@@ -98,6 +98,17 @@ def outputs_of(
             if name not in known
         ]
     return [one for one in listed if not names or any(fnmatch.fnmatchcase(one.name, name) for name in names)]
+
+
+def found_outputs(reader: RunReader) -> dict[str, dict[str, FoundOutput]]:
+    """Return what agents have found of the outputs of tasks, by task and name."""
+    return {
+        task.name: {
+            one.name: one for one in found_in(_document(reader.directory / task.name / "outputs.json")) or ()
+        }
+        for task in reader.plan.tasks
+        if task.found
+    }
 
 
 def _of_block(task: PlannedTask) -> list[ListedOutput]:

@@ -40,7 +40,7 @@ def report_of(reader: RunReader, shown: str) -> RunReport:
     if summary is None and status.liveness is Liveness.DEAD:
         reader.lose_live_tasks()
         courses.lose(max(courses.last_ns, began, reader.last_sign_ns()))
-    outputs = _outputs(reader)
+    outputs = task_values(reader)
     return gathered(
         reader.directory,
         reader.facts,
@@ -81,14 +81,14 @@ def exported_run(reader: RunReader) -> ExportedRun:
         facts.run_id,
         reader.plan,
         reader.state,
-        _outputs(reader),
+        task_values(reader),
         facts.labels,
         facts.started_wall_ns,
         str(reader.directory.absolute()),
     )
 
 
-def _outputs(reader: RunReader) -> dict[str, dict[str, Any]]:
+def task_values(reader: RunReader) -> dict[str, dict[str, Any]]:
     """Return the values of all tasks that have some."""
     given = set_values(reader)
     return {

@@ -98,6 +98,9 @@ class TaskOptions(Struct, frozen=True, kw_only=True):
     """Tasks that take over results although their work has changed."""
 
 
+AUTO = "auto"
+
+
 class RunOptions(Struct, frozen=True, kw_only=True):
     """All choices for one run."""
 
@@ -121,7 +124,12 @@ class RunOptions(Struct, frozen=True, kw_only=True):
 
     @classmethod
     def of(cls, **given: Any) -> "RunOptions":
-        """Put each option into the group that has a field of its name. Raises: TypeError for an unknown name."""
+        """Put each option into the group that has a field of its name. Raises: TypeError for an unknown name.
+
+        The run id `auto` stands for the name that is made when none is given.
+        """
+        if given.get("run_id") == AUTO:
+            given["run_id"] = None
         parts = {
             name: kind(**{field: given.pop(field) for field in kind.__struct_fields__ if field in given})
             for name, kind in _GROUPS.items()

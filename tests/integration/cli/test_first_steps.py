@@ -158,3 +158,31 @@ def test_ux_15_new_commands_are_guessed_too(typed: str, meant: str) -> None:
     with pytest.raises(UsageError) as caught:
         group.main([typed], standalone_mode=False)
     assert caught.value.findings[0].hint == f'did you mean "{meant}"?'
+
+
+@pytest.mark.parametrize("words", [("init", "sweep"), ("sample", "copy", "diamond")])
+def test_a_path_with_a_slash_is_a_directory(words: tuple[str, ...], tmp_path: Path) -> None:
+    done = sflow_ctl(*words, "-o", "new/folder/", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    name = "sflow" if words[0] == "init" else words[2]
+    assert done.stdout.startswith(f"✓ Saved to new/folder/{name}.yaml")
+    assert (tmp_path / f"new/folder/{name}.yaml").is_file()
+
+
+@pytest.mark.parametrize(
+    "words", [("report", "-o"), ("bundle", "-o"), ("visualize", "-o"), ("batch", "-p", "p", "-o")]
+)
+def test_a_file_is_not_called_as_the_directory_it_should_be_in(
+    words: tuple[str, ...], tmp_path: Path
+) -> None:
+    done = sflow_ctl(*words, "new/", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "new/ is a directory: name the file, as new/NAME" in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_words_of_other_programs_for_samples_are_answered(tmp_path: Path) -> None:
+    done = sflow_ctl("sample", "export", "diamond", cwd=tmp_path)
+    assert done.returncode == 2
+    assert 'there is no command "sample export"' in done.stderr
+    assert 'did you mean "sample copy"?' in done.stderr

@@ -1,5 +1,6 @@
 """`run`: only some tasks, and how much is noted."""
 
+import re
 import subprocess
 from pathlib import Path
 
@@ -143,3 +144,12 @@ def test_an_empty_value_is_not_taken_for_the_working_directory_or_for_none(tmp_p
     assert list(tmp_path.iterdir()) == []
     kept = sflow_ctl("run", EXAMPLES / "hello.yaml", "--run-id", "r", "--", cwd=tmp_path)
     assert kept.returncode == 0, kept.stderr
+
+
+def test_the_name_auto_is_that_of_a_run_without_one(tmp_path: Path) -> None:
+    for _ in range(2):
+        done = sflow_ctl("run", DIAMOND, "-t", "prepare", "--run-id", "auto", cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+    names = [path.name for path in (tmp_path / "sflow_output").iterdir()]
+    assert len(names) == 2
+    assert all(re.fullmatch(r"diamond-\d{8}-\d{6}-[0-9a-f]{6}", name) for name in names), names

@@ -145,3 +145,20 @@ def test_jobs_of_slurm_without_a_run_have_a_row(tmp_path: Path, monkeypatch: pyt
     began = time.monotonic()
     assert "Slurm's jobs are not shown: squeue: error: no controller" in sflow_ctl("ps", cwd=tmp_path).stdout
     assert time.monotonic() - began < 30
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new"),
+    [("run.json", '"format":1', '"format":9'), ("summary.json", '"version":1', '"version":9')],
+)
+def test_a_run_of_a_newer_version_says_so_in_its_row(file: str, old: str, new: str, tmp_path: Path) -> None:
+    Run.start(SHORT, tmp_path, run_id="later").finish()
+    Run.start(SHORT, tmp_path, run_id="mine").finish()
+    path = tmp_path / "sflow_output/later/.sflow" / file
+    text = path.read_text().replace(": ", ":", 1) if old not in path.read_text() else path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+    shown = entries(tmp_path, "-a")
+    assert (shown["mine"]["state"], shown["later"]["state"]) == ("failed", "unreadable")
+    assert f"{file} was written by sflow-ctl " in str(shown["later"]["text"])
+    assert "in format 9" in sflow_ctl("ps", "-a", cwd=tmp_path).stdout

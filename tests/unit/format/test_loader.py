@@ -324,3 +324,21 @@ def test_ux_13_what_is_no_short_form_says_which_forms_there_are(tmp_path: Path) 
         with pytest.raises(SpecError) as caught:
             load_documents([path])
         assert str(caught.value.findings[0].hint).startswith(hint)
+
+
+@pytest.mark.parametrize(
+    ("line", "hint"),
+    [
+        ("max_parallel: 2, tasks: [{name: a, script: [x]}]", 'did you mean "max_running"?'),
+        ("gpu_budget: 2, tasks: [{name: a, script: [x]}]", "sweep: {gpu_budget: N}"),
+        ("tasks: [{name: a, script: [x], replicas: {count: 3, max_parallel: 2}}]", "workflow.max_running"),
+    ],
+)
+def test_a_limit_in_another_place_points_to_its_own(line: str, hint: str, tmp_path: Path) -> None:
+    path = tmp_path / "w.yaml"
+    path.write_text(f'version: "0.1"\nworkflow: {{name: w, {line}}}\n')
+    with pytest.raises(SpecError) as caught:
+        load_documents([path])
+    (finding,) = caught.value.findings
+    assert finding.code == "unknown-key"
+    assert hint in str(finding.hint)
