@@ -50,7 +50,7 @@ class NamedRows(DataTable[Text]):
         """Show these rows; only cells that differ are drawn again while rows and columns stay the same."""
         if tuple(headings) != self._headings or list(rows) != list(self._drawn):
             self._rebuild(headings, rows)
-        else:
+        elif rows != self._drawn:
             self._update(rows)
         if self._to_choose in self._drawn:
             self.move_cursor(row=list(self._drawn).index(self._to_choose))
@@ -66,6 +66,7 @@ class NamedRows(DataTable[Text]):
                 if old != new:
                     self.update_cell_at(Coordinate(at, column), new, update_width=True)
         self._drawn = dict(rows)
+        self._draw_again()
 
     def _rebuild(self, headings: Sequence[str], rows: Mapping[str, Cells]) -> None:
         names = list(self._drawn)
@@ -80,6 +81,11 @@ class NamedRows(DataTable[Text]):
         self._headings, self._drawn = tuple(headings), dict(rows)
         if chosen is not None and self._to_choose is None:
             self._to_choose = chosen
+        self._draw_again()
+
+    def _draw_again(self) -> None:
+        """Draw lines again once columns have their new widths: textual keeps what it has drawn before it measured them."""
+        self.call_after_refresh(self.notify_style_update)
 
 
 class TaskTable(NamedRows):
