@@ -41,6 +41,16 @@ def wait_until(condition: Callable[[], T | None], what: str, within_s: float = P
         time.sleep(0.01)
 
 
+def await_takeover(directory: Path, times: int = 1, within_s: float = PATIENCE_S) -> None:
+    """Wait until another controller has taken over a run, given by its directory, for so many times."""
+    journal = directory / ".sflow/events.jsonl"
+
+    def is_taken_over() -> bool:
+        return journal.read_bytes().count(b'"kind":"takeover"') == times
+
+    wait_until(is_taken_over, f"the run is taken over {times} times", within_s)
+
+
 def command(*arguments: str | Path) -> list[str]:
     """`sflow-ctl` of the interpreter that runs the tests."""
     return [sys.executable, "-m", "sflow_ctl", *map(str, arguments)]

@@ -11,7 +11,7 @@ from protocol.ids import RankId
 from protocol.messages.telemetry import MAX_NAME, MarkedWindow
 
 READ_BYTES = 64 * 1024
-LAST_READS = 64
+LAST_READS = 65
 """Of a file that has grown much since the last look: more than its windows that are kept need."""
 MAX_WINDOWS = 1000
 """Of one rank."""
@@ -69,7 +69,7 @@ class MarkedRank(Struct):
 
     def end(self) -> list[MarkedWindow]:
         """Return the last windows of a rank that has ended; those without an end are open."""
-        found = self.look()
+        found: list[MarkedWindow] = []
         for _ in range(LAST_READS):
             before = self.offset
             found += self.look()

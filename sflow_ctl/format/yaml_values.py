@@ -186,9 +186,8 @@ class _Reader:
 
     def _scalar(self, node: yaml.ScalarNode) -> Any:
         text = self._texts.get(node.value)
-        if (
-            text is None
-        ):  # a copy: the original lies among the nodes, and would keep their memory from being freed
+        if text is None:
+            # A copy: the original lies among the nodes, and would keep their memory from being freed.
             text = node.value[:1] + node.value[1:]
             self._texts[text] = text
         if node.tag == "" or node.tag in _PLAIN_TAGS:

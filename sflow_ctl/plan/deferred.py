@@ -14,18 +14,17 @@ import msgspec
 from msgspec import Struct
 
 from protocol.messages.checks import Probe
-from protocol.messages.handover import CheckpointChoice, ExpectedInput, FoundOutput
+from protocol.messages.handover import CheckpointChoice, ExpectedInput
 from protocol.messages.rank_spec import RequiredFile, RequiredJson, Success, TaskFile
 from sflow_ctl.plan.copies.task_list import kinds_of
 from sflow_ctl.plan.errors import ExpressionError
 from sflow_ctl.plan.model import Plan, PlannedTask
 from sflow_ctl.plan.parts.cells import BlockStep
-from sflow_ctl.plan.results import PlannedInput, ResolvedInput
+from sflow_ctl.plan.results import FoundOf, PlannedInput, ResolvedInput
 from sflow_ctl.plan.task_views import OWN, Chunks, PlaceOf, PortsOf, TaskPorts, TaskViews, planned_place
 from sflow_ctl.plan.words import Collect
 
 Outputs = Mapping[str, Mapping[str, Any]]
-FoundOf = Mapping[str, Mapping[str, FoundOutput]]
 T = TypeVar("T")
 
 

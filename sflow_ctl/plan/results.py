@@ -1,13 +1,16 @@
 """The values of a task as planned: its `outputs`, its `result`, and its `inputs`, which `parts/inputs.py` resolves."""
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import msgspec
 
 from protocol.ids import ProbeKey
-from protocol.messages.handover import ExpectedFile, StageKind, ValueFile, ValueType
+from protocol.messages.handover import ExpectedFile, FoundOutput, StageKind, ValueFile, ValueType
 from sflow_ctl.plan.words import Collect
 
+FoundOf = Mapping[str, Mapping[str, FoundOutput]]
+"""What agents have found of outputs, by concrete task and name."""
 ResultType = Literal["auto", "string", "int", "float", "bool", "json"]
 
 

@@ -11,10 +11,10 @@ from typing import Any, overload
 
 from msgspec import Struct
 
-from protocol.messages.handover import FoundOutput
 from protocol.text.listing import listed
 from sflow_ctl.plan.assignment import SERVICE_KEYS, service_view
 from sflow_ctl.plan.errors import ExpressionError
+from sflow_ctl.plan.results import FoundOf
 from sflow_ctl.plan.words import Collect
 
 
@@ -34,8 +34,7 @@ class Chunks(Struct, frozen=True):
 
     positions: Mapping[str, Sequence[int]] = {}
     """The positions of the items, by copy."""
-    found: Mapping[str, Mapping[str, FoundOutput]] = {}
-    """What agents have found of outputs, by copy and name."""
+    found: FoundOf = {}
 
     @classmethod
     def of(cls, tasks: Sequence[Any], bases: Collection[str], found: Mapping[str, Any]) -> "Chunks":

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import EXAMPLES, Run, kill_run, sflow_ctl, wait_until
+from tests.support import EXAMPLES, Run, await_takeover, kill_run, sflow_ctl, wait_until
 
 LOOP = """\
 version: "0.1"
@@ -71,8 +71,7 @@ def test_a_run_that_was_killed_in_iteration_7_continues_there(in_iteration_7: Ru
 def test_a_successor_continues_in_iteration_7(in_iteration_7: Run, tmp_path: Path) -> None:
     run = in_iteration_7
     run.kill_controller()
-    journal = run.directory / ".sflow/events.jsonl"
-    wait_until(lambda: b'"kind":"takeover"' in journal.read_bytes(), "the run is taken over")
+    await_takeover(run.directory)
     (tmp_path / "go").touch()
     status, output = run.finish()
     assert status == 0, output

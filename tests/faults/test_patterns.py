@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.patterns import PATTERNS, STEPS, Pattern, expected_starts, starts
-from tests.support import Run, kill_run, nothing_left, sflow_ctl, wait_until
+from tests.support import Run, await_takeover, kill_run, nothing_left, sflow_ctl, wait_until
 
 
 @pytest.fixture(params=PATTERNS)
@@ -48,8 +48,7 @@ def check_end(run: Run, pattern: Pattern, place: Path, *, is_resumed: bool) -> N
 
 def test_a_successor_brings_it_to_the_same_end(waiting: Run, pattern: Pattern, tmp_path: Path) -> None:
     waiting.kill_controller()
-    journal = waiting.directory / ".sflow/events.jsonl"
-    wait_until(lambda: b'"kind":"takeover"' in journal.read_bytes(), "the run is taken over")
+    await_takeover(waiting.directory)
     (tmp_path / "go").touch()
     status, output = waiting.finish()
     assert status == 0, output

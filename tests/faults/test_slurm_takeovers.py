@@ -11,7 +11,7 @@ import pytest
 
 from tests.faults.fake_slurm import FakeSlurm
 from tests.faults.test_slurm_launch import finish, start
-from tests.support import Run, both_of, controller_of, kill_run, wait_until
+from tests.support import Run, await_takeover, both_of, controller_of, kill_run, wait_until
 
 TASKS = """    - name: server
       kind: service
@@ -46,8 +46,7 @@ def test_agents_of_a_job_say_hello_to_the_controller_that_takes_over(
     run = begin(runs, slurm, tmp_path, *(one.replace("SPOOL", str(tmp_path / "spool")) for one in options))
     server, agents = run.pid_of("server"), run.agents()
     os.kill(controller_of(run.process.pid), signal.SIGKILL)
-    journal = run.directory / ".sflow/events.jsonl"
-    wait_until(lambda: b'"kind":"takeover"' in journal.read_bytes(), "the run is taken over")
+    await_takeover(run.directory)
     (tmp_path / "go").touch()
     status, output = finish(run.process)
     assert status == 0, output
@@ -68,8 +67,7 @@ def test_the_end_of_the_step_is_seen_by_the_controller_that_took_over(
     slurm = FakeSlurm(tmp_path)
     run = begin(runs, slurm, tmp_path)
     run.kill_controller()
-    journal = run.directory / ".sflow/events.jsonl"
-    wait_until(lambda: b'"kind":"takeover"' in journal.read_bytes(), "the run is taken over")
+    await_takeover(run.directory)
     (srun,) = srun_below(run.process.pid)
     os.kill(srun, signal.SIGTERM)
     status, output = finish(run.process)
@@ -120,8 +118,7 @@ def test_a_resume_adopts_the_agents_that_supervisor_and_controller_have_left(
     finish(run.process)
     again = Run(resume(slurm, tmp_path), run.directory)
     runs.append(again)
-    journal = run.directory / ".sflow/events.jsonl"
-    wait_until(lambda: b'"kind":"takeover"' in journal.read_bytes(), "the run is taken over")
+    await_takeover(run.directory)
     second = resume(slurm, tmp_path)
     assert "is still running" in finish(second)[1], "one controller at a time"
     (tmp_path / "go").touch()
@@ -150,10 +147,9 @@ def test_the_end_of_the_step_is_seen_by_a_resume_that_adopted_its_agents(
     finish(run.process)
     again = Run(resume(slurm, tmp_path), run.directory)
     runs.append(again)
-    journal = run.directory / ".sflow/events.jsonl"
-    wait_until(lambda: b'"kind":"takeover"' in journal.read_bytes(), "the run is taken over")
+    await_takeover(run.directory)
     again.kill_controller()  # and again by the controller that follows this one
-    wait_until(lambda: journal.read_bytes().count(b'"kind":"takeover"') == 2, "the run is taken over again")
+    await_takeover(run.directory, 2)
     os.kill(srun, signal.SIGTERM)
     status, output = finish(again.process)
     assert status in (1, 3), output
@@ -194,8 +190,7 @@ def test_a_job_that_the_run_has_requested_itself_outlives_its_controller(
     run.wait_for("t", "running")
     agents = run.agents()
     run.kill_controller()
-    journal = run.directory / ".sflow/events.jsonl"
-    wait_until(lambda: b'"kind":"takeover"' in journal.read_bytes(), "the run is taken over")
+    await_takeover(run.directory)
     assert [one for one in slurm.requests() if one.startswith("scancel")] == []
     assert not (run.directory / ".sflow/succession").exists(), "nothing could be adopted without the job"
     (tmp_path / "go").touch()

@@ -12,7 +12,17 @@ from pathlib import Path
 import pytest
 
 from sflow_ctl.runtime.record.claim import read_claim
-from tests.support import Run, command, is_alive, kill_run, lines_with, nothing_left, sflow_ctl, wait_until
+from tests.support import (
+    Run,
+    await_takeover,
+    command,
+    is_alive,
+    kill_run,
+    lines_with,
+    nothing_left,
+    sflow_ctl,
+    wait_until,
+)
 
 SERVICE = """version: "0.1"
 workflow:
@@ -46,16 +56,10 @@ def start(started: list[Run], cwd: Path, workflow: str, *options: str, waits_for
     return run
 
 
-def replaced(run: Run, times: int = 1) -> None:
-    """Wait until another controller has taken over."""
-    path = run.directory / ".sflow/events.jsonl"
-    wait_until(lambda: path.read_bytes().count(b'"kind":"takeover"') == times, "the run is taken over")
-
-
 def kill_controller(run: Run, times: int = 1) -> None:
     """Kill the controller, and wait until another one has taken over."""
     run.kill_controller()
-    replaced(run, times)
+    await_takeover(run.directory, times)
 
 
 def workflow(*tasks: str) -> str:
@@ -320,7 +324,7 @@ def test_one_run_has_one_controller_while_its_supervisor_lives(started: list[Run
     assert refused.returncode == 2
     assert "error[still-running]" in refused.stderr
     os.kill(run.process.pid, signal.SIGCONT)
-    replaced(run)
+    await_takeover(run.directory)
     facts = json.loads((run.directory / ".sflow/run.json").read_text())
     assert (facts["incarnation"], facts["pid"]) == (2, run.controller)
     (tmp_path / "go").touch()

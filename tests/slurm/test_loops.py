@@ -7,7 +7,7 @@ import pytest
 
 from tests.slurm.rig import Cluster
 from tests.slurm.runs import SFLOW_CTL, fresh, kill_run, ours_left, summary
-from tests.support import EXAMPLES, wait_until
+from tests.support import EXAMPLES, await_takeover, wait_until
 
 pytestmark = pytest.mark.slurm
 __all__ = ["fresh"]
@@ -88,8 +88,7 @@ def test_a_successor_continues_in_iteration_7(cluster: Cluster) -> None:
     host = cluster.job(number).batch_host
     both = [one for one in cluster.processes_in_node(host) if "-m sflow_ctl run" in one.command]
     max(both, key=lambda one: (one.started, one.pid)).kill()
-    journal = cluster.shared / "out/run/.sflow/events.jsonl"
-    wait_until(lambda: b'"kind":"takeover"' in journal.read_bytes(), "the run is taken over", 60)
+    await_takeover(cluster.shared / "out/run", within_s=60)
     attempts = check_end(cluster, number)
     assert set(attempts.values()) == {1}
 

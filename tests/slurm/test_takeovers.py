@@ -16,7 +16,7 @@ from tests.slurm.rig import Cluster
 from tests.slurm.runs import SFLOW_CTL, fresh, kill_run, ours_left
 from tests.slurm.settings import HEAD
 from tests.slurm.test_runs import submit, workflow
-from tests.support import wait_until
+from tests.support import await_takeover, wait_until
 
 pytestmark = pytest.mark.slurm
 __all__ = ["fresh"]
@@ -39,8 +39,7 @@ def test_a_job_does_not_notice_that_its_controller_was_killed(cluster: Cluster) 
     both = [one for one in cluster.processes_in_node(host) if "-m sflow_ctl run" in one.command]
     assert len(both) == 2, [one.command for one in both]
     max(both, key=lambda one: (one.started, one.pid)).kill()
-    journal = run / ".sflow/events.jsonl"
-    wait_until(lambda: b'"kind":"takeover"' in journal.read_bytes(), "the run is taken over", 30)
+    await_takeover(run, within_s=30)
     go.touch()
     job = cluster.wait_job(number, within_s=60)
     go.unlink()
@@ -178,8 +177,7 @@ def test_a_run_with_its_own_allocation_is_taken_over_and_gives_it_back(cluster: 
     both = [one for one in cluster.processes_in_node(HEAD) if "-m sflow_ctl run" in one.command]
     assert len(both) == 2, [one.command for one in both]
     max(both, key=lambda one: (one.started, one.pid)).kill()
-    journal = run / ".sflow/events.jsonl"
-    wait_until(lambda: b'"kind":"takeover"' in journal.read_bytes(), "the run is taken over", 30)
+    await_takeover(run, within_s=30)
     assert [log.read_text() for log in logs] == before
     number = int(cluster.slurm("squeue", "--noheader", "--format=%i", "--states=RUNNING"))
     kill_run(cluster, HEAD)

@@ -112,7 +112,7 @@ def _log_is_here(run: Run, out: Effects, task: Task, message: RankExited, now: f
     attempt = task.attempt
     is_last = attempt.open_ranks == {message.rank.rank}
     is_success = message.exit_code == 0 or not exit_policy.is_bad(task, message)
-    has_results = is_success or (task.plan.item is not None and task.plan.item.positions is not None)
+    has_results = is_success or task.positions is not None
     if task.plan.found and is_last and has_results and task.state is not TaskState.STOPPING:
         from sflow_ctl.core.actions.handover.files import find_outputs  # few tasks have any
 

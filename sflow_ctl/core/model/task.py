@@ -128,6 +128,12 @@ class Task(Struct):
         return self.plan if self.next_plan is None else self.next_plan
 
     @property
+    def positions(self) -> tuple[int, ...] | None:
+        """Return the positions of the items that it is for; None for a task that is not for several."""
+        item = self.plan.item
+        return None if item is None else item.positions
+
+    @property
     def share(self) -> int:
         """Return how many members of a requirement it is: one for each of its items, if these count one by one."""
         plan = self.wanted
@@ -141,6 +147,10 @@ class Task(Struct):
     def holding(self, until: Until) -> int:
         """Return for how many of its members `until` holds now."""
         return self.share if until in self.met else self.share_left if until in BY_ITEMS else 0
+
+    def lacking(self, until: Until) -> int:
+        """Return for how many of its members `until` does not hold now."""
+        return self.share - self.holding(until)
 
     @property
     def attempt_id(self) -> AttemptId:

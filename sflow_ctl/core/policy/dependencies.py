@@ -143,16 +143,11 @@ def never_met(tasks: list[Task], task: Task, restarted: Collection[int] = ()) ->
             ended = (index for index in requirement.members if tasks[index].state in TERMINAL)
             lacking = [index for index in ended if requirement.until not in tasks[index].met]
             final = [index for index in lacking if index not in restarted]
-            again = sum(_lost(tasks[one], requirement.until) for one in lacking if one in restarted)
+            again = sum(tasks[one].lacking(requirement.until) for one in lacking if one in restarted)
             if final and requirement.possible + again < requirement.needed:
                 one = tasks[final[0]]
                 return f"it needs {one.plan.name}, which is {one.state}"
     return ""
-
-
-def _lost(task: Task, until: Until) -> int:
-    """Return how many members of a requirement a task that has ended can be no more, unless it starts again."""
-    return task.share - task.holding(until)
 
 
 def end_has_come(task: Task) -> bool:

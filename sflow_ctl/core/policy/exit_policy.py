@@ -107,10 +107,10 @@ def judge(task: Task) -> AttemptVerdict:
 
 def _with_items(task: Task, reason: Reason) -> Reason:
     """Return the reason of a failure with how many items of a chunk have their outputs, if some have."""
-    done, item = task.attempt.items_done, task.plan.item
-    if not done or item is None or item.positions is None:
+    done, positions = task.attempt.items_done, task.positions
+    if not done or positions is None:
         return reason
-    text = f"{reason.text}; {done} of its {len(item.positions)} items have outputs"
+    text = f"{reason.text}; {done} of its {len(positions)} items have outputs"
     return msgspec.structs.replace(reason, text=text)
 
 

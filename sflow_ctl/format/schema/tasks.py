@@ -12,17 +12,7 @@ from sflow_ctl.format.schema.probes import Probe, Probes
 from sflow_ctl.format.schema.results import Input, Output, Success
 from sflow_ctl.format.schema.sweep import BlockLoop, Foreach, Sweep, tasks_in
 from sflow_ctl.format.schema.uploads import Result, Upload
-from sflow_ctl.format.schema.values import (
-    COUNT,
-    ITEMS,
-    ONE,
-    REGEXES,
-    VALUES,
-    Flag,
-    IntExpr,
-    Part,
-    Time,
-)
+from sflow_ctl.format.schema.values import COUNT, ITEMS, ONE, REGEXES, VALUES, Flag, IntExpr, Part, Time
 from sflow_ctl.plan.words import Near, OnFailure, OnNodeLost, Pack, ReleaseAfter, Until
 
 

@@ -22,7 +22,7 @@ from protocol.text.listing import listed
 from protocol.typed_values import WrongTypeError, as_json, typed, typed_text
 from sflow_ctl.plan.errors import ExpressionError
 from sflow_ctl.plan.parts.items import gathered
-from sflow_ctl.plan.results import InputSource, PlannedInput, ResolvedInput
+from sflow_ctl.plan.results import FoundOf, InputSource, PlannedInput, ResolvedInput
 from sflow_ctl.plan.task_views import NO_CHUNKS, TaskViews
 
 if TYPE_CHECKING:
@@ -39,8 +39,6 @@ MAX_VARIABLE = 128 * 1024 - 1
 
 OutputsOf = Mapping[str, Mapping[str, Any]]
 """Values of outputs, by concrete task and name."""
-FoundOf = Mapping[str, Mapping[str, FoundOutput]]
-"""What agents have found, likewise."""
 
 
 def resolved(

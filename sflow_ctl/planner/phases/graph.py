@@ -143,9 +143,8 @@ def dependencies(expanded: Sequence[Expanded]) -> dict[str, tuple[Dependency, ..
                 is_group = other.is_replicated
                 outside.append(Dependency(task=wanted.task, until=wanted.until, is_group=is_group))
                 if is_group and has_quorum(other.task) and wanted.until == "settled":
-                    if (
-                        other.task.on_failure != "continue"
-                    ):  # single failures are tolerated: enough must complete
+                    # Single failures are tolerated: enough must complete.
+                    if other.task.on_failure != "continue":
                         outside.append(Dependency(task=wanted.task, until="completed", is_group=True))
                 elif is_group and has_quorum(other.task) and wanted.until in ("available", "completed"):
                     outside.append(Dependency(task=wanted.task, until="finished", is_group=True))

@@ -75,10 +75,9 @@ class _Setting(Struct, frozen=True):
     storage: Sequence[StorageTarget]
     copies: EqualCopies
     end_policies: dict[tuple[str, int], EndPolicy] = {}
-    """Of tasks with replicas."""
+    """Those of tasks whose replicas all have the same, by task, and by what a cell of a sweep has made of it."""
     equal_policies: dict[EndPolicy, EndPolicy] = {}
     """Each once: those of 100,000 tasks are few."""
-    """Those of tasks whose replicas all have the same, by task, and by what a cell of a sweep has made of it."""
 
 
 def plan_tasks(

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.support import Run, sflow_ctl, wait_until
+from tests.support import Run, await_takeover, sflow_ctl, wait_until
 
 TRAIN = """version: "0.1"
 workflow:
@@ -162,12 +162,11 @@ def test_a_killed_controller_changes_nothing(tmp_path: Path, started: list[Run])
     started.append(run)
     run.wait_for("train", "running")
     run.kill_controller()
-    path = run.directory / ".sflow/events.jsonl"
-    wait_until(lambda: b'"kind":"takeover"' in path.read_bytes(), "the run is taken over")
+    await_takeover(run.directory)
     os.kill(run.pid_of("train"), signal.SIGKILL)
     wait_until(lambda: len(choices(tmp_path)) == 1, "the second attempt has begun")
     run.kill_controller()
-    wait_until(lambda: path.read_bytes().count(b'"kind":"takeover"') == 2, "it is taken over again")
+    await_takeover(run.directory, 2)
     (tmp_path / "go").touch()
     status, output = run.finish()
     assert status == 0, output

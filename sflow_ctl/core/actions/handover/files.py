@@ -85,8 +85,6 @@ def _send_search(run: Run, out: Effects, task: Task) -> None:
         return  # it gets the order when it joins
     written_by = attempt.number if attempt.written_by is None else attempt.written_by
     continues = attempt.checkpoint is not None and bool(attempt.checkpoint.path)
-    item = task.plan.item
-    held = [one.message for one in attempt.held.values() if one.awaits == "files"]
     out.send(
         node,
         FindOutputs(
@@ -95,10 +93,16 @@ def _send_search(run: Run, out: Effects, task: Task) -> None:
             directory=task.plan.environment["SFLOW_TASK_OUTPUT_DIR"],
             rules=task.plan.found,
             counts_all=continues,
-            items=None if item is None else item.positions,
-            has_failed=any(exit_policy.is_bad(task, one) for one in held),
+            items=task.positions,
+            has_failed=_has_failed(task),
         ),
     )
+
+
+def _has_failed(task: Task) -> bool:
+    """Return whether a process whose outputs are looked for has failed: what there is of them may count all the same."""
+    held = [one.message for one in task.attempt.held.values() if one.awaits == "files"]
+    return any(exit_policy.is_bad(task, one) for one in held)
 
 
 def _send_check(run: Run, out: Effects, task: Task, node: int) -> None:
@@ -111,39 +115,30 @@ def _take_outputs(run: Run, out: Effects, task: Task, message: OutputsFound, now
     attempt.finding_on = None
     run.handing.discard(task.index)
     run.changed.add(task.index)
-    item = task.plan.item
-    has_failed = any(
-        one.awaits == "files" and exit_policy.is_bad(task, one.message) for one in attempt.held.values()
-    )
-    if item is not None and item.positions is not None and (has_failed or message.problem):
-        _take_results(run, out, task, message)
-    if has_failed:
-        pass  # its exit says why
-    elif message.problem:
+    has_failed = _has_failed(task)
+    if not (has_failed or message.problem):
+        _keep(run, out, task, message)
+    elif task.positions is not None:
+        _keep_some(run, out, task, task.positions, message)
+    if message.problem and not has_failed:  # else its exit says why
         word = MISSING if message.is_missing else WRONG
         attempt.output_problem = Reason(word, message.problem, hint=message.hint)
-    else:
-        run.found[task.plan.name] = {one.name: one for one in message.outputs}
-        _warn(out, task, message)
     outputs_found(run, out, task, now)
 
 
-def _take_results(run: Run, out: Effects, task: Task, message: OutputsFound) -> None:
+def _keep_some(run: Run, out: Effects, task: Task, positions: tuple[int, ...], message: OutputsFound) -> None:
     """Keep what some items of a chunk that has failed have; nothing where none has all outputs."""
-    item = task.plan.item
-    assert item is not None
-    assert item.positions is not None
     there = {one.name for one in message.outputs if not one.is_missing}
     lacking = {index for one in message.outputs for index in one.lacking}
     is_all = all(rule.name in there or not rule.is_required for rule in task.plan.found)
-    task.attempt.items_done = len(item.positions) - len(lacking) if is_all else 0
+    task.attempt.items_done = len(positions) - len(lacking) if is_all else 0
     if task.attempt.items_done:
-        run.found[task.plan.name] = {one.name: one for one in message.outputs}
-        _warn(out, task, message)
+        _keep(run, out, task, message)
 
 
-def _warn(out: Effects, task: Task, message: OutputsFound) -> None:
-    """Warn of what is not as a reader of the file would expect."""
+def _keep(run: Run, out: Effects, task: Task, message: OutputsFound) -> None:
+    """Keep what was found, and warn of what is not as a reader of the file would expect."""
+    run.found[task.plan.name] = {one.name: one for one in message.outputs}
     for one in message.outputs:
         if one.is_missing:
             instead = "its default is used" if one.is_default else "it is left out"

@@ -74,9 +74,7 @@ def never_met(tasks: Sequence[Task]) -> Iterator[tuple[Task, str]]:
                 if tasks[index].state in TERMINAL and one.until not in tasks[index].met
             ]
             final = [other for other in lacking if other.next_plan is None]
-            again = sum(
-                other.share - other.holding(one.until) for other in lacking if other.next_plan is not None
-            )
+            again = sum(other.lacking(one.until) for other in lacking if other.next_plan is not None)
             if final and one.possible + again < one.needed:
                 yield task, f"needs {final[0].plan.name}, which is {final[0].state}"
                 break
